@@ -1,0 +1,66 @@
+# `make setup`, `make demo` and `make test` need only make and Python >= 3.11 (uv is used where it is installed).
+# `make check` is the whole gate; .ci/run runs exactly that.
+
+PY := .venv/bin/python
+# Folders without a Python file yet are not an error.
+TYPED = $(foreach dir,streams detectors actions console sdk/unship tests benchmarks examples,\
+	$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
+# The steps of the gate, in order; each is a target of its own.
+CHECKS := setup lock-check lint types contracts sizes words test wheels readme
+
+.PHONY: help setup demo test check lint format types contracts sizes words lock lock-check wheels readme bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
+
+setup:  ## .venv with both distributions, everything the tests need, and the command .venv/bin/unship
+	@PYTHON='$(PYTHON)' sh .ci/setup.sh
+
+demo: setup  ## the main job on real data, in your terminal
+	@.venv/bin/unship demo
+
+test: setup  ## all tests, doctests included
+	@$(PY) -m pytest -n auto $(PYTEST_ARGS)
+
+check:  ## everything the gate runs: lint, types, contracts, tests, wheels, README
+	@MAKE='$(MAKE)' sh .ci/step.sh $(CHECKS)
+
+lint: setup  ## ruff: rules and formatting
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+format: setup  ## let ruff mend and format the tree
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+types: setup  ## mypy, strict for the packages
+	@$(PY) -m mypy $(TYPED)
+	@$(PY) -m mypy $(wildcard .ci/*.py)
+
+contracts: setup  ## who may import what
+	@$(PY) .ci/contracts.py
+
+sizes: setup  ## lines per module and function, names of folders
+	@$(PY) .ci/sizes.py
+
+words: setup  ## words and addresses that do not belong in the repository
+	@$(PY) .ci/words.py
+
+lock:  ## resolve requirements.lock again (needs uv); LOCK_ARGS=--upgrade for newer versions
+	@sh .ci/lock.sh requirements.lock $(LOCK_ARGS)
+
+lock-check: setup  ## requirements.lock holds what both pyproject.toml files ask for
+	@$(PY) .ci/lock_check.py
+
+wheels: setup  ## both wheels, built and installed in clean environments
+	@$(PY) .ci/wheels.py
+
+readme: setup  ## the README's commands, in a fresh copy
+	@$(PY) .ci/readme.py
+
+bench: setup  ## all benchmarks, one after another
+	@for file in benchmarks/*.py; do echo "== $$file"; $(PY) "$$file" || exit 1; done
+
+clean:  ## remove the environment and the caches of the tools
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,1 @@
+"""The control plane: evidence comes in, decisions and desired state come out."""

@@ -1,0 +1,150 @@
+"""The desired state of one model: which version should serve, and what may not.
+
+Deployments are facts about the world; the desired state is the only order. It follows the newest `live` deployment, unless an
+automatic rollback has put that version in quarantine or an operator's pin or hold stands against it.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from unship.events import Deployment
+
+Epoch = tuple[int, int, int]
+EARLIER_MAX = 20
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A version that may not serve; with an artifact, the same bytes under another name may not either."""
+
+    version: str
+    artifact: str | None
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """A rollback that waits for an operator."""
+
+    decision: str
+    version: str
+    to: str
+    made_at: int
+
+
+class VersionFacts(msgspec.Struct):
+    """What is known of a version from deployments and from its own predictions."""
+
+    status: str | None = None
+    first_role: str | None = None
+    artifact: str | None = None
+    deployed_ts: int = -1
+    reference: dict[str, tuple[float, float]] = {}
+
+
+class DesiredState(msgspec.Struct):
+    """Desired state and what bears on it. Times are milliseconds of the ledger's clock; `epoch` rises with every change."""
+
+    versions: dict[str, VersionFacts]
+    serve: str | None = None
+    artifact: str | None = None
+    epoch: Epoch = (0, 0, 0)
+    live_ts: int = -1
+    quarantine: list[Quarantined] = []
+    pinned: bool = False
+    held: bool = False
+    stopped: bool = False
+    switches: list[int] = []
+    earlier: list[str] = []
+    proposal: Proposal | None = None
+
+    def facts(self, version: str) -> VersionFacts:
+        """Return what is known of a version, from now on something."""
+        return self.versions.setdefault(version, VersionFacts())
+
+    def is_quarantined(self, version: str) -> bool:
+        """Whether a version may not serve: by its artifact, or by its name where either side has no artifact."""
+        artifact = self.facts(version).artifact
+        for entry in self.quarantine:
+            if artifact is not None and entry.artifact is not None:
+                if artifact == entry.artifact:
+                    return True
+            elif entry.version == version:
+                return True
+        return False
+
+    def change(self, version: str, epoch: Epoch) -> None:
+        """Let another version be the desired one."""
+        if self.serve is not None and self.serve != version:
+            self.earlier = [self.serve, *(v for v in self.earlier if v not in (self.serve, version))][:EARLIER_MAX]
+        self.serve, self.artifact, self.epoch = version, self.facts(version).artifact, epoch
+        self.proposal = None
+
+    def ladder(self, answering: Iterable[str]) -> list[str]:
+        """Return the versions that could be gone back to, the newest deployment first.
+
+        Args:
+            answering: versions seen to answer as holdback or shadow beside the live one, whatever was deployed.
+        """
+        beside = set(answering)
+        beside.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
+        fit = [(self.facts(v).deployed_ts, v) for v in beside if v != self.serve and not self.is_quarantined(v)]
+        return [version for _, version in sorted(fit, reverse=True)]
+
+    def roll_back(self, to: str, epoch: Epoch, now: int, automatic: bool) -> None:
+        """Go back to `to` and quarantine what served."""
+        left = self.serve
+        if left is not None and left != to and not self.is_quarantined(left):
+            self.quarantine = [*self.quarantine, Quarantined(left, self.facts(left).artifact)]
+        if automatic:
+            self.switches = [*self.switches, now]
+        self.change(to, epoch)
+
+    def recent_switches(self, now: int, span_ms: int) -> list[int]:
+        """Return the times of the automatic rollbacks inside the window that ends now."""
+        return [at for at in self.switches if at > now - span_ms]
+
+
+class DeploymentResult(StrEnum):
+    """What became of a deployment."""
+
+    RECORDED = "recorded"
+    LIVE = "live"
+    REPEATED = "repeated"
+    STALE = "stale"
+    QUARANTINED = "quarantined"
+    PINNED = "pinned"
+
+
+def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> DeploymentResult:
+    """Take a deployment; return what became of it.
+
+    Args:
+        desired: changed in place.
+        event: the deployment.
+        now: the source clock, used where the event has no time of its own.
+        epoch: the epoch a change of the desired state gets.
+    """
+    facts = desired.facts(event.version)
+    ts = now if event.ts is None else event.ts
+    if ts < facts.deployed_ts:
+        return DeploymentResult.STALE
+    facts.status, facts.deployed_ts = event.status, ts
+    facts.artifact = event.artifact or facts.artifact
+    if event.reference:
+        facts.reference = {name: (entry.mean, float(entry.n)) for name, entry in event.reference.items()}
+    if event.status != "live":
+        return DeploymentResult.RECORDED
+    if ts < desired.live_ts:
+        # An older deployment that arrives late was replaced already: it is an earlier live version, not the desired one.
+        if event.version not in (desired.serve, *desired.earlier):
+            desired.earlier = [*desired.earlier, event.version][:EARLIER_MAX]
+        return DeploymentResult.STALE
+    desired.live_ts = ts
+    if event.version == desired.serve:
+        return DeploymentResult.REPEATED
+    if desired.is_quarantined(event.version):
+        return DeploymentResult.QUARANTINED
+    if desired.pinned or desired.held:
+        return DeploymentResult.PINNED
+    desired.change(event.version, epoch)
+    return DeploymentResult.LIVE

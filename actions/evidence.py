@@ -1,0 +1,54 @@
+"""What the policy reads: the findings on one version, and the view of what has been ordered and done before."""
+
+from enum import StrEnum
+
+import msgspec
+
+Scalar = bool | int | float | str
+
+
+class Quorum(StrEnum):
+    """Whether the label sources agree that a version got worse."""
+
+    AGREED = "agreed"
+    WAITING = "waiting"
+    FAILED = "failed"
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the fold found out about the live version, at one position of the ledger.
+
+    `target` is the version to go back to: the best confirmed one, else the first that is fit; None if no version answers
+    beside the live one. `confirmed` says that it is better now; `quorum` is asked only then.
+    """
+
+    version: str
+    incomputable: bool = False
+    learning: bool = False
+    blind: bool = False
+    coverage_shift: bool = False
+    degraded: bool = False
+    degraded_since: int = 0
+    slice: dict[str, Scalar] | None = None
+    quarantined: bool = False
+    target: str | None = None
+    any_target: bool = False
+    all_degraded: bool = False
+    confirmed: bool = False
+    quorum: Quorum = Quorum.AGREED
+    mix: dict[str, Scalar] | None = None
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """What bears on an act beside the evidence. Times are milliseconds; `now` is the ledger's clock."""
+
+    now: int
+    mode: str = "act"
+    held: bool = False
+    pinned: bool = False
+    last_switch: int | None = None
+    cooldown_ms: int = 0
+    switches: int = 0
+    switches_max: int = 1
+    stopped: bool = False
+    confirm_within_ms: int = 0

@@ -1,0 +1,55 @@
+"""The journal: decisions as they are written, each carrying the digest of the one before.
+
+The bytes of a decision are a pure function of the ledger. Facts of the environment (versions of libraries, the processor)
+stand in the journal's envelope, outside of these bytes.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from actions.evidence import Scalar
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="decision"):
+    """One decision: every act and every non-act that differs from the last one of its model."""
+
+    id: str
+    model: str
+    version: str
+    action: str
+    to: str | None
+    verdict: str
+    reason: str
+    mode: str
+    epoch: tuple[int, int, int]
+    ts: int
+    slice: dict[str, Scalar] | None
+    outcomes: int
+    evidence: dict[str, Any]
+    provenance: dict[str, Any]
+    digests: dict[str, str]
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def decision_bytes(decision: Decision) -> bytes:
+    """Return the bytes of a decision: one line of JSON, without a line feed."""
+    return _encoder.encode(decision)
+
+
+def digest_of(data: bytes) -> str:
+    """Return the SHA-256 of bytes as hexadecimal text."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def decision_id(model: str, epoch: tuple[int, int, int], previous: str) -> str:
+    """Return a short name that the same ledger always gives to the same decision.
+
+    >>> decision_id("fraud", (0, 12, 0), "")
+    'd-12-0-44e680'
+    """
+    name = hashlib.sha256(f"{model}\x00{epoch}\x00{previous}".encode()).hexdigest()
+    return f"d-{epoch[1]}-{epoch[2]}-{name[:6]}"

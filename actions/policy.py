@@ -1,0 +1,156 @@
+"""The policy: one ordered tuple of pure guards. The first that has a reason decides; the mode is applied once, at the end.
+
+No guard reads another, so each can be understood, tested and moved alone. The last one always has a reason.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from actions.evidence import Findings, Quorum, View
+from actions.reasons import Action, Reason, Verdict
+
+Guard = Callable[[Findings, View], Reason | None]
+
+_BY_MODE = {"observe": Action.OBSERVE, "approve": Action.PROPOSE, "act": Action.ROLLBACK}
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """What the policy says: the decision before it is written down."""
+
+    verdict: Verdict
+    reason: Reason
+    action: Action
+    to: str | None
+    slice: dict[str, bool | int | float | str] | None
+
+
+def incomputable(findings: Findings, view: View) -> Reason | None:
+    """Labels arrive, but none can be turned into a loss."""
+    return Reason.ERROR if findings.incomputable else None
+
+
+def learning(findings: Findings, view: View) -> Reason | None:
+    """There is no baseline yet."""
+    return Reason.LEARNING if findings.learning else None
+
+
+def blind(findings: Findings, view: View) -> Reason | None:
+    """No labels come any more."""
+    return Reason.BLIND if findings.blind else None
+
+
+def coverage_shift(findings: Findings, view: View) -> Reason | None:
+    """Another share of predictions gets a label; the fold clears this where both arms still have equal coverage."""
+    return Reason.COVERAGE_SHIFT if findings.coverage_shift else None
+
+
+def healthy(findings: Findings, view: View) -> Reason | None:
+    """No alarm has latched."""
+    return None if findings.degraded else Reason.HEALTHY
+
+
+def already_rolled_back(findings: Findings, view: View) -> Reason | None:
+    """The version is in quarantine and serves by an operator's order."""
+    return Reason.ALREADY_ROLLED_BACK if findings.quarantined else None
+
+
+def held(findings: Findings, view: View) -> Reason | None:
+    """Automatic acts are on hold."""
+    return Reason.HELD if view.held else None
+
+
+def pinned(findings: Findings, view: View) -> Reason | None:
+    """An operator pinned the version."""
+    return Reason.PINNED if view.pinned else None
+
+
+def target_unknown(findings: Findings, view: View) -> Reason | None:
+    """No version answers beside the live one."""
+    return None if findings.any_target else Reason.TARGET_UNKNOWN
+
+
+def label_source_suspect(findings: Findings, view: View) -> Reason | None:
+    """The rise is gone when one label source is left out."""
+    return Reason.LABEL_SOURCE_SUSPECT if findings.confirmed and findings.quorum is Quorum.FAILED else None
+
+
+def quorum_waiting(findings: Findings, view: View) -> Reason | None:
+    """The rise without each label source still has to show."""
+    return Reason.CONFIRMING if findings.confirmed and findings.quorum is Quorum.WAITING else None
+
+
+def cooldown(findings: Findings, view: View) -> Reason | None:
+    """The last rollback of this model is too recent."""
+    recent = view.last_switch is not None and view.now < view.last_switch + view.cooldown_ms
+    return Reason.COOLDOWN if findings.confirmed and recent else None
+
+
+def switch_limit(findings: Findings, view: View) -> Reason | None:
+    """There were too many rollbacks; this stays until an operator resumes."""
+    too_many = view.stopped or view.switches >= view.switches_max
+    return Reason.SWITCH_LIMIT if findings.confirmed and too_many else None
+
+
+def target_better(findings: Findings, view: View) -> Reason | None:
+    """Everything speaks for going back."""
+    return Reason.TARGET_BETTER if findings.confirmed else None
+
+
+def mix_shift(findings: Findings, view: View) -> Reason | None:
+    """Other requests explain the rise."""
+    return Reason.MIX_SHIFT if findings.mix is not None else None
+
+
+def all_degraded(findings: Findings, view: View) -> Reason | None:
+    """Every version that could serve got worse."""
+    return Reason.ALL_DEGRADED if findings.all_degraded else None
+
+
+def confirming(findings: Findings, view: View) -> Reason | None:
+    """There is still time to find out whether the target is better."""
+    return Reason.CONFIRMING if view.now < findings.degraded_since + view.confirm_within_ms else None
+
+
+def not_confirmed(findings: Findings, view: View) -> Reason:
+    """The time to find out has passed."""
+    return Reason.NOT_CONFIRMED
+
+
+GUARDS: tuple[Guard, ...] = (
+    incomputable,
+    learning,
+    blind,
+    coverage_shift,
+    healthy,
+    already_rolled_back,
+    held,
+    pinned,
+    target_unknown,
+    label_source_suspect,
+    quorum_waiting,
+    cooldown,
+    switch_limit,
+    target_better,
+    mix_shift,
+    all_degraded,
+    confirming,
+    not_confirmed,
+)
+
+
+def decide(findings: Findings, view: View) -> Ruling:
+    """Return what follows from the findings.
+
+    >>> decide(Findings(version="v42"), View(now=0)).reason.value
+    'HEALTHY'
+    >>> bad = Findings(version="v42", degraded=True, any_target=True, target="v41", confirmed=True)
+    >>> decide(bad, View(now=0)).action.value, decide(bad, View(now=0, mode="observe")).action.value
+    ('rollback', 'observe')
+    """
+    reason = next(found for guard in GUARDS if (found := guard(findings, view)) is not None)
+    action = _BY_MODE[view.mode] if reason.action is Action.ROLLBACK else reason.action
+    degraded = reason.verdict is Verdict.DEGRADED
+    where = findings.mix if reason is Reason.MIX_SHIFT else findings.slice
+    to = findings.target if degraded and action in _BY_MODE.values() else None
+    return Ruling(reason.verdict, reason, action, to, where if degraded else None)

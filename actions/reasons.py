@@ -1,0 +1,124 @@
+"""The closed vocabulary of why something was done or not done.
+
+A reason is the field in the journal, the label of the metric and the row in the documentation; there is no other.
+"""
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What the evidence says of a version."""
+
+    HEALTHY = "HEALTHY"
+    DEGRADED = "DEGRADED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    ERROR = "ERROR"
+
+
+class Action(StrEnum):
+    """What a decision does about it."""
+
+    ROLLBACK = "rollback"
+    PROPOSE = "propose"
+    OBSERVE = "observe"
+    PAGE = "page"
+    NONE = "none"
+
+
+class Reason(StrEnum):
+    """Why; `meaning` is the sentence for people, `action` what follows before the mode is applied."""
+
+    meaning: str
+    verdict: Verdict
+    action: Action
+
+    def __new__(cls, code: str, verdict: Verdict, action: Action, meaning: str) -> "Reason":
+        """Attach the sentence to the code, so that the two cannot drift apart."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning, member.verdict, member.action = meaning, verdict, action
+        return member
+
+    ERROR = "ERROR", Verdict.ERROR, Action.PAGE, "No loss can be computed from the labels that arrive, so nothing is known."
+    LEARNING = "LEARNING", Verdict.INCONCLUSIVE, Action.NONE, "There are too few outcomes yet to know what is usual."
+    BLIND = "BLIND", Verdict.INCONCLUSIVE, Action.PAGE, "Predictions are made, but no labels come any more."
+    COVERAGE_SHIFT = (
+        "COVERAGE_SHIFT",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "Another share of predictions gets a label than before, so the outcomes cannot be compared with earlier ones.",
+    )
+    HEALTHY = "HEALTHY", Verdict.HEALTHY, Action.NONE, "The version is as good as it was."
+    ALREADY_ROLLED_BACK = (
+        "ALREADY_ROLLED_BACK",
+        Verdict.DEGRADED,
+        Action.NONE,
+        "The version was rolled back before and serves again by an operator's order.",
+    )
+    HELD = "HELD", Verdict.DEGRADED, Action.NONE, "An operator has put automatic acts on hold."
+    PINNED = "PINNED", Verdict.DEGRADED, Action.NONE, "An operator has pinned the version."
+    TARGET_UNKNOWN = (
+        "TARGET_UNKNOWN",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "The version got worse, but no other version answers beside it, so nobody knows whether going back would help.",
+    )
+    LABEL_SOURCE_SUSPECT = (
+        "LABEL_SOURCE_SUSPECT",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "Only one source of labels says that the version got worse; without it nothing is wrong.",
+    )
+    COOLDOWN = "COOLDOWN", Verdict.DEGRADED, Action.NONE, "The last rollback was too short a while ago."
+    SWITCH_LIMIT = (
+        "SWITCH_LIMIT",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "There were as many rollbacks lately as are allowed; automatic acts stop until an operator resumes them.",
+    )
+    TARGET_BETTER = (
+        "TARGET_BETTER",
+        Verdict.DEGRADED,
+        Action.ROLLBACK,
+        "The version got worse, and the one to go back to is better now.",
+    )
+    MIX_SHIFT = (
+        "MIX_SHIFT",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "Other requests come than before, which are harder; the version itself is not worse, so going back would not help.",
+    )
+    ALL_DEGRADED = (
+        "ALL_DEGRADED",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "Every version that could serve got worse: the world or the labels changed.",
+    )
+    CONFIRMING = (
+        "CONFIRMING",
+        Verdict.DEGRADED,
+        Action.NONE,
+        "The version got worse; whether the other one is better is being found out.",
+    )
+    NOT_CONFIRMED = (
+        "NOT_CONFIRMED",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "The version got worse, and in the time allowed nothing showed that the other one is better.",
+    )
+    QUARANTINED = "QUARANTINED", Verdict.DEGRADED, Action.PAGE, "A version that was rolled back was deployed again; it is not served."
+    DEPLOYED_WHILE_PINNED = (
+        "DEPLOYED_WHILE_PINNED",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "A version was deployed while an operator holds or has pinned another; the operator's order stands.",
+    )
+    APPROVED = "APPROVED", Verdict.DEGRADED, Action.ROLLBACK, "An operator approved the proposal."
+    REJECTED = "REJECTED", Verdict.DEGRADED, Action.NONE, "An operator rejected the proposal."
+    OPERATOR_ROLLBACK = "OPERATOR_ROLLBACK", Verdict.INCONCLUSIVE, Action.ROLLBACK, "An operator ordered it."
+    OPERATOR_REFUSED = (
+        "OPERATOR_REFUSED",
+        Verdict.INCONCLUSIVE,
+        Action.NONE,
+        "An operator's order could not be followed as it stands: see the evidence for what is missing.",
+    )

@@ -1,0 +1,100 @@
+"""Weigh "the candidate is worse than the target" on concurrent outcomes, with evidence that may be read at any time.
+
+The null is that the candidate is *not* worse: candidate mean <= target mean. Evidence grows like an e-detector's: it
+restarts itself at every step, so that a candidate that decays late is still seen. One step is one block, and a step
+adds 1 to the evidence's expectation under the null, so evidence >= threshold happens at most once in ``threshold``
+blocks on average, hence at most once in ``threshold`` outcomes.
+
+Two forms, eight bets each. *Blocks* for split traffic: outcomes of both arms from one interval of time. *Pairs* for
+mirrored traffic, where both versions answered the same request: shared errors cancel, which saves half the requests.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.base import Floats
+from detectors.e_detector import advance
+
+LOG_ODDS_RATIOS: Floats = np.geomspace(0.1, 2.5, 8)
+PAIR_BETS: Floats = np.geomspace(0.02, 0.8, 8)
+BETS = 8
+
+
+def two_sample_factors(
+    n_target: Floats, k_target: Floats, n_candidate: Floats, k_candidate: Floats, pooled_mean: Floats
+) -> Floats:
+    """Return each block's betting factors on "the candidate's mean is higher" [^1].
+
+    For a log odds ratio l, with n = n_t + n_c, theta_t = expit(logit(pooled) - l n_c/n), theta_c =
+    expit(logit(pooled) + l n_t/n) and theta_0 = (n_t theta_t + n_c theta_c) / n, the factor is the product over the
+    arms g of (theta_g/theta_0)^k_g ((1-theta_g)/(1-theta_0))^(n_g-k_g).
+
+    Why its expectation is at most 1 whenever p_c <= p_t, for losses x in [0, 1] that have, inside the block and given
+    the past, mean p_g in arm g. Let u_g = theta_g/theta_0, v_g = (1-theta_g)/(1-theta_0).
+
+    1. One loss contributes u^x v^(1-x) <= x u + (1-x) v (weighted geometric below arithmetic mean), with equality for
+       0/1 losses. So real losses only lower the factor, and by conditioning one loss after the other the block's
+       expectation is at most a_t(p_t)^n_t a_c(p_c)^n_c, where a_g(p) = p u_g + (1-p) v_g.
+    2. theta_c >= theta_0 >= theta_t, so a_c rises with p: a_c(p_c) <= a_c(p_t).
+    3. At equal p, weighted geometric below arithmetic mean once more: a_t^(n_t/n) a_c^(n_c/n) <=
+       (n_t a_t + n_c a_c)/n = p + (1-p) = 1, since theta_0 is the weighted mean of theta_t and theta_c.
+
+    The null's p may differ from block to block; ``pooled_mean`` must come from before the block.
+
+    Args:
+        n_target, n_candidate: shape (r,), outcomes of each arm in the block.
+        k_target, k_candidate: shape (r,), sums of their losses.
+        pooled_mean: shape (r,), mean loss of both arms before the block (any guess is valid, a good one is powerful).
+
+    Returns:
+        Shape (r, 8). A block that lacks an arm says nothing: factor 1.
+
+    [^1]: Turner, Ly, Grunwald. "Generic e-variables for exact sequential k-sample tests", 2021, theorem 1.
+    """
+    n = n_target + n_candidate
+    both = (n_target > 0) & (n_candidate > 0)
+    # A block that lacks an arm is computed as if the arms were equal, and then left out.
+    share = np.where(both, n_candidate / np.maximum(n, 1.0), 0.5)[:, None]
+    guess = np.clip(pooled_mean, 1e-9, 1.0 - 1e-9)
+    logit = (np.log(guess) - np.log1p(-guess))[:, None]
+    target = _expit(logit - LOG_ODDS_RATIOS * share)
+    candidate = _expit(logit + LOG_ODDS_RATIOS * (1.0 - share))
+    null = (1.0 - share) * target + share * candidate
+    log_factor = (
+        k_target[:, None] * np.log(target / null)
+        + (n_target - k_target)[:, None] * np.log((1.0 - target) / (1.0 - null))
+        + k_candidate[:, None] * np.log(candidate / null)
+        + (n_candidate - k_candidate)[:, None] * np.log((1.0 - candidate) / (1.0 - null))
+    )
+    with np.errstate(over="ignore", under="ignore"):
+        factor: Floats = np.exp(np.where(both[:, None], log_factor, 0.0))
+    return factor
+
+
+def pair_factors(difference: Floats) -> Floats:
+    """Return each pair's betting factors ``1 + b (x_candidate - x_target)``, whose mean under the null is at most 1.
+
+    Args:
+        difference: shape (e,), the candidate's loss minus the target's on the same request, each in [-1, 1].
+
+    Returns:
+        Shape (e, 8), between 0.2 and 1.8.
+    """
+    factor: Floats = 1.0 + difference[:, None] * PAIR_BETS
+    return factor
+
+
+def advance_comparison(evidence: Floats, factor: Floats) -> Floats:
+    """Return ``(R + 1/8) * factor``, at most 1e300, never NaN.
+
+    Args:
+        evidence: shape (r, 8).
+        factor: shape (r, 8), of one block or one pair per row.
+    """
+    return advance(evidence, np.ones(evidence.shape[0]), factor)
+
+
+def _expit(x: Floats) -> Floats:
+    result: Floats = 1.0 / (1.0 + np.exp(-x))
+    return result

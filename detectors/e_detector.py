@@ -1,0 +1,406 @@
+"""Watch the mean of a bounded loss with a mixture of betting Shiryaev-Roberts processes.
+
+Problem: say "the loss has risen" soon, yet raise at most one false alarm in about ``arl`` outcomes, for every
+base rate, without a threshold somebody has to tune.
+
+For a bet ``c > 0`` on a rise, ``L_c(x) = (1 + c x) / (1 + c m)`` has conditional mean at most 1 whenever the loss
+``x`` in [0, 1] has conditional mean at most ``m``, whatever the dependence; for 0/1 losses it is the likelihood
+ratio of the alternative whose odds are ``(1 + c)`` times those of ``m``. The process
+
+    R_c <- (R_c + 1/K) L_c(x; m),        evidence = sum of R_c over the K bets of a grid
+
+therefore satisfies ``E[evidence | past] <= evidence + 1``: evidence minus time is a supermartingale, so that a rule
+that alarms at ``evidence >= arl`` has an average run length to a false alarm of at least ``arl``, and
+``P(alarm by t) <= t / arl`` [^1].
+
+Why not the obvious things: CUSUM with threshold ``log(arl)`` keeps the same promise with 1.5 to 6 times the delay;
+a baseline mean that is estimated once and taken for the truth breaks the promise for one reference in ten. Here
+``m`` is the Krichevsky-Trofimov predictive mean of *all* outcomes so far (reference and live). The promise then holds
+on average over a Beta(1/2, 1/2) prior of the base rate; for each fixed base rate it is measured, not proved
+(``benchmarks/e_detector.py``).
+
+Invariant of this module: every route (one outcome, a batch, many rows at once) runs the same elementwise float64
+operations in the same order, and sums over the grid strictly from left to right, so that the bits never depend on
+how outcomes were batched.
+
+[^1]: Shin, Ramdas, Rinaldo. "E-detectors: a nonparametric framework for sequential change detection", 2023,
+    definition 2.1 and proposition 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self, cast
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from detectors.base import Bools, Floats, LossKind, Positions, checked_losses, positions
+from detectors.snapshots import decoded, seal
+from unship.errors import SnapshotError
+
+GRID_BINARY: Floats = np.expm1(np.geomspace(0.1, 2.5, 12))
+GRID_LOW_VARIANCE: Floats = np.expm1(np.geomspace(0.1, 6.0, 16))
+GRIDS: dict[str, Floats] = {"binary": GRID_BINARY, "low_variance": GRID_LOW_VARIANCE}
+
+LARGEST_EVIDENCE = 1e300
+LARGEST_MEAN = 1.0 - 1e-9
+
+
+def factors(losses: Floats, baseline_mean: Floats, grid: Floats) -> Floats:
+    """Return the betting factors ``(1 + c x) / (1 + c m)``.
+
+    Args:
+        losses: shape (e,), each in [0, 1].
+        baseline_mean: shape (e,), the mean each loss is compared with, in (0, 1).
+        grid: shape (K,), the bets ``c > 0``.
+
+    Returns:
+        Shape (e, K).
+    """
+    factor: Floats = (1.0 + losses[:, None] * grid) / (1.0 + baseline_mean[:, None] * grid)
+    return factor
+
+
+def predictive_mean(losses_sum: Floats, count: Floats, worse_by: float | Floats = 0.0) -> Floats:
+    """Return the largest mean that still counts as healthy: the KT mean of the baseline plus ``worse_by``.
+
+    The floor 1/(count + 1) keeps a baseline that never saw a loss from betting everything on the first one; the
+    ceiling keeps the mean below 1, where no loss could ever be worse.
+
+    Args:
+        losses_sum: sum of the baseline's losses.
+        count: number of the baseline's outcomes, same shape.
+        worse_by: the rise of the mean that does not matter, broadcast.
+    """
+    mean: Floats = (losses_sum + 0.5) / (count + 1.0) + worse_by
+    bounded: Floats = np.minimum(np.maximum(mean, 1.0 / (count + 1.0)), LARGEST_MEAN)
+    return bounded
+
+
+def advance(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:
+    """Return ``(R + growth / K) * factor``, at most 1e300, never NaN.
+
+    Args:
+        evidence: shape (r, K), each in [0, 1e300].
+        growth: shape (r,), the number of outcomes (or of time units) in each row's block; 0 or more, finite.
+        block_factor: shape (r, K), the product of the block's betting factors; may be infinite, never NaN.
+            A row without outcomes has growth 0 and factor 1.
+    """
+    after: Floats = evidence_path(evidence, growth[None, :], block_factor[None, :, :])[0]
+    return after
+
+
+def evidence_path(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:
+    """Return the evidence after each of ``e`` consecutive steps of ``advance``.
+
+    Args:
+        evidence: shape (r, K), before the first step.
+        growth: shape (e, r).
+        block_factor: shape (e, r, K).
+
+    Returns:
+        Shape (e, r, K).
+    """
+    increments = (growth / evidence.shape[-1])[:, :, None]
+    path = np.empty_like(block_factor)
+    with np.errstate(over="ignore", under="ignore"):
+        # Infinity times an evidence of zero would be NaN; with a finite factor it is zero, which is what it means.
+        finite = np.minimum(block_factor, LARGEST_EVIDENCE)
+        for increment, factor, after in zip(increments, finite, path, strict=True):
+            np.add(evidence, increment, out=after)
+            np.multiply(after, factor, out=after)
+            evidence = np.minimum(after, LARGEST_EVIDENCE, out=after)
+    return path
+
+
+def total(evidence: Floats) -> Floats:
+    """Return the sum over the grid (last axis), added strictly from left to right.
+
+    ``numpy.sum`` chooses its order of addition by shape; here the bits must not depend on the number of rows.
+    """
+    sums: Floats = np.add.accumulate(evidence, axis=-1)[..., -1]
+    return sums
+
+
+def reaches(evidence: Floats, threshold: float) -> Bools:
+    """Tell where evidence, rounded to 9 significant digits, is at least the threshold (rounded alike).
+
+    Rounding hides the last bits, in which processors may differ, from every decision.
+
+    Args:
+        evidence: any shape, the totals over the grid.
+        threshold: the promised average run length.
+    """
+    reached: Bools = evidence >= threshold * (1.0 - 1e-8)
+    if reached.any():
+        bar = float(f"{threshold:.8e}")
+        reached[reached] = [float(f"{value:.8e}") >= bar for value in evidence[reached]]
+    return reached
+
+
+def step_rows(
+    evidence: Floats,
+    losses_sum: Floats,
+    count: Floats,
+    losses: Floats,
+    grid: Floats,
+    worse_by: float = 0.0,
+    cap: float = 20_000.0,
+) -> tuple[Floats, Floats, Floats]:
+    """Judge one outcome of every row against the row's baseline, then let the outcome join the baseline.
+
+    Rows are independent streams; a detector object is the case of one row.
+
+    Args:
+        evidence: shape (r, K).
+        losses_sum: shape (r,), sum of the losses in the baseline.
+        count: shape (r,), outcomes in the baseline.
+        losses: shape (r,), one loss per row.
+        grid: shape (K,).
+        worse_by: the rise that does not matter.
+        cap: most outcomes in a baseline; beyond it old ones fade so that the newest weigh most.
+
+    Returns:
+        The new evidence, sum and count.
+    """
+    mean = predictive_mean(losses_sum, count, worse_by)
+    grown = advance(evidence, np.ones_like(losses), factors(losses, mean, grid))
+    joined_sum, joined_count = join_baseline(losses_sum, count, losses, cap)
+    return grown, joined_sum, joined_count
+
+
+def join_baseline(losses_sum: Floats, count: Floats, losses: Floats, cap: float) -> tuple[Floats, Floats]:
+    """Return sum and count of a baseline after one more outcome, faded to at most ``cap`` outcomes."""
+    joined_sum = losses_sum + losses
+    joined_count = count + 1.0
+    faded_sum = np.where(joined_count > cap, joined_sum * (cap / joined_count), joined_sum)
+    return faded_sum, np.minimum(joined_count, cap)
+
+
+def baseline_path(losses_sum: float, count: float, losses: Floats, cap: float) -> tuple[Floats, Floats]:
+    """Return sum and count of a baseline before each of ``e`` outcomes and after the last: ``join_baseline`` in a row.
+
+    Args:
+        losses_sum: sum of the losses in the baseline before the first.
+        count: a whole number of outcomes, at most ``cap``.
+        losses: shape (e,).
+        cap: a whole number.
+
+    Returns:
+        Two arrays of shape (e + 1,).
+    """
+    room = min(losses.size, int(cap - count))
+    sums = np.empty(losses.size + 1)
+    sums[0] = losses_sum
+    sums[1 : room + 1] = losses[:room]
+    np.add.accumulate(sums[: room + 1], out=sums[: room + 1])
+    faded, fade = float(sums[room]), cap / (cap + 1.0)
+    for position, loss in enumerate(losses[room:].tolist(), start=room + 1):
+        faded = (faded + loss) * fade
+        sums[position] = faded
+    return sums, np.minimum(count + np.arange(losses.size + 1.0), cap)
+
+
+class EDetectorSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold everything an EDetector needs to go on."""
+
+    arl: float
+    worse_by: float
+    grid: Literal["binary", "low_variance"]
+    learn: int
+    cap: int
+    learning: bool
+    reference_sum: float
+    reference_count: int
+    losses_sum: float
+    count: int
+    evidence: list[float]
+
+
+class EDetector:
+    """Alarm on a rise of the mean loss, with at most one false alarm in about ``arl`` outcomes.
+
+    After an alarm it starts afresh: evidence zero, the reference kept, what joined the baseline since dropped. To watch
+    for a fall, or for both directions, feed a second one with ``1 - x``.
+
+    Args:
+        arl: the promised average run length to a false alarm, in outcomes.
+        reference: losses of healthy outcomes (an array; the newest ``cap`` count), or the tuple (mean, n). One with
+            fewer than 500 outcomes is too small to judge by and is left out.
+        worse_by: the rise of the mean that does not matter; baseline mean + ``worse_by`` is still healthy.
+        grid: "binary" bets on up to 12 times the odds; "low_variance" on up to 400 times, for losses whose spread is
+            much smaller than that of 0/1 losses of the same mean (Brier, for example).
+        learn: without a reference, the first outcomes that become it; nothing is judged meanwhile.
+        cap: most outcomes in the baseline; beyond it old ones fade, so that the newest weigh most.
+
+    Raises:
+        ValueError: a parameter or a loss is out of range; names it with its value.
+
+    >>> import numpy as np
+    >>> losses = np.random.default_rng(5).random(7_000) < np.repeat([0.1, 0.15], [6_000, 1_000])
+    >>> detector = EDetector(arl=10_000)
+    >>> int(detector.update_many(losses)[0])
+    6171
+    """
+
+    name: ClassVar[str] = "e_detector"
+    accepts: ClassVar[LossKind] = "unit"
+
+    smallest_reference: ClassVar[int] = 500
+
+    def __init__(
+        self,
+        *,
+        arl: float = 1_000_000,
+        reference: ArrayLike | tuple[float, int] | None = None,
+        worse_by: float = 0.0,
+        grid: Literal["binary", "low_variance"] = "binary",
+        learn: int = 1_000,
+        cap: int = 20_000,
+    ) -> None:
+        self._arl, self._worse_by, self._learn, self._cap = float(arl), float(worse_by), int(learn), int(cap)
+        if not 1.0 <= self._arl <= 1e15:
+            raise ValueError(f"expected arl between 1 and 1e15 outcomes, was {arl}")
+        if not 0.0 <= self._worse_by < 1.0:
+            raise ValueError(f"expected worse_by in [0, 1), was {worse_by}")
+        if grid not in GRIDS:
+            raise ValueError(f"expected grid to be one of {', '.join(GRIDS)}, was {grid!r}")
+        if not self.smallest_reference <= self._cap <= 10**12:
+            raise ValueError(f"expected cap between {self.smallest_reference} and 1e12 outcomes, was {cap}")
+        if not 1 <= self._learn <= self._cap:
+            raise ValueError(f"expected learn between 1 and cap ({self._cap}) outcomes, was {learn}")
+        self._grid_name: Literal["binary", "low_variance"] = grid
+        self._grid = GRIDS[grid]
+        self._reference_sum, self._reference_count = _reference_sums(reference, self._cap)
+        self._learning = self._reference_count < self.smallest_reference
+        if self._learning:
+            self._reference_sum, self._reference_count = 0.0, 0
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._losses_sum, self._count = self._reference_sum, self._reference_count
+        self._evidence: Floats = np.zeros((1, self._grid.size))
+
+    @property
+    def arl(self) -> float:
+        """The promised average run length, in outcomes."""
+        return self._arl
+
+    @property
+    def evidence(self) -> float:
+        """Evidence against health: 0 after a start, an alarm at ``arl``."""
+        return float(total(self._evidence)[0])
+
+    @property
+    def learning(self) -> bool:
+        """Whether the detector is still gathering its own reference and judges nothing."""
+        return self._learning
+
+    @property
+    def baseline(self) -> tuple[float, int]:
+        """Mean and count of the outcomes that the next loss is judged against (mean 0 when there are none)."""
+        return (self._losses_sum / self._count if self._count else 0.0), self._count
+
+    def update(self, x: float) -> bool:
+        """Take one loss; return whether it raises the alarm."""
+        return self.update_many([x]).size == 1
+
+    def update_many(self, losses: ArrayLike) -> Positions:
+        """Take losses in order; return the positions of the alarms inside this batch."""
+        values = checked_losses(losses)
+        alarms: list[int] = []
+        start, width = 0, 32
+        while start < values.size:
+            if self._learning:
+                start += self._learn_from(values[start : start + self._learn - self._reference_count])
+                continue
+            chunk = values[start : start + width]
+            judged = self._judge(chunk)
+            if judged is None:
+                # Long runs without an alarm are the rule, and long chunks are cheaper; after an alarm the rest of a
+                # chunk is computed in vain, so the next one is short again.
+                start, width = start + chunk.size, min(2 * width, 1_024)
+            else:
+                alarms.append(start + judged)
+                start, width = start + judged + 1, 32
+        return positions(alarms)
+
+    def _learn_from(self, losses: Floats) -> int:
+        sums, counts = baseline_path(self._reference_sum, self._reference_count, losses, self._cap)
+        self._reference_sum, self._reference_count = float(sums[-1]), int(counts[-1])
+        self._learning = self._reference_count < self._learn
+        self._start_afresh()
+        return losses.size
+
+    def _judge(self, losses: Floats) -> int | None:
+        """Take losses up to the first alarm and return its position, or take all of them and return None."""
+        sums, counts = baseline_path(self._losses_sum, self._count, losses, self._cap)
+        mean = predictive_mean(sums[:-1], counts[:-1], self._worse_by)
+        growth = np.ones((losses.size, 1))
+        path = evidence_path(self._evidence, growth, factors(losses, mean, self._grid)[:, None, :])
+        reached = reaches(total(path)[:, 0], self._arl)
+        if reached.any():
+            self._start_afresh()
+            return int(reached.argmax())
+        self._evidence = path[-1].copy()
+        self._losses_sum, self._count = float(sums[-1]), int(counts[-1])
+        return None
+
+    def snapshot(self) -> bytes:
+        """Return everything needed to go on later, bit for bit."""
+        content = EDetectorSnapshot(
+            arl=self._arl,
+            worse_by=self._worse_by,
+            grid=self._grid_name,
+            learn=self._learn,
+            cap=self._cap,
+            learning=self._learning,
+            reference_sum=self._reference_sum,
+            reference_count=self._reference_count,
+            losses_sum=self._losses_sum,
+            count=self._count,
+            evidence=self._evidence[0].tolist(),
+        )
+        return seal(self.name, content)
+
+    @classmethod
+    def restored(cls, payload: bytes) -> Self:
+        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
+        content = decoded(payload, EDetectorSnapshot)
+        try:
+            detector = cls(
+                arl=content.arl,
+                worse_by=content.worse_by,
+                grid=content.grid,
+                learn=content.learn,
+                cap=content.cap,
+            )
+        except ValueError as error:
+            raise SnapshotError(f"snapshot of an impossible e_detector: {error}") from error
+        counts_fit = 0 <= content.reference_count <= content.count <= content.cap
+        sums_fit = 0 <= content.reference_sum <= content.reference_count and 0 <= content.losses_sum <= content.count
+        evidence = np.array([content.evidence])
+        shape_fits = evidence.shape == (1, detector._grid.size)
+        if not (counts_fit and sums_fit and shape_fits and ((evidence >= 0.0) & (evidence < content.arl)).all()):
+            raise SnapshotError(f"snapshot of an impossible e_detector: counts, sums or evidence in {content}")
+        detector._learning = content.learning
+        detector._reference_sum, detector._reference_count = content.reference_sum, content.reference_count
+        detector._losses_sum, detector._count, detector._evidence = content.losses_sum, content.count, evidence
+        return detector
+
+
+def _reference_sums(reference: ArrayLike | tuple[float, int] | None, cap: int) -> tuple[float, int]:
+    if reference is None:
+        return 0.0, 0
+    if isinstance(reference, tuple) and len(reference) == 2:
+        mean, count = cast(Sequence[float], reference)
+        if not 0.0 <= mean <= 1.0:
+            raise ValueError(f"expected the reference's mean in [0, 1], was {mean}")
+        if not (count >= 0 and float(count).is_integer()):
+            raise ValueError(f"expected the reference's n to be a whole number of outcomes, was {count}")
+        counted = min(int(count), cap)
+        return float(mean) * counted, counted
+    losses = checked_losses(reference)[-cap:]
+    return float(np.add.accumulate(losses)[-1]) if losses.size else 0.0, losses.size

@@ -1,0 +1,196 @@
+"""Define the wire contract: one frozen record per event that fleets, label sources and operators send.
+
+The types are the single source of three things: what the codec accepts, what an emitter may build, and the JSON
+Schemas that are published. Every string, list, object and number therefore carries its limit here, where it is seen
+by all three. Limits are not taste: a joined prediction lives in memory for the whole join window, so an event
+without a cap would let one producer choose the monitor's memory.
+
+Building a record from Python does not check the limits (msgspec checks when it decodes); `unship.codec` is the border.
+Unknown fields are ignored, so that a newer emitter can talk to an older monitor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
+
+from msgspec import Meta, Struct
+
+TS_MS_MAX = 4_102_444_800_000
+"""Latest accepted time: 2100-01-01T00:00:00Z, in milliseconds since the epoch (UTC)."""
+
+INTEGER_MAX = 2**53
+"""Largest magnitude of any integer: beyond it JSON readers that use doubles would see another number."""
+
+Role: TypeAlias = Literal["live", "shadow", "holdback"]
+Status: TypeAlias = Literal["live", "shadow", "holdback", "retired"]
+Stage: TypeAlias = Literal["received", "verified", "staged", "serving", "refused"]
+Act: TypeAlias = Literal["approve", "reject", "rollback", "pin", "unpin", "hold", "resume", "release"]
+RefusalCode: TypeAlias = Literal[
+    "REGRESSION",
+    "EQUIVOCATION",
+    "BAD_SIGNATURE",
+    "UNKNOWN_KEY",
+    "WRONG_AUDIENCE",
+    "UNSUPPORTED_SCHEMA",
+    "UNREGISTERED_ARTIFACT",
+    "QUARANTINED",
+    "LOAD_FAILED",
+    "EXPIRED",
+]
+
+# Named building blocks. `from __future__ import annotations` keeps them readable in the classes below; msgspec
+# evaluates them in this module's namespace.
+PredictionId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
+Label: TypeAlias = Annotated[str, Meta(max_length=128)]
+Artifact: TypeAlias = Annotated[str, Meta(max_length=256)]
+Probability: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
+Integer: TypeAlias = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+Natural: TypeAlias = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+Row: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+LatencyMs: TypeAlias = Annotated[float, Meta(ge=0.0)]
+Text: TypeAlias = Annotated[str, Meta(max_length=1024)]
+Scalar: TypeAlias = bool | Integer | float | Text
+Output: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
+"""What a model answered, and what turned out to be true: a scalar, or a list for rankings."""
+
+Scores: TypeAlias = Annotated[dict[Label, Probability], Meta(max_length=1000)]
+SliceValue: TypeAlias = Label | Integer | bool
+Slices: TypeAlias = Annotated[dict[Annotated[str, Meta(max_length=64)], SliceValue], Meta(max_length=32)]
+Epoch: TypeAlias = tuple[Natural, Natural, Natural]
+"""[incarnation, ledger offset, index]; later commands compare greater."""
+
+Card: TypeAlias = Annotated[str, Meta(max_length=2048)] | Annotated[dict[str, Any], Meta(max_length=64)]
+TimeMs: TypeAlias = Annotated[
+    int, Meta(ge=0, le=TS_MS_MAX, description="milliseconds since 1970-01-01T00:00:00Z, at most 2100-01-01")
+]
+At: TypeAlias = tuple[Annotated[str, Meta(max_length=249)], Natural, Natural, TimeMs]
+"""[topic, partition, offset, append time in ms]: where a recorded line stood in the log."""
+
+if TYPE_CHECKING:
+    EventTime: TypeAlias = int | None
+else:
+    # The wire also allows RFC 3339 text. The codec replaces it by milliseconds before anybody sees the event, so
+    # static types promise what holds everywhere behind the border: an integer or nothing.
+    EventTime = (
+        TimeMs
+        | Annotated[str, Meta(max_length=64, description="RFC 3339", extra_json_schema={"format": "date-time"})]
+        | None
+    )
+
+
+class WireRecord(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type"):
+    """Carry the settings all wire records share; never instantiated.
+
+    Records are frozen and hold no reference to themselves, so the cyclic collector need not track them: a join window
+    of a million events then costs it nothing.
+    """
+
+
+class Reference(Struct, frozen=True, gc=False):
+    """State a version's offline metric: the mean of a loss in [0, 1] over `n` outcomes."""
+
+    mean: Probability
+    n: Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+
+
+References: TypeAlias = Annotated[dict[Label, Reference], Meta(max_length=64)]
+
+
+class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="prediction"):
+    """Say what a version answered to one request (row of a batch, target).
+
+    The same `id` may appear once per version: a shadow's answer is paired with the live one.
+
+    Example:
+        >>> Prediction(id="p-1", model="fraud", version="v42", output=1, score=0.93).role
+        'live'
+    """
+
+    id: PredictionId
+    model: Name
+    version: Name
+    output: Output
+    ts: EventTime = None
+    row: Row = 0
+    target: Label = ""
+    score: Probability | None = None
+    scores: Scores | None = None
+    role: Role = "live"
+    slices: Slices = {}
+    latency_ms: LatencyMs | None = None
+    replica: Label | None = None
+    epoch: Epoch | None = None
+    artifact: Artifact | None = None
+    at: At | None = None
+
+
+class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
+    """Say what turned out to be true for a prediction id; `truth` may be absent only beside `engagement`."""
+
+    id: PredictionId
+    truth: Output | None = None
+    ts: EventTime = None
+    model: Name | None = None
+    row: Row = 0
+    target: Label = ""
+    source: Label = "default"
+    engagement: Probability | None = None
+    at: At | None = None
+
+
+class Deployment(WireRecord, frozen=True, gc=False, kw_only=True, tag="deployment"):
+    """Say that a version now serves a model as live, shadow or holdback, or not at all."""
+
+    model: Name
+    version: Name
+    status: Status
+    ts: EventTime = None
+    previous: Name | None = None
+    artifact: Artifact | None = None
+    reference: References | None = None
+    card: Card | None = None
+    at: At | None = None
+
+
+class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator"):
+    """Carry what a person ordered for a model, with the reason; the signature travels in the record's headers."""
+
+    act: Act
+    model: Name
+    reason: Text
+    by: Name
+    version: Name | None = None
+    to: Name | None = None
+    decision: Label | None = None
+    override: bool = False
+    ts: EventTime = None
+    at: At | None = None
+
+
+class Ack(WireRecord, frozen=True, gc=False, kw_only=True, tag="ack"):
+    """Say how far a replica has come with an epoch, what it serves, and why it refused if it did."""
+
+    model: Name
+    replica: Name
+    boot: Label
+    epoch: Epoch
+    stage: Stage
+    serving: Name | None = None
+    code: RefusalCode | None = None
+    ts: EventTime = None
+    at: At | None = None
+
+
+Event: TypeAlias = Prediction | Feedback | Deployment | OperatorAct | Ack
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    "prediction": Prediction,
+    "feedback": Feedback,
+    "deployment": Deployment,
+    "operator": OperatorAct,
+    "ack": Ack,
+}
+"""The `type` of a line or record -> its class, in the contract's order."""
+
+REFUSAL_CODES: tuple[str, ...] = get_args(RefusalCode)

@@ -1,0 +1,89 @@
+"""List every reason for which an event is refused or set aside: one closed vocabulary.
+
+Bad input is data. Whatever arrives and is not used is counted under exactly one of these codes, which are also the
+metric's label, the field in the dead-letter topic and the row in the reference. A reason that is not in the list
+does not exist, so nothing can be lost in silence.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class RejectCode(StrEnum):
+    """Say why an event was not used; `meaning` is the sentence that the reference prints.
+
+    Example:
+        >>> RejectCode("BAD_TIME").meaning
+        'A time is not RFC 3339 or integer milliseconds, or lies outside 1970 to 2100.'
+    """
+
+    meaning: str
+
+    def __new__(cls, code: str, meaning: str) -> RejectCode:
+        """Attach the sentence to the member, so that the code and its meaning cannot drift apart."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    # Found while decoding: the bytes never became an event.
+    TOO_LARGE = "TOO_LARGE", "The bytes exceed the size limit of an event."
+    NOT_UTF8 = "NOT_UTF8", "The bytes are not UTF-8."
+    BAD_JSON = "BAD_JSON", "The text is not one JSON value: malformed, cut off, empty, NaN, or more than one value."
+    TOO_DEEP = "TOO_DEEP", "Arrays and objects are nested more deeply than the limit."
+    UNKNOWN_TYPE = "UNKNOWN_TYPE", "The `type` is absent, not a string, or none that is known or expected here."
+    BAD_EVENT = "BAD_EVENT", "A required field is absent, or a field has the wrong type, length or word."
+    BAD_TIME = "BAD_TIME", "A time is not RFC 3339 or integer milliseconds, or lies outside 1970 to 2100."
+    NUMBER_OUT_OF_RANGE = "NUMBER_OUT_OF_RANGE", "A number lies outside the range of its field."
+
+    # Found by the join and the fold: a good event that does not count, or not as it says.
+    FUTURE_TS = "FUTURE_TS", "The event's time lies more than a day after the clock or its append time."
+    DUPLICATE = "DUPLICATE", "The same prediction was seen before, with the same output."
+    CONFLICTING_PREDICTION = "CONFLICTING_PREDICTION", "The same prediction was seen before, with another output."
+    DUPLICATE_FEEDBACK = "DUPLICATE_FEEDBACK", "The same truth for the same prediction was seen before."
+    CONFLICTING_FEEDBACK = "CONFLICTING_FEEDBACK", "Another truth for the same prediction was seen before; it stands."
+    UNMATCHED_FEEDBACK = "UNMATCHED_FEEDBACK", "No prediction for this feedback arrived while it was kept."
+    AFTER_MATURITY = "AFTER_MATURITY", "The truth came after its cohort was judged; it feeds label statistics only."
+    LATE_FEEDBACK = "LATE_FEEDBACK", "The truth came after the label horizon, when its prediction was forgotten."
+    ROLE_MISMATCH = "ROLE_MISMATCH", "The prediction's role contradicts the status of its version's deployment."
+    STILL_SERVED = "STILL_SERVED", "The prediction comes from a version that was rolled back; it is judged no more."
+    MISSING_SCORE = "MISSING_SCORE", "A loss needs a score or scores that the prediction does not carry."
+    UNUSABLE_TRUTH = "UNUSABLE_TRUTH", "The truth is not of the kind that the model's target or loss needs."
+    STALE_DEPLOYMENT = "STALE_DEPLOYMENT", "The deployment is older than one already known for the model."
+    DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
+    MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
+    VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
+    NOT_JUDGED = "NOT_JUDGED", "The outcome belongs to a version or role that is not judged at this time."
+
+
+DECODING_CODES: frozenset[RejectCode] = frozenset(
+    {
+        RejectCode.TOO_LARGE,
+        RejectCode.NOT_UTF8,
+        RejectCode.BAD_JSON,
+        RejectCode.TOO_DEEP,
+        RejectCode.UNKNOWN_TYPE,
+        RejectCode.BAD_EVENT,
+        RejectCode.BAD_TIME,
+        RejectCode.NUMBER_OUT_OF_RANGE,
+    }
+)
+"""The codes the codec gives; the others are given by the join and the fold."""
+
+
+class Rejection(Struct, frozen=True, gc=False):
+    """Carry the code of a refused event, and where and what was wrong.
+
+    `detail` holds paths, types and sizes, never values of the event: it is written to logs, pages and the dead-letter
+    topic, and an event may hold personal data.
+
+    Example:
+        >>> Rejection(RejectCode.TOO_LARGE, "65540 bytes > limit 65536 bytes").code
+        <RejectCode.TOO_LARGE: 'TOO_LARGE'>
+    """
+
+    code: RejectCode
+    detail: str = ""

@@ -1,0 +1,120 @@
+"""From joined pairs to the columns of a ledger record."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from streams.config import ModelConfig
+from streams.join import Held, Outcome, Pair, Series
+from streams.losses import Pairs, loss_columns
+from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns
+from unship.rejections import RejectCode
+
+
+class RecordBuilder:
+    """Builds the record of one model from what one cut joined; what cannot be used is counted in `counts`."""
+
+    def __init__(self, config: ModelConfig, series: Sequence[Series], counts: Counter[str]) -> None:
+        self.config = config
+        self.series = series
+        self.counts = counts
+        self.arms: dict[int, int] = {}
+
+    def record(
+        self,
+        model: str,
+        clock: int,
+        lines: tuple[int, int],
+        digest: str,
+        joined: list[Outcome],
+        pairs: list[Pair],
+        predictions: list[tuple[int, int, int]],
+    ) -> Outcomes:
+        """Return the record. Outcomes that came after maturity are counted in it instead of carried."""
+        counted = [(self._arm(code), cohort, count) for code, cohort, count in predictions]
+        joined, late = self._mature(joined)
+        held = [outcome.held for outcome in joined]
+        losses = self._losses(held)
+        self._count_unusable(losses)
+        return Outcomes(
+            model=model,
+            clock=clock,
+            lines=lines,
+            source_digest=digest,
+            arm=_ints([self._arm(entry.series) for entry in held]),
+            predicted_at=_ints([entry.at for entry in held]),
+            labelled_at=_ints([outcome.labelled_at for outcome in joined]),
+            position=_ints([entry.position for entry in held]),
+            losses=losses,
+            slices=self._slices(held),
+            source=coded([outcome.source for outcome in joined]),
+            predictions=counted,
+            late=late,
+            pairs=self._pairs(pairs) if pairs else None,
+            # Last, when every series that occurs has its number.
+            arms=[Arm(self.series[code].version, self.series[code].role) for code in self.arms],
+        )
+
+    def _arm(self, code: int) -> int:
+        return self.arms.setdefault(code, len(self.arms))
+
+    def _mature(self, joined: list[Outcome]) -> tuple[list[Outcome], list[tuple[int, int]]]:
+        maturity = self.config.mature_after_ms
+        late: Counter[int] = Counter()
+        if maturity:
+            for outcome in joined:
+                if outcome.labelled_at - outcome.held.at > maturity:
+                    late[self._arm(outcome.held.series)] += 1
+            if late:
+                joined = [outcome for outcome in joined if outcome.labelled_at - outcome.held.at <= maturity]
+                self.counts[RejectCode.AFTER_MATURITY] += late.total()
+        return joined, sorted(late.items())
+
+    def _losses(self, held: Sequence[Held]) -> Floats:
+        columns = Pairs([h.output for h in held], [h.score for h in held], [h.scores for h in held], [h.truth for h in held])
+        return loss_columns(columns, self.config.losses, self.config.kind)
+
+    def _count_unusable(self, losses: Floats) -> None:
+        missing = np.isnan(losses)
+        if not missing.any():
+            return
+        for spec, row in zip(self.config.losses, missing, strict=True):
+            self.counts[RejectCode.UNUSABLE_TRUTH if spec.binary else RejectCode.MISSING_SCORE] += int(row.sum())
+
+    def _slices(self, held: Sequence[Held]) -> list[Coded]:
+        return [coded([entry.slices[i] for entry in held]) for i in range(len(self.config.slices_by))]
+
+    def _pairs(self, pairs: Sequence[Pair]) -> PairColumns:
+        maturity = self.config.mature_after_ms
+        if maturity:
+            pairs = [pair for pair in pairs if pair.labelled_at - min(pair.live.at, pair.shadow.at) <= maturity]
+        live, shadow = [pair.live for pair in pairs], [pair.shadow for pair in pairs]
+        return PairColumns(
+            shadow=_ints([self._arm(entry.series) for entry in shadow]),
+            live=_ints([self._arm(entry.series) for entry in live]),
+            predicted_at=_ints([entry.at for entry in live]),
+            position=_ints([entry.position for entry in live]),
+            excess=self._losses(live) - self._losses(shadow),
+            slices=self._slices(live),
+        )
+
+
+def coded(values: Iterable[Any]) -> Coded:
+    """Return values coded by their first occurrence; None becomes -1.
+
+    >>> coded(["a", None, "b", "a"]).codes.tolist()
+    [0, -1, 1, 0]
+    """
+    lookup: dict[Any, int] = {}
+    codes = []
+    for value in values:
+        # True equals 1 in a dict, but they are two values of a slice.
+        key = (value,) if value is True or value is False else value
+        codes.append(-1 if value is None else lookup.setdefault(key, len(lookup)))
+    return Coded([key[0] if isinstance(key, tuple) else key for key in lookup], _ints(codes))
+
+
+def _ints(values: Sequence[int]) -> Ints:
+    return np.array(values, np.int64)

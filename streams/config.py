@@ -1,0 +1,296 @@
+"""The configuration: read once, checked whole, resolved into plain numbers that the ledger records.
+
+`unship.yaml` is written by people, so every error names the path, what was found, what was expected and what to do.
+`ModelConfig` is what the join and the fold see: milliseconds and counts, no words left to interpret. Its digest stands in
+every decision, so a decision names exactly the configuration it was taken under.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from streams.losses import LossSpec, loss_specs
+from streams.units import count_per_span, duration_ms
+from unship.errors import ConfigurationError
+
+#: Raised with every change that can alter a decision's bytes.
+FOLD_VERSION = 1
+DETECTORS_READY = ("e_detector", "adwin", "page_hinkley")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FILE_BYTES_MAX = 1_000_000
+_S = TypeVar("_S", bound="_Section")
+
+
+class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class TargetSection(_Section):
+    """What is predicted."""
+
+    kind: Literal["binary", "multiclass"] = "binary"
+
+
+class LabelsSection(_Section):
+    """When labels come, and when outcomes count."""
+
+    horizon: str | int = "7d"
+    mature_after: str | int = "0s"
+    early: str | int = "10m"
+    missing: Literal["ignore"] = "ignore"
+
+
+class SlicesSection(_Section):
+    """Which fields of `slices` are watched on their own, and how many values of them."""
+
+    by: list[str] = []
+    cap: int = 50
+
+
+class PolicySection(_Section):
+    """What may be done, and how often."""
+
+    mode: Literal["observe", "approve", "act"] = "observe"
+    cooldown: str | int = "30m"
+    max_switches: str = "2 per 1d"
+    without_control: Literal["propose", "act", "page"] = "propose"
+    confirm_within: str | int = "1d"
+    proposal_ttl: str | int = "1d"
+
+
+class ModelSection(_Section):
+    """Everything that can be said of one model."""
+
+    target: TargetSection = TargetSection()
+    losses: list[str | dict[str, Any]] = msgspec.field(default_factory=lambda: ["zero_one"])
+    labels: LabelsSection = LabelsSection()
+    slices: SlicesSection = SlicesSection()
+    worse_by: float = 0.02
+    one_false_alarm_per: int | str = 1_000_000
+    detectors: list[str] = msgspec.field(default_factory=lambda: list(DETECTORS_READY))
+    policy: PolicySection = PolicySection()
+
+
+class FleetSection(_Section):
+    """Limits over all models."""
+
+    max_simultaneous: int = 3
+
+
+class ConfigFile(_Section):
+    """The whole of `unship.yaml`."""
+
+    log: str = "embedded:./unship-data"
+    keys: str = "./unship-keys"
+    defaults: ModelSection = ModelSection()
+    models: dict[str, ModelSection] = {}
+    fleet: FleetSection = FleetSection()
+
+
+class ModelConfig(msgspec.Struct, frozen=True):
+    """One model's configuration, resolved. Times are milliseconds.
+
+    `promise` is the run length promised without a false alarm: outcomes, or seconds if `promise_in_time`.
+    """
+
+    kind: str
+    losses: list[LossSpec]
+    horizon_ms: int
+    mature_after_ms: int
+    early_ms: int
+    slices_by: list[str]
+    slices_cap: int
+    worse_by: float
+    promise: float
+    promise_in_time: bool
+    detectors: list[str]
+    mode: str
+    cooldown_ms: int
+    switches_max: int
+    switches_span_ms: int
+    without_control: str
+    confirm_within_ms: int
+    proposal_ttl_ms: int
+
+    @property
+    def cohort_ms(self) -> int:
+        """Width of a cohort: a twentieth of the maturity, at least a second."""
+        return max(1_000, self.mature_after_ms // 20)
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The resolved configuration of all models."""
+
+    models: dict[str, ModelConfig]
+    defaults: ModelConfig
+    log: str = "embedded:./unship-data"
+    keys: str = "./unship-keys"
+    max_simultaneous: int = 3
+
+    def of(self, model: str) -> ModelConfig:
+        """Return the configuration a model is watched with."""
+        return self.models.get(model, self.defaults)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what decisions depend on, as hexadecimal text."""
+        relevant = [FOLD_VERSION, sorted(self.models.items()), self.defaults, self.max_simultaneous]
+        return hashlib.sha256(msgspec.json.encode(relevant)).hexdigest()
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error: the second silently winning has cost people nights."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, str | int | float | bool) and key in seen:
+                raise ConfigurationError(f"key {key!r} stands twice (line {key_node.start_mark.line + 1}): remove one of them")
+            seen.add(key if isinstance(key, str | int | float | bool) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
+    """Read and resolve a configuration file; without a path, every model is observed with the defaults.
+
+    Raises:
+        ConfigurationError: with the file, the path inside it, and the fix.
+    """
+    if path is None:
+        return parse("", environment)
+    try:
+        if path.stat().st_size > _FILE_BYTES_MAX:
+            raise ConfigurationError(f"{path}: larger than {_FILE_BYTES_MAX} bytes; is this the right file?")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a UTF-8 text file: {error}") from error
+    try:
+        return parse(text, environment)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def parse(text: str, environment: Mapping[str, str] | None = None) -> Config:
+    """Resolve the text of a configuration.
+
+    >>> parse("models: {fraud: {labels: {mature_after: 1h}}}").of("fraud").cohort_ms
+    180000
+    """
+    try:
+        # The loader is a SafeLoader that only adds the check for repeated keys.
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigurationError(f"not valid YAML: {error}") from error
+    raw = {} if raw is None else _expand(raw, os.environ if environment is None else environment, "")
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"expected a mapping such as 'log: embedded:./unship-data', was {type(raw).__name__}")
+    models = raw.pop("models", None) or {}
+    if not isinstance(models, dict):
+        raise ConfigurationError(f"models: expected a mapping of model names, was {type(models).__name__}")
+    defaults = raw.get("defaults") or {}
+    file = _convert(raw | {"defaults": defaults}, ConfigFile, "")
+    resolved = {}
+    for name, section in models.items():
+        if not isinstance(name, str):
+            raise ConfigurationError(f"models.{name}: a model's name must be text; write it in quotes")
+        path = f"models.{name}"
+        resolved[name] = _resolve(_convert(_merge(defaults, section or {}, path), ModelSection, path), path)
+    return Config(resolved, _resolve(file.defaults, "defaults"), file.log, file.keys, file.fleet.max_simultaneous)
+
+
+def _expand(value: Any, environment: Mapping[str, str], path: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, environment, f"{path}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, environment, f"{path}[{i}]") for i, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in environment:
+            raise ConfigurationError(f"{path}: environment variable {name} is not set; set it, or write the value")
+    return _VARIABLE.sub(lambda match: environment[match[1]], value)
+
+
+def _merge(defaults: Mapping[str, Any], section: Any, path: str) -> dict[str, Any]:
+    if not isinstance(section, dict):
+        raise ConfigurationError(f"{path}: expected a mapping, was {type(section).__name__}")
+    merged = dict(defaults)
+    for key, value in section.items():
+        base = merged.get(key)
+        merged[key] = {**base, **value} if isinstance(base, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _convert(raw: Any, kind: type[_S], path: str) -> _S:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        inside = where.rstrip("`").lstrip(".")
+        full = ".".join(part for part in (path, inside) if part)
+        raise ConfigurationError(f"{full}: {message}" if full else message) from error
+
+
+def _resolve(section: ModelSection, path: str) -> ModelConfig:
+    labels, policy = section.labels, section.policy
+    horizon = duration_ms(labels.horizon, f"{path}.labels.horizon")
+    mature_after = duration_ms(labels.mature_after, f"{path}.labels.mature_after")
+    if mature_after > horizon:
+        raise ConfigurationError(
+            f"{path}.labels.mature_after: {labels.mature_after} is longer than the horizon {labels.horizon}, after which no "
+            "label is joined; raise labels.horizon or lower mature_after"
+        )
+    promise, in_time = _promise(section.one_false_alarm_per, f"{path}.one_false_alarm_per")
+    switches, span = count_per_span(policy.max_switches, f"{path}.policy.max_switches")
+    _check_numbers(section, path)
+    return ModelConfig(
+        kind=section.target.kind,
+        losses=loss_specs(section.losses, section.target.kind, f"{path}.losses"),
+        horizon_ms=horizon,
+        mature_after_ms=mature_after,
+        early_ms=duration_ms(labels.early, f"{path}.labels.early"),
+        slices_by=list(section.slices.by),
+        slices_cap=section.slices.cap,
+        worse_by=float(section.worse_by),
+        promise=promise,
+        promise_in_time=in_time,
+        detectors=list(section.detectors),
+        mode=policy.mode,
+        cooldown_ms=duration_ms(policy.cooldown, f"{path}.policy.cooldown"),
+        switches_max=switches,
+        switches_span_ms=span,
+        without_control=policy.without_control,
+        confirm_within_ms=duration_ms(policy.confirm_within, f"{path}.policy.confirm_within"),
+        proposal_ttl_ms=duration_ms(policy.proposal_ttl, f"{path}.policy.proposal_ttl"),
+    )
+
+
+def _promise(value: int | str, path: str) -> tuple[float, bool]:
+    if isinstance(value, int):
+        if not 100 <= value <= 10**12:
+            raise ConfigurationError(f"{path}: {value} is outside 100 .. 1000000000000 outcomes")
+        return float(value), False
+    seconds = duration_ms(value, path) / 1000
+    if seconds < 60:
+        raise ConfigurationError(f"{path}: {value} is shorter than a minute; write a span such as 90d, or a count of outcomes")
+    return seconds, True
+
+
+def _check_numbers(section: ModelSection, path: str) -> None:
+    if not 0 <= section.worse_by < 1:
+        raise ConfigurationError(f"{path}.worse_by: {section.worse_by} is outside 0 .. 1; it is a rise of the mean loss")
+    if not 1 <= section.slices.cap <= 1_000:
+        raise ConfigurationError(f"{path}.slices.cap: {section.slices.cap} is outside 1 .. 1000")
+    if len(section.slices.by) > 8 or len(set(section.slices.by)) != len(section.slices.by):
+        raise ConfigurationError(f"{path}.slices.by: expected at most 8 different names, was {section.slices.by}")
+    if not section.detectors or len(set(section.detectors)) != len(section.detectors):
+        raise ConfigurationError(f"{path}.detectors: expected at least one name, each once, was {section.detectors}")
+    for name in section.detectors:
+        if name not in DETECTORS_READY:
+            raise ConfigurationError(f"{path}.detectors: unknown detector {name!r}; known are {', '.join(DETECTORS_READY)}")

@@ -1,0 +1,264 @@
+"""From source lines to ledger records: the step before the fold.
+
+Lines are joined as they come; what was joined is *cut* into ledger records at positions that depend on the lines alone:
+after 4,096 accepted lines, where the source clock enters a new second, before a deployment or an operator's act, and before
+a tick. How many lines were read at once, where a replay was stopped, or how much noise stands between the accepted lines
+changes nothing. Only lines that put something into the ledger count as accepted, so noise does not move a cut either.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from streams.clock import SourceClock
+from streams.config import Config, ModelConfig
+from streams.columns import RecordBuilder
+from streams.join import JoinWindow, Outcome, Pair, SavedWindow, WindowRule
+from streams.records import Deployed, Operated, Record, Tick
+from unship.codec import OtherLine, decode_line
+from unship.events import Ack, Deployment, Feedback, OperatorAct, Prediction
+from unship.rejections import RejectCode, Rejection
+
+CUT_LINES = 4_096
+CUT_MS = 1_000
+#: Deployments are repeated by retries and by every replica; the newest ones are remembered to drop repeats.
+DEPLOYMENTS_REMEMBERED = 10_000
+NEVER = 2**62
+
+
+class SavedSources(msgspec.Struct):
+    """`Sources` at rest, between two lines."""
+
+    clock: SourceClock
+    line: int
+    cut_from: int
+    accepted: int
+    bucket: int
+    pending_due: int
+    digest_prefix: bytes
+    raw: list[bytes]
+    predictions: list[tuple[int, int, int]]
+    outcomes: list[tuple[int, int, str]]
+    pairs: list[tuple[int, int, int]]
+    deployments: list[str]
+    window: SavedWindow
+
+
+class Sources:
+    """Joins lines and yields ledger records.
+
+    The driver steps the fold with each record before it asks for the next one, and keeps `timer_due` at the earliest
+    instant at which the fold waits for time to pass.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        rules = {name: window_rule(model) for name, model in config.models.items()}
+        self.window = JoinWindow(rules, window_rule(config.defaults))
+        self.counts: Counter[str] = self.window.counts
+        self.timer_due = NEVER
+        self.clock = SourceClock()
+        self.line = 0
+        self._cut_from = 0
+        self._accepted = 0
+        self._bucket = -1
+        self._pending_due = NEVER
+        self._digest_prefix = b""
+        self._raw: list[bytes] = []
+        self._predictions: Counter[tuple[int, int]] = Counter()
+        self._deployments: dict[str, None] = {}
+        self._maturity: list[tuple[int, int]] = []
+
+    def feed(self, lines: Iterable[bytes]) -> Iterator[Record]:
+        """Take source lines in arrival order and yield the ledger records they complete."""
+        for line in lines:
+            event = decode_line(line)
+            kind = type(event)
+            if kind is OtherLine:
+                continue
+            if kind is Rejection:
+                self.counts[event.code] += 1  # type: ignore[union-attr]
+                self._keep(line)
+                continue
+            now = self._read_clock(event)
+            if now is None:
+                self._keep(line)
+                continue
+            if now >= self._pending_due or now >= self.timer_due:
+                yield from self._tick_until(now)
+            if self._accepted and (now // CUT_MS != self._bucket or self._accepted >= CUT_LINES):
+                yield from self.cut()
+            if kind is Prediction:
+                self._prediction(event, now)  # type: ignore[arg-type]
+                self._keep(line)
+            elif kind is Feedback:
+                self._feedback(event, now)  # type: ignore[arg-type]
+                self._keep(line)
+            else:
+                yield from self._control(event, now, line)
+
+    def advance(self, ts: int) -> Iterator[Record]:
+        """Let the source clock go to `ts` without a line, as a caught-up reader does."""
+        if ts > self.clock.now:
+            yield from self._tick_until(ts)
+            if self._accepted:
+                yield from self.cut()
+            self.clock.now = ts
+            yield Tick(ts)
+
+    def _read_clock(self, event: Any) -> int | None:
+        if event.at is None:
+            now = self.clock.read(event.ts)
+        else:
+            now = self.clock.read_appended(event.at[3], event.ts)
+        if now is None:
+            self.counts[RejectCode.BAD_TIME if event.ts is None else RejectCode.FUTURE_TS] += 1
+        return now
+
+    def _keep(self, line: bytes) -> None:
+        self._raw.append(line)
+        self.line += 1
+        if len(self._raw) >= 2 * CUT_LINES:
+            # A long stretch without an accepted line must not be held in memory.
+            self._digest_prefix = self._digest()
+            self._raw.clear()
+
+    def _digest(self) -> bytes:
+        return hashlib.sha256(self._digest_prefix + b"".join(self._raw)).digest()
+
+    def _prediction(self, event: Prediction, now: int) -> None:
+        held = self.window.add_prediction(event, self.line, now)
+        if held is None:
+            return
+        code = held.series
+        while code >= len(self._maturity):
+            model = self.config.of(self.window.series[len(self._maturity)].model)
+            self._maturity.append((model.mature_after_ms, model.cohort_ms if model.mature_after_ms else 0))
+        maturity, width = self._maturity[code]
+        self._predictions[code, now // width if width else 0] += 1
+        if width:
+            self._pending_due = min(self._pending_due, now - now % width + width + maturity)
+        self._accept(now)
+
+    def _feedback(self, event: Feedback, now: int) -> None:
+        if event.truth is None:
+            # Engagement alone says nothing about right or wrong to the losses there are.
+            self.counts[RejectCode.UNUSABLE_TRUTH] += 1
+        elif self.window.add_feedback(event, self.line, now):
+            self._accept(now)
+
+    def _accept(self, now: int) -> None:
+        if not self._accepted:
+            self._bucket = now // CUT_MS
+        self._accepted += 1
+
+    def _control(self, event: Any, now: int, line: bytes) -> Iterator[Record]:
+        if isinstance(event, Ack):
+            self._keep(line)
+            return
+        if isinstance(event, Deployment) and self._known(event):
+            self.counts[RejectCode.DUPLICATE_DEPLOYMENT] += 1
+            self._keep(line)
+            return
+        yield from self.cut()
+        self._keep(line)
+        digest, lines = self._close_range()
+        if isinstance(event, Deployment):
+            yield Deployed(now, lines, digest, event)
+        elif isinstance(event, OperatorAct):
+            yield Operated(now, lines, digest, event)
+
+    def _known(self, event: Deployment) -> bool:
+        name = hashlib.sha256(repr((event.model, event.version, event.status, event.ts, event.previous)).encode()).hexdigest()
+        if name in self._deployments:
+            return True
+        self._deployments[name] = None
+        if len(self._deployments) > DEPLOYMENTS_REMEMBERED:
+            del self._deployments[next(iter(self._deployments))]
+        return False
+
+    def _tick_until(self, now: int) -> Iterator[Record]:
+        while (due := min(self.timer_due, self._pending_due)) <= now:
+            if self._accepted:
+                # The fold learns of the pending cohorts first; what is due then is asked again.
+                yield from self.cut()
+                continue
+            yield Tick(due)
+            assert self.timer_due > due, (self.timer_due, due)
+
+    def _close_range(self) -> tuple[str, tuple[int, int]]:
+        digest, lines = self._digest().hex(), (self._cut_from, self.line - 1)
+        self._raw.clear()
+        self._digest_prefix = b""
+        self._cut_from = self.line
+        return digest, lines
+
+    def cut(self) -> Iterator[Record]:
+        """Yield what was joined since the last cut: one record for each model that has anything new."""
+        if not self._accepted:
+            return
+        window, series = self.window, self.window.series
+        outcomes: dict[str, list[Outcome]] = {}
+        for outcome in window.outcomes:
+            outcomes.setdefault(series[outcome.held.series].model, []).append(outcome)
+        pairs: dict[str, list[Pair]] = {}
+        for pair in window.pairs:
+            pairs.setdefault(series[pair.live.series].model, []).append(pair)
+        predictions: dict[str, list[tuple[int, int, int]]] = {}
+        for (code, cohort), count in self._predictions.items():
+            predictions.setdefault(series[code].model, []).append((code, cohort, count))
+        digest, lines = self._close_range()
+        window.outcomes, window.pairs = [], []
+        self._predictions.clear()
+        self._accepted, self._pending_due = 0, NEVER
+        now = self.clock.now
+        window.evict(now, now)
+        for model in sorted(outcomes.keys() | predictions.keys() | pairs.keys()):
+            columns = RecordBuilder(self.config.of(model), series, self.counts)
+            yield columns.record(
+                model, now, lines, digest, outcomes.get(model, []), pairs.get(model, []), predictions.get(model, [])
+            )
+
+    def save(self) -> SavedSources:
+        """Return everything that the next line needs; call between two lines."""
+        window = self.window
+        outcomes, pairs = window.outcomes, window.pairs
+        window.outcomes, window.pairs = [], []
+        saved = SavedSources(
+            self.clock,
+            self.line,
+            self._cut_from,
+            self._accepted,
+            self._bucket,
+            self._pending_due,
+            self._digest_prefix,
+            self._raw,
+            [(code, cohort, count) for (code, cohort), count in self._predictions.items()],
+            [(outcome.held.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
+            [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
+            list(self._deployments),
+            window.save(),
+        )
+        window.outcomes, window.pairs = outcomes, pairs
+        return saved
+
+    def load(self, saved: SavedSources) -> None:
+        """Take over what `save` returned; `self` must be new and have the same configuration."""
+        self.window.load(saved.window)
+        self.counts = self.window.counts
+        self.clock, self.line, self._cut_from = saved.clock, saved.line, saved.cut_from
+        self._accepted, self._bucket, self._pending_due = saved.accepted, saved.bucket, saved.pending_due
+        self._digest_prefix, self._raw = saved.digest_prefix, saved.raw
+        self._predictions = Counter({(code, cohort): count for code, cohort, count in saved.predictions})
+        self._deployments = dict.fromkeys(saved.deployments)
+        held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
+        self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
+        self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
+
+
+def window_rule(model: ModelConfig) -> WindowRule:
+    """Return how long the join keeps what belongs to a model."""
+    return WindowRule(model.horizon_ms, model.early_ms, tuple(model.slices_by))

@@ -1,0 +1,202 @@
+"""From rows of detectors to the findings the policy reads."""
+
+import math
+
+import msgspec
+import numpy as np
+
+from actions.desired import DesiredState
+from actions.evidence import Findings, Quorum, Scalar
+from detectors.change_point import mean_upper_bound
+from streams.config import ModelConfig
+from streams.health import Alarm, Health, Rules, rounded
+from streams.periods import LivePeriod, ModelState
+
+MIX_LEAST = 100.0
+SOURCE_SHARE = 0.1
+QUORUM_LEAST = 1_000.0
+UNUSABLE_LEAST = 1_000
+Z_95 = 1.6448536269514722
+
+
+class Confirmation(msgspec.Struct, frozen=True):
+    """How one alarm stands: which target is better, what that takes, and whether the sources agree."""
+
+    alarm: Alarm
+    target: str | None
+    evidence: float
+    threshold: float
+    quorum: Quorum
+
+
+def threshold_of(stream: int, rules: Rules) -> float:
+    """Return the evidence a row alone must reach: the promise overall, more for a slice by its small weight."""
+    return rules.promise if stream == 0 else rules.promise / float(rules.weights[stream])
+
+
+def targets_of(live: LivePeriod, desired: DesiredState) -> list[str]:
+    """Return the versions on the ladder, whether degraded or not."""
+    return desired.ladder(live.beside)
+
+
+def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) -> Confirmation:
+    """Ask the targets that are fit, in the order of the ladder, whether they are better now where the alarm was."""
+    threshold = threshold_of(alarm.stream, rules)
+    best: tuple[str | None, float] = (None, 0.0)
+    for target in targets:
+        beside = live.beside.get(target)
+        if beside is None or beside.health.degraded:
+            continue
+        value = rounded(beside.comparison.value(alarm.loss, alarm.stream))
+        if value >= rounded(threshold):
+            return Confirmation(alarm, target, value, threshold, quorum_of(live.health, alarm, rules))
+        best = max(best, (target, value), key=lambda entry: entry[1])
+    return Confirmation(alarm, None, best[1], threshold, Quorum.WAITING)
+
+
+def choose(live: LivePeriod, targets: list[str], rules: Rules) -> Confirmation:
+    """Return the alarm that stands for all: the first that is confirmed and agreed on, then confirmed, then the first."""
+    found = [confirm(live, alarm, targets, rules) for alarm in live.health.alarms]
+    for wanted in (Quorum.AGREED, Quorum.WAITING, Quorum.FAILED):
+        for confirmation in found:
+            if confirmation.target is not None and confirmation.quorum is wanted:
+                return confirmation
+    return found[0]
+
+
+def source_shares(health: Health, alarm: Alarm) -> np.ndarray:
+    """Return each label source's outcomes in the alarmed stream since its change point, shape (sources,)."""
+    counts: np.ndarray = alarm.window[alarm.loss, alarm.stream]
+    return counts
+
+
+def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
+    """Whether the rise shows without each large label source as well."""
+    counts = source_shares(health, alarm)
+    total = float(counts.sum())
+    large = np.flatnonzero(counts >= SOURCE_SHARE * total) if total else np.zeros(0, np.int64)
+    if large.size < 2:
+        return Quorum.AGREED
+    if all(rise_without(health, alarm, int(source), rules)["agrees"] for source in large):
+        return Quorum.AGREED
+    return Quorum.FAILED if total >= max(2 * alarm.needed, QUORUM_LEAST) else Quorum.WAITING
+
+
+def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dict[str, Scalar]:
+    """Return the rise since the change point with one source left out, and whether it is one."""
+    losses = len(health.banks)
+    n = float(alarm.window[alarm.loss, alarm.stream].sum() - alarm.window[alarm.loss, alarm.stream, source])
+    k = float(alarm.window[losses + alarm.loss, alarm.stream].sum() - alarm.window[losses + alarm.loss, alarm.stream, source])
+    row = health.row(alarm.stream, source + 1) if health.variants > 1 else health.row(alarm.stream)
+    bank = health.banks[alarm.loss]
+    learning = bool(bank.learning[row])
+    # A row too thin for a baseline of its own is measured against that of the whole stream.
+    base, _ = health.baseline(alarm.loss, health.row(alarm.stream) if learning else row)
+    rise = k / n - base if n else 0.0
+    evidence = rounded(float(bank.totals[row]))
+    whole_n = float(alarm.window[alarm.loss, alarm.stream].sum())
+    whole = float(alarm.window[losses + alarm.loss, alarm.stream].sum()) / whole_n - base if whole_n else 0.0
+    by_evidence = alarm.detector == "e_detector"
+    wanted = rules.worse_by if by_evidence else min(rules.worse_by, whole / 2)
+    enough = learning or not by_evidence or evidence >= threshold_of(alarm.stream, rules) / 100
+    return {"outcomes": n, "rise": rounded(rise), "evidence": evidence, "agrees": bool(enough and rise >= wanted and n > 0)}
+
+
+def find_mix(state: ModelState, live: LivePeriod, alarm: Alarm, config: ModelConfig) -> None:
+    """Find out whether other requests explain an alarm of the overall stream; once found, it stays found."""
+    if alarm.stream != 0 or alarm.mix is not None:
+        return
+    health, streams = live.health, state.layout.slices.streams
+    losses = len(health.banks)
+    counts = alarm.window[alarm.loss].sum(axis=1)
+    sums = alarm.window[losses + alarm.loss].sum(axis=1)
+    overall, _ = health.baseline(alarm.loss, 0)
+    total = float(counts[0])
+    if not total:
+        return
+    rise = float(sums[0]) / total - overall
+    for dimension in config.slices_by:
+        members = [i for i, stream in enumerate(streams) if stream.dimension == dimension]
+        upper = _within_upper_bound(health, alarm.loss, members, counts, sums, overall)
+        if rise > 0 and rounded(upper) < rounded(max(config.worse_by, rise / 2)):
+            alarm.mix = (dimension, _named(health, alarm.loss, members, counts, overall))
+            return
+
+
+def _within_upper_bound(
+    health: Health, loss: int, members: list[int], counts: np.ndarray, sums: np.ndarray, overall: float
+) -> float:
+    """Return the upper bound of the rise inside the values of a dimension, the baselines' own error included.
+
+    Each outcome's loss minus its value's baseline is a term; losses in [0, 1] have squares of at most themselves, so the
+    terms' squares are bounded by sums that are kept.
+    """
+    total, squares, error = 0.0, 0.0, 0.0
+    left_n, left_k = float(counts[0]), float(sums[0])
+    for stream in [*members, 0]:
+        if stream == 0:
+            # Predictions without a value of this dimension are measured against the overall baseline.
+            n, k = left_n, left_k
+        else:
+            n, k = float(counts[stream]), float(sums[stream])
+            left_n, left_k = left_n - n, left_k - k
+        if n <= 0:
+            continue
+        mean, known = health.baseline(loss, health.row(stream))
+        if known < MIX_LEAST:
+            mean, known = overall, health.baseline(loss, 0)[1]
+        total += k - n * mean
+        squares += max(k * (1 - 2 * mean) + n * mean * mean, 0.0)
+        error += (n / float(counts[0])) ** 2 * mean * (1 - mean) / max(known, 1.0)
+    return float(mean_upper_bound(total, squares, float(counts[0]))) + Z_95 * math.sqrt(error)
+
+
+def _named(health: Health, loss: int, members: list[int], counts: np.ndarray, overall: float) -> int:
+    """Return the value whose change of share raises the mean loss most."""
+    before = max(float(health.mix[0]), 1.0)
+    weight = {}
+    for stream in members:
+        mean, known = health.baseline(loss, health.row(stream))
+        change = float(counts[stream]) / float(counts[0]) - float(health.mix[stream]) / before
+        weight[stream] = change * ((mean if known >= MIX_LEAST else overall) - overall)
+    return max(weight, key=lambda stream: (weight[stream], -stream))
+
+
+def find(state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules) -> tuple[Findings, Confirmation | None]:
+    """Return what is known of the live version now, and the alarm it stands on."""
+    health, labels = live.health, live.labels
+    maturity = config.mature_after_ms > 0
+    blind = maturity and labels.blind
+    incomputable = health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
+    base = {
+        "version": live.version,
+        "incomputable": incomputable,
+        "blind": blind,
+        "learning": health.learning and not blind,
+        "degraded": health.degraded,
+    }
+    if not health.degraded:
+        return Findings(**base, coverage_shift=maturity and labels.shifted), None
+    targets = targets_of(live, state.desired)
+    chosen = choose(live, targets, rules)
+    if chosen.target is None:
+        for alarm in health.alarms:
+            find_mix(state, live, alarm, config)
+    fair = chosen.target is not None and labels.agrees_with(live.beside[chosen.target].labels)
+    mixed = next((alarm.mix for alarm in health.alarms if alarm.mix is not None), None)
+    streams = state.layout.slices.streams
+    degraded = [target for target in targets if target in live.beside and live.beside[target].health.degraded]
+    findings = Findings(
+        **base,
+        coverage_shift=maturity and labels.shifted and not fair,
+        degraded_since=health.alarms[0].at,
+        slice=streams[chosen.alarm.stream].describe(),
+        quarantined=state.desired.is_quarantined(live.version),
+        target=chosen.target,
+        any_target=bool(targets),
+        all_degraded=bool(targets) and len(degraded) == len(targets),
+        confirmed=chosen.target is not None,
+        quorum=chosen.quorum,
+        mix=None if mixed is None else streams[mixed[1]].describe(),
+    )
+    return findings, chosen

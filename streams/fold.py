@@ -1,0 +1,148 @@
+"""The fold: ledger records in, decisions out. `step` is the whole of it."""
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from actions.journal import Decision, decision_bytes, decision_id, digest_of
+from actions.policy import Ruling
+from streams.config import FOLD_VERSION, Config
+from streams.model import ModelFold, SavedModel
+from streams.operating import operate
+from streams.periods import NEVER
+from streams.records import Configured, Deployed, Operated, Outcomes, Record, record_digest
+
+INCARNATION = 0
+
+
+class SavedFold(msgspec.Struct):
+    """A `Fold` at rest: it carries its own position."""
+
+    fold_version: int
+    config_digest: str
+    offset: int
+    chain: bytes
+    lines: tuple[int, int]
+    clock: int
+    models: dict[str, SavedModel]
+
+
+class Fold:
+    """Folds one ledger partition. Two folds that step the same records hold the same bytes."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.config_digest = config.digest()
+        self.offset = 0
+        self.clock = -1
+        self.models: dict[str, ModelFold] = {}
+        self._chain = b""
+        self._lines = (0, -1)
+        self._index = 0
+        self._written: list[Decision] = []
+        self._dues: dict[str, int] = {}
+
+    def step(self, record: Record) -> list[Decision]:
+        """Apply the next ledger record; return the decisions it leads to, in order."""
+        self._index = 0
+        self._written = []
+        self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
+        self.clock = max(self.clock, record.clock)
+        if isinstance(record, Configured):
+            self._configure(record)
+        elif isinstance(record, Outcomes):
+            self._lines = (0, record.lines[1])
+            model = self._model(record.model)
+            model.take_outcomes(record)
+            self._advance(model, record.clock)
+        elif isinstance(record, Deployed | Operated):
+            self._lines = (0, record.lines[1])
+            model = self._model(record.event.model)
+            self._advance(model, record.clock)
+            if isinstance(record, Deployed):
+                model.take_deployment(record)
+            else:
+                operate(model, record)
+            self._dues[model.name] = model.due()
+        else:
+            for name in [name for name, due in self._dues.items() if due <= record.clock]:
+                self._advance(self._model(name), record.clock)
+        self.offset += 1
+        return self._written
+
+    def due(self) -> int:
+        """Return the next instant at which a tick is needed."""
+        return min(self._dues.values(), default=NEVER)
+
+    def counts(self) -> Counter[str]:
+        """Return what the models counted, by reason."""
+        return sum((model.counts for model in self.models.values()), Counter())
+
+    def _configure(self, record: Configured) -> None:
+        if record.fold_version != FOLD_VERSION or record.digest != self.config_digest:
+            raise ValueError(
+                f"the ledger was written under configuration {record.digest[:12]} (fold {record.fold_version}), "
+                f"this is {self.config_digest[:12]} (fold {FOLD_VERSION})"
+            )
+
+    def _advance(self, model: ModelFold, clock: int) -> None:
+        model.epoch = (INCARNATION, self.offset, self._index)
+        model.advance(clock)
+        self._dues[model.name] = model.due()
+
+    def _model(self, name: str) -> ModelFold:
+        model = self.models.get(name)
+        if model is None:
+            model = self.models[name] = ModelFold(name, self.config.of(name), self._write)
+        model.epoch = (INCARNATION, self.offset, self._index)
+        return model
+
+    def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
+        epoch = (INCARNATION, self.offset, self._index)
+        name = decision_id(model.name, epoch, model.state.digest)
+        live = model.state.live
+        decision = Decision(
+            id=name,
+            model=model.name,
+            version=version,
+            action=ruling.action,
+            to=ruling.to,
+            verdict=ruling.verdict,
+            reason=ruling.reason,
+            mode=model.config.mode,
+            epoch=epoch,
+            ts=now,
+            slice=ruling.slice,
+            outcomes=live.health.outcomes if live is not None and live.version == version else 0,
+            evidence=evidence,
+            provenance={"ledger": [0, self.offset], "lines": list(self._lines)},
+            digests={"previous": model.state.digest, "ledger": self._chain.hex(), "config": self.config_digest},
+        )
+        model.state.digest = digest_of(decision_bytes(decision))
+        model.epoch = epoch
+        self._index += 1
+        self._written.append(decision)
+        return name
+
+    def save(self) -> SavedFold:
+        """Return everything, to go on bit for bit."""
+        models = {name: model.save() for name, model in self.models.items()}
+        return SavedFold(FOLD_VERSION, self.config_digest, self.offset, self._chain, self._lines, self.clock, models)
+
+    def load(self, saved: SavedFold) -> None:
+        """Take over what `save` returned; `self` must be new and have the same configuration.
+
+        Raises:
+            ValueError: if it was saved by another version of the fold or under another configuration.
+        """
+        if (saved.fold_version, saved.config_digest) != (FOLD_VERSION, self.config_digest):
+            raise ValueError(
+                f"the snapshot was saved by fold {saved.fold_version} under configuration {saved.config_digest[:12]}, this is "
+                f"fold {FOLD_VERSION} under {self.config_digest[:12]}; start without it, or use the configuration it was saved with"
+            )
+        self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
+        for name, model in saved.models.items():
+            self.models[name] = ModelFold(name, self.config.of(name), self._write, model)
+            self._dues[name] = self.models[name].due()

@@ -1,0 +1,351 @@
+"""The health of one version in one role: its outcomes step rows of detectors, and an alarm latches.
+
+Rows form a table: streams (overall and slices) by variants (all label sources, and each source left out), one table for each
+loss. The alarm is on the weighted mean of the evidence of all streams, so one promise covers every slice and loss; the
+stream that contributes most is the one that alarmed. From then on the version is degraded until its live period ends, the
+outcomes since the change point are taken out of the baselines, and everything since is counted.
+"""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.bank import BASELINE_CAP, BASELINE_LEAST, BLOCK, Bank, Blocks, copy_variant, empty_bank, reshaped
+from detectors.change_point import block_glr
+from detectors.e_detector import predictive_mean
+from streams.history import SOURCES, Block, BlockHistory
+from streams.records import Floats, Ints
+
+ALARMS_MAX = 8
+#: Where a row's baseline comes from, in the order of preference.
+BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
+LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """Outcomes of one version in prediction order.
+
+    `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
+    (losses, outcomes), NaN where a loss could not be computed.
+    """
+
+    predicted_at: Ints
+    streams: Ints
+    source: Ints
+    losses: Floats
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What an alarm takes: the promise, the streams' weights (shape (streams,), for one loss), and what rise matters.
+
+    `alarming` is false where another detector decides.
+    """
+
+    promise: float
+    weights: Floats
+    worse_by: float
+    in_time: bool
+    alarming: bool
+
+
+class Alarm(msgspec.Struct):
+    """A stream that alarmed. `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
+
+    `window` sums everything predicted since, shape (2 x losses, streams, sources): counts, then losses.
+    """
+
+    detector: str
+    loss: int
+    stream: int
+    at: int
+    since: int
+    evidence: float
+    threshold: float
+    needed: float
+    window: NDArray[np.float64]
+    mix: tuple[str, int] | None = None
+
+
+class Baselines(msgspec.Struct):
+    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams, variants)."""
+
+    version: str
+    healthy: bool
+    n: NDArray[np.float64]
+    k: NDArray[np.float64]
+    own_n: NDArray[np.float64]
+    own_k: NDArray[np.float64]
+    mix: NDArray[np.float64]
+
+
+class Health(msgspec.Struct):
+    """The rows of one version in one role during one live period of its model."""
+
+    version: str
+    role: str
+    since: int
+    binary: list[bool]
+    streams: int
+    variants: int
+    banks: list[Bank]
+    basis: NDArray[np.int64]
+    mix: NDArray[np.float64]
+    history: BlockHistory
+    alarms: list[Alarm]
+    outcomes: int = 0
+    unusable: int = 0
+    fixed: bool = False
+    last_at: int = -1
+
+    @property
+    def degraded(self) -> bool:
+        """Whether an alarm has latched."""
+        return bool(self.alarms)
+
+    @property
+    def learning(self) -> bool:
+        """Whether the overall row of the primary loss has no baseline yet."""
+        return bool(self.banks[0].learning[0])
+
+    def row(self, stream: int, variant: int = 0) -> int:
+        """Return the number of a row; variant 0 has all sources, variant j + 1 leaves source j out."""
+        return stream * self.variants + variant
+
+    def baseline(self, loss: int, row: int) -> tuple[float, float]:
+        """Return the mean and the number of outcomes of a row's baseline (Krichevsky-Trofimov mean)."""
+        bank = self.banks[loss]
+        return float(predictive_mean(bank.k[row : row + 1], bank.n[row : row + 1])[0]), float(bank.n[row])
+
+    def fit(self, streams: int, sources: int) -> None:
+        """Make room for streams and sources that have appeared. A version without source variants passes 0 sources."""
+        variants = 1 if sources < 2 else 1 + sources
+        if streams == self.streams and variants <= self.variants:
+            return
+        old, new = (self.streams, self.variants), (max(streams, self.streams), max(variants, self.variants))
+        for i, bank in enumerate(self.banks):
+            self.banks[i] = grown = reshaped(bank, old, new)
+            # Leaving out a source that never spoke is leaving out nothing. While there was one source, it was the first.
+            for variant in range(old[1] if old[1] > 1 else 2, new[1]):
+                copy_variant(grown, new, 0, variant)
+        basis = np.zeros(new, np.int64)
+        basis[: old[0], : old[1]] = self.basis.reshape(old)
+        basis[:, old[1] if old[1] > 1 else 2 :] = basis[:, :1]
+        self.basis = basis.reshape(-1)
+        self.mix = np.concatenate((self.mix, np.zeros(new[0] - old[0])))
+        for alarm in self.alarms:
+            window = np.zeros((alarm.window.shape[0], new[0], SOURCES))
+            window[:, : alarm.window.shape[1]] = alarm.window
+            alarm.window = window
+        self.streams, self.variants = new
+
+    def fix_baselines(
+        self, reference: dict[int, tuple[float, float]], earlier: Baselines | None, previous: Baselines | None
+    ) -> None:
+        """Give each row the first baseline that exists: reference, own earlier one, the previous version's outcomes.
+
+        Args:
+            reference: loss number -> (mean, outcomes) as measured before the deployment; for the overall row only.
+            earlier: what this version left behind when it was last live and healthy.
+            previous: what the version before it left behind.
+        """
+        self.fixed = True
+        for loss, bank in enumerate(self.banks):
+            for basis, source in ((PREVIOUS, previous), (EARLIER, earlier)):
+                if source is not None:
+                    n, k = (source.n, source.k) if basis == EARLIER else (source.own_n, source.own_k)
+                    self._take(bank, self._fitted(n[loss]), self._fitted(k[loss]), basis)
+            if loss in reference:
+                mean, n = reference[loss]
+                if n >= BASELINE_LEAST:
+                    count = min(n, BASELINE_CAP)
+                    bank.n[0], bank.k[0], bank.learning[0], self.basis[0] = count, mean * count, False, REFERENCE
+        known = earlier or previous
+        if known is not None:
+            self.mix[: known.mix.size] += known.mix[: self.mix.size]
+
+    def _take(self, bank: Bank, n: Floats, k: Floats, basis: int) -> None:
+        use = n >= BASELINE_LEAST
+        bank.n[use], bank.k[use] = n[use], k[use]
+        bank.learning[use] = False
+        self.basis[use] = basis
+
+    def _fitted(self, table: Floats) -> Floats:
+        """Lay an older table of (streams, variants) out as the present rows."""
+        fitted = np.zeros((self.streams, self.variants))
+        streams, variants = min(table.shape[0], self.streams), min(table.shape[1], self.variants)
+        fitted[:streams, :variants] = table[:streams, :variants]
+        if table.shape[1] < self.variants:
+            first = variants if variants > 1 else 2
+            fitted[:streams, first:] = table[:streams, :1]
+        return fitted.reshape(-1)
+
+    def leave(self) -> Baselines:
+        """Return what the version leaves behind."""
+        shape = (len(self.banks), self.streams, self.variants)
+        columns = [np.stack([getattr(bank, name) for bank in self.banks]).reshape(shape) for name in ("n", "k", "own_n", "own_k")]
+        for bank, n in zip(self.banks, columns[0], strict=True):
+            n.reshape(-1)[bank.learning] = 0.0
+        return Baselines(self.version, not self.degraded and not self.learning, *columns, self.mix.copy())
+
+    def absorb(self, entries: Entries) -> None:
+        """Count outcomes of a version that is judged no more, for the baselines it leaves behind."""
+        rows, positions = self._rows(entries, 0)
+        for loss, bank in enumerate(self.banks):
+            bank.count(rows, entries.losses[loss, positions], not self.degraded)
+        self._count_mix(entries, 0, entries.source.size)
+
+    def judge(self, entries: Entries, rules: Rules, now: int) -> None:
+        """Step all rows with outcomes in prediction order; alarms are appended to `alarms`."""
+        size = entries.source.size
+        self.outcomes += size
+        self.unusable += int(np.isnan(entries.losses[0]).sum())
+        start = 0
+        while start < size:
+            start = self._run(entries, start, rules, now)
+        for loss, bank in enumerate(self.banks):
+            learned = bank.learn()
+            if loss == 0 and learned.size:
+                self.basis[learned] = FIRST
+
+    def _run(self, entries: Entries, start: int, rules: Rules, now: int) -> int:
+        """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
+        rows, positions = self._rows(entries, start)
+        growing = not self.degraded
+        blocks = [
+            bank.blocks(rows, positions, entries.losses[loss, positions], rules.worse_by, growing)
+            for loss, bank in enumerate(self.banks)
+        ]
+        size = entries.source.size
+        alarmed = None
+        end = size
+        for chunk in range(start // BLOCK, -(-size // BLOCK)):
+            end = min((chunk + 1) * BLOCK, size)
+            self._step(blocks, chunk, entries, end, rules)
+            alarmed = self._alarmed(rules) if rules.alarming and len(self.alarms) < ALARMS_MAX else None
+            if alarmed is not None:
+                break
+        inside = positions < end
+        for loss, bank in enumerate(self.banks):
+            bank.count(rows[inside], entries.losses[loss, positions[inside]], growing)
+        if growing:
+            self._count_mix(entries, start, end)
+        self._remember(entries, start, end)
+        if alarmed is not None:
+            loss, stream, evidence, threshold = alarmed
+            self.banks[loss].restart(self.row(stream))
+            self.raise_alarm("e_detector", loss, stream, now, evidence, threshold)
+        return end
+
+    def _step(self, blocks: list[Blocks], chunk: int, entries: Entries, end: int, rules: Rules) -> None:
+        growth = None
+        if rules.in_time:
+            # The promise is a span of time: evidence grows by the seconds that passed, whatever the traffic.
+            at = int(entries.predicted_at[end - 1])
+            passed = max(at - self.last_at, 0) / 1000 if self.last_at >= 0 else 0.0
+            self.last_at = max(at, self.last_at)
+            growth = np.full(self.streams * self.variants, passed)
+        for bank, mine in zip(self.banks, blocks, strict=True):
+            bank.step(mine, chunk, growth)
+
+    def _alarmed(self, rules: Rules) -> tuple[int, int, float, float] | None:
+        """Return (loss, stream, evidence, threshold) of the stream that carries the alarm, if there is one."""
+        shares = np.stack([bank.totals[:: self.variants] * rules.weights for bank in self.banks])
+        if shares.sum() < rules.promise * (1 - 1e-8) or rounded(float(shares.sum())) < rounded(rules.promise):
+            return None
+        loss, stream = divmod(int(shares.argmax()), self.streams)
+        weight = float(rules.weights[stream])
+        return loss, stream, float(self.banks[loss].totals[self.row(stream)]), rules.promise / weight
+
+    def raise_alarm(self, detector: str, loss: int, stream: int, now: int, evidence: float, threshold: float) -> None:
+        """Latch an alarm: date the change and take what came since out of the baselines. A known stream alarms once."""
+        if any(alarm.loss == loss and alarm.stream == stream for alarm in self.alarms) or len(self.alarms) >= ALARMS_MAX:
+            return
+        losses = len(self.banks)
+        n, k = self.history.stream(stream, loss, losses)
+        first = block_glr(n, k, self.baseline(loss, self.row(stream))[0]) if n.size else 0
+        blocks = self.history.blocks()
+        since = blocks[first].start if blocks else now
+        window = self.history.since(first, self.streams, losses)
+        needed = float(window[loss, stream].sum())
+        if not self.alarms:
+            self._forget(window)
+        self.alarms.append(Alarm(detector, loss, stream, now, since, evidence, threshold, needed, window))
+
+    def _forget(self, window: Floats) -> None:
+        losses = len(self.banks)
+        for loss, bank in enumerate(self.banks):
+            bank.forget(self._by_row(window[loss]), self._by_row(window[losses + loss]))
+        self.mix = np.maximum(self.mix - window[0].sum(axis=1), 0.0)
+
+    def _by_row(self, cells: Floats) -> Floats:
+        """Turn sums by (stream, source) into sums by row."""
+        everything = cells.sum(axis=1, keepdims=True)
+        table = np.repeat(everything, self.variants, axis=1)
+        if self.variants > 1:
+            table[:, 1:] -= cells[:, : self.variants - 1]
+        return table.reshape(-1)
+
+    def _rows(self, entries: Entries, start: int) -> tuple[Ints, Ints]:
+        """Return (rows, positions) of all entries from `start` on, sorted by row and then position."""
+        streams = entries.streams[:, start:]
+        known = streams >= 0
+        positions = np.broadcast_to(np.arange(start, entries.source.size), streams.shape)
+        base = streams * self.variants
+        rows, places = [base[known]], [positions[known]]
+        for variant in range(1, self.variants):
+            use = known & (entries.source[start:] != variant - 1)
+            rows.append(base[use] + variant)
+            places.append(positions[use])
+        row, place = np.concatenate(rows), np.concatenate(places)
+        order = np.argsort(row * (entries.source.size + 1) + place, kind="stable")
+        return row[order], place[order]
+
+    def _count_mix(self, entries: Entries, start: int, end: int) -> None:
+        streams = entries.streams[:, start:end]
+        self.mix += np.bincount(streams[streams >= 0], minlength=self.streams)
+        if self.mix[0] > BASELINE_CAP:
+            # All streams fade together, so their shares stay those of the newest outcomes.
+            self.mix *= BASELINE_CAP / self.mix[0]
+
+    def _remember(self, entries: Entries, start: int, end: int) -> None:
+        """Add outcomes to the history, one block for each chunk, and to the windows of the alarms."""
+        streams = entries.streams[:, start:end]
+        known = streams >= 0
+        place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
+        cell = (streams * SOURCES + entries.source[start:end])[known]
+        chunk = place // BLOCK
+        width = self.streams * SOURCES
+        keys, inverse = np.unique(chunk * width + cell, return_inverse=True)
+        losses = entries.losses[:, place]
+        usable = ~np.isnan(losses)
+        filled = np.where(usable, losses, 0.0)
+        count = len(self.banks)
+        sums = np.zeros((2 * count, keys.size))
+        for loss in range(count):
+            sums[loss] = np.bincount(inverse, weights=usable[loss], minlength=keys.size)
+            sums[count + loss] = np.bincount(inverse, weights=filled[loss], minlength=keys.size)
+        edges = np.flatnonzero(np.diff(keys // width, prepend=-1))
+        for first, last in zip(edges, np.append(edges[1:], keys.size), strict=True):
+            at = int(entries.predicted_at[max(int(keys[first]) // width * BLOCK, start)])
+            self.history.append(Block(at, keys[first:last] % width, sums[:, first:last].copy()))
+        if self.alarms:
+            window = np.zeros((2 * count, width))
+            np.add.at(window.T, keys % width, sums.T)
+            for alarm in self.alarms:
+                alarm.window += window.reshape(2 * count, self.streams, SOURCES)
+
+
+def rounded(value: float) -> float:
+    """Return a number at 9 significant digits, as it is compared and written: its last bits differ between processors.
+
+    >>> rounded(1.23456789012)
+    1.23456789
+    """
+    return float(f"{value:.8e}")
+
+
+def new_health(version: str, role: str, since: int, binary: list[bool], streams: int) -> Health:
+    """Return a version's health at the start of a live period (ms), with every row still learning."""
+    banks = [empty_bank(kind, streams) for kind in binary]
+    zeros = np.zeros(streams, np.int64)
+    return Health(version, role, since, binary, streams, 1, banks, zeros, np.zeros(streams), BlockHistory([]), [])

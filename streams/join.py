@@ -1,0 +1,289 @@
+"""The join: predictions wait for their truth, truths wait a little for their prediction.
+
+A prediction p and a feedback f of one key belong together iff `-early <= b(f) - a(p) <= horizon`, where a and b are the
+join clocks: running maxima of the append times of the prediction and the feedback log. Among all that belong together the
+rule is *mutual first*: f is the earliest such feedback for p, and p the earliest such prediction for f. That depends on
+nothing outside of a window, so it can be rebuilt from the middle of a log, and on no processing time, so it is the same in
+every run. The key is (id, row, target) and holds separately for each model and version: one truth yields one outcome for
+every version that answered, and a shadow's outcome is paired with the live one.
+
+Memory: one `Held` for each prediction of the last horizon + early, one `HeldFeedback` for each truth of the last `early`.
+"""
+
+from collections import Counter, deque
+from typing import Any
+
+import msgspec
+
+from unship.events import Feedback, Prediction
+from unship.rejections import RejectCode
+
+Key = str | tuple[str, int, str]
+#: More models or versions than this are a mistake or an attack: they are counted and left out.
+MODELS_MAX = 1_000
+SERIES_MAX = 10_000
+
+
+class Series(msgspec.Struct, frozen=True):
+    """Predictions of one version in one role."""
+
+    model: str
+    version: str
+    role: str
+
+
+class Held(msgspec.Struct, gc=False):
+    """A prediction in the window. `answered` is the position of the first feedback that belongs to it, or -1."""
+
+    key: Key
+    position: int
+    at: int
+    series: int
+    output: Any
+    score: float | None
+    scores: dict[str, float] | None
+    slices: tuple[Any, ...]
+    answered: int = -1
+    truth: Any = None
+
+
+class HeldFeedback(msgspec.Struct, gc=False):
+    """A truth that a prediction may still follow."""
+
+    key: Key
+    position: int
+    at: int
+    truth: Any
+    source: str
+    model: str | None
+    matched: bool
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """A joined pair: what was answered (`held`, which carries the truth) and when the label came."""
+
+    held: Held
+    labelled_at: int
+    source: str
+
+
+class Pair(msgspec.Struct, frozen=True, gc=False):
+    """The live and the shadow outcome of one request."""
+
+    live: Held
+    shadow: Held
+    labelled_at: int
+
+
+class WindowRule(msgspec.Struct, frozen=True):
+    """How long a model's predictions wait, how early its labels may come, and which slices are kept."""
+
+    horizon_ms: int
+    early_ms: int
+    slices_by: tuple[str, ...]
+
+
+class JoinWindow:
+    """The window of one pair of logs. `outcomes` and `pairs` collect what was joined until the caller takes it."""
+
+    def __init__(self, rules: dict[str, WindowRule], default: WindowRule) -> None:
+        self.rules = rules
+        self.default = default
+        self.early_max = max(rule.early_ms for rule in (default, *rules.values()))
+        self.series: list[Series] = []
+        self.series_rules: list[WindowRule] = []
+        self._codes: dict[tuple[str, str, str], int] = {}
+        self._models: set[str] = set()
+        self.waiting: dict[Key, list[Held]] = {}
+        self.early: dict[Key, list[HeldFeedback]] = {}
+        # One queue for each pair of limits, because only predictions with equal limits leave in their order of arrival.
+        self.leaving: dict[tuple[int, int], deque[Held]] = {}
+        self.early_leaving: deque[HeldFeedback] = deque()
+        self.outcomes: list[Outcome] = []
+        self.pairs: list[Pair] = []
+        self.counts: Counter[str] = Counter()
+
+    def series_of(self, event: Prediction) -> int:
+        """Return the code of an event's series, or -1 if there is no room for another."""
+        code = self._codes.get((event.model, event.version, event.role))
+        return self.add_series(Series(event.model, event.version, event.role)) if code is None else code
+
+    def add_series(self, series: Series) -> int:
+        """Give a series its code; -1 and a count if the limit is reached."""
+        if series.model not in self._models and len(self._models) >= MODELS_MAX:
+            self.counts[RejectCode.MODEL_LIMIT] += 1
+            return -1
+        if len(self.series) >= SERIES_MAX:
+            self.counts[RejectCode.VERSION_LIMIT] += 1
+            return -1
+        self._models.add(series.model)
+        rule = self.rules.get(series.model, self.default)
+        code = self._codes[series.model, series.version, series.role] = len(self.series)
+        self.series.append(series)
+        self.series_rules.append(rule)
+        self.leaving.setdefault((rule.horizon_ms, rule.early_ms), deque())
+        return code
+
+    def add_prediction(self, event: Prediction, position: int, at: int) -> Held | None:
+        """Take a prediction at join clock `at`; None if it repeats one that is known, or finds no room.
+
+        Args:
+            event: the decoded prediction.
+            position: its place in the log; rises with every call.
+            at: running maximum of append times of the prediction log, in milliseconds.
+        """
+        code = self.series_of(event)
+        if code < 0:
+            return None
+        key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
+        rule = self.series_rules[code]
+        others = self.waiting.get(key)
+        if others is not None and self._repeats(event, code, others, at, rule):
+            return None
+        slices = event.slices
+        values = tuple([slices.get(name) for name in rule.slices_by]) if slices else (None,) * len(rule.slices_by)
+        held = Held(key, position, at, code, event.output, event.score, event.scores, values)
+        if others is None:
+            self.waiting[key] = [held]
+        else:
+            others.append(held)
+        self.leaving[rule.horizon_ms, rule.early_ms].append(held)
+        if key in self.early:
+            self._match_early(held, rule)
+        return held
+
+    def _repeats(self, event: Prediction, code: int, others: list[Held], at: int, rule: WindowRule) -> bool:
+        mine = self.series[code]
+        for other in others:
+            series = self.series[other.series]
+            if series.version != mine.version or series.model != mine.model or at - other.at > rule.horizon_ms + rule.early_ms:
+                continue
+            same = other.output == event.output and type(other.output) is type(event.output)
+            self.counts[RejectCode.DUPLICATE if same else RejectCode.CONFLICTING_PREDICTION] += 1
+            return True
+        return False
+
+    def _match_early(self, held: Held, rule: WindowRule) -> None:
+        model = self.series[held.series].model
+        for feedback in self.early[held.key]:
+            fits = feedback.model is None or feedback.model == model
+            if fits and -rule.early_ms <= feedback.at - held.at <= rule.horizon_ms:
+                feedback.matched = True
+                self._answer(held, feedback.position, feedback.truth, feedback.at, feedback.source, rule)
+                return
+
+    def add_feedback(self, event: Feedback, position: int, at: int) -> bool:
+        """Take a truth at join clock `at`; return whether it is the first truth of at least one prediction."""
+        key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
+        matched, late, known = False, False, None
+        for held in self.waiting.get(key, ()):
+            if event.model is not None and self.series[held.series].model != event.model:
+                continue
+            rule = self.series_rules[held.series]
+            if at - held.at > rule.horizon_ms:
+                late = True
+            elif held.answered >= 0:
+                known = held.truth if known is None else known
+            elif at - held.at >= -rule.early_ms:
+                self._answer(held, position, event.truth, at, event.source, rule)
+                matched = True
+        if not matched:
+            self._count_unused(event, key, late, known)
+        kept = HeldFeedback(key, position, at, event.truth, event.source, event.model, matched or late or known is not None)
+        self.early.setdefault(key, []).append(kept)
+        self.early_leaving.append(kept)
+        return matched
+
+    def _count_unused(self, event: Feedback, key: Key, late: bool, known: Any) -> None:
+        if known is None:
+            # Nothing is answered yet; an earlier truth for the same id may be waiting as this one is.
+            known = next((other.truth for other in self.early.get(key, ()) if other.model == event.model), None)
+        if known is not None:
+            self.counts[RejectCode.DUPLICATE_FEEDBACK if known == event.truth else RejectCode.CONFLICTING_FEEDBACK] += 1
+        elif late:
+            self.counts[RejectCode.LATE_FEEDBACK] += 1
+
+    def _answer(self, held: Held, position: int, truth: Any, at: int, source: str, rule: WindowRule) -> None:
+        held.answered, held.truth = position, truth
+        others = self.waiting[held.key]
+        if len(others) > 1 and not self._first_for(held, others, at, rule):
+            return
+        self.outcomes.append(Outcome(held, at, source))
+        if len(others) > 1:
+            self._pair(held, others, at)
+
+    def _first_for(self, held: Held, others: list[Held], at: int, rule: WindowRule) -> bool:
+        """Whether no earlier prediction of the same version belongs to this truth as well."""
+        mine = self.series[held.series]
+        for other in others:
+            if other is held:
+                return True
+            series = self.series[other.series]
+            same = series.version == mine.version and series.model == mine.model
+            if same and -rule.early_ms <= at - other.at <= rule.horizon_ms:
+                return False
+        return True
+
+    def _pair(self, held: Held, others: list[Held], at: int) -> None:
+        mine = self.series[held.series]
+        for other in others:
+            series = self.series[other.series]
+            if other is held or series.model != mine.model or other.answered != held.answered:
+                continue
+            if mine.role == "shadow" and series.role == "live":
+                self.pairs.append(Pair(other, held, at))
+            elif mine.role == "live" and series.role == "shadow":
+                self.pairs.append(Pair(held, other, at))
+
+    def evict(self, predictions_at: int, feedback_at: int) -> None:
+        """Forget what no future record can belong to; a truth that leaves unmatched is counted.
+
+        Eviction never changes what is joined, only what is remembered, so it may run whenever it suits the caller.
+        """
+        for (horizon, early), queue in self.leaving.items():
+            while queue and predictions_at > queue[0].at + horizon + early and feedback_at > queue[0].at + horizon:
+                held = queue.popleft()
+                others = self.waiting[held.key]
+                if len(others) == 1:
+                    del self.waiting[held.key]
+                else:
+                    others.remove(held)
+        limit, queued = self.early_max, self.early_leaving
+        while queued and predictions_at > queued[0].at + limit:
+            feedback = queued.popleft()
+            if not feedback.matched:
+                self.counts[RejectCode.UNMATCHED_FEEDBACK] += 1
+            others_early = self.early[feedback.key]
+            if len(others_early) == 1:
+                del self.early[feedback.key]
+            else:
+                others_early.remove(feedback)
+
+    def save(self) -> "SavedWindow":
+        """Return the window's contents, to be saved between two batches (nothing may be left to take)."""
+        assert not self.outcomes and not self.pairs, (len(self.outcomes), len(self.pairs))
+        queues = [[horizon, early, list(queue)] for (horizon, early), queue in self.leaving.items()]
+        return SavedWindow(self.series, [(h, e, q) for h, e, q in queues], list(self.early_leaving), dict(self.counts))
+
+    def load(self, saved: "SavedWindow") -> None:
+        """Take over what `save` returned; the window must be new."""
+        for series in saved.series:
+            self.add_series(series)
+        everything = [held for _, _, queue in saved.leaving for held in queue]
+        for held in sorted(everything, key=lambda held: held.position):
+            self.waiting.setdefault(held.key, []).append(held)
+        for horizon, early, queue in saved.leaving:
+            self.leaving[horizon, early] = deque(queue)
+        for feedback in saved.early:
+            self.early.setdefault(feedback.key, []).append(feedback)
+        self.early_leaving = deque(saved.early)
+        self.counts = Counter(saved.counts)
+
+
+class SavedWindow(msgspec.Struct):
+    """A `JoinWindow` at rest."""
+
+    series: list[Series]
+    leaving: list[tuple[int, int, list[Held]]]
+    early: list[HeldFeedback]
+    counts: dict[str, int]

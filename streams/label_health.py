@@ -1,0 +1,72 @@
+"""Are the labels themselves well? The labelled share of each closed cohort is a stream of its own.
+
+A share that moves by more than five points in either direction means that the outcomes seen are another sample than before:
+then no verdict on the model is possible, whatever the losses say. Only cohorts of equal label age are compared, so this
+exists only with a maturity.
+"""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.e_detector import GRID_LOW_VARIANCE, advance, factors, total
+
+COHORTS = 20
+SHIFT = 0.05
+
+
+class LabelHealth(msgspec.Struct):
+    """Label coverage of the live version. `evidence` has two rows: the share fell, the share rose."""
+
+    evidence: NDArray[np.float64]
+    cohorts: int = 0
+    share_sum: float = 0.0
+    unlabelled: int = 0
+    shifted: bool = False
+    recent: list[tuple[int, int]] = []
+
+    @property
+    def blind(self) -> bool:
+        """Whether so many cohorts in a row had predictions and no label that nothing can be known."""
+        return self.unlabelled >= COHORTS
+
+    @property
+    def share(self) -> float | None:
+        """Labelled share of the newest cohorts, None before the first."""
+        predictions = sum(entry[0] for entry in self.recent)
+        return sum(entry[1] for entry in self.recent) / predictions if predictions else None
+
+    def close(self, predictions: int, labelled: int, promise: float) -> None:
+        """Take a closed cohort: how many predictions it has, and how many of them have a label."""
+        if predictions <= 0:
+            return
+        share = min(labelled / predictions, 1.0)
+        self.unlabelled = 0 if labelled else self.unlabelled + 1
+        self.recent = [*self.recent[-(COHORTS - 1) :], (predictions, labelled)]
+        if self.cohorts < COHORTS:
+            self.cohorts += 1
+            self.share_sum += share
+            return
+        base = self.share_sum / COHORTS
+        means = np.minimum(np.array([1 - base, base]) + SHIFT, 1 - 1e-9)
+        factor = factors(np.array([1 - share, share]), means, GRID_LOW_VARIANCE)
+        self.evidence = advance(self.evidence, np.ones(2), factor)
+        # Two directions share the promise.
+        if total(self.evidence).mean() >= promise:
+            self.shifted = True
+
+    def agrees_with(self, other: "LabelHealth") -> bool:
+        """Whether two arms have the same label coverage, so that comparing them is fair all the same."""
+        mine, theirs = self.share, other.share
+        return mine is not None and theirs is not None and abs(mine - theirs) <= SHIFT
+
+
+def new_label_health() -> LabelHealth:
+    """Return label health before the first cohort.
+
+    >>> health = new_label_health()
+    >>> health.close(100, 90, 1e6)
+    >>> health.share, health.blind
+    (0.9, False)
+    """
+    return LabelHealth(np.zeros((2, GRID_LOW_VARIANCE.size)))

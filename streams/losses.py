@@ -1,0 +1,192 @@
+"""Losses: from joined pairs to numbers in [0, 1], where 0 is right and 1 is as wrong as can be.
+
+A loss works on whole columns. Where it cannot be computed (no score, a truth of the wrong kind) it is NaN: that outcome
+then steps no row of this loss, and is counted.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from unship.errors import ConfigurationError
+
+Floats = NDArray[np.float64]
+Scalar = bool | int | float | str
+
+
+class LossSpec(msgspec.Struct, frozen=True):
+    """A loss by name, with its bound where it needs one."""
+
+    name: str
+    bound: float = 1.0
+
+    @property
+    def binary(self) -> bool:
+        """Whether the loss is only ever 0 or 1."""
+        return self.name == "zero_one"
+
+
+class Pairs(msgspec.Struct, frozen=True):
+    """Columns of joined pairs, each of the same length: what was answered and what was true."""
+
+    outputs: Sequence[Any]
+    scores: Sequence[float | None]
+    class_scores: Sequence[dict[str, float] | None]
+    truths: Sequence[Any]
+
+
+def zero_one(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 where the answer differs from the truth.
+
+    For a binary target a number between 0 and 1 is read as a probability and cut at one half.
+
+    >>> zero_one(Pairs([1, 0.8, "a", True], [None] * 4, [None] * 4, [0, 1, "b", 1]), LossSpec("zero_one"), "binary")
+    array([1., 0., 1., 0.])
+    """
+    compare = _wrong_binary if kind == "binary" else _wrong_class
+    return np.fromiter(map(compare, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
+
+
+def _wrong_binary(output: Any, truth: Any) -> float:
+    # The usual case, 0 or 1 (or false and true) on both sides, needs one comparison.
+    if type(output) is not float and type(output) is type(truth):
+        return 1.0 if output != truth else 0.0
+    answer, real = _class_of(output), _class_of(truth)
+    if answer is None or real is None:
+        return math.nan
+    return 1.0 if answer != real else 0.0
+
+
+def _class_of(value: Any) -> Scalar | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return int(value >= 0.5) if 0 <= value <= 1 else value
+    return None
+
+
+def _wrong_class(output: Any, truth: Any) -> float:
+    if isinstance(output, list) or isinstance(truth, list) or truth is None:
+        return math.nan
+    if output == truth:
+        return 0.0
+    return 0.0 if _class_name(output) == _class_name(truth) else 1.0
+
+
+def _class_name(value: Scalar) -> str:
+    """Classes are compared by name, so that `3`, `3.0` and `"3"` are one class."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _probabilities(pairs: Pairs) -> tuple[Floats, Floats]:
+    """Return the probability of the positive class and the truth as 0 or 1, NaN where either is missing."""
+    score = np.fromiter(map(_score, pairs.scores, pairs.outputs), np.float64, len(pairs.truths))
+    truth = np.fromiter(map(_truth, pairs.truths), np.float64, len(pairs.truths))
+    return score, truth
+
+
+def _score(score: float | None, output: Any) -> float:
+    if score is not None:
+        return score
+    return output if type(output) is float and 0 <= output <= 1 else math.nan
+
+
+def _truth(truth: Any) -> float:
+    return float(truth) if isinstance(truth, bool | int | float) and truth in (0, 1) else math.nan
+
+
+def brier(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return the squared distance of the stated probabilities from what happened (Brier 1950), scaled into [0, 1].
+
+    >>> brier(Pairs([1], [0.9], [None], [0]), LossSpec("brier"), "binary").round(2)
+    array([0.81])
+    """
+    if kind == "binary":
+        score, truth = _probabilities(pairs)
+        return (score - truth) ** 2
+    return np.fromiter(map(_brier_classes, pairs.class_scores, pairs.truths), np.float64, len(pairs.truths))
+
+
+def _brier_classes(scores: dict[str, float] | None, truth: Any) -> float:
+    if not scores or truth is None or isinstance(truth, list):
+        return math.nan
+    real = _class_name(truth)
+    squares = math.fsum((p - (name == real)) ** 2 for name, p in scores.items()) + (real not in scores)
+    # Half the sum is the usual scaling: 1 is reached only by certainty in a wrong class.
+    return min(squares / 2, 1.0)
+
+
+def log_loss(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return `min(-ln p(truth), cap) / cap`.
+
+    >>> log_loss(Pairs([1], [0.5], [None], [1]), LossSpec("log", 4.0), "binary").round(3)
+    array([0.173])
+    """
+    if kind == "binary":
+        score, truth = _probabilities(pairs)
+        chosen = np.where(truth == 1, score, 1 - score)
+        chosen[np.isnan(truth)] = np.nan
+    else:
+        chosen = np.fromiter(map(_class_probability, pairs.class_scores, pairs.truths), np.float64, len(pairs.truths))
+    with np.errstate(divide="ignore"):
+        return np.minimum(np.maximum(-np.log(chosen), 0.0), spec.bound) / spec.bound
+
+
+def _class_probability(scores: dict[str, float] | None, truth: Any) -> float:
+    if not scores or truth is None or isinstance(truth, list):
+        return math.nan
+    return scores.get(_class_name(truth), 0.0)
+
+
+#: Name -> the function and the name of its bound, if it needs one.
+LOSSES: dict[str, tuple[Callable[[Pairs, LossSpec, str], Floats], str | None]] = {
+    "zero_one": (zero_one, None),
+    "brier": (brier, None),
+    "log": (log_loss, "cap"),
+}
+
+
+def loss_specs(entries: Sequence[str | dict[str, Any]], kind: str, path: str) -> list[LossSpec]:
+    """Read the configured losses; the first is the primary one.
+
+    Raises:
+        ConfigurationError: for an unknown loss, a missing or senseless bound, or a loss that stands twice.
+    """
+    specs = [_loss_spec(entry, f"{path}[{i}]") for i, entry in enumerate(entries)]
+    names = [spec.name for spec in specs]
+    if not specs or len(set(names)) != len(names):
+        raise ConfigurationError(f"{path}: expected at least one loss, each once, was {names}")
+    return specs
+
+
+def _loss_spec(entry: str | dict[str, Any], path: str) -> LossSpec:
+    if isinstance(entry, dict) and len(entry) != 1:
+        raise ConfigurationError(f"{path}: expected one loss such as {{log: {{cap: 4}}}}, was {sorted(map(str, entry))}")
+    name, options = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+    if name not in LOSSES:
+        raise ConfigurationError(f"{path}: unknown loss {name!r}; known are {', '.join(LOSSES)}")
+    bound_name = LOSSES[name][1]
+    if bound_name is None:
+        if options:
+            raise ConfigurationError(f"{path}: {name} takes no options, was {options}")
+        return LossSpec(name)
+    if not isinstance(options, dict) or set(options) != {bound_name}:
+        raise ConfigurationError(f"{path}: {name} needs its bound, for example {{{name}: {{{bound_name}: 4}}}}; was {options}")
+    bound = options[bound_name]
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < 1e6:
+        raise ConfigurationError(f"{path}.{bound_name}: expected a number above 0 and below 1000000, was {bound!r}")
+    return LossSpec(name, float(bound))
+
+
+def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
+    """Return an array of shape (losses, pairs)."""
+    rows = [LOSSES[spec.name][0](pairs, spec, kind) for spec in specs]
+    return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))

@@ -1,0 +1,302 @@
+"""The fold of one model: outcomes fill cohorts, closed cohorts are judged, findings meet the policy, decisions change what is desired.
+
+Everything here is a function of the ledger's records in their order. Nothing is read from outside, and all that has to be
+remembered stands in `ModelState` and the detectors' snapshots.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from actions.desired import DeploymentResult, Proposal, deploy
+from actions.evidence import Findings, View
+from actions.policy import Ruling, decide
+from actions.reasons import Action, Reason, Verdict
+from streams.cohorts import Closed, OpenCohort, add_outcomes, add_pairs, close_cohort, new_cohort
+from streams.comparing import new_comparison
+from streams.config import ModelConfig
+from streams.findings import find
+from streams.health import new_health
+from streams.label_health import new_label_health
+from streams.opinions import Opinions, SavedOpinion
+from streams.periods import NEVER, Beside, LivePeriod, ModelState, Standing, leave, new_model_state, new_period, rules_for
+from streams.records import Arm, Deployed, Outcomes
+from streams.reporting import evidence_of
+from unship.rejections import RejectCode
+
+ONCE = (Reason.LEARNING, Reason.CONFIRMING)
+#: Writes a decision down and returns its id; given by the fold, which knows the position in the ledger.
+Write = Callable[["ModelFold", str, Ruling, dict[str, Any], int], str]
+
+
+class SavedModel(msgspec.Struct):
+    """A `ModelFold` at rest."""
+
+    state: ModelState
+    opinions: list[SavedOpinion]
+
+
+class ModelFold:
+    """Folds the ledger records of one model. `epoch` is the epoch of the next change; the fold sets it for each record."""
+
+    def __init__(self, name: str, config: ModelConfig, write: Write, saved: SavedModel | None = None) -> None:
+        self.name = name
+        self.config = config
+        self.state = new_model_state(config) if saved is None else saved.state
+        self.opinions = Opinions(config.detectors, len(config.losses))
+        if saved is not None:
+            self.opinions.load(saved.opinions)
+        self.counts: Counter[str] = Counter(self.state.counts)
+        self.epoch = (0, 0, 0)
+        self._writer = write
+        self._width = config.cohort_ms if config.mature_after_ms else 0
+
+    def save(self) -> SavedModel:
+        """Return everything, to go on bit for bit."""
+        self.state.counts = dict(self.counts)
+        return SavedModel(self.state, self.opinions.save())
+
+    def write(self, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
+        """Write a decision down; return its id."""
+        return self._writer(self, version, ruling, evidence, now)
+
+    # What arrives
+
+    def take_outcomes(self, record: Outcomes) -> None:
+        """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
+        state = self.state
+        numbers = state.layout.arm_numbers(record)
+        for arm, _, count in record.predictions:
+            self._notice(record.arms[arm], count, record.clock)
+        for arm, cohort, count in record.predictions:
+            if self._width and cohort >= state.closed_until:
+                predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
+                number = int(numbers[arm])
+                predictions[number] = predictions.get(number, 0) + count
+        columns = state.layout.columns(record, numbers)
+        pairs = state.layout.pair_columns(record, numbers)
+        add_outcomes(state.open_cohorts, columns, record.losses, self._width)
+        if pairs is not None and record.pairs is not None:
+            add_pairs(state.open_cohorts, pairs, record.pairs.excess, self._width)
+        if not self._width and state.open_cohorts:
+            self._judge(state.open_cohorts.pop(0), 0, record.clock)
+
+    def _notice(self, arm: Arm, count: int, now: int) -> None:
+        """Take note of who answers; the first version ever seen live, without a deployment, becomes the live one."""
+        desired = self.state.desired
+        facts = desired.facts(arm.version)
+        if facts.first_role is None:
+            facts.first_role = arm.role
+        if arm.role == "live" and desired.serve is None and facts.status is None:
+            desired.change(arm.version, self.epoch)
+            self.start_period(arm.version, now)
+        if arm.role == "live" and arm.version != desired.serve and desired.is_quarantined(arm.version):
+            self.counts[RejectCode.STILL_SERVED] += count
+        elif facts.status is not None and (arm.role == "live") != (arm.version == desired.serve):
+            self.counts[RejectCode.ROLE_MISMATCH] += count
+
+    def take_deployment(self, record: Deployed) -> None:
+        """Take a deployment; a new live version starts a live period."""
+        desired, event = self.state.desired, record.event
+        result = deploy(desired, event, record.clock, self.epoch)
+        if result is DeploymentResult.LIVE:
+            self.start_period(event.version, record.clock)
+        elif result is DeploymentResult.STALE:
+            self.counts[RejectCode.STALE_DEPLOYMENT] += 1
+        elif result is DeploymentResult.REPEATED:
+            self.counts[RejectCode.DUPLICATE_DEPLOYMENT] += 1
+        elif result in (DeploymentResult.QUARANTINED, DeploymentResult.PINNED):
+            reason = Reason.QUARANTINED if result is DeploymentResult.QUARANTINED else Reason.DEPLOYED_WHILE_PINNED
+            ruling = Ruling(reason.verdict, reason, Action.PAGE, None, None)
+            self.write(event.version, ruling, {"serving": desired.serve, "deployed": event.version}, record.clock)
+
+    def start_period(self, version: str, now: int) -> None:
+        """Let a version be live from now on; what it replaces is remembered."""
+        state = self.state
+        if state.replaced is not None:
+            leave(state, state.replaced)
+        state.replaced = state.live.health if state.live is not None else None
+        state.live = new_period(state, self.config, version, now)
+        self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    # Time
+
+    def due(self) -> int:
+        """Return the next instant at which something happens by the passing of time alone."""
+        state, config = self.state, self.config
+        due = NEVER
+        if self._width and state.open_cohorts:
+            due = (min(state.open_cohorts) + 1) * self._width + config.mature_after_ms
+        live, now = state.live, state.clock
+        if live is not None and live.health.degraded:
+            waits = [live.health.alarms[0].at + config.confirm_within_ms]
+            if state.desired.switches:
+                waits.append(state.desired.switches[-1] + config.cooldown_ms)
+            due = min([due, *(at for at in waits if at > now)])
+        if state.desired.proposal is not None:
+            due = min(due, max(state.desired.proposal.made_at + config.proposal_ttl_ms, now + 1))
+        return due
+
+    def advance(self, now: int) -> None:
+        """Let the clock reach `now`: close the cohorts that are due, then ask whether a timer changes anything."""
+        state, config = self.state, self.config
+        timed = self.due() <= now
+        state.clock = max(state.clock, now)
+        if self._width:
+            last = (now - config.mature_after_ms) // self._width - 1
+            for number in sorted(state.open_cohorts):
+                if number > last:
+                    break
+                self._judge(state.open_cohorts.pop(number), number, now)
+            state.closed_until = max(state.closed_until, last + 1)
+        if timed:
+            self._lapse(now)
+            self.evaluate(now)
+
+    def _lapse(self, now: int) -> None:
+        proposal = self.state.desired.proposal
+        if proposal is not None and now >= proposal.made_at + self.config.proposal_ttl_ms:
+            self.state.desired.proposal = None
+            # A version that is still worse is proposed again: silence must not bury it.
+            self.state.standing = None
+
+    # Judging
+
+    def _judge(self, cohort: OpenCohort, number: int, now: int) -> None:
+        state, config = self.state, self.config
+        state.clock = max(state.clock, now)
+        closed = close_cohort(cohort, number, self._width, len(config.losses), len(config.slices_by))
+        live = state.live
+        if live is None:
+            self.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
+            return
+        arms = state.layout.arms
+        streams, sources = len(state.layout.slices.streams), len(state.layout.sources.names)
+        if state.replaced is not None:
+            old = state.replaced
+            old.fit(streams, sources)
+            old.absorb(closed.of(_number(arms, old.version, "live"), old.since, live.since))
+        mine = _number(arms, live.version, "live")
+        entries = closed.of(mine, live.since)
+        live.health.fit(streams, sources)
+        if not live.health.fixed and (entries.source.size or closed.begin >= live.since > 0):
+            self._fix(live)
+        if self._width and closed.begin >= live.since:
+            live.labels.close(closed.predictions.get(mine, 0), entries.source.size, config.promise)
+        if entries.source.size:
+            rules = rules_for(state, config, self.opinions.deciding is None)
+            live.health.judge(entries, rules, now)
+            self.opinions.step(entries, live.health, now)
+        self._judge_beside(live, closed, mine, now)
+        self.evaluate(now)
+
+    def _fix(self, live: LivePeriod) -> None:
+        state = self.state
+        previous = None
+        if state.replaced is not None:
+            previous = state.replaced.version
+            leave(state, state.replaced)
+            state.replaced = None
+        reference = state.desired.facts(live.version).reference
+        by_loss = {i: reference[spec.name] for i, spec in enumerate(self.config.losses) if spec.name in reference}
+        earlier = state.left_healthy.get(live.version)
+        live.health.fix_baselines(by_loss, earlier, state.left.get(previous) if previous is not None else None)
+
+    def _judge_beside(self, live: LivePeriod, closed: Closed, mine: int, now: int) -> None:
+        """Judge holdback and shadow versions, and compare them with the live one."""
+        state, config = self.state, self.config
+        rules = rules_for(state, config, True)
+        streams = len(state.layout.slices.streams)
+        for number, arm in enumerate(state.layout.arms):
+            if arm.role == "live" or arm.version == live.version:
+                continue
+            entries = closed.of(number, live.since)
+            if not entries.source.size and arm.version not in live.beside:
+                continue
+            beside = live.beside.get(arm.version) or self._begin_beside(live, arm)
+            if beside.role != arm.role:
+                continue
+            if self._width and closed.begin >= live.since:
+                beside.labels.close(closed.predictions.get(number, 0), entries.source.size, config.promise)
+            beside.health.fit(streams, 0)
+            beside.comparison.fit(streams)
+            if entries.source.size:
+                beside.health.judge(entries, rules, now)
+            if arm.role == "holdback":
+                beside.comparison.step_blocks(entries, closed.of(mine, live.since), closed.begin, closed.width)
+            else:
+                beside.comparison.step_pairs(*closed.pairs_of(mine, number, live.since))
+
+    def _begin_beside(self, live: LivePeriod, arm: Arm) -> Beside:
+        state = self.state
+        streams = len(state.layout.slices.streams)
+        health = new_health(arm.version, arm.role, live.since, live.health.binary, streams)
+        health.fix_baselines({}, state.left_healthy.get(arm.version), None)
+        comparison = new_comparison(arm.version, arm.role, len(self.config.losses), streams)
+        beside = live.beside[arm.version] = Beside(arm.role, health, new_label_health(), comparison)
+        return beside
+
+    # Deciding
+
+    def view(self, now: int, mode: str | None = None) -> View:
+        """Return what bears on an act beside the evidence."""
+        desired, config = self.state.desired, self.config
+        return View(
+            now=now,
+            mode=mode or config.mode,
+            held=desired.held,
+            pinned=desired.pinned,
+            last_switch=desired.switches[-1] if desired.switches else None,
+            cooldown_ms=config.cooldown_ms,
+            switches=len(desired.recent_switches(now, config.switches_span_ms)),
+            switches_max=config.switches_max,
+            stopped=desired.stopped,
+            confirm_within_ms=config.confirm_within_ms,
+        )
+
+    def evaluate(self, now: int) -> None:
+        """Ask the policy, and write a decision if it says something new."""
+        live, standing = self.state.live, self.state.standing
+        if live is None or (live.health.outcomes == 0 and not live.labels.blind):
+            return
+        rules = rules_for(self.state, self.config, True)
+        findings, chosen = find(self.state, live, self.config, rules)
+        ruling = decide(findings, self.view(now))
+        if ruling.verdict is Verdict.HEALTHY:
+            self.state.desired.proposal = None
+        if not self._is_new(ruling, live, standing):
+            return
+        evidence = evidence_of(self.state, live, self.config, rules, self.opinions, chosen)
+        self._settle(ruling, findings, live, evidence, now)
+
+    def _is_new(self, ruling: Ruling, live: LivePeriod, standing: Standing | None) -> bool:
+        if ruling.reason in ONCE and ruling.reason in live.written_once:
+            return False
+        if ruling.verdict is Verdict.HEALTHY and (standing is None or standing.verdict == Verdict.HEALTHY):
+            return False
+        return standing != _standing(ruling, live.version)
+
+    def _settle(self, ruling: Ruling, findings: Findings, live: LivePeriod, evidence: dict[str, Any], now: int) -> None:
+        desired = self.state.desired
+        self.state.standing = _standing(ruling, live.version)
+        if ruling.reason in ONCE:
+            live.written_once.append(ruling.reason)
+        if ruling.reason is Reason.SWITCH_LIMIT:
+            desired.stopped = True
+        decision = self.write(live.version, ruling, evidence, now)
+        if ruling.action is Action.PROPOSE and ruling.to is not None:
+            desired.proposal = Proposal(decision, live.version, ruling.to, now)
+        elif ruling.action is Action.ROLLBACK and ruling.to is not None:
+            desired.roll_back(ruling.to, self.epoch, now, automatic=True)
+            self.start_period(ruling.to, now)
+
+
+def _standing(ruling: Ruling, version: str) -> Standing:
+    return Standing(ruling.verdict, ruling.reason, ruling.action, version, ruling.to, ruling.slice)
+
+
+def _number(arms: list[Arm], version: str, role: str) -> int:
+    """Return the number of an arm, -1 if it has not answered yet."""
+    return next((i for i, arm in enumerate(arms) if arm.version == version and arm.role == role), -1)

@@ -1,0 +1,119 @@
+"""What operators' acts do to a model: they are ledger records like any other, and the guards are asked again."""
+
+from typing import Any
+
+from actions.policy import Ruling, decide
+from actions.reasons import Action, Reason, Verdict
+from streams.findings import find
+from streams.model import ModelFold
+from streams.periods import rules_for
+from streams.records import Operated
+from streams.reporting import evidence_of
+from unship.events import OperatorAct
+
+
+def operate(model: ModelFold, record: Operated) -> None:
+    """Apply an operator's act; what cannot be followed is answered by a decision that says why."""
+    event, desired = record.event, model.state.desired
+    if event.act == "hold":
+        desired.held = True
+    elif event.act == "resume":
+        desired.held = desired.stopped = False
+    elif event.act == "unpin":
+        desired.pinned = False
+    elif event.act == "release":
+        _release(model, event, record.clock)
+    elif desired.held and not event.override:
+        _refuse(model, event, record.clock, "automatic and manual acts are on hold; repeat the act with --override")
+    elif event.act == "pin":
+        _pin(model, event, record.clock)
+    elif event.act == "rollback":
+        _roll_back(model, event, record.clock)
+    elif event.act == "reject":
+        _reject(model, event, record.clock)
+    else:
+        _approve(model, event, record.clock)
+    if event.act in ("resume", "unpin", "release"):
+        model.evaluate(record.clock)
+
+
+def _by(event: OperatorAct) -> dict[str, Any]:
+    return {"operator": {"act": event.act, "by": event.by, "reason": event.reason, "override": event.override}}
+
+
+def _refuse(model: ModelFold, event: OperatorAct, now: int, why: str) -> None:
+    live = model.state.live
+    ruling = Ruling(Verdict.INCONCLUSIVE, Reason.OPERATOR_REFUSED, Action.NONE, None, None)
+    model.write(live.version if live else event.version or "", ruling, {**_by(event), "missing": why}, now)
+
+
+def _release(model: ModelFold, event: OperatorAct, now: int) -> None:
+    desired, live = model.state.desired, model.state.live
+    if event.version is None:
+        _refuse(model, event, now, "release needs the version: --version V")
+        return
+    desired.quarantine = [entry for entry in desired.quarantine if entry.version != event.version]
+    if live is not None and live.version == event.version:
+        # A released version is judged afresh.
+        model.start_period(event.version, now)
+
+
+def _pin(model: ModelFold, event: OperatorAct, now: int) -> None:
+    desired = model.state.desired
+    version = event.version or event.to or desired.serve
+    if version is None:
+        _refuse(model, event, now, "nothing serves yet; name the version: --version V")
+        return
+    if desired.is_quarantined(version) and not event.override:
+        _refuse(model, event, now, f"{version} is in quarantine; release it first, or repeat with --override")
+        return
+    desired.pinned = True
+    if version != desired.serve:
+        desired.change(version, model.epoch)
+        model.start_period(version, now)
+
+
+def _roll_back(model: ModelFold, event: OperatorAct, now: int) -> None:
+    desired, live = model.state.desired, model.state.live
+    if event.to is None or live is None or event.to == desired.serve:
+        _refuse(model, event, now, f"rollback needs a version other than the one that serves ({desired.serve}): --to V")
+        return
+    if desired.is_quarantined(event.to) and not event.override:
+        _refuse(model, event, now, f"{event.to} is in quarantine; release it first, or repeat with --override")
+        return
+    ruling = Ruling(Verdict.INCONCLUSIVE, Reason.OPERATOR_ROLLBACK, Action.ROLLBACK, event.to, None)
+    model.write(live.version, ruling, _by(event), now)
+    desired.roll_back(event.to, model.epoch, now, automatic=False)
+    model.start_period(event.to, now)
+
+
+def _reject(model: ModelFold, event: OperatorAct, now: int) -> None:
+    proposal = model.state.desired.proposal
+    if proposal is None or (event.decision is not None and event.decision != proposal.decision):
+        _refuse(model, event, now, "no such proposal is open; it may have lapsed")
+        return
+    model.state.desired.proposal = None
+    model.write(proposal.version, Ruling(Verdict.DEGRADED, Reason.REJECTED, Action.NONE, None, None), _by(event), now)
+
+
+def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
+    state = model.state
+    proposal, live = state.desired.proposal, state.live
+    if proposal is not None and (event.decision is None or event.decision == proposal.decision) and live is not None:
+        rules = rules_for(state, model.config, True)
+        findings, chosen = find(state, live, model.config, rules)
+        # The evidence may have gone since the proposal was made, so the guards are asked again.
+        ruling = decide(findings, model.view(now, mode="act"))
+        if ruling.action is not Action.ROLLBACK or ruling.to is None:
+            _refuse(model, event, now, f"the evidence has changed since: {ruling.reason.value}")
+            return
+        evidence = {**evidence_of(state, live, model.config, rules, model.opinions, chosen), **_by(event)}
+        approved = Ruling(ruling.verdict, Reason.APPROVED, Action.ROLLBACK, ruling.to, ruling.slice)
+        model.write(live.version, approved, evidence, now)
+        state.desired.roll_back(ruling.to, model.epoch, now, automatic=False)
+        model.start_period(ruling.to, now)
+    elif live is not None and (live.labels.shifted or live.labels.blind):
+        # The present label coverage becomes the normal one, and everything is judged afresh from here.
+        model.start_period(live.version, now)
+    else:
+        _refuse(model, event, now, "no such proposal is open; it may have lapsed")

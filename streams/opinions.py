@@ -1,0 +1,88 @@
+"""Detectors that are named in the configuration beside the e-detector rows.
+
+The first configured detector decides. If that is one of these, it watches every stream; otherwise they only say what they
+think, on the overall row of the primary loss, and neither trigger nor veto.
+"""
+
+import msgspec
+import numpy as np
+
+import detectors
+from detectors.base import Detector
+from streams.health import Entries, Health
+
+E_DETECTOR = "e_detector"
+
+
+class Opinion(msgspec.Struct):
+    """One detector on one stream, and the alarms it has raised. `last_at` is the time of the newest, -1 if none."""
+
+    name: str
+    loss: int
+    stream: int
+    detector: Detector
+    alarms: int = 0
+    last_at: int = -1
+
+
+class SavedOpinion(msgspec.Struct):
+    """An `Opinion` at rest."""
+
+    name: str
+    loss: int
+    stream: int
+    snapshot: bytes
+    alarms: int
+    last_at: int
+
+
+class Opinions:
+    """The configured detectors of one live period."""
+
+    def __init__(self, names: list[str], losses: int) -> None:
+        self.names = names
+        self.losses = losses
+        self.deciding = names[0] if names[0] != E_DETECTOR else None
+        self._opinions: dict[tuple[str, int, int], Opinion] = {}
+
+    def step(self, entries: Entries, health: Health, now: int) -> None:
+        """Let every detector see outcomes in prediction order; the deciding one latches its alarms in `health`."""
+        for name in self.names:
+            if name == E_DETECTOR:
+                continue
+            if name != self.deciding:
+                self._feed(name, 0, 0, entries.losses[0], now)
+                continue
+            for stream in range(health.streams):
+                mine = (entries.streams == stream).any(axis=0)
+                if mine.any():
+                    for loss in range(self.losses):
+                        if self._feed(name, loss, stream, entries.losses[loss, mine], now):
+                            health.raise_alarm(name, loss, stream, now, 0.0, 0.0)
+
+    def _feed(self, name: str, loss: int, stream: int, losses: "np.ndarray", now: int) -> bool:
+        key = (name, loss, stream)
+        opinion = self._opinions.get(key)
+        if opinion is None:
+            opinion = self._opinions[key] = Opinion(name, loss, stream, detectors.create(name))
+        alarms = opinion.detector.update_many(losses[~np.isnan(losses)])
+        if alarms.size:
+            opinion.alarms += int(alarms.size)
+            opinion.last_at = now
+        return bool(alarms.size)
+
+    def overall(self) -> list[Opinion]:
+        """Return the opinions on the overall row of the primary loss, in the configured order."""
+        return [self._opinions[name, 0, 0] for name in self.names if (name, 0, 0) in self._opinions]
+
+    def save(self) -> list[SavedOpinion]:
+        """Return everything, to go on bit for bit."""
+        return [
+            SavedOpinion(o.name, o.loss, o.stream, o.detector.snapshot(), o.alarms, o.last_at) for o in self._opinions.values()
+        ]
+
+    def load(self, saved: list[SavedOpinion]) -> None:
+        """Take over what `save` returned."""
+        for o in saved:
+            restored = detectors.restore(o.snapshot)
+            self._opinions[o.name, o.loss, o.stream] = Opinion(o.name, o.loss, o.stream, restored, o.alarms, o.last_at)

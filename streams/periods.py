@@ -1,0 +1,99 @@
+"""What the fold remembers of a model: its live period, what came before, and what still waits for time to pass."""
+
+import msgspec
+import numpy as np
+
+from actions.desired import DesiredState
+from detectors.multiplicity import stream_weights
+from streams.cohorts import Layout, OpenCohort
+from streams.comparing import Comparison
+from streams.config import ModelConfig
+from streams.health import Baselines, Health, Rules, new_health
+from streams.label_health import LabelHealth, new_label_health
+from streams.slices import OTHER, SourceTable, slice_table
+
+#: Versions whose baselines are remembered; the oldest are forgotten first.
+BASELINES_MAX = 20
+NEVER = 2**62
+
+
+class Beside(msgspec.Struct):
+    """A holdback or shadow version during a live period: its own health, its labels, and the comparison with it."""
+
+    role: str
+    health: Health
+    labels: LabelHealth
+    comparison: Comparison
+
+
+class LivePeriod(msgspec.Struct):
+    """The time one version is live, from its deployment or a change of the desired state to the next."""
+
+    version: str
+    since: int
+    health: Health
+    labels: LabelHealth
+    beside: dict[str, Beside]
+    written_once: list[str]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the last decision said: another one is written only if one of these differs."""
+
+    verdict: str
+    reason: str
+    action: str
+    version: str
+    to: str | None
+    slice: dict[str, bool | int | float | str] | None
+
+
+class ModelState(msgspec.Struct):
+    """Everything the fold knows of a model."""
+
+    desired: DesiredState
+    layout: Layout
+    open_cohorts: dict[int, OpenCohort]
+    closed_until: int
+    live: LivePeriod | None
+    replaced: Health | None
+    left: dict[str, Baselines]
+    left_healthy: dict[str, Baselines]
+    standing: Standing | None
+    digest: str
+    counts: dict[str, int]
+    clock: int = -1
+
+
+def new_model_state(config: ModelConfig) -> ModelState:
+    """Return a model nothing is known of yet."""
+    layout = Layout([], slice_table(config.slices_by, config.slices_cap), SourceTable([]))
+    return ModelState(DesiredState({}), layout, {}, -1, None, None, {}, {}, None, "", {})
+
+
+def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:
+    """Return the live period that starts now."""
+    binary = [spec.binary for spec in config.losses]
+    health = new_health(version, "live", now, binary, len(state.layout.slices.streams))
+    return LivePeriod(version, now, health, new_label_health(), {}, [])
+
+
+def rules_for(state: ModelState, config: ModelConfig, alarming: bool) -> Rules:
+    """Return what an alarm takes, for the streams known at present."""
+    streams = state.layout.slices.streams
+    overall, slice_weight = stream_weights(len(config.losses), config.slices_cap if config.slices_by else 0)
+    weights = np.array([0.0 if stream.value == OTHER and stream.dimension else slice_weight for stream in streams])
+    weights[0] = overall
+    return Rules(config.promise, weights, config.worse_by, config.promise_in_time, alarming)
+
+
+def leave(state: ModelState, health: Health) -> None:
+    """Remember what a version leaves behind when it is live no more and its last cohort was counted."""
+    baselines = health.leave()
+    for table in (state.left, state.left_healthy):
+        if table is state.left_healthy and not baselines.healthy:
+            continue
+        table.pop(health.version, None)
+        table[health.version] = baselines
+        while len(table) > BASELINES_MAX:
+            del table[next(iter(table))]

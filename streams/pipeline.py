@@ -1,0 +1,76 @@
+"""The main path, to be read first.
+
+    lines ──decode──> events ──join──> outcomes ──cut──> ledger records ──fold──> decisions
+
+`join_step` turns source lines into ledger records; `fold_step` turns ledger records into decisions; `run` puts them together.
+Both are functions of what they are given and of what they were given before: no clock, no chance, nothing read from outside.
+A live service, a replay and an audit are drivers of these steps and differ only in where lines come from and decisions go.
+
+Inside `fold_step`, for each model (`streams.model`): outcomes wait in cohorts until every label has had the same time to come
+(`streams.cohorts`), closed cohorts step rows of detectors (`streams.health`, `detectors.bank`) and the comparison with the
+version that answers beside (`streams.comparing`), findings are collected (`streams.findings`), and the policy's guards say what
+follows (`actions.policy`). A decision is written (`actions.journal`), and the desired state changes (`actions.desired`).
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from actions.journal import Decision
+from streams.config import FOLD_VERSION, Config
+from streams.cutting import SavedSources, Sources
+from streams.fold import Fold, SavedFold
+from streams.records import Configured, Record
+
+
+class SavedPipeline(msgspec.Struct):
+    """A `Pipeline` at rest, between two lines."""
+
+    sources: SavedSources
+    fold: SavedFold
+
+
+class Pipeline:
+    """The two steps and what they remember."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.sources = Sources(config)
+        self.fold = Fold(config)
+
+    def start(self) -> None:
+        """Write the first record of a new ledger: the configuration in force."""
+        fold_step(self, configuration_record(self.config))
+
+    def save(self) -> SavedPipeline:
+        """Return everything, to go on bit for bit."""
+        return SavedPipeline(self.sources.save(), self.fold.save())
+
+    def load(self, saved: SavedPipeline) -> None:
+        """Take over what `save` returned; `self` must be new."""
+        self.fold.load(saved.fold)
+        self.sources.load(saved.sources)
+        self.sources.timer_due = self.fold.due()
+
+
+def configuration_record(config: Config) -> Configured:
+    """Return the ledger record that states a configuration."""
+    return Configured(-1, FOLD_VERSION, config.digest(), msgspec.to_builtins(config))
+
+
+def join_step(pipeline: Pipeline, lines: Iterable[bytes]) -> Iterator[Record]:
+    """Join source lines and yield the ledger records they complete."""
+    return pipeline.sources.feed(lines)
+
+
+def fold_step(pipeline: Pipeline, record: Record) -> list[Decision]:
+    """Apply one ledger record; return the decisions it leads to."""
+    decisions = pipeline.fold.step(record)
+    pipeline.sources.timer_due = pipeline.fold.due()
+    return decisions
+
+
+def run(pipeline: Pipeline, records: Iterator[Record]) -> Iterator[Decision]:
+    """Fold records as they come, each before the next is asked for."""
+    for record in records:
+        yield from fold_step(pipeline, record)

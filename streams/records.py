@@ -1,0 +1,116 @@
+"""The ledger: the one total order of everything a decision reads.
+
+The join writes these records, the fold reads them, and nothing else passes between the two. Columns are arrays, strings
+are coded by a dictionary inside the record, so that a record stands alone.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.arrays import pack
+from unship.events import Deployment, OperatorAct
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Scalar = bool | int | float | str
+
+ROLES = ("live", "holdback", "shadow")
+
+
+class Coded(msgspec.Struct, frozen=True):
+    """A column of few different values: `values[codes[i]]`, or nothing where the code is -1."""
+
+    values: list[Scalar]
+    codes: Ints
+
+
+class Arm(msgspec.Struct, frozen=True):
+    """Who answered: a version in a role."""
+
+    version: str
+    role: str
+
+
+class PairColumns(msgspec.Struct, frozen=True):
+    """Outcomes of one request answered by a shadow and by the live version.
+
+    `excess` has shape (losses, pairs): loss of the live version minus loss of the shadow. `slices` are those of the live
+    prediction, one column for each configured name.
+    """
+
+    shadow: Ints
+    live: Ints
+    predicted_at: Ints
+    position: Ints
+    excess: Floats
+    slices: list[Coded]
+
+
+class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="kind"):
+    """Outcomes of one model, joined while the source clock went to `clock`.
+
+    `losses` has shape (losses, outcomes); `arm` indexes `arms`; `lines` is the range of source lines (first, last) whose
+    raw bytes, in order, have the SHA-256 `source_digest`. `predictions` counts (arm, cohort, count) of the predictions
+    first seen here, `late` counts (arm, count) of truths that came after maturity.
+    """
+
+    model: str
+    clock: int
+    lines: tuple[int, int]
+    source_digest: str
+    arms: list[Arm]
+    arm: Ints
+    predicted_at: Ints
+    labelled_at: Ints
+    position: Ints
+    losses: Floats
+    slices: list[Coded]
+    source: Coded
+    predictions: list[tuple[int, int, int]]
+    late: list[tuple[int, int]]
+    pairs: PairColumns | None = None
+
+
+class Deployed(msgspec.Struct, frozen=True, tag="deployment", tag_field="kind"):
+    """A deployment event, at the source clock it arrived at."""
+
+    clock: int
+    lines: tuple[int, int]
+    source_digest: str
+    event: Deployment
+
+
+class Operated(msgspec.Struct, frozen=True, tag="operator", tag_field="kind"):
+    """An operator's act, at the source clock it arrived at."""
+
+    clock: int
+    lines: tuple[int, int]
+    source_digest: str
+    event: OperatorAct
+
+
+class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):
+    """The source clock reached `clock`: a cohort or a timer falls due."""
+
+    clock: int
+
+
+class Configured(msgspec.Struct, frozen=True, tag="configuration", tag_field="kind"):
+    """The configuration in force from here on, with the version of the fold that reads it."""
+
+    clock: int
+    fold_version: int
+    digest: str
+    config: dict[str, Any]
+
+
+Record = Outcomes | Deployed | Operated | Tick | Configured
+
+
+def record_digest(record: Record) -> bytes:
+    """Return the SHA-256 of everything a record says; the fold chains these."""
+    return hashlib.sha256(pack(record)).digest()

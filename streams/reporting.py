@@ -1,0 +1,155 @@
+"""The evidence of a decision, as it is written: every number that was weighed, at 9 significant digits."""
+
+from typing import Any
+
+import numpy as np
+
+from detectors.multiplicity import e_d_bh
+from streams.config import ModelConfig
+from streams.findings import Confirmation, rise_without, source_shares
+from streams.health import BASES, Alarm, Health, Rules, rounded
+from streams.opinions import E_DETECTOR, Opinions
+from streams.periods import LivePeriod, ModelState
+from streams.units import span_text
+
+SLICES_SHOWN = 5
+
+
+def evidence_of(
+    state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Opinions, chosen: Confirmation | None
+) -> dict[str, Any]:
+    """Return the `evidence` object of a decision."""
+    report: dict[str, Any] = {
+        "detectors": _detectors(live, config, rules, opinions),
+        "maturity": span_text(config.mature_after_ms) if config.mature_after_ms else "none",
+        "sources": max(len(state.layout.sources.names), 1),
+    }
+    if live.labels.share is not None:
+        report["label_coverage"] = rounded(live.labels.share)
+    if chosen is None:
+        return report
+    alarm = chosen.alarm
+    report["alarm"] = _alarm(state, live.health, alarm, config)
+    report["slices"] = _worst_slices(state, live.health, alarm, config)
+    report["comparison"] = _comparison(live, config, chosen)
+    report["sources"] = _sources(state, live.health, alarm, rules)
+    if alarm.mix is not None:
+        dimension, stream = alarm.mix
+        report["mix"] = {"dimension": dimension, "value": state.layout.slices.streams[stream].value}
+    return report
+
+
+def _detectors(live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Opinions) -> dict[str, Any]:
+    health = live.health
+    report: dict[str, Any] = {}
+    for name in config.detectors:
+        if name == E_DETECTOR:
+            report[name] = {
+                spec.name: {"evidence": rounded(float(health.banks[loss].totals[0])), **_baseline(health, loss, 0)}
+                for loss, spec in enumerate(config.losses)
+            }
+            report[name]["threshold"] = rounded(rules.promise)
+    for opinion in opinions.overall():
+        report[opinion.name] = {config.losses[0].name: {"alarms": opinion.alarms, "last_ts": max(opinion.last_at, 0) or None}}
+    decider = config.detectors[0]
+    if decider == E_DETECTOR:
+        unit = "seconds" if config.promise_in_time else "outcomes"
+        report["promise"] = f"one false alarm per {config.promise:.0f} {unit}"
+    else:
+        report["promise"] = "not promised"
+    report["decides"] = decider
+    return report
+
+
+def _baseline(health: Health, loss: int, row: int) -> dict[str, Any]:
+    if health.banks[loss].learning[row]:
+        return {"baseline": None, "basis": BASES[0]}
+    mean, n = health.baseline(loss, row)
+    return {"baseline": {"mean": rounded(mean), "n": rounded(n)}, "basis": BASES[int(health.basis[row])]}
+
+
+def _window_mean(health: Health, alarm: Alarm, stream: int) -> tuple[float, float]:
+    n = float(alarm.window[alarm.loss, stream].sum())
+    k = float(alarm.window[len(health.banks) + alarm.loss, stream].sum())
+    return n, k / n if n else 0.0
+
+
+def _alarm(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig) -> dict[str, Any]:
+    n, mean = _window_mean(health, alarm, alarm.stream)
+    return {
+        "detector": alarm.detector,
+        "loss": config.losses[alarm.loss].name,
+        "slice": state.layout.slices.streams[alarm.stream].describe(),
+        "ts": alarm.at,
+        "change_ts": alarm.since,
+        "evidence": rounded(alarm.evidence),
+        "threshold": rounded(alarm.threshold),
+        "since_change": {"mean": rounded(mean), "n": rounded(n)},
+        **_baseline(health, alarm.loss, health.row(alarm.stream)),
+    }
+
+
+def _worst_slices(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig) -> list[dict[str, Any]]:
+    """Return the slices with most evidence, and whether the whole family of slices singles them out."""
+    streams = state.layout.slices.streams
+    if len(streams) < 2:
+        return []
+    totals = health.banks[alarm.loss].totals[:: health.variants].copy()
+    for other in health.alarms:
+        if other.loss == alarm.loss:
+            # An alarmed row starts afresh; what it had reached is what counts here.
+            totals[other.stream] = max(totals[other.stream], other.evidence)
+    named = e_d_bh(totals[1:], config.slices_cap)
+    order = sorted(range(1, len(streams)), key=lambda stream: (-totals[stream], stream))[:SLICES_SHOWN]
+    shown = []
+    for stream in order:
+        n, mean = _window_mean(health, alarm, stream)
+        shown.append(
+            {
+                "slice": streams[stream].describe(),
+                "evidence": rounded(float(totals[stream])),
+                "singled_out": bool(named[stream - 1]),
+                "since_change": {"mean": rounded(mean), "n": rounded(n)},
+                **_baseline(health, alarm.loss, health.row(stream)),
+            }
+        )
+    return shown
+
+
+def _comparison(live: LivePeriod, config: ModelConfig, chosen: Confirmation) -> dict[str, Any] | None:
+    alarm = chosen.alarm
+    target = chosen.target or next(iter(live.beside), None)
+    if target is None:
+        return None
+    beside = live.beside[target]
+    first = beside.health.history.first_from(alarm.since)
+    window = beside.health.history.since(first, beside.health.streams, len(beside.health.banks))
+    n = float(window[alarm.loss, alarm.stream].sum()) if alarm.stream < beside.health.streams else 0.0
+    k = float(window[len(beside.health.banks) + alarm.loss, alarm.stream].sum()) if n else 0.0
+    mine_n, mine = _window_mean(live.health, alarm, alarm.stream)
+    return {
+        "basis": "concurrent",
+        "target": target,
+        "role": beside.role,
+        "evidence": rounded(beside.comparison.value(alarm.loss, alarm.stream)),
+        "threshold": rounded(chosen.threshold),
+        "candidate": {"mean": rounded(mine), "n": rounded(mine_n)},
+        "target_since_change": {"mean": rounded(k / n) if n else None, "n": rounded(n)},
+        "difference": rounded(mine - k / n) if n else None,
+        "target_degraded": beside.health.degraded,
+    }
+
+
+def _sources(state: ModelState, health: Health, alarm: Alarm, rules: Rules) -> Any:
+    names = state.layout.sources.names
+    if len(names) < 2:
+        return 1
+    counts = source_shares(health, alarm)
+    total = float(counts.sum())
+    report = {}
+    for source in np.flatnonzero(counts[: len(names)]):
+        report[str(names[source])] = {
+            "share": rounded(float(counts[source]) / total),
+            "without": rise_without(health, alarm, int(source), rules),
+        }
+    return report

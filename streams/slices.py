@@ -1,0 +1,89 @@
+"""Which slices and label sources of a model are watched: the first to appear in the ledger, up to a cap, and `__other__`."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from streams.records import Coded, Ints, Scalar
+
+OTHER = "__other__"
+SOURCES_MAX = 8
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """A slice: one value of one dimension. The first stream of a model is the overall one, with no dimension."""
+
+    dimension: str
+    value: Scalar
+
+    def describe(self) -> dict[str, Scalar] | None:
+        """Return the slice as decisions print it; None for the overall stream."""
+        return {self.dimension: self.value} if self.dimension else None
+
+
+class SliceTable(msgspec.Struct):
+    """The streams of a model, numbered in the order of their appearance; number 0 is overall.
+
+    Values beyond the cap go to the dimension's `__other__`, which is counted but has no share in the alarm.
+    """
+
+    dimensions: list[str]
+    cap: int
+    streams: list[Stream]
+    named: int = 0
+
+    def encode(self, dimension: int, column: Coded) -> Ints:
+        """Return the stream number of each entry of a column, -1 where the prediction has no such slice."""
+        if not column.values:
+            return column.codes
+        numbers = np.array([self._number(dimension, value) for value in column.values], np.int64)
+        return np.where(column.codes < 0, -1, numbers[column.codes])
+
+    def _number(self, dimension: int, value: Scalar) -> int:
+        name = self.dimensions[dimension]
+        known = self._find(name, value)
+        if known is None and self.named >= self.cap:
+            value = OTHER
+            known = self._find(name, value)
+        if known is not None:
+            return known
+        self.named += value != OTHER
+        self.streams.append(Stream(name, value))
+        return len(self.streams) - 1
+
+    def _find(self, name: str, value: Scalar) -> int | None:
+        for number, stream in enumerate(self.streams):
+            # A type is part of a value here: true, 1 and "1" are three slices.
+            if stream.dimension == name and stream.value == value and type(stream.value) is type(value):
+                return number
+        return None
+
+
+def slice_table(dimensions: list[str], cap: int) -> SliceTable:
+    """Return a table that knows only the overall stream.
+
+    >>> table = slice_table(["country"], 1)
+    >>> table.encode(0, Coded(["DE", "FR"], np.array([0, 1, -1]))).tolist()
+    [1, 2, -1]
+    >>> [stream.describe() for stream in table.streams]
+    [None, {'country': 'DE'}, {'country': '__other__'}]
+    """
+    return SliceTable(dimensions, cap, [Stream("", "")])
+
+
+class SourceTable(msgspec.Struct):
+    """The label sources of a model in the order of their appearance; after the eighth, all are `__other__`."""
+
+    names: list[Any]
+
+    def encode(self, column: Coded) -> Ints:
+        """Return the source number of each entry."""
+        if not column.values:
+            return column.codes
+        numbers = []
+        for value in column.values:
+            if value not in self.names and len(self.names) <= SOURCES_MAX:
+                self.names.append(value if len(self.names) < SOURCES_MAX else OTHER)
+            numbers.append(self.names.index(value) if value in self.names else SOURCES_MAX)
+        return np.array(numbers, np.int64)[column.codes]

@@ -1,0 +1,97 @@
+"""Detectors are made and restored by name, from a closed table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import pytest
+
+import detectors
+from detectors.snapshots import DIGEST_SIZE, FORMAT, MAGIC, Envelope, seal, unseal
+from unship.errors import SnapshotError
+
+
+class Nothing(msgspec.Struct):
+    """Hold nothing."""
+
+
+def test_names_are_pinned() -> None:
+    assert detectors.names() == ("e_detector", "adwin", "page_hinkley")
+
+
+def test_unknown_name_lists_the_names() -> None:
+    with pytest.raises(ValueError, match=r"'adwn'.*e_detector, adwin, page_hinkley"):
+        detectors.create("adwn")
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_unknown_parameter_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match="sensitivity"):
+        detectors.create(name, sensitivity=3)
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_created_detector_says_its_name_and_what_it_accepts(name: str) -> None:
+    detector = detectors.create(name)
+    assert detector.name == name
+    assert detector.accepts == "unit"
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_empty_batch_raises_no_alarm_and_changes_nothing(name: str) -> None:
+    detector = detectors.create(name)
+    before = detector.snapshot()
+    alarms = detector.update_many([])
+    assert alarms.shape == (0,)
+    assert alarms.dtype.kind == "i"
+    assert detector.snapshot() == before
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_losses_in_two_dimensions_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"one dimension, was shape \(2, 2\)"):
+        detectors.create(name).update_many([[0.0, 1.0], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_booleans_and_integers_are_losses(name: str) -> None:
+    wrong = np.random.default_rng(4).random(3_000) < np.repeat([0.1, 0.6], [2_000, 1_000])
+    expected = detectors.create(name).update_many(wrong.astype(float)).tolist()
+    assert detectors.create(name).update_many(wrong).tolist() == expected
+    assert detectors.create(name).update_many(wrong.astype(int).tolist()).tolist() == expected
+    assert expected
+
+
+def test_snapshot_of_a_detector_not_in_the_table_is_refused() -> None:
+    with pytest.raises(SnapshotError, match="unknown detector 'oracle'"):
+        detectors.restore(seal("oracle", Nothing()))
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_snapshot_with_another_detectors_content_is_refused(name: str) -> None:
+    with pytest.raises(SnapshotError, match="Snapshot"):
+        detectors.restore(seal(name, Nothing()))
+
+
+def test_snapshot_of_another_format_is_refused() -> None:
+    body = msgspec.msgpack.encode(Envelope(FORMAT + 1, "adwin", b""))
+    stated = hashlib.blake2b(body, digest_size=DIGEST_SIZE).digest()
+    with pytest.raises(SnapshotError, match=f"format {FORMAT}, was {FORMAT + 1}"):
+        unseal(MAGIC + stated + body)
+
+
+def test_text_is_no_snapshot() -> None:
+    with pytest.raises(SnapshotError, match="as bytes, was str"):
+        detectors.restore("e_detector")  # type: ignore[arg-type]
+
+
+def test_listing_names_does_not_import_river() -> None:
+    program = "import sys, detectors; detectors.names(); detectors.create('e_detector'); print('river' in sys.modules)"
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=paths)
+    assert done.stdout.strip() == "False"
