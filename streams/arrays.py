@@ -1,9 +1,9 @@
-"""Arrays inside typed records as bytes: what snapshots are saved in and ledger records are digested from.
+"""Arrays inside typed records: as bytes for snapshots and digests, as plain JSON lists for ledger lines that people read.
 
-The format is MessagePack with a schema (the record's own type); nothing in it can run code when it is read.
+Both have a schema, the record's own type; nothing in them can run code when it is read.
 """
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -46,3 +46,44 @@ def unpack(data: bytes, kind: type[_T]) -> _T:
         ValueError: if an array does not fit its shape.
     """
     return msgspec.msgpack.decode(data, type=kind, dec_hook=_to_array)
+
+
+def _to_list(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        # JSON has no NaN: a loss that could not be computed is null.
+        return _nulls(value.tolist()) if value.dtype == np.float64 else value.tolist()
+    return _from_array(value)
+
+
+def _nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nulls(item) for item in value]
+    return None if value != value else value  # noqa: PLR0124
+
+
+def _from_list(kind: Any, value: Any) -> Any:
+    if getattr(kind, "__origin__", kind) is not np.ndarray or not isinstance(value, list):
+        raise TypeError(f"cannot read a {kind}")
+    (dtype,) = get_args(get_args(kind)[1])
+    try:
+        return np.array(value, dtype)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"expected an array of numbers: {error}") from error
+
+
+_json_encoder = msgspec.json.Encoder(enc_hook=_to_list)
+
+
+def to_json(value: Any) -> bytes:
+    """Return a typed record as JSON, arrays as lists."""
+    return _json_encoder.encode(value)
+
+
+def from_json(data: bytes, kind: Any) -> Any:
+    """Read what `to_json` wrote.
+
+    Raises:
+        msgspec.DecodeError: if the bytes are no JSON or do not fit the type.
+        ValueError: if a list is no array of numbers.
+    """
+    return msgspec.json.decode(data, type=kind, dec_hook=_from_list)

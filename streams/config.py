@@ -6,10 +6,8 @@ every decision, so a decision names exactly the configuration it was taken under
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -23,7 +21,6 @@ from unship.errors import ConfigurationError
 FOLD_VERSION = 1
 DETECTORS_READY = ("e_detector", "adwin", "page_hinkley")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_FILE_BYTES_MAX = 1_000_000
 _S = TypeVar("_S", bound="_Section")
 
 
@@ -31,13 +28,13 @@ class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pass
 
 
-class TargetSection(_Section):
+class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
     """What is predicted."""
 
     kind: Literal["binary", "multiclass"] = "binary"
 
 
-class LabelsSection(_Section):
+class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
     """When labels come, and when outcomes count."""
 
     horizon: str | int = "7d"
@@ -46,14 +43,14 @@ class LabelsSection(_Section):
     missing: Literal["ignore"] = "ignore"
 
 
-class SlicesSection(_Section):
+class SlicesSection(_Section, forbid_unknown_fields=True, frozen=True):
     """Which fields of `slices` are watched on their own, and how many values of them."""
 
     by: list[str] = []
     cap: int = 50
 
 
-class PolicySection(_Section):
+class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
     """What may be done, and how often."""
 
     mode: Literal["observe", "approve", "act"] = "observe"
@@ -64,7 +61,7 @@ class PolicySection(_Section):
     proposal_ttl: str | int = "1d"
 
 
-class ModelSection(_Section):
+class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
     """Everything that can be said of one model."""
 
     target: TargetSection = TargetSection()
@@ -77,13 +74,13 @@ class ModelSection(_Section):
     policy: PolicySection = PolicySection()
 
 
-class FleetSection(_Section):
+class FleetSection(_Section, forbid_unknown_fields=True, frozen=True):
     """Limits over all models."""
 
     max_simultaneous: int = 3
 
 
-class ConfigFile(_Section):
+class ConfigFile(_Section, forbid_unknown_fields=True, frozen=True):
     """The whole of `unship.yaml`."""
 
     log: str = "embedded:./unship-data"
@@ -156,28 +153,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
-    """Read and resolve a configuration file; without a path, every model is observed with the defaults.
-
-    Raises:
-        ConfigurationError: with the file, the path inside it, and the fix.
-    """
-    if path is None:
-        return parse("", environment)
-    try:
-        if path.stat().st_size > _FILE_BYTES_MAX:
-            raise ConfigurationError(f"{path}: larger than {_FILE_BYTES_MAX} bytes; is this the right file?")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read as a UTF-8 text file: {error}") from error
-    try:
-        return parse(text, environment)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-
-
 def parse(text: str, environment: Mapping[str, str] | None = None) -> Config:
     """Resolve the text of a configuration.
+
+    Args:
+        text: YAML, as in `unship.yaml`.
+        environment: what `${NAME}` stands for.
+
+    Raises:
+        ConfigurationError: with the path inside the text, what was found and what was expected.
 
     >>> parse("models: {fraud: {labels: {mature_after: 1h}}}").of("fraud").cohort_ms
     180000
@@ -187,7 +171,7 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Config:
         raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(f"not valid YAML: {error}") from error
-    raw = {} if raw is None else _expand(raw, os.environ if environment is None else environment, "")
+    raw = {} if raw is None else _expand(raw, environment or {}, "")
     if not isinstance(raw, dict):
         raise ConfigurationError(f"expected a mapping such as 'log: embedded:./unship-data', was {type(raw).__name__}")
     models = raw.pop("models", None) or {}

@@ -17,6 +17,10 @@ from streams.records import Configured, Deployed, Operated, Outcomes, Record, re
 INCARNATION = 0
 
 
+class LedgerMismatch(ValueError):
+    """A ledger was written under another configuration or by another version of the fold than this one."""
+
+
 class SavedFold(msgspec.Struct):
     """A `Fold` at rest: it carries its own position."""
 
@@ -82,7 +86,7 @@ class Fold:
 
     def _configure(self, record: Configured) -> None:
         if record.fold_version != FOLD_VERSION or record.digest != self.config_digest:
-            raise ValueError(
+            raise LedgerMismatch(
                 f"the ledger was written under configuration {record.digest[:12]} (fold {record.fold_version}), "
                 f"this is {self.config_digest[:12]} (fold {FOLD_VERSION})"
             )
@@ -135,10 +139,10 @@ class Fold:
         """Take over what `save` returned; `self` must be new and have the same configuration.
 
         Raises:
-            ValueError: if it was saved by another version of the fold or under another configuration.
+            LedgerMismatch: if it was saved by another version of the fold or under another configuration.
         """
         if (saved.fold_version, saved.config_digest) != (FOLD_VERSION, self.config_digest):
-            raise ValueError(
+            raise LedgerMismatch(
                 f"the snapshot was saved by fold {saved.fold_version} under configuration {saved.config_digest[:12]}, this is "
                 f"fold {FOLD_VERSION} under {self.config_digest[:12]}; start without it, or use the configuration it was saved with"
             )

@@ -2,7 +2,7 @@
 
     lines ──decode──> events ──join──> outcomes ──cut──> ledger records ──fold──> decisions
 
-`join_step` turns source lines into ledger records; `fold_step` turns ledger records into decisions; `run` puts them together.
+`join_step` turns source lines into ledger records; `fold_step` turns ledger records into decisions.
 Both are functions of what they are given and of what they were given before: no clock, no chance, nothing read from outside.
 A live service, a replay and an audit are drivers of these steps and differ only in where lines come from and decisions go.
 
@@ -38,10 +38,6 @@ class Pipeline:
         self.sources = Sources(config)
         self.fold = Fold(config)
 
-    def start(self) -> None:
-        """Write the first record of a new ledger: the configuration in force."""
-        fold_step(self, configuration_record(self.config))
-
     def save(self) -> SavedPipeline:
         """Return everything, to go on bit for bit."""
         return SavedPipeline(self.sources.save(), self.fold.save())
@@ -54,7 +50,7 @@ class Pipeline:
 
 
 def configuration_record(config: Config) -> Configured:
-    """Return the ledger record that states a configuration."""
+    """Return the first record of a ledger: the configuration in force from there on."""
     return Configured(-1, FOLD_VERSION, config.digest(), msgspec.to_builtins(config))
 
 
@@ -69,8 +65,3 @@ def fold_step(pipeline: Pipeline, record: Record) -> list[Decision]:
     pipeline.sources.timer_due = pipeline.fold.due()
     return decisions
 
-
-def run(pipeline: Pipeline, records: Iterator[Record]) -> Iterator[Decision]:
-    """Fold records as they come, each before the next is asked for."""
-    for record in records:
-        yield from fold_step(pipeline, record)

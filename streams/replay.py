@@ -12,10 +12,14 @@ from typing import BinaryIO, cast
 
 import msgspec
 
-from actions.journal import Decision
+from actions.journal import Decision, decision_bytes
 from streams.arrays import pack, unpack
 from streams.config import Config
-from streams.pipeline import Pipeline, SavedPipeline, join_step, run
+from streams.fold import LedgerMismatch
+from streams.ledger_lines import ledger_line, read_ledger_line
+from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, join_step
+from streams.records import Configured, Record
+from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
 
 _MAGIC = b"unship-snapshot-1\n"
@@ -24,11 +28,33 @@ LINE_BYTES_MAX = 32 * 1_048_576
 
 
 class SavedReplay(msgspec.Struct):
-    """A stopped replay: how many lines of which bytes it has read, and the pipeline."""
+    """A stopped replay: how many lines of which bytes it has read, and the pipeline.
+
+    `config` is the ledger's own where the recording has a ledger, else None: then the caller's is in force.
+    """
 
     lines: int
     prefix: bytes
+    config: Config | None
     pipeline: SavedPipeline
+
+
+class Recorder:
+    """Writes a complete recording while a replay goes on: sources as they were, the ledger, and the decisions."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def sources(self, lines: list[bytes]) -> None:
+        """Write source lines, byte for byte."""
+        for line in lines:
+            self._stream.write(line if line.endswith(b"\n") else line + b"\n")
+
+    def step(self, offset: int, record: Record, decisions: list[Decision]) -> None:
+        """Write a ledger record and the decisions it led to."""
+        self._stream.write(ledger_line(offset, record) + b"\n")
+        for decision in decisions:
+            self._stream.write(decision_bytes(decision) + b"\n")
 
 
 @contextmanager
@@ -52,19 +78,22 @@ def open_recording(source: str) -> Iterator[BinaryIO]:
 
 
 class Replay:
-    """Replays one recording. `lines` counts the lines of the file that were read."""
+    """Replays one recording. `lines` counts the lines of the file that were read.
 
-    def __init__(self, config: Config, snapshot: bytes | None = None) -> None:
-        self.pipeline = Pipeline(config)
+    A recording with ledger lines is replayed from these, under the ledger's own configuration; any other from its sources.
+    """
+
+    def __init__(self, config: Config, snapshot: bytes | None = None, recorder: Recorder | None = None) -> None:
         self.lines = 0
+        self.from_ledger = False
+        self._recorder = recorder
         self._hash = hashlib.sha256()
-        self._skip: SavedReplay | None = None
-        if snapshot is None:
-            self.pipeline.start()
-        else:
-            self._skip = _read_snapshot(snapshot)
+        self._saved = None if snapshot is None else _read_snapshot(snapshot)
+        self.pipeline = Pipeline(config if self._saved is None else self._saved.config or config)
+        if self._saved is not None:
+            self.from_ledger = self._saved.config is not None
             try:
-                self.pipeline.load(self._skip.pipeline)
+                self.pipeline.load(self._saved.pipeline)
             except ValueError as error:
                 raise SnapshotError(str(error)) from error
 
@@ -90,48 +119,90 @@ class Replay:
         try:
             while True:
                 wanted = batch if stop_after is None else min(batch, stop_after - self.lines)
-                lines = list(islice(iter(lambda: stream.readline(LINE_BYTES_MAX), b""), max(wanted, 0)))
+                lines = list(islice(_lines(stream), max(wanted, 0)))
                 if not lines:
                     break
-                self.lines += len(lines)
                 data = b"".join(lines)
                 self._hash.update(data)
-                yield from run(self.pipeline, join_step(self.pipeline, lines))
+                yield from self._read(lines)
+                self.lines += len(lines)
                 if progress is not None:
                     progress(len(data))
         finally:
             if collecting:
                 gc.enable()
-        if stop_after is None or self.lines < stop_after:
-            yield from run(self.pipeline, self.pipeline.sources.cut())
+        if (stop_after is None or self.lines < stop_after) and not self.from_ledger:
+            yield from self._run(self.pipeline.sources.cut())
+
+    def _read(self, lines: list[bytes]) -> Iterator[Decision]:
+        if not self.from_ledger and self.pipeline.fold.offset == 0:
+            first = next((line for line in lines if line.strip()), b"")
+            self.from_ledger = _is_ledger(first)
+            if self.from_ledger:
+                self._take_configuration(read_ledger_line(first).record)
+            else:
+                yield from self._run(iter((configuration_record(self.pipeline.config),)))
+        if self._recorder is not None:
+            self._recorder.sources(lines)
+        if self.from_ledger:
+            yield from self._run(read_ledger_line(line).record for line in lines if _is_ledger(line))
+        else:
+            yield from self._run(join_step(self.pipeline, lines))
+
+    def _take_configuration(self, record: Record) -> None:
+        if not isinstance(record, Configured):
+            raise RecordingError("the ledger does not begin with its configuration; record it from its first offset on")
+        try:
+            self.pipeline = Pipeline(msgspec.convert(record.config, Config))
+        except msgspec.ValidationError as error:
+            raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
+
+    def _run(self, records: Iterator[Record]) -> Iterator[Decision]:
+        for record in records:
+            offset = self.pipeline.fold.offset
+            try:
+                decisions = fold_step(self.pipeline, record)
+            except LedgerMismatch as error:
+                raise RecordingError(str(error)) from error
+            if self._recorder is not None:
+                self._recorder.step(offset, record, decisions)
+            yield from decisions
 
     def advance(self, ts: int) -> Iterator[Decision]:
         """Let the clock go to `ts` (ms) without a line."""
-        yield from run(self.pipeline, self.pipeline.sources.advance(ts))
+        yield from self._run(self.pipeline.sources.advance(ts))
 
     def _skip_read(self, stream: BinaryIO) -> None:
         """Pass over what a stopped replay has read, and make sure that it is the same."""
-        if self._skip is None:
+        if self._saved is None:
             return
-        for line in islice(iter(lambda: stream.readline(LINE_BYTES_MAX), b""), self._skip.lines):
+        for line in islice(_lines(stream), self._saved.lines):
             self.lines += 1
             self._hash.update(line)
-        if self.lines != self._skip.lines or self._hash.digest() != self._skip.prefix:
+        if self.lines != self._saved.lines or self._hash.digest() != self._saved.prefix:
             raise SnapshotError(
-                f"the snapshot was saved after {self._skip.lines} lines of another recording (this one differs in its first "
+                f"the snapshot was saved after {self._saved.lines} lines of another recording (this one differs in its first "
                 f"{self.lines} lines); resume with the recording it was made from"
             )
-        self._skip = None
+        self._saved = None
 
     def save(self) -> bytes:
         """Return a snapshot from which the replay of the same recording can go on."""
-        body = pack(SavedReplay(self.lines, self._hash.digest(), self.pipeline.save()))
+        body = pack(SavedReplay(self.lines, self._hash.digest(), self.pipeline.config if self.from_ledger else None, self.pipeline.save()))
         return _MAGIC + hashlib.sha256(body).digest() + body
 
     def counts(self) -> dict[str, int]:
         """Return what was rejected or set aside so far, by reason."""
         total = self.pipeline.sources.counts + self.pipeline.fold.counts()
         return dict(sorted((str(reason), count) for reason, count in total.items()))
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
+
+
+def _is_ledger(line: bytes) -> bool:
+    return b"ledger" in line and decode_line(line) == OtherLine("ledger")
 
 
 def _read_snapshot(data: bytes) -> SavedReplay:

@@ -1,0 +1,135 @@
+"""The command line `unship`. stdout carries data, stderr progress; every command imports what it needs when it runs."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+GOOD, FINDING, USAGE = 0, 1, 2
+
+
+class Settings:
+    """The global options."""
+
+    def __init__(self, config: Path | None, as_json: bool, quiet: bool, color: bool) -> None:
+        self.config = config
+        self.as_json = as_json
+        self.quiet = quiet
+        self.color = color and sys.stderr.isatty()
+
+    def tell(self, text: str) -> None:
+        """Say something on stderr, unless told to be quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+
+class Group(click.Group):
+    """A group whose commands end with a sentence and an exit code instead of a traceback when something is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        from unship.errors import UnshipError
+
+        try:
+            return super().invoke(ctx)
+        except UnshipError as error:
+            click.echo(f"unship: {error}", err=True)
+            ctx.exit(USAGE)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file (default: ./unship.yaml if it exists).")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
+@click.option("--no-color", is_flag=True, help="No colours.")
+@click.option("-l", "--level", default="warning", metavar="LEVEL", help="Least level that is logged.")
+@click.option("--log", "log", metavar="URL", help="Where the topics are: embedded:DIR or kafka://HOST:PORT.")
+@click.pass_context
+def main(
+    ctx: click.Context, config: Path | None, as_json: bool, quiet: bool, no_color: bool, level: str, log: str | None
+) -> None:
+    """Watch serving models through their own events, and take a bad version back.
+
+    Exit codes: 0 good, 1 a finding, 2 usage or configuration, 3 broker unreachable, 4 timed out.
+    """
+    if config is None and Path("unship.yaml").is_file():
+        config = Path("unship.yaml")
+    ctx.obj = Settings(config, as_json, quiet, not no_color)
+
+
+@main.command()
+@click.argument("source")
+@click.option("--batch", type=click.IntRange(1, 1_000_000), default=4096, show_default=True, help="Lines read at once.")
+@click.option("--stop-after", type=click.IntRange(0), metavar="LINE", help="Read up to this line and no further.")
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Save a snapshot at the end.")
+@click.option("--from", "resume", type=click.Path(path_type=Path), metavar="FILE", help="Go on from a saved snapshot.")
+@click.option("--until", metavar="TS", help="Let the clock go on to this time after the last line (ms or RFC 3339).")
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Write a complete recording: sources, ledger, decisions.")
+@click.pass_obj
+def replay(settings: Settings, source: str, **options: Any) -> None:
+    """Fold a recording through the same code as the live monitor: one decision per line.
+
+    SOURCE is a recording (NDJSON, .gz is read too), or - for standard input.
+    """
+    from console.replaying import replay_command
+
+    sys.exit(replay_command(settings, source, **options))
+
+
+@main.command()
+@click.argument("source")
+@click.option("--decision", metavar="ID", help="Only this decision has to be reproduced.")
+@click.option("--journal", type=click.Path(path_type=Path), metavar="FILE", help="Decisions, if SOURCE does not hold them.")
+@click.pass_obj
+def audit(settings: Settings, source: str, decision: str | None, journal: Path | None) -> None:
+    """Compute every decision again and compare it with the journal, bit for bit.
+
+    SOURCE is a recording with its decisions, such as `unship replay --record` writes, or events and decisions in one file.
+    Exit code 1 names the first difference.
+    """
+    from console.auditing import audit_command
+
+    sys.exit(audit_command(settings, source, decision, journal))
+
+
+@main.command()
+@click.argument("decision")
+@click.option("--in", "source", metavar="SOURCE", help="A recording or a file of decisions, - for standard input.")
+@click.pass_obj
+def explain(settings: Settings, decision: str, source: str | None) -> None:
+    """Say on one page why a decision was taken. DECISION is its id, or `last`."""
+    from console.explaining import explain_command
+
+    sys.exit(explain_command(settings, decision, source))
+
+
+@main.command()
+@click.option("--scenario", default="decay", show_default=True, help="What happens; `list` names them all.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another course of the same story.")
+@click.option("--no-web", is_flag=True, help="No web page (there is none yet).")
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep the complete recording.")
+@click.pass_obj
+def demo(settings: Settings, scenario: str, seed: int, no_web: bool, record: Path | None) -> None:
+    """Replay real predictions on census rows: a version decays silently, and is taken back."""
+    from console.demo import demo_command
+
+    sys.exit(demo_command(settings, scenario, seed, record))
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["events", "config"]))
+def schema(what: str) -> None:
+    """Print the JSON Schema of the events or of the configuration."""
+    from console.schemas import schema_text
+
+    click.echo(schema_text(what))
+
+
+@main.command()
+@click.pass_obj
+def version(settings: Settings) -> None:
+    """Print the version of the monitor, of its fold, and of what decisions can depend on."""
+    from console.versions import version_text
+
+    click.echo(version_text(settings.as_json))

@@ -1,0 +1,97 @@
+"""`unship replay`."""
+
+import sys
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from actions.journal import decision_bytes
+from console.progress import reading
+from streams.config_file import load
+from streams.replay import Recorder, Replay, open_recording
+from unship.errors import ConfigurationError, RecordingError, SnapshotError
+
+
+def replay_command(
+    settings: Any,
+    source: str,
+    batch: int,
+    stop_after: int | None,
+    save: Path | None,
+    resume: Path | None,
+    until: str | None,
+    record: Path | None,
+) -> int:
+    """Replay a recording; decisions go to stdout, a summary to stderr."""
+    if stop_after is not None and until is not None:
+        raise ConfigurationError("--until and --stop-after exclude each other: a stopped replay goes on later with --from")
+    config = load(settings.config)
+    until_ms = None if until is None else _time_ms(until)
+    out = sys.stdout.buffer
+    with ExitStack() as stack:
+        recorder = Recorder(stack.enter_context(_writing(record))) if record is not None else None
+        replay = Replay(config, _snapshot(resume), recorder)
+        stream = stack.enter_context(open_recording(source))
+        progress = stack.enter_context(reading("replay", source, settings.quiet))
+        for decision in replay.decisions(stream, batch, stop_after, progress):
+            out.write(decision_bytes(decision) + b"\n")
+        if until_ms is not None:
+            for decision in replay.advance(until_ms):
+                out.write(decision_bytes(decision) + b"\n")
+        out.flush()
+        if save is not None:
+            _save(save, replay.save())
+    if replay.from_ledger and settings.config is not None and replay.pipeline.config.digest() != config.digest():
+        settings.tell(f"replay: the recording's own configuration was used; {settings.config} says something else")
+    _summarise(settings, replay)
+    return 0
+
+
+def _summarise(settings: Any, replay: Replay) -> None:
+    counts = replay.counts()
+    if settings.as_json:
+        facts = {"lines": replay.lines, "ledger_records": replay.pipeline.fold.offset, "rejected": counts}
+        settings.tell(msgspec.json.encode(facts).decode())
+        return
+    found = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "nothing"
+    settings.tell(f"replay: {replay.lines} lines read; rejected or set aside: {found}")
+
+
+def _snapshot(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _save(path: Path, data: bytes) -> None:
+    try:
+        temporary = path.with_name(path.name + ".part")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise SnapshotError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _writing(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _time_ms(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--until: expected milliseconds or RFC 3339, was {text!r}") from error
+    if moment.tzinfo is None:
+        raise ConfigurationError(f"--until: {text!r} has no time zone; write for example {text}Z")
+    return int(moment.timestamp() * 1000)

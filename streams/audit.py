@@ -1,0 +1,244 @@
+"""The audit: every decision is computed again and compared with the journal, bit for bit.
+
+A recording may hold sources (events), the ledger, and the journal (decisions). From sources, both the ledger and the decisions
+are computed again; from a ledger alone, the decisions. What differs first is named, because everything after it follows.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, BinaryIO
+
+import msgspec
+
+from actions.journal import Decision, decision_bytes
+from streams.config import Config
+from streams.fold import LedgerMismatch
+from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line
+from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
+from streams.records import Configured, Record
+from streams.replay import LINE_BYTES_MAX
+from unship.codec import OtherLine, decode_line
+from unship.errors import RecordingError
+
+_BATCH = 4_096
+_SHOWN = 120
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first place where the recording and the computation part: what, where, and both values."""
+
+    what: str
+    path: str
+    recorded: str
+    computed: str
+
+    def sentence(self) -> str:
+        """Return it for people."""
+        return f"{self.what}: {self.path} is {self.recorded} in the recording, {self.computed} when computed again"
+
+
+class AuditResult(msgspec.Struct):
+    """What an audit found. `reproduced` counts the decisions that came out the same, up to the first difference."""
+
+    decisions: int = 0
+    reproduced: int = 0
+    ledger_records: int = 0
+    first_difference: Difference | None = None
+    ids: list[str] = []
+    unreproduced_ids: list[str] = []
+
+
+class Audit:
+    """Audits one recording. Lines may come in any order that keeps each kind in its own."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.result = AuditResult()
+        self._journal: deque[bytes] = deque()
+        self._ledger: deque[LedgerLine] = deque()
+        self._decisions: deque[Decision] = deque()
+        self._records: deque[Record] = deque()
+        self._pipeline: Pipeline | None = None
+        self._has_ledger = False
+        self._has_sources = False
+
+    def read(self, stream: BinaryIO, progress: Callable[[int], None] | None = None) -> None:
+        """Read a recording to its end, or to the first difference."""
+        read = iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
+        while self.result.first_difference is None and (lines := list(islice(read, _BATCH))):
+            sources = []
+            for line in lines:
+                kind = _kind(line)
+                if kind == "decision":
+                    self._journal.append(line.rstrip(b"\r\n"))
+                elif kind == "ledger":
+                    self._take_ledger(read_ledger_line(line))
+                elif kind is None:
+                    sources.append(line)
+            if sources:
+                self._has_sources = True
+                pipeline = self._from_sources()
+                self._compute(pipeline, join_step(pipeline, sources))
+            self._compare()
+            if progress is not None:
+                progress(sum(map(len, lines)))
+
+    def finish(self) -> AuditResult:
+        """Compare what is left and return the result."""
+        result = self.result
+        if self._has_sources and result.first_difference is None:
+            pipeline = self._from_sources()
+            self._compute(pipeline, pipeline.sources.cut())
+        elif self._has_ledger and result.first_difference is None:
+            self._fold_ledger()
+        self._compare()
+        if result.first_difference is None:
+            self._compare_ends()
+        return result
+
+    def _from_sources(self) -> Pipeline:
+        """Return the pipeline that computes from sources."""
+        if self._pipeline is None:
+            self._pipeline = Pipeline(self.config)
+            self._fold(self._pipeline, configuration_record(self.config))
+        return self._pipeline
+
+    def _fold_ledger(self) -> None:
+        """Fold a ledger that has no sources beside it."""
+        pipeline = Pipeline(self.config)
+        for entry in self._ledger:
+            self.result.ledger_records += 1
+            try:
+                self._fold(pipeline, entry.record)
+            except LedgerMismatch as error:
+                what = f"ledger record {entry.offset} (configuration)"
+                self.result.first_difference = Difference(what, "its digest", str(error), "the configuration's own")
+                return
+        self._ledger.clear()
+
+    def _take_ledger(self, entry: LedgerLine) -> None:
+        if not self._has_ledger and isinstance(entry.record, Configured):
+            # The ledger's configuration decides.
+            try:
+                self.config = msgspec.convert(entry.record.config, Config)
+            except msgspec.ValidationError as error:
+                raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
+        self._has_ledger = True
+        self._ledger.append(entry)
+
+    def _compute(self, pipeline: Pipeline, records: Iterable[Record]) -> None:
+        for record in records:
+            self._fold(pipeline, record)
+
+    def _fold(self, pipeline: Pipeline, record: Record) -> None:
+        if self._has_ledger and self._has_sources:
+            self._records.append(record)
+        self._decisions.extend(fold_step(pipeline, record))
+
+    def _compare(self) -> None:
+        result = self.result
+        while self._records and self._ledger and result.first_difference is None:
+            offset = result.ledger_records
+            recorded, computed = self._ledger.popleft(), self._records.popleft()
+            result.ledger_records += 1
+            ours = ledger_line(offset, computed)
+            if ledger_line(recorded.offset, recorded.record) != ours:
+                what = f"ledger record {offset} ({_describe(computed)})"
+                result.first_difference = _difference(what, msgspec.json.decode(_line(recorded)), msgspec.json.decode(ours))
+        while self._journal and self._decisions and result.first_difference is None:
+            recorded_line, decision = self._journal.popleft(), self._decisions.popleft()
+            result.decisions += 1
+            ours = decision_bytes(decision)
+            if recorded_line == ours:
+                result.reproduced += 1
+                result.ids = [*result.ids, decision.id]
+                continue
+            result.unreproduced_ids = [decision.id]
+            result.first_difference = self._decision_difference(recorded_line, ours, decision)
+
+    def _decision_difference(self, recorded: bytes, ours: bytes, decision: Decision) -> Difference:
+        what = f"decision {decision.id} ({decision.model}, {decision.reason})"
+        try:
+            theirs = msgspec.json.decode(recorded)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return Difference(what, "its line", _short(recorded), _short(ours))
+        found = _difference(what, theirs, msgspec.json.decode(ours))
+        digests = theirs.get("digests") if isinstance(theirs, dict) else None
+        if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests["config"]):
+            # A different configuration changes much; it is the cause, whatever field shows it first.
+            return Difference(what, "digests.config", _short(digests["config"]), decision.digests["config"])
+        if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests["ledger"]):
+            first, last = decision.provenance["lines"]
+            where = f"{what}, which rests on source lines {first}..{last}: a byte among them differs"
+            return Difference(where, found.path, found.recorded, found.computed)
+        return found
+
+    def _compare_ends(self) -> None:
+        result = self.result
+        result.decisions += len(self._journal) + len(self._decisions)
+        if self._ledger and self._has_sources:
+            entry = self._ledger[0]
+            result.first_difference = Difference(f"ledger record {entry.offset}", "the record", "present", "absent")
+        elif self._records:
+            offset = result.ledger_records
+            what = f"ledger record {offset} ({_describe(self._records[0])})"
+            result.first_difference = Difference(what, "the record", "absent", "present")
+        elif self._journal:
+            result.first_difference = Difference("the journal", "a further decision", _short(self._journal[0]), "absent")
+        elif self._decisions:
+            decision = self._decisions[0]
+            what = f"decision {decision.id} ({decision.model}, {decision.reason})"
+            result.first_difference = Difference(what, "the decision", "absent", "present")
+
+
+def audit_recording(stream: BinaryIO, config: Config, progress: Callable[[int], None] | None = None) -> AuditResult:
+    """Audit a recording under a configuration, which counts only where the recording has no ledger.
+
+    Raises:
+        RecordingError: if a ledger line cannot be read at all.
+    """
+    audit = Audit(config)
+    audit.read(stream, progress)
+    return audit.finish()
+
+
+def _kind(line: bytes) -> str | None:
+    """Return the kind of a line that is no event, None for events and everything that is rejected."""
+    if b"ledger" not in line and b"decision" not in line and b"command" not in line:
+        return None
+    decoded = decode_line(line)
+    return decoded.kind if isinstance(decoded, OtherLine) and decoded.kind != "raw" else None
+
+
+def _line(entry: LedgerLine) -> bytes:
+    return ledger_line(entry.offset, entry.record)
+
+
+def _describe(record: Record) -> str:
+    kind = type(record).__name__.lower()
+    lines = getattr(record, "lines", None)
+    model = getattr(record, "model", None) or getattr(getattr(record, "event", None), "model", None)
+    return ", ".join(part for part in (kind, model, f"source lines {lines[0]}..{lines[1]}" if lines else None) if part)
+
+
+def _difference(what: str, recorded: Any, computed: Any) -> Difference:
+    path, theirs, ours = next(_differences(recorded, computed, ""), ("its bytes", "other bytes", "the same values"))
+    return Difference(what, path.lstrip("."), _short(theirs), _short(ours))
+
+
+def _differences(recorded: Any, computed: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(recorded, dict) and isinstance(computed, dict):
+        for key in [*computed, *(key for key in recorded if key not in computed)]:
+            yield from _differences(recorded.get(key, "absent"), computed.get(key, "absent"), f"{path}.{key}")
+    elif isinstance(recorded, list) and isinstance(computed, list) and len(recorded) == len(computed):
+        for i, (theirs, ours) in enumerate(zip(recorded, computed, strict=True)):
+            yield from _differences(theirs, ours, f"{path}[{i}]")
+    elif recorded != computed or type(recorded) is not type(computed):
+        yield path, recorded, computed
+
+
+def _short(value: Any) -> str:
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,29 @@
+"""Reading `unship.yaml` from a file, with the process's environment."""
+
+import os
+from pathlib import Path
+
+from streams.config import Config, parse
+from unship.errors import ConfigurationError
+
+FILE_BYTES_MAX = 1_000_000
+
+
+def load(path: Path | None) -> Config:
+    """Read and resolve a configuration file; without a path, every model is observed with the defaults.
+
+    Raises:
+        ConfigurationError: with the file, the path inside it, and the fix.
+    """
+    if path is None:
+        return parse("")
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ConfigurationError(f"{path}: larger than {FILE_BYTES_MAX} bytes; is this the right file?")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read as a UTF-8 text file: {error}") from error
+    try:
+        return parse(text, os.environ)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
