@@ -1,22 +1,17 @@
 """From rows of detectors to the findings the policy reads."""
 
-import math
-
 import msgspec
 import numpy as np
 
-from actions.desired import DesiredState
 from actions.evidence import Findings, Quorum, Scalar
-from detectors.change_point import mean_upper_bound
 from streams.config import ModelConfig
 from streams.health import Alarm, Health, Rules, rounded
+from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
 
-MIX_LEAST = 100.0
 SOURCE_SHARE = 0.1
 QUORUM_LEAST = 1_000.0
 UNUSABLE_LEAST = 1_000
-Z_95 = 1.6448536269514722
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -34,18 +29,13 @@ def threshold_of(stream: int, rules: Rules) -> float:
     return rules.promise if stream == 0 else rules.promise / float(rules.weights[stream])
 
 
-def targets_of(live: LivePeriod, desired: DesiredState) -> list[str]:
-    """Return the versions on the ladder, whether degraded or not."""
-    return desired.ladder(live.beside)
-
-
 def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) -> Confirmation:
-    """Ask the targets that are fit, in the order of the ladder, whether they are better now where the alarm was."""
+    """Ask the fit targets, in the order of the ladder, whether they are better now where the alarm was."""
     threshold = threshold_of(alarm.stream, rules)
     best: tuple[str | None, float] = (None, 0.0)
     for target in targets:
         beside = live.beside.get(target)
-        if beside is None or beside.health.degraded:
+        if beside is None:
             continue
         value = rounded(beside.comparison.value(alarm.loss, alarm.stream))
         if value >= rounded(threshold):
@@ -102,66 +92,6 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     return {"outcomes": n, "rise": rounded(rise), "evidence": evidence, "agrees": bool(enough and rise >= wanted and n > 0)}
 
 
-def find_mix(state: ModelState, live: LivePeriod, alarm: Alarm, config: ModelConfig) -> None:
-    """Find out whether other requests explain an alarm of the overall stream; once found, it stays found."""
-    if alarm.stream != 0 or alarm.mix is not None:
-        return
-    health, streams = live.health, state.layout.slices.streams
-    losses = len(health.banks)
-    counts = alarm.window[alarm.loss].sum(axis=1)
-    sums = alarm.window[losses + alarm.loss].sum(axis=1)
-    overall, _ = health.baseline(alarm.loss, 0)
-    total = float(counts[0])
-    if not total:
-        return
-    rise = float(sums[0]) / total - overall
-    for dimension in config.slices_by:
-        members = [i for i, stream in enumerate(streams) if stream.dimension == dimension]
-        upper = _within_upper_bound(health, alarm.loss, members, counts, sums, overall)
-        if rise > 0 and rounded(upper) < rounded(max(config.worse_by, rise / 2)):
-            alarm.mix = (dimension, _named(health, alarm.loss, members, counts, overall))
-            return
-
-
-def _within_upper_bound(
-    health: Health, loss: int, members: list[int], counts: np.ndarray, sums: np.ndarray, overall: float
-) -> float:
-    """Return the upper bound of the rise inside the values of a dimension, the baselines' own error included.
-
-    Each outcome's loss minus its value's baseline is a term; losses in [0, 1] have squares of at most themselves, so the
-    terms' squares are bounded by sums that are kept.
-    """
-    total, squares, error = 0.0, 0.0, 0.0
-    left_n, left_k = float(counts[0]), float(sums[0])
-    for stream in [*members, 0]:
-        if stream == 0:
-            # Predictions without a value of this dimension are measured against the overall baseline.
-            n, k = left_n, left_k
-        else:
-            n, k = float(counts[stream]), float(sums[stream])
-            left_n, left_k = left_n - n, left_k - k
-        if n <= 0:
-            continue
-        mean, known = health.baseline(loss, health.row(stream))
-        if known < MIX_LEAST:
-            mean, known = overall, health.baseline(loss, 0)[1]
-        total += k - n * mean
-        squares += max(k * (1 - 2 * mean) + n * mean * mean, 0.0)
-        error += (n / float(counts[0])) ** 2 * mean * (1 - mean) / max(known, 1.0)
-    return float(mean_upper_bound(total, squares, float(counts[0]))) + Z_95 * math.sqrt(error)
-
-
-def _named(health: Health, loss: int, members: list[int], counts: np.ndarray, overall: float) -> int:
-    """Return the value whose change of share raises the mean loss most."""
-    before = max(float(health.mix[0]), 1.0)
-    weight = {}
-    for stream in members:
-        mean, known = health.baseline(loss, health.row(stream))
-        change = float(counts[stream]) / float(counts[0]) - float(health.mix[stream]) / before
-        weight[stream] = change * ((mean if known >= MIX_LEAST else overall) - overall)
-    return max(weight, key=lambda stream: (weight[stream], -stream))
-
-
 def find(state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules) -> tuple[Findings, Confirmation | None]:
     """Return what is known of the live version now, and the alarm it stands on."""
     health, labels = live.health, live.labels
@@ -177,15 +107,17 @@ def find(state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules)
     }
     if not health.degraded:
         return Findings(**base, coverage_shift=maturity and labels.shifted), None
-    targets = targets_of(live, state.desired)
-    chosen = choose(live, targets, rules)
+    streams = state.layout.slices.streams
+    targets = state.desired.ladder(live.beside)
+    unfit = {
+        target for target in targets if target in live.beside and is_genuine(live.beside[target].health, streams, config)
+    }
+    chosen = choose(live, [target for target in targets if target not in unfit], rules)
     if chosen.target is None:
         for alarm in health.alarms:
-            find_mix(state, live, alarm, config)
+            explain_by_mix(health, alarm, streams, config)
     fair = chosen.target is not None and labels.agrees_with(live.beside[chosen.target].labels)
     mixed = next((alarm.mix for alarm in health.alarms if alarm.mix is not None), None)
-    streams = state.layout.slices.streams
-    degraded = [target for target in targets if target in live.beside and live.beside[target].health.degraded]
     findings = Findings(
         **base,
         coverage_shift=maturity and labels.shifted and not fair,
@@ -194,7 +126,7 @@ def find(state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules)
         quarantined=state.desired.is_quarantined(live.version),
         target=chosen.target,
         any_target=bool(targets),
-        all_degraded=bool(targets) and len(degraded) == len(targets),
+        all_degraded=bool(targets) and len(unfit) == len(targets),
         confirmed=chosen.target is not None,
         quorum=chosen.quorum,
         mix=None if mixed is None else streams[mixed[1]].describe(),

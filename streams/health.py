@@ -67,7 +67,10 @@ class Alarm(msgspec.Struct):
 
 
 class Baselines(msgspec.Struct):
-    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams, variants)."""
+    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams, variants).
+
+    `mix` is the record of the requests, see `Health`.
+    """
 
     version: str
     healthy: bool
@@ -79,7 +82,11 @@ class Baselines(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """The rows of one version in one role during one live period of its model."""
+    """The rows of one version in one role during one live period of its model.
+
+    `mix` records the requests while all was well, across versions, shape (1 + 2 x losses, streams): outcomes, all fading
+    together so that their shares stay those of the newest; then for each loss counts, and sums, each stream fading alone.
+    """
 
     version: str
     role: str
@@ -131,7 +138,7 @@ class Health(msgspec.Struct):
         basis[: old[0], : old[1]] = self.basis.reshape(old)
         basis[:, old[1] if old[1] > 1 else 2 :] = basis[:, :1]
         self.basis = basis.reshape(-1)
-        self.mix = np.concatenate((self.mix, np.zeros(new[0] - old[0])))
+        self.mix = np.pad(self.mix, ((0, 0), (0, new[0] - old[0])))
         for alarm in self.alarms:
             window = np.zeros((alarm.window.shape[0], new[0], SOURCES))
             window[:, : alarm.window.shape[1]] = alarm.window
@@ -161,7 +168,7 @@ class Health(msgspec.Struct):
                     bank.n[0], bank.k[0], bank.learning[0], self.basis[0] = count, mean * count, False, REFERENCE
         known = earlier or previous
         if known is not None:
-            self.mix[: known.mix.size] += known.mix[: self.mix.size]
+            self.mix[:, : known.mix.shape[1]] += known.mix
 
     def _take(self, bank: Bank, n: Floats, k: Floats, basis: int) -> None:
         use = n >= BASELINE_LEAST
@@ -275,7 +282,8 @@ class Health(msgspec.Struct):
         losses = len(self.banks)
         for loss, bank in enumerate(self.banks):
             bank.forget(self._by_row(window[loss]), self._by_row(window[losses + loss]))
-        self.mix = np.maximum(self.mix - window[0].sum(axis=1), 0.0)
+        recent = window.sum(axis=2)
+        self.mix = np.maximum(self.mix - np.concatenate((recent[:1], recent)), 0.0)
 
     def _by_row(self, cells: Floats) -> Floats:
         """Turn sums by (stream, source) into sums by row."""
@@ -302,10 +310,27 @@ class Health(msgspec.Struct):
 
     def _count_mix(self, entries: Entries, start: int, end: int) -> None:
         streams = entries.streams[:, start:end]
-        self.mix += np.bincount(streams[streams >= 0], minlength=self.streams)
-        if self.mix[0] > BASELINE_CAP:
-            # All streams fade together, so their shares stay those of the newest outcomes.
-            self.mix *= BASELINE_CAP / self.mix[0]
+        known = streams >= 0
+        row = streams[known]
+        self.mix[0] += np.bincount(row, minlength=self.streams)
+        if self.mix[0, 0] > BASELINE_CAP:
+            self.mix[0] *= BASELINE_CAP / self.mix[0, 0]
+        place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
+        losses = len(self.banks)
+        for loss in range(losses):
+            column = entries.losses[loss, place]
+            use = ~np.isnan(column)
+            n, k = self.mix[1 + loss], self.mix[1 + losses + loss]
+            n += np.bincount(row[use], minlength=self.streams)
+            k += np.bincount(row[use], weights=column[use], minlength=self.streams)
+            fade = BASELINE_CAP / np.maximum(n, BASELINE_CAP)
+            n *= fade
+            k *= fade
+
+    def usual(self, loss: int, stream: int) -> tuple[float, float]:
+        """Return the mean loss and the number of outcomes of a slice while all was well, across versions."""
+        n, k = self.mix[1 + loss, stream], self.mix[1 + len(self.banks) + loss, stream]
+        return float((k + 0.5) / (n + 1.0)), float(n)
 
     def _remember(self, entries: Entries, start: int, end: int) -> None:
         """Add outcomes to the history, one block for each chunk, and to the windows of the alarms."""
@@ -348,4 +373,5 @@ def new_health(version: str, role: str, since: int, binary: list[bool], streams:
     """Return a version's health at the start of a live period (ms), with every row still learning."""
     banks = [empty_bank(kind, streams) for kind in binary]
     zeros = np.zeros(streams, np.int64)
-    return Health(version, role, since, binary, streams, 1, banks, zeros, np.zeros(streams), BlockHistory([]), [])
+    mix = np.zeros((1 + 2 * len(binary), streams))
+    return Health(version, role, since, binary, streams, 1, banks, zeros, mix, BlockHistory([]), [])

@@ -1,0 +1,125 @@
+"""Does another mix of requests explain a rise of the overall loss?
+
+The rise since the change point is split, on one dimension of slices at a time, into a part between the slices (their shares
+changed) and a part within them (their losses changed). A version that is only asked harder questions has no part within.
+"""
+
+import math
+
+import msgspec
+
+from detectors.change_point import mean_upper_bound
+from streams.config import ModelConfig
+from streams.health import Alarm, Health, rounded
+from streams.records import Floats
+from streams.slices import Stream
+
+#: A slice with a thinner baseline is measured against the overall one.
+LEAST = 100.0
+Z_95 = 1.6448536269514722
+
+
+class Split(msgspec.Struct, frozen=True):
+    """A rise and its part within the slices of one dimension, with bounds that hold at 95 % at any time."""
+
+    dimension: str
+    rise: float
+    within: float
+    lower: float
+    upper: float
+
+
+def explain_by_mix(health: Health, alarm: Alarm, streams: list[Stream], config: ModelConfig) -> None:
+    """Note on an alarm of the overall stream the dimension and value that explain it; once found, they stay."""
+    if alarm.stream != 0 or alarm.mix is not None:
+        return
+    for split in splits(health, alarm, streams, config):
+        if split.rise > 0 and rounded(split.upper) < rounded(max(config.worse_by, split.rise / 2)):
+            alarm.mix = (split.dimension, _named(health, alarm, streams, split.dimension))
+            return
+
+
+def is_genuine(health: Health, streams: list[Stream], config: ModelConfig) -> bool:
+    """Whether a version that may serve as target got worse itself, and was not only asked harder questions.
+
+    Its own alarm is taken at its word unless, on some dimension, less than half of the rise lies within the slices or that
+    part may still be nothing: then it stays fit, and the comparison with it decides.
+    """
+    overall = [alarm for alarm in health.alarms if alarm.stream == 0]
+    if not overall:
+        return bool(health.alarms)
+    for alarm in overall:
+        for split in splits(health, alarm, streams, config):
+            if rounded(split.within) < rounded(max(config.worse_by, split.rise / 2)) or rounded(split.lower) <= 0:
+                return False
+    return True
+
+
+def splits(health: Health, alarm: Alarm, streams: list[Stream], config: ModelConfig) -> list[Split]:
+    """Return the split of an overall alarm's rise for each dimension of slices."""
+    losses = len(health.banks)
+    counts, sums = alarm.window[alarm.loss].sum(axis=1), alarm.window[losses + alarm.loss].sum(axis=1)
+    if not counts[0]:
+        return []
+    overall, known = health.baseline(alarm.loss, 0)
+    rise = float(sums[0]) / float(counts[0]) - overall
+    return [
+        _split(health, alarm.loss, dimension, _members(streams, dimension), counts, sums, (overall, known), rise)
+        for dimension in config.slices_by
+    ]
+
+
+def _members(streams: list[Stream], dimension: str) -> list[int]:
+    return [i for i, stream in enumerate(streams) if stream.dimension == dimension]
+
+
+def _split(
+    health: Health,
+    loss: int,
+    dimension: str,
+    members: list[int],
+    counts: Floats,
+    sums: Floats,
+    overall: tuple[float, float],
+    rise: float,
+) -> Split:
+    """Each outcome's loss minus its slice's baseline is a term; their mean is the part within.
+
+    Losses in [0, 1] have squares of at most themselves, so the terms' squares are bounded by sums that are kept. The error
+    of the baselines is added to both bounds.
+    """
+    everything = float(counts[0])
+    total, squares, variance = 0.0, 0.0, 0.0
+    left_n, left_k = everything, float(sums[0])
+    for stream in [*members, 0]:
+        if stream == 0:
+            # Predictions without a value of this dimension are measured against the overall baseline.
+            n, k = left_n, left_k
+        else:
+            n, k = float(counts[stream]), float(sums[stream])
+            left_n, left_k = left_n - n, left_k - k
+        if n <= 0:
+            continue
+        mean, known = health.usual(loss, stream)
+        if known < LEAST:
+            mean, known = overall
+        total += k - n * mean
+        squares += max(k * (1 - 2 * mean) + n * mean * mean, 0.0)
+        variance += (n / everything) ** 2 * mean * (1 - mean) / max(known, 1.0)
+    error = Z_95 * math.sqrt(variance)
+    upper = float(mean_upper_bound(total, squares, everything)) + error
+    lower = -float(mean_upper_bound(-total, squares, everything)) - error
+    return Split(dimension, rise, total / everything, lower, upper)
+
+
+def _named(health: Health, alarm: Alarm, streams: list[Stream], dimension: str) -> int:
+    """Return the value whose change of share raises the mean loss most."""
+    counts = alarm.window[alarm.loss].sum(axis=1)
+    overall, _ = health.baseline(alarm.loss, 0)
+    before = max(float(health.mix[0, 0]), 1.0)
+    weight = {}
+    for stream in _members(streams, dimension):
+        mean, known = health.usual(alarm.loss, stream)
+        change = float(counts[stream]) / float(counts[0]) - float(health.mix[0, stream]) / before
+        weight[stream] = change * ((mean if known >= LEAST else overall) - overall)
+    return max(weight, key=lambda stream: (weight[stream], -stream))

@@ -1,0 +1,97 @@
+"""The source clock: only what the log says moves it, and one corrupt time does not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.clock import DAY_MS, HOUR_MS, SourceClock
+
+NOW = 10 * DAY_MS
+
+
+def clock_at(now: int) -> SourceClock:
+    clock = SourceClock()
+    assert clock.read(now) == now
+    return clock
+
+
+def test_first_time_sets_the_clock_however_far_it_lies() -> None:
+    assert clock_at(3_000 * DAY_MS).now == 3_000 * DAY_MS
+
+
+def test_line_without_a_time_before_any_time_is_refused() -> None:
+    clock = SourceClock()
+    assert clock.read(None) is None
+    assert clock.now == -1
+
+
+def test_line_without_a_time_takes_the_present_one() -> None:
+    assert clock_at(NOW).read(None) == NOW
+
+
+def test_clock_never_runs_backwards() -> None:
+    clock = clock_at(NOW)
+    assert [clock.read(ts) for ts in (NOW - 5, NOW + 7, 0, NOW + 6)] == [NOW, NOW + 7, NOW + 7, NOW + 7]
+
+
+@pytest.mark.parametrize(("ahead", "accepted"), [(DAY_MS, True), (DAY_MS + 1, False)])
+def test_jump_of_more_than_a_day_is_refused_and_moves_nothing(ahead: int, accepted: bool) -> None:
+    clock = clock_at(NOW)
+    assert clock.read(NOW + ahead) == (NOW + ahead if accepted else None)
+    assert clock.now == (NOW + ahead if accepted else NOW)
+
+
+@pytest.mark.parametrize("apart", [-HOUR_MS, 0, 1, HOUR_MS])
+def test_second_line_in_a_row_that_jumps_is_believed(apart: int) -> None:
+    clock = clock_at(NOW)
+    far = NOW + 5 * DAY_MS
+    assert clock.read(far) is None
+    assert clock.read(far + apart) == far + apart
+    assert clock.now == far + apart
+
+
+@pytest.mark.parametrize("apart", [-HOUR_MS - 1, HOUR_MS + 1])
+def test_second_jump_elsewhere_begins_again(apart: int) -> None:
+    clock = clock_at(NOW)
+    far = NOW + 5 * DAY_MS
+    assert clock.read(far) is None
+    assert clock.read(far + apart) is None
+    assert clock.read(far + apart) == far + apart
+
+
+@pytest.mark.parametrize("between", [NOW, NOW - 1, NOW + 1, None])
+def test_line_in_between_makes_both_jumps_lone(between: int | None) -> None:
+    clock = clock_at(NOW)
+    far = NOW + 5 * DAY_MS
+    assert clock.read(far) is None
+    assert clock.read(between) is not None
+    assert clock.read(far) is None
+
+
+def test_time_of_the_log_moves_the_clock_and_the_own_time_does_not() -> None:
+    clock = clock_at(NOW)
+    assert clock.read_appended(NOW + 50 * DAY_MS, 3) == NOW + 50 * DAY_MS
+    assert clock.read_appended(NOW, NOW + DAY_MS) == NOW + 50 * DAY_MS
+
+
+@pytest.mark.parametrize(("ahead", "accepted"), [(DAY_MS, True), (DAY_MS + 1, False)])
+def test_own_time_a_day_after_the_append_time_is_refused_and_the_clock_moves_all_the_same(ahead: int, accepted: bool) -> None:
+    clock = clock_at(NOW)
+    assert clock.read_appended(NOW + 5, NOW + 5 + ahead) == (NOW + 5 if accepted else None)
+    assert clock.now == NOW + 5
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 40 * DAY_MS)), max_size=60))
+def test_answers_are_the_running_maximum_of_what_was_believed(times: list[int | None]) -> None:
+    clock, answers = SourceClock(), []
+    for ts in times:
+        before = clock.now
+        answer = clock.read(ts)
+        if answer is None:
+            assert clock.now == before
+        else:
+            assert answer == clock.now >= before
+            answers.append(answer)
+    assert answers == sorted(answers)
