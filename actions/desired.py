@@ -1,7 +1,7 @@
 """The desired state of one model: which version should serve, and what may not.
 
-Deployments are facts about the world; the desired state is the only order. It follows the newest `live` deployment, unless an
-automatic rollback has put that version in quarantine or an operator's pin or hold stands against it.
+Deployments are facts about the world; the desired state is the only order. It follows the newest `live` deployment,
+unless an automatic rollback has put that version in quarantine or an operator's pin or hold stands against it.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,8 @@ class VersionFacts(msgspec.Struct):
 
 
 class DesiredState(msgspec.Struct):
-    """Desired state and what bears on it. Times are milliseconds of the ledger's clock; `epoch` rises with every change."""
+    """Desired state and what bears on it. Times are milliseconds of the ledger's clock; `epoch` rises with every
+    change."""
 
     versions: dict[str, VersionFacts]
     serve: str | None = None
@@ -135,7 +136,8 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
     if event.status != "live":
         return DeploymentResult.RECORDED
     if ts < desired.live_ts:
-        # An older deployment that arrives late was replaced already: it is an earlier live version, not the desired one.
+        # An older deployment that arrives late was replaced already: it is an earlier live version, not the desired
+        # one.
         if event.version not in (desired.serve, *desired.earlier):
             desired.earlier = [*desired.earlier, event.version][:EARLIER_MAX]
         return DeploymentResult.STALE

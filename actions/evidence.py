@@ -18,8 +18,8 @@ class Quorum(StrEnum):
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the fold found out about the live version, at one position of the ledger.
 
-    `target` is the version to go back to: the best confirmed one, else the first that is fit; None if no version answers
-    beside the live one. `confirmed` says that it is better now; `quorum` is asked only then.
+    `target` is the version to go back to: the best confirmed one, else the first that is fit; None if no version
+    answers beside the live one. `confirmed` says that it is better now; `quorum` is asked only then.
     """
 
     version: str

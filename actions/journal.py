@@ -1,7 +1,7 @@
 """The journal: decisions as they are written, each carrying the digest of the one before.
 
-The bytes of a decision are a pure function of the ledger. Facts of the environment (versions of libraries, the processor)
-stand in the journal's envelope, outside of these bytes.
+The bytes of a decision are a pure function of the ledger. Facts of the environment (versions of libraries, the
+processor) stand in the journal's envelope, outside of these bytes.
 """
 
 import hashlib

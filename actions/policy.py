@@ -1,4 +1,5 @@
-"""The policy: one ordered tuple of pure guards. The first that has a reason decides; the mode is applied once, at the end.
+"""The policy: one ordered tuple of pure guards. The first that has a reason decides; the mode is applied once, at the
+end.
 
 No guard reads another, so each can be understood, tested and moved alone. The last one always has a reason.
 """

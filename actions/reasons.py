@@ -39,7 +39,12 @@ class Reason(StrEnum):
         member.meaning, member.verdict, member.action = meaning, verdict, action
         return member
 
-    ERROR = "ERROR", Verdict.ERROR, Action.PAGE, "No loss can be computed from the labels that arrive, so nothing is known."
+    ERROR = (
+        "ERROR",
+        Verdict.ERROR,
+        Action.PAGE,
+        "No loss can be computed from the labels that arrive, so nothing is known.",
+    )
     LEARNING = "LEARNING", Verdict.INCONCLUSIVE, Action.NONE, "There are too few outcomes yet to know what is usual."
     BLIND = "BLIND", Verdict.INCONCLUSIVE, Action.PAGE, "Predictions are made, but no labels come any more."
     COVERAGE_SHIFT = (
@@ -86,7 +91,7 @@ class Reason(StrEnum):
         "MIX_SHIFT",
         Verdict.DEGRADED,
         Action.PAGE,
-        "Other requests come than before, which are harder; the version itself is not worse, so going back would not help.",
+        "Other, harder requests come than before; the version itself is not worse, so going back would not help.",
     )
     ALL_DEGRADED = (
         "ALL_DEGRADED",
@@ -106,7 +111,12 @@ class Reason(StrEnum):
         Action.PAGE,
         "The version got worse, and in the time allowed nothing showed that the other one is better.",
     )
-    QUARANTINED = "QUARANTINED", Verdict.DEGRADED, Action.PAGE, "A version that was rolled back was deployed again; it is not served."
+    QUARANTINED = (
+        "QUARANTINED",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "A version that was rolled back was deployed again; it is not served.",
+    )
     DEPLOYED_WHILE_PINNED = (
         "DEPLOYED_WHILE_PINNED",
         Verdict.INCONCLUSIVE,
@@ -122,3 +132,15 @@ class Reason(StrEnum):
         Action.NONE,
         "An operator's order could not be followed as it stands: see the evidence for what is missing.",
     )
+
+
+def meaning_of(code: str) -> str:
+    """Return the sentence of a reason.
+
+    Raises:
+        ValueError: if there is no such reason.
+    """
+    for reason in Reason:
+        if reason == code:
+            return reason.meaning
+    raise ValueError(f"there is no reason {code!r}")

@@ -39,7 +39,9 @@ class Group(click.Group):
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file (default: ./unship.yaml if it exists).")
+@click.option(
+    "-c", "--config", type=click.Path(path_type=Path), help="Configuration file (default: ./unship.yaml if it exists)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
 @click.option("--no-color", is_flag=True, help="No colours.")
@@ -65,9 +67,14 @@ def main(
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Save a snapshot at the end.")
 @click.option("--from", "resume", type=click.Path(path_type=Path), metavar="FILE", help="Go on from a saved snapshot.")
 @click.option("--until", metavar="TS", help="Let the clock go on to this time after the last line (ms or RFC 3339).")
-@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Write a complete recording: sources, ledger, decisions.")
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a complete recording: sources, ledger, decisions.",
+)
 @click.pass_obj
-def replay(settings: Settings, source: str, **options: Any) -> None:
+def replay(settings: Settings, /, source: str, **options: Any) -> None:
     """Fold a recording through the same code as the live monitor: one decision per line.
 
     SOURCE is a recording (NDJSON, .gz is read too), or - for standard input.
@@ -80,13 +87,15 @@ def replay(settings: Settings, source: str, **options: Any) -> None:
 @main.command()
 @click.argument("source")
 @click.option("--decision", metavar="ID", help="Only this decision has to be reproduced.")
-@click.option("--journal", type=click.Path(path_type=Path), metavar="FILE", help="Decisions, if SOURCE does not hold them.")
+@click.option(
+    "--journal", type=click.Path(path_type=Path), metavar="FILE", help="Decisions, if SOURCE does not hold them."
+)
 @click.pass_obj
 def audit(settings: Settings, source: str, decision: str | None, journal: Path | None) -> None:
     """Compute every decision again and compare it with the journal, bit for bit.
 
-    SOURCE is a recording with its decisions, such as `unship replay --record` writes, or events and decisions in one file.
-    Exit code 1 names the first difference.
+    SOURCE is a recording with its decisions, such as `unship replay --record` writes, or events and decisions in one
+    file. Exit code 1 names the first difference.
     """
     from console.auditing import audit_command
 

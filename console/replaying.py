@@ -27,7 +27,9 @@ def replay_command(
 ) -> int:
     """Replay a recording; decisions go to stdout, a summary to stderr."""
     if stop_after is not None and until is not None:
-        raise ConfigurationError("--until and --stop-after exclude each other: a stopped replay goes on later with --from")
+        raise ConfigurationError(
+            "--until and --stop-after exclude each other: a stopped replay goes on later with --from"
+        )
     config = load(settings.config)
     until_ms = None if until is None else _time_ms(until)
     out = sys.stdout.buffer

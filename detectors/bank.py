@@ -1,8 +1,9 @@
 """Many e-detectors as rows of arrays: one row for each stream, all stepped together.
 
-A stream (a slice, a loss, one label source left out) is a row and nothing else, so a new kind of stream costs no code here.
-Outcomes come in blocks of at most 32: a block multiplies its betting factors into the row's evidence at once, which keeps
-the guarantee of the e-detector (`detectors.e_detector`) and makes the work of thousands of rows a few array operations.
+A stream (a slice, a loss, one label source left out) is a row and nothing else, so a new kind of stream costs no code
+here. Outcomes come in blocks of at most 32: a block multiplies its betting factors into the row's evidence at once,
+which keeps the guarantee of the e-detector (`detectors.e_detector`) and makes the work of thousands of rows a few array
+operations.
 """
 
 import msgspec
@@ -38,9 +39,9 @@ class Blocks(msgspec.Struct, frozen=True):
 class Bank(msgspec.Struct):
     """Rows of e-detectors for one loss.
 
-    `n` and `k` are the baseline (outcomes and sum of losses, what grew healthily included), `own_n` and `own_k` the outcomes
-    of this bank's own version alone. A learning row counts but gathers no evidence. Arrays have shape (rows,), `evidence`
-    has (rows, bets), and `totals` is its sum over the bets.
+    `n` and `k` are the baseline (outcomes and sum of losses, what grew healthily included), `own_n` and `own_k` the
+    outcomes of this bank's own version alone. A learning row counts but gathers no evidence. Arrays have shape (rows,),
+    `evidence` has (rows, bets), and `totals` is its sum over the bets.
     """
 
     binary: bool
@@ -89,7 +90,8 @@ class Bank(msgspec.Struct):
         return Blocks(starts.astype(np.int64), rows[edges][order], count[order], product[order])
 
     def step(self, blocks: Blocks, chunk: int, growth: Floats | None) -> None:
-        """Step the rows of one chunk; `growth` replaces the outcome counts where the promise is a span of time (rows,)."""
+        """Step the rows of one chunk; `growth` replaces the outcome counts where the promise is a span of time
+        (rows,)."""
         if chunk + 1 >= blocks.starts.size:
             return
         start, end = blocks.starts[chunk], blocks.starts[chunk + 1]
@@ -106,7 +108,7 @@ class Bank(msgspec.Struct):
         use = ~np.isnan(losses)
         rows, losses = rows[use], losses[use]
         n = np.bincount(rows, minlength=self.n.size).astype(np.float64)
-        k = np.bincount(rows, weights=losses, minlength=self.n.size)
+        k = np.bincount(rows, weights=losses, minlength=self.n.size).astype(np.float64)
         _add(self.own_n, self.own_k, n, k)
         if growing:
             _add(self.n, self.k, n, k)
@@ -146,8 +148,16 @@ def empty_bank(binary: bool, rows: int) -> Bank:
     (3, 12)
     """
     bets = (GRID_BINARY if binary else GRID_LOW_VARIANCE).size
-    zeros = [np.zeros(rows) for _ in range(5)]
-    return Bank(binary, np.zeros((rows, bets)), *zeros, np.ones(rows, np.bool_))
+    return Bank(
+        binary=binary,
+        evidence=np.zeros((rows, bets)),
+        totals=np.zeros(rows),
+        n=np.zeros(rows),
+        k=np.zeros(rows),
+        own_n=np.zeros(rows),
+        own_k=np.zeros(rows),
+        learning=np.ones(rows, np.bool_),
+    )
 
 
 def reshaped(bank: Bank, old: tuple[int, int], new: tuple[int, int]) -> Bank:

@@ -1,1 +1,2 @@
-"""The data plane: sources are joined into outcomes, cut into a ledger and folded into decisions. Start at `streams.pipeline`."""
+"""The data plane: sources are joined into outcomes, cut into a ledger and folded into decisions. Start at
+`streams.pipeline`."""

@@ -1,4 +1,5 @@
-"""Arrays inside typed records: as bytes for snapshots and digests, as plain JSON lists for ledger lines that people read.
+"""Arrays inside typed records: as bytes for snapshots and digests, as plain JSON lists for ledger lines that people
+read.
 
 Both have a schema, the record's own type; nothing in them can run code when it is read.
 """

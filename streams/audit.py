@@ -1,7 +1,8 @@
 """The audit: every decision is computed again and compared with the journal, bit for bit.
 
-A recording may hold sources (events), the ledger, and the journal (decisions). From sources, both the ledger and the decisions
-are computed again; from a ledger alone, the decisions. What differs first is named, because everything after it follows.
+A recording may hold sources (events), the ledger, and the journal (decisions). From sources, both the ledger and the
+decisions are computed again; from a ledger alone, the decisions. What differs first is named, because everything after
+it follows.
 """
 
 from collections import deque
@@ -145,7 +146,9 @@ class Audit:
             ours = ledger_line(offset, computed)
             if ledger_line(recorded.offset, recorded.record) != ours:
                 what = f"ledger record {offset} ({_describe(computed)})"
-                result.first_difference = _difference(what, msgspec.json.decode(_line(recorded)), msgspec.json.decode(ours))
+                result.first_difference = _difference(
+                    what, msgspec.json.decode(_line(recorded)), msgspec.json.decode(ours)
+                )
         while self._journal and self._decisions and result.first_difference is None:
             recorded_line, decision = self._journal.popleft(), self._decisions.popleft()
             result.decisions += 1
@@ -185,7 +188,9 @@ class Audit:
             what = f"ledger record {offset} ({_describe(self._records[0])})"
             result.first_difference = Difference(what, "the record", "absent", "present")
         elif self._journal:
-            result.first_difference = Difference("the journal", "a further decision", _short(self._journal[0]), "absent")
+            result.first_difference = Difference(
+                "the journal", "a further decision", _short(self._journal[0]), "absent"
+            )
         elif self._decisions:
             decision = self._decisions[0]
             what = f"decision {decision.id} ({decision.model}, {decision.reason})"

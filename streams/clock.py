@@ -1,8 +1,8 @@
 """The source clock: time as the log tells it.
 
-A line's append time is the one its log recorded (`at`) or, in a recording without, the running maximum of the events' own
-times. There, one corrupt time in the future would carry the clock away and mature everything at once; so a lone jump of
-more than a day is refused, and believed only from the second line in a row that makes it.
+A line's append time is the one its log recorded (`at`) or, in a recording without, the running maximum of the events'
+own times. There, one corrupt time in the future would carry the clock away and mature everything at once; so a lone
+jump of more than a day is refused, and believed only from the second line in a row that makes it.
 """
 
 import msgspec
@@ -38,7 +38,8 @@ class SourceClock(msgspec.Struct):
         return ts
 
     def read_appended(self, append_ts: int, ts: int | None) -> int | None:
-        """Return the clock after a line that its log stamped, or None if its own time is more than a day ahead of that."""
+        """Return the clock after a line that its log stamped, or None if its own time is more than a day ahead of
+        that."""
         self.now = max(self.now, append_ts)
         if ts is not None and ts > append_ts + DAY_MS:
             return None

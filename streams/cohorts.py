@@ -1,7 +1,8 @@
 """Outcomes that wait for their cohort to close, and how they are laid out to be judged.
 
-A cohort is the predictions of one interval of time. It is judged when every label that may count has had the same time to
-come; inside, outcomes are taken in the order of their predictions, so neither the order nor the bursts of the labels matter.
+A cohort is the predictions of one interval of time. It is judged when every label that may count has had the same time
+to come; inside, outcomes are taken in the order of their predictions, so neither the order nor the bursts of the labels
+matter.
 """
 
 import msgspec
@@ -81,7 +82,9 @@ class Layout(msgspec.Struct):
         streams = [self.slices.encode(i, column) for i, column in enumerate(record.slices)]
         overall = np.zeros_like(record.arm)
         arm = numbers[record.arm] if record.arm.size else record.arm
-        return np.stack([arm, record.predicted_at, record.position, self.sources.encode(record.source), overall, *streams])
+        return np.stack(
+            [arm, record.predicted_at, record.position, self.sources.encode(record.source), overall, *streams]
+        )
 
     def pair_columns(self, record: Outcomes, numbers: Ints) -> Ints | None:
         """Return the integer columns of a record's pairs, None if there are none."""
@@ -90,7 +93,9 @@ class Layout(msgspec.Struct):
             return None
         streams = [self.slices.encode(i, column) for i, column in enumerate(pairs.slices)]
         overall = np.zeros_like(pairs.live)
-        return np.stack([numbers[pairs.live], pairs.predicted_at, pairs.position, numbers[pairs.shadow], overall, *streams])
+        return np.stack(
+            [numbers[pairs.live], pairs.predicted_at, pairs.position, numbers[pairs.shadow], overall, *streams]
+        )
 
 
 def add_outcomes(open_: dict[int, OpenCohort], columns: Ints, losses: NDArray[np.float64], width: int) -> None:

@@ -73,7 +73,9 @@ class RecordBuilder:
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
-        columns = Pairs([h.output for h in held], [h.score for h in held], [h.scores for h in held], [h.truth for h in held])
+        columns = Pairs(
+            [h.output for h in held], [h.score for h in held], [h.scores for h in held], [h.truth for h in held]
+        )
         return loss_columns(columns, self.config.losses, self.config.kind)
 
     def _count_unusable(self, losses: Floats) -> None:

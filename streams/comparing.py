@@ -1,8 +1,8 @@
 """Is the target better now? The live version against a holdback or a shadow, on outcomes of the same time.
 
-One row for each stream and loss. Split traffic is compared in blocks of time: both arms of one sub-interval of a cohort make
-a block; where one arm is still missing, the block goes on into the next sub-interval, because a block's size may depend on
-counts but not on losses. A shadow answers the same requests, so it is compared request by request.
+One row for each stream and loss. Split traffic is compared in blocks of time: both arms of one sub-interval of a cohort
+make a block; where one arm is still missing, the block goes on into the next sub-interval, because a block's size may
+depend on counts but not on losses. A shadow answers the same requests, so it is compared request by request.
 """
 
 import msgspec
@@ -16,7 +16,7 @@ from streams.health import Entries
 from streams.records import Floats, Ints
 
 SUB_INTERVALS = 6
-#: A block that waits longer than this many sub-intervals for its other arm is given up: it would compare different times.
+#: A block that waits longer than this for its other arm is given up: it would compare different times.
 WAIT_MAX = 20 * SUB_INTERVALS
 POOL_CAP = 20_000.0
 
@@ -24,8 +24,8 @@ POOL_CAP = 20_000.0
 class Comparison(msgspec.Struct):
     """Evidence that the live version is worse than `target`, from the target's first outcome on.
 
-    Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_` arrays are the block being filled:
-    counts and losses of the target, then of the candidate.
+    Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_` arrays are the block being
+    filled: counts and losses of the target, then of the candidate.
     """
 
     target: str
@@ -62,7 +62,11 @@ class Comparison(msgspec.Struct):
         """Return counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
         losses, streams = self.waited.shape
         subs = SUB_INTERVALS if width else 1
-        sub = (entries.predicted_at - begin) * SUB_INTERVALS // width if width else np.zeros(entries.source.size, np.int64)
+        sub = (
+            (entries.predicted_at - begin) * SUB_INTERVALS // width
+            if width
+            else np.zeros(entries.source.size, np.int64)
+        )
         known = entries.streams >= 0
         cell = (np.clip(sub, 0, subs - 1) * streams + entries.streams)[known]
         place = np.broadcast_to(np.arange(entries.source.size), entries.streams.shape)[known]

@@ -1,8 +1,8 @@
 """The configuration: read once, checked whole, resolved into plain numbers that the ledger records.
 
 `unship.yaml` is written by people, so every error names the path, what was found, what was expected and what to do.
-`ModelConfig` is what the join and the fold see: milliseconds and counts, no words left to interpret. Its digest stands in
-every decision, so a decision names exactly the configuration it was taken under.
+`ModelConfig` is what the join and the fold see: milliseconds and counts, no words left to interpret. Its digest stands
+in every decision, so a decision names exactly the configuration it was taken under.
 """
 
 import hashlib
@@ -146,9 +146,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, str | int | float | bool) and key in seen:
-                raise ConfigurationError(f"key {key!r} stands twice (line {key_node.start_mark.line + 1}): remove one of them")
+                raise ConfigurationError(
+                    f"key {key!r} stands twice (line {key_node.start_mark.line + 1}): remove one of them"
+                )
             seen.add(key if isinstance(key, str | int | float | bool) else id(key))
         return super().construct_mapping(node, deep)
 
@@ -227,8 +229,8 @@ def _resolve(section: ModelSection, path: str) -> ModelConfig:
     mature_after = duration_ms(labels.mature_after, f"{path}.labels.mature_after")
     if mature_after > horizon:
         raise ConfigurationError(
-            f"{path}.labels.mature_after: {labels.mature_after} is longer than the horizon {labels.horizon}, after which no "
-            "label is joined; raise labels.horizon or lower mature_after"
+            f"{path}.labels.mature_after: {labels.mature_after} is longer than the horizon {labels.horizon}, "
+            "after which no label is joined; raise labels.horizon or lower mature_after"
         )
     promise, in_time = _promise(section.one_false_alarm_per, f"{path}.one_false_alarm_per")
     switches, span = count_per_span(policy.max_switches, f"{path}.policy.max_switches")
@@ -262,13 +264,17 @@ def _promise(value: int | str, path: str) -> tuple[float, bool]:
         return float(value), False
     seconds = duration_ms(value, path) / 1000
     if seconds < 60:
-        raise ConfigurationError(f"{path}: {value} is shorter than a minute; write a span such as 90d, or a count of outcomes")
+        raise ConfigurationError(
+            f"{path}: {value} is shorter than a minute; write a span such as 90d, or a count of outcomes"
+        )
     return seconds, True
 
 
 def _check_numbers(section: ModelSection, path: str) -> None:
     if not 0 <= section.worse_by < 1:
-        raise ConfigurationError(f"{path}.worse_by: {section.worse_by} is outside 0 .. 1; it is a rise of the mean loss")
+        raise ConfigurationError(
+            f"{path}.worse_by: {section.worse_by} is outside 0 .. 1; it is a rise of the mean loss"
+        )
     if not 1 <= section.slices.cap <= 1_000:
         raise ConfigurationError(f"{path}.slices.cap: {section.slices.cap} is outside 1 .. 1000")
     if len(section.slices.by) > 8 or len(set(section.slices.by)) != len(section.slices.by):
@@ -277,4 +283,6 @@ def _check_numbers(section: ModelSection, path: str) -> None:
         raise ConfigurationError(f"{path}.detectors: expected at least one name, each once, was {section.detectors}")
     for name in section.detectors:
         if name not in DETECTORS_READY:
-            raise ConfigurationError(f"{path}.detectors: unknown detector {name!r}; known are {', '.join(DETECTORS_READY)}")
+            raise ConfigurationError(
+                f"{path}.detectors: unknown detector {name!r}; known are {', '.join(DETECTORS_READY)}"
+            )

@@ -1,9 +1,10 @@
 """From source lines to ledger records: the step before the fold.
 
 Lines are joined as they come; what was joined is *cut* into ledger records at positions that depend on the lines alone:
-after 4,096 accepted lines, where the source clock enters a new second, before a deployment or an operator's act, and before
-a tick. How many lines were read at once, where a replay was stopped, or how much noise stands between the accepted lines
-changes nothing. Only lines that put something into the ledger count as accepted, so noise does not move a cut either.
+after 4,096 accepted lines, where the source clock enters a new second, before a deployment or an operator's act, and
+before a tick. How many lines were read at once, where a replay was stopped, or how much noise stands between the
+accepted lines changes nothing. Only lines that put something into the ledger count as accepted, so noise does not move
+a cut either.
 """
 
 import hashlib
@@ -14,8 +15,8 @@ from typing import Any
 import msgspec
 
 from streams.clock import SourceClock
-from streams.config import Config, ModelConfig
 from streams.columns import RecordBuilder
+from streams.config import Config, ModelConfig
 from streams.join import JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.records import Deployed, Operated, Record, Tick
 from unship.codec import OtherLine, decode_line
@@ -79,8 +80,8 @@ class Sources:
             kind = type(event)
             if kind is OtherLine:
                 continue
-            if kind is Rejection:
-                self.counts[event.code] += 1  # type: ignore[union-attr]
+            if isinstance(event, Rejection):
+                self.counts[event.code] += 1
                 self._keep(line)
                 continue
             now = self._read_clock(event)
@@ -110,10 +111,8 @@ class Sources:
             yield Tick(ts)
 
     def _read_clock(self, event: Any) -> int | None:
-        if event.at is None:
-            now = self.clock.read(event.ts)
-        else:
-            now = self.clock.read_appended(event.at[3], event.ts)
+        at, clock = event.at, self.clock
+        now = clock.read(event.ts) if at is None else clock.read_appended(at[3], event.ts)
         if now is None:
             self.counts[RejectCode.BAD_TIME if event.ts is None else RejectCode.FUTURE_TS] += 1
         return now
@@ -172,7 +171,9 @@ class Sources:
             yield Operated(now, lines, digest, event)
 
     def _known(self, event: Deployment) -> bool:
-        name = hashlib.sha256(repr((event.model, event.version, event.status, event.ts, event.previous)).encode()).hexdigest()
+        name = hashlib.sha256(
+            repr((event.model, event.version, event.status, event.ts, event.previous)).encode()
+        ).hexdigest()
         if name in self._deployments:
             return True
         self._deployments[name] = None

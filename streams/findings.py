@@ -45,7 +45,8 @@ def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) ->
 
 
 def choose(live: LivePeriod, targets: list[str], rules: Rules) -> Confirmation:
-    """Return the alarm that stands for all: the first that is confirmed and agreed on, then confirmed, then the first."""
+    """Return the alarm that stands for all: the first that is confirmed and agreed on, then confirmed, then the
+    first."""
     found = [confirm(live, alarm, targets, rules) for alarm in live.health.alarms]
     for wanted in (Quorum.AGREED, Quorum.WAITING, Quorum.FAILED):
         for confirmation in found:
@@ -76,7 +77,9 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     """Return the rise since the change point with one source left out, and whether it is one."""
     losses = len(health.banks)
     n = float(alarm.window[alarm.loss, alarm.stream].sum() - alarm.window[alarm.loss, alarm.stream, source])
-    k = float(alarm.window[losses + alarm.loss, alarm.stream].sum() - alarm.window[losses + alarm.loss, alarm.stream, source])
+    k = float(
+        alarm.window[losses + alarm.loss, alarm.stream].sum() - alarm.window[losses + alarm.loss, alarm.stream, source]
+    )
     row = health.row(alarm.stream, source + 1) if health.variants > 1 else health.row(alarm.stream)
     bank = health.banks[alarm.loss]
     learning = bool(bank.learning[row])
@@ -89,28 +92,38 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     by_evidence = alarm.detector == "e_detector"
     wanted = rules.worse_by if by_evidence else min(rules.worse_by, whole / 2)
     enough = learning or not by_evidence or evidence >= threshold_of(alarm.stream, rules) / 100
-    return {"outcomes": n, "rise": rounded(rise), "evidence": evidence, "agrees": bool(enough and rise >= wanted and n > 0)}
+    return {
+        "outcomes": n,
+        "rise": rounded(rise),
+        "evidence": evidence,
+        "agrees": bool(enough and rise >= wanted and n > 0),
+    }
 
 
-def find(state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules) -> tuple[Findings, Confirmation | None]:
+def find(
+    state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
+) -> tuple[Findings, Confirmation | None]:
     """Return what is known of the live version now, and the alarm it stands on."""
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
     blind = maturity and labels.blind
     incomputable = health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
-    base = {
-        "version": live.version,
-        "incomputable": incomputable,
-        "blind": blind,
-        "learning": health.learning and not blind,
-        "degraded": health.degraded,
-    }
+    findings = Findings(
+        version=live.version,
+        incomputable=incomputable,
+        blind=blind,
+        learning=health.learning and not blind,
+        degraded=health.degraded,
+        coverage_shift=maturity and labels.shifted,
+    )
     if not health.degraded:
-        return Findings(**base, coverage_shift=maturity and labels.shifted), None
+        return findings, None
     streams = state.layout.slices.streams
     targets = state.desired.ladder(live.beside)
     unfit = {
-        target for target in targets if target in live.beside and is_genuine(live.beside[target].health, streams, config)
+        target
+        for target in targets
+        if target in live.beside and is_genuine(live.beside[target].health, streams, config)
     }
     chosen = choose(live, [target for target in targets if target not in unfit], rules)
     if chosen.target is None:
@@ -118,8 +131,8 @@ def find(state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules)
             explain_by_mix(health, alarm, streams, config)
     fair = chosen.target is not None and labels.agrees_with(live.beside[chosen.target].labels)
     mixed = next((alarm.mix for alarm in health.alarms if alarm.mix is not None), None)
-    findings = Findings(
-        **base,
+    findings = msgspec.structs.replace(
+        findings,
         coverage_shift=maturity and labels.shifted and not fair,
         degraded_since=health.alarms[0].at,
         slice=streams[chosen.alarm.stream].describe(),

@@ -143,8 +143,9 @@ class Fold:
         """
         if (saved.fold_version, saved.config_digest) != (FOLD_VERSION, self.config_digest):
             raise LedgerMismatch(
-                f"the snapshot was saved by fold {saved.fold_version} under configuration {saved.config_digest[:12]}, this is "
-                f"fold {FOLD_VERSION} under {self.config_digest[:12]}; start without it, or use the configuration it was saved with"
+                f"the snapshot was saved by fold {saved.fold_version} under configuration {saved.config_digest[:12]}, "
+                f"this is fold {FOLD_VERSION} under {self.config_digest[:12]}; start without it, or use the "
+                "configuration it was saved with"
             )
         self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
         for name, model in saved.models.items():

@@ -1,9 +1,9 @@
 """The health of one version in one role: its outcomes step rows of detectors, and an alarm latches.
 
-Rows form a table: streams (overall and slices) by variants (all label sources, and each source left out), one table for each
-loss. The alarm is on the weighted mean of the evidence of all streams, so one promise covers every slice and loss; the
-stream that contributes most is the one that alarmed. From then on the version is degraded until its live period ends, the
-outcomes since the change point are taken out of the baselines, and everything since is counted.
+Rows form a table: streams (overall and slices) by variants (all label sources, and each source left out), one table for
+each loss. The alarm is on the weighted mean of the evidence of all streams, so one promise covers every slice and loss;
+the stream that contributes most is the one that alarmed. From then on the version is degraded until its live period
+ends, the outcomes since the change point are taken out of the baselines, and everything since is counted.
 """
 
 import msgspec
@@ -67,7 +67,8 @@ class Alarm(msgspec.Struct):
 
 
 class Baselines(msgspec.Struct):
-    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams, variants).
+    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
+    variants).
 
     `mix` is the record of the requests, see `Health`.
     """
@@ -84,8 +85,9 @@ class Baselines(msgspec.Struct):
 class Health(msgspec.Struct):
     """The rows of one version in one role during one live period of its model.
 
-    `mix` records the requests while all was well, across versions, shape (1 + 2 x losses, streams): outcomes, all fading
-    together so that their shares stay those of the newest; then for each loss counts, and sums, each stream fading alone.
+    `mix` records the requests while all was well, across versions, shape (1 + 2 x losses, streams): outcomes, all
+    fading together so that their shares stay those of the newest; then for each loss counts, and sums, each stream
+    fading alone.
     """
 
     version: str
@@ -131,7 +133,8 @@ class Health(msgspec.Struct):
         old, new = (self.streams, self.variants), (max(streams, self.streams), max(variants, self.variants))
         for i, bank in enumerate(self.banks):
             self.banks[i] = grown = reshaped(bank, old, new)
-            # Leaving out a source that never spoke is leaving out nothing. While there was one source, it was the first.
+            # Leaving out a source that never spoke is leaving out nothing. While there was one source, it was the
+            # first.
             for variant in range(old[1] if old[1] > 1 else 2, new[1]):
                 copy_variant(grown, new, 0, variant)
         basis = np.zeros(new, np.int64)
@@ -162,9 +165,9 @@ class Health(msgspec.Struct):
                     n, k = (source.n, source.k) if basis == EARLIER else (source.own_n, source.own_k)
                     self._take(bank, self._fitted(n[loss]), self._fitted(k[loss]), basis)
             if loss in reference:
-                mean, n = reference[loss]
-                if n >= BASELINE_LEAST:
-                    count = min(n, BASELINE_CAP)
+                mean, size = reference[loss]
+                if size >= BASELINE_LEAST:
+                    count = min(size, BASELINE_CAP)
                     bank.n[0], bank.k[0], bank.learning[0], self.basis[0] = count, mean * count, False, REFERENCE
         known = earlier or previous
         if known is not None:
@@ -189,10 +192,16 @@ class Health(msgspec.Struct):
     def leave(self) -> Baselines:
         """Return what the version leaves behind."""
         shape = (len(self.banks), self.streams, self.variants)
-        columns = [np.stack([getattr(bank, name) for bank in self.banks]).reshape(shape) for name in ("n", "k", "own_n", "own_k")]
-        for bank, n in zip(self.banks, columns[0], strict=True):
-            n.reshape(-1)[bank.learning] = 0.0
-        return Baselines(self.version, not self.degraded and not self.learning, *columns, self.mix.copy())
+        n = np.stack([np.where(bank.learning, 0.0, bank.n) for bank in self.banks])
+        return Baselines(
+            version=self.version,
+            healthy=not self.degraded and not self.learning,
+            n=n.reshape(shape),
+            k=np.stack([bank.k for bank in self.banks]).reshape(shape),
+            own_n=np.stack([bank.own_n for bank in self.banks]).reshape(shape),
+            own_k=np.stack([bank.own_k for bank in self.banks]).reshape(shape),
+            mix=self.mix.copy(),
+        )
 
     def absorb(self, entries: Entries) -> None:
         """Count outcomes of a version that is judged no more, for the baselines it leaves behind."""
@@ -265,7 +274,10 @@ class Health(msgspec.Struct):
 
     def raise_alarm(self, detector: str, loss: int, stream: int, now: int, evidence: float, threshold: float) -> None:
         """Latch an alarm: date the change and take what came since out of the baselines. A known stream alarms once."""
-        if any(alarm.loss == loss and alarm.stream == stream for alarm in self.alarms) or len(self.alarms) >= ALARMS_MAX:
+        if (
+            any(alarm.loss == loss and alarm.stream == stream for alarm in self.alarms)
+            or len(self.alarms) >= ALARMS_MAX
+        ):
             return
         losses = len(self.banks)
         n, k = self.history.stream(stream, loss, losses)

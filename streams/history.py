@@ -1,7 +1,7 @@
 """The recent past of a live period in blocks: enough to date a change and to count everything since.
 
-Blocks are kept like ADWIN keeps its buckets: the newest ones as they came, older ones merged by twos, so that a change is
-dated to about a sixty-fourth of its age and memory grows with the logarithm of the period's length.
+Blocks are kept like ADWIN keeps its buckets: the newest ones as they came, older ones merged by twos, so that a change
+is dated to about a sixty-fourth of its age and memory grows with the logarithm of the period's length.
 """
 
 import msgspec
@@ -14,7 +14,8 @@ SOURCES = 9
 
 
 class Block(msgspec.Struct):
-    """Sums over outcomes predicted from `start` on (ms): for each of `cells`, shape (2 x losses, cells): counts, then losses."""
+    """Sums over outcomes predicted from `start` on (ms): for each of `cells`, shape (2 x losses, cells): counts, then
+    losses."""
 
     start: int
     cells: NDArray[np.int64]

@@ -1,13 +1,14 @@
 """The join: predictions wait for their truth, truths wait a little for their prediction.
 
 A prediction p and a feedback f of one key belong together iff `-early <= b(f) - a(p) <= horizon`, where a and b are the
-join clocks: running maxima of the append times of the prediction and the feedback log. Among all that belong together the
-rule is *mutual first*: f is the earliest such feedback for p, and p the earliest such prediction for f. That depends on
-nothing outside of a window, so it can be rebuilt from the middle of a log, and on no processing time, so it is the same in
-every run. The key is (id, row, target) and holds separately for each model and version: one truth yields one outcome for
-every version that answered, and a shadow's outcome is paired with the live one.
+join clocks: running maxima of the append times of the prediction and the feedback log. Among all that belong together
+the rule is *mutual first*: f is the earliest such feedback for p, and p the earliest such prediction for f. That
+depends on nothing outside of a window, so it can be rebuilt from the middle of a log, and on no processing time, so it
+is the same in every run. The key is (id, row, target) and holds separately for each model and version: one truth yields
+one outcome for every version that answered, and a shadow's outcome is paired with the live one.
 
-Memory: one `Held` for each prediction of the last horizon + early, one `HeldFeedback` for each truth of the last `early`.
+Memory: one `Held` for each prediction of the last horizon + early, one `HeldFeedback` for each truth of the last
+`early`.
 """
 
 from collections import Counter, deque
@@ -156,7 +157,11 @@ class JoinWindow:
         mine = self.series[code]
         for other in others:
             series = self.series[other.series]
-            if series.version != mine.version or series.model != mine.model or at - other.at > rule.horizon_ms + rule.early_ms:
+            if (
+                series.version != mine.version
+                or series.model != mine.model
+                or at - other.at > rule.horizon_ms + rule.early_ms
+            ):
                 continue
             same = other.output == event.output and type(other.output) is type(event.output)
             self.counts[RejectCode.DUPLICATE if same else RejectCode.CONFLICTING_PREDICTION] += 1
@@ -189,7 +194,9 @@ class JoinWindow:
                 matched = True
         if not matched:
             self._count_unused(event, key, late, known)
-        kept = HeldFeedback(key, position, at, event.truth, event.source, event.model, matched or late or known is not None)
+        kept = HeldFeedback(
+            key, position, at, event.truth, event.source, event.model, matched or late or known is not None
+        )
         self.early.setdefault(key, []).append(kept)
         self.early_leaving.append(kept)
         return matched
@@ -261,9 +268,10 @@ class JoinWindow:
 
     def save(self) -> "SavedWindow":
         """Return the window's contents, to be saved between two batches (nothing may be left to take)."""
-        assert not self.outcomes and not self.pairs, (len(self.outcomes), len(self.pairs))
-        queues = [[horizon, early, list(queue)] for (horizon, early), queue in self.leaving.items()]
-        return SavedWindow(self.series, [(h, e, q) for h, e, q in queues], list(self.early_leaving), dict(self.counts))
+        assert not self.outcomes, len(self.outcomes)
+        assert not self.pairs, len(self.pairs)
+        queues = [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()]
+        return SavedWindow(self.series, queues, list(self.early_leaving), dict(self.counts))
 
     def load(self, saved: "SavedWindow") -> None:
         """Take over what `save` returned; the window must be new."""

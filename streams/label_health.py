@@ -1,8 +1,8 @@
 """Are the labels themselves well? The labelled share of each closed cohort is a stream of its own.
 
-A share that moves by more than five points in either direction means that the outcomes seen are another sample than before:
-then no verdict on the model is possible, whatever the losses say. Only cohorts of equal label age are compared, so this
-exists only with a maturity.
+A share that moves by more than five points in either direction means that the outcomes seen are another sample than
+before: then no verdict on the model is possible, whatever the losses say. Only cohorts of equal label age are compared,
+so this exists only with a maturity.
 """
 
 import msgspec

@@ -43,7 +43,12 @@ def _check(offset: int, record: Outcomes) -> None:
     counted = all(0 <= arm < arms and count >= 0 for arm, _, count in record.predictions)
     if record.pairs is not None:
         pairs = record.pairs
-        columns = [pairs.shadow.size, pairs.predicted_at.size, pairs.position.size, *(c.codes.size for c in pairs.slices)]
+        columns = [
+            pairs.shadow.size,
+            pairs.predicted_at.size,
+            pairs.position.size,
+            *(c.codes.size for c in pairs.slices),
+        ]
         fits = fits and pairs.excess.ndim == 2 and all(n == pairs.live.size for n in (*columns, pairs.excess.shape[1]))
         inside = inside and _codes_fit(pairs.live, arms) and _codes_fit(pairs.shadow, arms)
         inside = inside and all(_coded_fits(column) for column in pairs.slices)

@@ -169,7 +169,9 @@ def loss_specs(entries: Sequence[str | dict[str, Any]], kind: str, path: str) ->
 
 def _loss_spec(entry: str | dict[str, Any], path: str) -> LossSpec:
     if isinstance(entry, dict) and len(entry) != 1:
-        raise ConfigurationError(f"{path}: expected one loss such as {{log: {{cap: 4}}}}, was {sorted(map(str, entry))}")
+        raise ConfigurationError(
+            f"{path}: expected one loss such as {{log: {{cap: 4}}}}, was {sorted(map(str, entry))}"
+        )
     name, options = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
     if name not in LOSSES:
         raise ConfigurationError(f"{path}: unknown loss {name!r}; known are {', '.join(LOSSES)}")
@@ -179,7 +181,9 @@ def _loss_spec(entry: str | dict[str, Any], path: str) -> LossSpec:
             raise ConfigurationError(f"{path}: {name} takes no options, was {options}")
         return LossSpec(name)
     if not isinstance(options, dict) or set(options) != {bound_name}:
-        raise ConfigurationError(f"{path}: {name} needs its bound, for example {{{name}: {{{bound_name}: 4}}}}; was {options}")
+        raise ConfigurationError(
+            f"{path}: {name} needs its bound, for example {{{name}: {{{bound_name}: 4}}}}; was {options}"
+        )
     bound = options[bound_name]
     if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < 1e6:
         raise ConfigurationError(f"{path}.{bound_name}: expected a number above 0 and below 1000000, was {bound!r}")

@@ -1,7 +1,8 @@
 """Does another mix of requests explain a rise of the overall loss?
 
-The rise since the change point is split, on one dimension of slices at a time, into a part between the slices (their shares
-changed) and a part within them (their losses changed). A version that is only asked harder questions has no part within.
+The rise since the change point is split, on one dimension of slices at a time, into a part between the slices (their
+shares changed) and a part within them (their losses changed). A version that is only asked harder questions has no part
+within.
 """
 
 import math
@@ -42,8 +43,8 @@ def explain_by_mix(health: Health, alarm: Alarm, streams: list[Stream], config: 
 def is_genuine(health: Health, streams: list[Stream], config: ModelConfig) -> bool:
     """Whether a version that may serve as target got worse itself, and was not only asked harder questions.
 
-    Its own alarm is taken at its word unless, on some dimension, less than half of the rise lies within the slices or that
-    part may still be nothing: then it stays fit, and the comparison with it decides.
+    Its own alarm is taken at its word unless, on some dimension, less than half of the rise lies within the slices or
+    that part may still be nothing: then it stays fit, and the comparison with it decides.
     """
     overall = [alarm for alarm in health.alarms if alarm.stream == 0]
     if not overall:
@@ -85,8 +86,8 @@ def _split(
 ) -> Split:
     """Each outcome's loss minus its slice's baseline is a term; their mean is the part within.
 
-    Losses in [0, 1] have squares of at most themselves, so the terms' squares are bounded by sums that are kept. The error
-    of the baselines is added to both bounds.
+    Losses in [0, 1] have squares of at most themselves, so the terms' squares are bounded by sums that are kept. The
+    error of the baselines is added to both bounds.
     """
     everything = float(counts[0])
     total, squares, variance = 0.0, 0.0, 0.0

@@ -1,7 +1,8 @@
-"""The fold of one model: outcomes fill cohorts, closed cohorts are judged, findings meet the policy, decisions change what is desired.
+"""The fold of one model: outcomes fill cohorts, closed cohorts are judged, findings meet the policy, decisions change
+what is desired.
 
-Everything here is a function of the ledger's records in their order. Nothing is read from outside, and all that has to be
-remembered stands in `ModelState` and the detectors' snapshots.
+Everything here is a function of the ledger's records in their order. Nothing is read from outside, and all that has to
+be remembered stands in `ModelState` and the detectors' snapshots.
 """
 
 from collections import Counter
@@ -21,7 +22,17 @@ from streams.findings import find
 from streams.health import new_health
 from streams.label_health import new_label_health
 from streams.opinions import Opinions, SavedOpinion
-from streams.periods import NEVER, Beside, LivePeriod, ModelState, Standing, leave, new_model_state, new_period, rules_for
+from streams.periods import (
+    NEVER,
+    Beside,
+    LivePeriod,
+    ModelState,
+    Standing,
+    leave,
+    new_model_state,
+    new_period,
+    rules_for,
+)
 from streams.records import Arm, Deployed, Outcomes
 from streams.reporting import evidence_of
 from unship.rejections import RejectCode
@@ -39,7 +50,8 @@ class SavedModel(msgspec.Struct):
 
 
 class ModelFold:
-    """Folds the ledger records of one model. `epoch` is the epoch of the next change; the fold sets it for each record."""
+    """Folds the ledger records of one model. `epoch` is the epoch of the next change; the fold sets it for each
+    record."""
 
     def __init__(self, name: str, config: ModelConfig, write: Write, saved: SavedModel | None = None) -> None:
         self.name = name

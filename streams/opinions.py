@@ -1,7 +1,7 @@
 """Detectors that are named in the configuration beside the e-detector rows.
 
-The first configured detector decides. If that is one of these, it watches every stream; otherwise they only say what they
-think, on the overall row of the primary loss, and neither trigger nor veto.
+The first configured detector decides. If that is one of these, it watches every stream; otherwise they only say what
+they think, on the overall row of the primary loss, and neither trigger nor veto.
 """
 
 import msgspec
@@ -78,7 +78,8 @@ class Opinions:
     def save(self) -> list[SavedOpinion]:
         """Return everything, to go on bit for bit."""
         return [
-            SavedOpinion(o.name, o.loss, o.stream, o.detector.snapshot(), o.alarms, o.last_at) for o in self._opinions.values()
+            SavedOpinion(o.name, o.loss, o.stream, o.detector.snapshot(), o.alarms, o.last_at)
+            for o in self._opinions.values()
         ]
 
     def load(self, saved: list[SavedOpinion]) -> None:

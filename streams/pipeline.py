@@ -3,13 +3,15 @@
     lines ──decode──> events ──join──> outcomes ──cut──> ledger records ──fold──> decisions
 
 `join_step` turns source lines into ledger records; `fold_step` turns ledger records into decisions.
-Both are functions of what they are given and of what they were given before: no clock, no chance, nothing read from outside.
-A live service, a replay and an audit are drivers of these steps and differ only in where lines come from and decisions go.
+Both are functions of what they are given and of what they were given before: no clock, no chance, nothing read from
+outside. A live service, a replay and an audit are drivers of these steps and differ only in where lines come from and
+decisions go.
 
-Inside `fold_step`, for each model (`streams.model`): outcomes wait in cohorts until every label has had the same time to come
-(`streams.cohorts`), closed cohorts step rows of detectors (`streams.health`, `detectors.bank`) and the comparison with the
-version that answers beside (`streams.comparing`), findings are collected (`streams.findings`), and the policy's guards say what
-follows (`actions.policy`). A decision is written (`actions.journal`), and the desired state changes (`actions.desired`).
+Inside `fold_step`, for each model (`streams.model`): outcomes wait in cohorts until every label has had the same time
+to come (`streams.cohorts`), closed cohorts step rows of detectors (`streams.health`, `detectors.bank`) and the
+comparison with the version that answers beside (`streams.comparing`), findings are collected (`streams.findings`), and
+the policy's guards say what follows (`actions.policy`). A decision is written (`actions.journal`), and the desired
+state changes (`actions.desired`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -64,4 +66,3 @@ def fold_step(pipeline: Pipeline, record: Record) -> list[Decision]:
     decisions = pipeline.fold.step(record)
     pipeline.sources.timer_due = pipeline.fold.due()
     return decisions
-

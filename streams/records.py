@@ -38,8 +38,8 @@ class Arm(msgspec.Struct, frozen=True):
 class PairColumns(msgspec.Struct, frozen=True):
     """Outcomes of one request answered by a shadow and by the live version.
 
-    `excess` has shape (losses, pairs): loss of the live version minus loss of the shadow. `slices` are those of the live
-    prediction, one column for each configured name.
+    `excess` has shape (losses, pairs): loss of the live version minus loss of the shadow. `slices` are those of the
+    live prediction, one column for each configured name.
     """
 
     shadow: Ints
@@ -53,9 +53,9 @@ class PairColumns(msgspec.Struct, frozen=True):
 class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="kind"):
     """Outcomes of one model, joined while the source clock went to `clock`.
 
-    `losses` has shape (losses, outcomes); `arm` indexes `arms`; `lines` is the range of source lines (first, last) whose
-    raw bytes, in order, have the SHA-256 `source_digest`. `predictions` counts (arm, cohort, count) of the predictions
-    first seen here, `late` counts (arm, count) of truths that came after maturity.
+    `losses` has shape (losses, outcomes); `arm` indexes `arms`; `lines` is the range of source lines (first, last)
+    whose raw bytes, in order, have the SHA-256 `source_digest`. `predictions` counts (arm, cohort, count) of the
+    predictions first seen here, `late` counts (arm, count) of truths that came after maturity.
     """
 
     model: str

@@ -80,7 +80,8 @@ def open_recording(source: str) -> Iterator[BinaryIO]:
 class Replay:
     """Replays one recording. `lines` counts the lines of the file that were read.
 
-    A recording with ledger lines is replayed from these, under the ledger's own configuration; any other from its sources.
+    A recording with ledger lines is replayed from these, under the ledger's own configuration; any other from its
+    sources.
     """
 
     def __init__(self, config: Config, snapshot: bytes | None = None, recorder: Recorder | None = None) -> None:
@@ -114,7 +115,8 @@ class Replay:
         """
         self._skip_read(stream)
         collecting = gc.isenabled()
-        # The window holds many small objects without cycles; walking through them again and again costs a third of the time.
+        # The window holds many small objects without cycles; walking through them again and again costs a third of the
+        # time.
         gc.disable()
         try:
             while True:
@@ -181,14 +183,21 @@ class Replay:
             self._hash.update(line)
         if self.lines != self._saved.lines or self._hash.digest() != self._saved.prefix:
             raise SnapshotError(
-                f"the snapshot was saved after {self._saved.lines} lines of another recording (this one differs in its first "
-                f"{self.lines} lines); resume with the recording it was made from"
+                f"the snapshot was saved after {self._saved.lines} lines of another recording (this one differs in its "
+                f"first {self.lines} lines); resume with the recording it was made from"
             )
         self._saved = None
 
     def save(self) -> bytes:
         """Return a snapshot from which the replay of the same recording can go on."""
-        body = pack(SavedReplay(self.lines, self._hash.digest(), self.pipeline.config if self.from_ledger else None, self.pipeline.save()))
+        body = pack(
+            SavedReplay(
+                self.lines,
+                self._hash.digest(),
+                self.pipeline.config if self.from_ledger else None,
+                self.pipeline.save(),
+            )
+        )
         return _MAGIC + hashlib.sha256(body).digest() + body
 
     def counts(self) -> dict[str, int]:
@@ -208,7 +217,9 @@ def _is_ledger(line: bytes) -> bool:
 def _read_snapshot(data: bytes) -> SavedReplay:
     head, digest, body = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
     if head != _MAGIC:
-        raise SnapshotError("not a snapshot of a replay, or of another version; save one with --stop-after LINE --save FILE")
+        raise SnapshotError(
+            "not a snapshot of a replay, or of another version; save one with --stop-after LINE --save FILE"
+        )
     if hashlib.sha256(body).digest() != digest:
         raise SnapshotError("the snapshot is damaged (its checksum differs); save it again")
     try:

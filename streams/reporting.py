@@ -16,7 +16,12 @@ SLICES_SHOWN = 5
 
 
 def evidence_of(
-    state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Opinions, chosen: Confirmation | None
+    state: ModelState,
+    live: LivePeriod,
+    config: ModelConfig,
+    rules: Rules,
+    opinions: Opinions,
+    chosen: Confirmation | None,
 ) -> dict[str, Any]:
     """Return the `evidence` object of a decision."""
     report: dict[str, Any] = {
@@ -50,7 +55,9 @@ def _detectors(live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Op
             }
             report[name]["threshold"] = rounded(rules.promise)
     for opinion in opinions.overall():
-        report[opinion.name] = {config.losses[0].name: {"alarms": opinion.alarms, "last_ts": max(opinion.last_at, 0) or None}}
+        report[opinion.name] = {
+            config.losses[0].name: {"alarms": opinion.alarms, "last_ts": max(opinion.last_at, 0) or None}
+        }
     decider = config.detectors[0]
     if decider == E_DETECTOR:
         unit = "seconds" if config.promise_in_time else "outcomes"

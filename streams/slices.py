@@ -1,4 +1,5 @@
-"""Which slices and label sources of a model are watched: the first to appear in the ledger, up to a cap, and `__other__`."""
+"""Which slices and label sources of a model are watched: the first to appear in the ledger, up to a cap, and
+`__other__`."""
 
 from typing import Any
 

@@ -1,0 +1,246 @@
+"""The desired state: which version should serve, and what may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actions.desired import EARLIER_MAX, DeploymentResult, DesiredState, Quarantined, deploy
+from unship.events import Deployment, Reference
+
+A, B = "sha256:aa", "sha256:bb"
+
+
+class Model:
+    """A desired state with a clock and epochs that rise by themselves."""
+
+    def __init__(self) -> None:
+        self.desired = DesiredState({})
+        self.step = 0
+
+    def deploy(self, version: str, status: Any = "live", ts: int | None = None, **fields: Any) -> DeploymentResult:
+        self.step += 1
+        event = Deployment(model="m", version=version, status=status, ts=ts, **fields)
+        return deploy(self.desired, event, self.step * 10, (0, self.step, 0))
+
+    def roll_back(self, to: str, automatic: bool = True) -> None:
+        self.step += 1
+        self.desired.roll_back(to, (0, self.step, 0), self.step * 10, automatic)
+
+
+def live(*versions: str) -> Model:
+    model = Model()
+    for version in versions:
+        assert model.deploy(version) is DeploymentResult.LIVE
+    return model
+
+
+# Deployments
+
+
+def test_newest_live_deployment_is_desired_under_a_new_epoch() -> None:
+    model = live("v1")
+    assert (model.desired.serve, model.desired.epoch) == ("v1", (0, 1, 0))
+    assert model.deploy("v2", artifact=A) is DeploymentResult.LIVE
+    assert (model.desired.serve, model.desired.artifact, model.desired.epoch) == ("v2", A, (0, 2, 0))
+    assert model.desired.earlier == ["v1"]
+
+
+@pytest.mark.parametrize("status", ["shadow", "holdback", "retired"])
+def test_other_deployments_are_recorded_and_change_nothing_desired(status: str) -> None:
+    model = live("v1")
+    assert model.deploy("v2", status) is DeploymentResult.RECORDED
+    assert (model.desired.serve, model.desired.epoch) == ("v1", (0, 1, 0))
+    assert model.desired.facts("v2").status == status
+
+
+def test_live_deployment_of_what_serves_is_a_repeat_and_keeps_the_epoch() -> None:
+    model = live("v1")
+    assert model.deploy("v1") is DeploymentResult.REPEATED
+    assert model.desired.epoch == (0, 1, 0)
+
+
+def test_deployment_older_than_the_newest_of_its_version_is_stale_and_changes_no_fact() -> None:
+    model = live("v1")
+    model.deploy("v2", "shadow", ts=100, artifact=A)
+    assert model.deploy("v2", "retired", ts=99, artifact=B) is DeploymentResult.STALE
+    assert (model.desired.facts("v2").status, model.desired.facts("v2").artifact) == ("shadow", A)
+
+
+def test_live_deployment_that_arrives_after_its_successor_is_an_earlier_version() -> None:
+    model = Model()
+    model.deploy("v2", ts=100)
+    assert model.deploy("v1", ts=50) is DeploymentResult.STALE
+    assert (model.desired.serve, model.desired.earlier) == ("v2", ["v1"])
+    assert model.deploy("v1", ts=50) is DeploymentResult.STALE
+    assert model.desired.earlier == ["v1"]
+
+
+def test_deployment_of_a_quarantined_version_is_refused_and_the_next_good_one_is_taken() -> None:
+    model = live("v1", "v2")
+    model.roll_back("v1")
+    assert model.deploy("v2") is DeploymentResult.QUARANTINED
+    assert model.desired.serve == "v1"
+    assert model.deploy("v3") is DeploymentResult.LIVE
+    assert model.desired.serve == "v3"
+
+
+@pytest.mark.parametrize("order", ["pinned", "held"])
+def test_deployment_against_an_operators_order_is_set_aside(order: str) -> None:
+    model = live("v1")
+    setattr(model.desired, order, True)
+    assert model.deploy("v2") is DeploymentResult.PINNED
+    assert (model.desired.serve, model.desired.epoch) == ("v1", (0, 1, 0))
+    setattr(model.desired, order, False)
+    assert model.deploy("v2") is DeploymentResult.LIVE
+
+
+def test_repeat_under_a_pin_is_a_repeat() -> None:
+    model = live("v1")
+    model.desired.pinned = True
+    assert model.deploy("v1") is DeploymentResult.REPEATED
+
+
+def test_facts_of_a_deployment_are_kept_until_another_says_otherwise() -> None:
+    model = Model()
+    model.deploy("v1", artifact=A, reference={"brier": Reference(mean=0.1, n=700)})
+    model.deploy("v1")
+    facts = model.desired.facts("v1")
+    assert (facts.artifact, facts.reference) == (A, {"brier": (0.1, 700.0)})
+    model.deploy("v1", artifact=B, reference={"zero_one": Reference(mean=0.2, n=5)})
+    assert (facts.artifact, facts.reference) == (B, {"zero_one": (0.2, 5.0)})
+
+
+def test_facts_of_one_model_are_not_those_of_another() -> None:
+    first, second = DesiredState({}), DesiredState({})
+    first.facts("v1").reference["zero_one"] = (0.5, 1.0)
+    first.switches.append(1)
+    assert second.facts("v1").reference == {}
+    assert second.switches == []
+
+
+# Quarantine
+
+
+@pytest.mark.parametrize(
+    ("version", "artifact", "quarantined"),
+    [
+        ("v2", A, True),  # the same bytes under the same name
+        ("retag", A, True),  # the same bytes under another name
+        ("v2", B, False),  # other bytes under the same name: it was built again
+        ("v2", None, True),  # bytes unknown: the name decides
+        ("v3", B, False),
+        ("v3", None, False),
+    ],
+)
+def test_quarantine_by_artifact_or_by_name_where_an_artifact_is_missing(version: str, artifact: str | None, quarantined: bool) -> None:
+    model = Model()
+    model.desired.quarantine = [Quarantined("v2", A)]
+    model.desired.facts(version).artifact = artifact
+    assert model.desired.is_quarantined(version) is quarantined
+
+
+@pytest.mark.parametrize(("version", "artifact", "quarantined"), [("v2", None, True), ("v2", B, True), ("v3", B, False)])
+def test_quarantine_without_an_artifact_goes_by_name(version: str, artifact: str | None, quarantined: bool) -> None:
+    model = Model()
+    model.desired.quarantine = [Quarantined("v2", None)]
+    model.desired.facts(version).artifact = artifact
+    assert model.desired.is_quarantined(version) is quarantined
+
+
+def test_rollback_quarantines_what_served_with_its_artifact() -> None:
+    model = live("v1")
+    model.deploy("v2", artifact=A)
+    model.roll_back("v1")
+    assert model.desired.serve == "v1"
+    assert model.desired.quarantine == [Quarantined("v2", A)]
+    assert model.desired.epoch == (0, 3, 0)
+
+
+def test_version_is_quarantined_once() -> None:
+    model = live("v1", "v2")
+    model.roll_back("v1")
+    model.roll_back("v2")
+    model.roll_back("v1")
+    assert [entry.version for entry in model.desired.quarantine] == ["v2", "v1"]
+
+
+def test_rollback_to_what_serves_quarantines_nothing() -> None:
+    model = live("v1")
+    model.roll_back("v1")
+    assert (model.desired.serve, model.desired.quarantine) == ("v1", [])
+
+
+# The ladder
+
+
+def test_ladder_holds_holdback_and_shadow_versions_newest_deployment_first() -> None:
+    model = live("v9")
+    model.deploy("b", "holdback", ts=100)
+    model.deploy("a", "shadow", ts=300)
+    model.deploy("c", "holdback", ts=200)
+    model.deploy("r", "retired", ts=400)
+    assert model.desired.ladder([]) == ["a", "c", "b"]
+
+
+def test_versions_that_answer_beside_stand_on_the_ladder_behind_deployed_ones() -> None:
+    model = live("v9")
+    model.deploy("b", "holdback", ts=100)
+    assert model.desired.ladder(["seen"]) == ["b", "seen"]
+    assert model.desired.ladder(["v9"]) == ["b"]
+
+
+def test_versions_of_equal_age_have_a_fixed_order() -> None:
+    model = live("v9")
+    assert model.desired.ladder(["x", "y", "z"]) == model.desired.ladder(["z", "y", "x"]) == ["z", "y", "x"]
+
+
+def test_quarantined_and_serving_versions_are_not_on_the_ladder() -> None:
+    model = live("v1", "v2")
+    model.deploy("v1", "holdback", ts=100)
+    model.deploy("v0", "shadow", ts=90)
+    assert model.desired.ladder([]) == ["v1", "v0"]
+    model.roll_back("v1")
+    model.deploy("v2", "shadow", ts=200)
+    assert model.desired.ladder(["v2"]) == ["v0"]
+
+
+# Changes and switches
+
+
+def test_earlier_versions_are_newest_first_each_once_and_bounded() -> None:
+    model = live("a", "b")
+    assert model.deploy("a") is DeploymentResult.LIVE
+    assert model.desired.earlier == ["b"]
+    for i in range(2 * EARLIER_MAX):
+        model.deploy(f"v{i}")
+    assert model.desired.earlier == [f"v{2 * EARLIER_MAX - 2 - i}" for i in range(EARLIER_MAX)]
+
+
+def test_change_of_the_desired_state_closes_an_open_proposal() -> None:
+    from actions.desired import Proposal
+
+    model = live("v1")
+    model.desired.proposal = Proposal("d", "v1", "v0", 5)
+    model.deploy("v1")
+    assert model.desired.proposal is not None
+    model.deploy("v2")
+    assert model.desired.proposal is None
+
+
+def test_only_automatic_rollbacks_are_switches() -> None:
+    model = live("v1", "v2")
+    model.roll_back("v1", automatic=False)
+    assert model.desired.switches == []
+    model.deploy("v3")
+    model.roll_back("v1")
+    assert model.desired.switches == [50]
+
+
+def test_switches_leave_the_window_after_its_span() -> None:
+    desired = DesiredState({}, switches=[100, 200, 300])
+    assert desired.recent_switches(300, 200) == [200, 300]
+    assert desired.recent_switches(300, 201) == [100 + 100, 300] == [200, 300]
+    assert desired.recent_switches(299, 200) == [100, 200, 300]
+    assert desired.recent_switches(500, 200) == []

@@ -1,0 +1,216 @@
+"""Every guard fires where it should and stays silent where it should not, in one fixed order."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions import policy
+from actions.evidence import Findings, Quorum, View
+from actions.policy import GUARDS, Guard, Ruling, decide
+from actions.reasons import Action, Reason, Verdict
+
+#: A version that got worse, with a target that is known to be better: nothing speaks against a rollback.
+BAD = Findings(version="v42", degraded=True, degraded_since=1_000, any_target=True, target="v41", confirmed=True, slice={"country": "DE"})
+UNSURE = msgspec.structs.replace(BAD, confirmed=False, target=None)
+VIEW = View(now=2_000, mode="act", cooldown_ms=500, switches_max=2, confirm_within_ms=5_000)
+
+
+def findings(base: Findings = BAD, **changes: Any) -> Findings:
+    return msgspec.structs.replace(base, **changes)
+
+
+def view(**changes: Any) -> View:
+    return msgspec.structs.replace(VIEW, **changes)
+
+
+#: For each guard: its reason, then cases in which it fires, then cases in which it does not.
+TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Findings, View]]]] = {
+    policy.incomputable: (Reason.ERROR, [(findings(incomputable=True), VIEW)], [(BAD, VIEW)]),
+    policy.learning: (Reason.LEARNING, [(findings(learning=True), VIEW)], [(BAD, VIEW)]),
+    policy.blind: (Reason.BLIND, [(findings(blind=True), VIEW)], [(BAD, VIEW)]),
+    policy.coverage_shift: (Reason.COVERAGE_SHIFT, [(findings(coverage_shift=True), VIEW)], [(BAD, VIEW)]),
+    policy.healthy: (Reason.HEALTHY, [(findings(degraded=False), VIEW)], [(BAD, VIEW)]),
+    policy.already_rolled_back: (Reason.ALREADY_ROLLED_BACK, [(findings(quarantined=True), VIEW)], [(BAD, VIEW)]),
+    policy.held: (Reason.HELD, [(BAD, view(held=True))], [(BAD, VIEW), (BAD, view(pinned=True, stopped=True))]),
+    policy.pinned: (Reason.PINNED, [(BAD, view(pinned=True))], [(BAD, VIEW), (BAD, view(held=True))]),
+    policy.target_unknown: (
+        Reason.TARGET_UNKNOWN,
+        [(findings(UNSURE, any_target=False), VIEW)],
+        [(BAD, VIEW), (UNSURE, VIEW)],
+    ),
+    policy.label_source_suspect: (
+        Reason.LABEL_SOURCE_SUSPECT,
+        [(findings(quorum=Quorum.FAILED), VIEW)],
+        [(BAD, VIEW), (findings(quorum=Quorum.WAITING), VIEW), (findings(UNSURE, quorum=Quorum.FAILED), VIEW)],
+    ),
+    policy.quorum_waiting: (
+        Reason.CONFIRMING,
+        [(findings(quorum=Quorum.WAITING), VIEW)],
+        [(BAD, VIEW), (findings(quorum=Quorum.FAILED), VIEW), (findings(UNSURE, quorum=Quorum.WAITING), VIEW)],
+    ),
+    policy.cooldown: (
+        Reason.COOLDOWN,
+        [(BAD, view(last_switch=1_501)), (BAD, view(last_switch=2_000))],
+        [(BAD, VIEW), (BAD, view(last_switch=1_500)), (UNSURE, view(last_switch=1_999)), (BAD, view(last_switch=2_000, cooldown_ms=0))],
+    ),
+    policy.switch_limit: (
+        Reason.SWITCH_LIMIT,
+        [(BAD, view(switches=2)), (BAD, view(switches=3)), (BAD, view(stopped=True)), (BAD, view(switches_max=0))],
+        [(BAD, VIEW), (BAD, view(switches=1)), (UNSURE, view(switches=2)), (UNSURE, view(stopped=True))],
+    ),
+    policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW)]),
+    policy.mix_shift: (Reason.MIX_SHIFT, [(findings(UNSURE, mix={"country": "FR"}), VIEW)], [(UNSURE, VIEW)]),
+    policy.all_degraded: (Reason.ALL_DEGRADED, [(findings(UNSURE, all_degraded=True), VIEW)], [(UNSURE, VIEW)]),
+    policy.confirming: (
+        Reason.CONFIRMING,
+        [(UNSURE, VIEW), (UNSURE, view(now=5_999))],
+        [(UNSURE, view(now=6_000)), (UNSURE, view(now=9_000)), (findings(UNSURE, degraded_since=-9_000), VIEW)],
+    ),
+    policy.not_confirmed: (Reason.NOT_CONFIRMED, [(UNSURE, view(now=6_000)), (UNSURE, VIEW), (BAD, VIEW)], []),
+}
+ORDER = [
+    "incomputable",
+    "learning",
+    "blind",
+    "coverage_shift",
+    "healthy",
+    "already_rolled_back",
+    "held",
+    "pinned",
+    "target_unknown",
+    "label_source_suspect",
+    "quorum_waiting",
+    "cooldown",
+    "switch_limit",
+    "target_better",
+    "mix_shift",
+    "all_degraded",
+    "confirming",
+    "not_confirmed",
+]
+
+
+def named(guard: Guard) -> str:
+    return guard.__name__
+
+
+def test_every_guard_stands_in_the_table_and_has_a_case_on_either_side() -> None:
+    assert set(TABLE) == set(GUARDS)
+    for guard, (_, fires, silent) in TABLE.items():
+        assert fires, named(guard)
+        # The last guard always has a reason, so that something is always decided.
+        assert bool(silent) is (guard is not GUARDS[-1]), named(guard)
+
+
+def test_order_of_the_guards() -> None:
+    assert [named(guard) for guard in GUARDS] == ORDER
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=named)
+def test_guard_fires_where_it_should(guard: Guard) -> None:
+    reason, fires, _ = TABLE[guard]
+    assert [guard(*case) for case in fires] == [reason] * len(fires)
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=named)
+def test_guard_is_silent_where_it_should_be(guard: Guard) -> None:
+    _, _, silent = TABLE[guard]
+    assert [guard(*case) for case in silent] == [None] * len(silent)
+
+
+@pytest.mark.parametrize("guard", GUARDS[:-1], ids=named)
+def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: Guard) -> None:
+    """In its first case a guard is the first with a reason, so the ruling is its own."""
+    reason, fires, _ = TABLE[guard]
+    assert decide(*fires[0]).reason is reason
+
+
+@given(
+    st.builds(
+        Findings,
+        version=st.just("v42"),
+        incomputable=st.booleans(),
+        learning=st.booleans(),
+        blind=st.booleans(),
+        coverage_shift=st.booleans(),
+        degraded=st.booleans(),
+        degraded_since=st.integers(0, 10),
+        slice=st.sampled_from([None, {"a": 1}]),
+        quarantined=st.booleans(),
+        target=st.sampled_from([None, "v41"]),
+        any_target=st.booleans(),
+        all_degraded=st.booleans(),
+        confirmed=st.booleans(),
+        quorum=st.sampled_from(Quorum),
+        mix=st.sampled_from([None, {"b": 2}]),
+    ),
+    st.builds(
+        View,
+        now=st.integers(0, 10),
+        mode=st.sampled_from(["observe", "approve", "act"]),
+        held=st.booleans(),
+        pinned=st.booleans(),
+        last_switch=st.one_of(st.none(), st.integers(0, 10)),
+        cooldown_ms=st.integers(0, 5),
+        switches=st.integers(0, 3),
+        switches_max=st.integers(0, 3),
+        stopped=st.booleans(),
+        confirm_within_ms=st.integers(0, 5),
+    ),
+)
+def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: View) -> None:
+    ruling = decide(found, seen)
+    reasons = [reason for guard in GUARDS if (reason := guard(found, seen)) is not None]
+    assert ruling.reason is reasons[0]
+    assert ruling.verdict is ruling.reason.verdict
+    for mode in ("observe", "approve", "act"):
+        other = decide(found, msgspec.structs.replace(seen, mode=mode))
+        assert (other.verdict, other.reason, other.slice) == (ruling.verdict, ruling.reason, ruling.slice)
+    if ruling.action is Action.ROLLBACK:
+        # Only this one thing is ever done of its own accord, and only under these conditions.
+        assert seen.mode == "act"
+        assert found.degraded
+        assert found.confirmed
+        assert found.quorum is Quorum.AGREED
+        assert not (seen.held or seen.pinned or seen.stopped or found.quarantined or found.learning or found.incomputable)
+    if ruling.verdict is not Verdict.DEGRADED:
+        assert (ruling.to, ruling.slice) == (None, None)
+
+
+@pytest.mark.parametrize(("mode", "action"), [("act", Action.ROLLBACK), ("approve", Action.PROPOSE), ("observe", Action.OBSERVE)])
+def test_mode_says_what_a_confirmed_decay_leads_to(mode: str, action: Action) -> None:
+    assert decide(BAD, view(mode=mode)) == Ruling(Verdict.DEGRADED, Reason.TARGET_BETTER, action, "v41", {"country": "DE"})
+
+
+@pytest.mark.parametrize(("guard", "mode"), product([g for g in GUARDS if g is not policy.target_better], ["act", "approve", "observe"]))
+def test_mode_changes_nothing_but_a_rollback(guard: Guard, mode: str) -> None:
+    reason, fires, _ = TABLE[guard]
+    found, seen = fires[0]
+    ruling = decide(found, msgspec.structs.replace(seen, mode=mode))
+    assert ruling.action is ruling.reason.action
+    assert ruling.action in (Action.PAGE, Action.NONE)
+    assert ruling.to is None
+    assert reason.action is not Action.ROLLBACK
+
+
+def test_slice_of_a_ruling_is_the_alarmed_one_and_for_a_mix_shift_the_one_that_explains_it() -> None:
+    unsure = findings(UNSURE, mix={"region": "north"})
+    assert decide(unsure, VIEW).slice == {"region": "north"}
+    assert decide(findings(mix={"region": "north"}), VIEW).slice == {"country": "DE"}
+    assert decide(UNSURE, VIEW).slice == {"country": "DE"}
+    assert decide(findings(degraded=False), VIEW).slice is None
+
+
+def test_confirmed_comparison_outranks_a_mix_shift_and_the_decay_of_all() -> None:
+    assert decide(findings(mix={"a": 1}, all_degraded=True), VIEW).action is Action.ROLLBACK
+
+
+def test_unknown_mode_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(KeyError):
+        decide(BAD, view(mode="Act"))

@@ -1,0 +1,148 @@
+"""Arrays inside records survive being packed, and damaged bytes are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+from numpy.typing import NDArray
+
+from streams.arrays import from_json, pack, to_json, unpack
+from streams.columns import coded
+from streams.records import Arm, Coded, Outcomes, PairColumns, record_digest
+
+
+class Held(msgspec.Struct):
+    """A record with an array of each kind that is used."""
+
+    ints: NDArray[np.int64]
+    floats: NDArray[np.float64]
+    flags: NDArray[np.bool_]
+    name: str = "x"
+
+
+shapes = arrays_of.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)
+helds = st.builds(
+    Held,
+    arrays_of.arrays(np.int64, shapes),
+    arrays_of.arrays(np.float64, shapes, elements=st.floats(allow_nan=True, allow_infinity=True)),
+    arrays_of.arrays(np.bool_, shapes),
+    st.text(max_size=3),
+)
+
+
+@given(helds)
+def test_packed_arrays_come_back_bit_for_bit(held: Held) -> None:
+    back = unpack(pack(held), Held)
+    for name in ("ints", "floats", "flags"):
+        before, after = getattr(held, name), getattr(back, name)
+        assert (after.dtype, after.shape, after.tobytes()) == (before.dtype, before.shape, before.tobytes())
+    assert back.name == held.name
+    assert pack(back) == pack(held)
+
+
+def test_unpacked_arrays_can_be_written_to() -> None:
+    back = unpack(pack(Held(np.arange(3), np.zeros(2), np.ones(1, np.bool_))), Held)
+    back.ints[0], back.floats[0], back.flags[0] = 9, 9.0, False
+    assert back.ints.tolist() == [9, 1, 2]
+
+
+def test_array_that_is_a_view_is_packed_as_what_it_shows() -> None:
+    table = np.arange(12, dtype=np.int64).reshape(3, 4)
+    held = Held(table[:, 1], np.zeros((4, 2)).T, np.ones(4, np.bool_)[::2])
+    back = unpack(pack(held), Held)
+    assert back.ints.tolist() == [1, 5, 9]
+    assert back.floats.shape == (2, 4)
+
+
+def test_numpy_scalars_are_packed_as_numbers() -> None:
+    assert unpack(pack([np.int64(3), np.float64(0.5), np.bool_(True)]), list[Any]) == [3, 0.5, True]
+
+
+def test_what_is_neither_record_nor_array_cannot_be_packed() -> None:
+    with pytest.raises(TypeError, match="object"):
+        pack(object())
+
+
+GOOD = pack(Held(np.arange(3), np.array([0.5, np.nan]), np.ones(2, np.bool_)))
+
+
+@given(st.integers(0, len(GOOD) - 1))
+def test_bytes_that_are_cut_short_are_refused(length: int) -> None:
+    with pytest.raises((msgspec.DecodeError, ValueError)):
+        unpack(GOOD[:length], Held)
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
+def test_damaged_bytes_are_refused_or_read_as_a_record_of_the_type(place: int, value: int) -> None:
+    data = bytearray(GOOD)
+    data[place] = value
+    try:
+        held = unpack(bytes(data), Held)
+    except (msgspec.DecodeError, ValueError):
+        return
+    assert isinstance(held, Held)
+    assert all(isinstance(getattr(held, name), np.ndarray) for name in ("ints", "floats", "flags"))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [("<i4", [1], b"\0" * 4), ("|O", [1], b"\0" * 8), ("<i8", [2], b"\0" * 8), ("<i8", [1], b"\0" * 7), ("<i8", [1]), 5, None, "text"],
+)
+def test_array_of_another_kind_or_size_is_refused(array: Any) -> None:
+    data = msgspec.msgpack.encode({"ints": array, "floats": ("<f8", [0], b""), "flags": ("|b1", [0], b"")})
+    with pytest.raises((msgspec.DecodeError, ValueError)):
+        unpack(data, Held)
+
+
+def outcomes(count: int, losses: int, with_pairs: bool) -> Outcomes:
+    rng = np.random.default_rng(count)
+    values = rng.random((losses, count))
+    values[:, ::3] = np.nan
+    columns = [coded([[True, 1, "1", None][i % 4] for i in range(count)])]
+    ints = rng.integers(0, 2**53, count)
+    pairs = PairColumns(ints, ints, ints, ints, values, columns) if with_pairs else None
+    source = Coded(["a"], np.zeros(count, np.int64))
+    return Outcomes(
+        "m", 5, (0, 9), "ab", [Arm("v", "live")], ints, ints, ints, ints, values, columns, source, [(0, 1, 2)], [(0, 3)], pairs
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+@pytest.mark.parametrize("losses", [1, 2])
+@pytest.mark.parametrize("with_pairs", [False, True])
+def test_record_as_json_reads_back_with_the_same_digest(count: int, losses: int, with_pairs: bool) -> None:
+    record = outcomes(count, losses, with_pairs)
+    back = from_json(to_json(record), Outcomes)
+    assert record_digest(back) == record_digest(record)
+    assert back.losses.shape == (losses, count)
+
+
+def test_digest_of_a_record_covers_every_field() -> None:
+    record = outcomes(3, 1, True)
+    seen = {record_digest(record)}
+    changes: dict[str, Any] = {
+        "model": "n",
+        "clock": 6,
+        "lines": (0, 8),
+        "source_digest": "cd",
+        "arms": [Arm("v", "shadow")],
+        "slices": [],
+        "source": Coded(["b"], np.zeros(3, np.int64)),
+        "predictions": [],
+        "late": [],
+        "pairs": None,
+    }
+    for name in record.__struct_fields__:
+        if name in changes:
+            value = changes[name]
+        else:
+            value = getattr(record, name).copy()
+            value.flat[1] += 1
+        seen.add(record_digest(msgspec.structs.replace(record, **{name: value})))
+    assert len(seen) == 1 + len(record.__struct_fields__)

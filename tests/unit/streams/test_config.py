@@ -1,0 +1,323 @@
+"""The configuration: what is absent has a default, what is wrong is refused with place, finding and what is expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from streams import config_file
+from streams.config import DETECTORS_READY, Config, ModelConfig, parse
+from streams.config_file import load
+from streams.losses import LossSpec
+from unship.errors import ConfigurationError
+
+DEFAULTS = ModelConfig(
+    kind="binary",
+    losses=[LossSpec("zero_one")],
+    horizon_ms=7 * 86_400_000,
+    mature_after_ms=0,
+    early_ms=600_000,
+    slices_by=[],
+    slices_cap=50,
+    worse_by=0.02,
+    promise=1_000_000.0,
+    promise_in_time=False,
+    detectors=["e_detector", "adwin", "page_hinkley"],
+    mode="observe",
+    cooldown_ms=1_800_000,
+    switches_max=2,
+    switches_span_ms=86_400_000,
+    without_control="propose",
+    confirm_within_ms=86_400_000,
+    proposal_ttl_ms=86_400_000,
+)
+
+FULL = """
+log: embedded:./data
+keys: ./k
+defaults: {labels: {mature_after: 1h}}
+models:
+  fraud:
+    target: {kind: multiclass}
+    losses: [brier, {log: {cap: 3}}]
+    labels: {horizon: 2d, mature_after: 40m, early: 5m, missing: ignore}
+    slices: {by: [country, channel], cap: 7}
+    worse_by: 0.1
+    one_false_alarm_per: 90d
+    detectors: [adwin, e_detector]
+    policy: {mode: act, cooldown: 1m, max_switches: 3 per 2d, without_control: page, confirm_within: 2h, proposal_ttl: 3h}
+fleet: {max_simultaneous: 5}
+"""
+
+
+def fault(text: str, **environment: str) -> str:
+    with pytest.raises(ConfigurationError) as found:
+        parse(text, environment)
+    return str(found.value)
+
+
+# What it says
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "log: embedded:./unship-data", "models: {fraud: {}}", "models: {fraud: }", "defaults: {}"])
+def test_what_is_absent_has_the_defaults_of_the_contract(text: str) -> None:
+    config = parse(text)
+    assert config.of("fraud") == DEFAULTS
+    assert config.of("never seen") == DEFAULTS
+    assert (config.log, config.keys, config.max_simultaneous) == ("embedded:./unship-data", "./unship-keys", 3)
+
+
+def test_everything_that_can_be_said_is_read() -> None:
+    config = parse(FULL)
+    assert (config.log, config.keys, config.max_simultaneous) == ("embedded:./data", "./k", 5)
+    assert config.of("fraud") == ModelConfig(
+        kind="multiclass",
+        losses=[LossSpec("brier"), LossSpec("log", 3.0)],
+        horizon_ms=2 * 86_400_000,
+        mature_after_ms=2_400_000,
+        early_ms=300_000,
+        slices_by=["country", "channel"],
+        slices_cap=7,
+        worse_by=0.1,
+        promise=90 * 86_400.0,
+        promise_in_time=True,
+        detectors=["adwin", "e_detector"],
+        mode="act",
+        cooldown_ms=60_000,
+        switches_max=3,
+        switches_span_ms=2 * 86_400_000,
+        without_control="page",
+        confirm_within_ms=7_200_000,
+        proposal_ttl_ms=10_800_000,
+    )
+
+
+def test_models_take_what_they_do_not_say_from_the_defaults() -> None:
+    config = parse(
+        "defaults: {labels: {mature_after: 1h, horizon: 2d}, worse_by: 0.1, losses: [brier], policy: {mode: act}}\n"
+        "models: {a: {labels: {mature_after: 2h}, losses: [zero_one]}, b: }"
+    )
+    a, b, other = config.of("a"), config.of("b"), config.of("other")
+    assert (a.mature_after_ms, a.horizon_ms, a.early_ms, a.worse_by, a.mode) == (7_200_000, 172_800_000, 600_000, 0.1, "act")
+    assert a.losses == [LossSpec("zero_one")]
+    assert b == other
+    assert (b.mature_after_ms, b.losses) == (3_600_000, [LossSpec("brier")])
+
+
+@pytest.mark.parametrize(("mature_after", "width"), [("0s", 1_000), ("10s", 1_000), ("20s", 1_000), ("21s", 1_050), ("1h", 180_000)])
+def test_cohort_is_a_twentieth_of_the_maturity_and_at_least_a_second(mature_after: str, width: int) -> None:
+    assert parse(f"defaults: {{labels: {{mature_after: {mature_after}}}}}").defaults.cohort_ms == width
+
+
+@pytest.mark.parametrize(
+    ("value", "promise", "in_time"),
+    [("100", 100.0, False), ("1000000000000", 1e12, False), ("1m", 60.0, True), ("90d", 7_776_000.0, True)],
+)
+def test_promise_is_a_count_of_outcomes_or_seconds(value: str, promise: float, in_time: bool) -> None:
+    found = parse(f"defaults: {{one_false_alarm_per: {value}}}").defaults
+    assert (found.promise, found.promise_in_time) == (promise, in_time)
+
+
+def test_maturity_may_be_as_long_as_the_horizon() -> None:
+    assert parse("defaults: {labels: {horizon: 1h, mature_after: 1h}}").defaults.mature_after_ms == 3_600_000
+
+
+def test_yaml_anchors_and_merges_are_read() -> None:
+    config = parse("models:\n  a: &base {worse_by: 0.1, labels: {early: 1m}}\n  b: *base\n  c:\n    <<: *base\n    worse_by: 0.2\n")
+    assert config.of("b") == config.of("a")
+    assert (config.of("c").worse_by, config.of("c").early_ms) == (0.2, 60_000)
+
+
+# The environment
+
+
+def test_environment_variables_are_filled_in_wherever_a_value_stands() -> None:
+    text = "log: 'kafka://${HOST}:${PORT}'\nmodels: {m: {slices: {by: ['${FIELD}']}, policy: {mode: '${MODE}'}}}"
+    config = parse(text, {"HOST": "broker", "PORT": "9092", "FIELD": "country", "MODE": "act"})
+    assert config.log == "kafka://broker:9092"
+    assert (config.of("m").slices_by, config.of("m").mode) == (["country"], "act")
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), [("worse_by", "0.05", 0.05), ("one_false_alarm_per", "5000", 5_000.0)])
+def test_number_from_the_environment_is_a_number(key: str, value: str, expected: float) -> None:
+    found = parse(f"models: {{m: {{{key}: '${{NUMBER}}'}}}}", {"NUMBER": value}).of("m")
+    assert {"worse_by": found.worse_by, "one_false_alarm_per": found.promise}[key] == expected
+
+
+def test_value_of_a_variable_is_text_and_never_more_yaml() -> None:
+    config = parse("log: ${A}\nkeys: ${B}", {"A": "x: {y: 1}", "B": "${A}"})
+    assert (config.log, config.keys) == ("x: {y: 1}", "${A}")
+
+
+def test_variable_that_is_not_set_is_named_with_its_path() -> None:
+    message = fault("models: {m: {slices: {by: [a, '${MISSING}']}}}")
+    assert message.startswith("models.m.slices.by[1]: ")
+    assert "MISSING is not set" in message
+
+
+# What is refused
+
+WRONG: dict[str, list[str]] = {
+    # The file as a whole.
+    "- a": ["expected a mapping", "list"],
+    "just text": ["expected a mapping", "str"],
+    "a: [": ["not valid YAML"],
+    "a: 1\n---\nb: 2": ["not valid YAML"],
+    "log: !!python/object/apply:os.system [x]": ["not valid YAML"],
+    "logs: x": ["unknown field `logs`"],
+    "log: 5": ["log: ", "Expected `str`", "`int`"],
+    "models: []\nmodels: {}": ["'models' stands twice", "line 2", "remove"],
+    "models: 5": ["models: ", "expected a mapping of model names", "int"],
+    "models: {5: {}}": ["models.5: ", "must be text", "quotes"],
+    "models: {m: 5}": ["models.m: ", "expected a mapping", "int"],
+    "models: {m: {a: 1, a: 2}}": ["'a' stands twice", "line 1"],
+    "models:\n  m: {}\n  m: {}": ["'m' stands twice", "line 3"],
+    "defaults: 5": ["defaults: ", "Expected `object`", "`int`"],
+    "defaults: {labels: {mature: 1h}}": ["defaults.labels: ", "unknown field `mature`"],
+    "fleet: {max: 5}": ["fleet: ", "unknown field `max`"],
+    "fleet: {max_simultaneous: x}": ["fleet.max_simultaneous: ", "Expected `int`", "`str`"],
+    # One model.
+    "models: {m: {loss: []}}": ["models.m: ", "unknown field `loss`"],
+    "models: {m: {labels: {mature: 1h}}}": ["models.m.labels: ", "unknown field `mature`"],
+    "models: {m: {labels: 1h}}": ["models.m.labels: ", "Expected `object`", "`str`"],
+    "models: {m: {policy: {mode: 5}}}": ["models.m.policy.mode: ", "`str`", "`int`"],
+    "models: {m: {policy: {mode: actt}}}": ["models.m.policy.mode: ", "'actt'", "observe", "approve"],
+    "models: {m: {target: {kind: regression}}}": ["models.m.target.kind: ", "'regression'", "binary", "multiclass"],
+    "models: {m: {labels: {missing: negative}}}": ["models.m.labels.missing: ", "'negative'", "ignore"],
+    "models: {m: {policy: {without_control: x}}}": ["models.m.policy.without_control: ", "'x'", "propose", "page"],
+    "models: {m: {labels: {horizon: 7}}}": ["models.m.labels.horizon: ", "expected a duration such as", "7"],
+    "models: {m: {labels: {early: soon}}}": ["models.m.labels.early: ", "expected a duration such as", "'soon'"],
+    "models: {m: {labels: {horizon: 1h, mature_after: 2h}}}": ["models.m.labels.mature_after: ", "2h", "1h", "raise labels.horizon"],
+    "defaults: {labels: {horizon: 1h, mature_after: 2h}}": ["defaults.labels.mature_after: ", "2h", "1h"],
+    "models: {m: {policy: {cooldown: x}}}": ["models.m.policy.cooldown: ", "'x'"],
+    "models: {m: {policy: {confirm_within: x}}}": ["models.m.policy.confirm_within: ", "'x'"],
+    "models: {m: {policy: {proposal_ttl: x}}}": ["models.m.policy.proposal_ttl: ", "'x'"],
+    "models: {m: {policy: {max_switches: many}}}": ["models.m.policy.max_switches: ", "'2 per 1d'", "'many'"],
+    "models: {m: {policy: {max_switches: 2 per day}}}": ["models.m.policy.max_switches: ", "'day'"],
+    "models: {m: {one_false_alarm_per: 99}}": ["models.m.one_false_alarm_per: ", "99", "100 .. "],
+    "models: {m: {one_false_alarm_per: 1000000000001}}": ["models.m.one_false_alarm_per: ", "1000000000001"],
+    "models: {m: {one_false_alarm_per: 30s}}": ["models.m.one_false_alarm_per: ", "30s", "shorter than a minute", "90d"],
+    "models: {m: {one_false_alarm_per: true}}": ["models.m.one_false_alarm_per: ", "`bool`"],
+    "models: {m: {worse_by: -0.1}}": ["models.m.worse_by: ", "-0.1", "0 .. 1"],
+    "models: {m: {worse_by: 1}}": ["models.m.worse_by: ", "1.0", "0 .. 1"],
+    "models: {m: {worse_by: .nan}}": ["models.m.worse_by: ", "nan", "0 .. 1"],
+    "models: {m: {slices: {cap: 0}}}": ["models.m.slices.cap: ", "0 is outside 1 .. 1000"],
+    "models: {m: {slices: {cap: 1001}}}": ["models.m.slices.cap: ", "1001"],
+    "models: {m: {slices: {by: [a, a]}}}": ["models.m.slices.by: ", "different", "['a', 'a']"],
+    "models: {m: {slices: {by: [a, b, c, d, e, f, g, h, i]}}}": ["models.m.slices.by: ", "at most 8"],
+    "models: {m: {slices: {by: country}}}": ["models.m.slices.by: ", "Expected `array`", "`str`"],
+    "models: {m: {losses: [auc]}}": ["models.m.losses[0]: ", "'auc'", "known are zero_one"],
+    "models: {m: {losses: []}}": ["models.m.losses: ", "at least one"],
+    "models: {m: {detectors: []}}": ["models.m.detectors: ", "at least one"],
+    "models: {m: {detectors: [adwin, adwin]}}": ["models.m.detectors: ", "each once", "adwin"],
+    "models: {m: {detectors: [ddmm]}}": ["models.m.detectors: ", "'ddmm'", "known are e_detector"],
+}
+
+
+@pytest.mark.parametrize("text", list(WRONG))
+def test_wrong_setting_is_refused_with_place_finding_and_what_is_expected(text: str) -> None:
+    message = fault(text)
+    for word in WRONG[text]:
+        assert word in message
+
+
+@pytest.mark.parametrize("text", ["? [a, b]\n: 1", "a: &x [*x]", "\x00", "a: b: c", "%TAG x", "? {a: 1}\n: 2", "{" * 3_000])
+def test_strange_yaml_is_refused_and_never_escapes_as_another_error(text: str) -> None:
+    fault(text)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "日本", "x" * 300])
+def test_any_text_names_a_model(name: str) -> None:
+    config = parse(f"models: {{'{name}': {{worse_by: 0.3}}}}")
+    assert config.of(name).worse_by == 0.3
+
+
+# The file
+
+
+def test_without_a_file_every_model_is_observed_with_the_defaults() -> None:
+    assert load(None) == parse("")
+
+
+def test_file_is_read_with_the_environment_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "unship.yaml"
+    path.write_text("log: ${UNSHIP_TEST_LOG}\nmodels: {ä: {worse_by: 0.3}}\n", encoding="utf-8")
+    monkeypatch.setenv("UNSHIP_TEST_LOG", "embedded:./here")
+    assert load(path).log == "embedded:./here"
+    assert load(path).of("ä").worse_by == 0.3
+
+
+def test_fault_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "unship.yaml"
+    path.write_text("models: {m: {worse_by: 7}}")
+    with pytest.raises(ConfigurationError, match=r"unship\.yaml: models\.m\.worse_by: 7"):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"#" * (config_file.FILE_BYTES_MAX + 1)], ids=["absent", "no text", "too large"])
+def test_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "unship.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"unship\.yaml"):
+        load(path)
+
+
+# The digest
+
+
+def other(value: Any) -> Any:
+    """Return another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    return [*value, value[0]] if value else ["x"]
+
+
+@pytest.mark.parametrize("name", ModelConfig.__struct_fields__)
+@pytest.mark.parametrize("where", ["model", "defaults"])
+def test_digest_changes_with_every_field_of_a_model(name: str, where: str) -> None:
+    config = parse(FULL)
+    base = config.of("fraud") if where == "model" else config.defaults
+    changed = msgspec.structs.replace(base, **{name: other(getattr(base, name))})
+    after = (
+        msgspec.structs.replace(config, models={"fraud": changed})
+        if where == "model"
+        else msgspec.structs.replace(config, defaults=changed)
+    )
+    assert after.digest() != config.digest()
+
+
+def test_digest_changes_with_the_models_and_the_fleets_limit() -> None:
+    config = parse(FULL)
+    digests = {
+        config.digest(),
+        msgspec.structs.replace(config, max_simultaneous=6).digest(),
+        msgspec.structs.replace(config, models={}).digest(),
+        msgspec.structs.replace(config, models={"fraud2": config.of("fraud")}).digest(),
+        parse(FULL.replace("[brier, {log: {cap: 3}}]", "[{log: {cap: 3}}, brier]")).digest(),
+    }
+    assert len(digests) == 5
+
+
+def test_digest_does_not_depend_on_how_or_where_it_is_written() -> None:
+    first = parse("models: {a: {worse_by: 0.1}, b: {labels: {early: 10m, horizon: 7d}}}")
+    second = parse("log: embedded:./x\nkeys: ./y\nmodels:\n  b: {labels: {horizon: 168h}}\n  a: {worse_by: 1.0e-1}\n")
+    assert first.digest() == second.digest()
+
+
+def test_resolved_configuration_reads_back_from_plain_data() -> None:
+    config = parse(FULL)
+    assert msgspec.convert(msgspec.to_builtins(config), Config) == config
+    assert msgspec.convert(msgspec.to_builtins(config), Config).digest() == config.digest()
+
+
+def test_every_detector_that_is_ready_can_be_named() -> None:
+    for name in DETECTORS_READY:
+        assert parse(f"defaults: {{detectors: [{name}]}}").defaults.detectors == [name]

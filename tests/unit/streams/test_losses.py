@@ -1,0 +1,223 @@
+"""Losses against their formulas, and what happens where they cannot be computed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.losses import LOSSES, LossSpec, Pairs, loss_columns, loss_specs
+from unship.errors import ConfigurationError
+
+NAN = math.nan
+
+
+def one(name: str, kind: str, output: Any = 1, truth: Any = 1, score: float | None = None, scores: Any = None) -> float:
+    spec = LossSpec(name, 4.0 if name == "log" else 1.0)
+    return float(loss_columns(Pairs([output], [score], [scores], [truth]), [spec], kind)[0, 0])
+
+
+# zero_one
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "expected"),
+    [
+        (1, 1, 0),
+        (0, 1, 1),
+        (True, True, 0),
+        (True, False, 1),
+        (True, 1, 0),
+        (0, True, 1),
+        (1.0, 1, 0),
+        (0.49, 0, 0),
+        (0.5, 1, 0),
+        (0.8, 0.2, 1),
+        (0.7, 0.9, 0),
+        (1, 0.0, 1),
+        ("fraud", "fraud", 0),
+        ("fraud", "ok", 1),
+        (2, 2, 0),
+        (2, 1, 1),
+        (-3.5, -3.5, 0),
+    ],
+)
+def test_binary_answer_is_wrong_where_its_class_differs(output: Any, truth: Any, expected: float) -> None:
+    assert one("zero_one", "binary", output, truth) == expected
+
+
+@pytest.mark.parametrize(("output", "truth"), [(1, [1]), ([1], 1), ([1], [1]), (["a", "b"], ["b", "a"])])
+def test_list_is_neither_right_nor_wrong_for_a_binary_target(output: Any, truth: Any) -> None:
+    assert math.isnan(one("zero_one", "binary", output, truth))
+
+
+@pytest.mark.parametrize(("output", "truth"), [(1, "1"), ("1", 1), (0, "0"), (True, "true"), (False, "false")])
+def test_truth_as_text_of_the_same_class_is_not_counted_as_wrong(output: Any, truth: Any) -> None:
+    """A label source that begins to write numbers as text must not look like a model that is always wrong."""
+    assert one("zero_one", "binary", output, truth) != 1.0
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "expected"),
+    [
+        ("cat", "cat", 0),
+        ("cat", "dog", 1),
+        (3, 3, 0),
+        (3, 3.0, 0),
+        (3, "3", 0),
+        ("3", 3.0, 0),
+        (3, 4, 1),
+        (2.5, "2.5", 0),
+        (True, "true", 0),
+        ("false", False, 0),
+        (True, "false", 1),
+    ],
+)
+def test_classes_are_compared_by_name(output: Any, truth: Any, expected: float) -> None:
+    assert one("zero_one", "multiclass", output, truth) == expected
+
+
+@pytest.mark.parametrize(("output", "truth"), [(["a"], "a"), ("a", ["a"]), ("a", None)])
+def test_list_or_nothing_is_no_class(output: Any, truth: Any) -> None:
+    assert math.isnan(one("zero_one", "multiclass", output, truth))
+
+
+# brier
+
+
+@pytest.mark.parametrize(
+    ("score", "truth", "expected"), [(0.9, 0, 0.81), (0.9, 1, 0.01), (0.9, True, 0.01), (0.25, 1.0, 0.5625), (1.0, 1, 0), (1.0, 0, 1)]
+)
+def test_brier_is_the_squared_distance(score: float, truth: Any, expected: float) -> None:
+    assert one("brier", "binary", truth=truth, score=score) == pytest.approx(expected)
+
+
+def test_output_that_is_a_probability_stands_in_for_the_score() -> None:
+    assert one("brier", "binary", output=0.9, truth=0) == pytest.approx(0.81)
+    assert one("log", "binary", output=0.5, truth=1) == pytest.approx(math.log(2) / 4)
+    assert one("brier", "binary", output=0.9, truth=0, score=0.5) == 0.25
+
+
+@pytest.mark.parametrize("name", ["brier", "log"])
+@pytest.mark.parametrize(
+    ("output", "truth", "score"),
+    [(1, 1, None), (True, 1, None), (1.5, 1, None), (1, "1", 0.5), (1, 2, 0.5), (1, 0.5, 0.5), (1, [1], 0.5), (1, None, 0.5)],
+)
+def test_missing_score_or_unfit_truth_gives_no_number(name: str, output: Any, truth: Any, score: float | None) -> None:
+    assert math.isnan(one(name, "binary", output, truth, score))
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "expected"),
+    [
+        ({"a": 1.0, "b": 0.0}, "a", 0.0),
+        ({"a": 1.0, "b": 0.0}, "b", 1.0),
+        ({"a": 0.5, "b": 0.5}, "a", 0.25),
+        ({"a": 1.0}, "unseen", 1.0),
+        ({"a": 1.0, "b": 1.0}, "unseen", 1.0),
+        ({"3": 0.6, "4": 0.4}, 3, 0.16),
+        ({"3": 0.6, "4": 0.4}, 3.0, 0.16),
+        ({"true": 0.6, "false": 0.4}, True, 0.16),
+    ],
+)
+def test_brier_of_classes_is_half_the_sum_of_squares_and_at_most_one(scores: dict[str, float], truth: Any, expected: float) -> None:
+    assert one("brier", "multiclass", truth=truth, scores=scores) == pytest.approx(expected)
+
+
+# log
+
+
+@pytest.mark.parametrize(
+    ("score", "truth", "expected"), [(0.5, 1, math.log(2) / 4), (0.5, 0, math.log(2) / 4), (1.0, 1, 0), (1.0, 0, 1), (0.0, 1, 1), (math.exp(-2), 1, 0.5)]
+)
+def test_log_loss_is_capped_and_scaled_by_the_cap(score: float, truth: Any, expected: float) -> None:
+    assert one("log", "binary", truth=truth, score=score) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("truth", "expected"), [("a", math.log(2) / 4), ("b", 0.25 * math.log(4)), ("unseen", 1.0), (7, 1.0)])
+def test_log_loss_of_classes_is_that_of_the_true_class(truth: Any, expected: float) -> None:
+    assert one("log", "multiclass", truth=truth, scores={"a": 0.5, "b": 0.25}) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["brier", "log"])
+@pytest.mark.parametrize(("scores", "truth"), [(None, "a"), ({}, "a"), ({"a": 1.0}, ["a"]), ({"a": 1.0}, None)])
+def test_classes_without_scores_or_truth_give_no_number(name: str, scores: Any, truth: Any) -> None:
+    assert math.isnan(one(name, "multiclass", truth=truth, scores=scores))
+
+
+# All
+
+values = st.one_of(
+    st.sampled_from([0, 1, True, False, 0.0, 1.0, "", "1", "a", 2, -1, 10**15]),
+    st.floats(-2, 2),
+    st.lists(st.sampled_from([0, 1, "a"]), max_size=2),
+)
+probabilities = st.one_of(st.none(), st.floats(0, 1))
+class_scores = st.one_of(st.none(), st.dictionaries(st.sampled_from(["0", "1", "a", "true"]), st.floats(0, 1), max_size=3))
+rows = st.lists(st.tuples(values, values, probabilities, class_scores), max_size=8)
+ALL = [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@given(drawn=rows)
+def test_every_loss_is_between_zero_and_one_or_not_a_number(kind: str, drawn: list[Any]) -> None:
+    outputs, truths, scores, by_class = [list(column) for column in zip(*drawn, strict=True)] or [[], [], [], []]
+    found = loss_columns(Pairs(outputs, scores, by_class, truths), ALL, kind)
+    assert found.shape == (4, len(drawn))
+    assert found.dtype == np.float64
+    assert (np.isnan(found) | ((found >= 0) & (found <= 1))).all()
+    zero_one = found[0]
+    assert (np.isnan(zero_one) | (zero_one == 0) | (zero_one == 1)).all()
+    for i, row in enumerate(drawn):
+        alone = loss_columns(Pairs([row[0]], [row[2]], [row[3]], [row[1]]), ALL, kind)
+        np.testing.assert_array_equal(alone[:, 0], found[:, i])
+
+
+def test_no_pairs_give_a_table_without_columns() -> None:
+    assert loss_columns(Pairs([], [], [], []), ALL, "binary").shape == (4, 0)
+
+
+def test_only_zero_one_is_binary() -> None:
+    assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one"}
+
+
+# Configuration
+
+
+def test_losses_are_read_in_their_order_with_their_bounds() -> None:
+    assert loss_specs(["brier", {"log": {"cap": 4}}, "zero_one"], "binary", "x") == [
+        LossSpec("brier"),
+        LossSpec("log", 4.0),
+        LossSpec("zero_one"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([], ["losses: expected at least one loss"]),
+        (["brier", "brier"], ["losses: ", "each once", "'brier', 'brier'"]),
+        (["auc"], ["losses[0]: ", "unknown loss 'auc'", "zero_one, brier, log"]),
+        (["zero_one", "log"], ["losses[1]: ", "needs its bound", "{log: {cap: 4}}"]),
+        ([{"log": {}}], ["losses[0]: ", "needs its bound", "{}"]),
+        ([{"log": {"bound": 3}}], ["losses[0]: ", "needs its bound", "'bound': 3"]),
+        ([{"log": {"cap": 0}}], ["losses[0].cap: ", "above 0", "was 0"]),
+        ([{"log": {"cap": True}}], ["losses[0].cap: ", "was True"]),
+        ([{"log": {"cap": "4"}}], ["losses[0].cap: ", "was '4'"]),
+        ([{"log": {"cap": NAN}}], ["losses[0].cap: ", "was nan"]),
+        ([{"log": {"cap": 4}, "brier": {}}], ["losses[0]: ", "expected one loss", "brier"]),
+        ([{}], ["losses[0]: ", "expected one loss"]),
+        ([{"brier": {"scale": 1}}], ["losses[0]: ", "takes no options", "scale"]),
+    ],
+)
+def test_wrong_losses_are_refused_with_place_finding_and_what_is_expected(entries: list[Any], words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as found:
+        loss_specs(entries, "binary", "models.m.losses")
+    assert str(found.value).startswith("models.m.losses")
+    for word in words:
+        assert word in str(found.value)
