@@ -126,18 +126,18 @@ def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints]]:
 
 
 def close_cohort(cohort: OpenCohort, number: int, width: int, losses: int, dimensions: int) -> Closed:
-    """Return a cohort's outcomes and pairs in the order of their predictions.
+    """Return a cohort's outcomes and pairs in the order of their predictions, never of their labels.
 
-    Without a maturity (width 0) that is the order in which their labels came.
+    Without a maturity (width 0) the cohort is what one record brought: a label-sorted export is then at least not judged
+    in its own order inside a record.
     """
     rows = STREAMS + 1 + dimensions
     columns = np.concatenate(cohort.columns, axis=1) if cohort.columns else np.zeros((rows, 0), np.int64)
     values = np.concatenate(cohort.losses, axis=1) if cohort.losses else np.zeros((losses, 0))
     pairs = np.concatenate(cohort.pairs, axis=1) if cohort.pairs else np.zeros((rows, 0), np.int64)
     excess = np.concatenate(cohort.excess, axis=1) if cohort.excess else np.zeros((losses, 0))
-    if width:
-        order = np.lexsort((columns[POSITION], columns[PREDICTED_AT]))
-        columns, values = columns[:, order], values[:, order]
-        order = np.lexsort((pairs[POSITION], pairs[PREDICTED_AT]))
-        pairs, excess = pairs[:, order], excess[:, order]
+    order = np.lexsort((columns[POSITION], columns[PREDICTED_AT]))
+    columns, values = columns[:, order], values[:, order]
+    order = np.lexsort((pairs[POSITION], pairs[PREDICTED_AT]))
+    pairs, excess = pairs[:, order], excess[:, order]
     return Closed(columns, values, pairs, excess, cohort.predictions, number * width, width)

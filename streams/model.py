@@ -81,7 +81,7 @@ class ModelFold:
         state = self.state
         numbers = state.layout.arm_numbers(record)
         for arm, _, count in record.predictions:
-            self._notice(record.arms[arm], count, record.clock)
+            self._notice(record.arms[arm], count)
         for arm, cohort, count in record.predictions:
             if self._width and cohort >= state.closed_until:
                 predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
@@ -95,7 +95,7 @@ class ModelFold:
         if not self._width and state.open_cohorts:
             self._judge(state.open_cohorts.pop(0), 0, record.clock)
 
-    def _notice(self, arm: Arm, count: int, now: int) -> None:
+    def _notice(self, arm: Arm, count: int) -> None:
         """Take note of who answers; the first version ever seen live, without a deployment, becomes the live one."""
         desired = self.state.desired
         facts = desired.facts(arm.version)
@@ -103,7 +103,8 @@ class ModelFold:
             facts.first_role = arm.role
         if arm.role == "live" and desired.serve is None and facts.status is None:
             desired.change(arm.version, self.epoch)
-            self.start_period(arm.version, now)
+            # It was live from its first prediction on, which is older than the record that tells of it.
+            self.start_period(arm.version, 0)
         if arm.role == "live" and arm.version != desired.serve and desired.is_quarantined(arm.version):
             self.counts[RejectCode.STILL_SERVED] += count
         elif facts.status is not None and (arm.role == "live") != (arm.version == desired.serve):
@@ -193,7 +194,7 @@ class ModelFold:
         mine = _number(arms, live.version, "live")
         entries = closed.of(mine, live.since)
         live.health.fit(streams, sources)
-        if not live.health.fixed and (entries.source.size or closed.begin >= live.since > 0):
+        if not live.health.fixed and (entries.source.size or closed.begin >= live.since):
             self._fix(live)
         if self._width and closed.begin >= live.since:
             live.labels.close(closed.predictions.get(mine, 0), entries.source.size, config.promise)

@@ -17,7 +17,7 @@ from unship.rejections import RejectCode
 EARLY_MAX_MS = 6
 HORIZON_MAX_MS = 12
 
-#: (kind, advance of its own clock, id, row, target, model, version, role, value); evict and save are steps of the caller.
+#: (kind, advance of its clock, id, row, target, model, version, role, value); evict and save are steps of the caller.
 Step = tuple[str, int, str, int, str, str | None, str, str, Any]
 
 steps = st.lists(
@@ -82,7 +82,13 @@ def run(
         if kind == "prediction":
             # One version is a shadow for good, so that requests are answered twice often.
             event = Prediction(
-                id=key, row=row, target=target, model=model or "m", version=version, output=value, role="shadow" if version == "v3" else role  # type: ignore[arg-type]
+                id=key,
+                row=row,
+                target=target,
+                model=model or "m",
+                version=version,
+                output=value,
+                role="shadow" if version == "v3" else role,  # type: ignore[arg-type]
             )
             logged.predictions.append((event, position, predictions_at))
             window.add_prediction(event, position, predictions_at)
@@ -219,7 +225,7 @@ FEEDBACK_CODES = (
 def test_feedback_that_made_no_outcome_is_counted_once_under_one_reason(
     script: list[Step], first: tuple[int, int], second: tuple[int, int], one_clock: bool
 ) -> None:
-    """Once everything has left the window, each truth was either used or counted: never both, never twice, never neither."""
+    """Once all have left the window, each truth was either used or counted: never both, twice or neither."""
     joined, logged, counts = run(
         script, first, second, one_clock=one_clock, obey=frozenset({"evict", "save"}), evict_at_end=True
     )
@@ -247,7 +253,7 @@ def random_script(rng: random.Random) -> list[Step]:
 
 
 def test_long_random_schedules_agree_with_the_reference() -> None:
-    """Denser than what is drawn above, with saves and evictions on the way: enough of everything happens to mean something."""
+    """Denser than what is drawn above, with saves and evictions on the way: enough happens to mean something."""
     outcomes = pairs = early = repeated = 0
     for seed in range(1_000):
         rng = random.Random(seed)
@@ -260,7 +266,9 @@ def test_long_random_schedules_agree_with_the_reference() -> None:
         assert len(joined.outcomes) == len(expected.outcomes), seed
         assert set(joined.pairs) == expected.pairs, seed
         assert len(joined.pairs) == len(expected.pairs), seed
-        assert {code: counts[code] for code in ("DUPLICATE", "CONFLICTING_PREDICTION") if counts[code]} == expected.repeated, seed
+        assert {
+            code: counts[code] for code in ("DUPLICATE", "CONFLICTING_PREDICTION") if counts[code]
+        } == expected.repeated, seed
         outcomes, pairs = outcomes + len(joined.outcomes), pairs + len(joined.pairs)
         early += sum(answered < position for position, answered, _, _ in joined.outcomes)
         repeated += expected.repeated.total()

@@ -16,7 +16,15 @@ from actions.policy import GUARDS, Guard, Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 
 #: A version that got worse, with a target that is known to be better: nothing speaks against a rollback.
-BAD = Findings(version="v42", degraded=True, degraded_since=1_000, any_target=True, target="v41", confirmed=True, slice={"country": "DE"})
+BAD = Findings(
+    version="v42",
+    degraded=True,
+    degraded_since=1_000,
+    any_target=True,
+    target="v41",
+    confirmed=True,
+    slice={"country": "DE"},
+)
 UNSURE = msgspec.structs.replace(BAD, confirmed=False, target=None)
 VIEW = View(now=2_000, mode="act", cooldown_ms=500, switches_max=2, confirm_within_ms=5_000)
 
@@ -57,7 +65,12 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
     policy.cooldown: (
         Reason.COOLDOWN,
         [(BAD, view(last_switch=1_501)), (BAD, view(last_switch=2_000))],
-        [(BAD, VIEW), (BAD, view(last_switch=1_500)), (UNSURE, view(last_switch=1_999)), (BAD, view(last_switch=2_000, cooldown_ms=0))],
+        [
+            (BAD, VIEW),
+            (BAD, view(last_switch=1_500)),
+            (UNSURE, view(last_switch=1_999)),
+            (BAD, view(last_switch=2_000, cooldown_ms=0)),
+        ],
     ),
     policy.switch_limit: (
         Reason.SWITCH_LIMIT,
@@ -178,17 +191,25 @@ def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: 
         assert found.degraded
         assert found.confirmed
         assert found.quorum is Quorum.AGREED
-        assert not (seen.held or seen.pinned or seen.stopped or found.quarantined or found.learning or found.incomputable)
+        forbids = [seen.held, seen.pinned, seen.stopped, found.quarantined, found.learning, found.incomputable]
+        assert not any(forbids)
     if ruling.verdict is not Verdict.DEGRADED:
         assert (ruling.to, ruling.slice) == (None, None)
 
 
-@pytest.mark.parametrize(("mode", "action"), [("act", Action.ROLLBACK), ("approve", Action.PROPOSE), ("observe", Action.OBSERVE)])
+@pytest.mark.parametrize(
+    ("mode", "action"), [("act", Action.ROLLBACK), ("approve", Action.PROPOSE), ("observe", Action.OBSERVE)]
+)
 def test_mode_says_what_a_confirmed_decay_leads_to(mode: str, action: Action) -> None:
-    assert decide(BAD, view(mode=mode)) == Ruling(Verdict.DEGRADED, Reason.TARGET_BETTER, action, "v41", {"country": "DE"})
+    assert decide(BAD, view(mode=mode)) == Ruling(
+        Verdict.DEGRADED, Reason.TARGET_BETTER, action, "v41", {"country": "DE"}
+    )
 
 
-@pytest.mark.parametrize(("guard", "mode"), product([g for g in GUARDS if g is not policy.target_better], ["act", "approve", "observe"]))
+@pytest.mark.parametrize(
+    ("guard", "mode"),
+    list(product([g for g in GUARDS if g is not policy.target_better], ["act", "approve", "observe"])),
+)
 def test_mode_changes_nothing_but_a_rollback(guard: Guard, mode: str) -> None:
     reason, fires, _ = TABLE[guard]
     found, seen = fires[0]

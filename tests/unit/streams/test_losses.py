@@ -90,7 +90,8 @@ def test_list_or_nothing_is_no_class(output: Any, truth: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "truth", "expected"), [(0.9, 0, 0.81), (0.9, 1, 0.01), (0.9, True, 0.01), (0.25, 1.0, 0.5625), (1.0, 1, 0), (1.0, 0, 1)]
+    ("score", "truth", "expected"),
+    [(0.9, 0, 0.81), (0.9, 1, 0.01), (0.9, True, 0.01), (0.25, 1.0, 0.5625), (1.0, 1, 0), (1.0, 0, 1)],
 )
 def test_brier_is_the_squared_distance(score: float, truth: Any, expected: float) -> None:
     assert one("brier", "binary", truth=truth, score=score) == pytest.approx(expected)
@@ -105,7 +106,16 @@ def test_output_that_is_a_probability_stands_in_for_the_score() -> None:
 @pytest.mark.parametrize("name", ["brier", "log"])
 @pytest.mark.parametrize(
     ("output", "truth", "score"),
-    [(1, 1, None), (True, 1, None), (1.5, 1, None), (1, "1", 0.5), (1, 2, 0.5), (1, 0.5, 0.5), (1, [1], 0.5), (1, None, 0.5)],
+    [
+        (1, 1, None),
+        (True, 1, None),
+        (1.5, 1, None),
+        (1, "1", 0.5),
+        (1, 2, 0.5),
+        (1, 0.5, 0.5),
+        (1, [1], 0.5),
+        (1, None, 0.5),
+    ],
 )
 def test_missing_score_or_unfit_truth_gives_no_number(name: str, output: Any, truth: Any, score: float | None) -> None:
     assert math.isnan(one(name, "binary", output, truth, score))
@@ -124,7 +134,9 @@ def test_missing_score_or_unfit_truth_gives_no_number(name: str, output: Any, tr
         ({"true": 0.6, "false": 0.4}, True, 0.16),
     ],
 )
-def test_brier_of_classes_is_half_the_sum_of_squares_and_at_most_one(scores: dict[str, float], truth: Any, expected: float) -> None:
+def test_brier_of_classes_is_half_the_sum_of_squares_and_at_most_one(
+    scores: dict[str, float], truth: Any, expected: float
+) -> None:
     assert one("brier", "multiclass", truth=truth, scores=scores) == pytest.approx(expected)
 
 
@@ -132,13 +144,23 @@ def test_brier_of_classes_is_half_the_sum_of_squares_and_at_most_one(scores: dic
 
 
 @pytest.mark.parametrize(
-    ("score", "truth", "expected"), [(0.5, 1, math.log(2) / 4), (0.5, 0, math.log(2) / 4), (1.0, 1, 0), (1.0, 0, 1), (0.0, 1, 1), (math.exp(-2), 1, 0.5)]
+    ("score", "truth", "expected"),
+    [
+        (0.5, 1, math.log(2) / 4),
+        (0.5, 0, math.log(2) / 4),
+        (1.0, 1, 0),
+        (1.0, 0, 1),
+        (0.0, 1, 1),
+        (math.exp(-2), 1, 0.5),
+    ],
 )
 def test_log_loss_is_capped_and_scaled_by_the_cap(score: float, truth: Any, expected: float) -> None:
     assert one("log", "binary", truth=truth, score=score) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("truth", "expected"), [("a", math.log(2) / 4), ("b", 0.25 * math.log(4)), ("unseen", 1.0), (7, 1.0)])
+@pytest.mark.parametrize(
+    ("truth", "expected"), [("a", math.log(2) / 4), ("b", 0.25 * math.log(4)), ("unseen", 1.0), (7, 1.0)]
+)
 def test_log_loss_of_classes_is_that_of_the_true_class(truth: Any, expected: float) -> None:
     assert one("log", "multiclass", truth=truth, scores={"a": 0.5, "b": 0.25}) == pytest.approx(expected)
 
@@ -157,7 +179,9 @@ values = st.one_of(
     st.lists(st.sampled_from([0, 1, "a"]), max_size=2),
 )
 probabilities = st.one_of(st.none(), st.floats(0, 1))
-class_scores = st.one_of(st.none(), st.dictionaries(st.sampled_from(["0", "1", "a", "true"]), st.floats(0, 1), max_size=3))
+class_scores = st.one_of(
+    st.none(), st.dictionaries(st.sampled_from(["0", "1", "a", "true"]), st.floats(0, 1), max_size=3)
+)
 rows = st.lists(st.tuples(values, values, probabilities, class_scores), max_size=8)
 ALL = [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)]
 

@@ -57,11 +57,17 @@ def test_cap_is_shared_by_all_dimensions_and_each_has_its_own_other() -> None:
     assert table.named == 2
 
 
-@given(st.lists(st.sampled_from(["a", "b", 1, True, 0, False, "1", None, OTHER]), max_size=40), st.integers(1, 6), st.integers(1, 7))
+@given(
+    st.lists(st.sampled_from(["a", "b", 1, True, 0, False, "1", None, OTHER]), max_size=40),
+    st.integers(1, 6),
+    st.integers(1, 7),
+)
 def test_numbers_do_not_depend_on_how_the_values_are_cut_into_records(values: list[Any], cap: int, cut: int) -> None:
     whole, parts = slice_table(["d"], cap), slice_table(["d"], cap)
     expected = whole.encode(0, coded(values)).tolist()
-    found = [number for i in range(0, len(values), cut) for number in parts.encode(0, coded(values[i : i + cut])).tolist()]
+    found = [
+        number for i in range(0, len(values), cut) for number in parts.encode(0, coded(values[i : i + cut])).tolist()
+    ]
     assert found == expected
     assert parts == whole
     assert len([s for s in whole.streams[1:] if s.value != OTHER]) <= cap

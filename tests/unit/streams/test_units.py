@@ -30,7 +30,9 @@ def test_duration_is_read_in_milliseconds(text: str | int, expected: int) -> Non
 
 @pytest.mark.parametrize("text", ["", "10", "m", "-1s", "1 year", "1h30m", "1e3s", "ms", 10, "1,5h", "10 M"])
 def test_what_is_no_duration_is_refused_with_its_path_and_an_example(text: str | int) -> None:
-    with pytest.raises(ConfigurationError, match=r"^models\.m\.labels\.early: expected a duration such as 30s, .*, was ") as found:
+    with pytest.raises(
+        ConfigurationError, match=r"^models\.m\.labels\.early: expected a duration such as 30s, .*, was "
+    ) as found:
         duration_ms(text, "models.m.labels.early")
     assert repr(text) in str(found.value)
 
@@ -46,7 +48,10 @@ def test_limit_is_a_count_per_span() -> None:
     assert count_per_span("0 per  30m", "x") == (0, 1_800_000)
 
 
-@pytest.mark.parametrize("text", ["", "2", "2/1d", "per 1d", "two per 1d", "2 per", "-2 per 1d", "2per1d", "2 per 1", "9" * 5_000 + " per 1d"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "2", "2/1d", "per 1d", "two per 1d", "2 per", "-2 per 1d", "2per1d", "2 per 1", "9" * 5_000 + " per 1d"],
+)
 def test_what_is_no_limit_is_refused_with_its_path(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^models\.m\.policy\.max_switches: "):
         count_per_span(text, "models.m.policy.max_switches")

@@ -1,0 +1,190 @@
+"""Open the SQLite file of an embedded log, and say in the operator's words what went wrong with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from unship.errors import UnshipError
+
+FILE_NAME: Final = "log.sqlite3"
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x756E7368
+"""The letters `unsh`, in the header of the file: tells an embedded log from any other SQLite file."""
+
+SQLITE_MIN: Final = (3, 37, 0)
+"""STRICT tables came with this version; they refuse text where bytes belong without a check per record."""
+
+WAL_BYTES_KEPT: Final = 64 << 20
+"""A write-ahead file that one large batch blew up is cut back to this size when it is next reused."""
+
+OPEN_RETRY_S: Final = 0.002
+
+
+class EmbeddedLogError(UnshipError):
+    """Report an embedded log that cannot be used; the message names the file, both numbers and the fix."""
+
+
+class WriterFenced(EmbeddedLogError):
+    """Report that a newer writer took over; stop writing and exit, the newer one carries on."""
+
+
+class OffsetTrimmed(EmbeddedLogError):
+    """Report a read of records that retention deleted; record the hole, then read on from `first(topic)`."""
+
+
+def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: Callable[[], str]) -> sqlite3.Connection:
+    """Open the log's file in a folder, both made if missing, and return the connection in autocommit mode.
+
+    Args:
+        folder: Where `log.sqlite3` lies; made with mode 0700, because events may hold personal data.
+        busy_timeout_s: How long to wait for a lock of another process, in seconds.
+        log_bytes: The largest size of the file that this connection lets it grow to, in bytes.
+        create: Returns the statements that make the tables of an empty file.
+
+    Raises:
+        EmbeddedLogError: The folder or the file cannot be used, or the file is not a log of this schema.
+        sqlite3.Error: SQLite refused; `explained` turns it into words.
+    """
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        raise EmbeddedLogError(
+            f"SQLite {sqlite3.sqlite_version} < {'.'.join(map(str, SQLITE_MIN))}, which the embedded log needs: "
+            "use a Python built with a newer SQLite, or a Kafka log"
+        )
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedLogError(
+            f"{folder}: cannot be made a folder of the log ({error.strerror}); "
+            "name a folder on a local disk that this user may write"
+        ) from error
+    db = sqlite3.connect(
+        folder / FILE_NAME,
+        timeout=busy_timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        _into_wal_mode(db, busy_timeout_s)
+        page_bytes = int(_one(db, "PRAGMA page_size"))
+        db.execute(f"PRAGMA max_page_count = {max(1, log_bytes // page_bytes)}")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        _check_schema(db, folder / FILE_NAME, create)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _one(db: sqlite3.Connection, statement: str) -> Any:
+    row = db.execute(statement).fetchone()
+    return row[0]
+
+
+def _into_wal_mode(db: sqlite3.Connection, timeout_s: float) -> None:
+    """Switch a new file to write-ahead logging, while others may be doing the same.
+
+    SQLite does not wait for a lock here as it does elsewhere: two processes that start at once would see one of them
+    fail, so the wait is ours.
+    """
+    deadline = time.monotonic() + timeout_s  # noqa: TID251
+    while True:
+        try:
+            if _one(db, "PRAGMA journal_mode") == "wal" or _one(db, "PRAGMA journal_mode = wal") == "wal":
+                return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:  # noqa: TID251
+                raise
+        time.sleep(OPEN_RETRY_S)  # noqa: TID251
+
+
+def _check_schema(db: sqlite3.Connection, path: Path, create: Callable[[], str]) -> None:
+    found = int(_one(db, "PRAGMA user_version"))
+    if found == 0:
+        # Asked again under the write lock: of several processes that find an empty file, one makes the tables.
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            found = int(_one(db, "PRAGMA user_version"))
+            if found == 0 and _one(db, "SELECT count(*) FROM sqlite_master") == 0:
+                for statement in create().split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                found = SCHEMA_VERSION
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+    application = int(_one(db, "PRAGMA application_id"))
+    if application != APPLICATION_ID:
+        raise EmbeddedLogError(
+            f"{path}: not an embedded log: expected application id {APPLICATION_ID:#x}, was {application:#x}; "
+            "name another folder"
+        )
+    if found > SCHEMA_VERSION:
+        raise EmbeddedLogError(
+            f"{path}: schema {found} > {SCHEMA_VERSION}, the newest that this program knows; install the version of "
+            "unship that wrote it, or name another folder"
+        )
+    if found < SCHEMA_VERSION:
+        raise EmbeddedLogError(
+            f"{path}: schema {found} < {SCHEMA_VERSION}, the only one that this program reads; record it with the "
+            "version of unship that wrote it, or name another folder"
+        )
+
+
+def explained(error: sqlite3.Error, path: Path, *, busy_timeout_s: float, log_bytes: int) -> EmbeddedLogError:
+    """Return the error that says what SQLite met, with both numbers and what to do.
+
+    Args:
+        error: What SQLite raised.
+        path: The file of the log.
+        busy_timeout_s: How long the caller waited for a lock, in seconds.
+        log_bytes: The configured largest size of the file, in bytes.
+    """
+    # Absent on errors of the module itself, such as a connection closed by another thread: no code of SQLite is -1.
+    code = getattr(error, "sqlite_errorcode", -1) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}:
+        text = (
+            f"locked by another process for longer than {busy_timeout_s:g} s; nothing was written. Look for a stopped "
+            "process that has the file open, or raise busy_timeout_s"
+        )
+    elif code == sqlite3.SQLITE_FULL:
+        text = _no_space(path, log_bytes)
+    elif code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
+        text = (
+            f"cannot be opened for writing ({error}); every process that reads or writes the log needs write access to "
+            f"the folder and the file, as user {os.geteuid()}: correct their owner or mode, or name another folder"
+        )
+    elif code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}:
+        size = path.stat().st_size if path.exists() else 0
+        text = (
+            f"damaged or not a SQLite file ({error}; {size} bytes); stop every process that uses it, move the folder "
+            "away and start with a new one, or bring the folder back from a copy"
+        )
+    else:
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        text = f"{name}: {error}; look at the disk and its messages in the system's log, then open it again"
+    return EmbeddedLogError(f"{path}: {text}")
+
+
+def _no_space(path: Path, log_bytes: int) -> str:
+    used, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+    # The file may stay a little below the limit: one batch needs several pages at once.
+    if free > log_bytes - used:
+        return (
+            f"the log is full: it holds {used} bytes and may not pass {log_bytes}; nothing was written. Trim old "
+            "records, or raise limits.log_bytes"
+        )
+    return (
+        f"the disk is full: the log holds {used} bytes and {free} bytes are free; nothing was written. Free space on "
+        "the disk, or trim old records"
+    )

@@ -1,0 +1,170 @@
+"""Sign and verify the exact bytes of a record, so that a replica obeys nobody but its monitor.
+
+What is signed is DSSE's pre-authentication encoding[^1] of the value and of its type, with Ed25519[^2]. The bytes are
+signed as they stand: nobody has to bring JSON into one canonical form, and nothing is parsed before it is known who
+wrote it. The type is part of what is signed, so a signed act of an operator is not a command, whatever its fields.
+
+The header `unship_key` only says which key to try first. It is not signed and never decides: a record whose hint is
+wrong, missing or of an unknown key is still checked with every trusted key of the role. A role stands in the local
+trust file, never in the record.
+
+Verification is total: any value and any headers give the key or a refusal code. `cryptography` is loaded when it is
+first needed, because `import unship` in a serving process must cost next to nothing.
+
+[^1]: Dead Simple Signing Envelope, protocol 1.0.2, "Signature definition".
+[^2]: RFC 8032, section 5.1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+COMMAND_TYPE = "application/vnd.unship.command+json"
+OPERATOR_TYPE = "application/vnd.unship.operator+json"
+
+SIGNATURE_HEADER = "unship_sig"
+KEY_HEADER = "unship_key"
+
+Headers: TypeAlias = Sequence[tuple[str, bytes]]
+"""The headers of a record, in the form that clients of Kafka use."""
+
+Role: TypeAlias = Literal["controller", "operator"]
+SignatureRefusal: TypeAlias = Literal["BAD_SIGNATURE", "UNKNOWN_KEY"]
+
+_SIGNATURE_BYTES = 64
+_PUBLIC_BYTES = 32
+# 64 bytes in base64, which is all that is ever looked at.
+_SIGNATURE_TEXT_BYTES = 88
+
+
+class TrustedKey(Struct, frozen=True):
+    """Hold a public key (32 raw bytes) with its name and what it may sign for."""
+
+    name: str
+    public: bytes
+    roles: tuple[Role, ...]
+
+    @property
+    def id(self) -> str:
+        """Return the key's id, derived from the key itself."""
+        return key_id(self.public)
+
+
+class Trust(Struct, frozen=True):
+    """Hold whom a replica or a monitor believes, and the audience it belongs to: the content of `trust.json`.
+
+    The audience binds a command to one installation: a command of the test environment says nothing in production,
+    even where somebody shares the keys.
+    """
+
+    keys: tuple[TrustedKey, ...]
+    audience: str = "default"
+
+    def having(self, role: Role) -> tuple[TrustedKey, ...]:
+        """Return the keys that may sign for a role."""
+        return tuple(key for key in self.keys if role in key.roles)
+
+
+def key_id(public: bytes) -> str:
+    """Return the id of a public key: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Return DSSE's pre-authentication encoding: type and payload with their lengths, so that neither can run over.
+
+    Example:
+        >>> pae("http://example.com/HelloWorld", b"hello world")
+        b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
+    """
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def public_bytes(private_key: Ed25519PrivateKey) -> bytes:
+    """Return the 32 raw bytes of the public key that belongs to a private one."""
+    return private_key.public_key().public_bytes_raw()
+
+
+def sign(payload: bytes, private_key: Ed25519PrivateKey, payload_type: str) -> list[tuple[str, bytes]]:
+    """Sign a value; return the headers to send beside it, which must not be changed, as must the value."""
+    signature = private_key.sign(pae(payload_type, payload))
+    hint = key_id(public_bytes(private_key))
+    return [(SIGNATURE_HEADER, base64.b64encode(signature)), (KEY_HEADER, hint.encode())]
+
+
+def verify(
+    value: bytes, headers: Headers, trust: Trust, role: Role, payload_type: str
+) -> TrustedKey | SignatureRefusal:
+    """Return the trusted key that signed exactly this value for this type, or why there is none; never raises.
+
+    Returns:
+        The key; or UNKNOWN_KEY if no trusted key has the role, or if the record names a key that is not trusted for
+        it; or BAD_SIGNATURE for everything else: no signature, two of them, not 64 bytes of base64, or wrong.
+    """
+    candidates = trust.having(role)
+    if not candidates:
+        return "UNKNOWN_KEY"
+    signature = _signature_of(headers)
+    if signature is None:
+        return "BAD_SIGNATURE"
+    hint = _only(headers, KEY_HEADER)
+    signed = pae(payload_type, value)
+    # The hinted key first: with one key in use, one verification is all there is.
+    for key in sorted(candidates, key=lambda key: key.id.encode() != hint):
+        if _is_signed_by(key.public, signature, signed):
+            return key
+    return "BAD_SIGNATURE" if hint is None or any(key.id.encode() == hint for key in candidates) else "UNKNOWN_KEY"
+
+
+def _signature_of(headers: Headers) -> bytes | None:
+    text = _only(headers, SIGNATURE_HEADER)
+    if text is None or len(text) != _SIGNATURE_TEXT_BYTES:
+        return None
+    try:
+        signature = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+    return signature if len(signature) == _SIGNATURE_BYTES else None
+
+
+def _only(headers: Headers, name: str) -> bytes | None:
+    """Return the value of a header that stands exactly once: of two, one reader takes the first, another the last."""
+    found = [value for header, value in headers if header == name]
+    # A client of Kafka gives None for a header without a value.
+    return found[0] if len(found) == 1 and isinstance(found[0], bytes) else None
+
+
+def _is_signed_by(public: bytes, signature: bytes, signed: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    key = _public_key(public)
+    if key is None:
+        return False
+    try:
+        key.verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True
+
+
+# The trusted keys are few and come from a local file, so the cache stays as small as that file.
+@cache
+def _public_key(public: bytes) -> Ed25519PublicKey | None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey as PublicKey
+
+    try:
+        return PublicKey.from_public_bytes(public)
+    except ValueError:
+        # Not a key: nothing was ever signed with it. The reader of the trust file says so with its path.
+        return None

@@ -1,0 +1,120 @@
+"""Label coverage: steady shares raise nothing, however noisy; a fall, a rise and silence are seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streams.arrays import pack, unpack
+from streams.label_health import COHORTS, LabelHealth, new_label_health
+
+PROMISE = 1_000_000.0
+
+
+def shares(health: LabelHealth, share: float, cohorts: int, size: int, seed: int = 0) -> int | None:
+    """Close cohorts of a share; return after how many the alarm came."""
+    rng = np.random.default_rng(seed)
+    for i in range(cohorts):
+        health.close(size, int(rng.binomial(size, share)), PROMISE)
+        if health.shifted:
+            return i + 1
+    return None
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.97, 1.0])
+@pytest.mark.parametrize("size", [20, 100, 2_000])
+def test_steady_coverage_raises_nothing_however_small_the_cohorts(share: float, size: int) -> None:
+    health = new_label_health()
+    assert shares(health, share, 2_000, size, seed=size) is None
+    assert not health.shifted
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0.9, 0.6), (0.97, 0.8), (0.5, 0.2), (0.5, 0.8), (0.3, 0.9), (0.1, 0.4), (0.9, 0.0)]
+)
+def test_fall_and_rise_are_seen_within_a_few_dozen_cohorts(before: float, after: float) -> None:
+    health = new_label_health()
+    assert shares(health, before, 100, 300) is None
+    found = shares(health, after, 400, 300, seed=1)
+    assert found is not None
+    assert found <= 200
+
+
+def test_change_by_less_than_five_points_does_not_matter() -> None:
+    health = new_label_health()
+    assert shares(health, 0.80, 100, 2_000) is None
+    assert shares(health, 0.77, 1_000, 2_000) is None
+    assert shares(health, 0.83, 1_000, 2_000) is None
+
+
+def test_first_cohorts_are_the_baseline_and_say_nothing() -> None:
+    health = new_label_health()
+    for i in range(COHORTS):
+        health.close(100, 100 * (i % 2), PROMISE)
+    assert not health.evidence.any()
+    assert health.share_sum / health.cohorts == 0.5
+
+
+def test_cohort_without_predictions_is_no_cohort() -> None:
+    health = new_label_health()
+    for _ in range(3 * COHORTS):
+        health.close(0, 0, PROMISE)
+    assert (health.cohorts, health.unlabelled, health.share) == (0, 0, None)
+    assert not health.blind
+
+
+def test_twenty_cohorts_in_a_row_without_a_label_are_blind_and_one_label_sees_again() -> None:
+    health = new_label_health()
+    for _ in range(COHORTS - 1):
+        health.close(10, 0, PROMISE)
+    assert not health.blind
+    health.close(10, 0, PROMISE)
+    assert health.blind
+    health.close(10, 1, PROMISE)
+    assert not health.blind
+    health.close(10, 0, PROMISE)
+    assert not health.blind
+
+
+def test_share_is_that_of_the_newest_cohorts_weighted_by_size() -> None:
+    health = new_label_health()
+    health.close(1_000, 1_000, PROMISE)
+    assert health.share == 1.0
+    for _ in range(COHORTS - 1):
+        health.close(10, 5, PROMISE)
+    assert health.share == pytest.approx((1_000 + 19 * 5) / (1_000 + 190))
+    health.close(10, 5, PROMISE)
+    assert health.share == 0.5
+
+
+def test_more_labels_than_predictions_are_a_full_share() -> None:
+    health = new_label_health()
+    health.close(10, 30, PROMISE)
+    assert health.share_sum == 1.0
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "fair"), [(90, 90, True), (90, 86, True), (90, 84, False), (40, 90, False), (None, 90, False)]
+)
+def test_arms_agree_where_their_shares_differ_by_at_most_five_points(mine: int | None, theirs: int, fair: bool) -> None:
+    first, second = new_label_health(), new_label_health()
+    if mine is not None:
+        first.close(100, mine, PROMISE)
+    second.close(100, theirs, PROMISE)
+    assert first.agrees_with(second) is fair
+    assert second.agrees_with(first) is fair
+
+
+def test_saved_label_health_goes_on_bit_for_bit() -> None:
+    whole = new_label_health()
+    shares(whole, 0.8, 40, 50)
+    saved = unpack(pack(whole), LabelHealth)
+    for health in (whole, saved):
+        shares(health, 0.7, 40, 50, seed=2)
+    assert pack(saved) == pack(whole)
+
+
+def test_two_of_them_share_nothing() -> None:
+    first, second = new_label_health(), new_label_health()
+    first.close(10, 5, PROMISE)
+    assert second.recent == []
