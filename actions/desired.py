@@ -88,6 +88,7 @@ class DesiredState(msgspec.Struct):
         """
         beside = set(answering)
         beside.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
+        beside = {v for v in beside if self.facts(v).status != "retired"}
         fit = [(self.facts(v).deployed_ts, v) for v in beside if v != self.serve and not self.is_quarantined(v)]
         return [version for _, version in sorted(fit, reverse=True)]
 

@@ -109,8 +109,8 @@ class Bank(msgspec.Struct):
         rows, losses = rows[use], losses[use]
         n = np.bincount(rows, minlength=self.n.size).astype(np.float64)
         k = np.bincount(rows, weights=losses, minlength=self.n.size).astype(np.float64)
-        _add(self.own_n, self.own_k, n, k)
         if growing:
+            _add(self.own_n, self.own_k, n, k)
             _add(self.n, self.k, n, k)
 
     def learn(self) -> Ints:
@@ -126,9 +126,12 @@ class Bank(msgspec.Struct):
 
     def forget(self, n: Floats, k: Floats) -> None:
         """Take outcomes out of the baselines again: those since a change turned out to be not healthy."""
+        mean = k / np.maximum(n, 1.0)
         for count, losses in ((self.n, self.k), (self.own_n, self.own_k)):
-            np.maximum(count - n, 0.0, out=count)
-            losses[:] = np.minimum(np.maximum(losses - k, 0.0), count)
+            # What fades with age has faded among the outcomes to forget as well.
+            share = np.where(count >= BASELINE_CAP, -BASELINE_CAP * np.expm1(-n / BASELINE_CAP), n)
+            np.maximum(count - share, 0.0, out=count)
+            losses[:] = np.minimum(np.maximum(losses - share * mean, 0.0), count)
 
 
 def _add(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:

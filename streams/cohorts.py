@@ -128,8 +128,8 @@ def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints]]:
 def close_cohort(cohort: OpenCohort, number: int, width: int, losses: int, dimensions: int) -> Closed:
     """Return a cohort's outcomes and pairs in the order of their predictions, never of their labels.
 
-    Without a maturity (width 0) the cohort is what one record brought: a label-sorted export is then at least not judged
-    in its own order inside a record.
+    Without a maturity (width 0) the cohort is what one record brought: at least inside a record the order of a
+    label-sorted export then plays no part.
     """
     rows = STREAMS + 1 + dimensions
     columns = np.concatenate(cohort.columns, axis=1) if cohort.columns else np.zeros((rows, 0), np.int64)

@@ -37,7 +37,7 @@ class SavedSources(msgspec.Struct):
     line: int
     cut_from: int
     accepted: int
-    bucket: int
+    accepted_at: int
     pending_due: int
     digest_prefix: bytes
     raw: list[bytes]
@@ -65,7 +65,7 @@ class Sources:
         self.line = 0
         self._cut_from = 0
         self._accepted = 0
-        self._bucket = -1
+        self._accepted_at = -1
         self._pending_due = NEVER
         self._digest_prefix = b""
         self._raw: list[bytes] = []
@@ -90,7 +90,7 @@ class Sources:
                 continue
             if now >= self._pending_due or now >= self.timer_due:
                 yield from self._tick_until(now)
-            if self._accepted and (now // CUT_MS != self._bucket or self._accepted >= CUT_LINES):
+            if self._accepted and (now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES):
                 yield from self.cut()
             if kind is Prediction:
                 self._prediction(event, now)  # type: ignore[arg-type]
@@ -150,15 +150,14 @@ class Sources:
             self._accept(now)
 
     def _accept(self, now: int) -> None:
-        if not self._accepted:
-            self._bucket = now // CUT_MS
         self._accepted += 1
+        self._accepted_at = now
 
     def _control(self, event: Any, now: int, line: bytes) -> Iterator[Record]:
         if isinstance(event, Ack):
             self._keep(line)
             return
-        if isinstance(event, Deployment) and self._known(event):
+        if isinstance(event, Deployment) and self._known(event, now):
             self.counts[RejectCode.DUPLICATE_DEPLOYMENT] += 1
             self._keep(line)
             return
@@ -170,10 +169,9 @@ class Sources:
         elif isinstance(event, OperatorAct):
             yield Operated(now, lines, digest, event)
 
-    def _known(self, event: Deployment) -> bool:
-        name = hashlib.sha256(
-            repr((event.model, event.version, event.status, event.ts, event.previous)).encode()
-        ).hexdigest()
+    def _known(self, event: Deployment, now: int) -> bool:
+        said = (event.model, event.version, event.status, now if event.ts is None else event.ts, event.previous)
+        name = hashlib.sha256(repr(said).encode()).hexdigest()
         if name in self._deployments:
             return True
         self._deployments[name] = None
@@ -215,8 +213,9 @@ class Sources:
         window.outcomes, window.pairs = [], []
         self._predictions.clear()
         self._accepted, self._pending_due = 0, NEVER
-        now = self.clock.now
-        window.evict(now, now)
+        window.evict(self.clock.now, self.clock.now)
+        # Not the time of the line that makes the cut: what falls due between the two comes first.
+        now = self._accepted_at
         for model in sorted(outcomes.keys() | predictions.keys() | pairs.keys()):
             columns = RecordBuilder(self.config.of(model), series, self.counts)
             yield columns.record(
@@ -233,7 +232,7 @@ class Sources:
             self.line,
             self._cut_from,
             self._accepted,
-            self._bucket,
+            self._accepted_at,
             self._pending_due,
             self._digest_prefix,
             self._raw,
@@ -251,7 +250,7 @@ class Sources:
         self.window.load(saved.window)
         self.counts = self.window.counts
         self.clock, self.line, self._cut_from = saved.clock, saved.line, saved.cut_from
-        self._accepted, self._bucket, self._pending_due = saved.accepted, saved.bucket, saved.pending_due
+        self._accepted, self._accepted_at, self._pending_due = saved.accepted, saved.accepted_at, saved.pending_due
         self._digest_prefix, self._raw = saved.digest_prefix, saved.raw
         self._predictions = Counter({(code, cohort): count for code, cohort, count in saved.predictions})
         self._deployments = dict.fromkeys(saved.deployments)

@@ -118,7 +118,8 @@ def find(
     )
     if not health.degraded:
         return findings, None
-    streams = state.layout.slices.streams
+    # A slice that appeared since the last judged cohort has no row yet.
+    streams = state.layout.slices.streams[: health.streams]
     targets = state.desired.ladder(live.beside)
     unfit = {
         target

@@ -17,6 +17,8 @@ from streams.history import SOURCES, Block, BlockHistory
 from streams.records import Floats, Ints
 
 ALARMS_MAX = 8
+#: Outcomes that are laid out at once, a multiple of a block: it bounds memory, and the work that an alarm throws away.
+RUN = 4_096
 #: Where a row's baseline comes from, in the order of preference.
 BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
 LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
@@ -33,6 +35,12 @@ class Entries(msgspec.Struct, frozen=True):
     streams: Ints
     source: Ints
     losses: Floats
+
+    def first(self, count: int) -> "Entries":
+        """Return the first outcomes alone."""
+        if count >= self.source.size:
+            return self
+        return Entries(self.predicted_at[:count], self.streams[:, :count], self.source[:count], self.losses[:, :count])
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -164,7 +172,7 @@ class Health(msgspec.Struct):
                 if source is not None:
                     n, k = (source.n, source.k) if basis == EARLIER else (source.own_n, source.own_k)
                     self._take(bank, self._fitted(n[loss]), self._fitted(k[loss]), basis)
-            if loss in reference:
+            if loss in reference and self.basis[0] != EARLIER:
                 mean, size = reference[loss]
                 if size >= BASELINE_LEAST:
                     count = min(size, BASELINE_CAP)
@@ -217,11 +225,11 @@ class Health(msgspec.Struct):
         self.unusable += int(np.isnan(entries.losses[0]).sum())
         start = 0
         while start < size:
-            start = self._run(entries, start, rules, now)
-        for loss, bank in enumerate(self.banks):
-            learned = bank.learn()
-            if loss == 0 and learned.size:
-                self.basis[learned] = FIRST
+            start = self._run(entries.first(start + RUN), start, rules, now)
+            for loss, bank in enumerate(self.banks):
+                learned = bank.learn()
+                if loss == 0 and learned.size:
+                    self.basis[learned] = FIRST
 
     def _run(self, entries: Entries, start: int, rules: Rules, now: int) -> int:
         """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
@@ -265,6 +273,9 @@ class Health(msgspec.Struct):
 
     def _alarmed(self, rules: Rules) -> tuple[int, int, float, float] | None:
         """Return (loss, stream, evidence, threshold) of the stream that carries the alarm, if there is one."""
+        if self.learning:
+            # Without a baseline of the primary loss there is no verdict; what has gathered alarms when there is one.
+            return None
         shares = np.stack([bank.totals[:: self.variants] * rules.weights for bank in self.banks])
         if shares.sum() < rules.promise * (1 - 1e-8) or rounded(float(shares.sum())) < rounded(rules.promise):
             return None

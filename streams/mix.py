@@ -67,6 +67,7 @@ def splits(health: Health, alarm: Alarm, streams: list[Stream], config: ModelCon
     return [
         _split(health, alarm.loss, dimension, _members(streams, dimension), counts, sums, (overall, known), rise)
         for dimension in config.slices_by
+        if _members(streams, dimension)
     ]
 
 

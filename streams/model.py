@@ -164,16 +164,17 @@ class ModelFold:
                     break
                 self._judge(state.open_cohorts.pop(number), number, now)
             state.closed_until = max(state.closed_until, last + 1)
-        if timed:
-            self._lapse(now)
+        if self._lapse(now) or timed:
             self.evaluate(now)
 
-    def _lapse(self, now: int) -> None:
+    def _lapse(self, now: int) -> bool:
         proposal = self.state.desired.proposal
         if proposal is not None and now >= proposal.made_at + self.config.proposal_ttl_ms:
             self.state.desired.proposal = None
             # A version that is still worse is proposed again: silence must not bury it.
             self.state.standing = None
+            return True
+        return False
 
     # Judging
 
@@ -201,7 +202,7 @@ class ModelFold:
         if entries.source.size:
             rules = rules_for(state, config, self.opinions.deciding is None)
             live.health.judge(entries, rules, now)
-            self.opinions.step(entries, live.health, now)
+            self.opinions.step(entries, live.health, rules, now)
         self._judge_beside(live, closed, mine, now)
         self.evaluate(now)
 
@@ -244,6 +245,9 @@ class ModelFold:
 
     def _begin_beside(self, live: LivePeriod, arm: Arm) -> Beside:
         state = self.state
+        if state.replaced is not None and state.replaced.version == arm.version:
+            # What it was as the live version is its baseline now; later outcomes of that time are still absorbed.
+            leave(state, state.replaced)
         streams = len(state.layout.slices.streams)
         health = new_health(arm.version, arm.role, live.since, live.health.binary, streams)
         health.fix_baselines({}, state.left_healthy.get(arm.version), None)

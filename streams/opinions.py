@@ -9,7 +9,7 @@ import numpy as np
 
 import detectors
 from detectors.base import Detector
-from streams.health import Entries, Health
+from streams.health import Entries, Health, Rules
 
 E_DETECTOR = "e_detector"
 
@@ -45,7 +45,7 @@ class Opinions:
         self.deciding = names[0] if names[0] != E_DETECTOR else None
         self._opinions: dict[tuple[str, int, int], Opinion] = {}
 
-    def step(self, entries: Entries, health: Health, now: int) -> None:
+    def step(self, entries: Entries, health: Health, rules: Rules, now: int) -> None:
         """Let every detector see outcomes in prediction order; the deciding one latches its alarms in `health`."""
         for name in self.names:
             if name == E_DETECTOR:
@@ -53,11 +53,12 @@ class Opinions:
             if name != self.deciding:
                 self._feed(name, 0, 0, entries.losses[0], now)
                 continue
-            for stream in range(health.streams):
+            # A stream without a share in the alarm (`__other__`) cannot raise one.
+            for stream in np.flatnonzero(rules.weights).tolist():
                 mine = (entries.streams == stream).any(axis=0)
                 if mine.any():
                     for loss in range(self.losses):
-                        if self._feed(name, loss, stream, entries.losses[loss, mine], now):
+                        if self._feed(name, loss, stream, entries.losses[loss, mine], now) and not health.learning:
                             health.raise_alarm(name, loss, stream, now, 0.0, 0.0)
 
     def _feed(self, name: str, loss: int, stream: int, losses: "np.ndarray", now: int) -> bool:

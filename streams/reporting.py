@@ -98,7 +98,8 @@ def _alarm(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig)
 
 def _worst_slices(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig) -> list[dict[str, Any]]:
     """Return the slices with most evidence, and whether the whole family of slices singles them out."""
-    streams = state.layout.slices.streams
+    # A slice that appeared since the last judged cohort has no row yet.
+    streams = state.layout.slices.streams[: health.streams]
     if len(streams) < 2:
         return []
     totals = health.banks[alarm.loss].totals[:: health.variants].copy()
@@ -106,7 +107,8 @@ def _worst_slices(state: ModelState, health: Health, alarm: Alarm, config: Model
         if other.loss == alarm.loss:
             # An alarmed row starts afresh; what it had reached is what counts here.
             totals[other.stream] = max(totals[other.stream], other.evidence)
-    named = e_d_bh(totals[1:], config.slices_cap)
+    # `__other__` of each dimension comes on top of the cap.
+    named = e_d_bh(totals[1:], max(config.slices_cap, totals.size - 1))
     order = sorted(range(1, len(streams)), key=lambda stream: (-totals[stream], stream))[:SLICES_SHOWN]
     shown = []
     for stream in order:
