@@ -8,7 +8,7 @@ in every decision, so a decision names exactly the configuration it was taken un
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 import yaml
@@ -20,6 +20,7 @@ from unship.errors import ConfigurationError
 #: Raised with every change that can alter a decision's bytes.
 FOLD_VERSION = 1
 DETECTORS_READY = ("e_detector", "adwin", "page_hinkley")
+_MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _S = TypeVar("_S", bound="_Section")
 
@@ -144,14 +145,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """Safe YAML in which a key that stands twice is an error: the second silently winning has cost people nights."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise ConfigurationError(
-                    f"key {key!r} stands twice (line {key_node.start_mark.line + 1}): remove one of them"
-                )
-            seen.add(key if isinstance(key, str | int | float | bool) else id(key))
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise ConfigurationError(f"key {key.value!r} stands twice (line {line}): remove one of them")
+            seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -171,9 +172,9 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Config:
     try:
         # The loader is a SafeLoader that only adds the check for repeated keys.
         raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+        raw = {} if raw is None else _expand(raw, environment or {}, "")
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(f"not valid YAML: {error}") from error
-    raw = {} if raw is None else _expand(raw, environment or {}, "")
     if not isinstance(raw, dict):
         raise ConfigurationError(f"expected a mapping such as 'log: embedded:./unship-data', was {type(raw).__name__}")
     models = raw.pop("models", None) or {}
@@ -215,12 +216,24 @@ def _merge(defaults: Mapping[str, Any], section: Any, path: str) -> dict[str, An
 
 def _convert(raw: Any, kind: type[_S], path: str) -> _S:
     try:
-        return msgspec.convert(raw, kind)
+        # Not strict, because a value from the environment is text, whatever it stands for.
+        return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
         inside = where.rstrip("`").lstrip(".")
+        if message.startswith("Invalid enum value"):
+            message = (
+                f"{message.replace('Invalid enum value', 'unknown value')}; known are {_known_words(kind, inside)}"
+            )
         full = ".".join(part for part in (path, inside) if part)
         raise ConfigurationError(f"{full}: {message}" if full else message) from error
+
+
+def _known_words(kind: Any, path: str) -> str:
+    """Return the words a setting may have."""
+    for name in path.split("."):
+        kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
+    return ", ".join(get_args(kind))
 
 
 def _resolve(section: ModelSection, path: str) -> ModelConfig:
@@ -258,6 +271,8 @@ def _resolve(section: ModelSection, path: str) -> ModelConfig:
 
 
 def _promise(value: int | str, path: str) -> tuple[float, bool]:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 15:
+        value = int(value)
     if isinstance(value, int):
         if not 100 <= value <= 10**12:
             raise ConfigurationError(f"{path}: {value} is outside 100 .. 1000000000000 outcomes")

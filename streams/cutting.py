@@ -25,6 +25,8 @@ from unship.rejections import RejectCode, Rejection
 
 CUT_LINES = 4_096
 CUT_MS = 1_000
+#: More raw bytes than these are folded into the digest before the next cut.
+RAW_BYTES_MAX = 16 * 1_048_576
 #: Deployments are repeated by retries and by every replica; the newest ones are remembered to drop repeats.
 DEPLOYMENTS_REMEMBERED = 10_000
 NEVER = 2**62
@@ -69,6 +71,7 @@ class Sources:
         self._pending_due = NEVER
         self._digest_prefix = b""
         self._raw: list[bytes] = []
+        self._raw_bytes = 0
         self._predictions: Counter[tuple[int, int]] = Counter()
         self._deployments: dict[str, None] = {}
         self._maturity: list[tuple[int, int]] = []
@@ -119,11 +122,16 @@ class Sources:
 
     def _keep(self, line: bytes) -> None:
         self._raw.append(line)
+        self._raw_bytes += len(line)
         self.line += 1
-        if len(self._raw) >= 2 * CUT_LINES:
+        if len(self._raw) >= 2 * CUT_LINES or self._raw_bytes >= RAW_BYTES_MAX:
             # A long stretch without an accepted line must not be held in memory.
             self._digest_prefix = self._digest()
             self._raw.clear()
+            self._raw_bytes = 0
+            if not self._accepted:
+                # Feedback without predictions puts nothing into the ledger; it must leave the window all the same.
+                self.window.evict(self.clock.now, self.clock.now)
 
     def _digest(self) -> bytes:
         return hashlib.sha256(self._digest_prefix + b"".join(self._raw)).digest()
@@ -191,6 +199,7 @@ class Sources:
     def _close_range(self) -> tuple[str, tuple[int, int]]:
         digest, lines = self._digest().hex(), (self._cut_from, self.line - 1)
         self._raw.clear()
+        self._raw_bytes = 0
         self._digest_prefix = b""
         self._cut_from = self.line
         return digest, lines
@@ -252,6 +261,7 @@ class Sources:
         self.clock, self.line, self._cut_from = saved.clock, saved.line, saved.cut_from
         self._accepted, self._accepted_at, self._pending_due = saved.accepted, saved.accepted_at, saved.pending_due
         self._digest_prefix, self._raw = saved.digest_prefix, saved.raw
+        self._raw_bytes = sum(map(len, saved.raw))
         self._predictions = Counter({(code, cohort): count for code, cohort, count in saved.predictions})
         self._deployments = dict.fromkeys(saved.deployments)
         held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}

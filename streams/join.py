@@ -49,7 +49,7 @@ class Held(msgspec.Struct, gc=False):
 
 
 class HeldFeedback(msgspec.Struct, gc=False):
-    """A truth that a prediction may still follow."""
+    """A truth that a prediction may still follow; `code` is what it was counted under meanwhile."""
 
     key: Key
     position: int
@@ -58,6 +58,7 @@ class HeldFeedback(msgspec.Struct, gc=False):
     source: str
     model: str | None
     matched: bool
+    code: str
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -173,7 +174,10 @@ class JoinWindow:
         for feedback in self.early[held.key]:
             fits = feedback.model is None or feedback.model == model
             if fits and -rule.early_ms <= feedback.at - held.at <= rule.horizon_ms:
-                feedback.matched = True
+                if feedback.code:
+                    # It repeats what others knew, but for this prediction it is the first.
+                    self.counts[feedback.code] -= 1
+                feedback.matched, feedback.code = True, ""
                 self._answer(held, feedback.position, feedback.truth, feedback.at, feedback.source, rule)
                 return
 
@@ -192,23 +196,22 @@ class JoinWindow:
             elif at - held.at >= -rule.early_ms:
                 self._answer(held, position, event.truth, at, event.source, rule)
                 matched = True
-        if not matched:
-            self._count_unused(event, key, late, known)
-        kept = HeldFeedback(
-            key, position, at, event.truth, event.source, event.model, matched or late or known is not None
-        )
+        code = "" if matched else self._why_unused(event, key, late, known)
+        if code:
+            self.counts[code] += 1
+        kept = HeldFeedback(key, position, at, event.truth, event.source, event.model, matched, code)
         self.early.setdefault(key, []).append(kept)
         self.early_leaving.append(kept)
         return matched
 
-    def _count_unused(self, event: Feedback, key: Key, late: bool, known: Any) -> None:
+    def _why_unused(self, event: Feedback, key: Key, late: bool, known: Any) -> str:
+        """Return the code of a truth that answers nothing now, empty if it may only be early."""
         if known is None:
             # Nothing is answered yet; an earlier truth for the same id may be waiting as this one is.
             known = next((other.truth for other in self.early.get(key, ()) if other.model == event.model), None)
         if known is not None:
-            self.counts[RejectCode.DUPLICATE_FEEDBACK if known == event.truth else RejectCode.CONFLICTING_FEEDBACK] += 1
-        elif late:
-            self.counts[RejectCode.LATE_FEEDBACK] += 1
+            return RejectCode.DUPLICATE_FEEDBACK if known == event.truth else RejectCode.CONFLICTING_FEEDBACK
+        return RejectCode.LATE_FEEDBACK if late else ""
 
     def _answer(self, held: Held, position: int, truth: Any, at: int, source: str, rule: WindowRule) -> None:
         held.answered, held.truth = position, truth
@@ -258,7 +261,7 @@ class JoinWindow:
         limit, queued = self.early_max, self.early_leaving
         while queued and predictions_at > queued[0].at + limit:
             feedback = queued.popleft()
-            if not feedback.matched:
+            if not feedback.matched and not feedback.code:
                 self.counts[RejectCode.UNMATCHED_FEEDBACK] += 1
             others_early = self.early[feedback.key]
             if len(others_early) == 1:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.e_detector import GRID_LOW_VARIANCE, advance, factors, total
+from streams.health import rounded
 
 COHORTS = 20
 SHIFT = 0.05
@@ -52,7 +53,7 @@ class LabelHealth(msgspec.Struct):
         factor = factors(np.array([1 - share, share]), means, GRID_LOW_VARIANCE)
         self.evidence = advance(self.evidence, np.ones(2), factor)
         # Two directions share the promise.
-        if total(self.evidence).mean() >= promise:
+        if rounded(float(total(self.evidence).mean())) >= rounded(promise):
             self.shifted = True
 
     def agrees_with(self, other: "LabelHealth") -> bool:

@@ -16,6 +16,7 @@ from unship.errors import ConfigurationError
 
 Floats = NDArray[np.float64]
 Scalar = bool | int | float | str
+_PLAIN = (int, bool, str)
 
 
 class LossSpec(msgspec.Struct, frozen=True):
@@ -53,10 +54,11 @@ def zero_one(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 
 def _wrong_binary(output: Any, truth: Any) -> float:
     # The usual case, 0 or 1 (or false and true) on both sides, needs one comparison.
-    if type(output) is not float and type(output) is type(truth):
+    if type(output) is type(truth) and type(output) in _PLAIN:
         return 1.0 if output != truth else 0.0
     answer, real = _class_of(output), _class_of(truth)
-    if answer is None or real is None:
+    # Text against a number is a truth of another kind, not a wrong answer.
+    if answer is None or real is None or isinstance(answer, str) != isinstance(real, str):
         return math.nan
     return 1.0 if answer != real else 0.0
 

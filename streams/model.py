@@ -37,7 +37,8 @@ from streams.records import Arm, Deployed, Outcomes
 from streams.reporting import evidence_of
 from unship.rejections import RejectCode
 
-ONCE = (Reason.LEARNING, Reason.CONFIRMING)
+#: Written once in a live period, however often they come and go.
+ONCE = (Reason.LEARNING, Reason.CONFIRMING, Reason.COVERAGE_SHIFT)
 #: Writes a decision down and returns its id; given by the fold, which knows the position in the ledger.
 Write = Callable[["ModelFold", str, Ruling, dict[str, Any], int], str]
 

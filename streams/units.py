@@ -6,7 +6,7 @@ from unship.errors import ConfigurationError
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
-_LIMIT = re.compile(r"(\d+)\s+per\s+(.+)")
+_LIMIT = re.compile(r"(\d{1,9})\s+per\s+(.+)")
 #: Ten years: longer spans are typing errors, and would overflow nothing but patience.
 DURATION_MS_MAX = 10 * 366 * 86_400_000
 
@@ -29,10 +29,10 @@ def duration_ms(text: str | int, path: str) -> int:
     found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None:
         raise ConfigurationError(f"{path}: expected a duration such as 30s, 10m, 1h or 7d, was {text!r}")
-    span = round(float(found[1]) * _UNITS_MS[found[2]])
+    span = float(found[1]) * _UNITS_MS[found[2]]
     if span > DURATION_MS_MAX:
-        raise ConfigurationError(f"{path}: {text} is longer than the limit of ten years ({DURATION_MS_MAX} ms)")
-    return span
+        raise ConfigurationError(f"{path}: {text[:40]} is longer than the limit of ten years ({DURATION_MS_MAX} ms)")
+    return round(span)
 
 
 def count_per_span(text: str, path: str) -> tuple[int, int]:

@@ -121,19 +121,18 @@ def events_of(plan: Plan) -> list[tuple[int, Event]]:
                     Feedback(id=f"p{i}", truth=truth, source=f"desk-{rng.randrange(plan.sources)}", ts=START + later),
                 )
             )
-    if plan.acts:
-        for act, share in (
-            ("hold", 0.1),
-            ("resume", 0.3),
-            ("pin", 0.4),
-            ("unpin", 0.5),
-            ("approve", 0.6),
-            ("rollback", 0.7),
-        ):
-            at = int(plan.lines * 60 * share)
-            to = "v1" if act == "rollback" else None
-            events.append((at, OperatorAct(act=act, model="m", reason="test", by="me", to=to, ts=START + at)))  # type: ignore[arg-type]
-    return sorted(events, key=lambda event: event[0])
+    return sorted(events + (acts_of(plan) if plan.acts else []), key=lambda event: event[0])
+
+
+def acts_of(plan: Plan) -> list[tuple[int, Event]]:
+    """Return what an operator orders in the course of the recording."""
+    acts: dict[Any, float] = {"hold": 0.1, "resume": 0.3, "pin": 0.4, "unpin": 0.5, "approve": 0.6, "rollback": 0.7}
+    events: list[tuple[int, Event]] = []
+    for act, share in acts.items():
+        at = int(plan.lines * 60 * share)
+        to = "v1" if act == "rollback" else None
+        events.append((at, OperatorAct(act=act, model="m", reason="test", by="me", to=to, ts=START + at)))
+    return events
 
 
 def recording_of(plan: Plan) -> bytes:
@@ -211,6 +210,21 @@ def test_stop_after_every_line_resumes_to_the_same_bytes(plan: Plan) -> None:
     found += printed(list(last.decisions(io.BytesIO(recording))))
     assert found == expected
     assert last.counts() == counts
+
+
+@pytest.mark.parametrize("deciding", ["adwin", "page_hinkley"])
+def test_deciding_detector_of_another_kind_survives_every_stop(deciding: str) -> None:
+    """It takes more outcomes than there are between two stops to see the decay."""
+    plan = Plan(3, 0, 400, "act", "holdback", False, 1, deciding, False, False)
+    config, recording = config_of(plan), recording_of(plan)
+    expected, _ = replayed(config, recording)
+    assert alarmed(expected)
+    snapshot, found = None, b""
+    for stop in range(15, len(recording.splitlines()) + 15, 15):
+        replay = Replay(config, snapshot)
+        found += printed(list(replay.decisions(io.BytesIO(recording), stop_after=stop)))
+        snapshot = replay.save()
+    assert found == expected
 
 
 def test_recordings_of_this_module_lead_to_decisions_of_many_kinds() -> None:

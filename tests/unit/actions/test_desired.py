@@ -195,6 +195,13 @@ def test_versions_that_answer_beside_stand_on_the_ladder_behind_deployed_ones() 
     assert model.desired.ladder(["v9"]) == ["b"]
 
 
+def test_retired_version_is_no_target_even_if_it_answers() -> None:
+    model = live("v9")
+    model.deploy("old", "holdback", ts=100)
+    model.deploy("old", "retired", ts=200)
+    assert model.desired.ladder(["old", "seen"]) == ["seen"]
+
+
 def test_versions_of_equal_age_have_a_fixed_order() -> None:
     model = live("v9")
     assert model.desired.ladder(["x", "y", "z"]) == model.desired.ladder(["z", "y", "x"]) == ["z", "y", "x"]

@@ -99,8 +99,10 @@ def test_bank_steps_each_row_as_if_it_were_alone(drawn: tuple[bool, np.ndarray, 
                 row.block(block)
         np.testing.assert_allclose(bank.evidence[number], row.evidence, rtol=1e-9)
         assert bank.totals[number] == total(bank.evidence[number])
-        assert bank.own_n[number] == len(mine)
-        assert bank.own_k[number] == pytest.approx(sum(loss for _, loss in mine))
+        # What a degraded version goes on to answer is no baseline for anybody.
+        own = mine if growing else []
+        assert bank.own_n[number] == len(own)
+        assert bank.own_k[number] == pytest.approx(sum(loss for _, loss in own))
         if n + len(mine) <= BASELINE_CAP:
             assert (bank.n[number], bank.k[number]) == (pytest.approx(row.n), pytest.approx(row.k))
 
@@ -164,11 +166,12 @@ def test_losses_that_could_not_be_computed_count_for_nothing() -> None:
     assert (bank.own_n[0], bank.own_k[0], bank.n[0]) == (2.0, 1.0, 2.0)
 
 
-def test_baseline_stands_still_while_a_version_is_judged_unhealthy() -> None:
+def test_nothing_joins_a_baseline_while_a_version_is_unhealthy() -> None:
     bank = bank_with(True, [(600.0, 0.2)])
     run(bank, np.zeros((1, 50), np.int64), np.ones(50), 0.0, False)
     assert (bank.n[0], bank.k[0]) == (600.0, 120.0)
-    assert (bank.own_n[0], bank.own_k[0]) == (50.0, 50.0)
+    assert (bank.own_n[0], bank.own_k[0]) == (0.0, 0.0)
+    assert bank.totals[0] > 1.0
 
 
 def test_baseline_remembers_at_most_its_cap_and_the_newest_weigh_most() -> None:
@@ -198,6 +201,17 @@ def test_forgotten_outcomes_are_taken_out_and_never_leave_less_than_nothing() ->
     np.testing.assert_allclose(bank.k, [80.0, 0.0])
     np.testing.assert_allclose(bank.own_n, [50.0, 0.0])
     np.testing.assert_allclose(bank.own_k, [0.0, 0.0])
+
+
+def test_what_is_forgotten_of_a_full_baseline_is_what_is_still_remembered_of_it() -> None:
+    """A full baseline fades with each outcome, so the outcomes to forget have faded as well."""
+    for count in (320, 3_200, 16_000):
+        bank = bank_with(True, [(BASELINE_CAP, 0.1)])
+        for _ in range(count // BLOCK):
+            run(bank, np.zeros((1, BLOCK), np.int64), np.ones(BLOCK), 0.0, True)
+        assert bank.k[0] / bank.n[0] > 0.1 + 0.4 * count / BASELINE_CAP
+        bank.forget(np.array([float(count)]), np.array([float(count)]))
+        assert bank.k[0] / bank.n[0] == pytest.approx(0.1, abs=0.002), count
 
 
 def numbered(rows: int) -> Bank:
