@@ -31,7 +31,7 @@ def duration_ms(text: str | int, path: str) -> int:
         raise ConfigurationError(f"{path}: expected a duration such as 30s, 10m, 1h or 7d, was {text!r}")
     span = float(found[1]) * _UNITS_MS[found[2]]
     if span > DURATION_MS_MAX:
-        raise ConfigurationError(f"{path}: {text[:40]} is longer than the limit of ten years ({DURATION_MS_MAX} ms)")
+        raise ConfigurationError(f"{path}: {str(text)[:40]} is longer than the limit of ten years ({DURATION_MS_MAX} ms)")
     return round(span)
 
 
