@@ -104,7 +104,7 @@ class Bank(msgspec.Struct):
         self.totals[rows] = total(after)
 
     def count(self, rows: Ints, losses: Floats, growing: bool) -> None:
-        """Add outcomes to the version's own, and to the baseline of rows that are healthy or still learning."""
+        """Add outcomes to the baselines and to the version's own; those of an unhealthy version are no baseline."""
         use = ~np.isnan(losses)
         rows, losses = rows[use], losses[use]
         n = np.bincount(rows, minlength=self.n.size).astype(np.float64)

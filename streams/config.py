@@ -188,6 +188,8 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Config:
             raise ConfigurationError(f"models.{name}: a model's name must be text; write it in quotes")
         path = f"models.{name}"
         resolved[name] = _resolve(_convert(_merge(defaults, section or {}, path), ModelSection, path), path)
+    if file.fleet.max_simultaneous < 1:
+        raise ConfigurationError(f"fleet.max_simultaneous: expected at least 1, was {file.fleet.max_simultaneous}")
     return Config(resolved, _resolve(file.defaults, "defaults"), file.log, file.keys, file.fleet.max_simultaneous)
 
 

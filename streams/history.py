@@ -1,7 +1,7 @@
 """The recent past of a live period in blocks: enough to date a change and to count everything since.
 
 Blocks are kept like ADWIN keeps its buckets: the newest ones as they came, older ones merged by twos, so that a change
-is dated to about a sixty-fourth of its age and memory grows with the logarithm of the period's length.
+is dated to about a thirtieth of its age and memory grows with the logarithm of the period's length.
 """
 
 import msgspec

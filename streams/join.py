@@ -178,7 +178,7 @@ class JoinWindow:
                     # It repeats what others knew, but for this prediction it is the first.
                     self.counts[feedback.code] -= 1
                 feedback.matched, feedback.code = True, ""
-                self._answer(held, feedback.position, feedback.truth, feedback.at, feedback.source, rule)
+                self._answer(held, feedback.position, feedback.truth, feedback.at, feedback.source)
                 return
 
     def add_feedback(self, event: Feedback, position: int, at: int) -> bool:
@@ -194,7 +194,7 @@ class JoinWindow:
             elif held.answered >= 0:
                 known = held.truth if known is None else known
             elif at - held.at >= -rule.early_ms:
-                self._answer(held, position, event.truth, at, event.source, rule)
+                self._answer(held, position, event.truth, at, event.source)
                 matched = True
         code = "" if matched else self._why_unused(event, key, late, known)
         if code:
@@ -213,26 +213,14 @@ class JoinWindow:
             return RejectCode.DUPLICATE_FEEDBACK if known == event.truth else RejectCode.CONFLICTING_FEEDBACK
         return RejectCode.LATE_FEEDBACK if late else ""
 
-    def _answer(self, held: Held, position: int, truth: Any, at: int, source: str, rule: WindowRule) -> None:
+    def _answer(self, held: Held, position: int, truth: Any, at: int, source: str) -> None:
         held.answered, held.truth = position, truth
+        # A repeat of a version's prediction is kept only when the first is out of reach of every truth of the repeat,
+        # so the prediction that is answered is always its version's first for this truth.
         others = self.waiting[held.key]
-        if len(others) > 1 and not self._first_for(held, others, at, rule):
-            return
         self.outcomes.append(Outcome(held, at, source))
         if len(others) > 1:
             self._pair(held, others, at)
-
-    def _first_for(self, held: Held, others: list[Held], at: int, rule: WindowRule) -> bool:
-        """Whether no earlier prediction of the same version belongs to this truth as well."""
-        mine = self.series[held.series]
-        for other in others:
-            if other is held:
-                return True
-            series = self.series[other.series]
-            same = series.version == mine.version and series.model == mine.model
-            if same and -rule.early_ms <= at - other.at <= rule.horizon_ms:
-                return False
-        return True
 
     def _pair(self, held: Held, others: list[Held], at: int) -> None:
         mine = self.series[held.series]

@@ -39,6 +39,10 @@ from unship.rejections import RejectCode
 
 #: Written once in a live period, however often they come and go.
 ONCE = (Reason.LEARNING, Reason.CONFIRMING, Reason.COVERAGE_SHIFT)
+#: Reasons that only say that nothing is shown yet.
+UNDECIDED = (Reason.CONFIRMING, Reason.NOT_CONFIRMED, Reason.MIX_SHIFT, Reason.ALL_DEGRADED)
+#: Versions that are judged beside the live one; further ones are counted and left out.
+BESIDE_MAX = 8
 #: Writes a decision down and returns its id; given by the fold, which knows the position in the ledger.
 Write = Callable[["ModelFold", str, Ruling, dict[str, Any], int], str]
 
@@ -230,6 +234,9 @@ class ModelFold:
             entries = closed.of(number, live.since)
             if not entries.source.size and arm.version not in live.beside:
                 continue
+            if arm.version not in live.beside and len(live.beside) >= BESIDE_MAX:
+                self.counts[RejectCode.NOT_JUDGED] += entries.source.size
+                continue
             beside = live.beside.get(arm.version) or self._begin_beside(live, arm)
             if beside.role != arm.role:
                 continue
@@ -292,6 +299,11 @@ class ModelFold:
     def _is_new(self, ruling: Ruling, live: LivePeriod, standing: Standing | None) -> bool:
         if ruling.reason in ONCE and ruling.reason in live.written_once:
             return False
+        if ruling.reason in UNDECIDED and (self.state.desired.proposal is not None or live.observed is not None):
+            # What was proposed or observed stands, though the evidence for the target may sink again.
+            return False
+        if ruling.action is Action.OBSERVE and live.observed == ruling.to:
+            return False
         if ruling.verdict is Verdict.HEALTHY and (standing is None or standing.verdict == Verdict.HEALTHY):
             return False
         return standing != _standing(ruling, live.version)
@@ -304,7 +316,9 @@ class ModelFold:
         if ruling.reason is Reason.SWITCH_LIMIT:
             desired.stopped = True
         decision = self.write(live.version, ruling, evidence, now)
-        if ruling.action is Action.PROPOSE and ruling.to is not None:
+        if ruling.action is Action.OBSERVE:
+            live.observed = ruling.to
+        elif ruling.action is Action.PROPOSE and ruling.to is not None:
             desired.proposal = Proposal(decision, live.version, ruling.to, now)
         elif ruling.action is Action.ROLLBACK and ruling.to is not None:
             desired.roll_back(ruling.to, self.epoch, now, automatic=True)

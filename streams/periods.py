@@ -35,6 +35,7 @@ class LivePeriod(msgspec.Struct):
     labels: LabelHealth
     beside: dict[str, Beside]
     written_once: list[str]
+    observed: str | None = None
 
 
 class Standing(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ def evidence_of(
         return report
     alarm = chosen.alarm
     report["alarm"] = _alarm(state, live.health, alarm, config)
-    report["slices"] = _worst_slices(state, live.health, alarm, config)
+    report["slices"] = _worst_slices(state, live.health, alarm, config, rules)
     report["comparison"] = _comparison(live, config, chosen)
     report["sources"] = _sources(state, live.health, alarm, rules)
     if alarm.mix is not None:
@@ -96,7 +96,9 @@ def _alarm(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig)
     }
 
 
-def _worst_slices(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig) -> list[dict[str, Any]]:
+def _worst_slices(
+    state: ModelState, health: Health, alarm: Alarm, config: ModelConfig, rules: Rules
+) -> list[dict[str, Any]]:
     """Return the slices with most evidence, and whether the whole family of slices singles them out."""
     # A slice that appeared since the last judged cohort has no row yet.
     streams = state.layout.slices.streams[: health.streams]
@@ -117,7 +119,7 @@ def _worst_slices(state: ModelState, health: Health, alarm: Alarm, config: Model
             {
                 "slice": streams[stream].describe(),
                 "evidence": rounded(float(totals[stream])),
-                "singled_out": bool(named[stream - 1]),
+                "singled_out": bool(named[stream - 1] and rules.weights[stream] > 0),
                 "since_change": {"mean": rounded(mean), "n": rounded(n)},
                 **_baseline(health, alarm.loss, health.row(stream)),
             }

@@ -31,7 +31,9 @@ def duration_ms(text: str | int, path: str) -> int:
         raise ConfigurationError(f"{path}: expected a duration such as 30s, 10m, 1h or 7d, was {text!r}")
     span = float(found[1]) * _UNITS_MS[found[2]]
     if span > DURATION_MS_MAX:
-        raise ConfigurationError(f"{path}: {str(text)[:40]} is longer than the limit of ten years ({DURATION_MS_MAX} ms)")
+        raise ConfigurationError(
+            f"{path}: {str(text)[:40]} is longer than the limit of ten years ({DURATION_MS_MAX} ms)"
+        )
     return round(span)
 
 
@@ -44,7 +46,10 @@ def count_per_span(text: str, path: str) -> tuple[int, int]:
     found = _LIMIT.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None:
         raise ConfigurationError(f"{path}: expected a limit such as '2 per 1d', was {text!r}")
-    return int(found[1]), duration_ms(found[2], path)
+    span = duration_ms(found[2], path)
+    if span <= 0:
+        raise ConfigurationError(f"{path}: {text!r} is no limit; write for example '2 per 1d'")
+    return int(found[1]), span
 
 
 def span_text(milliseconds: int) -> str:
