@@ -17,7 +17,7 @@ from pathlib import Path
 from tree import ROOT
 
 # What a serving fleet gets, and nothing else.
-LIBRARY_PACKAGES = {"unship", "msgspec", "orjson"}
+LIBRARY_PACKAGES = {"unship", "cffi", "cryptography", "msgspec", "orjson", "pycparser"}
 INSTALLERS = {"pip", "setuptools", "wheel"}
 MONITOR_PACKAGES = {"streams", "detectors", "actions", "console"}
 UV = None if os.environ.get("UNSHIP_SETUP_WITHOUT_UV") else shutil.which("uv")

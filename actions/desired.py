@@ -13,6 +13,8 @@ from unship.events import Deployment
 
 Epoch = tuple[int, int, int]
 EARLIER_MAX = 20
+#: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
+VERSIONS_MAX = 1_000
 
 
 class Quarantined(msgspec.Struct, frozen=True):
@@ -60,7 +62,15 @@ class DesiredState(msgspec.Struct):
 
     def facts(self, version: str) -> VersionFacts:
         """Return what is known of a version, from now on something."""
-        return self.versions.setdefault(version, VersionFacts())
+        known = self.versions.get(version)
+        if known is None:
+            if len(self.versions) >= VERSIONS_MAX:
+                kept = {self.serve, *(entry.version for entry in self.quarantine)}
+                oldest = next((name for name in self.versions if name not in kept), None)
+                if oldest is not None:
+                    del self.versions[oldest]
+            known = self.versions[version] = VersionFacts()
+        return known
 
     def is_quarantined(self, version: str) -> bool:
         """Whether a version may not serve: by its artifact, or by its name where either side has no artifact."""
@@ -88,9 +98,14 @@ class DesiredState(msgspec.Struct):
         """
         beside = set(answering)
         beside.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
-        beside = {v for v in beside if self.facts(v).status != "retired"}
+        beside = {v for v in beside if self.facts(v).status != "retired" and not self._stray(v)}
         fit = [(self.facts(v).deployed_ts, v) for v in beside if v != self.serve and not self.is_quarantined(v)]
         return [version for _, version in sorted(fit, reverse=True)]
+
+    def _stray(self, version: str) -> bool:
+        """Whether a version showed up live without ever having been deployed or desired: it is watched, no target."""
+        facts = self.facts(version)
+        return facts.status is None and facts.first_role == "live" and version not in self.earlier
 
     def roll_back(self, to: str, epoch: Epoch, now: int, automatic: bool) -> None:
         """Go back to `to` and quarantine what served."""

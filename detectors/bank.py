@@ -126,12 +126,18 @@ class Bank(msgspec.Struct):
 
     def forget(self, n: Floats, k: Floats) -> None:
         """Take outcomes out of the baselines again: those since a change turned out to be not healthy."""
-        mean = k / np.maximum(n, 1.0)
         for count, losses in ((self.n, self.k), (self.own_n, self.own_k)):
-            # What fades with age has faded among the outcomes to forget as well.
-            share = np.where(count >= BASELINE_CAP, -BASELINE_CAP * np.expm1(-n / BASELINE_CAP), n)
-            np.maximum(count - share, 0.0, out=count)
-            losses[:] = np.minimum(np.maximum(losses - share * mean, 0.0), count)
+            take_out(count, losses, n, k)
+
+
+def take_out(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
+    """Take the newest `n` outcomes with losses `k` out of counts that fade at the cap, in place.
+
+    What fades with age has faded among the outcomes to take out as well.
+    """
+    share = np.where(count >= BASELINE_CAP, -BASELINE_CAP * np.expm1(-n / BASELINE_CAP), n)
+    np.maximum(count - share, 0.0, out=count)
+    losses[:] = np.minimum(np.maximum(losses - share * k / np.maximum(n, 1.0), 0.0), count)
 
 
 def _add(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:

@@ -75,3 +75,33 @@ def checked_loss(x: float) -> float:
 def positions(found: Sequence[int]) -> Positions:
     """Return alarm positions as the integer array that ``update_many`` promises."""
     return np.array(found, dtype=np.intp)
+
+
+def checked_bits(losses: ArrayLike) -> list[int]:
+    """Return losses that may only be 0 or 1.
+
+    Raises:
+        ValueError: as ``checked_losses``, and for a loss between 0 and 1; names position and value.
+
+    >>> checked_bits([False, 1.0])
+    [0, 1]
+    """
+    values = checked_losses(losses)
+    between = np.flatnonzero((values != 0.0) & (values != 1.0))
+    if between.size:
+        position = int(between[0])
+        raise ValueError(f"expected a loss of 0 or 1, was {values[position]!s} at position {position}")
+    bits: list[int] = values.astype(np.int64).tolist()
+    return bits
+
+
+def checked_bit(x: float) -> int:
+    """Return one loss that may only be 0 or 1.
+
+    Raises:
+        ValueError: the loss is anything else.
+    """
+    value = checked_loss(x)
+    if value not in (0.0, 1.0):
+        raise ValueError(f"expected a loss of 0 or 1, was {value} at position 0")
+    return int(value)

@@ -28,20 +28,69 @@ def _page_hinkley() -> type[Detector]:
     return PageHinkley
 
 
+def _ddm() -> type[Detector]:
+    from detectors.river_binary import Ddm
+
+    return Ddm
+
+
+def _eddm() -> type[Detector]:
+    from detectors.river_binary import Eddm
+
+    return Eddm
+
+
+def _fhddm() -> type[Detector]:
+    from detectors.river_hoeffding import Fhddm
+
+    return Fhddm
+
+
+def _hddm_a() -> type[Detector]:
+    from detectors.river_hoeffding import HddmA
+
+    return HddmA
+
+
+def _hddm_w() -> type[Detector]:
+    from detectors.river_hoeffding import HddmW
+
+    return HddmW
+
+
+def _kswin() -> type[Detector]:
+    from detectors.river_windows import Kswin
+
+    return Kswin
+
+
+def _cusum() -> type[Detector]:
+    from detectors.cusum import Cusum
+
+    return Cusum
+
+
 # Each entry imports its detector when it is asked for: river takes half a second to import, and the names are needed
 # to check a configuration long before.
 TABLE: dict[str, Callable[[], type[Detector]]] = {
     "e_detector": _e_detector,
     "adwin": _adwin,
     "page_hinkley": _page_hinkley,
+    "ddm": _ddm,
+    "eddm": _eddm,
+    "fhddm": _fhddm,
+    "hddm_a": _hddm_a,
+    "hddm_w": _hddm_w,
+    "kswin": _kswin,
+    "cusum": _cusum,
 }
 
 
 def names() -> tuple[str, ...]:
     """Return the names that ``create`` knows.
 
-    >>> names()
-    ('e_detector', 'adwin', 'page_hinkley')
+    >>> names()[:3], names()[3:8], names()[8:]
+    (('e_detector', 'adwin', 'page_hinkley'), ('ddm', 'eddm', 'fhddm', 'hddm_a', 'hddm_w'), ('kswin', 'cusum'))
     """
     return tuple(TABLE)
 

@@ -1,7 +1,7 @@
 """Put river's ADWIN and Page-Hinkley behind the protocol: river's parameters, river's numbers, one direction.
 
 river's detectors alarm on falls as well (ADWIN always, Page-Hinkley by default). Here a fall starts them afresh, as
-river does it, but is not an alarm: a loss that falls is an improvement. This is the only module that imports river.
+river does it, but is not an alarm: a loss that falls is an improvement. Only the modules named river_* import river.
 
 A detector's fields are restored from typed records. ADWIN keeps its window in compiled code whose own serialisation
 is bytes of numbers; they are put back through the class's ``__setstate__`` and compared afterwards. No pickle.

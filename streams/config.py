@@ -19,7 +19,14 @@ from unship.errors import ConfigurationError
 
 #: Raised with every change that can alter a decision's bytes.
 FOLD_VERSION = 1
-DETECTORS_READY = ("e_detector", "adwin", "page_hinkley")
+DETECTORS_READY = (
+    *("e_detector", "adwin", "page_hinkley"),
+    *("ddm", "eddm", "fhddm", "hddm_a", "hddm_w", "kswin", "cusum"),
+)
+DETECTORS_BY_DEFAULT = DETECTORS_READY[:3]
+#: Count errors: a loss between 0 and 1 means nothing to them. What each detector says of itself is not read here,
+#: because that imports river, which takes longer than everything else a command does before its first line.
+DETECTORS_OF_ERRORS = ("ddm", "eddm", "fhddm", "hddm_a", "hddm_w")
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _S = TypeVar("_S", bound="_Section")
@@ -71,7 +78,7 @@ class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
     slices: SlicesSection = SlicesSection()
     worse_by: float = 0.02
     one_false_alarm_per: int | str = 1_000_000
-    detectors: list[str] = msgspec.field(default_factory=lambda: list(DETECTORS_READY))
+    detectors: list[str] = msgspec.field(default_factory=lambda: list(DETECTORS_BY_DEFAULT))
     policy: PolicySection = PolicySection()
 
 
@@ -247,6 +254,9 @@ def _resolve(section: ModelSection, path: str) -> ModelConfig:
             f"{path}.labels.mature_after: {labels.mature_after} is longer than the horizon {labels.horizon}, "
             "after which no label is joined; raise labels.horizon or lower mature_after"
         )
+    ttl = duration_ms(policy.proposal_ttl, f"{path}.policy.proposal_ttl")
+    if ttl < 1_000:
+        raise ConfigurationError(f"{path}.policy.proposal_ttl: {policy.proposal_ttl} is shorter than a second")
     promise, in_time = _promise(section.one_false_alarm_per, f"{path}.one_false_alarm_per")
     switches, span = count_per_span(policy.max_switches, f"{path}.policy.max_switches")
     _check_numbers(section, path)
@@ -268,7 +278,7 @@ def _resolve(section: ModelSection, path: str) -> ModelConfig:
         switches_span_ms=span,
         without_control=policy.without_control,
         confirm_within_ms=duration_ms(policy.confirm_within, f"{path}.policy.confirm_within"),
-        proposal_ttl_ms=duration_ms(policy.proposal_ttl, f"{path}.policy.proposal_ttl"),
+        proposal_ttl_ms=ttl,
     )
 
 

@@ -27,8 +27,8 @@ CUT_LINES = 4_096
 CUT_MS = 1_000
 #: More raw bytes than these are folded into the digest before the next cut.
 RAW_BYTES_MAX = 16 * 1_048_576
-#: Deployments are repeated by retries and by every replica; the newest ones are remembered to drop repeats.
-DEPLOYMENTS_REMEMBERED = 10_000
+#: Deployments and acts are repeated by retries and by every replica; the newest are remembered to drop repeats.
+CONTROLS_REMEMBERED = 10_000
 NEVER = 2**62
 
 
@@ -46,7 +46,7 @@ class SavedSources(msgspec.Struct):
     predictions: list[tuple[int, int, int]]
     outcomes: list[tuple[int, int, str]]
     pairs: list[tuple[int, int, int]]
-    deployments: list[str]
+    controls: list[str]
     window: SavedWindow
 
 
@@ -73,7 +73,7 @@ class Sources:
         self._raw: list[bytes] = []
         self._raw_bytes = 0
         self._predictions: Counter[tuple[int, int]] = Counter()
-        self._deployments: dict[str, None] = {}
+        self._controls: dict[str, None] = {}
         self._maturity: list[tuple[int, int]] = []
 
     def feed(self, lines: Iterable[bytes]) -> Iterator[Record]:
@@ -165,8 +165,7 @@ class Sources:
         if isinstance(event, Ack):
             self._keep(line)
             return
-        if isinstance(event, Deployment) and self._known(event, now):
-            self.counts[RejectCode.DUPLICATE_DEPLOYMENT] += 1
+        if self._known(event, now, line) or not self.window.admit(event.model):
             self._keep(line)
             return
         yield from self.cut()
@@ -177,14 +176,23 @@ class Sources:
         elif isinstance(event, OperatorAct):
             yield Operated(now, lines, digest, event)
 
-    def _known(self, event: Deployment, now: int) -> bool:
-        said = (event.model, event.version, event.status, now if event.ts is None else event.ts, event.previous)
-        name = hashlib.sha256(repr(said).encode()).hexdigest()
-        if name in self._deployments:
+    def _known(self, event: Deployment | OperatorAct, now: int, line: bytes) -> bool:
+        """Whether a deployment or an act was seen before; a repeat is counted."""
+        if isinstance(event, Deployment):
+            # Without a time of its own a deployment is as old as its line, so going back to a version is no repeat.
+            ts = now if event.ts is None else event.ts
+            said = repr((event.model, event.version, event.status, ts, event.previous)).encode()
+            code = RejectCode.DUPLICATE_DEPLOYMENT
+        else:
+            said = line if event.at is None else repr(event.at[:3]).encode()
+            code = RejectCode.DUPLICATE_ACT
+        name = hashlib.sha256(said).hexdigest()
+        if name in self._controls:
+            self.counts[code] += 1
             return True
-        self._deployments[name] = None
-        if len(self._deployments) > DEPLOYMENTS_REMEMBERED:
-            del self._deployments[next(iter(self._deployments))]
+        self._controls[name] = None
+        if len(self._controls) > CONTROLS_REMEMBERED:
+            del self._controls[next(iter(self._controls))]
         return False
 
     def _tick_until(self, now: int) -> Iterator[Record]:
@@ -248,7 +256,7 @@ class Sources:
             [(code, cohort, count) for (code, cohort), count in self._predictions.items()],
             [(outcome.held.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
             [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
-            list(self._deployments),
+            list(self._controls),
             window.save(),
         )
         window.outcomes, window.pairs = outcomes, pairs
@@ -263,7 +271,7 @@ class Sources:
         self._digest_prefix, self._raw = saved.digest_prefix, saved.raw
         self._raw_bytes = sum(map(len, saved.raw))
         self._predictions = Counter({(code, cohort): count for code, cohort, count in saved.predictions})
-        self._deployments = dict.fromkeys(saved.deployments)
+        self._controls = dict.fromkeys(saved.controls)
         held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]

@@ -29,13 +29,21 @@ def threshold_of(stream: int, rules: Rules) -> float:
     return rules.promise if stream == 0 else rules.promise / float(rules.weights[stream])
 
 
+def since_change(health: Health, alarm: Alarm) -> tuple[float, float]:
+    """Return outcomes and losses of another version in an alarm's stream since the alarm's change point."""
+    n, k = health.history.stream(alarm.stream, alarm.loss, len(health.banks))
+    first = health.history.first_from(alarm.since)
+    return float(n[first:].sum()), float(k[first:].sum())
+
+
 def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) -> Confirmation:
     """Ask the fit targets, in the order of the ladder, whether they are better now where the alarm was."""
     threshold = threshold_of(alarm.stream, rules)
     best: tuple[str | None, float] = (None, 0.0)
     for target in targets:
         beside = live.beside.get(target)
-        if beside is None:
+        if beside is None or not since_change(beside.health, alarm)[0]:
+            # A version that has stopped answering cannot be better now.
             continue
         value = rounded(beside.comparison.value(alarm.loss, alarm.stream))
         if value >= rounded(threshold):

@@ -10,7 +10,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bank import BASELINE_CAP, BASELINE_LEAST, BLOCK, Bank, Blocks, copy_variant, empty_bank, reshaped
+from detectors.bank import (
+    BASELINE_CAP,
+    BASELINE_LEAST,
+    BLOCK,
+    Bank,
+    Blocks,
+    copy_variant,
+    empty_bank,
+    reshaped,
+    take_out,
+)
 from detectors.change_point import block_glr
 from detectors.e_detector import predictive_mean
 from streams.history import SOURCES, Block, BlockHistory
@@ -145,10 +155,11 @@ class Health(msgspec.Struct):
             # first.
             for variant in range(old[1] if old[1] > 1 else 2, new[1]):
                 copy_variant(grown, new, 0, variant)
-        basis = np.zeros(new, np.int64)
-        basis[: old[0], : old[1]] = self.basis.reshape(old)
-        basis[:, old[1] if old[1] > 1 else 2 :] = basis[:, :1]
-        self.basis = basis.reshape(-1)
+        losses = len(self.banks)
+        basis = np.zeros((losses, *new), np.int64)
+        basis[:, : old[0], : old[1]] = self.basis.reshape(losses, *old)
+        basis[:, :, old[1] if old[1] > 1 else 2 :] = basis[:, :, :1]
+        self.basis = basis.reshape(losses, -1)
         self.mix = np.pad(self.mix, ((0, 0), (0, new[0] - old[0])))
         for alarm in self.alarms:
             window = np.zeros((alarm.window.shape[0], new[0], SOURCES))
@@ -171,21 +182,23 @@ class Health(msgspec.Struct):
             for basis, source in ((PREVIOUS, previous), (EARLIER, earlier)):
                 if source is not None:
                     n, k = (source.n, source.k) if basis == EARLIER else (source.own_n, source.own_k)
-                    self._take(bank, self._fitted(n[loss]), self._fitted(k[loss]), basis)
-            if loss in reference and self.basis[0] != EARLIER:
+                    self._take(loss, self._fitted(n[loss]), self._fitted(k[loss]), basis)
+            if loss in reference and self.basis[loss, 0] != EARLIER:
                 mean, size = reference[loss]
                 if size >= BASELINE_LEAST:
                     count = min(size, BASELINE_CAP)
-                    bank.n[0], bank.k[0], bank.learning[0], self.basis[0] = count, mean * count, False, REFERENCE
+                    bank.n[0], bank.k[0], bank.learning[0] = count, mean * count, False
+                    self.basis[loss, 0] = REFERENCE
         known = earlier or previous
         if known is not None:
             self.mix[:, : known.mix.shape[1]] += known.mix
 
-    def _take(self, bank: Bank, n: Floats, k: Floats, basis: int) -> None:
+    def _take(self, loss: int, n: Floats, k: Floats, basis: int) -> None:
+        bank = self.banks[loss]
         use = n >= BASELINE_LEAST
         bank.n[use], bank.k[use] = n[use], k[use]
         bank.learning[use] = False
-        self.basis[use] = basis
+        self.basis[loss, use] = basis
 
     def _fitted(self, table: Floats) -> Floats:
         """Lay an older table of (streams, variants) out as the present rows."""
@@ -227,9 +240,7 @@ class Health(msgspec.Struct):
         while start < size:
             start = self._run(entries.first(start + RUN), start, rules, now)
             for loss, bank in enumerate(self.banks):
-                learned = bank.learn()
-                if loss == 0 and learned.size:
-                    self.basis[learned] = FIRST
+                self.basis[loss, bank.learn()] = FIRST
 
     def _run(self, entries: Entries, start: int, rules: Rules, now: int) -> int:
         """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
@@ -306,7 +317,12 @@ class Health(msgspec.Struct):
         for loss, bank in enumerate(self.banks):
             bank.forget(self._by_row(window[loss]), self._by_row(window[losses + loss]))
         recent = window.sum(axis=2)
-        self.mix = np.maximum(self.mix - np.concatenate((recent[:1], recent)), 0.0)
+        for loss in range(losses):
+            take_out(self.mix[1 + loss], self.mix[1 + losses + loss], recent[loss], recent[losses + loss])
+        # The shares fade all together, with the overall count.
+        faded = self.mix[0, 0] >= BASELINE_CAP
+        share = -np.expm1(-recent[0, 0] / BASELINE_CAP) * BASELINE_CAP / max(recent[0, 0], 1.0) if faded else 1.0
+        self.mix[0] = np.maximum(self.mix[0] - recent[0] * share, 0.0)
 
     def _by_row(self, cells: Floats) -> Floats:
         """Turn sums by (stream, source) into sums by row."""
@@ -395,6 +411,6 @@ def rounded(value: float) -> float:
 def new_health(version: str, role: str, since: int, binary: list[bool], streams: int) -> Health:
     """Return a version's health at the start of a live period (ms), with every row still learning."""
     banks = [empty_bank(kind, streams) for kind in binary]
-    zeros = np.zeros(streams, np.int64)
+    basis = np.zeros((len(binary), streams), np.int64)
     mix = np.zeros((1 + 2 * len(binary), streams))
-    return Health(version, role, since, binary, streams, 1, banks, zeros, mix, BlockHistory([]), [])
+    return Health(version, role, since, binary, streams, 1, banks, basis, mix, BlockHistory([]), [])

@@ -22,7 +22,7 @@ from unship.rejections import RejectCode
 Key = str | tuple[str, int, str]
 #: More models or versions than this are a mistake or an attack: they are counted and left out.
 MODELS_MAX = 1_000
-SERIES_MAX = 10_000
+SERIES_MAX = 100_000
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class JoinWindow:
         self.series: list[Series] = []
         self.series_rules: list[WindowRule] = []
         self._codes: dict[tuple[str, str, str], int] = {}
-        self._models: set[str] = set()
+        self._models: dict[str, None] = {}
         self.waiting: dict[Key, list[Held]] = {}
         self.early: dict[Key, list[HeldFeedback]] = {}
         # One queue for each pair of limits, because only predictions with equal limits leave in their order of arrival.
@@ -110,15 +110,22 @@ class JoinWindow:
         code = self._codes.get((event.model, event.version, event.role))
         return self.add_series(Series(event.model, event.version, event.role)) if code is None else code
 
+    def admit(self, model: str) -> bool:
+        """Take a model in; False and a count if there is no room for another."""
+        if model not in self._models:
+            if len(self._models) >= MODELS_MAX:
+                self.counts[RejectCode.MODEL_LIMIT] += 1
+                return False
+            self._models[model] = None
+        return True
+
     def add_series(self, series: Series) -> int:
         """Give a series its code; -1 and a count if the limit is reached."""
-        if series.model not in self._models and len(self._models) >= MODELS_MAX:
-            self.counts[RejectCode.MODEL_LIMIT] += 1
+        if not self.admit(series.model):
             return -1
         if len(self.series) >= SERIES_MAX:
             self.counts[RejectCode.VERSION_LIMIT] += 1
             return -1
-        self._models.add(series.model)
         rule = self.rules.get(series.model, self.default)
         code = self._codes[series.model, series.version, series.role] = len(self.series)
         self.series.append(series)
@@ -262,10 +269,11 @@ class JoinWindow:
         assert not self.outcomes, len(self.outcomes)
         assert not self.pairs, len(self.pairs)
         queues = [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()]
-        return SavedWindow(self.series, queues, list(self.early_leaving), dict(self.counts))
+        return SavedWindow(list(self._models), self.series, queues, list(self.early_leaving), dict(self.counts))
 
     def load(self, saved: "SavedWindow") -> None:
         """Take over what `save` returned; the window must be new."""
+        self._models = dict.fromkeys(saved.models)
         for series in saved.series:
             self.add_series(series)
         everything = [held for _, _, queue in saved.leaving for held in queue]
@@ -282,6 +290,7 @@ class JoinWindow:
 class SavedWindow(msgspec.Struct):
     """A `JoinWindow` at rest."""
 
+    models: list[str]
     series: list[Series]
     leaving: list[tuple[int, int, list[Held]]]
     early: list[HeldFeedback]

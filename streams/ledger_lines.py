@@ -1,6 +1,7 @@
 """The ledger as lines of a recording: what makes a recording complete without its sources."""
 
 import msgspec
+import numpy as np
 
 from streams.arrays import from_json, to_json
 from streams.records import Coded, Ints, Outcomes, Record
@@ -38,7 +39,9 @@ def _check(offset: int, record: Outcomes) -> None:
     size, arms = record.arm.size, len(record.arms)
     lengths = [record.predicted_at.size, record.labelled_at.size, record.position.size, record.source.codes.size]
     lengths += [column.codes.size for column in record.slices]
+    bounded = np.isnan(record.losses) | ((record.losses >= 0) & (record.losses <= 1))
     fits = record.losses.ndim == 2 and record.losses.shape[1] == size and all(length == size for length in lengths)
+    fits = fits and bool(bounded.all()) and bool((record.predicted_at >= 0).all())
     inside = _codes_fit(record.arm, arms) and all(_coded_fits(column) for column in (*record.slices, record.source))
     counted = all(0 <= arm < arms and count >= 0 for arm, _, count in record.predictions)
     if record.pairs is not None:

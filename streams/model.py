@@ -128,11 +128,17 @@ class ModelFold:
         elif result in (DeploymentResult.QUARANTINED, DeploymentResult.PINNED):
             reason = Reason.QUARANTINED if result is DeploymentResult.QUARANTINED else Reason.DEPLOYED_WHILE_PINNED
             ruling = Ruling(reason.verdict, reason, Action.PAGE, None, None)
+            refused = _standing(ruling, event.version)
+            if refused == self.state.refused:
+                # Every replica that starts says so again; one page is enough until another deployment is taken.
+                return
+            self.state.refused = refused
             self.write(event.version, ruling, {"serving": desired.serve, "deployed": event.version}, record.clock)
 
     def start_period(self, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
         state = self.state
+        state.refused = None
         if state.replaced is not None:
             leave(state, state.replaced)
         state.replaced = state.live.health if state.live is not None else None
@@ -265,14 +271,14 @@ class ModelFold:
 
     # Deciding
 
-    def view(self, now: int, mode: str | None = None) -> View:
+    def view(self, now: int, mode: str | None = None, override: bool = False) -> View:
         """Return what bears on an act beside the evidence."""
         desired, config = self.state.desired, self.config
         return View(
             now=now,
             mode=mode or config.mode,
-            held=desired.held,
-            pinned=desired.pinned,
+            held=desired.held and not override,
+            pinned=desired.pinned and not override,
             last_switch=desired.switches[-1] if desired.switches else None,
             cooldown_ms=config.cooldown_ms,
             switches=len(desired.recent_switches(now, config.switches_span_ms)),

@@ -19,12 +19,12 @@ def operate(model: ModelFold, record: Operated) -> None:
         desired.held = True
     elif event.act == "resume":
         desired.held = desired.stopped = False
+    elif desired.held and not event.override:
+        _refuse(model, event, record.clock, "automatic and manual acts are on hold; repeat the act with --override")
     elif event.act == "unpin":
         desired.pinned = False
     elif event.act == "release":
         _release(model, event, record.clock)
-    elif desired.held and not event.override:
-        _refuse(model, event, record.clock, "automatic and manual acts are on hold; repeat the act with --override")
     elif event.act == "pin":
         _pin(model, event, record.clock)
     elif event.act == "rollback":
@@ -103,7 +103,7 @@ def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
         rules = rules_for(state, model.config, True)
         findings, chosen = find(state, live, model.config, rules)
         # The evidence may have gone since the proposal was made, so the guards are asked again.
-        ruling = decide(findings, model.view(now, mode="act"))
+        ruling = decide(findings, model.view(now, mode="act", override=event.override))
         if ruling.action is not Action.ROLLBACK or ruling.to is None:
             _refuse(model, event, now, f"the evidence has changed since: {ruling.reason.value}")
             return
@@ -115,5 +115,9 @@ def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
     elif live is not None and (live.labels.shifted or live.labels.blind):
         # The present label coverage becomes the normal one, and everything is judged afresh from here.
         model.start_period(live.version, now)
+        # What was usual among the outcomes labelled before says nothing of those labelled now.
+        state.replaced = None
+        state.left.clear()
+        state.left_healthy.clear()
     else:
         _refuse(model, event, now, "no such proposal is open; it may have lapsed")

@@ -64,6 +64,7 @@ class ModelState(msgspec.Struct):
     digest: str
     counts: dict[str, int]
     clock: int = -1
+    refused: Standing | None = None
 
 
 def new_model_state(config: ModelConfig) -> ModelState:

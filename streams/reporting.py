@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.multiplicity import e_d_bh
 from streams.config import ModelConfig
-from streams.findings import Confirmation, rise_without, source_shares
+from streams.findings import Confirmation, rise_without, since_change, source_shares
 from streams.health import BASES, Alarm, Health, Rules, rounded
 from streams.opinions import E_DETECTOR, Opinions
 from streams.periods import LivePeriod, ModelState
@@ -72,7 +72,7 @@ def _baseline(health: Health, loss: int, row: int) -> dict[str, Any]:
     if health.banks[loss].learning[row]:
         return {"baseline": None, "basis": BASES[0]}
     mean, n = health.baseline(loss, row)
-    return {"baseline": {"mean": rounded(mean), "n": rounded(n)}, "basis": BASES[int(health.basis[row])]}
+    return {"baseline": {"mean": rounded(mean), "n": rounded(n)}, "basis": BASES[int(health.basis[loss, row])]}
 
 
 def _window_mean(health: Health, alarm: Alarm, stream: int) -> tuple[float, float]:
@@ -133,10 +133,7 @@ def _comparison(live: LivePeriod, config: ModelConfig, chosen: Confirmation) -> 
     if target is None:
         return None
     beside = live.beside[target]
-    first = beside.health.history.first_from(alarm.since)
-    window = beside.health.history.since(first, beside.health.streams, len(beside.health.banks))
-    n = float(window[alarm.loss, alarm.stream].sum()) if alarm.stream < beside.health.streams else 0.0
-    k = float(window[len(beside.health.banks) + alarm.loss, alarm.stream].sum()) if n else 0.0
+    n, k = since_change(beside.health, alarm)
     mine_n, mine = _window_mean(live.health, alarm, alarm.stream)
     return {
         "basis": "concurrent",

@@ -30,10 +30,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple
-
-import msgspec
-from msgspec import Struct
+from typing import Final
+from weakref import WeakSet
 
 from unship.embedded_file import (
     FILE_NAME,
@@ -42,6 +40,26 @@ from unship.embedded_file import (
     WriterFenced,
     explained,
     open_file,
+    take_write_lock,
+)
+from unship.embedded_table import (
+    COMPACTED,
+    CREATE,
+    FENCE_NEXT,
+    TABLES,
+    TOPICS,
+    UNSYNCED,
+    EmbeddedLimits,
+    Fence,
+    Message,
+    Record,
+    check_batch,
+    check_fence,
+    compacted_table,
+    end_of,
+    put,
+    record_of,
+    table_of,
 )
 
 __all__ = [
@@ -58,138 +76,29 @@ __all__ = [
     "WriterFenced",
 ]
 
-COMPACTED: Final = ("control", "acks", "rewind", "snapshots")
-"""Topics of which the newest record per key is what counts; `compact` deletes the others."""
-
-TOPICS: Final = ("predictions", "feedback", "deployments", "operator", "ledger", "decisions", "rejected", *COMPACTED)
-
-UNSYNCED: Final = ("predictions", "feedback", "rejected")
-"""Topics whose commits do not wait for the disk: safe from kill -9, and lost only by a power failure."""
-
-Headers = tuple[tuple[str, bytes], ...]
-
 POLL_MIN_S: Final = 0.000_25
-POLL_MAX_S: Final = 0.005
+POLL_MAX_S: Final = 0.010
 POLL_GROWTH: Final = 1.25
-"""Pauses between looks at the file while waiting: short just after the call, 5 ms when nothing comes for a while."""
+"""Pauses between looks at the file while waiting: short just after the call, 10 ms when nothing comes for a while: a
+hundred looks a second at 10 to 100 us each, so an idle waiter costs at most a hundredth of a processor."""
 
 TRIM_RECORDS: Final = 10_000
 COMPACT_RECORDS: Final = 256
 """Records that one transaction deletes, so that no writer waits long for the lock (snapshots are large: fewer)."""
 
 
-class Message(Struct, frozen=True, gc=False):
-    """Carry what a writer appends; a compacted topic needs the key."""
-
-    value: bytes | None
-    key: bytes | None = None
-    headers: Headers = ()
-
-
-class Record(Struct, frozen=True, gc=False):
-    """Carry what the log holds: a message with its offset and its append time in milliseconds since the epoch."""
-
-    offset: int
-    append_ts: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
-
-
-class Fence(Struct, frozen=True):
-    """Prove who wrote last under a name: `acquire` gives a higher token each time, and only the highest may append."""
-
-    name: str
-    token: int
-
-
-class EmbeddedLimits(Struct, frozen=True):
-    """Bound what the log takes.
-
-    Attributes:
-        record_bytes: Key, value and headers of one record. An event is at most 64 KiB; a slot of a snapshot is more.
-        batch_records: Records of one transaction: 100,000 at 5 us each hold the write lock for half a second.
-        batch_bytes: Bytes of one transaction; about as many are written to the write-ahead file at once.
-        log_bytes: Size of the file: 16 GiB is 30 million predictions of 500 bytes, 8 hours at 1,000 a second.
-    """
-
-    record_bytes: int = 8 << 20
-    batch_records: int = 100_000
-    batch_bytes: int = 64 << 20
-    log_bytes: int = 16 << 30
-
-
-class _Sql(NamedTuple):
-    """Hold the statements of one topic, which is one table: appending at the end of a table is SQLite's fast path."""
-
-    create: str
-    insert: str
-    newest: str
-    oldest: str
-    read: str
-    latest: str
-    trim: str
-    compact: str
-
-
-def _sql(topic: str) -> _Sql:
-    # The table's name is from the closed list above, never from outside.
-    table, columns = f"topic_{topic}", "offset, append_ts, key, value, headers"
-    by_key = f"; CREATE INDEX {table}_by_key ON {table} (key, offset)" if topic in COMPACTED else ""
-    superseded = (
-        f"SELECT offset FROM {table} AS older WHERE EXISTS "  # noqa: S608
-        f"(SELECT 1 FROM {table} AS newer WHERE newer.key = older.key AND newer.offset > older.offset) LIMIT ?"
-    )
-    return _Sql(
-        create=f"CREATE TABLE {table} (offset INTEGER PRIMARY KEY, append_ts INTEGER NOT NULL, key BLOB, value BLOB, "
-        f"headers BLOB) STRICT{by_key}",
-        insert=f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
-        newest=f"SELECT offset, append_ts FROM {table} ORDER BY offset DESC LIMIT 1",  # noqa: S608
-        oldest=f"SELECT min(offset) FROM {table}",  # noqa: S608
-        read=f"SELECT {columns} FROM {table} WHERE offset >= ? ORDER BY offset LIMIT ?",  # noqa: S608
-        latest=f"SELECT {columns} FROM {table} "  # noqa: S608
-        f"WHERE offset IN (SELECT max(offset) FROM {table} GROUP BY key) ORDER BY offset",
-        trim=f"DELETE FROM {table} WHERE offset < ?",  # noqa: S608
-        compact=f"DELETE FROM {table} WHERE offset IN ({superseded})",  # noqa: S608
-    )
-
-
-_SQL: Final = {topic: _sql(topic) for topic in TOPICS}
-_CREATE: Final = "; ".join(
-    (*(sql.create for sql in _SQL.values()), "CREATE TABLE writers (name TEXT PRIMARY KEY, token INTEGER) STRICT")
-)
-_FENCE_TOKEN: Final = "SELECT token FROM writers WHERE name = ?"
-_FENCE_RAISE: Final = (
-    "INSERT INTO writers (name, token) VALUES (?, 1) "
-    "ON CONFLICT (name) DO UPDATE SET token = token + 1 RETURNING token"
-)
-_DECODE_HEADERS: Final = msgspec.msgpack.Decoder(Headers)
-_ENCODE: Final = msgspec.msgpack.Encoder()
-
-_Row = tuple[int, int, bytes | None, bytes | None, bytes | None]
-
-
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000  # noqa: TID251
-
-
-def _size(message: Message) -> int:
-    headers = sum(len(name) + len(value) for name, value in message.headers) if message.headers else 0
-    return len(message.value or b"") + len(message.key or b"") + headers
-
-
-def _record(row: _Row) -> Record:
-    offset, append_ts, key, value, headers = row
-    return Record(offset, append_ts, key, value, _DECODE_HEADERS.decode(headers) if headers else ())
 
 
 class EmbeddedLog:
     """Append to and read from the log in a folder.
 
     One object may be used by several threads, one at a time: calls wait for each other, except that `wait` lets
-    others in between its looks. After a fork, open the log again in the child.
+    others in between its looks. A fork is safe: parent and child open the file afresh when they next use the log.
 
-    Every failure of operation is an `EmbeddedLogError`; an append that raised appended nothing.
+    Every failure of operation is an `EmbeddedLogError`; an append that raised appended nothing (if the disk itself
+    reported an error at the commit, a restart may find the whole batch).
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -231,15 +140,14 @@ class EmbeddedLog:
         self._fsync = fsync
         self._synced: bool | None = None
         self._commits = 0
-        self._process = os.getpid()
+        self._closed = False
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
-        try:
-            self._db = open_file(
-                self.folder, busy_timeout_s=busy_timeout_s, log_bytes=limits.log_bytes, create=lambda: _CREATE
-            )
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
+        with _FORKING:
+            _OPEN.add(self)
+        with self._explaining():
+            # Connected now, so that a log that cannot be used is found out here and not by the first append.
+            pass
 
     def append(self, topic: str, messages: Sequence[Message], *, fence: Fence | None = None) -> list[int]:
         """Append messages to one topic, all or none, and return their offsets.
@@ -259,14 +167,14 @@ class EmbeddedLog:
             WriterFenced: A newer fence of that name was acquired.
             EmbeddedLogError: A limit, the lock or the disk refused; nothing was appended.
         """
-        self._check_batch(batches)
+        check_batch(batches, self.limits)
         synced = any(topic not in UNSYNCED for topic in batches)
         with self._writing(synced=synced) as db:
             if fence is not None:
-                _check_fence(db, fence)
+                check_fence(db, fence)
             # Read under the lock: a clock read before a long wait would only be raised to the record before.
             now = self._now_ms()
-            return {topic: _put(db, _SQL[topic], messages, now) for topic, messages in batches.items()}
+            return {topic: put(db, TABLES[topic], messages, now) for topic, messages in batches.items()}
 
     def read(self, topic: str, offset: int, *, limit: int = 1_000, max_bytes: int = 8 << 20) -> list[Record]:
         """Read records in offset order from an offset on; an empty list means nothing is there yet.
@@ -281,17 +189,17 @@ class EmbeddedLog:
             OffsetTrimmed: Retention deleted the record of that offset (not in compacted topics, which have holes).
             EmbeddedLogError: The offset lies beyond the end: this is not the log that the offset is from.
         """
-        sql = _sql_of(topic)
+        table = table_of(topic)
         records: list[Record] = []
         size = 0
         with self._reading() as db:
-            end = _end(db, sql)
-            with closing(db.execute(sql.read, (offset, limit))) as rows:
+            end = end_of(db, table)
+            with closing(db.execute(table.read, (offset, limit))) as rows:
                 for row in rows:
                     size += len(row[2] or b"") + len(row[3] or b"")
                     if size > max_bytes and records:
                         break
-                    records.append(_record(row))
+                    records.append(record_of(row))
         if offset > end:
             raise EmbeddedLogError(
                 f"{self._path}: offset {offset} of '{topic}' > its end {end}: the position is from another log, or a "
@@ -306,20 +214,20 @@ class EmbeddedLog:
 
     def end(self, topic: str) -> int:
         """Return the offset that the next record of a topic will get."""
-        sql = _sql_of(topic)
+        table = table_of(topic)
         with self._reading() as db:
-            return _end(db, sql)
+            return end_of(db, table)
 
     def ends(self) -> dict[str, int]:
         """Return `end` of every topic, all of one instant."""
         with self._reading() as db:
-            return {topic: _end(db, sql) for topic, sql in _SQL.items()}
+            return {topic: end_of(db, table) for topic, table in TABLES.items()}
 
     def first(self, topic: str) -> int:
         """Return the smallest offset that a topic still holds, or its end if it holds nothing."""
-        sql = _sql_of(topic)
+        table = table_of(topic)
         with self._reading() as db:
-            (offset,) = db.execute(sql.oldest).fetchone()
+            (offset,) = db.execute(table.oldest).fetchone()
             return 0 if offset is None else int(offset)
 
     def latest(self, topic: str) -> dict[bytes, Record]:
@@ -328,18 +236,18 @@ class EmbeddedLog:
         A newcomer begins here and reads on from the largest offset returned + 1, which was the end at that instant.
         A record without a value is returned like any other: keys are never deleted.
         """
-        sql = _compacted(topic)
+        table = compacted_table(topic)
         with self._reading() as db:
-            records = [_record(row) for row in db.execute(sql.latest)]
+            records = [record_of(row) for row in db.execute(table.latest)]
         return {record.key: record for record in records if record.key is not None}
 
     def compact(self, topic: str) -> int:
         """Delete the records of a compacted topic that a newer one of the same key supersedes; return how many."""
-        sql = _compacted(topic)
+        table = compacted_table(topic)
         deleted = 0
         while True:
             with self._writing(synced=False) as db:
-                count = db.execute(sql.compact, (COMPACT_RECORDS,)).rowcount
+                count = db.execute(table.compact, (COMPACT_RECORDS,)).rowcount
             deleted += count
             if count < COMPACT_RECORDS:
                 return deleted
@@ -350,17 +258,17 @@ class EmbeddedLog:
         The newest record stays whatever the offset is, since the next offset and append time follow from it. Space is
         used again by later records; the file does not shrink.
         """
-        sql = _sql_of(topic)
+        table = table_of(topic)
         if topic in COMPACTED:
             raise EmbeddedLogError(f"'{topic}' is compacted: use compact('{topic}'), its newest records never lapse")
         deleted = 0
         while True:
             with self._writing(synced=False) as db:
-                (oldest,) = db.execute(sql.oldest).fetchone()
-                bound = min(before_offset, _end(db, sql) - 1)
+                (oldest,) = db.execute(table.oldest).fetchone()
+                bound = min(before_offset, end_of(db, table) - 1)
                 if oldest is None or oldest >= bound:
                     return deleted
-                deleted += db.execute(sql.trim, (min(bound, oldest + TRIM_RECORDS),)).rowcount
+                deleted += db.execute(table.trim, (min(bound, oldest + TRIM_RECORDS),)).rowcount
 
     def wait(
         self, positions: Mapping[str, int], timeout_s: float, *, stop: threading.Event | None = None
@@ -368,14 +276,14 @@ class EmbeddedLog:
         """Wait until a topic holds a record at or after its position; return such topics, or () when time is up.
 
         The file is asked whether anybody committed (`PRAGMA data_version`, which reads a few bytes of shared memory)
-        at growing intervals of up to 5 ms, so an idle waiter costs well under a hundredth of a processor.
+        at growing intervals of up to 10 ms.
 
         Args:
             positions: The offset to be read next, by topic.
             timeout_s: The longest wait, in seconds; 0 looks once.
             stop: Ends the wait within one interval when set.
         """
-        wanted = {topic: (_sql_of(topic), position) for topic, position in positions.items()}
+        wanted = {topic: (table_of(topic), position) for topic, position in positions.items()}
         deadline = time.monotonic() + timeout_s  # noqa: TID251
         pause = POLL_MIN_S
         seen: tuple[int, int] | None = None
@@ -385,7 +293,7 @@ class EmbeddedLog:
                 version = (db.execute("PRAGMA data_version").fetchone()[0], self._commits)
                 if version != seen:
                     seen = version
-                    news = tuple(topic for topic, (sql, position) in wanted.items() if _end(db, sql) > position)
+                    news = tuple(topic for topic, (table, position) in wanted.items() if end_of(db, table) > position)
                     if news:
                         return news
             left = deadline - time.monotonic()  # noqa: TID251
@@ -403,15 +311,14 @@ class EmbeddedLog:
         What the older writer committed before this call returns is in the log; nothing of it follows.
         """
         with self._writing(synced=True) as db:
-            (token,) = db.execute(_FENCE_RAISE, (name,)).fetchone()
+            (token,) = db.execute(FENCE_NEXT, (name,)).fetchone()
         return Fence(name, token)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
         with self._lock:
-            if self._db is not None and self._process == os.getpid():
-                self._db.close()
-            self._db = None
+            self._closed = True
+            self._disconnect()
 
     def __enter__(self) -> EmbeddedLog:
         """Return the log itself."""
@@ -423,39 +330,20 @@ class EmbeddedLog:
         """Close the log."""
         self.close()
 
-    def _check_batch(self, batches: Mapping[str, Sequence[Message]]) -> None:
-        limits = self.limits
-        count = total = 0
-        for topic, messages in batches.items():
-            _sql_of(topic)
-            count += len(messages)
-            sizes = [_size(message) for message in messages]
-            total += sum(sizes)
-            if sizes and max(sizes) > limits.record_bytes:
-                raise EmbeddedLogError(
-                    f"a record of {max(sizes)} bytes for '{topic}' > limit {limits.record_bytes}; split it, or raise "
-                    "limits.record_bytes"
-                )
-            if topic in COMPACTED and any(message.key is None for message in messages):
-                raise EmbeddedLogError(f"a record without a key for '{topic}', which is compacted by key; give it one")
-        if count > limits.batch_records or total > limits.batch_bytes:
-            raise EmbeddedLogError(
-                f"a batch of {count} records and {total} bytes > limits {limits.batch_records} records and "
-                f"{limits.batch_bytes} bytes; append it in parts, or raise limits.batch_records or limits.batch_bytes"
-            )
-
     @contextmanager
     def _explaining(self) -> Iterator[sqlite3.Connection]:
         """Hold the connection for this thread, and put into words what SQLite raises."""
         with self._lock:
-            if self._db is None:
+            if self._closed:
                 raise EmbeddedLogError(f"{self._path}: the log was closed; open it again")
-            if self._process != os.getpid():
-                raise EmbeddedLogError(
-                    f"{self._path}: opened by process {self._process}, used by its fork {os.getpid()}; open the log "
-                    "again after the fork"
-                )
             try:
+                if self._db is None:
+                    self._db = open_file(
+                        self.folder,
+                        busy_timeout_s=self._busy_timeout_s,
+                        log_bytes=self.limits.log_bytes,
+                        create=CREATE,
+                    )
                 yield self._db
             except sqlite3.Error as error:
                 raise self._explained(error) from error
@@ -463,8 +351,10 @@ class EmbeddedLog:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Hold one instant of the log, so that the statements of a call agree with each other."""
-        with self._explaining() as db, _transaction(db, "BEGIN"):
-            yield db
+        with self._explaining() as db:
+            db.execute("BEGIN")
+            with _transaction(db):
+                yield db
 
     @contextmanager
     def _writing(self, *, synced: bool) -> Iterator[sqlite3.Connection]:
@@ -474,19 +364,26 @@ class EmbeddedLog:
             if synced is not self._synced:
                 db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
                 self._synced = synced
-            with _transaction(db, "BEGIN IMMEDIATE"):
+            take_write_lock(db, self._busy_timeout_s)
+            with _transaction(db):
                 yield db
             self._commits += 1
 
+    def _disconnect(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+            self._synced = None
+            # The next connection counts its data_version anew, so what a waiter saw before must not equal it.
+            self._commits += 1
+
     def _explained(self, error: sqlite3.Error) -> EmbeddedLogError:
-        return explained(
-            error, self._path, busy_timeout_s=self._busy_timeout_s, log_bytes=self.limits.log_bytes
-        )
+        return explained(error, self._path, busy_timeout_s=self._busy_timeout_s, log_bytes=self.limits.log_bytes)
 
 
 @contextmanager
-def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[None]:
-    db.execute(begin)
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """End the transaction that the caller began: with COMMIT, or with ROLLBACK if the block raised."""
     try:
         yield
         db.execute("COMMIT")
@@ -497,44 +394,27 @@ def _transaction(db: sqlite3.Connection, begin: str) -> Iterator[None]:
         raise
 
 
-def _sql_of(topic: str) -> _Sql:
-    sql = _SQL.get(topic)
-    if sql is None:
-        raise EmbeddedLogError(f"unknown topic '{topic}': expected one of {', '.join(TOPICS)}")
-    return sql
+# SQLite forgets its locks in a forked child but believes that it holds them, in new connections too: a child could then
+# lose the write-ahead file under its hands. Servers that load the application before they fork are common, so every
+# log of the process is disconnected before a fork, between two calls, and connects again on its next call.
+_OPEN: Final[WeakSet[EmbeddedLog]] = WeakSet()
+_HELD: Final[list[EmbeddedLog]] = []
+_FORKING: Final = threading.Lock()
 
 
-def _compacted(topic: str) -> _Sql:
-    sql = _sql_of(topic)
-    if topic not in COMPACTED:
-        raise EmbeddedLogError(f"'{topic}' is not compacted: expected one of {', '.join(COMPACTED)}")
-    return sql
+def _before_fork() -> None:
+    _FORKING.acquire()
+    for log in _OPEN:
+        log._lock.acquire()
+        _HELD.append(log)
+        log._disconnect()
 
 
-def _end(db: sqlite3.Connection, sql: _Sql) -> int:
-    newest = db.execute(sql.newest).fetchone()
-    return 0 if newest is None else int(newest[0]) + 1
+def _after_fork() -> None:
+    for log in _HELD:
+        log._lock.release()
+    _HELD.clear()
+    _FORKING.release()
 
 
-def _put(db: sqlite3.Connection, sql: _Sql, messages: Sequence[Message], now_ms: int) -> list[int]:
-    newest = db.execute(sql.newest).fetchone()
-    start, append_ts = (0, now_ms) if newest is None else (newest[0] + 1, max(now_ms, newest[1]))
-    offsets = list(range(start, start + len(messages)))
-    db.executemany(
-        sql.insert,
-        (
-            (offset, append_ts, message.key, message.value, _ENCODE.encode(message.headers) if message.headers else None)
-            for offset, message in zip(offsets, messages, strict=True)
-        ),
-    )
-    return offsets
-
-
-def _check_fence(db: sqlite3.Connection, fence: Fence) -> None:
-    row = db.execute(_FENCE_TOKEN, (fence.name,)).fetchone()
-    newest = 0 if row is None else row[0]
-    if fence.token != newest:
-        raise WriterFenced(
-            f"writer '{fence.name}' holds token {fence.token}, the newest is {newest}: another process took over; "
-            "stop this one"
-        )
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -98,7 +98,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    data = _read(path, "unship keys new")
+    data = _read(path, "make it with: unship keys new")
     # The group may read, because mounted secrets often belong to one; others may do nothing.
     mode = stat.S_IMODE(path.stat().st_mode)
     if os.name == "posix" and mode & 0o027:
@@ -121,7 +121,7 @@ def load_trust(path: Path) -> Trust:
     Raises:
         ConfigurationError: no such file, or its content is not what `new_keys` writes.
     """
-    data = _read(path, "copy trust.json from the folder that `unship keys new` made")
+    data = _read(path, "copy it from the folder that `unship keys new` made")
     try:
         content = msgspec.json.decode(data, type=_TrustFile)
     except (ValueError, RecursionError) as error:
@@ -134,9 +134,7 @@ def load_trust(path: Path) -> Trust:
 
 def encode_trust(trust: Trust) -> bytes:
     """Encode what `load_trust` reads, for a person to look at too."""
-    entries = {
-        key.name: _KeyEntry(base64.b64encode(key.public).decode("ascii"), list(key.roles)) for key in trust.keys
-    }
+    entries = {key.name: _KeyEntry(base64.b64encode(key.public).decode("ascii"), list(key.roles)) for key in trust.keys}
     return msgspec.json.format(msgspec.json.encode(_TrustFile(trust.audience, entries)), indent=2) + b"\n"
 
 

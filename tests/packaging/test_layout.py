@@ -33,7 +33,7 @@ LIBRARY_EXPORTS = [
     "encode_line",
     "event_schemas",
 ]
-LIBRARY_DEPENDENCIES = {"msgspec", "orjson"}
+LIBRARY_DEPENDENCIES = {"cryptography", "msgspec", "orjson"}
 
 LOADED_AFTER_IMPORT = """
 import sys

@@ -1,0 +1,101 @@
+"""What the code cannot say of itself: the meaning of each key of the configuration and of each field of the events.
+
+A key or field without a meaning stops `docs.py`, so none can appear without being described.
+"""
+
+NOT_USED_YET = "Read and checked, not used yet."
+
+KEYS: dict[str, str] = {
+    "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT`. " + NOT_USED_YET,
+    "keys": "Folder of the keys that commands are signed with. " + NOT_USED_YET,
+    "defaults": "What every model gets that its own section does not say: the same keys as `models.NAME`.",
+    "models": "One section for each model, by its name in the events. A model that is not listed gets `defaults`.",
+    "models.NAME.target.kind": "What is predicted: `binary` or `multiclass`.",
+    "models.NAME.losses": "How wrong an answer is, from 0 (right) to 1: `zero_one`, `brier`, `{log: {cap: 4}}`. The "
+    "first is the primary one.",
+    "models.NAME.labels.horizon": "A label that comes later than this is not joined any more (`LATE_FEEDBACK`).",
+    "models.NAME.labels.mature_after": "How long every label gets to come before its outcome is judged. With `0s` "
+    "outcomes count as they arrive, and label coverage is not watched: see "
+    "[why labels must mature](../concepts/false-alarms.md#why-labels-must-mature).",
+    "models.NAME.labels.early": "How much earlier than its prediction a label may arrive.",
+    "models.NAME.labels.missing": "What a missing label means. `ignore` is the only value so far.",
+    "models.NAME.slices.by": "Names in the predictions' `slices` whose values are watched on their own; at most 8.",
+    "models.NAME.slices.cap": "How many values are watched, all names together, 1 to 1000; further ones are counted as "
+    "`__other__`, which cannot alarm.",
+    "models.NAME.worse_by": "The smallest rise of the mean loss that matters: a version worse by less is healthy.",
+    "models.NAME.one_false_alarm_per": "The promise: one false alarm in so many outcomes of the model (100 or more), "
+    "or in a span of time such as `90d` (a minute or more).",
+    "models.NAME.detectors": "The first decides, the others are second opinions: `e_detector`, `adwin`, "
+    "`page_hinkley`. The promise holds only where `e_detector` is the first.",
+    "models.NAME.policy.mode": "`observe`: only say what would be done; `approve`: propose it; `act`: do it.",
+    "models.NAME.policy.cooldown": "How long after an automatic rollback the next one has to wait.",
+    "models.NAME.policy.max_switches": "How many automatic rollbacks a window may hold; then they stop until `resume`.",
+    "models.NAME.policy.without_control": "What to do where no version answers beside the live one: `propose`, `act` "
+    "or `page`. " + NOT_USED_YET + " Such an alarm always pages (`TARGET_UNKNOWN`).",
+    "models.NAME.policy.confirm_within": "How long to look for proof that another version is better before a person is "
+    "paged.",
+    "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
+    "fleet.max_simultaneous": "How many models may be rolled back at the same time. " + NOT_USED_YET,
+}
+
+EVENT_FIELDS: dict[str, dict[str, str]] = {
+    "": {
+        "type": "Which event the line is.",
+        "ts": "When it happened. Without it, the time of the line before.",
+        "at": "Only in recordings taken from a log: topic, partition, offset, append time.",
+    },
+    "Prediction": {
+        "id": "Joins the answer with its truth. Unique for each request.",
+        "model": "Which model answered.",
+        "version": "Which version of it.",
+        "output": "The answer: a class, a number, or a list for rankings.",
+        "row": "Place in a request that asks for several answers.",
+        "target": "Which of several targets, where one request predicts more than one.",
+        "score": "Probability of the positive class.",
+        "scores": "Probability of each class.",
+        "role": "`holdback` answers a part of the requests beside the live version; `shadow` answers the same requests "
+        "without being used.",
+        "slices": "Properties of the request by name, for example `country`.",
+        "latency_ms": "How long the answer took. Not judged yet.",
+        "replica": "Which replica answered. Not used yet.",
+        "epoch": "The desired state that the replica obeyed. Not used yet.",
+        "artifact": "Digest of the version's bytes. Not used yet; a deployment's is.",
+    },
+    "Feedback": {
+        "id": "The prediction's `id`.",
+        "truth": "What turned out to be true. Required unless `engagement` is there.",
+        "model": "Which model it is for; without it, every model's prediction of that `id`.",
+        "row": "The prediction's `row`.",
+        "target": "The prediction's `target`.",
+        "source": "Who says so. Sources are held against each other before a rollback.",
+        "engagement": "How much the answer was used. Not judged yet.",
+    },
+    "Deployment": {
+        "model": "Which model.",
+        "version": "Which version.",
+        "status": "What it serves as from now on.",
+        "previous": "Which version it replaces. Kept to tell repeats apart.",
+        "artifact": "Digest of the version's bytes (`sha256:...`). Quarantine bars the same bytes under another name.",
+        "reference": "Offline metrics: the name of a loss, its mean and the number of outcomes it was measured on.",
+        "card": "The model card or its address. Not used yet.",
+    },
+    "OperatorAct": {
+        "act": "What is ordered: see [operators' acts](#operators-acts).",
+        "model": "For which model.",
+        "reason": "Why, in the operator's words; it stands in the decision.",
+        "by": "Who ordered it.",
+        "version": "For `pin` and `release`.",
+        "to": "For `rollback`: the version to go back to.",
+        "decision": "For `approve` and `reject`: the proposal's `id`; without it, the open one.",
+        "override": "Follow the order even under a hold, or for a version in quarantine.",
+    },
+    "Ack": {
+        "model": "Which model.",
+        "replica": "Who says so.",
+        "boot": "Which start of that replica.",
+        "epoch": "The desired state it speaks of.",
+        "stage": "How far it has come.",
+        "serving": "The version it serves.",
+        "code": "Why it refused, if it did.",
+    },
+}

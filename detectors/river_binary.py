@@ -1,0 +1,237 @@
+"""Put river's DDM and EDDM behind the protocol, and what all of river's detectors for 0/1 losses have in common.
+
+They count errors, so a loss between 0 and 1 is refused. They alarm only on a rise, as river's do; their warnings are
+not kept, because nothing here listens to them. Only the modules named river_* import river.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import msgspec
+from numpy.typing import ArrayLike
+from river.drift.binary import DDM as RiverDdm
+from river.drift.binary import EDDM as RiverEddm
+from river.stats import Mean
+
+from detectors.base import LossKind, Positions, checked_bit, checked_bits, positions
+from detectors.snapshots import decoded, seal
+from unship.errors import SnapshotError
+
+
+class ZeroOneAdapter:
+    """Feed a detector of river's with errors (1) and right answers (0), one after the other."""
+
+    accepts: ClassVar[LossKind] = "binary"
+
+    _river: Any
+
+    def update(self, x: float) -> bool:
+        """Take one loss, 0 or 1; return whether it raises the alarm."""
+        return bool(self._alarms([checked_bit(x)]))
+
+    def update_many(self, losses: ArrayLike) -> Positions:
+        """Take losses, each 0 or 1, in order; return the positions of the alarms inside this batch."""
+        return positions(self._alarms(checked_bits(losses)))
+
+    def _alarms(self, bits: list[int]) -> list[int]:
+        river, update, alarms = self._river, self._river.update, []
+        for position, bit in enumerate(bits):
+            update(bit)
+            # The private field spares a property call on every loss.
+            if river._drift_detected and self._rose():
+                alarms.append(position)
+        return alarms
+
+    def _rose(self) -> bool:
+        """Tell whether the change that was just found is a rise; most of these detectors see nothing else."""
+        return True
+
+
+def check_between(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError unless ``low < value < high``; NaN is not between anything."""
+    if not low < value < high:
+        raise ValueError(f"expected {name} between {low:g} and {high:g}, was {value}")
+
+
+def check_count(name: str, value: int, least: int, most: int) -> None:
+    """Raise ValueError unless ``value`` is a whole number in ``[least, most]``."""
+    if not (least <= value <= most and value == int(value)):
+        raise ValueError(f"expected {name} to be a whole number between {least} and {most}, was {value}")
+
+
+class DdmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold everything a Ddm needs to go on; the smallest rate is None until the warm start is over."""
+
+    warm_start: int
+    warning_threshold: float
+    drift_threshold: float
+    drift_detected: bool
+    count: float
+    mean: float
+    p_min: float | None
+    s_min: float | None
+
+
+class Ddm(ZeroOneAdapter):
+    """Compare the error rate since the start with the lowest it ever was (DDM, Gama et al. 2004) [^1].
+
+    No promised run length: many streams alarm falsely soon after the warm start, and one that got through grows blind,
+    because the rate since the start hardly moves any more. After a perfect warm start the first error alarms.
+
+    Args:
+        warm_start: no check before so many outcomes.
+        warning_threshold: as in river; there are no warnings here, so it changes nothing.
+        drift_threshold: alarm when the rate exceeds the lowest by so many of its standard deviations.
+
+    Raises:
+        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
+
+    [^1]: "Learning with drift detection", SBIA 2004, section 3.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(3)
+    >>> Ddm().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
+    []
+    >>> Ddm().update_many(rng.random(4_000) < np.repeat([0.3, 0.1], 2_000)).tolist()
+    []
+    """
+
+    name: ClassVar[str] = "ddm"
+
+    def __init__(
+        self, *, warm_start: int = 30, warning_threshold: float = 2.0, drift_threshold: float = 3.0
+    ) -> None:
+        check_count("warm_start", warm_start, 1, 10**12)
+        check_between("warning_threshold", warning_threshold, 0.0, float("inf"))
+        check_between("drift_threshold", drift_threshold, 0.0, float("inf"))
+        self._river = RiverDdm(
+            warm_start=int(warm_start),
+            warning_threshold=float(warning_threshold),
+            drift_threshold=float(drift_threshold),
+        )
+
+    def snapshot(self) -> bytes:
+        """Return everything needed to go on later, bit for bit."""
+        river = self._river
+        content = DdmSnapshot(
+            warm_start=river.warm_start,
+            warning_threshold=river.warning_threshold,
+            drift_threshold=river.drift_threshold,
+            drift_detected=river._drift_detected,
+            count=river._p.n,
+            mean=river._p.get(),
+            p_min=river._p_min,
+            s_min=river._s_min,
+        )
+        return seal(self.name, content)
+
+    @classmethod
+    def restored(cls, payload: bytes) -> Self:
+        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
+        content = decoded(payload, DdmSnapshot)
+        try:
+            detector = cls(
+                warm_start=content.warm_start,
+                warning_threshold=content.warning_threshold,
+                drift_threshold=content.drift_threshold,
+            )
+        except ValueError as error:
+            raise SnapshotError(f"snapshot of an impossible ddm: {error}") from error
+        rated = content.p_min is not None and content.s_min is not None
+        if not (content.count >= 0.0 and 0.0 <= content.mean <= 1.0 and rated == (content.count > content.warm_start)):
+            raise SnapshotError(f"snapshot of an impossible ddm: count, mean or lowest rate in {content}")
+        river = detector._river
+        river._drift_detected = content.drift_detected
+        river._p = Mean._from_state(content.count, content.mean)
+        river._p_min, river._s_min = content.p_min, content.s_min
+        if content.p_min is not None and content.s_min is not None:
+            river._ps_min = content.p_min + content.s_min
+        return detector
+
+
+class EddmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold everything an Eddm needs to go on; ``squares`` is the sum of squared deviations of the distances."""
+
+    warm_start: int
+    alpha: float
+    beta: float
+    drift_detected: bool
+    outcomes: int
+    errors: int
+    last_error: int
+    distances: float
+    mean: float
+    squares: float
+    largest: float
+
+
+class Eddm(ZeroOneAdapter):
+    """Compare the distances between errors with the widest they ever were (EDDM, Baena-García et al. 2006) [^1].
+
+    No promised run length: at its defaults it alarms falsely every few thousand outcomes, whatever the error rate.
+
+    Args:
+        warm_start: no check before so many outcomes and so many errors.
+        alpha: as in river; there are no warnings here, so it changes nothing, but must not be below ``beta``.
+        beta: alarm when the distances have shrunk to this share of the widest.
+
+    Raises:
+        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
+
+    [^1]: "Early drift detection method", Fourth International Workshop on Knowledge Discovery from Data Streams,
+        section 3.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(3)
+    >>> Eddm(beta=0.7).update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
+    []
+    """
+
+    name: ClassVar[str] = "eddm"
+
+    def __init__(self, *, warm_start: int = 30, alpha: float = 0.95, beta: float = 0.9) -> None:
+        check_count("warm_start", warm_start, 1, 10**12)
+        check_between("alpha", alpha, 0.0, 1.0)
+        check_between("beta", beta, 0.0, 1.0)
+        if alpha < beta:
+            raise ValueError(f"expected alpha to be at least beta ({beta}), was {alpha}")
+        self._river = RiverEddm(warm_start=int(warm_start), alpha=float(alpha), beta=float(beta))
+
+    def snapshot(self) -> bytes:
+        """Return everything needed to go on later, bit for bit."""
+        river = self._river
+        content = EddmSnapshot(
+            warm_start=river.warm_start,
+            alpha=river.alpha,
+            beta=river.beta,
+            drift_detected=river._drift_detected,
+            outcomes=river._n,
+            errors=river._n_errors,
+            last_error=river._last_error,
+            distances=river._error_distances.n,
+            mean=river._error_distances.mean.get(),
+            squares=river._error_distances._S,
+            # river starts it as an integer, which would be written differently than it comes back.
+            largest=float(river._p2s_prime_max),
+        )
+        return seal(self.name, content)
+
+    @classmethod
+    def restored(cls, payload: bytes) -> Self:
+        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
+        content = decoded(payload, EddmSnapshot)
+        try:
+            detector = cls(warm_start=content.warm_start, alpha=content.alpha, beta=content.beta)
+        except ValueError as error:
+            raise SnapshotError(f"snapshot of an impossible eddm: {error}") from error
+        counts_fit = 0 <= content.errors == content.distances <= content.last_error <= content.outcomes
+        if not (counts_fit and content.squares >= 0.0 and content.mean >= 0.0):
+            raise SnapshotError(f"snapshot of an impossible eddm: counts or distances in {content}")
+        river = detector._river
+        river._drift_detected = content.drift_detected
+        river._n, river._n_errors, river._last_error = content.outcomes, content.errors, content.last_error
+        river._error_distances.mean = Mean._from_state(content.distances, content.mean)
+        river._error_distances._S = content.squares
+        river._p2s_prime_max = content.largest
+        return detector

@@ -1,0 +1,195 @@
+"""Put river's KSWIN behind the protocol: river's generator and river's numbers, one direction, bit for bit.
+
+KSWIN draws at random, so its seed is a parameter with a value and its generator is part of the snapshot. The window
+and the generator are river's; the test is not: river asks scipy for a p-value at every outcome, half a millisecond
+each, though for two samples of one size it depends on their largest distance alone. So the smallest distance that
+alarms is worked out once, exactly. Only the modules named river_* import river.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import islice
+from math import comb, fsum
+from typing import ClassVar, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+from river.drift import KSWIN as RiverKswin
+
+from detectors.base import LossKind, Positions, checked_loss, checked_losses, positions
+from detectors.river_binary import check_between, check_count
+from detectors.snapshots import decoded, seal
+from unship.errors import SnapshotError
+
+LARGEST_WINDOW = 1_000
+"""Outcomes, nine bytes each in a snapshot."""
+
+# Python's Mersenne Twister: the format of its state, and its 624 words with the position among them.
+_GENERATOR_VERSION = 3
+_GENERATOR_WORDS = 625
+
+
+class KswinSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold everything a Kswin needs to go on; ``generator`` is 625 numbers of 32 bits, least significant byte first."""
+
+    alpha: float
+    window_size: int
+    stat_size: int
+    seed: int
+    window: list[float]
+    generator: bytes
+
+
+class Kswin:
+    """Compare the newest losses with as many drawn from older ones (KSWIN, Raab, Heusinger and Schleif 2020) [^1].
+
+    The test is the two-sample Kolmogorov-Smirnov test, so a change of spread counts too; it is an alarm only if the
+    newest losses have a higher mean than the rest of the window. Any change starts the detector afresh. No promised
+    run length, and blind to small rises: at its defaults a share of errors has to rise by .47 within the window.
+
+    Args:
+        alpha: significance value of one test, in (0, 1).
+        window_size: losses in the window, at most 1,000; no check before it is full.
+        stat_size: how many of them are the newest, and how many of the older are drawn; at most half of the window.
+        seed: where the generator starts, and starts again after each change.
+        window: losses already collected, the newest of which fill the window at the start.
+
+    Raises:
+        ValueError: a parameter or a loss is out of range.
+
+    [^1]: "Reactive soft prototype computing for concept drift streams", Neurocomputing 416, section 3.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(3)
+    >>> Kswin().update_many(rng.random(4_000) < np.repeat([0.1, 0.7], 2_000)).tolist()
+    []
+    """
+
+    name: ClassVar[str] = "kswin"
+    accepts: ClassVar[LossKind] = "unit"
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.005,
+        window_size: int = 100,
+        stat_size: int = 30,
+        seed: int = 0,
+        window: ArrayLike | None = None,
+    ) -> None:
+        check_between("alpha", alpha, 0.0, 1.0)
+        check_count("window_size", window_size, 2, LARGEST_WINDOW)
+        check_count("stat_size", stat_size, 1, window_size // 2)
+        check_count("seed", seed, 0, 2**63 - 1)
+        self._river = RiverKswin(
+            alpha=float(alpha), window_size=int(window_size), stat_size=int(stat_size), seed=int(seed)
+        )
+        if window is not None:
+            self._river.window.extend(checked_losses(window).tolist())
+        self._least = least_distance(float(alpha), int(stat_size))
+
+    def update(self, x: float) -> bool:
+        """Take one loss; return whether it raises the alarm."""
+        return bool(self._alarms([checked_loss(x)]))
+
+    def update_many(self, losses: ArrayLike) -> Positions:
+        """Take losses in order; return the positions of the alarms inside this batch."""
+        return positions(self._alarms(checked_losses(losses).tolist()))
+
+    def _alarms(self, losses: list[float]) -> list[int]:
+        river, alarms = self._river, []
+        size, newest = river.window_size, river.stat_size
+        older = size - newest
+        for position, loss in enumerate(losses):
+            window = river.window
+            window.append(loss)
+            if len(window) < size:
+                continue
+            drawn = [window[place] for place in river._rng.sample(range(older), newest)]
+            recent = list(islice(window, older, size))
+            if distance(drawn, recent) < self._least:
+                continue
+            # Exact sums, so that the direction does not hang on the order of addition.
+            if fsum(recent) * older > fsum(islice(window, older)) * newest:
+                alarms.append(position)
+            river._reset()  # type: ignore[no-untyped-call]
+        return alarms
+
+    def snapshot(self) -> bytes:
+        """Return everything needed to go on later, bit for bit."""
+        river = self._river
+        content = KswinSnapshot(
+            alpha=river.alpha,
+            window_size=river.window_size,
+            stat_size=river.stat_size,
+            seed=river.seed or 0,
+            window=list(river.window),
+            generator=np.array(river._rng.getstate()[1], dtype="<u4").tobytes(),
+        )
+        return seal(self.name, content)
+
+    @classmethod
+    def restored(cls, payload: bytes) -> Self:
+        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
+        content = decoded(payload, KswinSnapshot)
+        try:
+            detector = cls(
+                alpha=content.alpha,
+                window_size=content.window_size,
+                stat_size=content.stat_size,
+                seed=content.seed,
+                window=content.window,
+            )
+            if len(content.generator) != 4 * _GENERATOR_WORDS or len(content.window) > content.window_size:
+                raise ValueError(f"{len(content.window)} losses, a generator of {len(content.generator)} bytes")
+            words = np.frombuffer(content.generator, dtype="<u4").tolist()
+            detector._river._rng.setstate((_GENERATOR_VERSION, tuple(words), None))
+        except ValueError as error:
+            raise SnapshotError(f"snapshot of an impossible kswin: {error}") from error
+        return detector
+
+
+def distance(first: list[float], second: list[float]) -> int:
+    """Return the largest distance of two samples' empirical distributions, times their common size.
+
+    >>> distance([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0])
+    1
+    """
+    first, second = sorted(first), sorted(second)
+    size, largest, i, j = len(first), 0, 0, 0
+    # Within equal values the counts move towards or away from each other, never past both ends: looking at every step
+    # finds the same maximum as looking at the ends.
+    while i < size and j < size:
+        low, high = first[i], second[j]
+        if low < high:
+            i += 1
+        elif high < low:
+            j += 1
+        else:
+            while i < size and first[i] == low:
+                i += 1
+            while j < size and second[j] == low:
+                j += 1
+        largest = max(largest, abs(i - j))
+    return largest
+
+
+def least_distance(alpha: float, size: int) -> int:
+    """Return the smallest distance (times ``size``) with p-value at most ``alpha`` that is above a tenth, as in river.
+
+    The p-value is that of the two-sided test for two samples of ``size`` without ties: Gnedenko and Korolyuk 1951,
+    "On the maximum discrepancy between two empirical distributions"; in whole numbers, so it is the same everywhere.
+    If no distance is so rare, returns ``size`` + 1.
+
+    >>> least_distance(0.005, 30)
+    14
+    """
+    ways = comb(2 * size, size)
+    for found in range(size // 10 + 1, size + 1):
+        steps = range(1, size // found + 1)
+        beyond = 2 * sum((-1) ** (step + 1) * comb(2 * size, size - step * found) for step in steps)
+        if Fraction(beyond, ways) <= Fraction(alpha):
+            return found
+    return size + 1

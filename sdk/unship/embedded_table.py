@@ -1,0 +1,193 @@
+"""Shape the records of an embedded log: its topics, its limits, and the statements of the table behind each topic."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from unship.embedded_file import EmbeddedLogError, WriterFenced
+
+COMPACTED: Final = ("control", "acks", "rewind", "snapshots")
+"""Topics of which the newest record per key is what counts; `compact` deletes the others."""
+
+TOPICS: Final = ("predictions", "feedback", "deployments", "operator", "ledger", "decisions", "rejected", *COMPACTED)
+
+UNSYNCED: Final = ("predictions", "feedback", "rejected")
+"""Topics whose commits do not wait for the disk: safe from kill -9, and lost only by a power failure."""
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Message(Struct, frozen=True, gc=False):
+    """Carry what a writer appends; a compacted topic needs the key."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+
+
+class Record(Struct, frozen=True, gc=False):
+    """Carry what the log holds: a message with its offset and its append time in milliseconds since the epoch."""
+
+    offset: int
+    append_ts: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Fence(Struct, frozen=True):
+    """Prove who wrote last under a name: `acquire` gives a higher token each time, and only the highest may append."""
+
+    name: str
+    token: int
+
+
+class EmbeddedLimits(Struct, frozen=True):
+    """Bound what the log takes.
+
+    Attributes:
+        record_bytes: Key, value and headers of one record. An event is at most 64 KiB; a slot of a snapshot is more.
+        batch_records: Records of one transaction: 100,000 at 8 us each hold the write lock for just under a second.
+        batch_bytes: Bytes of one transaction; about as many are written to the write-ahead file at once.
+        log_bytes: Size of the file: 16 GiB is 30 million predictions of 500 bytes, 8 hours at 1,000 a second.
+    """
+
+    record_bytes: int = 8 << 20
+    batch_records: int = 100_000
+    batch_bytes: int = 64 << 20
+    log_bytes: int = 16 << 30
+
+
+class Table(NamedTuple):
+    """Hold the statements of one topic, which is one table: appending at the end of a table is SQLite's fast path."""
+
+    create: str
+    insert: str
+    newest: str
+    oldest: str
+    read: str
+    latest: str
+    trim: str
+    compact: str
+
+
+def _table(topic: str) -> Table:
+    # The table's name is from the closed list above, never from outside.
+    table, columns = f"topic_{topic}", "offset, append_ts, key, value, headers"
+    by_key = f"; CREATE INDEX {table}_by_key ON {table} (key, offset)" if topic in COMPACTED else ""
+    superseded = (
+        f"SELECT offset FROM {table} AS older WHERE EXISTS "  # noqa: S608
+        f"(SELECT 1 FROM {table} AS newer WHERE newer.key = older.key AND newer.offset > older.offset) LIMIT ?"
+    )
+    return Table(
+        create=f"CREATE TABLE {table} (offset INTEGER PRIMARY KEY, append_ts INTEGER NOT NULL, key BLOB, value BLOB, "
+        f"headers BLOB) STRICT{by_key}",
+        insert=f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
+        newest=f"SELECT offset, append_ts FROM {table} ORDER BY offset DESC LIMIT 1",  # noqa: S608
+        oldest=f"SELECT min(offset) FROM {table}",  # noqa: S608
+        read=f"SELECT {columns} FROM {table} WHERE offset >= ? ORDER BY offset LIMIT ?",  # noqa: S608
+        latest=f"SELECT {columns} FROM {table} "  # noqa: S608
+        f"WHERE offset IN (SELECT max(offset) FROM {table} GROUP BY key) ORDER BY offset",
+        trim=f"DELETE FROM {table} WHERE offset < ?",  # noqa: S608
+        compact=f"DELETE FROM {table} WHERE offset IN ({superseded})",  # noqa: S608
+    )
+
+
+TABLES: Final = {topic: _table(topic) for topic in TOPICS}
+CREATE: Final = "; ".join(
+    (*(table.create for table in TABLES.values()), "CREATE TABLE writers (name TEXT PRIMARY KEY, token INTEGER) STRICT")
+)
+FENCE_NEWEST: Final = "SELECT token FROM writers WHERE name = ?"
+FENCE_NEXT: Final = (
+    "INSERT INTO writers (name, token) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET token = token + 1 RETURNING token"
+)
+_DECODE_HEADERS: Final = msgspec.msgpack.Decoder(Headers)
+_ENCODE: Final = msgspec.msgpack.Encoder()
+
+Row = tuple[int, int, bytes | None, bytes | None, bytes | None]
+
+
+def _size(message: Message) -> int:
+    headers = sum(len(name) + len(value) for name, value in message.headers) if message.headers else 0
+    return len(message.value or b"") + len(message.key or b"") + headers
+
+
+def record_of(row: Row) -> Record:
+    """Return the record that a row of a table is."""
+    offset, append_ts, key, value, headers = row
+    return Record(offset, append_ts, key, value, _DECODE_HEADERS.decode(headers) if headers else ())
+
+
+def table_of(topic: str) -> Table:
+    """Return the statements of a topic, or refuse a name that is none."""
+    table = TABLES.get(topic)
+    if table is None:
+        raise EmbeddedLogError(f"unknown topic '{topic}': expected one of {', '.join(TOPICS)}")
+    return table
+
+
+def compacted_table(topic: str) -> Table:
+    """Return the statements of a compacted topic, or refuse any other."""
+    table = table_of(topic)
+    if topic not in COMPACTED:
+        raise EmbeddedLogError(f"'{topic}' is not compacted: expected one of {', '.join(COMPACTED)}")
+    return table
+
+
+def end_of(db: sqlite3.Connection, table: Table) -> int:
+    """Return the offset that the next record will get."""
+    newest = db.execute(table.newest).fetchone()
+    return 0 if newest is None else int(newest[0]) + 1
+
+
+def put(db: sqlite3.Connection, table: Table, messages: Sequence[Message], now_ms: int) -> list[int]:
+    """Append messages under the write lock: offsets and append time go on from the newest record."""
+    newest = db.execute(table.newest).fetchone()
+    start, append_ts = (0, now_ms) if newest is None else (newest[0] + 1, max(now_ms, newest[1]))
+    offsets = list(range(start, start + len(messages)))
+    db.executemany(
+        table.insert,
+        (
+            (offset, append_ts, each.key, each.value, _ENCODE.encode(each.headers) if each.headers else None)
+            for offset, each in zip(offsets, messages, strict=True)
+        ),
+    )
+    return offsets
+
+
+def check_batch(batches: Mapping[str, Sequence[Message]], limits: EmbeddedLimits) -> None:
+    """Refuse a batch that passes a limit, or a record that its topic cannot hold, before any lock is taken."""
+    count = total = 0
+    for topic, messages in batches.items():
+        table_of(topic)
+        count += len(messages)
+        sizes = [_size(message) for message in messages]
+        total += sum(sizes)
+        if sizes and max(sizes) > limits.record_bytes:
+            raise EmbeddedLogError(
+                f"a record of {max(sizes)} bytes for '{topic}' > limit {limits.record_bytes}; split it, or raise "
+                "limits.record_bytes"
+            )
+        if topic in COMPACTED and any(message.key is None for message in messages):
+            raise EmbeddedLogError(f"a record without a key for '{topic}', which is compacted by key; give it one")
+    if count > limits.batch_records or total > limits.batch_bytes:
+        raise EmbeddedLogError(
+            f"a batch of {count} records and {total} bytes > limits {limits.batch_records} records and "
+            f"{limits.batch_bytes} bytes; append it in parts, or raise limits.batch_records or limits.batch_bytes"
+        )
+
+
+def check_fence(db: sqlite3.Connection, fence: Fence) -> None:
+    """Refuse a fence that is not the newest of its name; called under the write lock, so that it stays so."""
+    row = db.execute(FENCE_NEWEST, (fence.name,)).fetchone()
+    newest = 0 if row is None else row[0]
+    if fence.token != newest:
+        raise WriterFenced(
+            f"writer '{fence.name}' holds token {fence.token}, the newest is {newest}: another process took over; "
+            "stop this one"
+        )
