@@ -73,6 +73,10 @@ class Bank(msgspec.Struct):
         if not rows.size:
             return Blocks(np.zeros(1, np.int64), rows, np.zeros(0), np.zeros((0, self.grid.size)))
         n, k = self.n[rows], self.k[rows]
+        if positions[-1] == positions[0] == 0 and not positions.any():
+            # A single outcome: each row is its own block, and nothing comes before.
+            factor = factors(losses, predictive_mean(k, n, worse_by), self.grid)
+            return Blocks(np.array([0, rows.size]), rows, np.ones(rows.size), factor)
         if growing:
             first = np.concatenate(([0], np.flatnonzero(np.diff(rows)) + 1))
             lengths = np.diff(np.append(first, rows.size))

@@ -91,17 +91,13 @@ class Ddm(ZeroOneAdapter):
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)
-    >>> Ddm().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
-    []
-    >>> Ddm().update_many(rng.random(4_000) < np.repeat([0.3, 0.1], 2_000)).tolist()
-    []
+    >>> Ddm(warm_start=300).update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
+    [2088]
     """
 
     name: ClassVar[str] = "ddm"
 
-    def __init__(
-        self, *, warm_start: int = 30, warning_threshold: float = 2.0, drift_threshold: float = 3.0
-    ) -> None:
+    def __init__(self, *, warm_start: int = 30, warning_threshold: float = 2.0, drift_threshold: float = 3.0) -> None:
         check_count("warm_start", warm_start, 1, 10**12)
         check_between("warning_threshold", warning_threshold, 0.0, float("inf"))
         check_between("drift_threshold", drift_threshold, 0.0, float("inf"))
@@ -184,8 +180,8 @@ class Eddm(ZeroOneAdapter):
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)
-    >>> Eddm(beta=0.7).update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
-    []
+    >>> Eddm(warm_start=100, beta=0.7).update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
+    [2211]
     """
 
     name: ClassVar[str] = "eddm"

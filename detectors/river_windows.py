@@ -64,7 +64,7 @@ class Kswin:
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)
     >>> Kswin().update_many(rng.random(4_000) < np.repeat([0.1, 0.7], 2_000)).tolist()
-    []
+    [2023]
     """
 
     name: ClassVar[str] = "kswin"

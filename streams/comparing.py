@@ -53,6 +53,8 @@ class Comparison(msgspec.Struct):
 
     def step_blocks(self, target: Entries, candidate: Entries, begin: int, width: int) -> None:
         """Step all rows with one cohort that begins at `begin` and is `width` wide (ms); width 0 is a single block."""
+        if not target.source.size and not candidate.source.size:
+            return
         sums = np.stack([self._sums(target, begin, width), self._sums(candidate, begin, width)])
         for sub in range(sums.shape[1]):
             if sums[:, sub, :2].any():
@@ -62,6 +64,8 @@ class Comparison(msgspec.Struct):
         """Return counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
         losses, streams = self.waited.shape
         subs = SUB_INTERVALS if width else 1
+        if not entries.source.size:
+            return np.zeros((subs, 2, losses, streams))
         sub = (
             (entries.predicted_at - begin) * SUB_INTERVALS // width
             if width

@@ -19,14 +19,11 @@ from unship.errors import ConfigurationError
 
 #: Raised with every change that can alter a decision's bytes.
 FOLD_VERSION = 1
-DETECTORS_READY = (
-    *("e_detector", "adwin", "page_hinkley"),
-    *("ddm", "eddm", "fhddm", "hddm_a", "hddm_w", "kswin", "cusum"),
-)
-DETECTORS_BY_DEFAULT = DETECTORS_READY[:3]
-#: Count errors: a loss between 0 and 1 means nothing to them. What each detector says of itself is not read here,
-#: because that imports river, which takes longer than everything else a command does before its first line.
+DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
+#: Detectors that count errors and refuse a loss between 0 and 1. The detectors say so themselves, but asking them
+#: imports river, which takes longer than all else that a command does before its first line.
 DETECTORS_OF_ERRORS = ("ddm", "eddm", "fhddm", "hddm_a", "hddm_w")
+DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum")
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _S = TypeVar("_S", bound="_Section")
@@ -260,9 +257,11 @@ def _resolve(section: ModelSection, path: str) -> ModelConfig:
     promise, in_time = _promise(section.one_false_alarm_per, f"{path}.one_false_alarm_per")
     switches, span = count_per_span(policy.max_switches, f"{path}.policy.max_switches")
     _check_numbers(section, path)
+    losses = loss_specs(section.losses, section.target.kind, f"{path}.losses")
+    _check_detectors_of_errors(section.detectors, losses, path)
     return ModelConfig(
         kind=section.target.kind,
-        losses=loss_specs(section.losses, section.target.kind, f"{path}.losses"),
+        losses=losses,
         horizon_ms=horizon,
         mature_after_ms=mature_after,
         early_ms=duration_ms(labels.early, f"{path}.labels.early"),
@@ -313,3 +312,21 @@ def _check_numbers(section: ModelSection, path: str) -> None:
             raise ConfigurationError(
                 f"{path}.detectors: unknown detector {name!r}; known are {', '.join(DETECTORS_READY)}"
             )
+
+
+def _check_detectors_of_errors(names: list[str], losses: list[LossSpec], path: str) -> None:
+    """Refuse a detector that counts errors where it would be fed a loss that is not 0 or 1."""
+    for place, name in enumerate(names):
+        # The detector that decides watches every loss, the others only the primary one.
+        watched = losses if place == 0 else losses[:1]
+        between = [loss.name for loss in watched if not loss.binary]
+        if name not in DETECTORS_OF_ERRORS or not between:
+            continue
+        if place == 0:
+            role = "stands first, so it watches every loss"
+            fix = "keep only zero_one in losses, or put e_detector first"
+        else:
+            role, fix = "watches the first loss", f"put zero_one first in losses, or leave {name} out"
+        raise ConfigurationError(
+            f"{path}.detectors: {name} {role}, and it takes only 0 and 1, not {', '.join(between)}; {fix}"
+        )

@@ -31,6 +31,7 @@ def threshold_of(stream: int, rules: Rules) -> float:
 
 def since_change(health: Health, alarm: Alarm) -> tuple[float, float]:
     """Return outcomes and losses of another version in an alarm's stream since the alarm's change point."""
+    health.settle()
     n, k = health.history.stream(alarm.stream, alarm.loss, len(health.banks))
     first = health.history.first_from(alarm.since)
     return float(n[first:].sum()), float(k[first:].sum())

@@ -46,11 +46,12 @@ class Entries(msgspec.Struct, frozen=True):
     source: Ints
     losses: Floats
 
-    def first(self, count: int) -> "Entries":
-        """Return the first outcomes alone."""
-        if count >= self.source.size:
+    def part(self, start: int, end: int) -> "Entries":
+        """Return the outcomes from `start` to before `end` alone."""
+        if start == 0 and end >= self.source.size:
             return self
-        return Entries(self.predicted_at[:count], self.streams[:, :count], self.source[:count], self.losses[:, :count])
+        part = slice(start, end)
+        return Entries(self.predicted_at[part], self.streams[:, part], self.source[part], self.losses[:, part])
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -119,6 +120,7 @@ class Health(msgspec.Struct):
     mix: NDArray[np.float64]
     history: BlockHistory
     alarms: list[Alarm]
+    waiting: list[Entries] = []
     outcomes: int = 0
     unusable: int = 0
     fixed: bool = False
@@ -212,6 +214,7 @@ class Health(msgspec.Struct):
 
     def leave(self) -> Baselines:
         """Return what the version leaves behind."""
+        self.settle()
         shape = (len(self.banks), self.streams, self.variants)
         n = np.stack([np.where(bank.learning, 0.0, bank.n) for bank in self.banks])
         return Baselines(
@@ -226,6 +229,7 @@ class Health(msgspec.Struct):
 
     def absorb(self, entries: Entries) -> None:
         """Count outcomes of a version that is judged no more, for the baselines it leaves behind."""
+        self.settle()
         rows, positions = self._rows(entries, 0)
         for loss, bank in enumerate(self.banks):
             bank.count(rows, entries.losses[loss, positions], not self.degraded)
@@ -238,7 +242,7 @@ class Health(msgspec.Struct):
         self.unusable += int(np.isnan(entries.losses[0]).sum())
         start = 0
         while start < size:
-            start = self._run(entries.first(start + RUN), start, rules, now)
+            start = self._run(entries.part(0, start + RUN), start, rules, now)
             for loss, bank in enumerate(self.banks):
                 self.basis[loss, bank.learn()] = FIRST
 
@@ -262,14 +266,41 @@ class Health(msgspec.Struct):
         inside = positions < end
         for loss, bank in enumerate(self.banks):
             bank.count(rows[inside], entries.losses[loss, positions[inside]], growing)
-        if growing:
-            self._count_mix(entries, start, end)
-        self._remember(entries, start, end)
+        self._note(entries, start, end, growing)
         if alarmed is not None:
             loss, stream, evidence, threshold = alarmed
             self.banks[loss].restart(self.row(stream))
             self.raise_alarm("e_detector", loss, stream, now, evidence, threshold)
         return end
+
+    def _note(self, entries: Entries, start: int, end: int, growing: bool) -> None:
+        """Keep outcomes for the record of the requests and for the history.
+
+        Both are read only when something is wrong, so a few outcomes at a time wait until they fill a block.
+        """
+        if growing and not self.degraded and end - start < BLOCK:
+            self.waiting.append(entries.part(start, end))
+            if sum(part.source.size for part in self.waiting) >= BLOCK:
+                self.settle()
+            return
+        self.settle()
+        if growing:
+            self._count_mix(entries, start, end)
+        self._remember(entries, start, end)
+
+    def settle(self) -> None:
+        """Bring the record of the requests and the history up to date."""
+        if not self.waiting:
+            return
+        parts, self.waiting = self.waiting, []
+        entries = Entries(
+            np.concatenate([part.predicted_at for part in parts]),
+            np.concatenate([part.streams for part in parts], axis=1),
+            np.concatenate([part.source for part in parts]),
+            np.concatenate([part.losses for part in parts], axis=1),
+        )
+        self._count_mix(entries, 0, entries.source.size)
+        self._remember(entries, 0, entries.source.size)
 
     def _step(self, blocks: list[Blocks], chunk: int, entries: Entries, end: int, rules: Rules) -> None:
         growth = None
@@ -301,6 +332,7 @@ class Health(msgspec.Struct):
             or len(self.alarms) >= ALARMS_MAX
         ):
             return
+        self.settle()
         losses = len(self.banks)
         n, k = self.history.stream(stream, loss, losses)
         first = block_glr(n, k, self.baseline(loss, self.row(stream))[0]) if n.size else 0
