@@ -19,7 +19,7 @@ from streams.columns import RecordBuilder
 from streams.config import Config, ModelConfig
 from streams.join import JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.records import Deployed, Operated, Record, Tick
-from unship.codec import OtherLine, decode_line
+from unship.codec import Decoded, OtherLine, decode_line
 from unship.events import Ack, Deployment, Feedback, OperatorAct, Prediction
 from unship.rejections import RejectCode, Rejection
 
@@ -78,18 +78,21 @@ class Sources:
 
     def feed(self, lines: Iterable[bytes]) -> Iterator[Record]:
         """Take source lines in arrival order and yield the ledger records they complete."""
-        for line in lines:
-            event = decode_line(line)
+        return self.take((decode_line(line), line) for line in lines)
+
+    def take(self, decoded: Iterable[tuple[Decoded, bytes]]) -> Iterator[Record]:
+        """Take decoded events, each with the bytes it was read from, and yield the ledger records they complete."""
+        for event, raw in decoded:
             kind = type(event)
             if kind is OtherLine:
                 continue
             if isinstance(event, Rejection):
                 self.counts[event.code] += 1
-                self._keep(line)
+                self._keep(raw)
                 continue
             now = self._read_clock(event)
             if now is None:
-                self._keep(line)
+                self._keep(raw)
                 continue
             if now >= self._pending_due or now >= self.timer_due:
                 yield from self._tick_until(now)
@@ -97,12 +100,12 @@ class Sources:
                 yield from self.cut()
             if kind is Prediction:
                 self._prediction(event, now)  # type: ignore[arg-type]
-                self._keep(line)
+                self._keep(raw)
             elif kind is Feedback:
                 self._feedback(event, now)  # type: ignore[arg-type]
-                self._keep(line)
+                self._keep(raw)
             else:
-                yield from self._control(event, now, line)
+                yield from self._control(event, now, raw)
 
     def advance(self, ts: int) -> Iterator[Record]:
         """Let the source clock go to `ts` without a line, as a caught-up reader does."""
@@ -115,7 +118,7 @@ class Sources:
 
     def _read_clock(self, event: Any) -> int | None:
         at, clock = event.at, self.clock
-        now = clock.read(event.ts) if at is None else clock.read_appended(at[3], event.ts)
+        now = clock.read(event.ts) if at is None else clock.read_appended(at[0], at[1], at[3], event.ts)
         if now is None:
             self.counts[RejectCode.BAD_TIME if event.ts is None else RejectCode.FUTURE_TS] += 1
         return now
@@ -137,7 +140,8 @@ class Sources:
         return hashlib.sha256(self._digest_prefix + b"".join(self._raw)).digest()
 
     def _prediction(self, event: Prediction, now: int) -> None:
-        held = self.window.add_prediction(event, self.line, now)
+        at = self.clock.at
+        held = self.window.add_prediction(event, self.line, at)
         if held is None:
             return
         code = held.series
@@ -145,16 +149,16 @@ class Sources:
             model = self.config.of(self.window.series[len(self._maturity)].model)
             self._maturity.append((model.mature_after_ms, model.cohort_ms if model.mature_after_ms else 0))
         maturity, width = self._maturity[code]
-        self._predictions[code, now // width if width else 0] += 1
+        self._predictions[code, at // width if width else 0] += 1
         if width:
-            self._pending_due = min(self._pending_due, now - now % width + width + maturity)
+            self._pending_due = min(self._pending_due, at - at % width + width + maturity)
         self._accept(now)
 
     def _feedback(self, event: Feedback, now: int) -> None:
         if event.truth is None:
             # Engagement alone says nothing about right or wrong to the losses there are.
             self.counts[RejectCode.UNUSABLE_TRUTH] += 1
-        elif self.window.add_feedback(event, self.line, now):
+        elif self.window.add_feedback(event, self.line, self.clock.at):
             self._accept(now)
 
     def _accept(self, now: int) -> None:

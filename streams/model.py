@@ -15,7 +15,7 @@ from actions.desired import DeploymentResult, Proposal, deploy
 from actions.evidence import Findings, View
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
-from streams.cohorts import Closed, OpenCohort, add_outcomes, add_pairs, close_cohort, new_cohort
+from streams.cohorts import PREDICTED_AT, Closed, OpenCohort, add_outcomes, add_pairs, close_cohort, new_cohort
 from streams.comparing import new_comparison
 from streams.config import ModelConfig
 from streams.findings import find
@@ -92,9 +92,15 @@ class ModelFold:
                 predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
                 number = int(numbers[arm])
                 predictions[number] = predictions.get(number, 0) + count
-        columns = state.layout.columns(record, numbers)
+        columns, losses = state.layout.columns(record, numbers), record.losses
+        if self._width:
+            # A partition that appears late brings outcomes of cohorts that are judged already.
+            open_ = columns[PREDICTED_AT] // self._width >= state.closed_until
+            if not open_.all():
+                self.counts[RejectCode.NOT_JUDGED] += int((~open_).sum())
+                columns, losses = columns[:, open_], losses[:, open_]
         pairs = state.layout.pair_columns(record, numbers)
-        add_outcomes(state.open_cohorts, columns, record.losses, self._width)
+        add_outcomes(state.open_cohorts, columns, losses, self._width)
         if pairs is not None and record.pairs is not None:
             add_pairs(state.open_cohorts, pairs, record.pairs.excess, self._width)
         if not self._width and state.open_cohorts:

@@ -72,8 +72,8 @@ def test_line_in_between_makes_both_jumps_lone(between: int | None) -> None:
 
 def test_time_of_the_log_moves_the_clock_and_the_own_time_does_not() -> None:
     clock = clock_at(NOW)
-    assert clock.read_appended(NOW + 50 * DAY_MS, 3) == NOW + 50 * DAY_MS
-    assert clock.read_appended(NOW, NOW + DAY_MS) == NOW + 50 * DAY_MS
+    assert clock.read_appended("predictions", 0, NOW + 50 * DAY_MS, 3) == NOW + 50 * DAY_MS
+    assert clock.read_appended("predictions", 0, NOW, NOW + DAY_MS) == NOW + 50 * DAY_MS
 
 
 @pytest.mark.parametrize(("ahead", "accepted"), [(DAY_MS, True), (DAY_MS + 1, False)])
@@ -81,7 +81,7 @@ def test_own_time_a_day_after_the_append_time_is_refused_and_the_clock_moves_all
     ahead: int, accepted: bool
 ) -> None:
     clock = clock_at(NOW)
-    assert clock.read_appended(NOW + 5, NOW + 5 + ahead) == (NOW + 5 if accepted else None)
+    assert clock.read_appended("predictions", 0, NOW + 5, NOW + 5 + ahead) == (NOW + 5 if accepted else None)
     assert clock.now == NOW + 5
 
 
@@ -97,3 +97,21 @@ def test_answers_are_the_running_maximum_of_what_was_believed(times: list[int | 
             assert answer == clock.now >= before
             answers.append(answer)
     assert answers == sorted(answers)
+
+
+def test_partition_that_lags_holds_the_source_clock_and_keeps_its_own_time() -> None:
+    clock = SourceClock()
+    clock.read_appended("predictions", 0, NOW + 100, None)
+    clock.read_appended("predictions", 1, NOW + 10, None)
+    assert (clock.now, clock.at) == (NOW + 100, NOW + 10)
+    clock.read_appended("predictions", 0, NOW + 500, None)
+    assert (clock.now, clock.at) == (NOW + 100, NOW + 500)
+    clock.read_appended("feedback", 1, NOW + 300, None)
+    assert (clock.now, clock.at) == (NOW + 300, NOW + 300)
+
+
+def test_topics_that_are_no_source_do_not_move_the_clock_past_the_sources() -> None:
+    clock = SourceClock()
+    clock.read_appended("predictions", 0, NOW, None)
+    clock.read_appended("deployments", 0, NOW + 1_000, None)
+    assert (clock.now, clock.at) == (NOW, NOW + 1_000)

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+import detectors
 from streams import config_file
-from streams.config import DETECTORS_READY, Config, ModelConfig, parse
+from streams.config import DETECTORS_OF_ERRORS, DETECTORS_READY, Config, ModelConfig, parse
 from streams.config_file import load
 from streams.losses import LossSpec
 from unship.errors import ConfigurationError
@@ -351,3 +352,35 @@ def test_resolved_configuration_reads_back_from_plain_data() -> None:
 def test_every_detector_that_is_ready_can_be_named() -> None:
     for name in DETECTORS_READY:
         assert parse(f"defaults: {{detectors: [{name}]}}").defaults.detectors == [name]
+
+
+def test_configuration_and_detectors_agree_on_the_names_and_on_what_counts_errors() -> None:
+    assert detectors.names() == DETECTORS_READY
+    assert tuple(n for n in detectors.names() if detectors.create(n).accepts == "binary") == DETECTORS_OF_ERRORS
+
+
+def test_new_detectors_are_named_but_not_used_unless_asked_for() -> None:
+    assert parse("").defaults.detectors == ["e_detector", "adwin", "page_hinkley"]
+
+
+@pytest.mark.parametrize("name", DETECTORS_OF_ERRORS)
+def test_detector_of_errors_that_decides_is_refused_if_any_loss_is_not_of_errors(name: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse(f"models: {{m: {{detectors: [{name}, adwin], losses: [zero_one, brier, {{log: {{cap: 4}}}}]}}}}")
+    for part in ("models.m.detectors: ", f"{name} stands first", "brier, log", "keep only zero_one"):
+        assert part in str(raised.value)
+
+
+@pytest.mark.parametrize("name", DETECTORS_OF_ERRORS)
+def test_second_opinion_of_errors_is_refused_only_if_the_first_loss_is_not_of_errors(name: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse(f"models: {{m: {{detectors: [e_detector, {name}], losses: [brier, zero_one]}}}}")
+    for part in ("models.m.detectors: ", f"{name} watches the first loss", "not brier", "put zero_one first"):
+        assert part in str(raised.value)
+    accepted = parse(f"models: {{m: {{detectors: [e_detector, {name}], losses: [zero_one, brier]}}}}")
+    assert accepted.of("m").detectors == ["e_detector", name]
+
+
+def test_model_that_takes_its_detectors_from_the_defaults_is_checked_with_its_own_losses() -> None:
+    with pytest.raises(ConfigurationError, match=r"models\.m\.detectors: ddm .*not brier"):
+        parse("defaults: {detectors: [ddm]}\nmodels: {m: {losses: [brier]}}")
