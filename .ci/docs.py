@@ -20,7 +20,11 @@ from console.cli import main as command_line
 from docs_demo import demo_parts
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config import ConfigFile, ModelSection
+from streams.join import MODELS_MAX, SERIES_MAX
+from streams.model import BESIDE_MAX, ONCE
+from streams.slices import OTHER, SOURCES_MAX
 from tree import ROOT
+from unship.codec import LIMITS
 from unship.rejections import DECODING_CODES, RejectCode
 from unship.schema import event_schemas
 
@@ -76,6 +80,26 @@ def rejections() -> str:
         for entry in RejectCode
     ]
     return table(["code", "given by", "meaning"], rows)
+
+
+def written_once() -> str:
+    """Return the reasons that are written once in a live period."""
+    return ", ".join(code(reason.value) for reason in ONCE) + "."
+
+
+def limits() -> str:
+    """Return the limits of what is kept, and what happens beyond them."""
+    rows = [
+        ["an event", f"{LIMITS.max_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
+        ["nesting of an event", f"{LIMITS.max_depth} levels", code(RejectCode.TOO_DEEP.value)],
+        ["a line of any other kind", f"{LIMITS.max_other_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
+        ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
+        ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
+        ["versions judged beside a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
+        ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
+        ["label sources of a model", str(SOURCES_MAX), f"counted as {code(OTHER)}"],
+    ]
+    return table(["what", "limit", "beyond it"], rows)
 
 
 def keys() -> str:
@@ -174,7 +198,9 @@ def _command(name: str, command: click.Command) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "reasons": reasons,
     "guards": guards,
+    "written-once": written_once,
     "rejections": rejections,
+    "limits": limits,
     "keys": keys,
     "commands": commands,
     **{f"fields-of-{name}": event_fields(name) for name in EVENT_FIELDS if name},

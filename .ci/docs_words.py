@@ -3,7 +3,14 @@
 A key or field without a meaning stops `docs.py`, so none can appear without being described.
 """
 
+from streams.config import DETECTORS_OF_ERRORS, DETECTORS_READY
+
 NOT_USED_YET = "Read and checked, not used yet."
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
 
 KEYS: dict[str, str] = {
     "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT`. " + NOT_USED_YET,
@@ -25,8 +32,9 @@ KEYS: dict[str, str] = {
     "models.NAME.worse_by": "The smallest rise of the mean loss that matters: a version worse by less is healthy.",
     "models.NAME.one_false_alarm_per": "The promise: one false alarm in so many outcomes of the model (100 or more), "
     "or in a span of time such as `90d` (a minute or more).",
-    "models.NAME.detectors": "The first decides, the others are second opinions: `e_detector`, `adwin`, "
-    "`page_hinkley`. The promise holds only where `e_detector` is the first.",
+    "models.NAME.detectors": "The first decides, the others are second opinions. "
+    f"Known are {_listed(DETECTORS_READY)}; of these {_listed(DETECTORS_OF_ERRORS)} take only losses that are 0 or 1. "
+    "The promise holds only where `e_detector` is the first.",
     "models.NAME.policy.mode": "`observe`: only say what would be done; `approve`: propose it; `act`: do it.",
     "models.NAME.policy.cooldown": "How long after an automatic rollback the next one has to wait.",
     "models.NAME.policy.max_switches": "How many automatic rollbacks a window may hold; then they stop until `resume`.",

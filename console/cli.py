@@ -116,7 +116,7 @@ def explain(settings: Settings, decision: str, source: str | None) -> None:
 @main.command()
 @click.option("--scenario", default="decay", show_default=True, help="What happens; `list` names them all.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another course of the same story.")
-@click.option("--no-web", is_flag=True, help="No web page (there is none yet).")
+@click.option("--no-web", is_flag=True, help="No web page; this form of the demo has none anyway.")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep the complete recording.")
 @click.pass_obj
 def demo(settings: Settings, scenario: str, seed: int, no_web: bool, record: Path | None) -> None:

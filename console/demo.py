@@ -42,6 +42,8 @@ def demo_command(settings: Any, name: str, seed: int, record: Path | None) -> in
     )
     recording = record or folder / "recording.ndjson"
     replay, decisions = _replay(settings, name, events, recording)
+    # The recording holds the events as well.
+    events.unlink()
     with open_recording(str(recording)) as stream, reading("audit ", str(recording), settings.quiet) as progress:
         audit = audit_recording(stream, parse(""), progress)
     if settings.as_json:
