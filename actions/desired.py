@@ -44,13 +44,17 @@ class VersionFacts(msgspec.Struct):
 
 
 class DesiredState(msgspec.Struct):
-    """Desired state and what bears on it. Times are milliseconds of the ledger's clock; `epoch` rises with every
-    change."""
+    """Desired state and what bears on it. Times are milliseconds of the ledger's clock.
+
+    `epoch` rises with every change of what replicas have to obey; `action` and `decision` say what the last one was.
+    """
 
     versions: dict[str, VersionFacts]
     serve: str | None = None
     artifact: str | None = None
     epoch: Epoch = (0, 0, 0)
+    action: str = "deploy"
+    decision: str | None = None
     live_ts: int = -1
     quarantine: list[Quarantined] = []
     pinned: bool = False
@@ -83,11 +87,12 @@ class DesiredState(msgspec.Struct):
                 return True
         return False
 
-    def change(self, version: str, epoch: Epoch) -> None:
+    def change(self, version: str, epoch: Epoch, action: str = "deploy", decision: str | None = None) -> None:
         """Let another version be the desired one."""
         if self.serve is not None and self.serve != version:
             self.earlier = [self.serve, *(v for v in self.earlier if v not in (self.serve, version))][:EARLIER_MAX]
         self.serve, self.artifact, self.epoch = version, self.facts(version).artifact, epoch
+        self.action, self.decision = action, decision
         self.proposal = None
 
     def ladder(self, answering: Iterable[str]) -> list[str]:
@@ -107,14 +112,19 @@ class DesiredState(msgspec.Struct):
         facts = self.facts(version)
         return facts.status is None and facts.first_role == "live" and version not in self.earlier
 
-    def roll_back(self, to: str, epoch: Epoch, now: int, automatic: bool) -> None:
+    def release(self, version: str, epoch: Epoch) -> None:
+        """Take a version out of quarantine."""
+        self.quarantine = [entry for entry in self.quarantine if entry.version != version]
+        self.epoch, self.action, self.decision = epoch, "release", None
+
+    def roll_back(self, to: str, epoch: Epoch, now: int, automatic: bool, decision: str | None = None) -> None:
         """Go back to `to` and quarantine what served."""
         left = self.serve
         if left is not None and left != to and not self.is_quarantined(left):
             self.quarantine = [*self.quarantine, Quarantined(left, self.facts(left).artifact)]
         if automatic:
             self.switches = [*self.switches, now]
-        self.change(to, epoch)
+        self.change(to, epoch, "rollback", decision)
 
     def recent_switches(self, now: int, span_ms: int) -> list[int]:
         """Return the times of the automatic rollbacks inside the window that ends now."""

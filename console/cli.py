@@ -12,8 +12,9 @@ GOOD, FINDING, USAGE = 0, 1, 2
 class Settings:
     """The global options."""
 
-    def __init__(self, config: Path | None, as_json: bool, quiet: bool, color: bool) -> None:
+    def __init__(self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool) -> None:
         self.config = config
+        self.log = log
         self.as_json = as_json
         self.quiet = quiet
         self.color = color and sys.stderr.isatty()
@@ -46,7 +47,7 @@ class Group(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
 @click.option("--no-color", is_flag=True, help="No colours.")
 @click.option("-l", "--level", default="warning", metavar="LEVEL", help="Least level that is logged.")
-@click.option("--log", "log", metavar="URL", help="Where the topics are: embedded:DIR or kafka://HOST:PORT.")
+@click.option("--log", "log", metavar="URL", help="Where the topics are: embedded:DIR.")
 @click.pass_context
 def main(
     ctx: click.Context, config: Path | None, as_json: bool, quiet: bool, no_color: bool, level: str, log: str | None
@@ -57,7 +58,7 @@ def main(
     """
     if config is None and Path("unship.yaml").is_file():
         config = Path("unship.yaml")
-    ctx.obj = Settings(config, as_json, quiet, not no_color)
+    ctx.obj = Settings(config, log, as_json, quiet, not no_color)
 
 
 @main.command()
@@ -124,6 +125,52 @@ def demo(settings: Settings, scenario: str, seed: int, no_web: bool, record: Pat
     from console.demo import demo_command
 
     sys.exit(demo_command(settings, scenario, seed, record))
+
+
+@main.command()
+@click.option("--without-web", is_flag=True, help="No web page; there is none yet.")
+@click.pass_obj
+def run(settings: Settings, without_web: bool) -> None:
+    """Run the monitor on an embedded log until it is told to stop."""
+    from console.running import run_command
+
+    sys.exit(run_command(settings))
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.pass_obj
+def status(settings: Settings, model: str | None) -> None:
+    """Show what should serve, what does, and how the evidence stands; exit code 1 if a replica has not obeyed."""
+    from console.statuses import status_command
+
+    sys.exit(status_command(settings, model))
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["prediction", "feedback", "deployment"]))
+@click.argument("event")
+@click.pass_obj
+def emit(settings: Settings, kind: str, event: str) -> None:
+    """Send one event, given as JSON (- reads it from standard input)."""
+    from console.emitting import emit_command
+
+    sys.exit(emit_command(settings, kind, event))
+
+
+@main.group()
+def keys() -> None:
+    """Make keys."""
+
+
+@keys.command("new")
+@click.option("--audience", default="default", show_default=True, help="For which fleet commands will be meant.")
+@click.pass_obj
+def keys_new(settings: Settings, audience: str) -> None:
+    """Make controller.key, operator.key and trust.json; replicas get trust.json only."""
+    from console.emitting import keys_command
+
+    sys.exit(keys_command(settings, audience))
 
 
 @main.command()

@@ -130,10 +130,14 @@ def check_same_losses_same_bytes(make: Make) -> None:
 
 
 def check_impossible_losses_are_refused(make: Make) -> None:
-    """NaN, infinities and numbers outside [0, 1] raise ValueError naming position and value, and change nothing."""
+    """NaN, infinities and numbers outside [0, 1] raise ValueError naming position and value, and change nothing.
+
+    So do numbers between 0 and 1 where a detector accepts only these two.
+    """
     detector = make()
     before = detector.snapshot()
-    for bad in (float("nan"), float("inf"), -float("inf"), -1e-9, 1.0 + 1e-9, 2.0):
+    between = (0.5, 1e-9, 1.0 - 1e-9) if detector.accepts == "binary" else ()
+    for bad in (float("nan"), float("inf"), -float("inf"), -1e-9, 1.0 + 1e-9, 2.0, *between):
         for attempt in (partial(detector.update_many, [0.0, 1.0, bad]), partial(detector.update, bad)):
             message = ""
             try:

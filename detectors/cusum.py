@@ -11,17 +11,20 @@ to be tuned to.
 
 from __future__ import annotations
 
-from math import log
+from math import log, sqrt
 from typing import ClassVar, Self
 
 import msgspec
-import numpy as np
 from numpy.typing import ArrayLike
 
 from detectors.base import LossKind, Positions, checked_loss, checked_losses, positions
-from detectors.e_detector import predictive_mean
+from detectors.e_detector import LARGEST_MEAN
 from detectors.snapshots import decoded, seal
 from unship.errors import SnapshotError
+
+LIMIT_CONFIDENCE = 0.9
+LIMIT_QUANTILE = 1.2815515655446004
+"""Of the standard normal distribution, at ``LIMIT_CONFIDENCE``."""
 
 
 class CusumSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,32 +43,38 @@ class CusumSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Cusum:
     """Add up how much better a higher mean explains the losses, never below zero (CUSUM, Page 1954) [^1].
 
-    Without ``threshold`` the alarm is raised at log(arl). What that promises: while the conditional mean of the losses
-    is at most ``baseline``, the average run length to a false alarm is at least ``arl`` (Lorden 1971 [^2] for
-    independent losses, Shin, Ramdas and Rinaldo [^3] for any dependence). It is far more than promised: about
-    ``arl`` divided by the Kullback-Leibler divergence of m from q, measured 25 times ``arl`` for .02 against .12 and
-    330 times for .05 against .07; so it is also slower than a threshold chosen by simulation, which may be given
-    instead.
+    With ``baseline`` and without ``threshold`` the alarm is raised at log(arl). What that promises: while the
+    conditional mean of the losses is at most ``baseline``, the average run length to a false alarm is at least
+    ``arl`` (Lorden 1971 [^2] for independent losses, Shin, Ramdas and Rinaldo [^3] for any dependence). It is far
+    more than promised: about ``arl`` divided by the Kullback-Leibler divergence of m from q, measured 25 times
+    ``arl`` for .02 against .12 and 330 times for .05 against .07; so it is also slower than with a threshold chosen by
+    simulation, which may be given instead.
 
-    With a learned baseline nothing is promised: a mean from 1,000 outcomes is off by a part of the rise it is to
-    detect, in either direction, and stays so.
+    A learned baseline is not the mean of what was learned but its upper 90 % limit, and the threshold log(arl / .9):
+    nine in ten such limits are not too low and keep ``arl`` / .9, so the average over what may be learned keeps
+    ``arl``. Measured on healthy streams with error rates from .05 to .2, at the defaults: within 100,000 outcomes
+    17 to 27 % alarm if the bare mean is the baseline, 1.5 to 2.5 % with the limit. The limit is Wilson's [^4],
+    approximate and for independent outcomes. Its price: a rise not much larger than its distance from the mean (.013
+    for .1 after 1,000 outcomes) is not seen.
 
     After an alarm it starts afresh: score zero, the baseline kept.
 
     Args:
-        baseline: mean loss of healthy outcomes, above 0 and below 1. None: learned from the first ``learn`` outcomes.
+        baseline: mean loss of healthy outcomes, above 0 and below 1. None: learned from the first ``learn``.
         worse_by: the rise of the mean that it is tuned to, above 0; baseline + ``worse_by`` is cut halfway to 1.
         arl: the promised average run length to a false alarm, in outcomes.
-        threshold: the score that raises the alarm, in nats; None for log(arl).
+        threshold: the score that raises the alarm, in nats; None for log(arl), or log(arl / .9) without baseline.
         learn: outcomes that become the baseline if none is given; nothing is judged meanwhile.
 
     Raises:
         ValueError: a parameter or a loss is out of range.
 
-    [^1]: "Continuous inspection schemes", Biometrika 41, section 2.
+    [^1]: "Continuous inspection schemes", Biometrika 41.
     [^2]: "Procedures for reacting to a change in distribution", Annals of Mathematical Statistics 42, theorem 2.
     [^3]: "E-detectors: a nonparametric framework for sequential change detection", New England Journal of Statistics
-        in Data Science 2(2), e-CUSUM (definition 2.4, proposition 2.3).
+        in Data Science 2(2), e-CUSUM.
+    [^4]: "Probable inference, the law of succession, and statistical inference", Journal of the American Statistical
+        Association 22, 1927.
 
     >>> import numpy as np
     >>> losses = np.random.default_rng(5).random(5_000) < np.repeat([0.1, 0.15], [4_000, 1_000])
@@ -98,7 +107,8 @@ class Cusum:
         self._given = None if baseline is None else float(baseline)
         self._worse_by, self._arl, self._learn = float(worse_by), float(arl), int(learn)
         self._given_threshold = None if threshold is None else float(threshold)
-        self._threshold = log(self._arl) if self._given_threshold is None else self._given_threshold
+        promised = self._arl if baseline is not None else self._arl / LIMIT_CONFIDENCE
+        self._threshold = log(promised) if self._given_threshold is None else self._given_threshold
         self._learned_sum, self._learned_count = 0.0, 0
         self._score = 0.0
         self._tune()
@@ -107,7 +117,7 @@ class Cusum:
         """Work out what a loss of 0 and of 1 are worth, once the baseline is known."""
         self._mean = self._given
         if self._given is None and self._learned_count >= self._learn:
-            self._mean = float(predictive_mean(np.array(self._learned_sum), np.array(float(self._learned_count))))
+            self._mean = upper_limit(self._learned_sum, self._learned_count)
         if self._mean is not None:
             worse = min(self._mean + self._worse_by, (1.0 + self._mean) / 2)
             self._right = (1.0 - worse) / (1.0 - self._mean)
@@ -130,7 +140,7 @@ class Cusum:
 
     @property
     def baseline(self) -> float | None:
-        """Mean that losses are judged against; None while learning."""
+        """Mean that losses are judged against, the upper limit if it was learned; None while learning."""
         return self._mean
 
     def update(self, x: float) -> bool:
@@ -204,3 +214,14 @@ class Cusum:
         detector._score = content.score
         detector._tune()
         return detector
+
+
+def upper_limit(losses_sum: float, count: int) -> float:
+    """Return the upper 90 % limit of a mean by Wilson's formula, with the variance of 0/1 losses: the largest possible.
+
+    >>> round(upper_limit(100.0, 1_000), 4), round(upper_limit(0.0, 1_000), 4)
+    (0.1128, 0.0016)
+    """
+    mean, shrink = losses_sum / count, LIMIT_QUANTILE**2 / count
+    spread = LIMIT_QUANTILE * sqrt(mean * (1.0 - mean) / count + shrink / (4.0 * count))
+    return min((mean + shrink / 2.0 + spread) / (1.0 + shrink), LARGEST_MEAN)

@@ -41,7 +41,7 @@ def _eddm() -> type[Detector]:
 
 
 def _fhddm() -> type[Detector]:
-    from detectors.river_hoeffding import Fhddm
+    from detectors.river_windows import Fhddm
 
     return Fhddm
 

@@ -91,8 +91,11 @@ class Ddm(ZeroOneAdapter):
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)
-    >>> Ddm(warm_start=300).update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
-    [2088]
+    >>> losses = rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)
+    >>> Ddm().update_many(losses).tolist()  # the first is false
+    [545, 2088]
+    >>> Ddm(drift_threshold=4.0).update_many(losses).tolist()
+    [2104]
     """
 
     name: ClassVar[str] = "ddm"
@@ -175,13 +178,15 @@ class Eddm(ZeroOneAdapter):
     Raises:
         ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
 
-    [^1]: "Early drift detection method", Fourth International Workshop on Knowledge Discovery from Data Streams,
-        section 3.
+    [^1]: "Early drift detection method", Fourth International Workshop on Knowledge Discovery from Data Streams.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)
-    >>> Eddm(warm_start=100, beta=0.7).update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
-    [2211]
+    >>> losses = rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)
+    >>> Eddm(beta=0.8).update_many(losses).tolist()  # the first two are false
+    [378, 611, 2054]
+    >>> Eddm(warm_start=100, beta=0.6).update_many(losses).tolist()
+    [2316]
     """
 
     name: ClassVar[str] = "eddm"

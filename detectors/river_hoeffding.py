@@ -1,8 +1,7 @@
-"""Put river's FHDDM, HDDM_A and HDDM_W behind the protocol: 0/1 losses, Hoeffding's or McDiarmid's bound.
+"""Put river's HDDM_A and HDDM_W behind the protocol: 0/1 losses, bounds by Hoeffding and by McDiarmid.
 
-Only a rise alarms. Two of river's choices are undone for that: its FHDDM looks for a *drop* of the mean of what it is
-fed and is therefore fed right answers, not errors as its documentation says; and the two-sided tests of the others
-start afresh on a fall, as river does it, without an alarm. Only the modules named river_* import river.
+Only a rise alarms: their two-sided tests start afresh on a fall, as river does it, without an alarm. Only the modules
+named river_* import river.
 """
 
 from __future__ import annotations
@@ -10,117 +9,14 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 import msgspec
-from river.drift.binary import FHDDM as RiverFhddm
 from river.drift.binary import HDDMA as RiverHddmA
 from river.drift.binary import HDDMW as RiverHddmW
 from river.drift.binary.hddm_w import SampleInfo
 from river.stats import Mean
 
-from detectors.river_binary import ZeroOneAdapter, check_between, check_count
+from detectors.river_binary import ZeroOneAdapter, check_between
 from detectors.snapshots import decoded, seal
 from unship.errors import SnapshotError
-
-LARGEST_WINDOW = 10_000
-"""Outcomes, one byte each in a snapshot."""
-
-
-class FhddmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Fhddm needs to go on; ``window`` has one byte for each outcome, 1 for a right answer."""
-
-    sliding_window_size: int
-    confidence_level: float
-    short_window_size: int | None
-    drift_detected: bool
-    window: bytes
-    best: float
-    best_short: float
-
-
-class Fhddm(ZeroOneAdapter):
-    """Compare the newest window's accuracy with the best any window had (FHDDM, Pesaranghader and Viktor 2016) [^1].
-
-    No promised run length, and blind to small rises: at its defaults the accuracy has to fall by .26.
-
-    Args:
-        sliding_window_size: outcomes in the window, at most 10,000; no check before it is full.
-        confidence_level: chance of a false alarm in Hoeffding's bound for one window, in (0, 1).
-        short_window_size: with it, the newest outcomes of the window are watched on their own as well (stacking
-            FHDDM).
-
-    Raises:
-        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
-
-    [^1]: "Fast Hoeffding drift detection method for evolving data streams", ECML-PKDD 2016, section 4.
-
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> Fhddm().update_many(rng.random(4_000) < np.repeat([0.1, 0.5], 2_000)).tolist()
-    [2050]
-    """
-
-    name: ClassVar[str] = "fhddm"
-
-    def __init__(
-        self,
-        *,
-        sliding_window_size: int = 100,
-        confidence_level: float = 0.000001,
-        short_window_size: int | None = None,
-    ) -> None:
-        check_count("sliding_window_size", sliding_window_size, 1, LARGEST_WINDOW)
-        check_between("confidence_level", confidence_level, 0.0, 1.0)
-        if short_window_size is not None:
-            check_count("short_window_size", short_window_size, 1, sliding_window_size)
-        self._river = RiverFhddm(
-            sliding_window_size=int(sliding_window_size),
-            confidence_level=float(confidence_level),
-            short_window_size=None if short_window_size is None else int(short_window_size),
-        )
-
-    def _alarms(self, bits: list[int]) -> list[int]:
-        return super()._alarms([1 - bit for bit in bits])
-
-    def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
-        river = self._river
-        content = FhddmSnapshot(
-            sliding_window_size=river.sliding_window_size,
-            confidence_level=river.confidence_level,
-            short_window_size=river.short_window_size,
-            drift_detected=river._drift_detected,
-            window=bytes(river._sliding_window),
-            # river starts these as integers, which would be written differently than they come back.
-            best=float(river._u_max),
-            best_short=0.0 if river.short_window_size is None else float(river._u_short_max),
-        )
-        return seal(self.name, content)
-
-    @classmethod
-    def restored(cls, payload: bytes) -> Self:
-        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
-        content = decoded(payload, FhddmSnapshot)
-        try:
-            detector = cls(
-                sliding_window_size=content.sliding_window_size,
-                confidence_level=content.confidence_level,
-                short_window_size=content.short_window_size,
-            )
-        except ValueError as error:
-            raise SnapshotError(f"snapshot of an impossible fhddm: {error}") from error
-        # river takes the oldest outcome out as soon as the window is full.
-        if len(content.window) >= content.sliding_window_size or not set(content.window) <= {0, 1}:
-            raise SnapshotError(
-                f"expected a window of fewer than {content.sliding_window_size} outcomes, each 0 or 1, "
-                f"was {len(content.window)} bytes"
-            )
-        river = detector._river
-        river._drift_detected = content.drift_detected
-        river._sliding_window.extend(content.window)
-        river.n_one = sum(content.window)
-        river._u_max = content.best
-        if content.short_window_size is not None:
-            river._u_short_max = content.best_short
-        return detector
 
 
 class MeanOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,7 +52,7 @@ class HddmA(ZeroOneAdapter):
         ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
 
     [^1]: "Online and non-parametric drift detection methods based on Hoeffding's bounds", IEEE Transactions on
-        Knowledge and Data Engineering 27(3), A-test (section 3).
+        Knowledge and Data Engineering 27(3), the A-test.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)
@@ -256,7 +152,7 @@ class HddmW(ZeroOneAdapter):
         ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
 
     [^1]: "Online and non-parametric drift detection methods based on Hoeffding's bounds", IEEE Transactions on
-        Knowledge and Data Engineering 27(3), W-test (section 4).
+        Knowledge and Data Engineering 27(3), the W-test.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(3)

@@ -325,8 +325,20 @@ class Health(msgspec.Struct):
         weight = float(rules.weights[stream])
         return loss, stream, float(self.banks[loss].totals[self.row(stream)]), rules.promise / weight
 
-    def raise_alarm(self, detector: str, loss: int, stream: int, now: int, evidence: float, threshold: float) -> None:
-        """Latch an alarm: date the change and take what came since out of the baselines. A known stream alarms once."""
+    def raise_alarm(
+        self,
+        detector: str,
+        loss: int,
+        stream: int,
+        now: int,
+        evidence: float,
+        threshold: float,
+        least_rise: float = 0.0,
+    ) -> None:
+        """Latch an alarm: date the change and take what came since out of the baselines. A known stream alarms once.
+
+        An alarm whose rise of the mean loss since the change point is below `least_rise` is passed over.
+        """
         if (
             any(alarm.loss == loss and alarm.stream == stream for alarm in self.alarms)
             or len(self.alarms) >= ALARMS_MAX
@@ -339,7 +351,11 @@ class Health(msgspec.Struct):
         blocks = self.history.blocks()
         since = blocks[first].start if blocks else now
         window = self.history.since(first, self.streams, losses)
-        needed = float(window[loss, stream].sum())
+        needed, lost = float(window[loss, stream].sum()), float(window[losses + loss, stream].sum())
+        bank, row = self.banks[loss], self.row(stream)
+        before = max(float(bank.k[row]) - lost, 0.0) / max(float(bank.n[row]) - needed, 1.0)
+        if least_rise and rounded(lost / max(needed, 1.0) - before) < rounded(least_rise):
+            return
         if not self.alarms:
             self._forget(window)
         self.alarms.append(Alarm(detector, loss, stream, now, since, evidence, threshold, needed, window))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from actions.desired import DeploymentResult, Proposal, deploy
 from actions.evidence import Findings, View
@@ -85,6 +86,9 @@ class ModelFold:
         """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
         state = self.state
         numbers = state.layout.arm_numbers(record)
+        for arm, count in enumerate(np.bincount(record.arm, minlength=len(record.arms)).tolist()):
+            version = record.arms[arm].version
+            state.outcomes[version] = state.outcomes.get(version, 0) + count
         for arm, _, count in record.predictions:
             self._notice(record.arms[arm], count)
         for arm, cohort, count in record.predictions:
@@ -333,7 +337,7 @@ class ModelFold:
         elif ruling.action is Action.PROPOSE and ruling.to is not None:
             desired.proposal = Proposal(decision, live.version, ruling.to, now)
         elif ruling.action is Action.ROLLBACK and ruling.to is not None:
-            desired.roll_back(ruling.to, self.epoch, now, automatic=True)
+            desired.roll_back(ruling.to, self.epoch, now, automatic=True, decision=decision)
             self.start_period(ruling.to, now)
 
 

@@ -52,7 +52,7 @@ def _release(model: ModelFold, event: OperatorAct, now: int) -> None:
     if event.version is None:
         _refuse(model, event, now, "release needs the version: --version V")
         return
-    desired.quarantine = [entry for entry in desired.quarantine if entry.version != event.version]
+    desired.release(event.version, model.epoch)
     if live is not None and live.version == event.version:
         # A released version is judged afresh.
         model.start_period(event.version, now)
@@ -69,7 +69,7 @@ def _pin(model: ModelFold, event: OperatorAct, now: int) -> None:
         return
     desired.pinned = True
     if version != desired.serve:
-        desired.change(version, model.epoch)
+        desired.change(version, model.epoch, "pin")
         model.start_period(version, now)
 
 
@@ -82,8 +82,8 @@ def _roll_back(model: ModelFold, event: OperatorAct, now: int) -> None:
         _refuse(model, event, now, f"{event.to} is in quarantine; release it first, or repeat with --override")
         return
     ruling = Ruling(Verdict.INCONCLUSIVE, Reason.OPERATOR_ROLLBACK, Action.ROLLBACK, event.to, None)
-    model.write(live.version, ruling, _by(event), now)
-    desired.roll_back(event.to, model.epoch, now, automatic=False)
+    decision = model.write(live.version, ruling, _by(event), now)
+    desired.roll_back(event.to, model.epoch, now, automatic=False, decision=decision)
     model.start_period(event.to, now)
 
 
@@ -109,8 +109,8 @@ def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
             return
         evidence = {**evidence_of(state, live, model.config, rules, model.opinions, chosen), **_by(event)}
         approved = Ruling(ruling.verdict, Reason.APPROVED, Action.ROLLBACK, ruling.to, ruling.slice)
-        model.write(live.version, approved, evidence, now)
-        state.desired.roll_back(ruling.to, model.epoch, now, automatic=False)
+        decision = model.write(live.version, approved, evidence, now)
+        state.desired.roll_back(ruling.to, model.epoch, now, automatic=False, decision=decision)
         model.start_period(ruling.to, now)
     elif live is not None and (live.labels.shifted or live.labels.blind):
         # The present label coverage becomes the normal one, and everything is judged afresh from here.

@@ -1,7 +1,7 @@
 """Detectors that are named in the configuration beside the e-detector rows.
 
-The first configured detector decides. If that is one of these, it watches every stream; otherwise they only say what
-they think, on the overall row of the primary loss, and neither trigger nor veto.
+The first configured detector decides. If that is one of these, it watches the overall row of every loss; otherwise they
+only say what they think, on the overall row of the primary loss, and neither trigger nor veto.
 """
 
 import msgspec
@@ -46,20 +46,18 @@ class Opinions:
         self._opinions: dict[tuple[str, int, int], Opinion] = {}
 
     def step(self, entries: Entries, health: Health, rules: Rules, now: int) -> None:
-        """Let every detector see outcomes in prediction order; the deciding one latches its alarms in `health`."""
+        """Let every detector see outcomes in prediction order; the deciding one latches its alarms in `health`.
+
+        Detectors without a promise share no budget of false alarms, so the deciding one watches the overall rows only,
+        and its alarm counts only if the rise since the change point matters.
+        """
         for name in self.names:
             if name == E_DETECTOR:
                 continue
-            if name != self.deciding:
-                self._feed(name, 0, 0, entries.losses[0], now)
-                continue
-            # A stream without a share in the alarm (`__other__`) cannot raise one.
-            for stream in np.flatnonzero(rules.weights).tolist():
-                mine = (entries.streams == stream).any(axis=0)
-                if mine.any():
-                    for loss in range(self.losses):
-                        if self._feed(name, loss, stream, entries.losses[loss, mine], now) and not health.learning:
-                            health.raise_alarm(name, loss, stream, now, 0.0, 0.0)
+            for loss in range(self.losses if name == self.deciding else 1):
+                alarmed = self._feed(name, loss, 0, entries.losses[loss], now)
+                if alarmed and name == self.deciding and not health.learning:
+                    health.raise_alarm(name, loss, 0, now, 0.0, 0.0, least_rise=rules.worse_by)
 
     def _feed(self, name: str, loss: int, stream: int, losses: "np.ndarray", now: int) -> bool:
         key = (name, loss, stream)

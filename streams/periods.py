@@ -64,6 +64,7 @@ class ModelState(msgspec.Struct):
     digest: str
     counts: dict[str, int]
     clock: int = -1
+    outcomes: dict[str, int] = {}
     refused: Standing | None = None
 
 

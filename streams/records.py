@@ -94,9 +94,13 @@ class Operated(msgspec.Struct, frozen=True, tag="operator", tag_field="kind"):
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):
-    """The source clock reached `clock`: a cohort or a timer falls due."""
+    """The source clock reached `clock`: a cohort or a timer falls due.
+
+    A live monitor ends each round with a tick that states how far every source topic was read.
+    """
 
     clock: int
+    positions: dict[str, int] = {}
 
 
 class Configured(msgspec.Struct, frozen=True, tag="configuration", tag_field="kind"):

@@ -38,8 +38,9 @@ def evidence_of(
     report["slices"] = _worst_slices(state, live.health, alarm, config, rules)
     report["comparison"] = _comparison(live, config, chosen)
     report["sources"] = _sources(state, live.health, alarm, rules)
-    if alarm.mix is not None:
-        dimension, stream = alarm.mix
+    mix = next((entry.mix for entry in live.health.alarms if entry.mix is not None), None)
+    if mix is not None:
+        dimension, stream = mix
         report["mix"] = {"dimension": dimension, "value": state.layout.slices.streams[stream].value}
     return report
 

@@ -1,8 +1,7 @@
 """Watch serving models through their own events and take a bad version back: what a serving fleet installs.
 
 Names are loaded when first used, so that `import unship` in a serving process costs next to nothing and pulls in no
-client of any log. The event that carries a truth is `unship.events.Feedback`: the name is not repeated here, because
-`unship.Feedback` is kept for the sender of truths.
+client of any log. `unship.Feedback` sends truths; the event that carries one is `unship.events.Feedback`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
     from unship.codec import Limits, OtherLine, decode_line, decode_value, encode_line
     from unship.errors import ConfigurationError, RecordingError, SnapshotError, UnshipError
     from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
+    from unship.feedback import Feedback
+    from unship.fleet import Fleet
     from unship.rejections import RejectCode, Rejection
     from unship.schema import event_schemas
 
@@ -22,6 +23,8 @@ __all__ = [
     "ConfigurationError",
     "Deployment",
     "Event",
+    "Feedback",
+    "Fleet",
     "Limits",
     "OperatorAct",
     "OtherLine",
@@ -41,6 +44,8 @@ _MODULES = {
     "codec": ("Limits", "OtherLine", "decode_line", "decode_value", "encode_line"),
     "errors": ("ConfigurationError", "RecordingError", "SnapshotError", "UnshipError"),
     "events": ("Ack", "Deployment", "Event", "OperatorAct", "Prediction"),
+    "feedback": ("Feedback",),
+    "fleet": ("Fleet",),
     "rejections": ("RejectCode", "Rejection"),
     "schema": ("event_schemas",),
 }

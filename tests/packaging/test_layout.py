@@ -19,6 +19,8 @@ LIBRARY_EXPORTS = [
     "ConfigurationError",
     "Deployment",
     "Event",
+    "Feedback",
+    "Fleet",
     "Limits",
     "OperatorAct",
     "OtherLine",

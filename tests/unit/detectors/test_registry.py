@@ -6,12 +6,14 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
 import detectors
+from detectors import registry
 from detectors.snapshots import DIGEST_SIZE, FORMAT, MAGIC, Envelope, seal, unseal
 from unship.errors import SnapshotError
 
@@ -21,11 +23,12 @@ class Nothing(msgspec.Struct):
 
 
 def test_names_are_pinned() -> None:
-    assert detectors.names() == ("e_detector", "adwin", "page_hinkley")
+    errors = ("ddm", "eddm", "fhddm", "hddm_a", "hddm_w")
+    assert detectors.names() == ("e_detector", "adwin", "page_hinkley", *errors, "kswin", "cusum")
 
 
 def test_unknown_name_lists_the_names() -> None:
-    with pytest.raises(ValueError, match=r"'adwn'.*e_detector, adwin, page_hinkley"):
+    with pytest.raises(ValueError, match=r"'adwn'.*e_detector, adwin, page_hinkley, ddm"):
         detectors.create("adwn")
 
 
@@ -39,7 +42,7 @@ def test_unknown_parameter_is_refused(name: str) -> None:
 def test_created_detector_says_its_name_and_what_it_accepts(name: str) -> None:
     detector = detectors.create(name)
     assert detector.name == name
-    assert detector.accepts == "unit"
+    assert detector.accepts == ("binary" if name in {"ddm", "eddm", "fhddm", "hddm_a", "hddm_w"} else "unit")
 
 
 @pytest.mark.parametrize("name", detectors.names())
@@ -90,8 +93,18 @@ def test_text_is_no_snapshot() -> None:
         detectors.restore("e_detector")  # type: ignore[arg-type]
 
 
+def test_only_modules_named_after_river_import_it() -> None:
+    modules = Path(registry.__file__).parent.glob("*.py")
+    importing = {module.name for module in modules if "from river" in module.read_text(encoding="utf-8")}
+    assert importing
+    assert all(name.startswith("river_") for name in importing), importing
+
+
 def test_listing_names_does_not_import_river() -> None:
-    program = "import sys, detectors; detectors.names(); detectors.create('e_detector'); print('river' in sys.modules)"
+    program = (
+        "import sys, detectors; detectors.names(); detectors.create('e_detector'); detectors.create('cusum'); "
+        "print('river' in sys.modules)"
+    )
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=paths)
     assert done.stdout.strip() == "False"

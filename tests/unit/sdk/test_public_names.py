@@ -29,6 +29,8 @@ def test_public_names_are_pinned_and_all_load() -> None:
         "ConfigurationError",
         "Deployment",
         "Event",
+        "Feedback",
+        "Fleet",
         "Limits",
         "OperatorAct",
         "OtherLine",

@@ -1,0 +1,72 @@
+"""Reconcile: from what is desired and what was last commanded to the commands that have to go out.
+
+Level-triggered: a command that was lost is simply due again at the next round, and the same state asserted again is the
+heartbeat by which replicas know that the monitor lives. Nothing here waits for an answer.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from actions.desired import DesiredState
+from unship.commands import Command, Quarantined
+
+#: Replicas refuse a command with more entries than this; the newest stay.
+QUARANTINE_MAX = 500
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """How often a state is asserted again, and how long a command that nobody has seen stays valid, in milliseconds."""
+
+    beat_ms: int = 10_000
+    valid_ms: int = 600_000
+
+
+def command_of(model: str, desired: DesiredState, audience: str, now: int, timing: Timing) -> Command | None:
+    """Return the command that states what is desired of a model, None while nothing is."""
+    if desired.serve is None:
+        return None
+    quarantine = tuple(Quarantined(entry.version, entry.artifact) for entry in desired.quarantine[-QUARANTINE_MAX:])
+    return Command(
+        model=model,
+        epoch=desired.epoch,
+        serve=desired.serve,
+        artifact=desired.artifact,
+        quarantine=quarantine,
+        action=desired.action,
+        decision=desired.decision,
+        issued_ts=now,
+        not_after_ts=now + timing.valid_ms,
+        audience=audience,
+    )
+
+
+def due_commands(
+    desired: Mapping[str, DesiredState], published: Mapping[str, Command], audience: str, now: int, timing: Timing
+) -> list[Command]:
+    """Return the commands to publish now, in the order of the models' names.
+
+    A model whose published epoch is higher than the one desired is left alone: somebody who knew more has written it,
+    and a command with a lower epoch would be refused everywhere.
+
+    Args:
+        desired: what is desired of each model that may be commanded.
+        published: the newest command of each model on the control topic.
+        audience: for whom commands are meant.
+        now: wall clock, in milliseconds.
+        timing: heartbeat and validity.
+    """
+    due = []
+    for model in sorted(desired):
+        command = command_of(model, desired[model], audience, now, timing)
+        if command is None:
+            continue
+        last = published.get(model)
+        if last is None or (last.epoch, last.issued_ts + timing.beat_ms) <= (command.epoch, now):
+            due.append(command)
+    return due
+
+
+def conflicting(desired: Mapping[str, DesiredState], published: Mapping[str, Command]) -> list[str]:
+    """Return the models whose published epoch is ahead of what this monitor's ledger can explain."""
+    return sorted(model for model, last in published.items() if model in desired and last.epoch > desired[model].epoch)

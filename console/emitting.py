@@ -1,0 +1,45 @@
+"""`unship emit` and `unship keys new`."""
+
+import sys
+from typing import Any
+
+import click
+import msgspec
+
+from console.running import embedded_folder, keys_folder
+from streams.config_file import load
+from unship.codec import decode_value
+from unship.embedded import EmbeddedLog, Message
+from unship.errors import ConfigurationError
+from unship.events import Deployment, Feedback, Prediction
+from unship.keys import new_keys
+from unship.rejections import Rejection
+
+TOPICS = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}
+
+
+def emit_command(settings: Any, kind: str, text: str) -> int:
+    """Append one event to its topic, if the monitor would take it."""
+    value = sys.stdin.buffer.read(1_000_000) if text == "-" else text.encode()
+    event = decode_value(kind, value)
+    if isinstance(event, Rejection):
+        raise ConfigurationError(f"the {kind} would be rejected: {event.code} {event.detail}".rstrip())
+    assert isinstance(event, Prediction | Feedback | Deployment)
+    key = event.model if isinstance(event, Deployment) else event.id
+    with EmbeddedLog(embedded_folder(settings, load(settings.config))) as log:
+        (offset,) = log.append(TOPICS[kind], [Message(value, key.encode())])
+    if settings.as_json:
+        click.echo(msgspec.json.encode({"topic": TOPICS[kind], "partition": 0, "offset": offset}).decode())
+    else:
+        settings.tell(f"emit: {TOPICS[kind]}, offset {offset}")
+    return 0
+
+
+def keys_command(settings: Any, audience: str) -> int:
+    """Make keys in the configured folder."""
+    folder = keys_folder(settings, load(settings.config))
+    trust = new_keys(folder, audience)
+    settings.tell(
+        f"keys: {', '.join(key.name for key in trust.keys)} in {folder}; give replicas {folder / 'trust.json'} only"
+    )
+    return 0

@@ -1,0 +1,96 @@
+"""`unship run` on the embedded log: one process, one loop, ended by a signal."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from streams.config import Config
+from streams.config_file import load
+from streams.live import SOURCE_TOPICS, Live, Signer
+from unship.embedded import EmbeddedLog
+from unship.errors import ConfigurationError
+from unship.signing import COMMAND_TYPE, sign
+
+SNAPSHOT_EVERY_S = 30.0
+IDLE_S = 1.0
+
+
+def run_command(settings: Any) -> int:
+    """Run the monitor until SIGTERM or SIGINT."""
+    config = load(settings.config)
+    signer = _signer(settings, config)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopper(stop))
+    with EmbeddedLog(embedded_folder(settings, config)) as log:
+        live = Live(log, config, _now_ms, signer)
+        settings.tell(f"run: watching {log.folder}, {live.pipeline.fold.offset} ledger records so far")
+        _loop(settings, live, log, stop)
+    return 0
+
+
+def _loop(settings: Any, live: Live, log: EmbeddedLog, stop: threading.Event) -> None:
+    saved_at = time.monotonic()
+    told: list[str] = []
+    epochs: dict[str, tuple[int, int, int]] = {}
+    while not stop.is_set():
+        for decision in live.step():
+            settings.tell(f"run: {decision.model} {decision.version}: {decision.reason}, {decision.action}")
+        for command in live.publish():
+            if epochs.get(command.model) != command.epoch:
+                epochs[command.model] = command.epoch
+                settings.tell(f"run: {command.model}: {command.serve} is to serve, epoch {list(command.epoch)}")
+        if (conflicts := live.conflicts()) != told:
+            told = conflicts
+            for model in conflicts:
+                settings.tell(f"run: {model}: the control topic is ahead of this ledger; nothing is commanded for it")
+        if time.monotonic() - saved_at >= SNAPSHOT_EVERY_S:
+            live.save_snapshot()
+            saved_at = time.monotonic()
+        log.wait({topic: live.positions[topic] for topic in SOURCE_TOPICS}, IDLE_S, stop=stop)
+    live.save_snapshot()
+
+
+def _stopper(stop: threading.Event) -> Any:
+    def stopped(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    return stopped
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def embedded_folder(settings: Any, config: Config) -> Path:
+    """Return the folder of the embedded log.
+
+    Raises:
+        ConfigurationError: if the log is of another kind.
+    """
+    where = settings.log or config.log
+    if not where.startswith("embedded:"):
+        raise ConfigurationError(f"log: {where} is not supported yet; use embedded:DIR")
+    folder = Path(where.removeprefix("embedded:"))
+    base = settings.config.parent if settings.config is not None and not settings.log else Path()
+    return base / folder
+
+
+def keys_folder(settings: Any, config: Config) -> Path:
+    """Return the folder of the keys, which is relative to the configuration file."""
+    base = settings.config.parent if settings.config is not None else Path()
+    return base / config.keys
+
+
+def _signer(settings: Any, config: Config) -> Signer | None:
+    from unship.keys import load_private_key, load_trust
+
+    folder = keys_folder(settings, config)
+    if not (folder / "controller.key").exists():
+        settings.tell(f"run: no keys in {folder}, so nothing is commanded; make them with: unship keys new")
+        return None
+    key, trust = load_private_key(folder / "controller.key"), load_trust(folder / "trust.json")
+    return Signer(trust.audience, lambda value: sign(value, key, COMMAND_TYPE))

@@ -1,0 +1,355 @@
+"""Put a serving process under the monitor: what it answers goes out as events, the version to serve comes back.
+
+The promise to the service is that nothing here can hurt it. `predicted` takes about two microseconds, never waits and
+never raises; a log that is gone, a monitor that is dead, a command that is forged or a load that fails leave the
+version that serves in service. What was lost meanwhile is counted in `Fleet.stats`.
+
+Read `fleet.current` once per request, answer with that version, and hand it to `predicted` as `as_`: an answer that was
+computed while a switch went on is then labelled with the version that gave it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+from weakref import WeakSet
+
+from msgspec import Struct
+
+from unship.emitter import BAD_ARGUMENT, PLAIN, Emitter, embedded_folder, plain
+from unship.epoch_file import SUFFIX, EpochFile, epoch_path
+from unship.errors import ConfigurationError
+from unship.events import Deployment, Prediction, Reference, Role, SliceValue, Status
+from unship.fence import Identity, Serving, boot, restore
+from unship.follower import ControlHealth, Follower
+from unship.keys import load_trust
+from unship.signing import Trust
+
+DEFAULT_TRUST: Final = "trust.json"
+NO_SLICES: Final[dict[str, SliceValue]] = {}
+
+_now_ns = time.time_ns  # noqa: TID251
+
+
+class FleetStats(Struct, frozen=True):
+    """Count what a replica did.
+
+    Attributes:
+        waiting: Events in the queue.
+        sent: Events written to the log.
+        dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, or a code of a rejection.
+        refused: Control records refused and loads failed, by code.
+        detail: What the newest problem was, in words; empty if there was none.
+    """
+
+    waiting: int
+    sent: int
+    dropped: dict[str, int]
+    refused: dict[str, int]
+    detail: str
+
+
+class Fleet:
+    """Emit what one replica of a model answers, and obey the commands for it.
+
+    One object per model and process; every method may be called from any thread. After a fork the child's object is
+    like a new one: call `start` in the child (servers that load the application before they fork have a hook for it).
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, Fleet("fraud", "v42", log=f"embedded:{folder}", trust=None) as fleet:
+        ...     now = fleet.current
+        ...     prediction_id = fleet.predicted(1, id="p-1", score=0.93, slices={"country": "DE"}, as_=now)
+        ...     fleet.flush(), fleet.stats.sent, now.version
+        (True, 1, 'v42')
+    """
+
+    def __init__(
+        self,
+        model: str,
+        version: str,
+        *,
+        on_version: Callable[[str], object] | None = None,
+        log: str | None = None,
+        trust: str | os.PathLike[str] | Trust | None = DEFAULT_TRUST,
+        replica: str | None = None,
+        artifact: str | None = None,
+        artifacts: Mapping[str, str] | None = None,
+        state: str | os.PathLike[str] | None = None,
+        queue: int = 10_000,
+        beat_s: float = 30.0,
+    ) -> None:
+        """Describe the replica; nothing runs before `start` or `with`.
+
+        Args:
+            model: The name of the model, as in the events.
+            version: What this process has loaded as it starts.
+            on_version: Called with each newer accepted version, on the follower's thread: loads it, so that requests
+                that read `current` afterwards can use it. Raising keeps the old version. None: nothing needs loading.
+            log: `embedded:DIR`; without it, the environment's UNSHIP_LOG.
+            trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
+                first. None: emit only, obey nobody.
+            replica: A name that survives a restart of this replica, such as the pod's ordinal. The default (host,
+                process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart.
+            artifact: The digest of what is loaded, `sha256:...`.
+            artifacts: What may serve at all: artifact by version. Commands for anything else are refused.
+            state: Where the highest epoch is kept: a folder, or a file that ends in `.state`. The default is the
+                folder `replicas` inside the log's.
+            queue: Most events that wait: 10,000 of about 1 KiB are 10 MB.
+            beat_s: How often the monitor is expected to speak, in seconds; after two beats of silence `control_health`
+                is STALE.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or the trust file cannot be read.
+        """
+        for name, text in (("model", model), ("version", version), ("replica", "-" if replica is None else replica)):
+            if not isinstance(text, str) or not 1 <= len(text) <= 128:
+                raise ConfigurationError(f"{name}: expected 1 to 128 characters, was {text!r:.140}; rename it")
+        self.model = model
+        self._folder = embedded_folder(log or os.environ.get("UNSHIP_LOG"))
+        self._trust = _trust(trust)
+        self._on_version = on_version
+        self._artifacts = artifacts
+        if artifact is None and artifacts is not None:
+            artifact = artifacts.get(version)
+        self._loaded = self._current = Serving(version, None, artifact)
+        self._given_replica = replica
+        self._state = None if state is None else Path(state)
+        self._queue = queue
+        self._beat_ms = round(beat_s * 1_000)
+        self._switched = threading.Condition()
+        self._ids = itertools.count()
+        self._begin()
+        _FLEETS.add(self)
+
+    def _begin(self) -> None:
+        """Take an identity of this process, and nothing that belongs to another one: called once more after a fork."""
+        self._boot = os.urandom(4).hex()  # noqa: TID251
+        self.replica = self._given_replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
+        self._emitter = Emitter(self._folder, queue=self._queue)
+        self._follower: Follower | None = None
+
+    def start(self, wait_s: float = 10.0) -> Fleet:
+        """Start the threads; starting twice is harmless.
+
+        Returns when the version that was obeyed before a restart is loaded and the newest command was looked at, so
+        that the first request is not answered by what was taken back: after at most `wait_s` seconds, and at once
+        where the log is away.
+
+        Raises:
+            ConfigurationError: Another process follows under the same name of a replica.
+        """
+        self._emitter.start()
+        if self._trust is not None and self._follower is None:
+            self._follower = self._new_follower(self._trust)
+            self._follower.start(wait_s)
+        return self
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Stop following, and send what waits for at most `timeout_s` seconds; what is left then counts as dropped."""
+        if self._follower is not None:
+            self._follower.close(timeout_s)
+        self._emitter.close(timeout_s)
+
+    def __enter__(self) -> Fleet:
+        """Start, and return the fleet."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the fleet."""
+        self.close()
+
+    @property
+    def current(self) -> Serving:
+        """Return what serves now: one immutable (version, epoch, artifact), swapped as a whole."""
+        return self._current
+
+    def predicted(
+        self,
+        output: Any,
+        *,
+        id: str | None = None,
+        score: float | None = None,
+        scores: Mapping[str, float] | None = None,
+        row: int = 0,
+        target: str = "",
+        role: Role = "live",
+        slices: Mapping[str, SliceValue] | None = None,
+        latency_ms: float | None = None,
+        ts: int | None = None,
+        as_: Serving | None = None,
+    ) -> str:
+        """Say what was answered, and return the id under which its truth will be reported.
+
+        Never waits and never raises: what makes no event is dropped and counted, with the reason in `stats`.
+
+        Args:
+            output: Bool, number, text, or a list of them for rankings; arrays and scalars of numpy are converted.
+            id: 1..128 characters; without it an id is made, and later ids of this process sort after earlier ones.
+            score: The probability of the positive class, 0..1.
+            scores: The probability of each class.
+            row: Which row of a batched request, if several share the id.
+            target: Which of several targets.
+            role: `live`, `shadow` or `holdback`.
+            slices: What the answer may be grouped by, such as {"country": "DE"}.
+            latency_ms: How long the answer took, in milliseconds.
+            ts: When it was given, in milliseconds since the epoch; now if absent.
+            as_: The `current` that was read when the request began; by default that of this moment.
+        """
+        try:
+            now_ms = _now_ns() // 1_000_000
+            if id is None:
+                id = f"{now_ms:012x}-{next(self._ids):08x}-{self._boot}"
+            serving = self._current if as_ is None else as_
+            answer: Any = output if output.__class__ in PLAIN else plain(output)
+            self._emitter.put(
+                Prediction(
+                    id=id,
+                    model=self.model,
+                    version=serving.version,
+                    output=answer,
+                    ts=now_ms if ts is None else ts,
+                    row=row,
+                    target=target,
+                    score=score,
+                    # Copied, because the caller may go on using what it handed over while the event waits.
+                    scores=None if scores is None else dict(scores),
+                    role=role,
+                    slices=NO_SLICES if slices is None else dict(slices),
+                    latency_ms=latency_ms,
+                    replica=self.replica,
+                    epoch=serving.epoch,
+                    artifact=serving.artifact,
+                )
+            )
+        except Exception as error:  # noqa: BLE001 (the service's answer comes first)
+            self._emitter.drop(BAD_ARGUMENT, f"prediction: {type(error).__name__}: {error}")
+        return id or ""
+
+    def deployed(
+        self,
+        status: Status = "live",
+        *,
+        version: str | None = None,
+        previous: str | None = None,
+        reference: Mapping[str, tuple[float, int] | Reference] | None = None,
+        card: str | dict[str, Any] | None = None,
+    ) -> None:
+        """Announce that a version serves as `status` from now on; never waits and never raises, as `predicted`.
+
+        Args:
+            status: `live`, `shadow`, `holdback` or `retired`.
+            version: Which version; `current` if absent.
+            previous: The version that it replaces.
+            reference: The offline metrics by loss: {"zero_one": (mean, number of outcomes)}.
+            card: The address of the model card, or its content.
+        """
+        try:
+            now = self._current
+            self._emitter.put(
+                Deployment(
+                    model=self.model,
+                    version=now.version if version is None else version,
+                    status=status,
+                    ts=_now_ns() // 1_000_000,
+                    previous=previous,
+                    artifact=now.artifact if version in (None, now.version) else None,
+                    reference=None if reference is None else {name: _reference(it) for name, it in reference.items()},
+                    card=card,
+                )
+            )
+        except Exception as error:  # noqa: BLE001 (the service comes first)
+            self._emitter.drop(BAD_ARGUMENT, f"deployment: {type(error).__name__}: {error}")
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until every event so far was written or dropped; False when time is up first."""
+        return self._emitter.flush(timeout_s)
+
+    def wait_for(self, version: str, timeout_s: float = 5.0) -> bool:
+        """Wait until a version serves; False when time is up first."""
+        with self._switched:
+            return self._switched.wait_for(lambda: self._current.version == version, timeout_s)
+
+    @property
+    def control_health(self) -> ControlHealth | None:
+        """Return how well the monitor is heard: OK, STALE, LOST; None where nothing is followed."""
+        if self._trust is None:
+            return None
+        return "LOST" if self._follower is None else self._follower.health
+
+    @property
+    def stats(self) -> FleetStats:
+        """Return the counts of now."""
+        emitted, follower = self._emitter.stats, self._follower
+        refused, detail = ({}, "") if follower is None else (follower.refused, follower.detail)
+        return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, refused, emitted.detail or detail)
+
+    def _new_follower(self, trust: Trust) -> Follower:
+        file = EpochFile(self._state_path())
+        # What the disk refuses is tried again before the first epoch is obeyed, and said then.
+        with suppress(OSError):
+            file.acquire()
+        stored, _ = restore(file.read(), self.model, trust.audience)
+        return Follower(
+            self._folder,
+            loaded=self._current,
+            state=boot(stored, self._loaded.version, self._loaded.artifact),
+            file=file,
+            who=Identity(self.replica, self._boot),
+            trust=trust,
+            load=self._on_version,
+            artifacts=self._artifacts,
+            swap=self._swap,
+            beat_ms=self._beat_ms,
+        )
+
+    def _state_path(self) -> Path:
+        if self._state is not None and self._state.suffix == SUFFIX:
+            return self._state
+        return epoch_path(self._state or self._folder / "replicas", self.model, self.replica)
+
+    def _swap(self, serving: Serving) -> None:
+        with self._switched:
+            self._current = serving
+            self._switched.notify_all()
+
+    def _after_fork(self) -> None:
+        # Threads do not survive a fork, and locks may have been held by one that did not.
+        self._switched = threading.Condition()
+        if self._follower is not None:
+            self._follower.forget()
+        self._emitter.forget()
+        self._begin()
+
+
+def _reference(value: tuple[float, int] | Reference) -> Reference:
+    return value if isinstance(value, Reference) else Reference(*value)
+
+
+def _trust(trust: str | os.PathLike[str] | Trust | None) -> Trust | None:
+    if trust is None or isinstance(trust, Trust):
+        return trust
+    if trust == DEFAULT_TRUST:
+        trust = os.environ.get("UNSHIP_TRUST", DEFAULT_TRUST)
+    return load_trust(Path(trust))
+
+
+_FLEETS: Final[WeakSet[Fleet]] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for fleet in list(_FLEETS):
+        fleet._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,278 @@
+"""Follow the control topic and obey it, on a thread of its own that nothing ends but `close`.
+
+The fence (`unship.fence`) decides; this module does what follows, in the one order in which a kill at any point is
+harmless: judge, write the fence to disk, acknowledge, load, swap, write, acknowledge. What cannot be written to disk
+is not obeyed, because after a restart it would be forgotten. A log that is gone, a record of any bytes, a load that
+raises: the old version serves on, the reason is counted, and the thread goes on following.
+
+After each connection it begins with the newest record of its model. If the fence refuses that one, an honest command
+may stand behind it (whoever can write the topic can write last), so everything that the topic still holds is judged.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from unship import fence
+from unship.codec import encode_line
+from unship.epoch_file import EpochFile
+from unship.events import Ack
+from unship.fence import FenceState, Identity, Serving, Target
+from unship.signing import Trust
+
+if TYPE_CHECKING:
+    from unship.embedded import EmbeddedLog, Record
+    from unship.embedded_link import EmbeddedLink
+
+ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]
+"""OK: the topic is read and the monitor speaks, or never spoke yet. STALE: it fell silent. LOST: it cannot be read."""
+
+LOOK_S: Final = 0.5
+"""Longest wait for a record before the thread asks whether the log is still there."""
+
+RETRY_S: Final = 0.25
+READ_RECORDS: Final = 500
+UNSENT_MAX: Final = 1_000
+"""Acks kept while the log is gone; the oldest give way, as only the newest of a replica counts."""
+
+
+class Follower:
+    """Obey the commands for one model, and keep what was obeyed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        loaded: Serving,
+        state: FenceState,
+        file: EpochFile,
+        who: Identity,
+        trust: Trust,
+        load: Callable[[str], object] | None,
+        artifacts: Mapping[str, str] | None,
+        swap: Callable[[Serving], None],
+        beat_ms: int,
+    ) -> None:
+        """Make a follower that is not running yet.
+
+        Args:
+            folder: The folder of the embedded log.
+            loaded: What `swap` was last told, or what the process has loaded as it starts.
+            state: What the fence knows, after `unship.fence.boot`.
+            file: Where the fence is kept.
+            who: The replica and its boot, named in acks.
+            trust: Whom to believe.
+            load: Loads a version, on this thread; raising keeps the old one. None: there is nothing to load.
+            artifacts: The artifacts that may serve, by version; None allows all.
+            swap: Makes a version the one that predictions are labelled with.
+            beat_ms: How often the monitor is expected to speak, in milliseconds.
+        """
+        self._folder = folder
+        self._current = loaded
+        self._state = state
+        self._file = file
+        self._who = who
+        self._trust = trust
+        self._load = load
+        self._artifacts = artifacts
+        self._registered = None if artifacts is None else frozenset(artifacts.values())
+        self._swap = swap
+        self._beat_ms = beat_ms
+        self._key = state.model.encode()
+        self._ack_key = f"{state.model}/{who.replica}".encode()
+        self._log: EmbeddedLog | None = None
+        self._unsent: deque[Ack] = deque(maxlen=UNSENT_MAX)
+        self._announced = False
+        self._stop = threading.Event()
+        self._settled = threading.Event()
+        self._refused: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._run, name="unship-follower", daemon=True)
+        self.detail = ""
+
+    def start(self, wait_s: float) -> None:
+        """Start following; wait until what was owed is loaded and the newest command was read, or the log is away."""
+        self._thread.start()
+        self._settled.wait(wait_s)
+
+    def close(self, timeout_s: float) -> None:
+        """Stop following; a load that is running is not interrupted, and is waited for at most `timeout_s` seconds."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._file.release()
+
+    def forget(self) -> None:
+        """Let go of the state's file in a forked child, where the thread does not run; the parent keeps its lock."""
+        self._file.release()
+
+    @property
+    def health(self) -> ControlHealth:
+        """Return how well the control topic is heard now."""
+        if self._log is None:
+            return "LOST"
+        return "STALE" if fence.is_stale(self._state, _now_ms(), self._beat_ms) else "OK"
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Return how many records were refused and loads failed, by code."""
+        # Copying a dict is one step of the interpreter, so the thread cannot add a key in the middle of it.
+        return dict(self._refused)
+
+    def _run(self) -> None:
+        # Loaded here: only a process that follows an embedded log needs SQLite.
+        from unship.embedded_link import EmbeddedLink
+
+        # Before the log is asked: a version that must not serve goes out even if the log is gone.
+        self._publish()
+        self._load_pending()
+        link = EmbeddedLink(self._folder)
+        while not self._stop.is_set():
+            try:
+                self._follow(link)
+            except Exception as error:  # noqa: BLE001 (a replica that stopped listening would be deaf for good)
+                self.detail = f"control: {error}"
+            self._log = None
+            self._settled.set()
+            self._stop.wait(RETRY_S)
+        link.close()
+
+    def _follow(self, link: EmbeddedLink) -> None:
+        """Obey until told to stop or connected anew."""
+        log = link.log()
+        position = self._begin(log)
+        self._settled.set()
+        while not self._stop.is_set():
+            if log.wait({"control": position}, LOOK_S, stop=self._stop):
+                records = log.read("control", position, limit=READ_RECORDS)
+                # Compaction may delete what was announced before it is read; its successor comes next.
+                position = records[-1].offset + 1 if records else position
+                self._obey([record for record in records if record.key == self._key])
+            if link.log() is not log:
+                return
+            self._send()
+
+    def _begin(self, log: EmbeddedLog) -> int:
+        """Obey what the topic holds already; return the offset to go on from."""
+        newest = log.latest("control")
+        position = max((record.offset for record in newest.values()), default=-1) + 1
+        self._log = log
+        record = newest.get(self._key)
+        if record is not None and not self._obey([record]):
+            self._obey(self._history(log, record.offset), history=True)
+        if not self._announced:
+            # Makes the replica, and its new boot, known before anybody commands it.
+            self._post(fence.serving(self._state, self._who, _now_ms()))
+        return position
+
+    def _history(self, log: EmbeddedLog, end: int) -> Iterator[Record]:
+        """Yield the records of the model's key below an offset, oldest first."""
+        position = log.first("control")
+        while position < end and not self._stop.is_set():
+            records = log.read("control", position, limit=min(READ_RECORDS, end - position))
+            if not records:
+                return
+            position = records[-1].offset + 1
+            yield from (record for record in records if record.key == self._key and record.offset < end)
+
+    def _obey(self, records: Iterable[Record], *, history: bool = False) -> bool:
+        """Judge records in order, then act on what stands at the end; tell whether any was accepted or refreshed."""
+        before = state = self._state
+        acks: deque[Ack] = deque(maxlen=UNSENT_MAX)
+        heard = False
+        for record in records:
+            now_ms = _now_ms()
+            state, verdict = fence.judge(state, record.value, record.headers, self._trust, now_ms, self._registered)
+            heard = heard or verdict.kind != "REFUSED"
+            if history and verdict.code == "REGRESSION":
+                # Older commands stand before newer ones in every log.
+                continue
+            if verdict.code is not None:
+                self._refuse(verdict.code, f"control offset {record.offset}: {verdict.code}: {verdict.detail}")
+            # A flood of equal refusals is one statement, not a flood of acks.
+            acks.extend(ack for ack in fence.acks(state, verdict, self._who, now_ms) if not _repeats(acks, ack))
+        if fence.must_store(before, state) and not self._store(state):
+            owed = state.wanted
+            if owed is not None:
+                self._post(fence.load_failed(before, owed, self._who, _now_ms()))
+            return heard
+        self._state = state
+        self._publish()
+        self._post(*acks)
+        if heard:
+            self._load_pending()
+        return heard
+
+    def _load_pending(self) -> None:
+        """Load what should serve and swap it in; on any failure the old version serves on and a refresh tries again."""
+        target = fence.pending(self._state)
+        if target is None:
+            return
+        try:
+            self._check_artifact(target)
+            if self._load is not None:
+                self._load(target.version)
+        except BaseException as error:  # noqa: BLE001 (SystemExit too: a load may not end the thread that obeys)
+            self._refuse("LOAD_FAILED", f"version {target.version} was not loaded: {type(error).__name__}: {error}")
+            self._post(fence.load_failed(self._state, target, self._who, _now_ms()))
+            return
+        self._post(fence.staged(self._state, target, self._who, _now_ms()))
+        self._state = fence.switched(self._state, target)
+        self._publish()
+        # Unwritten, it is loaded once more after a restart: the epoch itself is on disk since before the load.
+        self._store(self._state)
+        self._post(fence.serving(self._state, self._who, _now_ms()))
+
+    def _check_artifact(self, target: Target) -> None:
+        if self._artifacts is None or self._artifacts.get(target.version) == target.artifact:
+            return
+        raise ValueError(f"its artifact here is {self._artifacts.get(target.version)}, the command's {target.artifact}")
+
+    def _publish(self) -> None:
+        serving = self._state.serving
+        if serving is not None and serving != self._current:
+            self._current = serving
+            self._swap(serving)
+
+    def _store(self, state: FenceState) -> bool:
+        try:
+            self._file.write(fence.encode_state(state))
+        except Exception as error:  # noqa: BLE001 (a full disk is no reason to stop following)
+            self.detail = f"{self._file.path}: cannot be written, so nothing new is obeyed: {error}"
+            return False
+        return True
+
+    def _refuse(self, code: str, detail: str) -> None:
+        self._refused[code] += 1
+        self.detail = detail
+
+    def _post(self, *acks: Ack) -> None:
+        self._announced = self._announced or any(ack.stage == "serving" for ack in acks)
+        self._unsent.extend(acks)
+        self._send()
+
+    def _send(self) -> None:
+        """Append the acks that wait; a log that is away keeps them waiting, and holds up nothing else."""
+        from unship.embedded_table import Message
+
+        if self._log is None or not self._unsent:
+            return
+        messages = [Message(encode_line(ack), self._ack_key) for ack in self._unsent]
+        try:
+            self._log.append("acks", messages)
+        except Exception as error:  # noqa: BLE001 (the log's troubles are not the replica's)
+            self.detail = f"acks: {error}"
+        else:
+            self._unsent.clear()
+
+
+def _repeats(acks: deque[Ack], ack: Ack) -> bool:
+    return bool(acks) and ack.stage == "refused" and (ack.epoch, ack.code) == (acks[-1].epoch, acks[-1].code)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000  # noqa: TID251

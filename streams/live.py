@@ -1,0 +1,265 @@
+"""The live driver on the embedded log: topics in, ledger and decisions out, in one transaction.
+
+Every round reads what is new in the source topics, merges it by append time, steps the same pipeline as a replay, and
+appends the ledger records, the decisions and the dead letters together with the positions reached. So after a crash at
+any instruction the ledger and the positions agree: the newest snapshot is loaded, the ledger is folded from there, the
+sources are read again only to fill the join's window, and nothing is lost or counted twice.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from actions.desired import DesiredState
+from actions.journal import Decision, decision_bytes
+from actions.reconcile import Timing, conflicting, due_commands
+from streams.arrays import pack, unpack
+from streams.config import Config
+from streams.fold import LedgerMismatch
+from streams.ledger_lines import ledger_line, read_ledger_line
+from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step
+from streams.records import Record, Tick
+from streams.status import Status, status_of
+from unship.codec import Decoded, decode_value
+from unship.commands import Command, decode_command, encode_command
+from unship.embedded import EmbeddedLog, Fence, Message
+from unship.embedded import Record as Entry
+from unship.errors import RecordingError, SnapshotError
+from unship.events import Prediction
+from unship.rejections import Rejection
+
+#: Source topics with the kind of event they hold, in the order in which equal append times are merged.
+SOURCE_TOPICS = {
+    "deployments": "deployment",
+    "operator": "operator",
+    "predictions": "prediction",
+    "feedback": "feedback",
+    "acks": "ack",
+}
+READ_MAX = 5_000
+SNAPSHOT_KEY = b"monitor"
+STATUS_KEY = b"status"
+SNAPSHOT_PART = 4 * 1_048_576
+
+
+class SavedLive(msgspec.Struct):
+    """A snapshot: the pipeline, and how far each source topic was read."""
+
+    positions: dict[str, int]
+    pipeline: SavedPipeline
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """Who signs commands, and for whom they are meant; `sign` returns the headers of a record."""
+
+    audience: str
+    sign: Callable[[bytes], list[tuple[str, bytes]]]
+
+
+class Live:
+    """The monitor over one embedded log. `clock_ms` is the wall clock, used only where every source is caught up."""
+
+    def __init__(
+        self,
+        log: EmbeddedLog,
+        config: Config,
+        clock_ms: Callable[[], int],
+        signer: Signer | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.log = log
+        self.signer = signer
+        self.timing = timing or Timing()
+        self.config = config
+        self.pipeline = Pipeline(config)
+        self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
+        self.served: dict[str, tuple[str, str, list[int] | None]] = {}
+        self._clock_ms = clock_ms
+        self._fence: Fence = log.acquire("ledger")
+        self._published = self._read_published()
+        self._recover()
+
+    # Recovery
+
+    def _recover(self) -> None:
+        saved = self._load_snapshot()
+        if saved is not None:
+            self.pipeline.load(saved.pipeline)
+            self.positions = dict(saved.positions)
+        begun = dict(self.positions)
+        for record in self._ledger_from(self.pipeline.fold.offset):
+            try:
+                fold_step(self.pipeline, record)
+            except LedgerMismatch as error:
+                raise RecordingError(f"{error}; start with that configuration, or on a new log") from error
+            if isinstance(record, Tick) and record.positions:
+                self.positions = dict(record.positions)
+        self._refill(begun)
+        if self.pipeline.fold.offset == 0:
+            record = configuration_record(self.config)
+            self._commit([record], fold_step(self.pipeline, record))
+
+    def _ledger_from(self, offset: int) -> Iterator[Record]:
+        end = self.log.end("ledger")
+        while offset < end:
+            for entry in self.log.read("ledger", offset):
+                yield read_ledger_line(entry.value or b"").record
+                offset = entry.offset + 1
+
+    def _refill(self, begun: dict[str, int]) -> None:
+        """Read the sources again up to the positions reached; what they join is in the ledger already."""
+        positions, self.positions = self.positions, begun
+        while any(self.positions[topic] < positions[topic] for topic in SOURCE_TOPICS):
+            batch = self._read(positions)
+            for _ in self.pipeline.sources.take(batch):
+                self.pipeline.sources.timer_due = 2**62
+        for _ in self.pipeline.sources.cut():
+            pass
+        self.pipeline.sources.timer_due = self.pipeline.fold.due()
+
+    def _load_snapshot(self) -> SavedLive | None:
+        parts = self.log.latest("snapshots")
+        head = parts.get(SNAPSHOT_KEY)
+        if head is None or head.value is None:
+            return None
+        data = b"".join(parts[b"%b/%d" % (SNAPSHOT_KEY, i)].value or b"" for i in range(int(head.value)))
+        try:
+            return unpack(data, SavedLive)
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            raise SnapshotError(f"the monitor's snapshot cannot be read: {error}") from error
+
+    def save_snapshot(self) -> None:
+        """Write a snapshot; a restart then reads only what came after it."""
+        data = pack(SavedLive(self.positions, self.pipeline.save()))
+        parts = [data[i : i + SNAPSHOT_PART] for i in range(0, len(data), SNAPSHOT_PART)]
+        messages = [Message(part, b"%b/%d" % (SNAPSHOT_KEY, i)) for i, part in enumerate(parts)]
+        self.log.append("snapshots", [*messages, Message(b"%d" % len(parts), SNAPSHOT_KEY)], fence=self._fence)
+        self.log.compact("snapshots")
+
+    # Rounds
+
+    def step(self) -> list[Decision]:
+        """Read what is new, fold it and append what follows; return the decisions taken."""
+        ends = self.log.ends()
+        batch = list(self._read(ends))
+        pipeline = self.pipeline
+        records: list[Record] = []
+        decisions: list[Decision] = []
+
+        def apply(produced: Iterator[Record]) -> None:
+            for record in produced:
+                records.append(record)
+                decisions.extend(fold_step(pipeline, record))
+
+        apply(pipeline.sources.take(batch))
+        caught_up = all(self.positions[topic] >= ends[topic] for topic in SOURCE_TOPICS)
+        now = max(self._clock_ms(), pipeline.sources.clock.now)
+        if caught_up and pipeline.fold.due() <= now and pipeline.sources.clock.now >= 0:
+            apply(pipeline.sources.advance(now))
+        apply(pipeline.sources.cut())
+        if records or batch:
+            tick = Tick(pipeline.sources.clock.now, dict(self.positions))
+            records.append(tick)
+            decisions.extend(fold_step(pipeline, tick))
+            self._commit(records, decisions)
+        return decisions
+
+    def _commit(self, records: list[Record], decisions: list[Decision]) -> None:
+        first = self.log.end("ledger")
+        if first + len(records) != self.pipeline.fold.offset:
+            raise RecordingError(f"the ledger ends at {first}, expected {self.pipeline.fold.offset - len(records)}")
+        lines = [Message(ledger_line(first + i, record)) for i, record in enumerate(records)]
+        journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
+        status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
+        self.log.append_many({"ledger": lines, "decisions": journal, "snapshots": [status]}, fence=self._fence)
+
+    def status(self) -> Status:
+        """Return what operators ask for."""
+        return status_of(self.pipeline, self.served)
+
+    # Commands
+
+    def publish(self) -> list[Command]:
+        """Write the commands that are due: what changed, and what has to be asserted again; return them.
+
+        The decisions behind them are in the journal already, so a crash in between only delays them.
+        """
+        if self.signer is None:
+            return []
+        desired = self._commanded()
+        commands = due_commands(desired, self._published, self.signer.audience, self._clock_ms(), self.timing)
+        messages = []
+        for command in commands:
+            value = encode_command(command)
+            messages.append(Message(value, command.model.encode(), tuple(self.signer.sign(value))))
+        if messages:
+            self.log.append("control", messages, fence=self._fence)
+            self._published |= {command.model: command for command in commands}
+        return commands
+
+    def conflicts(self) -> list[str]:
+        """Return models whose commands on the log are ahead of this ledger: another ledger has spoken."""
+        return conflicting(self._commanded(), self._published)
+
+    def _commanded(self) -> dict[str, DesiredState]:
+        """Return the desired state of every model that may be commanded; mode `observe` commands nothing."""
+        models = self.pipeline.fold.models
+        return {name: model.state.desired for name, model in models.items() if model.config.mode != "observe"}
+
+    def _read_published(self) -> dict[str, Command]:
+        published = {}
+        for record in self.log.latest("control").values():
+            command = decode_command(record.value)
+            if isinstance(command, Command):
+                published[command.model] = command
+        return published
+
+    def _read(self, ends: dict[str, int]) -> Iterator[tuple[Decoded, bytes]]:
+        """Yield what is new up to `ends`, merged by append time, and move the positions past it.
+
+        A topic that is not read to its end holds the others back: nothing younger than what it still has is taken.
+        """
+        read: dict[str, list[Entry]] = {}
+        limit = None
+        for topic in SOURCE_TOPICS:
+            entries = [] if self.positions[topic] >= ends[topic] else self._entries(topic, ends[topic])
+            read[topic] = entries
+            if entries and entries[-1].offset + 1 < ends[topic]:
+                limit = entries[-1].append_ts if limit is None else min(limit, entries[-1].append_ts)
+        merged = []
+        for rank, topic in enumerate(SOURCE_TOPICS):
+            taken = [entry for entry in read[topic] if limit is None or entry.append_ts <= limit]
+            merged += [(entry.append_ts, rank, entry.offset, topic, entry) for entry in taken]
+            if taken:
+                self.positions[topic] = taken[-1].offset + 1
+        merged.sort(key=lambda item: item[:3])
+        for _, _, _, topic, entry in merged:
+            yield self._decode(topic, entry), entry.value or b""
+
+    def _entries(self, topic: str, end: int) -> list[Entry]:
+        return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
+
+    def _decode(self, topic: str, entry: Entry) -> Any:
+        event = decode_value(SOURCE_TOPICS[topic], entry.value)
+        if isinstance(event, Rejection):
+            return event
+        if isinstance(event, Prediction) and event.replica is not None:
+            epoch = None if event.epoch is None else list(event.epoch)
+            self.served[event.replica] = (event.model, event.version, epoch)
+        return msgspec.structs.replace(event, at=(topic, 0, entry.offset, entry.append_ts))
+
+
+def ledger_of(log: EmbeddedLog) -> Iterator[bytes]:
+    """Yield the ledger's lines from the first one kept.
+
+    Raises:
+        RecordingError: if the ledger does not begin with its configuration any more.
+    """
+    offset, end = log.first("ledger"), log.end("ledger")
+    if offset:
+        raise RecordingError(f"the ledger begins at offset {offset}, its configuration is gone")
+    while offset < end:
+        for entry in log.read("ledger", offset):
+            yield entry.value or b""
+            offset = entry.offset + 1

@@ -1,0 +1,177 @@
+"""The live driver on a real embedded log, with an injected clock: the same decisions as a replay, whatever crashes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actions.journal import decision_bytes
+from actions.reconcile import Timing
+from streams.config import Config, parse
+from streams.live import STATUS_KEY, Live, Signer, ledger_of
+from streams.replay import Replay
+from tests.worlds.generator import generate
+from tests.worlds.scenarios import scenario
+from unship.codec import decode_line
+from unship.commands import decode_command
+from unship.embedded import EmbeddedLog, Message, WriterFenced
+from unship.errors import RecordingError
+from unship.events import Deployment, Feedback, Prediction
+
+TOPIC = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
+
+
+class Clock:
+    """A wall clock that stands where the newest line put it."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Site:
+    """An embedded log that a recording is played into, piece by piece."""
+
+    def __init__(self, folder: Path, lines: list[bytes], config: Config) -> None:
+        self.clock = Clock()
+        self.log = EmbeddedLog(folder, now_ms=self.clock, fsync=False)
+        self.config = config
+        self.lines = lines
+        self.sent = 0
+
+    def monitor(self, signer: Signer | None = None) -> Live:
+        return Live(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
+
+    def send(self, count: int) -> None:
+        for line in self.lines[self.sent : self.sent + count]:
+            event = decode_line(line)
+            assert isinstance(event, Prediction | Feedback | Deployment)
+            assert event.ts is not None
+            self.clock.now = max(self.clock.now, event.ts)
+            key = event.model if isinstance(event, Deployment) else event.id
+            self.log.append(TOPIC[type(event)], [Message(line, key.encode())])
+        self.sent += count
+
+    def journal(self) -> list[bytes]:
+        return [record.value or b"" for record in self.log.read("decisions", 0)]
+
+
+@pytest.fixture(scope="module")
+def decay() -> tuple[list[bytes], Config]:
+    world = scenario("decay", seed=1, lines=40_000)
+    return list(generate(world.world).lines), parse(world.config)
+
+
+def brief(lines: list[bytes]) -> list[tuple[str, str, int, int]]:
+    return [(d["reason"], d["action"], d["ts"], d["outcomes"]) for d in map(json.loads, lines)]
+
+
+def oracle(
+    lines: list[bytes], config: Config, tmp_path: Path
+) -> tuple[list[tuple[str, str, int, int]], dict[str, int]]:
+    (tmp_path / "r.ndjson").write_bytes(b"".join(line.rstrip(b"\n") + b"\n" for line in lines))
+    replay = Replay(config)
+    with (tmp_path / "r.ndjson").open("rb") as stream:
+        decided = [decision_bytes(decision) for decision in replay.decisions(stream)]
+    return brief(decided), replay.pipeline.fold.models["fraud"].state.outcomes
+
+
+def test_live_decides_as_a_replay_does_with_restarts_at_random_rounds(
+    decay: tuple[list[bytes], Config], tmp_path: Path
+) -> None:
+    lines, config = decay
+    expected, counts = oracle(lines, config, tmp_path)
+    assert "rollback" in [action for _, action, _, _ in expected]
+    site, rng = Site(tmp_path / "log", lines, config), np.random.default_rng(3)
+    live, restarts = site.monitor(), 0
+    while site.sent < len(lines):
+        site.send(int(rng.integers(1, 1_500)))
+        if rng.random() < 0.8:
+            live.step()
+        if rng.random() < 0.15:
+            live.save_snapshot()
+        if rng.random() < 0.3:
+            live, restarts = site.monitor(), restarts + 1
+    live = site.monitor()
+    live.step()
+    assert restarts >= 5
+    assert brief(site.journal()) == expected
+    assert live.pipeline.fold.models["fraud"].state.outcomes == counts
+    assert site.log.end("ledger") == live.pipeline.fold.offset
+
+
+def test_ledger_alone_replays_to_the_journal_bit_for_bit(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
+    lines, config = decay
+    site = Site(tmp_path / "log", lines, config)
+    live = site.monitor()
+    while site.sent < len(lines):
+        site.send(3_000)
+        live.step()
+    recording = tmp_path / "ledger.ndjson"
+    recording.write_bytes(b"".join(line + b"\n" for line in ledger_of(site.log)))
+    with recording.open("rb") as stream:
+        assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
+
+
+def test_second_monitor_fences_the_first_off(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
+    lines, config = decay
+    site = Site(tmp_path / "log", lines, config)
+    first = site.monitor()
+    site.send(100)
+    second = site.monitor()
+    with pytest.raises(WriterFenced):
+        first.step()
+    second.step()
+    assert site.log.end("ledger") == second.pipeline.fold.offset
+
+
+def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp_path: Path) -> None:
+    site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}, watched: {policy: {mode: observe}}}"))
+    live = site.monitor(Signer("prod", lambda value: [("unship_sig", b"x")]))
+    for model in ("m", "watched"):
+        event = {"type": "deployment", "model": model, "version": "v1", "status": "live", "ts": 1_000}
+        site.clock.now = 1_000
+        site.log.append("deployments", [Message(json.dumps(event).encode(), model.encode())])
+    live.step()
+    (command,) = live.publish()
+    assert (command.model, command.serve, command.action, command.audience) == ("m", "v1", "deploy", "prod")
+    assert live.publish() == []
+    site.clock.now += 60_000
+    (beat,) = live.publish()
+    assert (beat.epoch, beat.serve) == (command.epoch, "v1")
+    assert beat.issued_ts > command.issued_ts
+    assert [decode_command(record.value) for record in site.log.latest("control").values()] == [beat]
+
+
+def test_restart_under_another_configuration_is_refused(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
+    lines, config = decay
+    site = Site(tmp_path / "log", lines, config)
+    site.send(50)
+    site.monitor().step()
+    site.config = parse("")
+    with pytest.raises(RecordingError, match="was written under configuration"):
+        site.monitor()
+
+
+def test_status_is_on_the_log_after_each_round(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
+    lines, config = decay
+    site = Site(tmp_path / "log", lines, config)
+    live = site.monitor()
+    site.send(2_000)
+    live.step()
+    record = site.log.latest("snapshots")[STATUS_KEY]
+    status = json.loads(record.value or b"")
+    assert status["models"]["fraud"]["outcomes"] == live.pipeline.fold.models["fraud"].state.outcomes
+    assert sum(status["models"]["fraud"]["outcomes"].values()) > 0
+
+
+def test_what_cannot_be_decoded_is_counted_and_stops_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path / "log", [], parse(""))
+    live = site.monitor()
+    site.clock.now = 1_000
+    site.log.append("predictions", [Message(b"{", b"x"), Message(None, b"y"), Message(b"\xff", b"z")])
+    live.step()
+    assert sum(live.status().rejected.values()) == 3
