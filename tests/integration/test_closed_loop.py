@@ -1,0 +1,85 @@
+"""The loop closed: replicas answer through the library, the monitor decides, and every replica obeys and says so."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.integration.test_live_processes import monitor, status, unship
+from unship import Feedback, Fleet
+from unship.fence import Serving
+
+CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
+DEADLINE_S = 60.0
+
+# A replica in a process of its own: it obeys, and says on its standard output what it serves.
+REPLICA = """
+import sys
+from unship import Fleet
+with Fleet("fraud", version="v42", on_version=lambda v: print("serves", v, flush=True), log=sys.argv[1],
+           trust=sys.argv[2], replica="r-3") as fleet:
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+
+
+def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, object]]:
+    until = time.monotonic() + DEADLINE_S
+    while time.monotonic() < until:
+        shown = status(folder)["models"]
+        assert isinstance(shown, dict)
+        found = shown["fraud"]["replicas"] if "fraud" in shown else {}
+        if set(found) == replicas and all(entry["version"] == "v41" for entry in found.values()):
+            return found
+    raise AssertionError(f"{status(folder)}\n{(folder / 'run.log').read_text()}")
+
+
+def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Path) -> None:
+    (tmp_path / "unship.yaml").write_text(CONFIG)
+    assert unship(tmp_path, "keys", "new").returncode == 0
+    log, trust = f"embedded:{tmp_path / 'unship-data'}", str(tmp_path / "unship-keys" / "trust.json")
+    loaded: dict[str, list[str]] = {"r-1": [], "r-2": []}
+    rng = np.random.default_rng(5)
+    with monitor(tmp_path):
+        fleets = [
+            Fleet("fraud", version="v42", on_version=loaded[name].append, log=log, trust=trust, replica=name)
+            for name in loaded
+        ]
+        third = subprocess.Popen(
+            [sys.executable, "-c", REPLICA, log, trust], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            with fleets[0] as first, fleets[1] as second, Feedback(log=log, source="chargebacks") as labels:
+                assert third.stdout is not None
+                assert third.stdout.readline() == "up\n"
+                first.deployed("live", version="v41")
+                first.deployed("live", version="v42", previous="v41")
+                first.deployed("holdback", version="v41")
+                assert first.flush()
+                until = time.monotonic() + DEADLINE_S
+                answered = 0
+                while not (loaded["r-1"] and loaded["r-2"]) and time.monotonic() < until:
+                    for fleet in (first, second):
+                        for _ in range(20):
+                            holdback = rng.random() < 0.3
+                            serving = Serving("v41", None, None) if holdback else fleet.current
+                            decayed = answered > 2_000 and serving.version == "v42"
+                            answer = fleet.predicted(1, role="holdback" if holdback else "live", as_=serving)
+                            labels.truth(answer, 0 if rng.random() < (0.6 if decayed else 0.05) else 1)
+                            answered += 1
+                    first.flush()
+                    second.flush()
+                    labels.flush()
+                assert loaded == {"r-1": ["v41"], "r-2": ["v41"]}
+                found = converged(tmp_path, {"r-1", "r-2", "r-3"})
+                assert third.stdout.readline() == "serves v41\n"
+                assert {first.current.version, second.current.version} == {"v41"}
+                assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}  # type: ignore[arg-type]
+                assert unship(tmp_path, "status").returncode == 0
+        finally:
+            third.communicate(timeout=30)
+    decisions = [json.loads(line) for line in unship(tmp_path, "-q", "--json", "status").stdout.splitlines()]
+    assert decisions[0]["models"]["fraud"]["quarantine"] == ["v42"]
