@@ -2,14 +2,14 @@
 
 A synthetic recording (one model, a live version and a holdback, two slice dimensions of 6 and 3 values, three label
 sources, two losses, the default detectors) is written to a temporary folder and replayed by the code that
-`unship replay` runs. Times are processor time of this process, because other programs may share the machine; the ratio to
-a floor of the same run, a bare typed parse of the same lines, is the figure that carries over between machines.
+`unship replay` runs. Times are processor time of this process, because other programs may share the machine; the ratio
+to a floor of the same run, a bare typed parse of the same lines, is the figure that carries over between machines.
 
-Stages: reading and decoding are measured alone on the same lines; record building, digests and the parts of the fold are
-clocked inside a replay, a few calls for each ledger record; the join is what is left, so that the stages add up.
+Stages: reading and decoding are measured alone on the same lines; record building, digests and the parts of the fold
+are clocked inside a replay, a few calls for each ledger record; the join is what is left, so that the stages add up.
 
-Run: python benchmarks/replay.py [--quick] [--events 1000000] [--rate 2000 --rate 20] [--expect N] [--markdown | --json].
-Exit code 1 when `--expect N` events/s are missed at the highest rate.
+Run: python benchmarks/replay.py [--quick] [--events 1000000] [--rate 2000 --rate 20] [--expect N] [--markdown |
+--json]. Exit code 1 when `--expect N` events/s are missed at the highest rate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -287,9 +287,7 @@ def measure(case: Case, path: Path, events: int, rounds: int) -> Speed:
         whole.append(clocked(lambda: fold(case, path, events, told)))
         wall.append(time.perf_counter() - started)
     reading = clocked(lambda: read_only(path, events))
-    decoding = clocked(lambda: parse_with(decode_line, path, events)) - clocked(
-        lambda: parse_with(len, path, events)
-    )
+    decoding = clocked(lambda: parse_with(decode_line, path, events)) - clocked(lambda: parse_with(len, path, events))
     watch = Stopwatch()
     replays: list[Replay] = []
     with watch.watching():
@@ -310,7 +308,9 @@ def peak_mb() -> float:
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:", 1)[1].split()[0]) * 1_024 / 1e6
     except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1_024) / 1e6
+        return (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1_024) / 1e6
+        )
 
 
 def memory_child(path: Path, events: int, horizon_s: int, rate: int) -> Memory:
@@ -351,7 +351,8 @@ def memories(path: Path, events: int, rate: int) -> list[Memory]:
 def processor() -> str:
     """Name the processor as the system does, without its frequency."""
     try:
-        names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     except OSError:
         names = []
     return names[0] if names else platform.machine()
@@ -379,7 +380,14 @@ def tables(speeds: list[Speed], taken: list[Memory]) -> str:
     stages = [[stage, *[f"{speed.micros(stage):.2f}" for speed in speeds]] for stage in STAGES]
     stages.append(["sum", *[f"{sum(map(speed.micros, STAGES)):.2f}" for speed in speeds]])
     memory = [
-        [f"{m.events:,}", m.horizon, f"{m.held:,}", f"{m.idle_mb:.0f}", f"{m.peak_mb:.0f}", f"{m.peak_mb - m.idle_mb:.0f}"]
+        [
+            f"{m.events:,}",
+            m.horizon,
+            f"{m.held:,}",
+            f"{m.idle_mb:.0f}",
+            f"{m.peak_mb:.0f}",
+            f"{m.peak_mb - m.idle_mb:.0f}",
+        ]
         for m in taken
     ]
     return "\n\n".join(
@@ -402,13 +410,15 @@ def document(speeds: list[Speed], taken: list[Memory]) -> str:
     python = f"Python {platform.python_version()}, numpy {np.__version__}, msgspec {msgspec.__version__}"
     return f"""# Performance
 
-How fast a recording is folded into decisions on one core, where the time goes, and what sets the memory. This page is
-written by `python benchmarks/replay.py --markdown > docs/reference/performance.md`; run it to get the figures of your machine.
+How fast a recording is folded into decisions on one core, where the time goes, and what sets the memory. This page
+is written by `python benchmarks/replay.py --markdown > docs/reference/performance.md`; run it to get the figures of
+your machine.
 
-What is folded: one model, a live version and a holdback with a tenth of the traffic, slices by two names (6 and 3 values),
-three label sources, the losses `zero_one` and `brier`, the default detectors, feedback 1 to 16 seconds after 95 % of the
-predictions. Everything that `unship replay` does is in it, from reading the lines to the decisions. The bare parse is a
-typed parse of the same lines in the same run that keeps nothing: ratios to it carry over between machines, seconds do not.
+What is folded: one model, a live version and a holdback with a tenth of the traffic, slices by two names (6 and 3
+values), three label sources, the losses `zero_one` and `brier`, the default detectors, feedback 1 to 16 seconds
+after 95 % of the predictions. Everything that `unship replay` does is in it, from reading the lines to the
+decisions. The bare parse is a typed parse of the same lines in the same run that keeps nothing: ratios to it carry
+over between machines, seconds do not.
 
 Measured on one core of a shared virtual machine ({processor()}; {python}), in processor time.
 
@@ -417,9 +427,10 @@ Measured on one core of a shared virtual machine ({processor()}; {python}), in p
 How to read it:
 
 - A ledger record is cut every second of source time, so a slow source makes many small records: what a record costs
-  whatever its size is then shared by few events. A source of 20 events a second needs a thousandth of a core all the same.
-- Memory follows the join window (horizon + early) and the cohorts that wait for their labels, not the length of the recording:
-  about {_bytes_per_id(taken):,.0f} bytes for each prediction id in the window.
+  whatever its size is then shared by few events. A source of 20 events a second needs a thousandth of a core all
+  the same.
+- Memory follows the join window (horizon + early) and the cohorts that wait for their labels, not the length of the
+  recording: about {_bytes_per_id(taken):,.0f} bytes for each prediction id in the window.
 """
 
 
@@ -436,11 +447,15 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts (default 3)")
     parser.add_argument("--seed", type=int, default=20_260_101, help="seed of the recording")
     parser.add_argument("--quick", action="store_true", help="100,000 events, one round: a look, not a measurement")
-    parser.add_argument("--expect", type=float, help="events/s of processor time; exit code 1 if the highest rate has less")
+    parser.add_argument(
+        "--expect", type=float, help="events/s of processor time; exit code 1 if the highest rate has less"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="JSON alone on standard output")
     form.add_argument("--markdown", action="store_true", help="the reference page on standard output")
-    parser.add_argument("--memory-child", nargs=4, metavar=("FILE", "EVENTS", "HORIZON_S", "RATE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--memory-child", nargs=4, metavar=("FILE", "EVENTS", "HORIZON_S", "RATE"), help=argparse.SUPPRESS
+    )
     return parser.parse_args(arguments)
 
 
@@ -468,7 +483,9 @@ def main(arguments: list[str] | None = None) -> int:
         shown = {"speeds": [asdict(speed) for speed in speeds], "memories": [asdict(memory) for memory in taken]}
         print(json.dumps(shown))
     else:
-        print(document(speeds, taken) if options.markdown else tables(speeds, taken), end="" if options.markdown else "\n")
+        print(
+            document(speeds, taken) if options.markdown else tables(speeds, taken), end="" if options.markdown else "\n"
+        )
     return 1 if options.expect and speeds[0].per_second < options.expect else 0
 
 

@@ -93,4 +93,4 @@ def _signer(settings: Any, config: Config) -> Signer | None:
         settings.tell(f"run: no keys in {folder}, so nothing is commanded; make them with: unship keys new")
         return None
     key, trust = load_private_key(folder / "controller.key"), load_trust(folder / "trust.json")
-    return Signer(trust.audience, lambda value: sign(value, key, COMMAND_TYPE))
+    return Signer(trust.audience, lambda value: sign(value, key, COMMAND_TYPE), trust)

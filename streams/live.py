@@ -27,7 +27,8 @@ from unship.embedded import EmbeddedLog, Fence, Message
 from unship.embedded import Record as Entry
 from unship.errors import RecordingError, SnapshotError
 from unship.events import Prediction
-from unship.rejections import Rejection
+from unship.rejections import RejectCode, Rejection
+from unship.signing import OPERATOR_TYPE, Trust, TrustedKey, verify
 
 #: Source topics with the kind of event they hold, in the order in which equal append times are merged.
 SOURCE_TOPICS = {
@@ -51,10 +52,14 @@ class SavedLive(msgspec.Struct):
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """Who signs commands, and for whom they are meant; `sign` returns the headers of a record."""
+    """Who signs commands, and for whom they are meant; `sign` returns the headers of a record.
+
+    `trust` says whose acts count as an operator's.
+    """
 
     audience: str
     sign: Callable[[bytes], list[tuple[str, bytes]]]
+    trust: Trust
 
 
 class Live:
@@ -240,7 +245,15 @@ class Live:
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
 
+    def _is_signed(self, entry: Entry) -> bool:
+        if self.signer is None or entry.value is None:
+            return False
+        found = verify(entry.value, entry.headers, self.signer.trust, "operator", OPERATOR_TYPE)
+        return isinstance(found, TrustedKey)
+
     def _decode(self, topic: str, entry: Entry) -> Any:
+        if topic == "operator" and not self._is_signed(entry):
+            return Rejection(RejectCode.UNSIGNED_ACT)
         event = decode_value(SOURCE_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
             return event

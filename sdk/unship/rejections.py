@@ -55,6 +55,7 @@ class RejectCode(StrEnum):
     STALE_DEPLOYMENT = "STALE_DEPLOYMENT", "The deployment is older than one already known for the model."
     DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
     DUPLICATE_ACT = "DUPLICATE_ACT", "The operator's act repeats one that is already known."
+    UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
     NOT_JUDGED = "NOT_JUDGED", "The outcome belongs to a version or role that is not judged at this time."

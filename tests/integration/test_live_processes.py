@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from unship.commands import Command, decode_command
 from unship.embedded import EmbeddedLog, Message
 from unship.keys import load_trust
-from unship.signing import COMMAND_TYPE, TrustedKey, verify
+from unship.signing import COMMAND_TYPE, Headers, TrustedKey, verify
 
 UNSHIP = Path(sys.executable).with_name("unship")
 CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
@@ -99,13 +99,13 @@ def test_monitor_killed_at_random_points_counts_everything_once_and_takes_the_ve
     _check_commands(tmp_path, control, rollbacks[0]["id"])
 
 
-def _check_commands(folder: Path, control: list[tuple[bytes | None, object]], decision: str) -> None:
+def _check_commands(folder: Path, control: Sequence[tuple[bytes | None, Headers]], decision: str) -> None:
     trust = load_trust(folder / "unship-keys" / "trust.json")
     epochs = []
     for value, headers in control:
         command = decode_command(value)
         assert isinstance(command, Command)
-        assert isinstance(verify(value or b"", headers, trust, "controller", COMMAND_TYPE), TrustedKey)  # type: ignore[arg-type]
+        assert isinstance(verify(value or b"", headers, trust, "controller", COMMAND_TYPE), TrustedKey)
         epochs.append((command.epoch, command.serve, command.decision))
     assert epochs == sorted(epochs, key=lambda entry: entry[0])
     assert epochs[-1][1:] == ("v41", decision)

@@ -147,6 +147,7 @@ def test_private_key_that_its_group_may_read_is_read(tmp_path):
         pem(Ed25519PrivateKey.generate(), b"password"),
         pem(ec.generate_private_key(ec.SECP256R1())),
     ],
+    ids=["empty", "words", "binary", "cut off", "encrypted", "another curve"],
 )
 def test_file_that_is_no_ed25519_key_is_an_error_that_does_not_quote_it(tmp_path, data):
     path = private_file(tmp_path, data)

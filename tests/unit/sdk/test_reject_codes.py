@@ -34,6 +34,8 @@ def test_codes_are_pinned() -> None:
         "UNUSABLE_TRUTH",
         "STALE_DEPLOYMENT",
         "DUPLICATE_DEPLOYMENT",
+        "DUPLICATE_ACT",
+        "UNSIGNED_ACT",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
         "NOT_JUDGED",

@@ -18,6 +18,8 @@ from unship.commands import decode_command
 from unship.embedded import EmbeddedLog, Message, WriterFenced
 from unship.errors import RecordingError
 from unship.events import Deployment, Feedback, Prediction
+from unship.keys import load_private_key, new_keys
+from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
 
 TOPIC = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
 
@@ -130,7 +132,7 @@ def test_second_monitor_fences_the_first_off(decay: tuple[list[bytes], Config], 
 
 def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp_path: Path) -> None:
     site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}, watched: {policy: {mode: observe}}}"))
-    live = site.monitor(Signer("prod", lambda value: [("unship_sig", b"x")]))
+    live = site.monitor(Signer("prod", lambda value: [("unship_sig", b"x")], Trust(keys=())))
     for model in ("m", "watched"):
         event = {"type": "deployment", "model": model, "version": "v1", "status": "live", "ts": 1_000}
         site.clock.now = 1_000
@@ -175,3 +177,21 @@ def test_what_cannot_be_decoded_is_counted_and_stops_nothing(tmp_path: Path) -> 
     site.log.append("predictions", [Message(b"{", b"x"), Message(None, b"y"), Message(b"\xff", b"z")])
     live.step()
     assert sum(live.status().rejected.values()) == 3
+
+
+def test_operators_act_counts_only_if_an_operator_signed_it(tmp_path: Path) -> None:
+    trust = new_keys(tmp_path / "keys", "prod")
+    controller = load_private_key(tmp_path / "keys" / "controller.key")
+    operator = load_private_key(tmp_path / "keys" / "operator.key")
+    site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}}"))
+    live = site.monitor(Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust))
+    site.clock.now = 1_000
+    act = {"act": "hold", "model": "m", "reason": "maintenance", "by": "ann"}
+    value = json.dumps(act).encode()
+    forged = [(), tuple(sign(value, controller, OPERATOR_TYPE)), tuple(sign(b"other", operator, OPERATOR_TYPE))]
+    site.log.append("operator", [Message(value, b"m", headers) for headers in forged])
+    live.step()
+    assert live.status().rejected == {"UNSIGNED_ACT": 3}
+    site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
+    live.step()
+    assert live.pipeline.fold.models["m"].state.desired.held
