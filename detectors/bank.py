@@ -16,6 +16,8 @@ from detectors.e_detector import GRID_BINARY, GRID_LOW_VARIANCE, advance, factor
 Ints = NDArray[np.int64]
 
 BLOCK = 32
+#: Blocks whose factors are computed at once: few enough to stay in the processor's cache.
+BLOCKS_AT_ONCE = 128
 #: Newest-weighted outcomes that a baseline remembers; older ones fade.
 BASELINE_CAP = 20_000.0
 #: Fewer outcomes than this are no baseline, whoever recorded them.
@@ -77,20 +79,31 @@ class Bank(msgspec.Struct):
             # A single outcome: each row is its own block, and nothing comes before.
             factor = factors(losses, predictive_mean(k, n, worse_by), self.grid)
             return Blocks(np.array([0, rows.size]), rows, np.ones(rows.size), factor)
+        begins = np.ones(rows.size, np.bool_)
+        begins[1:] = rows[1:] != rows[:-1]
         if growing:
-            first = np.concatenate(([0], np.flatnonzero(np.diff(rows)) + 1))
-            lengths = np.diff(np.append(first, rows.size))
-            before = np.cumsum(losses) - losses
-            n = n + (np.arange(rows.size) - np.repeat(first, lengths))
-            k = k + (before - np.repeat(before[first], lengths))
-        factor = factors(losses, predictive_mean(k, n, worse_by), self.grid)
+            first = begins.nonzero()[0][begins.cumsum() - 1]
+            before = losses.cumsum() - losses
+            n = n + (np.arange(rows.size) - first)
+            k = k + (before - before[first])
+        mean = predictive_mean(k, n, worse_by)
         chunk = positions // BLOCK
-        edges = np.concatenate(([0], np.flatnonzero((np.diff(rows) != 0) | (np.diff(chunk) != 0)) + 1))
-        with np.errstate(over="ignore"):
-            product = np.multiply.reduceat(factor, edges, axis=0)
-        count = np.diff(np.append(edges, rows.size)).astype(np.float64)
+        begins[1:] |= chunk[1:] != chunk[:-1]
+        edges = begins.nonzero()[0]
+        ends = np.append(edges[1:], rows.size)
+        product = np.empty((edges.size, self.grid.size))
+        for block in range(0, edges.size, BLOCKS_AT_ONCE):
+            some = slice(block, block + BLOCKS_AT_ONCE)
+            part = slice(edges[block], ends[some][-1])
+            factor = factors(losses[part], mean[part], self.grid)
+            with np.errstate(over="ignore"):
+                np.multiply.reduceat(factor, edges[some] - edges[block], axis=0, out=product[some])
+        count = (ends - edges).astype(np.float64)
+        last = int(chunk.max())
+        if not last:
+            return Blocks(np.array([0, edges.size]), rows[edges], count, product)
         order = np.argsort(chunk[edges], kind="stable")
-        starts = np.searchsorted(chunk[edges][order], np.arange(int(chunk.max()) + 2))
+        starts = np.searchsorted(chunk[edges][order], np.arange(last + 2))
         return Blocks(starts.astype(np.int64), rows[edges][order], count[order], product[order])
 
     def step(self, blocks: Blocks, chunk: int, growth: Floats | None) -> None:

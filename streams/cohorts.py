@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.health import Entries
 from streams.records import Arm, Ints, Outcomes
+from streams.rows import Entries
 from streams.slices import SliceTable, SourceTable
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)
@@ -82,7 +82,7 @@ class Layout(msgspec.Struct):
         streams = [self.slices.encode(i, column) for i, column in enumerate(record.slices)]
         overall = np.zeros_like(record.arm)
         arm = numbers[record.arm] if record.arm.size else record.arm
-        return np.stack(
+        return np.array(
             [arm, record.predicted_at, record.position, self.sources.encode(record.source), overall, *streams]
         )
 
@@ -120,6 +120,9 @@ def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints]]:
     if not width:
         return [(0, np.arange(columns.shape[1]))]
     cohort = columns[PREDICTED_AT] // width
+    if (cohort == cohort[0]).all():
+        # The usual case of a small record, which would spend most of its time in sorting next to nothing.
+        return [(int(cohort[0]), np.arange(cohort.size))]
     order = np.argsort(cohort, kind="stable")
     edges = np.flatnonzero(np.diff(cohort[order], prepend=-1))
     return [(int(cohort[part[0]]), part) for part in np.split(order, edges[1:])]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from detectors.bank import BLOCK
 from detectors.comparison import BETS, advance_comparison, pair_factors, two_sample_factors
 from detectors.e_detector import predictive_mean, total
-from streams.health import Entries
 from streams.records import Floats, Ints
+from streams.rows import Entries
 
 SUB_INTERVALS = 6
 #: A block that waits longer than this for its other arm is given up: it would compare different times.

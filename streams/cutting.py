@@ -149,8 +149,9 @@ class Sources:
             model = self.config.of(self.window.series[len(self._maturity)].model)
             self._maturity.append((model.mature_after_ms, model.cohort_ms if model.mature_after_ms else 0))
         maturity, width = self._maturity[code]
-        self._predictions[code, at // width if width else 0] += 1
-        if width:
+        cohort = code, at // width if width else 0
+        self._predictions[cohort] += 1
+        if width and self._predictions[cohort] == 1:
             self._pending_due = min(self._pending_due, at - at % width + width + maturity)
         self._accept(now)
 

@@ -5,9 +5,10 @@ import numpy as np
 
 from actions.evidence import Findings, Quorum, Scalar
 from streams.config import ModelConfig
-from streams.health import Alarm, Health, Rules, rounded
+from streams.health import Health
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
+from streams.rows import Alarm, Rules, rounded
 
 SOURCE_SHARE = 0.1
 QUORUM_LEAST = 1_000.0

@@ -25,80 +25,11 @@ from detectors.change_point import block_glr
 from detectors.e_detector import predictive_mean
 from streams.history import SOURCES, Block, BlockHistory
 from streams.records import Floats, Ints
+from streams.rows import EARLIER, FIRST, PREVIOUS, REFERENCE, Alarm, Baselines, Entries, Rules, rounded
 
 ALARMS_MAX = 8
 #: Outcomes that are laid out at once, a multiple of a block: it bounds memory, and the work that an alarm throws away.
 RUN = 4_096
-#: Where a row's baseline comes from, in the order of preference.
-BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
-LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
-
-
-class Entries(msgspec.Struct, frozen=True):
-    """Outcomes of one version in prediction order.
-
-    `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
-    (losses, outcomes), NaN where a loss could not be computed.
-    """
-
-    predicted_at: Ints
-    streams: Ints
-    source: Ints
-    losses: Floats
-
-    def part(self, start: int, end: int) -> "Entries":
-        """Return the outcomes from `start` to before `end` alone."""
-        if start == 0 and end >= self.source.size:
-            return self
-        part = slice(start, end)
-        return Entries(self.predicted_at[part], self.streams[:, part], self.source[part], self.losses[:, part])
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """What an alarm takes: the promise, the streams' weights (shape (streams,), for one loss), and what rise matters.
-
-    `alarming` is false where another detector decides.
-    """
-
-    promise: float
-    weights: Floats
-    worse_by: float
-    in_time: bool
-    alarming: bool
-
-
-class Alarm(msgspec.Struct):
-    """A stream that alarmed. `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
-
-    `window` sums everything predicted since, shape (2 x losses, streams, sources): counts, then losses.
-    """
-
-    detector: str
-    loss: int
-    stream: int
-    at: int
-    since: int
-    evidence: float
-    threshold: float
-    needed: float
-    window: NDArray[np.float64]
-    mix: tuple[str, int] | None = None
-
-
-class Baselines(msgspec.Struct):
-    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
-    variants).
-
-    `mix` is the record of the requests, see `Health`.
-    """
-
-    version: str
-    healthy: bool
-    n: NDArray[np.float64]
-    k: NDArray[np.float64]
-    own_n: NDArray[np.float64]
-    own_k: NDArray[np.float64]
-    mix: NDArray[np.float64]
 
 
 class Health(msgspec.Struct):
@@ -250,9 +181,10 @@ class Health(msgspec.Struct):
         """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
         rows, positions = self._rows(entries, start)
         growing = not self.degraded
+        losses = entries.losses[:, positions]
         blocks = [
-            bank.blocks(rows, positions, entries.losses[loss, positions], rules.worse_by, growing)
-            for loss, bank in enumerate(self.banks)
+            bank.blocks(rows, positions, column, rules.worse_by, growing)
+            for bank, column in zip(self.banks, losses, strict=True)
         ]
         size = entries.source.size
         alarmed = None
@@ -263,9 +195,11 @@ class Health(msgspec.Struct):
             alarmed = self._alarmed(rules) if rules.alarming and len(self.alarms) < ALARMS_MAX else None
             if alarmed is not None:
                 break
-        inside = positions < end
-        for loss, bank in enumerate(self.banks):
-            bank.count(rows[inside], entries.losses[loss, positions[inside]], growing)
+        if end < size:
+            inside = positions < end
+            rows, losses = rows[inside], losses[:, inside]
+        for bank, column in zip(self.banks, losses, strict=True):
+            bank.count(rows, column, growing)
         self._note(entries, start, end, growing)
         if alarmed is not None:
             loss, stream, evidence, threshold = alarmed
@@ -318,7 +252,7 @@ class Health(msgspec.Struct):
         if self.learning:
             # Without a baseline of the primary loss there is no verdict; what has gathered alarms when there is one.
             return None
-        shares = np.stack([bank.totals[:: self.variants] * rules.weights for bank in self.banks])
+        shares = np.array([bank.totals[:: self.variants] * rules.weights for bank in self.banks])
         if shares.sum() < rules.promise * (1 - 1e-8) or rounded(float(shares.sum())) < rounded(rules.promise):
             return None
         loss, stream = divmod(int(shares.argmax()), self.streams)
@@ -384,13 +318,12 @@ class Health(msgspec.Struct):
         """Return (rows, positions) of all entries from `start` on, sorted by row and then position."""
         streams = entries.streams[:, start:]
         known = streams >= 0
-        positions = np.broadcast_to(np.arange(start, entries.source.size), streams.shape)
         base = streams * self.variants
-        rows, places = [base[known]], [positions[known]]
-        for variant in range(1, self.variants):
-            use = known & (entries.source[start:] != variant - 1)
+        rows, places = [], []
+        for variant in range(self.variants):
+            use = known & (entries.source[start:] != variant - 1) if variant else known
             rows.append(base[use] + variant)
-            places.append(positions[use])
+            places.append(use.nonzero()[1] + start)
         row, place = np.concatenate(rows), np.concatenate(places)
         order = np.argsort(row * (entries.source.size + 1) + place, kind="stable")
         return row[order], place[order]
@@ -445,15 +378,6 @@ class Health(msgspec.Struct):
             np.add.at(window.T, keys % width, sums.T)
             for alarm in self.alarms:
                 alarm.window += window.reshape(2 * count, self.streams, SOURCES)
-
-
-def rounded(value: float) -> float:
-    """Return a number at 9 significant digits, as it is compared and written: its last bits differ between processors.
-
-    >>> rounded(1.23456789012)
-    1.23456789
-    """
-    return float(f"{value:.8e}")
 
 
 def new_health(version: str, role: str, since: int, binary: list[bool], streams: int) -> Health:

@@ -150,7 +150,7 @@ class JoinWindow:
         if others is not None and self._repeats(event, code, others, at, rule):
             return None
         slices = event.slices
-        values = tuple([slices.get(name) for name in rule.slices_by]) if slices else (None,) * len(rule.slices_by)
+        values = tuple(map(slices.get, rule.slices_by)) if slices else (None,) * len(rule.slices_by)
         held = Held(key, position, at, code, event.output, event.score, event.scores, values)
         if others is None:
             self.waiting[key] = [held]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.e_detector import GRID_LOW_VARIANCE, advance, factors, total
-from streams.health import rounded
+from streams.rows import rounded
 
 COHORTS = 20
 SHIFT = 0.05

@@ -6,6 +6,7 @@ any instruction the ledger and the positions agree: the newest snapshot is loade
 sources are read again only to fill the join's window, and nothing is lost or counted twice.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from streams.arrays import pack, unpack
 from streams.config import Config
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import ledger_line, read_ledger_line
+from streams.periods import NEVER
 from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step
 from streams.records import Record, Tick
 from streams.status import Status, status_of
@@ -80,6 +82,7 @@ class Live:
         self.pipeline = Pipeline(config)
         self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
         self.served: dict[str, tuple[str, str, list[int] | None]] = {}
+        self._dead: list[Message] = []
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
         self._published = self._read_published()
@@ -118,7 +121,9 @@ class Live:
         while any(self.positions[topic] < positions[topic] for topic in SOURCE_TOPICS):
             batch = self._read(positions)
             for _ in self.pipeline.sources.take(batch):
-                self.pipeline.sources.timer_due = 2**62
+                self.pipeline.sources.timer_due = NEVER
+            # They were written down when they were read first.
+            self._dead.clear()
         for _ in self.pipeline.sources.cut():
             pass
         self.pipeline.sources.timer_due = self.pipeline.fold.due()
@@ -177,7 +182,9 @@ class Live:
         lines = [Message(ledger_line(first + i, record)) for i, record in enumerate(records)]
         journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
         status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
-        self.log.append_many({"ledger": lines, "decisions": journal, "snapshots": [status]}, fence=self._fence)
+        dead, self._dead = self._dead, []
+        batches = {"ledger": lines, "decisions": journal, "snapshots": [status], "rejected": dead}
+        self.log.append_many(batches, fence=self._fence)
 
     def status(self) -> Status:
         """Return what operators ask for."""
@@ -253,14 +260,23 @@ class Live:
 
     def _decode(self, topic: str, entry: Entry) -> Any:
         if topic == "operator" and not self._is_signed(entry):
-            return Rejection(RejectCode.UNSIGNED_ACT)
-        event = decode_value(SOURCE_TOPICS[topic], entry.value)
+            event: Any = Rejection(RejectCode.UNSIGNED_ACT)
+        else:
+            event = decode_value(SOURCE_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
+            self._dead.append(_dead_letter(topic, entry, event))
             return event
         if isinstance(event, Prediction) and event.replica is not None:
             epoch = None if event.epoch is None else list(event.epoch)
             self.served[event.replica] = (event.model, event.version, epoch)
         return msgspec.structs.replace(event, at=(topic, 0, entry.offset, entry.append_ts))
+
+
+def _dead_letter(topic: str, entry: Entry, rejection: Rejection) -> Message:
+    """Return what is kept of a rejected record: where it stands and why, never what it says."""
+    digest = hashlib.sha256(entry.value or b"").hexdigest()
+    letter = {"topic": topic, "partition": 0, "offset": entry.offset, "digest": digest, "code": rejection.code}
+    return Message(msgspec.json.encode(letter | {"detail": rejection.detail}))
 
 
 def ledger_of(log: EmbeddedLog) -> Iterator[bytes]:

@@ -11,8 +11,9 @@ import msgspec
 
 from detectors.change_point import mean_upper_bound
 from streams.config import ModelConfig
-from streams.health import Alarm, Health, rounded
+from streams.health import Health
 from streams.records import Floats
+from streams.rows import Alarm, rounded
 from streams.slices import Stream
 
 #: A slice with a thinner baseline is measured against the overall one.

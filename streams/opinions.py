@@ -9,7 +9,8 @@ import numpy as np
 
 import detectors
 from detectors.base import Detector
-from streams.health import Entries, Health, Rules
+from streams.health import Health
+from streams.rows import Entries, Rules
 
 E_DETECTOR = "e_detector"
 

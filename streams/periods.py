@@ -8,8 +8,9 @@ from detectors.multiplicity import stream_weights
 from streams.cohorts import Layout, OpenCohort
 from streams.comparing import Comparison
 from streams.config import ModelConfig
-from streams.health import Baselines, Health, Rules, new_health
+from streams.health import Health, new_health
 from streams.label_health import LabelHealth, new_label_health
+from streams.rows import Baselines, Rules
 from streams.slices import OTHER, SourceTable, slice_table
 
 #: Versions whose baselines are remembered; the oldest are forgotten first.

@@ -7,9 +7,10 @@ import numpy as np
 from detectors.multiplicity import e_d_bh
 from streams.config import ModelConfig
 from streams.findings import Confirmation, rise_without, since_change, source_shares
-from streams.health import BASES, Alarm, Health, Rules, rounded
+from streams.health import Health
 from streams.opinions import E_DETECTOR, Opinions
 from streams.periods import LivePeriod, ModelState
+from streams.rows import BASES, Alarm, Rules, rounded
 from streams.units import span_text
 
 SLICES_SHOWN = 5

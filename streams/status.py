@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from streams.health import rounded
 from streams.model import ModelFold
 from streams.pipeline import Pipeline
+from streams.rows import rounded
 
 
 class ModelStatus(msgspec.Struct, frozen=True):

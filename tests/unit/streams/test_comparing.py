@@ -11,7 +11,7 @@ from detectors.bank import BLOCK
 from detectors.comparison import advance_comparison, pair_factors, two_sample_factors
 from detectors.e_detector import total
 from streams.comparing import POOL_CAP, SUB_INTERVALS, WAIT_MAX, Comparison, new_comparison
-from streams.health import Entries
+from streams.rows import Entries
 
 WIDTH = 6_000
 

@@ -177,6 +177,14 @@ def test_what_cannot_be_decoded_is_counted_and_stops_nothing(tmp_path: Path) -> 
     site.log.append("predictions", [Message(b"{", b"x"), Message(None, b"y"), Message(b"\xff", b"z")])
     live.step()
     assert sum(live.status().rejected.values()) == 3
+    letters = [json.loads(record.value or b"") for record in site.log.read("rejected", 0)]
+    assert [(letter["topic"], letter["offset"], letter["code"]) for letter in letters] == [
+        ("predictions", 0, "BAD_JSON"),
+        ("predictions", 1, "BAD_EVENT"),
+        ("predictions", 2, "NOT_UTF8"),
+    ]
+    site.monitor()
+    assert site.log.end("rejected") == 3
 
 
 def test_operators_act_counts_only_if_an_operator_signed_it(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What goes into the rows of detectors and what comes out: outcomes, the rules of an alarm, alarms, baselines."""
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.records import Floats, Ints
+
+#: Where a row's baseline comes from, in the order of preference.
+BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
+LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """Outcomes of one version in prediction order.
+
+    `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
+    (losses, outcomes), NaN where a loss could not be computed.
+    """
+
+    predicted_at: Ints
+    streams: Ints
+    source: Ints
+    losses: Floats
+
+    def part(self, start: int, end: int) -> "Entries":
+        """Return the outcomes from `start` to before `end` alone."""
+        if start == 0 and end >= self.source.size:
+            return self
+        part = slice(start, end)
+        return Entries(self.predicted_at[part], self.streams[:, part], self.source[part], self.losses[:, part])
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What an alarm takes: the promise, the streams' weights (shape (streams,), for one loss), and what rise matters.
+
+    `alarming` is false where another detector decides.
+    """
+
+    promise: float
+    weights: Floats
+    worse_by: float
+    in_time: bool
+    alarming: bool
+
+
+class Alarm(msgspec.Struct):
+    """A stream that alarmed. `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
+
+    `window` sums everything predicted since, shape (2 x losses, streams, sources): counts, then losses.
+    """
+
+    detector: str
+    loss: int
+    stream: int
+    at: int
+    since: int
+    evidence: float
+    threshold: float
+    needed: float
+    window: NDArray[np.float64]
+    mix: tuple[str, int] | None = None
+
+
+class Baselines(msgspec.Struct):
+    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
+    variants).
+
+    `mix` is the record of the requests, see `Health`.
+    """
+
+    version: str
+    healthy: bool
+    n: NDArray[np.float64]
+    k: NDArray[np.float64]
+    own_n: NDArray[np.float64]
+    own_k: NDArray[np.float64]
+    mix: NDArray[np.float64]
+
+
+def rounded(value: float) -> float:
+    """Return a number at 9 significant digits, as it is compared and written: its last bits differ between processors.
+
+    >>> rounded(1.23456789012)
+    1.23456789
+    """
+    return float(f"{value:.8e}")
