@@ -21,7 +21,7 @@ demo: setup  ## the main job on real data, in your terminal
 	@.venv/bin/unship demo
 
 test: setup  ## all tests, doctests included
-	@$(PY) -m pytest -n auto $(PYTEST_ARGS)
+	@$(PY) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 check:  ## everything the gate runs: lint, types, contracts, tests, wheels, README
 	@MAKE='$(MAKE)' sh .ci/step.sh $(CHECKS)
