@@ -426,11 +426,14 @@ Measured on one core of a shared virtual machine ({processor()}; {python}), in p
 
 How to read it:
 
-- A ledger record is cut every second of source time, so a slow source makes many small records: what a record costs
-  whatever its size is then shared by few events. A source of 20 events a second needs a thousandth of a core all
-  the same.
+- A ledger record is cut every second of source time, so a slow source makes many small records, and what a record
+  costs whatever its size is shared by few events. Live it does not matter: one record a second, at the price of the
+  last column, is {_per_record(speeds[-1]) / 1e4:.2f} % of a core.
+- With a maturity whole cohorts are judged at once. Without one each record is judged by itself, which is where the
+  e-detector rows and the comparison of the last column come from.
 - Memory follows the join window (horizon + early) and the cohorts that wait for their labels, not the length of the
-  recording: about {_bytes_per_id(taken):,.0f} bytes for each prediction id in the window.
+  recording: about {_bytes_per_id(taken):,.0f} bytes for each prediction in the window, its truth included. What the
+  libraries take is in "MB before"; most of it is what the second opinions load.
 """
 
 
