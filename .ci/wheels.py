@@ -76,6 +76,8 @@ def check_library(bin_folder: Path) -> None:
     installed = set(output_of(bin_folder / "python", "-c", NAMES_OF_INSTALLED, cwd=away).split()) - INSTALLERS
     assert installed == LIBRARY_PACKAGES, f"expected {sorted(LIBRARY_PACKAGES)}, was {sorted(installed)}"
     output_of(bin_folder / "python", "-c", LIBRARY_IMPORTS, cwd=away)
+    usage = output_of(bin_folder / "unship-replica", "--help", cwd=away)
+    assert usage.startswith("usage: unship-replica"), usage
     print(f"unship alone: {', '.join(sorted(installed))}", flush=True)
 
 

@@ -27,9 +27,9 @@ from msgspec import Struct
 from unship.emitter import BAD_ARGUMENT, PLAIN, Emitter, embedded_folder, plain
 from unship.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.errors import ConfigurationError
-from unship.events import Deployment, Prediction, Reference, Role, SliceValue, Status
-from unship.fence import Identity, Serving, boot, restore
-from unship.follower import ControlHealth, Follower
+from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceValue, Status
+from unship.fence import Identity, Serving, Target, boot, restore
+from unship.follower import Confirmed, ControlHealth, Follower
 from unship.keys import load_trust
 from unship.signing import Trust
 
@@ -94,6 +94,7 @@ class Fleet:
             version: What this process has loaded as it starts.
             on_version: Called with each newer accepted version, on the follower's thread: loads it, so that requests
                 that read `current` afterwards can use it. Raising keeps the old version. None: nothing needs loading.
+                Returning `unship.follower.LATER` keeps the old version in `current` until `confirm` is called.
             log: `embedded:DIR`; without it, the environment's UNSHIP_LOG.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
                 first. None: emit only, obey nobody.
@@ -279,6 +280,23 @@ class Fleet:
         """Wait until a version serves; False when time is up first."""
         with self._switched:
             return self._switched.wait_for(lambda: self._current.version == version, timeout_s)
+
+    @property
+    def desired(self) -> Target | None:
+        """Return what the newest accepted command wants: (version, artifact, epoch); None before the first."""
+        return None if self._follower is None else self._follower.wanted
+
+    def confirm(
+        self, version: str, epoch: Epoch, *, ok: bool = True, detail: str = "", timeout_s: float = 5.0
+    ) -> Confirmed | None:
+        """Say how a switch ended whose `on_version` returned `unship.follower.LATER`; never raises.
+
+        Returns:
+            SWITCHED: it serves, as `current` says. FAILED: `LOAD_FAILED` was acknowledged and the old version serves.
+            NOT_WANTED: that version under that epoch is not what is owed. None: `on_version` is still running.
+        """
+        follower = self._follower
+        return "NOT_WANTED" if follower is None else follower.confirm(version, epoch, ok, detail, timeout_s)
 
     @property
     def control_health(self) -> ControlHealth | None:

@@ -16,12 +16,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from unship import fence
 from unship.codec import encode_line
 from unship.epoch_file import EpochFile
-from unship.events import Ack
+from unship.events import Ack, Epoch
 from unship.fence import FenceState, Identity, Serving, Target
 from unship.signing import Trust
 
@@ -32,6 +35,12 @@ if TYPE_CHECKING:
 ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]
 """OK: the topic is read and the monitor speaks, or never spoke yet. STALE: it fell silent. LOST: it cannot be read."""
 
+Confirmed: TypeAlias = Literal["SWITCHED", "FAILED", "NOT_WANTED"]
+"""What became of a confirmation: it serves; it was said to have failed; no such switch is owed (any more)."""
+
+LATER: Final = object()
+"""What a load returns when somebody else switches and says so by `Follower.confirm`: `staged` until then."""
+
 LOOK_S: Final = 0.5
 """Longest wait for a record before the thread asks whether the log is still there."""
 
@@ -39,6 +48,16 @@ RETRY_S: Final = 0.25
 READ_RECORDS: Final = 500
 UNSENT_MAX: Final = 1_000
 """Acks kept while the log is gone; the oldest give way, as only the newest of a replica counts."""
+
+
+class _Report(Struct, frozen=True, eq=False):
+    """Carry a confirmation to the thread that obeys; `answer` gets what became of it."""
+
+    version: str
+    epoch: Epoch
+    ok: bool
+    detail: str
+    answer: SimpleQueue[Confirmed]
 
 
 class Follower:
@@ -67,7 +86,8 @@ class Follower:
             file: Where the fence is kept.
             who: The replica and its boot, named in acks.
             trust: Whom to believe.
-            load: Loads a version, on this thread; raising keeps the old one. None: there is nothing to load.
+            load: Loads a version, on this thread; raising keeps the old one. None: there is nothing to load. Where it
+                returns `LATER`, the old version counts as serving until `confirm` says otherwise.
             artifacts: The artifacts that may serve, by version; None allows all.
             swap: Makes a version the one that predictions are labelled with.
             beat_ms: How often the monitor is expected to speak, in milliseconds.
@@ -90,6 +110,9 @@ class Follower:
         self._announced = False
         self._stop = threading.Event()
         self._settled = threading.Event()
+        # Set by `close` and by `confirm`, so that neither waits for the log.
+        self._wake = threading.Event()
+        self._reports: SimpleQueue[_Report] = SimpleQueue()
         self._refused: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="unship-follower", daemon=True)
         self.detail = ""
@@ -102,6 +125,7 @@ class Follower:
     def close(self, timeout_s: float) -> None:
         """Stop following; a load that is running is not interrupted, and is waited for at most `timeout_s` seconds."""
         self._stop.set()
+        self._wake.set()
         self._thread.join(timeout_s)
         if not self._thread.is_alive():
             self._file.release()
@@ -109,6 +133,21 @@ class Follower:
     def forget(self) -> None:
         """Let go of the state's file in a forked child, where the thread does not run; the parent keeps its lock."""
         self._file.release()
+
+    def confirm(self, version: str, epoch: Epoch, ok: bool, detail: str, timeout_s: float) -> Confirmed | None:
+        """Take note that a load which returned `LATER` ended; None if the thread was busy for `timeout_s` seconds."""
+        answer: SimpleQueue[Confirmed] = SimpleQueue()
+        self._reports.put(_Report(version, epoch, ok, detail, answer))
+        self._wake.set()
+        try:
+            return answer.get(timeout=timeout_s)
+        except Empty:
+            return None
+
+    @property
+    def wanted(self) -> Target | None:
+        """Return what should serve by the highest epoch accepted; None before the first."""
+        return self._state.wanted
 
     @property
     def health(self) -> ControlHealth:
@@ -138,7 +177,8 @@ class Follower:
                 self.detail = f"control: {error}"
             self._log = None
             self._settled.set()
-            self._stop.wait(RETRY_S)
+            self._wake.wait(RETRY_S)
+            self._take_reports()
         link.close()
 
     def _follow(self, link: EmbeddedLink) -> None:
@@ -147,11 +187,12 @@ class Follower:
         position = self._begin(log)
         self._settled.set()
         while not self._stop.is_set():
-            if log.wait({"control": position}, LOOK_S, stop=self._stop):
+            if log.wait({"control": position}, LOOK_S, stop=self._wake):
                 records = log.read("control", position, limit=READ_RECORDS)
                 # Compaction may delete what was announced before it is read; its successor comes next.
                 position = records[-1].offset + 1 if records else position
                 self._obey([record for record in records if record.key == self._key])
+            self._take_reports()
             if link.log() is not log:
                 return
             self._send()
@@ -214,13 +255,38 @@ class Follower:
             return
         try:
             self._check_artifact(target)
-            if self._load is not None:
-                self._load(target.version)
+            later = self._load is not None and self._load(target.version) is LATER
         except BaseException as error:  # noqa: BLE001 (SystemExit too: a load may not end the thread that obeys)
             self._refuse("LOAD_FAILED", f"version {target.version} was not loaded: {type(error).__name__}: {error}")
             self._post(fence.load_failed(self._state, target, self._who, _now_ms()))
             return
         self._post(fence.staged(self._state, target, self._who, _now_ms()))
+        if not later:
+            self._switch(target)
+
+    def _take_reports(self) -> None:
+        if not self._stop.is_set():
+            self._wake.clear()
+        while not self._reports.empty():
+            report = self._reports.get()
+            report.answer.put(self._settle(report))
+
+    def _settle(self, report: _Report) -> Confirmed:
+        """Believe a confirmation only about the switch that is owed now: an older one was overtaken meanwhile."""
+        target, serving = fence.pending(self._state), self._state.serving
+        if target is None or (target.version, target.epoch) != (report.version, report.epoch):
+            again = (
+                report.ok and serving is not None and (serving.version, serving.epoch) == (report.version, report.epoch)
+            )
+            return "SWITCHED" if again else "NOT_WANTED"
+        if report.ok:
+            self._switch(target)
+            return "SWITCHED"
+        self._refuse("LOAD_FAILED", f"version {target.version} was not loaded: {report.detail}")
+        self._post(fence.load_failed(self._state, target, self._who, _now_ms()))
+        return "FAILED"
+
+    def _switch(self, target: Target) -> None:
         self._state = fence.switched(self._state, target)
         self._publish()
         # Unwritten, it is loaded once more after a restart: the epoch itself is on disk since before the load.

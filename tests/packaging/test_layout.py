@@ -96,6 +96,17 @@ def test_library_depends_on_its_decoders_only():
     assert {text.partition(">")[0] for text in asked} == LIBRARY_DEPENDENCIES
 
 
+def test_each_distribution_brings_its_one_command():
+    assert project(ROOT / "sdk")["scripts"] == {"unship-replica": "unship.replica:main"}
+    assert project(ROOT)["scripts"] == {"unship": "console.cli:main"}
+
+
+def test_command_of_the_library_loads_no_heavy_library():
+    loaded = loaded_by("import sys, unship.replica, unship.sidecar_http\nprint(*sys.modules)")
+    assert "unship.sidecar_http" in loaded
+    assert not loaded & {"aiohttp", "aiokafka", "asyncio", "numpy", "click", "rich", "yaml"}
+
+
 def test_both_distributions_have_one_version():
     assert project(ROOT)["version"] == project(ROOT / "sdk")["version"]
 

@@ -1,0 +1,29 @@
+"""Start a monitor of one's own for an example: keys, a log and `unship run` in a temporary folder."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+UNSHIP = str(Path(sys.executable).with_name("unship"))
+
+
+@contextmanager
+def one_monitor(model: str) -> Iterator[tuple[str, str]]:
+    """Yield (log, trust file) of a monitor that may act on a model; stop it and remove everything at the end."""
+    with tempfile.TemporaryDirectory(prefix="unship-example-") as folder:
+        config = Path(folder) / "unship.yaml"
+        config.write_text(
+            f"models: {{{model}: {{policy: {{mode: act}}, one_false_alarm_per: 1000, worse_by: 0.01}}}}\n",
+            encoding="utf-8",
+        )
+        subprocess.run([UNSHIP, "-q", "keys", "new"], cwd=folder, check=True)
+        monitor = subprocess.Popen([UNSHIP, "-q", "run"], cwd=folder, stdout=subprocess.DEVNULL)
+        try:
+            yield f"embedded:{os.path.join(folder, 'unship-data')}", os.path.join(folder, "unship-keys", "trust.json")
+        finally:
+            monitor.terminate()
+            monitor.wait(timeout=30)

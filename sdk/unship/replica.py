@@ -1,0 +1,212 @@
+"""Run the command `unship-replica`: a sidecar for replicas in other languages, and two tools for a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from unship.errors import ConfigurationError, UnshipError
+
+if TYPE_CHECKING:
+    from unship.emitter import Emitted
+    from unship.sidecar import ExecSwitch, FileSwitch
+    from unship.signing import Headers
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8701"
+HEADERS_BYTES_MAX: Final = 16_384
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, 1 for a finding, 2 for usage or configuration."""
+    asked = _parser().parse_args(arguments)
+    try:
+        if asked.command == "sidecar":
+            return _sidecar(asked)
+        if asked.command == "emit":
+            return _emit(asked)
+        return _verify(asked)
+    except UnshipError as error:
+        from unship.sidecar import shown
+
+        sys.stderr.write(f"unship-replica: {shown(str(error))}\n")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="unship-replica", description="Connect a replica in any language.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    log = argparse.ArgumentParser(add_help=False)
+    log.add_argument("--log", metavar="URL", help="embedded:DIR; default: the environment's UNSHIP_LOG")
+
+    sidecar = commands.add_parser("sidecar", parents=[log], help="HTTP beside a replica: events in, commands out")
+    sidecar.add_argument("--model", required=True, help="name of the model, as in the events")
+    sidecar.add_argument("--version", required=True, help="what the replica has loaded as it starts")
+    sidecar.add_argument("--trust", metavar="FILE", default="trust.json", help="keys believed; default: trust.json")
+    sidecar.add_argument("--replica", metavar="NAME", help="a name that survives restarts")
+    sidecar.add_argument("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, help=f"default: {DEFAULT_LISTEN}")
+    switch = sidecar.add_mutually_exclusive_group()
+    switch.add_argument("--exec", metavar="CMD", dest="exec_", help="switch by 'CMD {version}', without a shell")
+    switch.add_argument("--file", metavar="PATH", type=Path, help="switch by writing the version into a file")
+    sidecar.add_argument("--exec-timeout", metavar="S", type=float, default=60.0, help="longest CMD; default: 60")
+
+    emit = commands.add_parser("emit", parents=[log], help="send one event")
+    emit.add_argument("kind", choices=("prediction", "feedback", "deployment"))
+    emit.add_argument("json", metavar="JSON", help="the event; - reads standard input")
+
+    verify = commands.add_parser("verify", help="say whether a control record is a command to be obeyed")
+    verify.add_argument("--trust", metavar="FILE", type=Path, required=True, help="keys believed")
+    verify.add_argument("--value", metavar="FILE", default="-", help="the record's value, byte for byte; default: -")
+    verify.add_argument("--header", metavar="NAME:VALUE", action="append", default=[], help="a header; may be repeated")
+    verify.add_argument("--headers", metavar="FILE", type=Path, help="headers, one NAME:VALUE a line")
+    verify.add_argument("--model", help="for which model; default: the one that the command names")
+    return parser
+
+
+def _sidecar(asked: argparse.Namespace) -> int:
+    from unship.emitter import embedded_folder
+    from unship.fleet import Fleet
+    from unship.sidecar import ExecSwitch, Sidecar
+    from unship.sidecar_http import SidecarServer, is_loopback
+
+    log = asked.log or os.environ.get("UNSHIP_LOG")
+    folder = embedded_folder(log)
+    switch = _switch(asked)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    sidecar = Sidecar(
+        lambda load: Fleet(
+            asked.model, asked.version, on_version=load, log=log, trust=asked.trust, replica=asked.replica
+        ),
+        folder,
+        switch,
+    )
+    address = _address(asked.listen)
+    try:
+        server = SidecarServer(address, sidecar)
+    except (OSError, UnicodeError) as error:
+        what = getattr(error, "strerror", None) or "no such host"
+        raise ConfigurationError(f"--listen: cannot listen there: {what}; name a free port of this machine") from None
+    try:
+        sidecar.start()
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="unship-http", daemon=True)
+        thread.start()
+        host, port = server.server_address[0], server.server_port
+        if not is_loopback(host):
+            sys.stderr.write("unship-replica: listens beyond this machine: whoever connects speaks for the replica\n")
+        # Only now is the newest command obeyed, or known to be owed: whoever waits for this line asks no earlier.
+        where = f"[{host!s}]" if ":" in str(host) else str(host)
+        sys.stdout.write(f"http://{where}:{port}\n")
+        sys.stdout.flush()
+        stop.wait()
+        server.shutdown()
+    finally:
+        if isinstance(switch, ExecSwitch):
+            switch.stop()
+        sidecar.close()
+        server.server_close()
+    return 0
+
+
+def _switch(asked: argparse.Namespace) -> ExecSwitch | FileSwitch | None:
+    from unship.sidecar import ExecSwitch, FileSwitch
+
+    if asked.file is not None:
+        if not asked.file.parent.is_dir() or asked.file.is_dir():
+            raise ConfigurationError("--file: expected a file in a folder that exists; make the folder first")
+        return FileSwitch(asked.file)
+    if asked.exec_ is None:
+        return None
+    if not 0 < asked.exec_timeout <= 3_600:
+        raise ConfigurationError("--exec-timeout: expected more than 0 and at most 3600 seconds; correct it")
+    try:
+        return ExecSwitch(asked.exec_, asked.exec_timeout)
+    except ValueError as error:
+        raise ConfigurationError(f"--exec: {error}; write it as for a shell, such as 'reload {{version}}'") from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise ConfigurationError(f"--listen: expected HOST:PORT, was '{text}'; such as {DEFAULT_LISTEN}")
+    return host.strip("[]"), int(port)
+
+
+def _emit(asked: argparse.Namespace) -> int:
+    from unship.codec import Limits, decode_value
+    from unship.embedded import EmbeddedLog
+    from unship.embedded_table import Message
+    from unship.emitter import embedded_folder
+    from unship.events import Deployment
+    from unship.rejections import Rejection
+
+    folder = embedded_folder(asked.log or os.environ.get("UNSHIP_LOG"))
+    # What the shell passed that is no UTF-8 comes back as the bytes it was, for the codec to refuse.
+    value = sys.stdin.buffer.read(Limits().max_bytes + 1) if asked.json == "-" else os.fsencode(asked.json)
+    event: Emitted | Rejection = decode_value(asked.kind, value)  # type: ignore[assignment]
+    if isinstance(event, Rejection):
+        raise ConfigurationError(f"the {asked.kind} would be rejected: {event.code} {event.detail}; correct it")
+    key = event.model if isinstance(event, Deployment) else event.id
+    with EmbeddedLog(folder) as log:
+        log.append(
+            {"prediction": "predictions", "feedback": "feedback"}.get(asked.kind, "deployments"),
+            [Message(value, key.encode())],
+        )
+    return 0
+
+
+def _verify(asked: argparse.Namespace) -> int:
+    import time
+
+    from unship.commands import COMMAND_BYTES_MAX, Command, decode_command
+    from unship.fence import FenceState, judge
+    from unship.keys import load_trust
+    from unship.signing import COMMAND_TYPE, TrustedKey, verify
+
+    trust = load_trust(asked.trust)
+    headers = _headers(asked)
+    value = _read(None if asked.value == "-" else Path(asked.value), COMMAND_BYTES_MAX + 1)
+    model = asked.model
+    signer = verify(value, headers, trust, "controller", COMMAND_TYPE)
+    if model is None and isinstance(signer, TrustedKey):
+        # Parsed only after it is known who wrote it, as a replica does.
+        command = decode_command(value)
+        model = command.model if isinstance(command, Command) else None
+    now_ms = time.time_ns() // 1_000_000  # noqa: TID251
+    _, verdict = judge(FenceState(model=model or "-", audience=trust.audience), value, headers, trust, now_ms)
+    if verdict.code is not None or verdict.command is None:
+        sys.stdout.write(f"{verdict.code}\n")
+        return 1
+    sys.stdout.write("good\n")
+    return 0
+
+
+def _headers(asked: argparse.Namespace) -> Headers:
+    lines = [os.fsencode(text) for text in asked.header]
+    if asked.headers is not None:
+        data = _read(asked.headers, HEADERS_BYTES_MAX + 1)
+        if len(data) > HEADERS_BYTES_MAX:
+            raise ConfigurationError(f"--headers: more than {HEADERS_BYTES_MAX} bytes; keep only those of the record")
+        lines += data.splitlines()
+    pairs = [line.partition(b":") for line in lines if line.strip()]
+    return [(name.strip().decode(errors="replace"), value.strip()) for name, _, value in pairs]
+
+
+def _read(path: Path | None, limit: int) -> bytes:
+    if path is None:
+        return sys.stdin.buffer.read(limit)
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; name a file of the record") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""Stand beside a replica in another language: take its events, tell it what to serve, believe its confirmations.
+
+The sidecar is the replica of the library, the fence included; only the switch happens elsewhere. There are three ways:
+the application asks what is desired and confirms when it serves (`staged` until then), or the sidecar runs a command,
+or it writes the version into a file. A switch that fails leaves the old version and is acknowledged as `LOAD_FAILED`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from unship.codec import Limits, decode_line
+from unship.emitter import Emitter
+from unship.events import Epoch, Feedback, Name, Prediction
+from unship.fence import NO_EPOCH, Serving
+from unship.fleet import Fleet
+from unship.follower import LATER, Confirmed
+from unship.rejections import RejectCode, Rejection
+
+BODY_BYTES_MAX: Final = 1_048_576
+"""Largest body of a request: a thousand events of about 1 KiB."""
+
+EVENTS_MAX: Final = 1_000
+WAIT_S_MAX: Final = 60.0
+EXEC_S: Final = 60.0
+QUEUE: Final = 10_000
+
+LOOK_S: Final = 0.1
+"""How often a waiting request looks at what is desired: a command may be accepted without anything to load."""
+
+
+class Desired(Struct, frozen=True):
+    """Answer what should serve; `epoch` is None before the first command."""
+
+    version: str
+    epoch: Epoch | None
+    artifact: str | None
+
+    @property
+    def mark(self) -> str:
+        """Return the epoch as text, for an ETag or a query: `1.7.0`."""
+        return ".".join(map(str, self.epoch or NO_EPOCH))
+
+
+class Confirmation(Struct, frozen=True):
+    """Say how the application's own switch ended."""
+
+    version: Name
+    epoch: Epoch
+    ok: bool = True
+    detail: str = ""
+
+
+class Full(Exception):
+    """Tell that the queue has no room for the events; send them again later."""
+
+
+class Sidecar:
+    """Connect one replica of one model, whatever it is written in, with the log.
+
+    Every method may be called from any thread.
+    """
+
+    def __init__(
+        self, fleet: Callable[[Callable[[str], object]], Fleet], folder: Path, switch: Callable[[str], None] | None
+    ) -> None:
+        """Make a sidecar that is not running yet.
+
+        Args:
+            fleet: Makes the replica, given what loads a version.
+            folder: The folder of the embedded log.
+            switch: Switches to a version or raises; None where the application switches and confirms.
+        """
+        self._switch = switch
+        self._failed: tuple[str, Epoch] | None = None
+        self._emitter = Emitter(folder, queue=QUEUE)
+        self._fleet = fleet(self._load)
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Start; see `Fleet.start`."""
+        self._emitter.start()
+        self._fleet.start()
+
+    def close(self) -> None:
+        """End waiting requests, send what waits, and stop following."""
+        self._stop.set()
+        self._emitter.close()
+        self._fleet.close()
+
+    @property
+    def confirms(self) -> bool:
+        """Tell whether the application has to confirm its switches."""
+        return self._switch is None
+
+    def accept(self, body: bytes) -> int | tuple[int, Rejection]:
+        """Queue the events of a body: all of them, or none and the place and rejection of the first bad one.
+
+        Raises:
+            Full: The queue has no room for them.
+        """
+        raws = _split(body)
+        if isinstance(raws, Rejection):
+            return 0, raws
+        events: list[Prediction | Feedback] = []
+        for index, raw in enumerate(raws):
+            event = self._event(raw)
+            if isinstance(event, Rejection):
+                return index, event
+            events.append(event)
+        if self._emitter.stats.waiting + len(events) > QUEUE:
+            raise Full
+        for event in events:
+            self._emitter.put(event)
+        return len(events)
+
+    def desired(self) -> Desired:
+        """Return what should serve now."""
+        target, serving = self._fleet.desired, self._fleet.current
+        found = target or serving
+        return Desired(found.version, found.epoch, found.artifact)
+
+    def wait_beyond(self, known: Callable[[Desired], bool], wait_s: float) -> Desired | None:
+        """Return what is desired as soon as it is not known; None when `wait_s` seconds are up or the sidecar ends."""
+        deadline = time.monotonic() + min(wait_s, WAIT_S_MAX)  # noqa: TID251
+        while True:
+            desired = self.desired()
+            if not known(desired):
+                return desired
+            left = deadline - time.monotonic()  # noqa: TID251
+            if left <= 0 or self._stop.wait(min(left, LOOK_S)):
+                return None
+
+    def confirm(self, told: Confirmation) -> Confirmed | None:
+        """Take the application's word for how its switch ended."""
+        detail = "the application said so" if not told.detail else shown(told.detail)
+        answer = self._fleet.confirm(told.version, told.epoch, ok=told.ok, detail=detail)
+        if answer == "FAILED":
+            self._failed = (told.version, told.epoch)
+        elif answer == "SWITCHED":
+            self._failed = None
+        return answer
+
+    def health(self) -> dict[str, Any]:
+        """Return what serves and what was counted, for people and probes."""
+        fleet, emitted = self._fleet.stats, self._emitter.stats
+        return {
+            "status": "ok",
+            "model": self._fleet.model,
+            "replica": self._fleet.replica,
+            "serving": self._fleet.current.version,
+            "desired": self.desired().version,
+            "control": self._fleet.control_health,
+            "waiting": emitted.waiting,
+            "sent": emitted.sent,
+            "dropped": emitted.dropped,
+            "refused": fleet.refused,
+        }
+
+    def _load(self, version: str) -> object:
+        if self._switch is not None:
+            self._switch(version)
+            return None
+        target = self._fleet.desired
+        if target is not None and self._failed == (target.version, target.epoch):
+            # A refresh asks again; until the application says otherwise the answer is what it said.
+            raise RuntimeError("the application could not switch")
+        return LATER
+
+    def _event(self, raw: Raw) -> Prediction | Feedback | Rejection:
+        """Return one event with what the sidecar knows better filled in where it is absent."""
+        serving = self._fleet.current
+        event = decode_line(self._filled(bytes(raw), serving))
+        if isinstance(event, Rejection):
+            return event
+        if not isinstance(event, Prediction | Feedback):
+            return Rejection(RejectCode.UNKNOWN_TYPE, "Expected a prediction or feedback - at `$.type`")
+        if event.model != self._fleet.model:
+            return Rejection(RejectCode.BAD_EVENT, "Expected the model of this sidecar - at `$.model`")
+        known: dict[str, Any] = {"at": None}
+        if event.ts is None:
+            known["ts"] = time.time_ns() // 1_000_000  # noqa: TID251
+        if isinstance(event, Prediction):
+            known["replica"] = event.replica or self._fleet.replica
+            if event.version == serving.version and event.epoch is None:
+                known |= {"epoch": serving.epoch, "artifact": event.artifact or serving.artifact}
+        return msgspec.structs.replace(event, **known)
+
+    def _filled(self, raw: bytes, serving: Serving) -> bytes:
+        """Return the event with its model and version; what is no object or too large stays for the codec to refuse."""
+        if len(raw) > Limits().max_bytes:
+            return raw
+        try:
+            fields = msgspec.json.decode(raw, type=dict[str, Raw])
+            kind = fields.get("type")
+            fields.setdefault("model", Raw(msgspec.json.encode(self._fleet.model)))
+            if kind is not None and bytes(kind) == b'"prediction"':
+                fields.setdefault("version", Raw(msgspec.json.encode(serving.version)))
+            return msgspec.json.encode(fields)
+        except (ValueError, RecursionError, OverflowError):
+            return raw
+
+
+def _split(body: bytes) -> list[Raw] | Rejection:
+    """Return the events of a body: an array's entries, or the body as the only one."""
+    if len(body) > BODY_BYTES_MAX:
+        return Rejection(RejectCode.TOO_LARGE, f"{len(body)} bytes > limit {BODY_BYTES_MAX} bytes")
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return Rejection(RejectCode.NOT_UTF8, f"byte {error.start} is not UTF-8")
+    body = body.strip(b" \t\r\n")
+    if not body.startswith(b"["):
+        return [Raw(body)]
+    try:
+        raws = msgspec.json.decode(body, type=list[Raw])
+    except RecursionError:
+        return Rejection(RejectCode.TOO_DEEP, "nested deeper than the parser allows")
+    except ValueError:
+        return Rejection(RejectCode.BAD_JSON, "not one JSON array")
+    if len(raws) > EVENTS_MAX:
+        return Rejection(RejectCode.TOO_LARGE, f"{len(raws)} events > limit {EVENTS_MAX}")
+    return raws
+
+
+class FileSwitch:
+    """Switch by replacing a file that holds the version and a line end."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file, without touching it."""
+        self._path = path
+
+    def __call__(self, version: str) -> None:
+        """Write the version; whoever reads the file sees the old one or the new one, never a part."""
+        _check_version(version)
+        descriptor, beside = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(version.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            # The application may run as another user.
+            os.chmod(beside, 0o644)
+            os.replace(beside, self._path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(beside)
+            raise
+
+
+class ExecSwitch:
+    """Switch by a command, without a shell: `{version}` in its words is replaced by the version."""
+
+    def __init__(self, command: str, timeout_s: float = EXEC_S) -> None:
+        """Split the command into words as a shell would.
+
+        Raises:
+            ValueError: A quotation mark is missing, or there is no word.
+        """
+        self._words = shlex.split(command)
+        if not self._words:
+            raise ValueError("the command is empty")
+        self._timeout_s = timeout_s
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, version: str) -> None:
+        """Run the command; raise if it cannot be run, ends with another code than 0, or takes too long."""
+        _check_version(version)
+        words = [word.replace("{version}", version) for word in self._words]
+        # What it prints goes to the sidecar's standard error: standard output is for data.
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True) as process:
+            self._running = process
+            try:
+                code = process.wait(self._timeout_s)
+            except subprocess.TimeoutExpired:
+                self.stop()
+                raise RuntimeError(f"the command took longer than {self._timeout_s:g} s") from None
+            finally:
+                self._running = None
+        if code:
+            raise RuntimeError(f"the command ended with code {code}")
+
+    def stop(self) -> None:
+        """Kill the command that runs, with everything that it started."""
+        process = self._running
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _check_version(version: str) -> None:
+    """Refuse names that a file or a command could take for something else than a name."""
+    if version.startswith("-") or not version.isprintable():
+        raise ValueError("a version that begins with a dash or holds control characters is not passed on")
+
+
+def shown(text: str) -> str:
+    """Return foreign text for people: bounded, and without characters that steer a terminal or a log.
+
+    Example:
+        >>> shown("v41" + chr(27) + "[2J")
+        'v41?[2J'
+    """
+    return "".join(each if each.isprintable() else "?" for each in text[:300])

@@ -1,0 +1,272 @@
+"""Answer the sidecar's HTTP: four paths, bounded in everything, on the loopback interface.
+
+Whoever can connect may send events in the replica's name, which is why the sidecar listens where only the replica is.
+A web page in a browser on the same machine can reach that place too: requests that a browser marks as a page's, and
+requests that call the loopback by a name of the network, are refused.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from unship.events import Epoch
+from unship.fence import NO_EPOCH
+from unship.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
+
+CONNECTIONS_MAX: Final = 64
+"""Connections served at a time, each on a thread; further ones are closed at once."""
+
+READ_S: Final = 10.0
+"""How long a connection may be silent while something is read from it or written to it."""
+
+CONFIRMATION_BYTES_MAX: Final = 4_096
+
+_EPOCH = re.compile(r"(\d{1,16})[.,](\d{1,16})[.,](\d{1,16})")
+_WORDS: Final = {
+    400: "BAD_REQUEST",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    409: "NOT_WANTED",
+    411: "LENGTH_REQUIRED",
+    413: "TOO_LARGE",
+    503: "TRY_LATER",
+}
+_PATHS: Final = {"/v1/events": "POST", "/v1/desired": "GET", "/v1/ack": "PUT", "/healthz": "GET"}
+
+
+class _Refusal(Exception):
+    """End a request with a code and a fixed sentence, nothing of which comes from the client."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class SidecarServer(ThreadingHTTPServer):
+    """Serve one sidecar."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], sidecar: Sidecar) -> None:
+        """Bind the address; nothing is answered before `serve_forever`.
+
+        Raises:
+            OSError: The address is taken, or is none of this machine.
+        """
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        self.sidecar = sidecar
+        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        super().__init__(address, _Requests)
+
+    def server_bind(self) -> None:
+        """Bind without asking the name service who this machine is."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = "sidecar", self.server_address[1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection on a thread, or close it where too many are open."""
+        if not self._slots.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, then make room for another; say that one broke without what the client sent."""
+        try:
+            self.finish_request(request, client_address)
+        except Exception as error:  # noqa: BLE001 (one connection may not end the others)
+            sys.stderr.write(f"unship-replica: a connection ended with {type(error).__name__}\n")
+        finally:
+            self.shutdown_request(request)
+            self._slots.release()
+
+
+class _Requests(BaseHTTPRequestHandler):
+    """Answer the requests of one connection."""
+
+    server: SidecarServer
+    protocol_version = "HTTP/1.1"
+    timeout = READ_S
+
+    def do_GET(self) -> None:
+        """Answer `/v1/desired` and `/healthz`."""
+        self._route("GET")
+
+    def do_POST(self) -> None:
+        """Take events."""
+        self._route("POST")
+
+    def do_PUT(self) -> None:
+        """Take a confirmation."""
+        self._route("PUT")
+
+    def version_string(self) -> str:
+        """Name the program, not its versions."""
+        return "unship-replica"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing: lines of requests are the client's text."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse in our words what the standard library refuses by quoting the request."""
+        self.close_connection = True
+        code = code if code in _WORDS else 400
+        self._answer(code, {"code": _WORDS[code], "detail": "the request cannot be read"})
+
+    def _route(self, method: str) -> None:
+        try:
+            self._check_origin()
+            url = urlsplit(self.path)
+            wanted = _PATHS.get(url.path)
+            if wanted is None:
+                raise _Refusal(404, f"there are {', '.join(_PATHS)}")
+            if wanted != method:
+                raise _Refusal(405, f"this path takes {wanted}")
+            if url.path == "/v1/events":
+                self._events()
+            elif url.path == "/v1/desired":
+                self._desired(url.query)
+            elif url.path == "/v1/ack":
+                self._confirm()
+            else:
+                self._answer(200, self.server.sidecar.health())
+        except _Refusal as refusal:
+            # A body may be left unread: it must not be taken for the next request.
+            self.close_connection = True
+            self._answer(refusal.code, {"code": _WORDS[refusal.code], "detail": refusal.detail})
+        except (OSError, TimeoutError):
+            self.close_connection = True
+        except Exception as error:  # noqa: BLE001 (a client gets no traceback, whatever broke)
+            self.close_connection = True
+            sys.stderr.write(f"unship-replica: a request failed with {type(error).__name__}\n")
+            self._answer(503, {"code": "TRY_LATER", "detail": "the sidecar could not answer"})
+
+    def _events(self) -> None:
+        body = self._body(BODY_BYTES_MAX)
+        try:
+            done = self.server.sidecar.accept(body)
+        except Full:
+            raise _Refusal(503, "the queue is full: the log is slow or away; send the same events again") from None
+        if isinstance(done, int):
+            self._answer(202, {"accepted": done})
+        else:
+            index, rejection = done
+            self._answer(400, {"code": rejection.code.value, "detail": rejection.detail, "index": index, "accepted": 0})
+
+    def _desired(self, query: str) -> None:
+        try:
+            asked = parse_qs(query, max_num_fields=8, errors="replace")
+            wait_s = float(asked.get("wait", ["0"])[-1])
+        except ValueError:
+            raise _Refusal(400, "wait: expected seconds") from None
+        if not 0 <= wait_s <= WAIT_S_MAX:
+            raise _Refusal(400, f"wait: expected 0 to {WAIT_S_MAX:g} seconds")
+        epoch = _epoch(asked["epoch"][-1]) if "epoch" in asked else None
+        tag = self.headers.get("If-None-Match")
+
+        def known(desired: Desired) -> bool:
+            if epoch is not None:
+                return (desired.epoch or NO_EPOCH) <= epoch
+            return tag is not None and tag.strip() in (f'"{desired.mark}"', f'W/"{desired.mark}"')
+
+        desired = self.server.sidecar.wait_beyond(known, wait_s)
+        if desired is None:
+            self._answer(304, None, self.server.sidecar.desired().mark)
+        else:
+            self._answer(200, msgspec.structs.asdict(desired), desired.mark)
+
+    def _confirm(self) -> None:
+        if not self.server.sidecar.confirms:
+            raise _Refusal(409, "this sidecar switches by itself (--exec or --file) and confirms by itself")
+        try:
+            told = msgspec.json.decode(self._body(CONFIRMATION_BYTES_MAX), type=Confirmation)
+        except (ValueError, RecursionError, OverflowError):
+            raise _Refusal(400, 'expected {"version": TEXT, "epoch": [N, N, N], "ok": BOOL, "detail": TEXT}') from None
+        answer = self.server.sidecar.confirm(told)
+        if answer is None:
+            raise _Refusal(503, "the sidecar is busy; confirm again")
+        if answer == "NOT_WANTED":
+            raise _Refusal(409, "this version under this epoch is not what is desired now; ask /v1/desired")
+        self._answer(200, {"stage": "serving" if answer == "SWITCHED" else "refused"})
+
+    def _body(self, limit: int) -> bytes:
+        if self.headers.get("Transfer-Encoding") is not None:
+            raise _Refusal(411, "send a Content-Length, not chunks")
+        lengths = self.headers.get_all("Content-Length", [])
+        if len(lengths) != 1 or not re.fullmatch(r"[0-9]{1,12}", lengths[0]):
+            raise _Refusal(411, "expected one Content-Length")
+        length = int(lengths[0])
+        if length > limit:
+            raise _Refusal(413, f"the body is larger than {limit} bytes")
+        body = self.rfile.read(length)
+        if len(body) != length:
+            raise _Refusal(400, "the body ended early")
+        return body
+
+    def _check_origin(self) -> None:
+        if self.headers.get("Origin") is not None or self.headers.get("Sec-Fetch-Site") not in (None, "none"):
+            raise _Refusal(403, "requests of web pages are not answered")
+        if not is_loopback(self.server.server_address[0]):
+            return
+        host = self.headers.get("Host", "")
+        name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
+        if name and not is_loopback(name.strip("[]")):
+            raise _Refusal(403, "the Host is not the loopback")
+
+    def _answer(self, code: int, content: dict[str, Any] | None, mark: str | None = None) -> None:
+        body = b"" if content is None else msgspec.json.encode(content) + b"\n"
+        self.send_response(code)
+        if mark is not None:
+            self.send_header("ETag", f'"{mark}"')
+        if code != 304:
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+        if code == 503:
+            self.send_header("Retry-After", "1")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def is_loopback(host: str | Any) -> bool:
+    """Tell whether a host is this machine only.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("example.org")
+        (True, True, False, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _epoch(text: str) -> Epoch:
+    found = _EPOCH.fullmatch(text)
+    if found is None:
+        raise _Refusal(400, "epoch: expected three numbers, such as 1.7.0")
+    return int(found[1]), int(found[2]), int(found[3])

@@ -1,0 +1,313 @@
+"""The sidecar takes events, says what is desired, believes confirmations, and refuses everything else by a code."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unship import Fleet, sidecar
+from unship.sidecar import BODY_BYTES_MAX, EVENTS_MAX, ExecSwitch, FileSwitch, Sidecar, shown
+from unship.sidecar_http import CONNECTIONS_MAX, SidecarServer, is_loopback
+
+PREDICTION = {"type": "prediction", "id": "p-1", "output": 1}
+FEEDBACK = {"type": "feedback", "id": "p-1", "truth": 1}
+
+
+@contextmanager
+def serving(bench: Any, switch: Any = None) -> Iterator[SidecarServer]:
+    beside = Sidecar(
+        lambda load: Fleet("fraud", "v42", on_version=load, log=bench.log, trust=bench.trust, replica="r-1"),
+        bench.folder,
+        switch,
+    )
+    server = SidecarServer(("127.0.0.1", 0), beside)
+    beside.start()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        beside.close()
+        server.server_close()
+
+
+@pytest.fixture
+def server(unship_embedded) -> Iterator[SidecarServer]:
+    with serving(unship_embedded) as running:
+        yield running
+
+
+def ask(server, method, path, content=None, **headers):
+    """Send one request; return the code, the decoded body and the headers of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    body = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, json.loads(data) if data else None, answer.headers
+
+
+def raw(server, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_events_arrive_with_what_serves_filled_in(server, unship_embedded):
+    assert ask(server, "POST", "/v1/events", [PREDICTION, FEEDBACK])[:2] == (202, {"accepted": 2})
+    (prediction,) = unship_embedded.until("predictions", lambda events: len(events) == 1)
+    (feedback,) = unship_embedded.until("feedback", lambda events: len(events) == 1)
+    assert (prediction.model, prediction.version, prediction.replica) == ("fraud", "v42", "r-1")
+    assert (feedback.model, feedback.truth) == ("fraud", 1)
+    assert prediction.ts > 0
+
+
+def test_version_that_the_application_names_is_kept_without_an_epoch_of_another(server, unship_embedded):
+    event = {**PREDICTION, "version": "v41", "role": "holdback", "ts": 5}
+    assert ask(server, "POST", "/v1/events", event)[0] == 202
+    (prediction,) = unship_embedded.until("predictions", lambda events: len(events) == 1)
+    assert (prediction.version, prediction.epoch, prediction.ts) == ("v41", None, 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "BAD_JSON"),
+        (b"{", "BAD_JSON"),
+        (b"[{]", "BAD_JSON"),
+        (b'{"type":"prediction","id":"\xff"}', "NOT_UTF8"),
+        (b"1", "BAD_EVENT"),
+        (b'{"id":"p-1","output":1}', "UNKNOWN_TYPE"),
+        (b'{"type":"ack"}', "BAD_EVENT"),
+        (b'{"type":"ledger"}', "UNKNOWN_TYPE"),
+        (b'{"type":"prediction","output":1}', "BAD_EVENT"),
+        (b'{"type":"prediction","id":"p","output":1,"ts":"soon"}', "BAD_TIME"),
+        (b'{"type":"prediction","id":"p","output":1,"score":2}', "NUMBER_OUT_OF_RANGE"),
+        (b'{"type":"prediction","id":"p","output":1,"model":"other"}', "BAD_EVENT"),
+        (b'{"type":"prediction","id":"p","output":1,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}", "TOO_LARGE"),
+        (b'{"type":"prediction","id":"p","output":1,"x":' + b"[" * 500 + b"]" * 500 + b"}", "TOO_DEEP"),
+        (b"[" * 60_000, "TOO_DEEP"),
+        (b"[" + b",".join([b"{}"] * (EVENTS_MAX + 1)) + b"]", "TOO_LARGE"),
+    ],
+)
+def test_bad_event_is_refused_with_the_code_of_its_rejection(server, body, code):
+    status, answer, _ = ask(server, "POST", "/v1/events", body)
+    assert (status, answer["code"], answer["accepted"]) == (400, code, 0)
+    assert "Traceback" not in answer["detail"]
+
+
+def test_one_bad_event_of_a_list_keeps_all_out_and_says_which(server, unship_embedded):
+    status, answer, _ = ask(server, "POST", "/v1/events", [PREDICTION, {"type": "feedback", "id": "p-1"}])
+    assert (status, answer["code"], answer["index"]) == (400, "BAD_EVENT", 1)
+    assert ask(server, "POST", "/v1/events", FEEDBACK)[0] == 202
+    unship_embedded.until("feedback", lambda events: len(events) == 1)
+    assert unship_embedded.events("predictions") == []
+
+
+def test_full_queue_asks_to_try_again_and_takes_nothing(server, monkeypatch):
+    monkeypatch.setattr(sidecar, "QUEUE", 1)
+    status, answer, headers = ask(server, "POST", "/v1/events", [PREDICTION, FEEDBACK])
+    assert (status, answer["code"], headers["Retry-After"]) == (503, "TRY_LATER", "1")
+
+
+def test_body_over_the_limit_is_not_read(server):
+    head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (BODY_BYTES_MAX + 1)
+    assert raw(server, head).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 1e3\r\n",
+        b"Content-Length: 2\r\nContent-Length: 3\r\n",
+    ],
+)
+def test_body_whose_length_is_not_known_is_refused(server, lines):
+    answer = raw(server, b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n{}")
+    assert answer.startswith(b"HTTP/1.1 411 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"SECRET / HTTP/1.1\r\n\r\n",
+        b"SECRET\x1b[2J\r\n\r\n",
+        b"GET /SECRET HTTP/9.9\r\n\r\n",
+        b"\x16\x03SECRET\r\n\r\n",
+    ],
+)
+def test_request_that_is_none_is_refused_without_an_echo(server, request_, capfd):
+    answer = raw(server, request_)
+    assert b"SECRET" not in answer
+    assert b"BAD_REQUEST" in answer
+    assert "SECRET" not in capfd.readouterr().err
+
+
+def test_unknown_path_and_wrong_method_are_named_without_an_echo(server):
+    status, answer, _ = ask(server, "GET", "/v1/%3Cscript%3E")
+    assert (status, "script" in str(answer)) == (404, False)
+    assert ask(server, "GET", "/v1/events")[0] == 405
+    assert ask(server, "POST", "/v1/desired", b"{}")[0] == 405
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://example.org"}, {"Sec_Fetch_Site": "same-origin"}, {"Host": "example.org:8701"}]
+)
+def test_request_of_a_web_page_is_refused(server, headers):
+    status, answer, _ = ask(server, "GET", "/healthz", **headers)
+    assert (status, answer["code"]) == (403, "FORBIDDEN")
+
+
+def test_desired_before_any_command_is_what_serves(server):
+    status, answer, headers = ask(server, "GET", "/v1/desired")
+    assert (status, answer) == (200, {"version": "v42", "epoch": None, "artifact": None})
+    assert headers["ETag"] == '"0.0.0"'
+
+
+def test_known_epoch_without_a_wait_is_not_modified(server):
+    assert ask(server, "GET", "/v1/desired?epoch=0.0.0")[0] == 304
+    assert ask(server, "GET", "/v1/desired", If_None_Match='"0.0.0"')[:2] == (304, None)
+
+
+def test_waiting_request_is_answered_by_the_next_command(server, unship_embedded):
+    answers: list[Any] = []
+    waiting = threading.Thread(target=lambda: answers.append(ask(server, "GET", "/v1/desired?wait=15&epoch=0.0.0")))
+    waiting.start()
+    epoch = unship_embedded.command("fraud", "v41", artifact="sha256:aa")
+    waiting.join(20)
+    ((status, answer, headers),) = answers
+    assert (status, answer) == (200, {"version": "v41", "epoch": list(epoch), "artifact": "sha256:aa"})
+    mark = ".".join(map(str, epoch))
+    assert headers["ETag"] == f'"{mark}"'
+    assert ask(server, "GET", f"/v1/desired?epoch={mark}")[0] == 304
+
+
+@pytest.mark.parametrize("query", ["wait=61", "wait=-1", "wait=nan", "wait=x", "epoch=1", "epoch=a.b.c", "a=1&" * 9])
+def test_query_that_makes_no_sense_is_refused(server, query):
+    status, answer, _ = ask(server, "GET", f"/v1/desired?{query}")
+    assert (status, answer["code"]) == (400, "BAD_REQUEST")
+
+
+def test_closing_ends_a_waiting_request(unship_embedded):
+    answers: list[Any] = []
+    with serving(unship_embedded) as running:
+        asked = ask(running, "GET", "/v1/desired")
+        waiting = threading.Thread(
+            target=lambda: answers.append(ask(running, "GET", "/v1/desired?wait=60&epoch=0.0.0"))
+        )
+        waiting.start()
+        assert asked[0] == 200
+        while running._slots._value == CONNECTIONS_MAX:
+            pass
+        running.sidecar._stop.set()
+        waiting.join(20)
+    assert answers[0][0] == 304
+
+
+def test_switch_is_staged_until_the_application_confirms_it(server, unship_embedded):
+    epoch = unship_embedded.command("fraud", "v41")
+    unship_embedded.until("acks", lambda acks: acks[-1].stage == "staged")
+    assert ask(server, "GET", "/healthz")[1]["serving"] == "v42"
+    told = {"version": "v41", "epoch": epoch, "ok": True}
+    assert ask(server, "PUT", "/v1/ack", {**told, "epoch": [9, 9, 9]})[0] == 409
+    assert ask(server, "PUT", "/v1/ack", told)[:2] == (200, {"stage": "serving"})
+    unship_embedded.until("acks", lambda acks: (acks[-1].stage, acks[-1].serving) == ("serving", "v41"))
+    health = ask(server, "GET", "/healthz")[1]
+    assert (health["serving"], health["control"], health["refused"]) == ("v41", "OK", {})
+    assert ask(server, "POST", "/v1/events", PREDICTION)[0] == 202
+    (prediction,) = unship_embedded.until("predictions", lambda events: len(events) == 1)
+    assert (prediction.version, prediction.epoch) == ("v41", epoch)
+
+
+def test_switch_that_the_application_calls_failed_is_a_failed_load(server, unship_embedded):
+    epoch = unship_embedded.command("fraud", "v41")
+    unship_embedded.until("acks", lambda acks: acks[-1].stage == "staged")
+    told = {"version": "v41", "epoch": epoch, "ok": False, "detail": "no\x1b[2J model"}
+    assert ask(server, "PUT", "/v1/ack", told)[:2] == (200, {"stage": "refused"})
+    unship_embedded.until("acks", lambda acks: acks[-1].code == "LOAD_FAILED")
+    unship_embedded.command("fraud", "v41", epoch=epoch)
+    unship_embedded.until("acks", lambda acks: [ack.code for ack in acks].count("LOAD_FAILED") == 2)
+    assert ask(server, "GET", "/healthz")[1]["serving"] == "v42"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"version":"v41"}', b'{"version":"","epoch":[1,0,0]}', b"[" * 4_000])
+def test_confirmation_that_is_none_is_refused(server, body):
+    status, answer, _ = ask(server, "PUT", "/v1/ack", body)
+    assert (status, answer["code"]) == (400, "BAD_REQUEST")
+
+
+def test_confirmation_over_the_limit_is_refused(server):
+    assert ask(server, "PUT", "/v1/ack", b" " * 5_000)[0] == 413
+
+
+def test_file_is_replaced_by_the_commanded_version(unship_embedded, tmp_path):
+    path = tmp_path / "version"
+    with serving(unship_embedded, FileSwitch(path)) as running:
+        epoch = unship_embedded.command("fraud", "v41")
+        unship_embedded.until("acks", lambda acks: (acks[-1].stage, acks[-1].epoch) == ("serving", epoch))
+        assert path.read_bytes() == b"v41\n"
+        assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".version")] == []
+        assert ask(running, "PUT", "/v1/ack", {"version": "v41", "epoch": epoch})[0] == 409
+
+
+def test_file_that_cannot_be_written_keeps_the_old_version(unship_embedded, tmp_path):
+    with serving(unship_embedded, FileSwitch(tmp_path / "gone" / "version")) as running:
+        unship_embedded.command("fraud", "v41")
+        unship_embedded.until("acks", lambda acks: acks[-1].code == "LOAD_FAILED")
+        assert ask(running, "GET", "/healthz")[1]["serving"] == "v42"
+
+
+@pytest.mark.parametrize("name", ["-rf", "v1\nv2", "v\x1b[2J"])
+def test_version_that_is_no_plain_name_is_not_passed_on(tmp_path, name):
+    for switch in (FileSwitch(tmp_path / "version"), ExecSwitch("false {version}")):
+        with pytest.raises(ValueError, match="not passed on"):
+            switch(name)
+
+
+def test_command_gets_the_version_as_one_word_and_no_shell(tmp_path):
+    ExecSwitch(f"touch '{tmp_path}/is {{version}}'")("v41; touch x")
+    assert [each.name for each in tmp_path.iterdir()] == ["is v41; touch x"]
+
+
+def test_command_that_fails_is_missing_or_hangs_raises():
+    with pytest.raises(RuntimeError, match="code 3"):
+        ExecSwitch("sh -c 'exit 3'")("v41")
+    with pytest.raises(FileNotFoundError):
+        ExecSwitch("no-such-program-anywhere")("v41")
+    with pytest.raises(RuntimeError, match="longer than"):
+        ExecSwitch(f"{sys.executable} -c 'import signal; signal.pause()'", timeout_s=0.05)("v41")
+    with pytest.raises(ValueError, match="empty"):
+        ExecSwitch("")
+
+
+def test_connection_beyond_the_limit_is_closed_at_once(server):
+    held = [server._slots.acquire(blocking=False) for _ in range(CONNECTIONS_MAX)]
+    assert all(held)
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        ask(server, "GET", "/healthz")
+    for _ in held:
+        server._slots.release()
+    assert ask(server, "GET", "/healthz")[0] == 200
+
+
+def test_foreign_text_is_shown_bounded_and_without_control_characters(tmp_path: Path):
+    assert shown("a\x1b[2J\nb") == "a?[2J?b"
+    assert len(shown("x" * 10_000)) == 300
+    assert not is_loopback("example.org")
