@@ -83,7 +83,7 @@ class RecordBuilder:
         if not missing.any():
             return
         for spec, row in zip(self.config.losses, missing, strict=True):
-            self.counts[RejectCode.UNUSABLE_TRUTH if spec.binary else RejectCode.MISSING_SCORE] += int(row.sum())
+            self.counts[RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH] += int(row.sum())
 
     def _slices(self, held: Sequence[Held]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in held]) for i in range(len(self.config.slices_by))]

@@ -12,8 +12,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from unship.errors import ConfigurationError
-
 Floats = NDArray[np.float64]
 Scalar = bool | int | float | str
 _PLAIN = (int, bool, str)
@@ -29,6 +27,11 @@ class LossSpec(msgspec.Struct, frozen=True):
     def binary(self) -> bool:
         """Whether the loss is only ever 0 or 1."""
         return self.name == "zero_one"
+
+    @property
+    def of_scores(self) -> bool:
+        """Whether the loss judges stated probabilities instead of the answer."""
+        return self.name in ("brier", "log")
 
 
 class Pairs(msgspec.Struct, frozen=True):
@@ -148,51 +151,59 @@ def _class_probability(scores: dict[str, float] | None, truth: Any) -> float:
     return scores.get(_class_name(truth), 0.0)
 
 
-#: Name -> the function and the name of its bound, if it needs one.
-LOSSES: dict[str, tuple[Callable[[Pairs, LossSpec, str], Floats], str | None]] = {
-    "zero_one": (zero_one, None),
-    "brier": (brier, None),
-    "log": (log_loss, "cap"),
-}
+def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return `min(|output - truth| / scale, 1)`.
 
-
-def loss_specs(entries: Sequence[str | dict[str, Any]], kind: str, path: str) -> list[LossSpec]:
-    """Read the configured losses; the first is the primary one.
-
-    Raises:
-        ConfigurationError: for an unknown loss, a missing or senseless bound, or a loss that stands twice.
+    >>> absolute(Pairs([12.0, 3, "a"], [None] * 3, [None] * 3, [10, 30, 3]), LossSpec("absolute", 10.0), "regression")
+    array([0.2, 1. , nan])
     """
-    specs = [_loss_spec(entry, f"{path}[{i}]") for i, entry in enumerate(entries)]
-    names = [spec.name for spec in specs]
-    if not specs or len(set(names)) != len(names):
-        raise ConfigurationError(f"{path}: expected at least one loss, each once, was {names}")
-    return specs
+    return np.minimum(_distances(pairs, spec.bound), 1.0)
 
 
-def _loss_spec(entry: str | dict[str, Any], path: str) -> LossSpec:
-    if isinstance(entry, dict) and len(entry) != 1:
-        raise ConfigurationError(
-            f"{path}: expected one loss such as {{log: {{cap: 4}}}}, was {sorted(map(str, entry))}"
-        )
-    name, options = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
-    if name not in LOSSES:
-        raise ConfigurationError(f"{path}: unknown loss {name!r}; known are {', '.join(LOSSES)}")
-    bound_name = LOSSES[name][1]
-    if bound_name is None:
-        if options:
-            raise ConfigurationError(f"{path}: {name} takes no options, was {options}")
-        return LossSpec(name)
-    if not isinstance(options, dict) or set(options) != {bound_name}:
-        raise ConfigurationError(
-            f"{path}: {name} needs its bound, for example {{{name}: {{{bound_name}: 4}}}}; was {options}"
-        )
-    bound = options[bound_name]
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < 1e6:
-        raise ConfigurationError(f"{path}.{bound_name}: expected a number above 0 and below 1000000, was {bound!r}")
-    return LossSpec(name, float(bound))
+def squared(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return `min(((output - truth) / scale) ** 2, 1)`.
+
+    >>> squared(Pairs([15.0, 3], [None] * 2, [None] * 2, [10, 30]), LossSpec("squared", 10.0), "regression")
+    array([0.25, 1.  ])
+    """
+    # Cut before it is squared, so that no distance is too large for a float.
+    return np.minimum(_distances(pairs, spec.bound), 1.0) ** 2
+
+
+def _distances(pairs: Pairs, scale: float) -> Floats:
+    output = np.fromiter(map(_number, pairs.outputs), np.float64, len(pairs.truths))
+    truth = np.fromiter(map(_number, pairs.truths), np.float64, len(pairs.truths))
+    with np.errstate(over="ignore"):
+        return np.abs(output - truth) / scale
+
+
+def _number(value: Any) -> float:
+    # True is a yes, not a one: it stands for a class.
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """What is known of a loss: its function, the kinds of target it fits, and its bound, if it needs one."""
+
+    compute: Callable[[Pairs, LossSpec, str], Floats]
+    kinds: tuple[str, ...]
+    bound: str = ""
+    example: float = 1.0
+    bound_below: float = 1e6
+
+
+OF_CLASSES = ("binary", "multiclass")
+LOSSES: dict[str, Loss] = {
+    "zero_one": Loss(zero_one, OF_CLASSES),
+    "brier": Loss(brier, OF_CLASSES),
+    "log": Loss(log_loss, OF_CLASSES, "cap", 4),
+    # Amounts of money or bytes are scaled by more than any cap of a logarithm.
+    "absolute": Loss(absolute, ("regression",), "scale", 10, 1e15),
+    "squared": Loss(squared, ("regression",), "scale", 10, 1e15),
+}
 
 
 def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
     """Return an array of shape (losses, pairs)."""
-    rows = [LOSSES[spec.name][0](pairs, spec, kind) for spec in specs]
+    rows = [LOSSES[spec.name].compute(pairs, spec, kind) for spec in specs]
     return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.losses import LOSSES, LossSpec, Pairs, loss_columns, loss_specs
-from unship.errors import ConfigurationError
+from streams.losses import LOSSES, LossSpec, Pairs, loss_columns
 
 NAN = math.nan
 
 
 def one(name: str, kind: str, output: Any = 1, truth: Any = 1, score: float | None = None, scores: Any = None) -> float:
-    spec = LossSpec(name, 4.0 if name == "log" else 1.0)
+    spec = LossSpec(name, {"log": 4.0, "absolute": 10.0, "squared": 10.0}.get(name, 1.0))
     return float(loss_columns(Pairs([output], [score], [scores], [truth]), [spec], kind)[0, 0])
 
 
@@ -171,6 +170,28 @@ def test_classes_without_scores_or_truth_give_no_number(name: str, scores: Any, 
     assert math.isnan(one(name, "multiclass", truth=truth, scores=scores))
 
 
+# absolute, squared
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "far"),
+    [(12, 10, 0.2), (7.5, 10, 0.25), (-5, 5, 1.0), (100, 0, 1.0), (1e308, -1e308, 1.0), (2**53, 2**53, 0.0)],
+)
+def test_loss_of_a_number_is_its_distance_in_units_of_the_scale_and_at_most_one(
+    output: float, truth: float, far: float
+) -> None:
+    assert one("absolute", "regression", output, truth) == pytest.approx(far)
+    assert one("squared", "regression", output, truth) == pytest.approx(far**2)
+
+
+@pytest.mark.parametrize("name", ["absolute", "squared"])
+@pytest.mark.parametrize(
+    ("output", "truth"), [("3", 3), (3, "3"), (True, 1), (1, True), ([3], 3), (3, [3]), (3, None), (NAN, 3)]
+)
+def test_what_is_no_number_has_no_distance(name: str, output: Any, truth: Any) -> None:
+    assert math.isnan(one(name, "regression", output, truth))
+
+
 # All
 
 values = st.one_of(
@@ -183,65 +204,32 @@ class_scores = st.one_of(
     st.none(), st.dictionaries(st.sampled_from(["0", "1", "a", "true"]), st.floats(0, 1), max_size=3)
 )
 rows = st.lists(st.tuples(values, values, probabilities, class_scores), max_size=8)
-ALL = [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)]
+ALL = {
+    "binary": [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)],
+    "multiclass": [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)],
+    "regression": [LossSpec("absolute", 1.5), LossSpec("squared", 1.5), LossSpec("squared", 1e-9)],
+}
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("kind", list(ALL))
 @given(drawn=rows)
 def test_every_loss_is_between_zero_and_one_or_not_a_number(kind: str, drawn: list[Any]) -> None:
     outputs, truths, scores, by_class = [list(column) for column in zip(*drawn, strict=True)] or [[], [], [], []]
-    found = loss_columns(Pairs(outputs, scores, by_class, truths), ALL, kind)
-    assert found.shape == (4, len(drawn))
+    found = loss_columns(Pairs(outputs, scores, by_class, truths), ALL[kind], kind)
+    assert found.shape == (len(ALL[kind]), len(drawn))
     assert found.dtype == np.float64
     assert (np.isnan(found) | ((found >= 0) & (found <= 1))).all()
-    zero_one = found[0]
-    assert (np.isnan(zero_one) | (zero_one == 0) | (zero_one == 1)).all()
+    for spec, column in zip(ALL[kind], found, strict=True):
+        assert not spec.binary or (np.isnan(column) | (column == 0) | (column == 1)).all()
     for i, row in enumerate(drawn):
-        alone = loss_columns(Pairs([row[0]], [row[2]], [row[3]], [row[1]]), ALL, kind)
+        alone = loss_columns(Pairs([row[0]], [row[2]], [row[3]], [row[1]]), ALL[kind], kind)
         np.testing.assert_array_equal(alone[:, 0], found[:, i])
 
 
 def test_no_pairs_give_a_table_without_columns() -> None:
-    assert loss_columns(Pairs([], [], [], []), ALL, "binary").shape == (4, 0)
+    assert loss_columns(Pairs([], [], [], []), ALL["binary"], "binary").shape == (4, 0)
 
 
 def test_only_zero_one_is_binary() -> None:
     assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one"}
-
-
-# Configuration
-
-
-def test_losses_are_read_in_their_order_with_their_bounds() -> None:
-    assert loss_specs(["brier", {"log": {"cap": 4}}, "zero_one"], "binary", "x") == [
-        LossSpec("brier"),
-        LossSpec("log", 4.0),
-        LossSpec("zero_one"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("entries", "words"),
-    [
-        ([], ["losses: expected at least one loss"]),
-        (["brier", "brier"], ["losses: ", "each once", "'brier', 'brier'"]),
-        (["auc"], ["losses[0]: ", "unknown loss 'auc'", "zero_one, brier, log"]),
-        (["zero_one", "log"], ["losses[1]: ", "needs its bound", "{log: {cap: 4}}"]),
-        ([{"log": {}}], ["losses[0]: ", "needs its bound", "{}"]),
-        ([{"log": {"bound": 3}}], ["losses[0]: ", "needs its bound", "'bound': 3"]),
-        ([{"log": {"cap": 0}}], ["losses[0].cap: ", "above 0", "was 0"]),
-        ([{"log": {"cap": True}}], ["losses[0].cap: ", "was True"]),
-        ([{"log": {"cap": "4"}}], ["losses[0].cap: ", "was '4'"]),
-        ([{"log": {"cap": NAN}}], ["losses[0].cap: ", "was nan"]),
-        ([{"log": {"cap": 4}, "brier": {}}], ["losses[0]: ", "expected one loss", "brier"]),
-        ([{}], ["losses[0]: ", "expected one loss"]),
-        ([{"brier": {"scale": 1}}], ["losses[0]: ", "takes no options", "scale"]),
-    ],
-)
-def test_wrong_losses_are_refused_with_place_finding_and_what_is_expected(entries: list[Any], words: list[str]) -> None:
-    with pytest.raises(ConfigurationError) as found:
-        loss_specs(entries, "binary", "models.m.losses")
-    assert str(found.value).startswith("models.m.losses")
-    for word in words:
-        assert word in str(found.value)
