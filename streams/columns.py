@@ -8,7 +8,8 @@ import numpy as np
 
 from streams.config import ModelConfig
 from streams.join import Held, Outcome, Pair, Series
-from streams.losses import Pairs, loss_columns
+from streams.loss_specs import loss_columns, unusable
+from streams.losses import Pairs
 from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns
 from unship.rejections import RejectCode
 
@@ -37,7 +38,7 @@ class RecordBuilder:
         joined, late = self._mature(joined)
         held = [outcome.held for outcome in joined]
         losses = self._losses(held)
-        self._count_unusable(losses)
+        self._count_unusable(held, losses)
         return Outcomes(
             model=model,
             clock=clock,
@@ -73,17 +74,16 @@ class RecordBuilder:
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
-        columns = Pairs(
-            [h.output for h in held], [h.score for h in held], [h.scores for h in held], [h.truth for h in held]
-        )
-        return loss_columns(columns, self.config.losses, self.config.kind)
+        return loss_columns(_columns(held), self.config.losses, self.config.kind)
 
-    def _count_unusable(self, losses: Floats) -> None:
-        missing = np.isnan(losses)
-        if not missing.any():
+    def _count_unusable(self, held: Sequence[Held], losses: Floats) -> None:
+        if not np.isnan(losses).any():
             return
-        for spec, row in zip(self.config.losses, missing, strict=True):
-            self.counts[RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH] += int(row.sum())
+        columns = _columns(held)
+        for spec, column in zip(self.config.losses, losses, strict=True):
+            code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
+            if count := unusable(columns, spec, column):
+                self.counts[code] += count
 
     def _slices(self, held: Sequence[Held]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in held]) for i in range(len(self.config.slices_by))]
@@ -101,6 +101,10 @@ class RecordBuilder:
             excess=self._losses(live) - self._losses(shadow),
             slices=self._slices(live),
         )
+
+
+def _columns(held: Sequence[Held]) -> Pairs:
+    return Pairs([h.output for h in held], [h.score for h in held], [h.scores for h in held], [h.truth for h in held])
 
 
 def coded(values: Iterable[Any]) -> Coded:

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar, get_args
 import msgspec
 import yaml
 
-from streams.loss_specs import loss_specs
-from streams.losses import OF_CLASSES, LossSpec
+from streams.loss_specs import OF_CLASSES, loss_specs
+from streams.losses import LossSpec
 from streams.units import count_per_span, duration_ms
 from unship.errors import ConfigurationError
 
@@ -37,7 +37,7 @@ class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
     """What is predicted."""
 
-    kind: Literal["binary", "multiclass", "regression"] = "binary"
+    kind: Literal["binary", "multiclass", "regression", "ranking"] = "binary"
 
 
 class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):

@@ -1,13 +1,56 @@
-"""Reading the losses of a configuration: which there are, which bound each needs, which target each fits."""
+"""Which losses there are: which bound each needs, which target each fits, and what a configuration makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from streams.losses import LOSSES, LossSpec
+import msgspec
+import numpy as np
+
+from streams.losses import (
+    Floats,
+    LossSpec,
+    Pairs,
+    Truths,
+    answered_no,
+    brier,
+    log_loss,
+    precision,
+    recall,
+    truly_no,
+    zero_one,
+)
+from streams.losses_of_numbers import absolute, ranking, squared
 from unship.errors import ConfigurationError
 
+
+class Loss(msgspec.Struct, frozen=True):
+    """What is known of a loss: its function, the kinds of target it fits, and its bound, if it needs one.
+
+    `says_nothing` tells of which outcomes the loss is not meant to say anything.
+    """
+
+    compute: Callable[[Pairs, LossSpec, str], Floats]
+    kinds: tuple[str, ...]
+    bound: str = ""
+    example: float = 1.0
+    bound_below: float = 1e6
+    says_nothing: Callable[[Pairs], Truths] | None = None
+
+
+OF_CLASSES = ("binary", "multiclass")
+LOSSES: dict[str, Loss] = {
+    "zero_one": Loss(zero_one, OF_CLASSES),
+    "brier": Loss(brier, OF_CLASSES),
+    "log": Loss(log_loss, OF_CLASSES, "cap", 4),
+    "precision": Loss(precision, ("binary",), says_nothing=answered_no),
+    "recall": Loss(recall, ("binary",), says_nothing=truly_no),
+    # Amounts of money or bytes are scaled by more than any cap of a logarithm.
+    "absolute": Loss(absolute, ("regression",), "scale", 10, 1e15),
+    "squared": Loss(squared, ("regression",), "scale", 10, 1e15),
+    "ranking": Loss(ranking, ("ranking",)),
+}
 #: What to write instead where a loss does not fit the kind of target.
-_INSTEAD = {"regression": "{absolute: {scale: 10}}"}
+_INSTEAD = {"regression": "{absolute: {scale: 10}}", "ranking": "ranking"}
 
 
 def loss_specs(entries: Sequence[str | dict[str, Any]], kind: str, path: str) -> list[LossSpec]:
@@ -55,3 +98,18 @@ def _loss_spec(entry: str | dict[str, Any], kind: str, path: str) -> LossSpec:
             f"{path}.{loss.bound}: expected a number above 0 and below {loss.bound_below:.0f}, was {bound!r}"
         )
     return LossSpec(name, float(bound))
+
+
+def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
+    """Return an array of shape (losses, pairs)."""
+    rows = [LOSSES[spec.name].compute(pairs, spec, kind) for spec in specs]
+    return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))
+
+
+def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> int:
+    """Return how many entries of a loss's column are NaN although the loss is about them."""
+    missing = np.isnan(column)
+    says_nothing = LOSSES[spec.name].says_nothing
+    if says_nothing is not None and missing.any():
+        missing &= ~says_nothing(pairs)
+    return int(missing.sum())

@@ -5,7 +5,7 @@ then steps no row of this loss, and is counted.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Truths = NDArray[np.bool_]
 Scalar = bool | int | float | str
 _PLAIN = (int, bool, str)
 
@@ -26,7 +27,12 @@ class LossSpec(msgspec.Struct, frozen=True):
     @property
     def binary(self) -> bool:
         """Whether the loss is only ever 0 or 1."""
-        return self.name == "zero_one"
+        return self.name == "zero_one" or self.partial
+
+    @property
+    def partial(self) -> bool:
+        """Whether the loss is about some of the outcomes only, so that most of a column may be NaN by intent."""
+        return self.name in ("precision", "recall")
 
     @property
     def of_scores(self) -> bool:
@@ -59,14 +65,15 @@ def _wrong_binary(output: Any, truth: Any) -> float:
     # The usual case, 0 or 1 (or false and true) on both sides, needs one comparison.
     if type(output) is type(truth) and type(output) in _PLAIN:
         return 1.0 if output != truth else 0.0
-    answer, real = _class_of(output), _class_of(truth)
+    answer, real = class_of(output), class_of(truth)
     # Text against a number is a truth of another kind, not a wrong answer.
     if answer is None or real is None or isinstance(answer, str) != isinstance(real, str):
         return math.nan
     return 1.0 if answer != real else 0.0
 
 
-def _class_of(value: Any) -> Scalar | None:
+def class_of(value: Any) -> Scalar | None:
+    """Return the class an answer or a truth stands for in a binary target, None for what is no class."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
@@ -74,15 +81,50 @@ def _class_of(value: Any) -> Scalar | None:
     return None
 
 
+def precision(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 - truth where the answer was yes: the mean is the share of false alarms among the alarms.
+
+    >>> precision(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("precision"), "binary")
+    array([ 0.,  1., nan])
+    """
+    return np.fromiter(map(_not_among, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
+
+
+def recall(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 - answer where the truth is yes: the mean is the share of positives that were missed.
+
+    >>> recall(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("recall"), "binary")
+    array([ 0., nan,  1.])
+    """
+    return np.fromiter(map(_not_among, pairs.truths, pairs.outputs), np.float64, len(pairs.truths))
+
+
+def _not_among(chosen: Any, other: Any) -> float:
+    if class_of(chosen) != 1:
+        return math.nan
+    real = class_of(other)
+    return 1.0 - real if real in (0, 1) else math.nan
+
+
+def answered_no(pairs: Pairs) -> Truths:
+    """Return where the answer was no, of which precision says nothing."""
+    return np.fromiter((class_of(output) == 0 for output in pairs.outputs), np.bool_, len(pairs.truths))
+
+
+def truly_no(pairs: Pairs) -> Truths:
+    """Return where the truth is no, of which recall says nothing."""
+    return np.fromiter((class_of(truth) == 0 for truth in pairs.truths), np.bool_, len(pairs.truths))
+
+
 def _wrong_class(output: Any, truth: Any) -> float:
     if isinstance(output, list) or isinstance(truth, list) or truth is None:
         return math.nan
     if output == truth:
         return 0.0
-    return 0.0 if _class_name(output) == _class_name(truth) else 1.0
+    return 0.0 if class_name(output) == class_name(truth) else 1.0
 
 
-def _class_name(value: Scalar) -> str:
+def class_name(value: Scalar) -> str:
     """Classes are compared by name, so that `3`, `3.0` and `"3"` are one class."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -123,7 +165,7 @@ def brier(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 def _brier_classes(scores: dict[str, float] | None, truth: Any) -> float:
     if not scores or truth is None or isinstance(truth, list):
         return math.nan
-    real = _class_name(truth)
+    real = class_name(truth)
     squares = math.fsum((p - (name == real)) ** 2 for name, p in scores.items()) + (real not in scores)
     # Half the sum is the usual scaling: 1 is reached only by certainty in a wrong class.
     return min(squares / 2, 1.0)
@@ -148,62 +190,4 @@ def log_loss(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 def _class_probability(scores: dict[str, float] | None, truth: Any) -> float:
     if not scores or truth is None or isinstance(truth, list):
         return math.nan
-    return scores.get(_class_name(truth), 0.0)
-
-
-def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
-    """Return `min(|output - truth| / scale, 1)`.
-
-    >>> absolute(Pairs([12.0, 3, "a"], [None] * 3, [None] * 3, [10, 30, 3]), LossSpec("absolute", 10.0), "regression")
-    array([0.2, 1. , nan])
-    """
-    return np.minimum(_distances(pairs, spec.bound), 1.0)
-
-
-def squared(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
-    """Return `min(((output - truth) / scale) ** 2, 1)`.
-
-    >>> squared(Pairs([15.0, 3], [None] * 2, [None] * 2, [10, 30]), LossSpec("squared", 10.0), "regression")
-    array([0.25, 1.  ])
-    """
-    # Cut before it is squared, so that no distance is too large for a float.
-    return np.minimum(_distances(pairs, spec.bound), 1.0) ** 2
-
-
-def _distances(pairs: Pairs, scale: float) -> Floats:
-    output = np.fromiter(map(_number, pairs.outputs), np.float64, len(pairs.truths))
-    truth = np.fromiter(map(_number, pairs.truths), np.float64, len(pairs.truths))
-    with np.errstate(over="ignore"):
-        return np.abs(output - truth) / scale
-
-
-def _number(value: Any) -> float:
-    # True is a yes, not a one: it stands for a class.
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-class Loss(msgspec.Struct, frozen=True):
-    """What is known of a loss: its function, the kinds of target it fits, and its bound, if it needs one."""
-
-    compute: Callable[[Pairs, LossSpec, str], Floats]
-    kinds: tuple[str, ...]
-    bound: str = ""
-    example: float = 1.0
-    bound_below: float = 1e6
-
-
-OF_CLASSES = ("binary", "multiclass")
-LOSSES: dict[str, Loss] = {
-    "zero_one": Loss(zero_one, OF_CLASSES),
-    "brier": Loss(brier, OF_CLASSES),
-    "log": Loss(log_loss, OF_CLASSES, "cap", 4),
-    # Amounts of money or bytes are scaled by more than any cap of a logarithm.
-    "absolute": Loss(absolute, ("regression",), "scale", 10, 1e15),
-    "squared": Loss(squared, ("regression",), "scale", 10, 1e15),
-}
-
-
-def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
-    """Return an array of shape (losses, pairs)."""
-    rows = [LOSSES[spec.name].compute(pairs, spec, kind) for spec in specs]
-    return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))
+    return scores.get(class_name(truth), 0.0)

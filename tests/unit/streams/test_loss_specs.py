@@ -87,3 +87,18 @@ def test_detector_of_errors_on_numbers_is_refused_without_advice_that_does_not_f
     with pytest.raises(ConfigurationError, match=r"models\.m\.detectors: ddm ") as found:
         parse(f"models: {{m: {{{target}, detectors: {detectors}}}}}")
     assert str(found.value).endswith(fix)
+
+
+def test_ranking_needs_its_own_loss_and_says_so() -> None:
+    assert loss_specs(["ranking"], "ranking", "x") == [LossSpec("ranking")]
+    with pytest.raises(
+        ConfigurationError, match=r"losses\[0\]: zero_one .*target.kind is ranking.*losses: \[ranking\]"
+    ):
+        parse("models: {m: {target: {kind: ranking}}}")
+
+
+@pytest.mark.parametrize("name", ["precision", "recall"])
+def test_precision_and_recall_are_for_yes_and_no_only(name: str) -> None:
+    assert loss_specs([name], "binary", "x") == [LossSpec(name)]
+    with pytest.raises(ConfigurationError, match=rf"{name} judges targets of kind binary, and target.kind is multi"):
+        loss_specs([name], "multiclass", "x")

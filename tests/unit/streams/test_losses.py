@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.losses import LOSSES, LossSpec, Pairs, loss_columns
+from streams.loss_specs import LOSSES, loss_columns, unusable
+from streams.losses import LossSpec, Pairs
 
 NAN = math.nan
 
@@ -192,6 +193,82 @@ def test_what_is_no_number_has_no_distance(name: str, output: Any, truth: Any) -
     assert math.isnan(one(name, "regression", output, truth))
 
 
+# ranking
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "expected"),
+    [
+        (["a", "b", "c"], "a", 0),
+        (["a", "b", "c"], "b", 1 / 2),
+        (["a", "b", "c"], "c", 2 / 3),
+        (["a", "b"], "z", 1),
+        ([], "a", 1),
+        ([7, 8], 8.0, 1 / 2),
+        ([7, 8], "8", 1 / 2),
+        (["a", "a", "b"], "b", 2 / 3),
+        (["a", "b", "c"], ["c", "b"], 1 / 2),
+        (["a"], ["y", "z"], 1),
+    ],
+)
+def test_ranking_loses_by_how_far_down_the_truth_stands(output: Any, truth: Any, expected: float) -> None:
+    assert one("ranking", "ranking", output, truth) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("output", "truth"), [("a", "a"), (1, 1), (["a"], None), (["a"], [])])
+def test_answer_that_is_no_list_or_a_truth_that_is_nothing_has_no_rank(output: Any, truth: Any) -> None:
+    assert math.isnan(one("ranking", "ranking", output, truth))
+
+
+# precision, recall
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "lost", "missed"),
+    [
+        (1, 1, 0, 0),
+        (1, 0, 1, NAN),
+        (0, 1, NAN, 1),
+        (0, 0, NAN, NAN),
+        (True, False, 1, NAN),
+        (False, True, NAN, 1),
+        (0.7, 1, 0, 0),
+        (0.2, 1, NAN, 1),
+        (1, [1], NAN, NAN),
+        (1, 2, NAN, NAN),
+        ("yes", 1, NAN, NAN),
+        (1, "yes", NAN, NAN),
+        (1, None, NAN, NAN),
+    ],
+)
+def test_precision_is_about_what_was_called_positive_and_recall_about_what_is(
+    output: Any, truth: Any, lost: float, missed: float
+) -> None:
+    assert one("precision", "binary", output, truth) == pytest.approx(lost, nan_ok=True)
+    assert one("recall", "binary", output, truth) == pytest.approx(missed, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "truth", "expected"),
+    [
+        ("precision", 0, 1, 0),
+        ("precision", 0, "x", 0),
+        ("precision", 1, 0, 0),
+        ("precision", 1, "x", 1),
+        ("precision", "x", 1, 1),
+        ("recall", 1, 0, 0),
+        ("recall", "x", 0, 0),
+        ("recall", 0, 1, 0),
+        ("recall", "x", 1, 1),
+        ("recall", 1, "x", 1),
+        ("zero_one", 0, [0], 1),
+    ],
+)
+def test_outcome_that_a_loss_is_not_about_is_not_unusable(name: str, output: Any, truth: Any, expected: int) -> None:
+    pairs, spec = Pairs([output], [None], [None], [truth]), LossSpec(name)
+    assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]) == expected
+
+
 # All
 
 values = st.one_of(
@@ -204,10 +281,12 @@ class_scores = st.one_of(
     st.none(), st.dictionaries(st.sampled_from(["0", "1", "a", "true"]), st.floats(0, 1), max_size=3)
 )
 rows = st.lists(st.tuples(values, values, probabilities, class_scores), max_size=8)
+LOGS = [LossSpec("log", 4.0), LossSpec("log", 0.1)]
 ALL = {
-    "binary": [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)],
-    "multiclass": [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)],
+    "binary": [LossSpec(name) for name in ("zero_one", "brier", "precision", "recall")] + LOGS,
+    "multiclass": [LossSpec("zero_one"), LossSpec("brier"), *LOGS],
     "regression": [LossSpec("absolute", 1.5), LossSpec("squared", 1.5), LossSpec("squared", 1e-9)],
+    "ranking": [LossSpec("ranking")],
 }
 
 
@@ -228,8 +307,8 @@ def test_every_loss_is_between_zero_and_one_or_not_a_number(kind: str, drawn: li
 
 
 def test_no_pairs_give_a_table_without_columns() -> None:
-    assert loss_columns(Pairs([], [], [], []), ALL["binary"], "binary").shape == (4, 0)
+    assert loss_columns(Pairs([], [], [], []), LOGS, "binary").shape == (2, 0)
 
 
-def test_only_zero_one_is_binary() -> None:
-    assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one"}
+def test_losses_that_count_errors_are_zero_or_one_only() -> None:
+    assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one", "precision", "recall"}
