@@ -77,7 +77,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "row": "The prediction's `row`.",
         "target": "The prediction's `target`.",
         "source": "Who says so. Sources are held against each other before a rollback.",
-        "engagement": "How much the answer was used. Not judged yet.",
+        "engagement": "How much the answer was used, 0 to 1. For the loss `engagement`.",
     },
     "Deployment": {
         "model": "Which model.",

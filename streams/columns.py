@@ -74,12 +74,22 @@ class RecordBuilder:
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
-        return loss_columns(_columns(held), self.config.losses, self.config.kind)
+        return loss_columns(self._columns(held), self.config.losses, self.config.kind)
+
+    def _columns(self, held: Sequence[Held]) -> Pairs:
+        return Pairs(
+            [h.output for h in held],
+            [h.score for h in held],
+            [h.scores for h in held],
+            [h.truth for h in held],
+            # Nobody saw a shadow's answer, so its use is that of another answer.
+            [None if self.series[h.series].role == "shadow" else h.engagement for h in held],
+        )
 
     def _count_unusable(self, held: Sequence[Held], losses: Floats) -> None:
         if not np.isnan(losses).any():
             return
-        columns = _columns(held)
+        columns = self._columns(held)
         for spec, column in zip(self.config.losses, losses, strict=True):
             code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
             if count := unusable(columns, spec, column):
@@ -101,10 +111,6 @@ class RecordBuilder:
             excess=self._losses(live) - self._losses(shadow),
             slices=self._slices(live),
         )
-
-
-def _columns(held: Sequence[Held]) -> Pairs:
-    return Pairs([h.output for h in held], [h.score for h in held], [h.scores for h in held], [h.truth for h in held])
 
 
 def coded(values: Iterable[Any]) -> Coded:

@@ -19,7 +19,7 @@ from streams.losses import (
     truly_no,
     zero_one,
 )
-from streams.losses_of_numbers import absolute, ranking, squared
+from streams.losses_of_numbers import absolute, engagement, not_used, ranking, squared
 from unship.errors import ConfigurationError
 
 
@@ -38,6 +38,7 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 OF_CLASSES = ("binary", "multiclass")
+KINDS = (*OF_CLASSES, "regression", "ranking")
 LOSSES: dict[str, Loss] = {
     "zero_one": Loss(zero_one, OF_CLASSES),
     "brier": Loss(brier, OF_CLASSES),
@@ -48,6 +49,7 @@ LOSSES: dict[str, Loss] = {
     "absolute": Loss(absolute, ("regression",), "scale", 10, 1e15),
     "squared": Loss(squared, ("regression",), "scale", 10, 1e15),
     "ranking": Loss(ranking, ("ranking",)),
+    "engagement": Loss(engagement, KINDS, says_nothing=not_used),
 }
 #: What to write instead where a loss does not fit the kind of target.
 _INSTEAD = {"regression": "{absolute: {scale: 10}}", "ranking": "ranking"}
@@ -109,6 +111,9 @@ def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
 def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> int:
     """Return how many entries of a loss's column are NaN although the loss is about them."""
     missing = np.isnan(column)
+    if not spec.of_engagement:
+        # A truth that nobody told is not one of the wrong kind.
+        missing &= np.fromiter((truth is not None for truth in pairs.truths), np.bool_, len(pairs.truths))
     says_nothing = LOSSES[spec.name].says_nothing
     if says_nothing is not None and missing.any():
         missing &= ~says_nothing(pairs)

@@ -35,6 +35,11 @@ class LossSpec(msgspec.Struct, frozen=True):
         return self.name in ("precision", "recall")
 
     @property
+    def of_engagement(self) -> bool:
+        """Whether the loss needs no truth, only how much the answer was used."""
+        return self.name == "engagement"
+
+    @property
     def of_scores(self) -> bool:
         """Whether the loss judges stated probabilities instead of the answer."""
         return self.name in ("brier", "log")
@@ -47,6 +52,7 @@ class Pairs(msgspec.Struct, frozen=True):
     scores: Sequence[float | None]
     class_scores: Sequence[dict[str, float] | None]
     truths: Sequence[Any]
+    engagements: Sequence[float | None] = ()
 
 
 def zero_one(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:

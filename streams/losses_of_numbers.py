@@ -1,11 +1,11 @@
-"""Losses of answers that are a number or a ranking."""
+"""Losses of answers that are a number or a ranking, and of answers that are judged by their use."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from streams.losses import Floats, LossSpec, Pairs, class_name
+from streams.losses import Floats, LossSpec, Pairs, Truths, class_name
 
 
 def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
@@ -56,3 +56,17 @@ def _below_first(output: Any, truth: Any) -> float:
     wanted = {class_name(item) for item in (truth if isinstance(truth, list) else [truth])}
     place = next((place for place, item in enumerate(output, 1) if class_name(item) in wanted), math.inf)
     return 1.0 - 1.0 / place
+
+
+def engagement(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 - how much the answer was used.
+
+    >>> engagement(Pairs(["a", "b"], [None] * 2, [None] * 2, [None, 1], [0.25, None]), LossSpec("engagement"), "binary")
+    array([0.75,  nan])
+    """
+    return 1.0 - np.array([math.nan if used is None else used for used in pairs.engagements], np.float64)
+
+
+def not_used(pairs: Pairs) -> Truths:
+    """Return where nobody said how much the answer was used."""
+    return np.array([used is None for used in pairs.engagements], np.bool_)

@@ -224,16 +224,6 @@ def test_unusable_truths_and_missing_scores_are_counted_and_carried_as_nothing()
     assert pipeline.sources.counts["MISSING_SCORE"] == 2
 
 
-def test_truth_that_is_no_number_is_unusable_for_each_loss_of_a_number_and_misses_no_score() -> None:
-    target = "target: {kind: regression}, losses: [{absolute: {scale: 10}}, {squared: {scale: 10}}]"
-    lines = [predicted(0, "a", output=12.5), predicted(0, "b", output=3), labelled(1, "a", 10), labelled(1, "b", "3")]
-    pipeline = Pipeline(parse(f"models: {{m: {{{target}}}}}"))
-    drive(pipeline, join_step(pipeline, lines))
-    (record,) = outcomes_of(drive(pipeline, pipeline.sources.cut()))
-    np.testing.assert_array_equal(record.losses, [[0.25, np.nan], [0.0625, np.nan]])
-    assert pipeline.sources.counts == {"UNUSABLE_TRUTH": 2}
-
-
 def test_engagement_alone_is_counted_as_unusable() -> None:
     lines = [predicted(0, "a"), line(Feedback(id="a", engagement=0.5, ts=START))]
     pipeline = Pipeline(AT_ONCE)

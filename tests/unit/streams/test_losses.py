@@ -269,6 +269,23 @@ def test_outcome_that_a_loss_is_not_about_is_not_unusable(name: str, output: Any
     assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]) == expected
 
 
+# engagement
+
+
+@pytest.mark.parametrize(("used", "expected"), [(0.0, 1.0), (1.0, 0.0), (0.25, 0.75), (None, NAN)])
+def test_engagement_loses_by_what_was_not_used_whatever_the_truth(used: float | None, expected: float) -> None:
+    for truth in (None, 0, "a"):
+        pairs, spec = Pairs([1], [None], [None], [truth], [used]), LossSpec("engagement")
+        column = loss_columns(pairs, [spec], "binary")[0]
+        assert column[0] == pytest.approx(expected, nan_ok=True)
+        assert unusable(pairs, spec, column) == 0
+
+
+def test_truth_that_nobody_told_is_not_unusable() -> None:
+    pairs, spec = Pairs([1, 1], [None] * 2, [None] * 2, [None, [1]], [0.5, 0.5]), LossSpec("zero_one")
+    assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]) == 1
+
+
 # All
 
 values = st.one_of(
