@@ -78,6 +78,10 @@ def _loss_spec(entry: str | dict[str, Any], kind: str, path: str) -> LossSpec:
             f"{path}: expected one loss such as {{log: {{cap: 4}}}}, was {sorted(map(str, entry))}"
         )
     name, options = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+    if name == "latency":
+        raise ConfigurationError(
+            f"{path}: latency is not judged yet, because only predictions with a label are; take it out of losses"
+        )
     if name not in LOSSES:
         raise ConfigurationError(f"{path}: unknown loss {name!r}; known are {', '.join(LOSSES)}")
     loss = LOSSES[name]

@@ -89,6 +89,11 @@ def test_detector_of_errors_on_numbers_is_refused_without_advice_that_does_not_f
     assert str(found.value).endswith(fix)
 
 
+def test_latency_is_refused_with_the_reason_and_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match=r"^x\[1\]: latency is not judged yet.* take it out of losses$"):
+        loss_specs(["zero_one", {"latency": {"objective_ms": 200}}], "binary", "x")
+
+
 def test_ranking_needs_its_own_loss_and_says_so() -> None:
     assert loss_specs(["ranking"], "ranking", "x") == [LossSpec("ranking")]
     with pytest.raises(
