@@ -17,9 +17,10 @@ KEYS: dict[str, str] = {
     "keys": "Folder of the keys that commands are signed with. " + NOT_USED_YET,
     "defaults": "What every model gets that its own section does not say: the same keys as `models.NAME`.",
     "models": "One section for each model, by its name in the events. A model that is not listed gets `defaults`.",
-    "models.NAME.target.kind": "What is predicted: `binary` or `multiclass`.",
-    "models.NAME.losses": "How wrong an answer is, from 0 (right) to 1: `zero_one`, `brier`, `{log: {cap: 4}}`. The "
-    "first is the primary one.",
+    "models.NAME.target.kind": "What is predicted: `binary`, `multiclass`, `regression` (a number) or `ranking` (a "
+    "list, the best first).",
+    "models.NAME.losses": "How wrong an answer is, from 0 (right) to 1: see [losses](#losses). The first is the "
+    "primary one.",
     "models.NAME.labels.horizon": "A label that comes later than this is not joined any more (`LATE_FEEDBACK`).",
     "models.NAME.labels.mature_after": "How long every label gets to come before its outcome is judged. With `0s` "
     "outcomes count as they arrive, and label coverage is not watched: see "
@@ -76,7 +77,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "row": "The prediction's `row`.",
         "target": "The prediction's `target`.",
         "source": "Who says so. Sources are held against each other before a rollback.",
-        "engagement": "How much the answer was used. Not judged yet.",
+        "engagement": "How much the answer was used, 0 to 1. For the loss `engagement`.",
     },
     "Deployment": {
         "model": "Which model.",

@@ -8,7 +8,8 @@ import numpy as np
 
 from streams.config import ModelConfig
 from streams.join import Held, Outcome, Pair, Series
-from streams.losses import Pairs, loss_columns
+from streams.loss_specs import loss_columns, unusable
+from streams.losses import Pairs
 from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns
 from unship.rejections import RejectCode
 
@@ -37,7 +38,7 @@ class RecordBuilder:
         joined, late = self._mature(joined)
         held = [outcome.held for outcome in joined]
         losses = self._losses(held)
-        self._count_unusable(losses)
+        self._count_unusable(held, losses)
         return Outcomes(
             model=model,
             clock=clock,
@@ -73,17 +74,26 @@ class RecordBuilder:
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
-        columns = Pairs(
-            [h.output for h in held], [h.score for h in held], [h.scores for h in held], [h.truth for h in held]
-        )
-        return loss_columns(columns, self.config.losses, self.config.kind)
+        return loss_columns(self._columns(held), self.config.losses, self.config.kind)
 
-    def _count_unusable(self, losses: Floats) -> None:
-        missing = np.isnan(losses)
-        if not missing.any():
+    def _columns(self, held: Sequence[Held]) -> Pairs:
+        return Pairs(
+            [h.output for h in held],
+            [h.score for h in held],
+            [h.scores for h in held],
+            [h.truth for h in held],
+            # Nobody saw a shadow's answer, so its use is that of another answer.
+            [None if self.series[h.series].role == "shadow" else h.engagement for h in held],
+        )
+
+    def _count_unusable(self, held: Sequence[Held], losses: Floats) -> None:
+        if not np.isnan(losses).any():
             return
-        for spec, row in zip(self.config.losses, missing, strict=True):
-            self.counts[RejectCode.UNUSABLE_TRUTH if spec.binary else RejectCode.MISSING_SCORE] += int(row.sum())
+        columns = self._columns(held)
+        for spec, column in zip(self.config.losses, losses, strict=True):
+            code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
+            if count := unusable(columns, spec, column):
+                self.counts[code] += count
 
     def _slices(self, held: Sequence[Held]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in held]) for i in range(len(self.config.slices_by))]

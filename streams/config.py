@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar, get_args
 import msgspec
 import yaml
 
-from streams.losses import LossSpec, loss_specs
+from streams.loss_specs import OF_CLASSES, loss_specs
+from streams.losses import LossSpec
 from streams.units import count_per_span, duration_ms
 from unship.errors import ConfigurationError
 
@@ -36,7 +37,7 @@ class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
     """What is predicted."""
 
-    kind: Literal["binary", "multiclass"] = "binary"
+    kind: Literal["binary", "multiclass", "regression", "ranking"] = "binary"
 
 
 class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
@@ -258,7 +259,7 @@ def _resolve(section: ModelSection, path: str) -> ModelConfig:
     switches, span = count_per_span(policy.max_switches, f"{path}.policy.max_switches")
     _check_numbers(section, path)
     losses = loss_specs(section.losses, section.target.kind, f"{path}.losses")
-    _check_detectors_of_errors(section.detectors, losses, path)
+    _check_detectors_of_errors(section.detectors, losses, section.target.kind, path)
     return ModelConfig(
         kind=section.target.kind,
         losses=losses,
@@ -314,7 +315,7 @@ def _check_numbers(section: ModelSection, path: str) -> None:
             )
 
 
-def _check_detectors_of_errors(names: list[str], losses: list[LossSpec], path: str) -> None:
+def _check_detectors_of_errors(names: list[str], losses: list[LossSpec], kind: str, path: str) -> None:
     """Refuse a detector that counts errors where it would be fed a loss that is not 0 or 1."""
     for place, name in enumerate(names):
         # The detector that decides watches every loss, the others only the primary one.
@@ -327,6 +328,8 @@ def _check_detectors_of_errors(names: list[str], losses: list[LossSpec], path: s
             fix = "keep only zero_one in losses, or put e_detector first"
         else:
             role, fix = "watches the first loss", f"put zero_one first in losses, or leave {name} out"
+        if kind not in OF_CLASSES:
+            fix = "leave it out" if place else "put e_detector first"
         raise ConfigurationError(
             f"{path}.detectors: {name} {role}, and it takes only 0 and 1, not {', '.join(between)}; {fix}"
         )

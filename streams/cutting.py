@@ -156,8 +156,8 @@ class Sources:
         self._accept(now)
 
     def _feedback(self, event: Feedback, now: int) -> None:
-        if event.truth is None:
-            # Engagement alone says nothing about right or wrong to the losses there are.
+        if event.truth is None and not self.window.engagement:
+            # Engagement alone says nothing about right or wrong to the losses of any model.
             self.counts[RejectCode.UNUSABLE_TRUTH] += 1
         elif self.window.add_feedback(event, self.line, self.clock.at):
             self._accept(now)
@@ -283,5 +283,8 @@ class Sources:
 
 
 def window_rule(model: ModelConfig) -> WindowRule:
-    """Return how long the join keeps what belongs to a model."""
-    return WindowRule(model.horizon_ms, model.early_ms, tuple(model.slices_by))
+    """Return how long the join keeps what belongs to a model, and which feedback it takes."""
+    of_engagement = [spec.of_engagement for spec in model.losses]
+    return WindowRule(
+        model.horizon_ms, model.early_ms, tuple(model.slices_by), not all(of_engagement), any(of_engagement)
+    )

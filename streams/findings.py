@@ -117,7 +117,9 @@ def find(
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
     blind = maturity and labels.blind
-    incomputable = health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
+    # A model that never says yes has no precision, and nothing is wrong with its labels.
+    whole = not config.losses[0].partial
+    incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
     findings = Findings(
         version=live.version,
         incomputable=incomputable,

@@ -5,7 +5,8 @@ join clocks: running maxima of the append times of the prediction and the feedba
 the rule is *mutual first*: f is the earliest such feedback for p, and p the earliest such prediction for f. That
 depends on nothing outside of a window, so it can be rebuilt from the middle of a log, and on no processing time, so it
 is the same in every run. The key is (id, row, target) and holds separately for each model and version: one truth yields
-one outcome for every version that answered, and a shadow's outcome is paired with the live one.
+one outcome for every version that answered, and a shadow's outcome is paired with the live one. Feedback without what a
+model's losses need, a truth or an engagement, does not belong to its predictions.
 
 Memory: one `Held` for each prediction of the last horizon + early, one `HeldFeedback` for each truth of the last
 `early`.
@@ -46,6 +47,7 @@ class Held(msgspec.Struct, gc=False):
     slices: tuple[Any, ...]
     answered: int = -1
     truth: Any = None
+    engagement: float | None = None
 
 
 class HeldFeedback(msgspec.Struct, gc=False):
@@ -59,6 +61,7 @@ class HeldFeedback(msgspec.Struct, gc=False):
     model: str | None
     matched: bool
     code: str
+    engagement: float | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -78,11 +81,21 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
 
 
 class WindowRule(msgspec.Struct, frozen=True):
-    """How long a model's predictions wait, how early its labels may come, and which slices are kept."""
+    """How long a model's predictions wait, how early labels may come, which slices are kept, and what is a label."""
 
     horizon_ms: int
     early_ms: int
     slices_by: tuple[str, ...]
+    truth: bool = True
+    engagement: bool = False
+
+    def takes(self, label: Feedback | HeldFeedback) -> bool:
+        """Whether feedback carries something that the model's losses need.
+
+        >>> WindowRule(0, 0, ()).takes(Feedback(id="a", engagement=0.5))
+        False
+        """
+        return (self.truth and label.truth is not None) or (self.engagement and label.engagement is not None)
 
 
 class JoinWindow:
@@ -92,6 +105,7 @@ class JoinWindow:
         self.rules = rules
         self.default = default
         self.early_max = max(rule.early_ms for rule in (default, *rules.values()))
+        self.engagement = any(rule.engagement for rule in (default, *rules.values()))
         self.series: list[Series] = []
         self.series_rules: list[WindowRule] = []
         self._codes: dict[tuple[str, str, str], int] = {}
@@ -180,52 +194,61 @@ class JoinWindow:
         model = self.series[held.series].model
         for feedback in self.early[held.key]:
             fits = feedback.model is None or feedback.model == model
-            if fits and -rule.early_ms <= feedback.at - held.at <= rule.horizon_ms:
+            if fits and rule.takes(feedback) and -rule.early_ms <= feedback.at - held.at <= rule.horizon_ms:
                 if feedback.code:
                     # It repeats what others knew, but for this prediction it is the first.
                     self.counts[feedback.code] -= 1
                 feedback.matched, feedback.code = True, ""
-                self._answer(held, feedback.position, feedback.truth, feedback.at, feedback.source)
+                self._answer(held, feedback.position, feedback, feedback.at)
                 return
 
     def add_feedback(self, event: Feedback, position: int, at: int) -> bool:
-        """Take a truth at join clock `at`; return whether it is the first truth of at least one prediction."""
+        """Take a label at join clock `at`; return whether it is the first label of at least one prediction."""
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
-        matched, late, known = False, False, None
+        matched, late, unfit = False, False, False
+        known: Held | HeldFeedback | None = None
         for held in self.waiting.get(key, ()):
             if event.model is not None and self.series[held.series].model != event.model:
                 continue
             rule = self.series_rules[held.series]
-            if at - held.at > rule.horizon_ms:
+            if not rule.takes(event):
+                unfit = True
+            elif at - held.at > rule.horizon_ms:
                 late = True
             elif held.answered >= 0:
-                known = held.truth if known is None else known
+                known = held if known is None else known
             elif at - held.at >= -rule.early_ms:
-                self._answer(held, position, event.truth, at, event.source)
+                self._answer(held, position, event, at)
                 matched = True
         code = "" if matched else self._why_unused(event, key, late, known)
+        if not matched and not code and unfit:
+            code = RejectCode.UNUSABLE_TRUTH
         if code:
             self.counts[code] += 1
-        kept = HeldFeedback(key, position, at, event.truth, event.source, event.model, matched, code)
+        kept = HeldFeedback(key, position, at, event.truth, event.source, event.model, matched, code, event.engagement)
         self.early.setdefault(key, []).append(kept)
         self.early_leaving.append(kept)
         return matched
 
-    def _why_unused(self, event: Feedback, key: Key, late: bool, known: Any) -> str:
-        """Return the code of a truth that answers nothing now, empty if it may only be early."""
+    def _why_unused(self, event: Feedback, key: Key, late: bool, known: Held | HeldFeedback | None) -> str:
+        """Return the code of a label that answers nothing now, empty if it may only be early."""
         if known is None:
-            # Nothing is answered yet; an earlier truth for the same id may be waiting as this one is.
-            known = next((other.truth for other in self.early.get(key, ()) if other.model == event.model), None)
+            # Nothing is answered yet; an earlier label for the same id may be waiting as this one is.
+            waiting = (other for other in self.early.get(key, ()) if other.model == event.model)
+            known = next((other for other in waiting if (other.truth is None) == (event.truth is None)), None)
         if known is not None:
-            return RejectCode.DUPLICATE_FEEDBACK if known == event.truth else RejectCode.CONFLICTING_FEEDBACK
+            # Where truths are told, they decide whether two labels say the same.
+            by_truth = known.truth is not None or event.truth is not None
+            same = known.truth == event.truth if by_truth else known.engagement == event.engagement
+            return RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK
         return RejectCode.LATE_FEEDBACK if late else ""
 
-    def _answer(self, held: Held, position: int, truth: Any, at: int, source: str) -> None:
-        held.answered, held.truth = position, truth
+    def _answer(self, held: Held, position: int, label: Feedback | HeldFeedback, at: int) -> None:
+        held.answered, held.truth, held.engagement = position, label.truth, label.engagement
         # A repeat of a version's prediction is kept only when the first is out of reach of every truth of the repeat,
         # so the prediction that is answered is always its version's first for this truth.
         others = self.waiting[held.key]
-        self.outcomes.append(Outcome(held, at, source))
+        self.outcomes.append(Outcome(held, at, label.source))
         if len(others) > 1:
             self._pair(held, others, at)
 

@@ -5,16 +5,15 @@ then steps no row of this loss, and is counted.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from unship.errors import ConfigurationError
-
 Floats = NDArray[np.float64]
+Truths = NDArray[np.bool_]
 Scalar = bool | int | float | str
 _PLAIN = (int, bool, str)
 
@@ -28,7 +27,22 @@ class LossSpec(msgspec.Struct, frozen=True):
     @property
     def binary(self) -> bool:
         """Whether the loss is only ever 0 or 1."""
-        return self.name == "zero_one"
+        return self.name == "zero_one" or self.partial
+
+    @property
+    def partial(self) -> bool:
+        """Whether the loss is about some of the outcomes only, so that most of a column may be NaN by intent."""
+        return self.name in ("precision", "recall")
+
+    @property
+    def of_engagement(self) -> bool:
+        """Whether the loss needs no truth, only how much the answer was used."""
+        return self.name == "engagement"
+
+    @property
+    def of_scores(self) -> bool:
+        """Whether the loss judges stated probabilities instead of the answer."""
+        return self.name in ("brier", "log")
 
 
 class Pairs(msgspec.Struct, frozen=True):
@@ -38,6 +52,7 @@ class Pairs(msgspec.Struct, frozen=True):
     scores: Sequence[float | None]
     class_scores: Sequence[dict[str, float] | None]
     truths: Sequence[Any]
+    engagements: Sequence[float | None] = ()
 
 
 def zero_one(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
@@ -56,14 +71,15 @@ def _wrong_binary(output: Any, truth: Any) -> float:
     # The usual case, 0 or 1 (or false and true) on both sides, needs one comparison.
     if type(output) is type(truth) and type(output) in _PLAIN:
         return 1.0 if output != truth else 0.0
-    answer, real = _class_of(output), _class_of(truth)
+    answer, real = class_of(output), class_of(truth)
     # Text against a number is a truth of another kind, not a wrong answer.
     if answer is None or real is None or isinstance(answer, str) != isinstance(real, str):
         return math.nan
     return 1.0 if answer != real else 0.0
 
 
-def _class_of(value: Any) -> Scalar | None:
+def class_of(value: Any) -> Scalar | None:
+    """Return the class an answer or a truth stands for in a binary target, None for what is no class."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
@@ -71,15 +87,50 @@ def _class_of(value: Any) -> Scalar | None:
     return None
 
 
+def precision(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 - truth where the answer was yes: the mean is the share of false alarms among the alarms.
+
+    >>> precision(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("precision"), "binary")
+    array([ 0.,  1., nan])
+    """
+    return np.fromiter(map(_not_among, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
+
+
+def recall(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 - answer where the truth is yes: the mean is the share of positives that were missed.
+
+    >>> recall(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("recall"), "binary")
+    array([ 0., nan,  1.])
+    """
+    return np.fromiter(map(_not_among, pairs.truths, pairs.outputs), np.float64, len(pairs.truths))
+
+
+def _not_among(chosen: Any, other: Any) -> float:
+    if class_of(chosen) != 1:
+        return math.nan
+    real = class_of(other)
+    return 1.0 - real if real in (0, 1) else math.nan
+
+
+def answered_no(pairs: Pairs) -> Truths:
+    """Return where the answer was no, of which precision says nothing."""
+    return np.fromiter((class_of(output) == 0 for output in pairs.outputs), np.bool_, len(pairs.truths))
+
+
+def truly_no(pairs: Pairs) -> Truths:
+    """Return where the truth is no, of which recall says nothing."""
+    return np.fromiter((class_of(truth) == 0 for truth in pairs.truths), np.bool_, len(pairs.truths))
+
+
 def _wrong_class(output: Any, truth: Any) -> float:
     if isinstance(output, list) or isinstance(truth, list) or truth is None:
         return math.nan
     if output == truth:
         return 0.0
-    return 0.0 if _class_name(output) == _class_name(truth) else 1.0
+    return 0.0 if class_name(output) == class_name(truth) else 1.0
 
 
-def _class_name(value: Scalar) -> str:
+def class_name(value: Scalar) -> str:
     """Classes are compared by name, so that `3`, `3.0` and `"3"` are one class."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -120,7 +171,7 @@ def brier(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 def _brier_classes(scores: dict[str, float] | None, truth: Any) -> float:
     if not scores or truth is None or isinstance(truth, list):
         return math.nan
-    real = _class_name(truth)
+    real = class_name(truth)
     squares = math.fsum((p - (name == real)) ** 2 for name, p in scores.items()) + (real not in scores)
     # Half the sum is the usual scaling: 1 is reached only by certainty in a wrong class.
     return min(squares / 2, 1.0)
@@ -145,54 +196,4 @@ def log_loss(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 def _class_probability(scores: dict[str, float] | None, truth: Any) -> float:
     if not scores or truth is None or isinstance(truth, list):
         return math.nan
-    return scores.get(_class_name(truth), 0.0)
-
-
-#: Name -> the function and the name of its bound, if it needs one.
-LOSSES: dict[str, tuple[Callable[[Pairs, LossSpec, str], Floats], str | None]] = {
-    "zero_one": (zero_one, None),
-    "brier": (brier, None),
-    "log": (log_loss, "cap"),
-}
-
-
-def loss_specs(entries: Sequence[str | dict[str, Any]], kind: str, path: str) -> list[LossSpec]:
-    """Read the configured losses; the first is the primary one.
-
-    Raises:
-        ConfigurationError: for an unknown loss, a missing or senseless bound, or a loss that stands twice.
-    """
-    specs = [_loss_spec(entry, f"{path}[{i}]") for i, entry in enumerate(entries)]
-    names = [spec.name for spec in specs]
-    if not specs or len(set(names)) != len(names):
-        raise ConfigurationError(f"{path}: expected at least one loss, each once, was {names}")
-    return specs
-
-
-def _loss_spec(entry: str | dict[str, Any], path: str) -> LossSpec:
-    if isinstance(entry, dict) and len(entry) != 1:
-        raise ConfigurationError(
-            f"{path}: expected one loss such as {{log: {{cap: 4}}}}, was {sorted(map(str, entry))}"
-        )
-    name, options = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
-    if name not in LOSSES:
-        raise ConfigurationError(f"{path}: unknown loss {name!r}; known are {', '.join(LOSSES)}")
-    bound_name = LOSSES[name][1]
-    if bound_name is None:
-        if options:
-            raise ConfigurationError(f"{path}: {name} takes no options, was {options}")
-        return LossSpec(name)
-    if not isinstance(options, dict) or set(options) != {bound_name}:
-        raise ConfigurationError(
-            f"{path}: {name} needs its bound, for example {{{name}: {{{bound_name}: 4}}}}; was {options}"
-        )
-    bound = options[bound_name]
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < 1e6:
-        raise ConfigurationError(f"{path}.{bound_name}: expected a number above 0 and below 1000000, was {bound!r}")
-    return LossSpec(name, float(bound))
-
-
-def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
-    """Return an array of shape (losses, pairs)."""
-    rows = [LOSSES[spec.name][0](pairs, spec, kind) for spec in specs]
-    return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))
+    return scores.get(class_name(truth), 0.0)

@@ -202,7 +202,7 @@ WRONG: dict[str, list[str]] = {
     "models: {m: {labels: 1h}}": ["models.m.labels: ", "Expected `object`", "`str`"],
     "models: {m: {policy: {mode: 5}}}": ["models.m.policy.mode: ", "`str`", "`int`"],
     "models: {m: {policy: {mode: actt}}}": ["models.m.policy.mode: ", "'actt'", "observe", "approve"],
-    "models: {m: {target: {kind: regression}}}": ["models.m.target.kind: ", "'regression'", "binary", "multiclass"],
+    "models: {m: {target: {kind: clustering}}}": ["models.m.target.kind: ", "'clustering'", "binary", "multiclass"],
     "models: {m: {labels: {missing: negative}}}": ["models.m.labels.missing: ", "'negative'", "ignore"],
     "models: {m: {policy: {without_control: x}}}": ["models.m.policy.without_control: ", "'x'", "propose", "page"],
     "models: {m: {labels: {horizon: 7}}}": ["models.m.labels.horizon: ", "expected a duration such as", "7"],

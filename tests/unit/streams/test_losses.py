@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.losses import LOSSES, LossSpec, Pairs, loss_columns, loss_specs
-from unship.errors import ConfigurationError
+from streams.loss_specs import LOSSES, loss_columns, unusable
+from streams.losses import LossSpec, Pairs
 
 NAN = math.nan
 
 
 def one(name: str, kind: str, output: Any = 1, truth: Any = 1, score: float | None = None, scores: Any = None) -> float:
-    spec = LossSpec(name, 4.0 if name == "log" else 1.0)
+    spec = LossSpec(name, {"log": 4.0, "absolute": 10.0, "squared": 10.0}.get(name, 1.0))
     return float(loss_columns(Pairs([output], [score], [scores], [truth]), [spec], kind)[0, 0])
 
 
@@ -171,6 +171,121 @@ def test_classes_without_scores_or_truth_give_no_number(name: str, scores: Any, 
     assert math.isnan(one(name, "multiclass", truth=truth, scores=scores))
 
 
+# absolute, squared
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "far"),
+    [(12, 10, 0.2), (7.5, 10, 0.25), (-5, 5, 1.0), (100, 0, 1.0), (1e308, -1e308, 1.0), (2**53, 2**53, 0.0)],
+)
+def test_loss_of_a_number_is_its_distance_in_units_of_the_scale_and_at_most_one(
+    output: float, truth: float, far: float
+) -> None:
+    assert one("absolute", "regression", output, truth) == pytest.approx(far)
+    assert one("squared", "regression", output, truth) == pytest.approx(far**2)
+
+
+@pytest.mark.parametrize("name", ["absolute", "squared"])
+@pytest.mark.parametrize(
+    ("output", "truth"), [("3", 3), (3, "3"), (True, 1), (1, True), ([3], 3), (3, [3]), (3, None), (NAN, 3)]
+)
+def test_what_is_no_number_has_no_distance(name: str, output: Any, truth: Any) -> None:
+    assert math.isnan(one(name, "regression", output, truth))
+
+
+# ranking
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "expected"),
+    [
+        (["a", "b", "c"], "a", 0),
+        (["a", "b", "c"], "b", 1 / 2),
+        (["a", "b", "c"], "c", 2 / 3),
+        (["a", "b"], "z", 1),
+        ([], "a", 1),
+        ([7, 8], 8.0, 1 / 2),
+        ([7, 8], "8", 1 / 2),
+        (["a", "a", "b"], "b", 2 / 3),
+        (["a", "b", "c"], ["c", "b"], 1 / 2),
+        (["a"], ["y", "z"], 1),
+    ],
+)
+def test_ranking_loses_by_how_far_down_the_truth_stands(output: Any, truth: Any, expected: float) -> None:
+    assert one("ranking", "ranking", output, truth) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("output", "truth"), [("a", "a"), (1, 1), (["a"], None), (["a"], [])])
+def test_answer_that_is_no_list_or_a_truth_that_is_nothing_has_no_rank(output: Any, truth: Any) -> None:
+    assert math.isnan(one("ranking", "ranking", output, truth))
+
+
+# precision, recall
+
+
+@pytest.mark.parametrize(
+    ("output", "truth", "lost", "missed"),
+    [
+        (1, 1, 0, 0),
+        (1, 0, 1, NAN),
+        (0, 1, NAN, 1),
+        (0, 0, NAN, NAN),
+        (True, False, 1, NAN),
+        (False, True, NAN, 1),
+        (0.7, 1, 0, 0),
+        (0.2, 1, NAN, 1),
+        (1, [1], NAN, NAN),
+        (1, 2, NAN, NAN),
+        ("yes", 1, NAN, NAN),
+        (1, "yes", NAN, NAN),
+        (1, None, NAN, NAN),
+    ],
+)
+def test_precision_is_about_what_was_called_positive_and_recall_about_what_is(
+    output: Any, truth: Any, lost: float, missed: float
+) -> None:
+    assert one("precision", "binary", output, truth) == pytest.approx(lost, nan_ok=True)
+    assert one("recall", "binary", output, truth) == pytest.approx(missed, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "truth", "expected"),
+    [
+        ("precision", 0, 1, 0),
+        ("precision", 0, "x", 0),
+        ("precision", 1, 0, 0),
+        ("precision", 1, "x", 1),
+        ("precision", "x", 1, 1),
+        ("recall", 1, 0, 0),
+        ("recall", "x", 0, 0),
+        ("recall", 0, 1, 0),
+        ("recall", "x", 1, 1),
+        ("recall", 1, "x", 1),
+        ("zero_one", 0, [0], 1),
+    ],
+)
+def test_outcome_that_a_loss_is_not_about_is_not_unusable(name: str, output: Any, truth: Any, expected: int) -> None:
+    pairs, spec = Pairs([output], [None], [None], [truth]), LossSpec(name)
+    assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]) == expected
+
+
+# engagement
+
+
+@pytest.mark.parametrize(("used", "expected"), [(0.0, 1.0), (1.0, 0.0), (0.25, 0.75), (None, NAN)])
+def test_engagement_loses_by_what_was_not_used_whatever_the_truth(used: float | None, expected: float) -> None:
+    for truth in (None, 0, "a"):
+        pairs, spec = Pairs([1], [None], [None], [truth], [used]), LossSpec("engagement")
+        column = loss_columns(pairs, [spec], "binary")[0]
+        assert column[0] == pytest.approx(expected, nan_ok=True)
+        assert unusable(pairs, spec, column) == 0
+
+
+def test_truth_that_nobody_told_is_not_unusable() -> None:
+    pairs, spec = Pairs([1, 1], [None] * 2, [None] * 2, [None, [1]], [0.5, 0.5]), LossSpec("zero_one")
+    assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]) == 1
+
+
 # All
 
 values = st.one_of(
@@ -183,65 +298,34 @@ class_scores = st.one_of(
     st.none(), st.dictionaries(st.sampled_from(["0", "1", "a", "true"]), st.floats(0, 1), max_size=3)
 )
 rows = st.lists(st.tuples(values, values, probabilities, class_scores), max_size=8)
-ALL = [LossSpec("zero_one"), LossSpec("brier"), LossSpec("log", 4.0), LossSpec("log", 0.1)]
+LOGS = [LossSpec("log", 4.0), LossSpec("log", 0.1)]
+ALL = {
+    "binary": [LossSpec(name) for name in ("zero_one", "brier", "precision", "recall")] + LOGS,
+    "multiclass": [LossSpec("zero_one"), LossSpec("brier"), *LOGS],
+    "regression": [LossSpec("absolute", 1.5), LossSpec("squared", 1.5), LossSpec("squared", 1e-9)],
+    "ranking": [LossSpec("ranking")],
+}
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("kind", list(ALL))
 @given(drawn=rows)
 def test_every_loss_is_between_zero_and_one_or_not_a_number(kind: str, drawn: list[Any]) -> None:
     outputs, truths, scores, by_class = [list(column) for column in zip(*drawn, strict=True)] or [[], [], [], []]
-    found = loss_columns(Pairs(outputs, scores, by_class, truths), ALL, kind)
-    assert found.shape == (4, len(drawn))
+    found = loss_columns(Pairs(outputs, scores, by_class, truths), ALL[kind], kind)
+    assert found.shape == (len(ALL[kind]), len(drawn))
     assert found.dtype == np.float64
     assert (np.isnan(found) | ((found >= 0) & (found <= 1))).all()
-    zero_one = found[0]
-    assert (np.isnan(zero_one) | (zero_one == 0) | (zero_one == 1)).all()
+    for spec, column in zip(ALL[kind], found, strict=True):
+        assert not spec.binary or (np.isnan(column) | (column == 0) | (column == 1)).all()
     for i, row in enumerate(drawn):
-        alone = loss_columns(Pairs([row[0]], [row[2]], [row[3]], [row[1]]), ALL, kind)
+        alone = loss_columns(Pairs([row[0]], [row[2]], [row[3]], [row[1]]), ALL[kind], kind)
         np.testing.assert_array_equal(alone[:, 0], found[:, i])
 
 
 def test_no_pairs_give_a_table_without_columns() -> None:
-    assert loss_columns(Pairs([], [], [], []), ALL, "binary").shape == (4, 0)
+    assert loss_columns(Pairs([], [], [], []), LOGS, "binary").shape == (2, 0)
 
 
-def test_only_zero_one_is_binary() -> None:
-    assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one"}
-
-
-# Configuration
-
-
-def test_losses_are_read_in_their_order_with_their_bounds() -> None:
-    assert loss_specs(["brier", {"log": {"cap": 4}}, "zero_one"], "binary", "x") == [
-        LossSpec("brier"),
-        LossSpec("log", 4.0),
-        LossSpec("zero_one"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("entries", "words"),
-    [
-        ([], ["losses: expected at least one loss"]),
-        (["brier", "brier"], ["losses: ", "each once", "'brier', 'brier'"]),
-        (["auc"], ["losses[0]: ", "unknown loss 'auc'", "zero_one, brier, log"]),
-        (["zero_one", "log"], ["losses[1]: ", "needs its bound", "{log: {cap: 4}}"]),
-        ([{"log": {}}], ["losses[0]: ", "needs its bound", "{}"]),
-        ([{"log": {"bound": 3}}], ["losses[0]: ", "needs its bound", "'bound': 3"]),
-        ([{"log": {"cap": 0}}], ["losses[0].cap: ", "above 0", "was 0"]),
-        ([{"log": {"cap": True}}], ["losses[0].cap: ", "was True"]),
-        ([{"log": {"cap": "4"}}], ["losses[0].cap: ", "was '4'"]),
-        ([{"log": {"cap": NAN}}], ["losses[0].cap: ", "was nan"]),
-        ([{"log": {"cap": 4}, "brier": {}}], ["losses[0]: ", "expected one loss", "brier"]),
-        ([{}], ["losses[0]: ", "expected one loss"]),
-        ([{"brier": {"scale": 1}}], ["losses[0]: ", "takes no options", "scale"]),
-    ],
-)
-def test_wrong_losses_are_refused_with_place_finding_and_what_is_expected(entries: list[Any], words: list[str]) -> None:
-    with pytest.raises(ConfigurationError) as found:
-        loss_specs(entries, "binary", "models.m.losses")
-    assert str(found.value).startswith("models.m.losses")
-    for word in words:
-        assert word in str(found.value)
+def test_losses_that_count_errors_are_zero_or_one_only() -> None:
+    assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one", "precision", "recall"}

@@ -1,0 +1,72 @@
+"""Losses of answers that are a number or a ranking, and of answers that are judged by their use."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from streams.losses import Floats, LossSpec, Pairs, Truths, class_name
+
+
+def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return `min(|output - truth| / scale, 1)`.
+
+    >>> absolute(Pairs([12.0, 3, "a"], [None] * 3, [None] * 3, [10, 30, 3]), LossSpec("absolute", 10.0), "regression")
+    array([0.2, 1. , nan])
+    """
+    return np.minimum(_distances(pairs, spec.bound), 1.0)
+
+
+def squared(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return `min(((output - truth) / scale) ** 2, 1)`.
+
+    >>> squared(Pairs([15.0, 3], [None] * 2, [None] * 2, [10, 30]), LossSpec("squared", 10.0), "regression")
+    array([0.25, 1.  ])
+    """
+    # Cut before it is squared, so that no distance is too large for a float.
+    return np.minimum(_distances(pairs, spec.bound), 1.0) ** 2
+
+
+def _distances(pairs: Pairs, scale: float) -> Floats:
+    output = np.fromiter(map(_number, pairs.outputs), np.float64, len(pairs.truths))
+    truth = np.fromiter(map(_number, pairs.truths), np.float64, len(pairs.truths))
+    with np.errstate(over="ignore"):
+        return np.abs(output - truth) / scale
+
+
+def _number(value: Any) -> float:
+    # True is a yes, not a one: it stands for a class.
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def ranking(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 - the reciprocal rank of the truth (Voorhees 1999); 1 where it is not among what was answered.
+
+    Of several truths the one that stands first counts.
+
+    >>> ranking(Pairs([["a", "b"], ["a", "b"]], [None] * 2, [None] * 2, ["b", "c"]), LossSpec("ranking"), "ranking")
+    array([0.5, 1. ])
+    """
+    return np.fromiter(map(_below_first, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
+
+
+def _below_first(output: Any, truth: Any) -> float:
+    if not isinstance(output, list) or truth is None or truth == []:
+        return math.nan
+    wanted = {class_name(item) for item in (truth if isinstance(truth, list) else [truth])}
+    place = next((place for place, item in enumerate(output, 1) if class_name(item) in wanted), math.inf)
+    return 1.0 - 1.0 / place
+
+
+def engagement(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 - how much the answer was used.
+
+    >>> engagement(Pairs(["a", "b"], [None] * 2, [None] * 2, [None, 1], [0.25, None]), LossSpec("engagement"), "binary")
+    array([0.75,  nan])
+    """
+    return 1.0 - np.array([math.nan if used is None else used for used in pairs.engagements], np.float64)
+
+
+def not_used(pairs: Pairs) -> Truths:
+    """Return where nobody said how much the answer was used."""
+    return np.array([used is None for used in pairs.engagements], np.bool_)
