@@ -17,8 +17,8 @@ KEYS: dict[str, str] = {
     "keys": "Folder of the keys that commands are signed with. " + NOT_USED_YET,
     "defaults": "What every model gets that its own section does not say: the same keys as `models.NAME`.",
     "models": "One section for each model, by its name in the events. A model that is not listed gets `defaults`.",
-    "models.NAME.target.kind": "What is predicted: `binary`, `multiclass`, `regression` (a number) or `ranking` (a "
-    "list, the best first).",
+    "models.NAME.target.kind": "What is predicted: `binary`, `multiclass`, `regression` (a number), `ranking` (a "
+    "list, the best first) or `custom` (judged by functions of yours only).",
     "models.NAME.losses": "How wrong an answer is, from 0 (right) to 1: see [losses](#losses). The first is the "
     "primary one.",
     "models.NAME.labels.horizon": "A label that comes later than this is not joined any more (`LATE_FEEDBACK`).",

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 import msgspec
 import yaml
 
-from streams.loss_specs import OF_CLASSES, loss_specs
+from streams.loss_specs import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses import LossSpec
 from streams.units import count_per_span, duration_ms
 from unship.errors import ConfigurationError
@@ -37,7 +37,7 @@ class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
     """What is predicted."""
 
-    kind: Literal["binary", "multiclass", "regression", "ranking"] = "binary"
+    kind: Literal["binary", "multiclass", "regression", "ranking", "custom"] = "binary"
 
 
 class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
@@ -161,12 +161,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse(text: str, environment: Mapping[str, str] | None = None) -> Config:
+def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss: LoadOwnLoss | None = None) -> Config:
     """Resolve the text of a configuration.
 
     Args:
         text: YAML, as in `unship.yaml`.
         environment: what `${NAME}` stands for.
+        load_own_loss: imports a loss such as `"pkg.mod:fn"` and returns the digest of its source; without it, such a
+            loss is refused.
 
     Raises:
         ConfigurationError: with the path inside the text, what was found and what was expected.
@@ -192,10 +194,12 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> Config:
         if not isinstance(name, str):
             raise ConfigurationError(f"models.{name}: a model's name must be text; write it in quotes")
         path = f"models.{name}"
-        resolved[name] = _resolve(_convert(_merge(defaults, section or {}, path), ModelSection, path), path)
+        merged = _convert(_merge(defaults, section or {}, path), ModelSection, path)
+        resolved[name] = _resolve(merged, path, load_own_loss)
     if file.fleet.max_simultaneous < 1:
         raise ConfigurationError(f"fleet.max_simultaneous: expected at least 1, was {file.fleet.max_simultaneous}")
-    return Config(resolved, _resolve(file.defaults, "defaults"), file.log, file.keys, file.fleet.max_simultaneous)
+    defaults_resolved = _resolve(file.defaults, "defaults", load_own_loss)
+    return Config(resolved, defaults_resolved, file.log, file.keys, file.fleet.max_simultaneous)
 
 
 def _expand(value: Any, environment: Mapping[str, str], path: str) -> Any:
@@ -243,7 +247,7 @@ def _known_words(kind: Any, path: str) -> str:
     return ", ".join(get_args(kind))
 
 
-def _resolve(section: ModelSection, path: str) -> ModelConfig:
+def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> ModelConfig:
     labels, policy = section.labels, section.policy
     horizon = duration_ms(labels.horizon, f"{path}.labels.horizon")
     mature_after = duration_ms(labels.mature_after, f"{path}.labels.mature_after")
@@ -258,7 +262,7 @@ def _resolve(section: ModelSection, path: str) -> ModelConfig:
     promise, in_time = _promise(section.one_false_alarm_per, f"{path}.one_false_alarm_per")
     switches, span = count_per_span(policy.max_switches, f"{path}.policy.max_switches")
     _check_numbers(section, path)
-    losses = loss_specs(section.losses, section.target.kind, f"{path}.losses")
+    losses = loss_specs(section.losses, section.target.kind, f"{path}.losses", load)
     _check_detectors_of_errors(section.detectors, losses, section.target.kind, path)
     return ModelConfig(
         kind=section.target.kind,

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from streams.config import Config, parse
+from streams.own_loss_files import load_own_loss
 from unship.errors import ConfigurationError
 
 FILE_BYTES_MAX = 1_000_000
@@ -24,6 +25,6 @@ def load(path: Path | None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a UTF-8 text file: {error}") from error
     try:
-        return parse(text, os.environ)
+        return parse(text, os.environ, load_own_loss)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error

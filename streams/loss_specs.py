@@ -1,5 +1,6 @@
 """Which losses there are: which bound each needs, which target each fits, and what a configuration makes of them."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from streams.losses import (
     zero_one,
 )
 from streams.losses_of_numbers import absolute, engagement, not_used, ranking, squared
+from streams.own_losses import own_loss
 from unship.errors import ConfigurationError
 
 
@@ -38,7 +40,10 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 OF_CLASSES = ("binary", "multiclass")
-KINDS = (*OF_CLASSES, "regression", "ranking")
+KINDS = (*OF_CLASSES, "regression", "ranking", "custom")
+#: Takes the name of a user's own loss and its path in the configuration, and returns the digest of its source.
+LoadOwnLoss = Callable[[str, str], str]
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 LOSSES: dict[str, Loss] = {
     "zero_one": Loss(zero_one, OF_CLASSES),
     "brier": Loss(brier, OF_CLASSES),
@@ -52,38 +57,48 @@ LOSSES: dict[str, Loss] = {
     "engagement": Loss(engagement, KINDS, says_nothing=not_used),
 }
 #: What to write instead where a loss does not fit the kind of target.
-_INSTEAD = {"regression": "{absolute: {scale: 10}}", "ranking": "ranking"}
+_INSTEAD = {"regression": "{absolute: {scale: 10}}", "ranking": "ranking", "custom": '"pkg.mod:fn"'}
 
 
-def loss_specs(entries: Sequence[str | dict[str, Any]], kind: str, path: str) -> list[LossSpec]:
+def loss_specs(
+    entries: Sequence[str | dict[str, Any]], kind: str, path: str, load: LoadOwnLoss | None = None
+) -> list[LossSpec]:
     """Read the configured losses of a target of this kind; the first is the primary one.
+
+    `load` imports a user's own loss; where it is absent, such a loss is refused.
 
     Raises:
         ConfigurationError: for an unknown loss, one that does not fit the kind of target, a missing or senseless
             bound, or a loss that stands twice.
 
     >>> loss_specs([{"absolute": {"scale": 10}}], "regression", "losses")
-    [LossSpec(name='absolute', bound=10.0)]
+    [LossSpec(name='absolute', bound=10.0, source=UNSET)]
     """
-    specs = [_loss_spec(entry, kind, f"{path}[{i}]") for i, entry in enumerate(entries)]
+    specs = [_loss_spec(entry, kind, f"{path}[{i}]", load) for i, entry in enumerate(entries)]
     names = [spec.name for spec in specs]
     if not specs or len(set(names)) != len(names):
         raise ConfigurationError(f"{path}: expected at least one loss, each once, was {names}")
     return specs
 
 
-def _loss_spec(entry: str | dict[str, Any], kind: str, path: str) -> LossSpec:
+def _loss_spec(entry: str | dict[str, Any], kind: str, path: str, load: LoadOwnLoss | None) -> LossSpec:
     if isinstance(entry, dict) and len(entry) != 1:
         raise ConfigurationError(
             f"{path}: expected one loss such as {{log: {{cap: 4}}}}, was {sorted(map(str, entry))}"
         )
     name, options = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+    if isinstance(name, str) and _OWN.fullmatch(name):
+        if options:
+            raise ConfigurationError(f"{path}: {name} takes no options, was {options}")
+        if load is None:
+            raise ConfigurationError(f"{path}: {name} is a function of yours, and none can be loaded here")
+        return LossSpec(name, source=load(name, path))
     if name == "latency":
         raise ConfigurationError(
             f"{path}: latency is not judged yet, because only predictions with a label are; take it out of losses"
         )
     if name not in LOSSES:
-        raise ConfigurationError(f"{path}: unknown loss {name!r}; known are {', '.join(LOSSES)}")
+        raise ConfigurationError(f'{path}: unknown loss {name!r}; known are {", ".join(LOSSES)}, "pkg.mod:fn"')
     loss = LOSSES[name]
     if kind not in loss.kinds:
         raise ConfigurationError(
@@ -108,7 +123,9 @@ def _loss_spec(entry: str | dict[str, Any], kind: str, path: str) -> LossSpec:
 
 def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
     """Return an array of shape (losses, pairs)."""
-    rows = [LOSSES[spec.name].compute(pairs, spec, kind) for spec in specs]
+    rows = [
+        LOSSES[spec.name].compute(pairs, spec, kind) if spec.name in LOSSES else own_loss(pairs, spec) for spec in specs
+    ]
     return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))
 
 
@@ -118,7 +135,7 @@ def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> int:
     if not spec.of_engagement:
         # A truth that nobody told is not one of the wrong kind.
         missing &= np.fromiter((truth is not None for truth in pairs.truths), np.bool_, len(pairs.truths))
-    says_nothing = LOSSES[spec.name].says_nothing
+    says_nothing = LOSSES[spec.name].says_nothing if spec.name in LOSSES else None
     if says_nothing is not None and missing.any():
         missing &= ~says_nothing(pairs)
     return int(missing.sum())

@@ -19,10 +19,12 @@ _PLAIN = (int, bool, str)
 
 
 class LossSpec(msgspec.Struct, frozen=True):
-    """A loss by name, with its bound where it needs one."""
+    """A loss by name, with its bound where it needs one, and the digest of its source where it is the user's own."""
 
     name: str
     bound: float = 1.0
+    # Unset is not written at all, so the losses that come with the program are recorded without it.
+    source: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def binary(self) -> bool:
