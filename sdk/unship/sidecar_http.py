@@ -135,6 +135,9 @@ class _Requests(BaseHTTPRequestHandler):
     def _route(self, method: str) -> None:
         try:
             self._check_origin()
+            if method == "GET" and ("Content-Length" in self.headers or "Transfer-Encoding" in self.headers):
+                # A body that nobody reads must not be taken for the next request.
+                self.close_connection = True
             url = urlsplit(self.path)
             wanted = _PATHS.get(url.path)
             if wanted is None:
@@ -150,7 +153,7 @@ class _Requests(BaseHTTPRequestHandler):
             else:
                 self._answer(200, self.server.sidecar.health())
         except _Refusal as refusal:
-            # A body may be left unread: it must not be taken for the next request.
+            # Here too a body may be left unread.
             self.close_connection = True
             self._answer(refusal.code, {"code": _WORDS[refusal.code], "detail": refusal.detail})
         except (OSError, TimeoutError):

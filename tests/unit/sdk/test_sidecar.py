@@ -160,6 +160,13 @@ def test_request_that_is_none_is_refused_without_an_echo(server, request_, capfd
     assert "SECRET" not in capfd.readouterr().err
 
 
+def test_body_of_a_get_is_not_taken_for_the_next_request(server):
+    inner = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    assert raw(server, head + inner).count(b"HTTP/1.1 200") == 1
+    assert raw(server, inner + inner).count(b"HTTP/1.1 200") == 2
+
+
 def test_unknown_path_and_wrong_method_are_named_without_an_echo(server):
     status, answer, _ = ask(server, "GET", "/v1/%3Cscript%3E")
     assert (status, "script" in str(answer)) == (404, False)
