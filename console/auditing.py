@@ -36,7 +36,7 @@ def audit_command(settings: Any, source: str, decision: str | None, journal: Pat
             with open_recording(str(journal)) as decisions:
                 joined = cast(BinaryIO, _Joined(stream, decisions))
                 result = audit_recording(joined, config, progress)
-    if decision is not None and decision not in result.ids and decision not in result.unreproduced_ids:
+    if decision is not None and decision not in (*result.ids, result.differing_id):
         raise RecordingError(f"{source}: there is no decision {decision}")
     good = result.first_difference is None if decision is None else decision in result.ids
     _print(settings, result, decision, good)

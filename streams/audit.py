@@ -47,7 +47,7 @@ class AuditResult(msgspec.Struct):
     ledger_records: int = 0
     first_difference: Difference | None = None
     ids: list[str] = []
-    unreproduced_ids: list[str] = []
+    differing_id: str | None = None
 
 
 class Audit:
@@ -158,9 +158,9 @@ class Audit:
             ours = decision_bytes(decision)
             if recorded_line == ours:
                 result.reproduced += 1
-                result.ids = [*result.ids, decision.id]
+                result.ids.append(decision.id)
                 continue
-            result.unreproduced_ids = [decision.id]
+            result.differing_id = decision.id
             result.first_difference = self._decision_difference(recorded_line, ours, decision)
 
     def _decision_difference(self, recorded: bytes, ours: bytes, decision: Decision) -> Difference:

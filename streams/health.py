@@ -43,7 +43,6 @@ class Health(msgspec.Struct):
     version: str
     role: str
     since: int
-    binary: list[bool]
     streams: int
     variants: int
     banks: list[Bank]
@@ -212,7 +211,7 @@ class Health(msgspec.Struct):
 
         Both are read only when something is wrong, so a few outcomes at a time wait until they fill a block.
         """
-        if growing and not self.degraded and end - start < BLOCK:
+        if growing and end - start < BLOCK:
             self.waiting.append(entries.part(start, end))
             if sum(part.source.size for part in self.waiting) >= BLOCK:
                 self.settle()
@@ -385,4 +384,4 @@ def new_health(version: str, role: str, since: int, binary: list[bool], streams:
     banks = [empty_bank(kind, streams) for kind in binary]
     basis = np.zeros((len(binary), streams), np.int64)
     mix = np.zeros((1 + 2 * len(binary), streams))
-    return Health(version, role, since, binary, streams, 1, banks, basis, mix, BlockHistory([]), [])
+    return Health(version, role, since, streams, 1, banks, basis, mix, BlockHistory([]), [])

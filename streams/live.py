@@ -96,7 +96,8 @@ class Live:
             self.pipeline.load(saved.pipeline)
             self.positions = dict(saved.positions)
         begun = dict(self.positions)
-        for record in self._ledger_from(self.pipeline.fold.offset):
+        for line in _ledger_lines(self.log, self.pipeline.fold.offset):
+            record = read_ledger_line(line).record
             try:
                 fold_step(self.pipeline, record)
             except LedgerMismatch as error:
@@ -107,13 +108,6 @@ class Live:
         if self.pipeline.fold.offset == 0:
             record = configuration_record(self.config)
             self._commit([record], fold_step(self.pipeline, record))
-
-    def _ledger_from(self, offset: int) -> Iterator[Record]:
-        end = self.log.end("ledger")
-        while offset < end:
-            for entry in self.log.read("ledger", offset):
-                yield read_ledger_line(entry.value or b"").record
-                offset = entry.offset + 1
 
     def _refill(self, begun: dict[str, int]) -> None:
         """Read the sources again up to the positions reached; what they join is in the ledger already."""
@@ -280,14 +274,19 @@ def _dead_letter(topic: str, entry: Entry, rejection: Rejection) -> Message:
 
 
 def ledger_of(log: EmbeddedLog) -> Iterator[bytes]:
-    """Yield the ledger's lines from the first one kept.
+    """Return the ledger's lines, from the first one kept.
 
     Raises:
         RecordingError: if the ledger does not begin with its configuration any more.
     """
-    offset, end = log.first("ledger"), log.end("ledger")
+    offset = log.first("ledger")
     if offset:
         raise RecordingError(f"the ledger begins at offset {offset}, its configuration is gone")
+    return _ledger_lines(log, offset)
+
+
+def _ledger_lines(log: EmbeddedLog, offset: int) -> Iterator[bytes]:
+    end = log.end("ledger")
     while offset < end:
         for entry in log.read("ledger", offset):
             yield entry.value or b""

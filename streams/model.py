@@ -36,6 +36,7 @@ from streams.periods import (
 )
 from streams.records import Arm, Deployed, Outcomes
 from streams.reporting import evidence_of
+from streams.rows import Entries
 from unship.rejections import RejectCode
 
 #: Written once in a live period, however often they come and go.
@@ -224,7 +225,7 @@ class ModelFold:
             rules = rules_for(state, config, self.opinions.deciding is None)
             live.health.judge(entries, rules, now)
             self.opinions.step(entries, live.health, rules, now)
-        self._judge_beside(live, closed, mine, now)
+        self._judge_beside(live, closed, mine, entries, now)
         self.evaluate(now)
 
     def _fix(self, live: LivePeriod) -> None:
@@ -239,8 +240,8 @@ class ModelFold:
         earlier = state.left_healthy.get(live.version)
         live.health.fix_baselines(by_loss, earlier, state.left.get(previous) if previous is not None else None)
 
-    def _judge_beside(self, live: LivePeriod, closed: Closed, mine: int, now: int) -> None:
-        """Judge holdback and shadow versions, and compare them with the live one."""
+    def _judge_beside(self, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int) -> None:
+        """Judge holdback and shadow versions, and compare them with the live one (arm `mine`, outcomes `own`)."""
         state, config = self.state, self.config
         rules = rules_for(state, config, True)
         streams = len(state.layout.slices.streams)
@@ -263,7 +264,7 @@ class ModelFold:
             if entries.source.size:
                 beside.health.judge(entries, rules, now)
             if arm.role == "holdback":
-                beside.comparison.step_blocks(entries, closed.of(mine, live.since), closed.begin, closed.width)
+                beside.comparison.step_blocks(entries, own, closed.begin, closed.width)
             else:
                 beside.comparison.step_pairs(*closed.pairs_of(mine, number, live.since))
 
@@ -273,7 +274,8 @@ class ModelFold:
             # What it was as the live version is its baseline now; later outcomes of that time are still absorbed.
             leave(state, state.replaced)
         streams = len(state.layout.slices.streams)
-        health = new_health(arm.version, arm.role, live.since, live.health.binary, streams)
+        binary = [spec.binary for spec in self.config.losses]
+        health = new_health(arm.version, arm.role, live.since, binary, streams)
         health.fix_baselines({}, state.left_healthy.get(arm.version), None)
         comparison = new_comparison(arm.version, arm.role, len(self.config.losses), streams)
         beside = live.beside[arm.version] = Beside(arm.role, health, new_label_health(), comparison)
