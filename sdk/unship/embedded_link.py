@@ -15,7 +15,7 @@ from typing import Final
 
 from unship.embedded import EmbeddedLog
 from unship.embedded_file import FILE_NAME, EmbeddedLogError
-from unship.link import Batches, Message, Overdue, Record, Refusal
+from unship.link import Batches, Overdue, Record, Refusal
 
 READ_RECORDS: Final = 500
 
@@ -30,6 +30,7 @@ class EmbeddedLink:
 
     Example:
         >>> from tempfile import TemporaryDirectory
+        >>> from unship.link import Message
         >>> with TemporaryDirectory() as folder:
         ...     link = EmbeddedLink(Path(folder) / "log")
         ...     link.append({"control": [Message(b"{}", b"fraud")]}, lambda: False)

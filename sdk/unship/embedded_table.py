@@ -16,6 +16,7 @@ from unship.topics import COMPACTED, TOPICS
 UNSYNCED: Final = ("predictions", "feedback", "rejected")
 """Topics whose commits do not wait for the disk: safe from kill -9, and lost only by a power failure."""
 
+
 class Fence(Struct, frozen=True):
     """Prove who wrote last under a name: `acquire` gives a higher token each time, and only the highest may append."""
 

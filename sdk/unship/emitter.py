@@ -272,7 +272,7 @@ class Emitter:
             for refusal in refusals:
                 self.drop(*refusal)
             with self._counting:
-                self._sent += left - _count(batches) - sum(refusal.count for refusal in refusals)
+                self._sent += left - _count(batches) - sum(refusal.messages for refusal in refusals)
             if not failed:
                 continue
             if self._closing.is_set():

@@ -46,8 +46,8 @@ class KafkaLoop:
             return self._loop.run_until_complete(self._watched(work, overdue, limit_s))
         except (TimeoutError, asyncio.CancelledError):
             raise BrokerUnreachable(
-                f"{self._log}: no answer in time; where the broker is up, look whether the topics are there and whether "
-                "this user may use them"
+                f"{self._log}: no answer in time; where the broker is up, look whether the topics are there and this "
+                "user may use them"
             ) from None
         except (KafkaError, OSError) as error:
             raise BrokerUnreachable(f"{self._log}: {explained(error)}; it is tried again") from error

@@ -65,7 +65,7 @@ class KafkaReader:
         """Return the next records of the key, none when time is up or `wake` is set.
 
         Raises:
-            BrokerUnreachable: There was no answer for `SILENT_S` seconds, or the topic has other partitions than before.
+            BrokerUnreachable: No answer for `SILENT_S` seconds, or the topic has other partitions than before.
         """
         return self._loop.run(self._next(wait_s, wake), bool, wait_s + BEGIN_S)
 
@@ -129,9 +129,7 @@ class KafkaReader:
 
     async def _read(self) -> list[Record]:
         """Wait a moment for records, and return those of the key."""
-        found = await self._connected.getmany(
-            self._partition, timeout_ms=int(LOOK_S * 1_000), max_records=READ_RECORDS
-        )
+        found = await self._connected.getmany(self._partition, timeout_ms=int(LOOK_S * 1_000), max_records=READ_RECORDS)
         return [
             Record(each.offset, each.timestamp, each.key, each.value, tuple(each.headers))
             for each in found.get(self._partition, ())

@@ -48,7 +48,7 @@ class Refusal(NamedTuple):
 
     reason: str
     detail: str
-    count: int
+    messages: int
 
 
 Batches: TypeAlias = dict[str, list[Message]]

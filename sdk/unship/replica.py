@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="unship-replica", description="Connect a replica in any language.")
     commands = parser.add_subparsers(dest="command", required=True)
     log = argparse.ArgumentParser(add_help=False)
-    log.add_argument("--log", metavar="URL", help="kafka://HOST:PORT or embedded:DIR; default: the environment's UNSHIP_LOG")
+    where = "kafka://HOST:PORT or embedded:DIR; default: the environment's UNSHIP_LOG"
+    log.add_argument("--log", metavar="URL", help=where)
 
     sidecar = commands.add_parser("sidecar", parents=[log], help="HTTP beside a replica: events in, commands out")
     sidecar.add_argument("--model", required=True, help="name of the model, as in the events")
@@ -171,9 +172,9 @@ def _append(log: str, topic: str, message: Message) -> None:
     from unship.link import connector
 
     deadline = time.monotonic() + EMIT_S  # noqa: TID251
-    link, batches = connector(log)(), {topic: [message]}
+    link = connector(log)()
     try:
-        for refusal in link.append(batches, lambda: time.monotonic() > deadline):  # noqa: TID251
+        for refusal in link.append({topic: [message]}, lambda: time.monotonic() > deadline):  # noqa: TID251
             raise ConfigurationError(f"the log refused the event: {refusal.reason}: {refusal.detail}; correct it")
     finally:
         link.close()
