@@ -8,6 +8,7 @@ times a second, so that closing ends waits on a broker that never answers too.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
@@ -16,6 +17,10 @@ from aiokafka.errors import KafkaError
 
 from unship.errors import BrokerUnreachable
 from unship.link import Overdue
+
+# aiokafka logs each attempt to reach a broker. Services that set up logging get that; the others get no line on their
+# standard error every other second: what is wrong stands in `Fleet.stats`.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
