@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
@@ -33,13 +34,24 @@ CLOSE_S: Final = 0.15
 """Longest wait for each step of closing: what a healthy client needs a few milliseconds for."""
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Resolve names on the thread of the loop, which has nothing else to do.
+
+    asyncio would use a pool of threads, which takes no work any more when the process ends, just when what still waits
+    has to be sent; and a name server that does not answer would hold up the end of the process.
+    """
+
+    async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        return socket.getaddrinfo(*args, **kwargs)
+
+
 class KafkaLoop:
     """Run coroutines one at a time, each with an end."""
 
     def __init__(self, log: str) -> None:
         """Make a loop that is not running; `log` names the broker in messages."""
         self._log = log
-        self._loop = asyncio.new_event_loop()
+        self._loop = _Loop()
 
     def run(self, work: Coroutine[Any, Any, T], overdue: Overdue, limit_s: float) -> T:
         """Return what the work returns; cancel it when it is overdue or took `limit_s` seconds.

@@ -67,7 +67,7 @@ class KafkaReader:
         Raises:
             BrokerUnreachable: No answer for `SILENT_S` seconds, or the topic has other partitions than before.
         """
-        return self._loop.run(self._next(wait_s, wake), bool, wait_s + BEGIN_S)
+        return self._loop.run(self._next(wait_s, wake), lambda: False, wait_s + BEGIN_S)
 
     def end(self) -> None:
         """Close the connection."""

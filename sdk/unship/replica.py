@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_LISTEN: Final = "127.0.0.1:8701"
 HEADERS_BYTES_MAX: Final = 16_384
 EMIT_S: Final = 10.0
+EMIT_TRIES: Final = 5
+"""An embedded log that is locked takes a second per try."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,9 +174,16 @@ def _append(log: str, topic: str, message: Message) -> None:
     from unship.link import connector
 
     deadline = time.monotonic() + EMIT_S  # noqa: TID251
-    link = connector(log)()
+    link, batches = connector(log)(), {topic: [message]}
     try:
-        for refusal in link.append({topic: [message]}, lambda: time.monotonic() > deadline):  # noqa: TID251
+        for attempt in range(EMIT_TRIES):
+            try:
+                refusals = link.append(batches, lambda: time.monotonic() > deadline)  # noqa: TID251
+                break
+            except UnshipError:
+                if attempt == EMIT_TRIES - 1 or time.monotonic() > deadline:  # noqa: TID251
+                    raise
+        for refusal in refusals:
             raise ConfigurationError(f"the log refused the event: {refusal.reason}: {refusal.detail}; correct it")
     finally:
         link.close()

@@ -230,3 +230,11 @@ def test_sidecar_sends_and_obeys_and_keeps_its_epoch_where_it_is_told(monitor, t
         finally:
             process.terminate()
         assert process.wait(30) == 0
+
+
+def test_truth_of_a_process_that_ends_at_once_is_sent(monitor, kafka):
+    program = "import sys; from unship import Feedback; Feedback(sys.argv[1]).truth('p-1', 1)"
+    named = kafka.log.replace("127.0.0.1", "localhost")
+    done = subprocess.run([sys.executable, "-c", program, named], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert [entry.key for entry in monitor.records("feedback")] == [b"p-1"]
