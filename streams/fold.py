@@ -14,7 +14,7 @@ from streams.covered import counts_of, outcomes_of
 from streams.model import ModelFold, SavedModel
 from streams.operating import operate
 from streams.periods import NEVER
-from streams.records import Batch, Configured, Deployed, Operated, Outcomes, Record, record_digest
+from streams.records import Batch, Begun, Configured, Deployed, Operated, Outcomes, Record, record_digest
 from unship.rejections import RejectCode
 
 INCARNATION = 0
@@ -75,6 +75,8 @@ class Fold:
             self._advance(model, record.clock)
         elif isinstance(record, Batch):
             self._take_batch(record)
+        elif isinstance(record, Begun):
+            self._begin_anew(record)
         elif isinstance(record, Deployed | Operated):
             self._lines = (0, record.lines[1])
             model = self._model(record.event.model)
@@ -112,6 +114,13 @@ class Fold:
             self.rejected[reason] += change
         coverage.add(batch.end)
         self._advance_due(self.clock)
+
+    def _begin_anew(self, record: Begun) -> None:
+        known = self.coverage.get(record.partition, Coverage())
+        if record.incarnation > known.incarnation:
+            # Time goes on: what a partition has said of it stays true.
+            self.coverage[record.partition] = Coverage(record.incarnation, clock=known.clock)
+            self.gaps.discard(record.partition)
 
     def _advance_due(self, clock: int) -> None:
         for name in [name for name, due in self._dues.items() if due <= clock]:

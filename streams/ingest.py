@@ -5,7 +5,7 @@ between which two corners of the partitions it stands, so that a fold can tell w
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ from streams.columns import RecordBuilder, coded
 from streams.config import Config, ModelConfig
 from streams.coverage import ORIGIN, Corner
 from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
-from streams.records import Batch, Counted, Outcomes
+from streams.records import Batch, Counted, Outcomes, Part
 from streams.tally import NOWHERE, Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
@@ -84,6 +84,12 @@ class Ingest:
         self._digests[side].update(b"%d:" % len(value))
         self._digests[side].update(value)
 
+    def skip(self, side: int, position: int) -> None:
+        """Take note that nothing comes any more below a position of one log."""
+        p, f = self.end
+        self.end = (position, f) if side == 0 else (p, position)
+        self.counts.place = (position - 1, -1) if side == 0 else (-1, position - 1)
+
     @property
     def waiting(self) -> int:
         """How many rows the next batch would have."""
@@ -116,19 +122,32 @@ class Ingest:
 
     def batch(self, clock: int) -> Batch:
         """Return everything since the last batch; `clock` is the time up to which the partition was read."""
-        parts = [
-            self._builder(model).part(model, clock, joined.outcomes, joined.pairs, joined.seen)
-            for model, joined in self._by_model()
-        ]
-        rows = self.counts.take()
+        (batch,) = self.batches(clock, 1, lambda model: 0)
+        return batch
+
+    def batches(self, clock: int, ledger_partitions: int, route: Callable[[str], int]) -> list[Batch]:
+        """Return everything since the last time, one batch for each ledger partition, also for those without a row.
+
+        All of them stand between the same two corners, so that a quiet model's fold learns as well what was read.
+        Counts concern no model in particular; they go to the first partition.
+        """
+        parts: list[list[Part]] = [[] for _ in range(ledger_partitions)]
+        for model, joined in self._by_model():
+            part = self._builder(model).part(model, clock, joined.outcomes, joined.pairs, joined.seen)
+            parts[route(model)].append(part)
+        counted = [_counted(self.counts.take() if k == 0 else []) for k in range(ledger_partitions)]
         self.counts.place = NOWHERE
-        counted = Counted(
-            coded([row[0] for row in rows]), *(np.array([row[i] for row in rows], np.int64) for i in (1, 2, 3))
-        )
         digest = hashlib.sha256(b"".join(each.digest() for each in self._digests)).hexdigest()
         self._digests = [hashlib.sha256(), hashlib.sha256()]
         base, self.base = self.base, self.end
-        return Batch(self.partition, self.incarnation, base, self.end, clock, digest, parts, counted)
+        return [
+            Batch(self.partition, self.incarnation, base, self.end, clock, digest, parts[k], counted[k])
+            for k in range(ledger_partitions)
+        ]
+
+    def forget(self) -> None:
+        """Let go of what was joined: it is in the ledger already, and the records were read to fill the window."""
+        self.batches(-1, 1, lambda model: 0)
 
     def _builder(self, model: str) -> RecordBuilder:
         return RecordBuilder(self.config.of(model), self.window.series, self.counts)
@@ -157,6 +176,10 @@ class Ingest:
         self.seen = [held[position] for position in saved.seen]
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
+
+
+def _counted(rows: list[tuple[str, int, int, int]]) -> Counted:
+    return Counted(coded([row[0] for row in rows]), *(np.array([row[i] for row in rows], np.int64) for i in (1, 2, 3)))
 
 
 def window_rule(model: ModelConfig) -> WindowRule:

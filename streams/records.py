@@ -167,7 +167,18 @@ class Configured(msgspec.Struct, frozen=True, tag="configuration", tag_field="ki
     ledger_partitions: int = 1
 
 
-Record = Outcomes | Batch | Deployed | Operated | Tick | Configured
+class Begun(msgspec.Struct, frozen=True, tag="incarnation", tag_field="kind"):
+    """A pair of source partitions begins anew: an operator says that its topics were made again, or were cut off.
+
+    Offsets mean other records from here on. Batches of an earlier incarnation are refused.
+    """
+
+    clock: int
+    partition: int
+    incarnation: int
+
+
+Record = Outcomes | Batch | Deployed | Operated | Tick | Configured | Begun
 
 
 def record_digest(record: Record) -> bytes:
