@@ -46,7 +46,8 @@ class FleetStats(Struct, frozen=True):
     Attributes:
         waiting: Events in the queue.
         sent: Events written to the log.
-        dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, or a code of a rejection.
+        dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, a code of a rejection, or
+            what a broker refuses: NOT_AUTHORIZED, TOO_LARGE, BAD_TIME.
         refused: Control records refused and loads failed, by code.
         detail: What the newest problem was, in words; empty if there was none.
     """
@@ -146,7 +147,7 @@ class Fleet:
 
         Returns when the version that was obeyed before a restart is loaded and the newest command was looked at, so
         that the first request is not answered by what was taken back: after at most `wait_s` seconds, and at once
-        where the log is away.
+        where the log is away; a broker that takes the connection and never answers is waited for.
 
         Raises:
             ConfigurationError: Another process follows under the same name of a replica.

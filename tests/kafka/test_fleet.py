@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kafka_monitor import Monitor, bench_in, until
+from tests.kafka.monitor import Monitor, bench_in, until
 from unship import Feedback, Fleet
 from unship.kafka_writer import partition_of
 

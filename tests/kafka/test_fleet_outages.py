@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kafka_monitor import Monitor, bench_in, until
 from tests.kafka.jars import jars, java
+from tests.kafka.monitor import Monitor, bench_in, until
 from unship import Feedback, Fleet
 from unship.topics import TopicNames
 
