@@ -91,8 +91,6 @@ class Fold:
         if record.clock < 0:
             # A copy by one who does not read the sources: it happens now.
             if self._is_copied(record.event.at):
-                code = RejectCode.DUPLICATE_DEPLOYMENT if isinstance(record, Deployed) else RejectCode.DUPLICATE_ACT
-                self.rejected[code] += 1
                 return
             record = msgspec.structs.replace(record, clock=max(self.clock, 0))
         else:

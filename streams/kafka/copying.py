@@ -7,17 +7,20 @@ order, each record acknowledged before the next.
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import msgspec
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from streams.arrays import to_json
 from streams.config import Config
-from streams.kafka.clients import Access
+from streams.kafka.clients import Access, explained
 from streams.kafka.ledger import open_ledger
 from streams.records import Deployed, Operated
 from streams.routing import partitions_of
 from unship.codec import decode_value
+from unship.errors import UnshipError
 from unship.events import Deployment, OperatorAct
 from unship.rejections import RejectCode, Rejection
 from unship.signing import OPERATOR_TYPE, Headers, Trust, TrustedKey, verify
@@ -58,6 +61,25 @@ class Copier:
         if self._producer is not None:
             await self._producer.stop()
             self._producer = None
+
+    async def copy_surely(self, place: Place, value: bytes | None, headers: Headers) -> None:
+        """Copy one record, whatever the broker does meanwhile: a producer that failed is replaced by a new one."""
+        pause, said = 0.2, ""
+        while True:
+            try:
+                if self._producer is None:
+                    await self.start()
+                await self.copy(place, value, headers)
+            except (KafkaError, OSError, TimeoutError, UnshipError) as error:
+                if (text := explained(error, self.access)) != said:
+                    log.warning("copying to the ledger waits: %s", text)
+                    said = text
+                with suppress(KafkaError, OSError):
+                    await self.stop()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 10.0)
+            else:
+                return
 
     async def copy(self, place: Place, value: bytes | None, headers: Headers) -> None:
         """Copy one record, and return when the ledger has it."""
