@@ -17,7 +17,7 @@ import msgspec
 from streams.clock import SourceClock
 from streams.columns import RecordBuilder
 from streams.config import Config, ModelConfig
-from streams.join import JoinWindow, Outcome, Pair, SavedWindow, WindowRule
+from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.records import Deployed, Operated, Record, Tick
 from unship.codec import Decoded, OtherLine, decode_line
 from unship.events import Ack, Deployment, Feedback, OperatorAct, Prediction
@@ -46,6 +46,8 @@ class SavedSources(msgspec.Struct):
     predictions: list[tuple[int, int, int]]
     outcomes: list[tuple[int, int, str]]
     pairs: list[tuple[int, int, int]]
+    unlabelled: list[int]
+    unlabelled_pairs: list[tuple[int, int]]
     controls: list[str]
     window: SavedWindow
 
@@ -228,11 +230,17 @@ class Sources:
         pairs: dict[str, list[Pair]] = {}
         for pair in window.pairs:
             pairs.setdefault(series[pair.live.series].model, []).append(pair)
+        unlabelled: dict[str, list[Held]] = {}
+        for held in window.unlabelled:
+            unlabelled.setdefault(series[held.series].model, []).append(held)
+        unlabelled_pairs: dict[str, list[tuple[Held, Held]]] = {}
+        for live, shadow in window.unlabelled_pairs:
+            unlabelled_pairs.setdefault(series[live.series].model, []).append((live, shadow))
         predictions: dict[str, list[tuple[int, int, int]]] = {}
         for (code, cohort), count in self._predictions.items():
             predictions.setdefault(series[code].model, []).append((code, cohort, count))
         digest, lines = self._close_range()
-        window.outcomes, window.pairs = [], []
+        window.outcomes, window.pairs, window.unlabelled, window.unlabelled_pairs = [], [], [], []
         self._predictions.clear()
         self._accepted, self._pending_due = 0, NEVER
         window.evict(self.clock.now, self.clock.now)
@@ -241,14 +249,23 @@ class Sources:
         for model in sorted(outcomes.keys() | predictions.keys() | pairs.keys()):
             columns = RecordBuilder(self.config.of(model), series, self.counts)
             yield columns.record(
-                model, now, lines, digest, outcomes.get(model, []), pairs.get(model, []), predictions.get(model, [])
+                model,
+                now,
+                lines,
+                digest,
+                outcomes.get(model, []),
+                pairs.get(model, []),
+                predictions.get(model, []),
+                unlabelled.get(model, []),
+                unlabelled_pairs.get(model, []),
             )
 
     def save(self) -> SavedSources:
         """Return everything that the next line needs; call between two lines."""
         window = self.window
         outcomes, pairs = window.outcomes, window.pairs
-        window.outcomes, window.pairs = [], []
+        unlabelled, unlabelled_pairs = window.unlabelled, window.unlabelled_pairs
+        window.outcomes, window.pairs, window.unlabelled, window.unlabelled_pairs = [], [], [], []
         saved = SavedSources(
             self.clock,
             self.line,
@@ -261,10 +278,13 @@ class Sources:
             [(code, cohort, count) for (code, cohort), count in self._predictions.items()],
             [(outcome.held.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
             [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
+            [held.position for held in unlabelled],
+            [(live.position, shadow.position) for live, shadow in unlabelled_pairs],
             list(self._controls),
             window.save(),
         )
         window.outcomes, window.pairs = outcomes, pairs
+        window.unlabelled, window.unlabelled_pairs = unlabelled, unlabelled_pairs
         return saved
 
     def load(self, saved: SavedSources) -> None:
@@ -280,11 +300,18 @@ class Sources:
         held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
+        self.window.unlabelled = [held[position] for position in saved.unlabelled]
+        self.window.unlabelled_pairs = [(held[live], held[shadow]) for live, shadow in saved.unlabelled_pairs]
 
 
 def window_rule(model: ModelConfig) -> WindowRule:
     """Return how long the join keeps what belongs to a model, and which feedback it takes."""
-    of_engagement = [spec.of_engagement for spec in model.losses]
     return WindowRule(
-        model.horizon_ms, model.early_ms, tuple(model.slices_by), not all(of_engagement), any(of_engagement)
+        model.horizon_ms,
+        model.early_ms,
+        tuple(model.slices_by),
+        truth=not all(spec.of_engagement or spec.of_latency for spec in model.losses),
+        engagement=any(spec.of_engagement for spec in model.losses),
+        unlabelled=model.judges_unlabelled,
+        latency=bool(model.latency_losses),
     )

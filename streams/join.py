@@ -45,6 +45,7 @@ class Held(msgspec.Struct, gc=False):
     score: float | None
     scores: dict[str, float] | None
     slices: tuple[Any, ...]
+    latency_ms: float | None = None
     answered: int = -1
     truth: Any = None
     engagement: float | None = None
@@ -81,13 +82,18 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
 
 
 class WindowRule(msgspec.Struct, frozen=True):
-    """How long a model's predictions wait, how early labels may come, which slices are kept, and what is a label."""
+    """How long a model's predictions wait, how early labels may come, which slices are kept, and what is a label.
+
+    With `unlabelled` each prediction is handed on when it is read, and with `latency` it keeps how long it took.
+    """
 
     horizon_ms: int
     early_ms: int
     slices_by: tuple[str, ...]
     truth: bool = True
     engagement: bool = False
+    unlabelled: bool = False
+    latency: bool = False
 
     def takes(self, label: Feedback | HeldFeedback) -> bool:
         """Whether feedback carries something that the model's losses need.
@@ -99,7 +105,11 @@ class WindowRule(msgspec.Struct, frozen=True):
 
 
 class JoinWindow:
-    """The window of one pair of logs. `outcomes` and `pairs` collect what was joined until the caller takes it."""
+    """The window of one pair of logs.
+
+    `outcomes` and `pairs` collect what was joined until the caller takes it; `unlabelled` and `unlabelled_pairs` the
+    predictions that were read, and the requests that a shadow and the live version answered, of the models that ask.
+    """
 
     def __init__(self, rules: dict[str, WindowRule], default: WindowRule) -> None:
         self.rules = rules
@@ -117,6 +127,8 @@ class JoinWindow:
         self.early_leaving: deque[HeldFeedback] = deque()
         self.outcomes: list[Outcome] = []
         self.pairs: list[Pair] = []
+        self.unlabelled: list[Held] = []
+        self.unlabelled_pairs: list[tuple[Held, Held]] = []
         self.counts: Counter[str] = Counter()
 
     def series_of(self, event: Prediction) -> int:
@@ -165,12 +177,17 @@ class JoinWindow:
             return None
         slices = event.slices
         values = tuple(map(slices.get, rule.slices_by)) if slices else (None,) * len(rule.slices_by)
-        held = Held(key, position, at, code, event.output, event.score, event.scores, values)
+        took = event.latency_ms if rule.latency else None
+        held = Held(key, position, at, code, event.output, event.score, event.scores, values, took)
         if others is None:
             self.waiting[key] = [held]
         else:
             others.append(held)
         self.leaving[rule.horizon_ms, rule.early_ms].append(held)
+        if rule.unlabelled:
+            self.unlabelled.append(held)
+            if others is not None:
+                self._pair_unlabelled(held, others, rule)
         if key in self.early:
             self._match_early(held, rule)
         return held
@@ -253,15 +270,27 @@ class JoinWindow:
             self._pair(held, others, at)
 
     def _pair(self, held: Held, others: list[Held], at: int) -> None:
-        mine = self.series[held.series]
         for other in others:
-            series = self.series[other.series]
-            if other is held or series.model != mine.model or other.answered != held.answered:
-                continue
-            if mine.role == "shadow" and series.role == "live":
-                self.pairs.append(Pair(other, held, at))
-            elif mine.role == "live" and series.role == "shadow":
-                self.pairs.append(Pair(held, other, at))
+            if other.answered == held.answered and (pair := self._live_and_shadow(held, other)) is not None:
+                self.pairs.append(Pair(*pair, at))
+
+    def _pair_unlabelled(self, held: Held, others: list[Held], rule: WindowRule) -> None:
+        for other in others:
+            # What is older asked something else under the same id, whether it was forgotten already or not.
+            near = held.at - other.at <= rule.horizon_ms + rule.early_ms
+            if near and (pair := self._live_and_shadow(held, other)) is not None:
+                self.unlabelled_pairs.append(pair)
+
+    def _live_and_shadow(self, held: Held, other: Held) -> tuple[Held, Held] | None:
+        """Return two predictions of one request as (live, shadow), None if they are not that."""
+        mine, series = self.series[held.series], self.series[other.series]
+        if other is held or series.model != mine.model:
+            return None
+        if mine.role == "shadow" and series.role == "live":
+            return other, held
+        if mine.role == "live" and series.role == "shadow":
+            return held, other
+        return None
 
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Forget what no future record can belong to; a truth that leaves unmatched is counted.
@@ -291,6 +320,8 @@ class JoinWindow:
         """Return the window's contents, to be saved between two batches (nothing may be left to take)."""
         assert not self.outcomes, len(self.outcomes)
         assert not self.pairs, len(self.pairs)
+        assert not self.unlabelled, len(self.unlabelled)
+        assert not self.unlabelled_pairs, len(self.unlabelled_pairs)
         queues = [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()]
         return SavedWindow(list(self._models), self.series, queues, list(self.early_leaving), dict(self.counts))
 

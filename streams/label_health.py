@@ -3,6 +3,10 @@
 A share that moves by more than five points in either direction means that the outcomes seen are another sample than
 before: then no verdict on the model is possible, whatever the losses say. Only cohorts of equal label age are compared,
 so this exists only with a maturity.
+
+Where only bad news is told, no label is an answer, and its share among the predictions is the share of bad news. That it
+rises is news of the world, not of the labels. That it ends altogether is a sign that nobody tells any more: see
+`Silence`.
 """
 
 import msgspec
@@ -14,6 +18,12 @@ from streams.rows import rounded
 
 COHORTS = 20
 SHIFT = 0.05
+#: Labels that must have been due in a silence for it to be none of chance: a million to one.
+DUE = 14.0
+#: Before the first label of all it is supposed that one in so many predictions gets one.
+ONE_IN = 1_000 / DUE
+#: Newest-weighted predictions that the usual share of labels rests on.
+USUAL_CAP = 20_000.0
 
 
 class LabelHealth(msgspec.Struct):
@@ -37,8 +47,11 @@ class LabelHealth(msgspec.Struct):
         predictions = sum(entry[0] for entry in self.recent)
         return sum(entry[1] for entry in self.recent) / predictions if predictions else None
 
-    def close(self, predictions: int, labelled: int, promise: float) -> None:
-        """Take a closed cohort: how many predictions it has, and how many of them have a label."""
+    def close(self, predictions: int, labelled: int, promise: float, rise: bool = True) -> None:
+        """Take a closed cohort: how many predictions it has, and how many of them have a label.
+
+        `rise` says whether a rise of the share is a shift too.
+        """
         if predictions <= 0:
             return
         share = min(labelled / predictions, 1.0)
@@ -52,14 +65,59 @@ class LabelHealth(msgspec.Struct):
         means = np.minimum(np.array([1 - base, base]) + SHIFT, 1 - 1e-9)
         factor = factors(np.array([1 - share, share]), means, GRID_LOW_VARIANCE)
         self.evidence = advance(self.evidence, np.ones(2), factor)
+        totals = total(self.evidence)
         # Two directions share the promise.
-        if rounded(float(total(self.evidence).mean())) >= rounded(promise):
+        if rounded(float(totals.mean() if rise else totals[0])) >= rounded(promise):
             self.shifted = True
 
     def agrees_with(self, other: "LabelHealth") -> bool:
         """Whether two arms have the same label coverage, so that comparing them is fair all the same."""
         mine, theirs = self.share, other.share
         return mine is not None and theirs is not None and abs(mine - theirs) <= SHIFT
+
+
+class Silence(msgspec.Struct):
+    """How long each arm of a model has had no label, where only bad news is told.
+
+    `asked` and `told` count predictions and their labels while there was news, the older ones fading; `lasting` the
+    predictions of each arm that were made since its last label.
+    """
+
+    asked: float = 0.0
+    told: float = 0.0
+    lasting: dict[int, int] = {}
+
+    def close(self, predictions: dict[int, int], labelled: dict[int, int]) -> None:
+        """Take a closed cohort: predictions and labels of each arm."""
+        for arm, count in predictions.items():
+            told = labelled.get(arm, 0)
+            silence = self.lasting.pop(arm, 0)
+            if not told:
+                self.lasting[arm] = silence + count
+                continue
+            # What was longer than chance allows was no answer, so it is no part of what is usual.
+            self.asked += count + (0 if self.told and self._due(silence) >= DUE else silence)
+            self.told += told
+        if self.asked > USUAL_CAP:
+            self.asked, self.told = USUAL_CAP, self.told * USUAL_CAP / self.asked
+
+    def _due(self, predictions: int) -> float:
+        """Return how many labels so many predictions usually have."""
+        return predictions * self.told / self.asked if self.told else predictions / ONE_IN
+
+    def arms(self) -> list[int]:
+        """Return the arms whose silence has lasted longer than chance allows.
+
+        >>> silence = Silence()
+        >>> silence.close({0: 1_000}, {0: 100})
+        >>> silence.close({0: 139}, {})
+        >>> silence.arms()
+        []
+        >>> silence.close({0: 1}, {})
+        >>> silence.arms()
+        [0]
+        """
+        return [arm for arm, count in self.lasting.items() if self._due(count) >= DUE]
 
 
 def new_label_health() -> LabelHealth:

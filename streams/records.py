@@ -50,12 +50,28 @@ class PairColumns(msgspec.Struct, frozen=True):
     slices: list[Coded]
 
 
+class Unlabelled(msgspec.Struct, frozen=True):
+    """Predictions first read here, as they are judged if no label comes in time.
+
+    `losses` has shape (losses, predictions), NaN where a loss needs a label. `pairs` are the requests among them that a
+    shadow and the live version answered; the earlier one of the two may stand in an earlier record.
+    """
+
+    arm: Ints
+    predicted_at: Ints
+    position: Ints
+    losses: Floats
+    slices: list[Coded]
+    pairs: PairColumns | None = None
+
+
 class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="kind"):
     """Outcomes of one model, joined while the source clock went to `clock`.
 
     `losses` has shape (losses, outcomes); `arm` indexes `arms`; `lines` is the range of source lines (first, last)
     whose raw bytes, in order, have the SHA-256 `source_digest`. `predictions` counts (arm, cohort, count) of the
-    predictions first seen here, `late` counts (arm, count) of truths that came after maturity.
+    predictions first seen here, `late` counts (arm, count) of truths that came after maturity. `unlabelled` is there only
+    for models that judge predictions without a label.
     """
 
     model: str
@@ -73,6 +89,7 @@ class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="kind"):
     predictions: list[tuple[int, int, int]]
     late: list[tuple[int, int]]
     pairs: PairColumns | None = None
+    unlabelled: Unlabelled | None = None
 
 
 class Deployed(msgspec.Struct, frozen=True, tag="deployment", tag_field="kind"):
