@@ -10,14 +10,15 @@ from streams.config import ModelConfig
 from streams.join import Held, Outcome, Pair, Series
 from streams.loss_specs import loss_columns, unusable
 from streams.losses import Pairs
-from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns, Unlabelled
+from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns, Part, Seen, Unlabelled
+from streams.tally import Tally
 from unship.rejections import RejectCode
 
 
 class RecordBuilder:
     """Builds the record of one model from what one cut joined; what cannot be used is counted in `counts`."""
 
-    def __init__(self, config: ModelConfig, series: Sequence[Series], counts: Counter[str]) -> None:
+    def __init__(self, config: ModelConfig, series: Sequence[Series], counts: Tally) -> None:
         self.config = config
         self.series = series
         self.counts = counts
@@ -32,17 +33,58 @@ class RecordBuilder:
         digest: str,
         joined: list[Outcome],
         pairs: list[Pair],
-        predictions: list[tuple[int, int, int]],
-        unlabelled: Sequence[Held] = (),
-        unlabelled_pairs: Sequence[tuple[Held, Held]] = (),
+        seen: list[Held],
+        seen_pairs: list[tuple[Held, Held]],
     ) -> Outcomes:
         """Return the record. Outcomes that came after maturity are counted in it instead of carried.
 
-        `unlabelled` are the predictions first read here, and `unlabelled_pairs` the (live, shadow) answers to one
-        request of which the later was, if the model judges predictions without a label.
+        `seen` are the predictions first read here, and `seen_pairs` the (live, shadow) answers to one request of which
+        the later one was.
         """
-        counted = [(self._arm(code), cohort, count) for code, cohort, count in predictions]
+        width = self.config.cohort_ms if self.config.mature_after_ms else 0
+        cohorts = Counter((held.series, held.at // width if width else 0) for held in seen)
+        predictions = [(self._arm(code), cohort, count) for (code, cohort), count in cohorts.items()]
         joined, late = self._mature(joined)
+        unlabelled = self._unlabelled(seen, seen_pairs)
+        return self._outcomes(model, clock, lines, digest, joined, self._matured(pairs), predictions, late, unlabelled)
+
+    def part(
+        self,
+        model: str,
+        clock: int,
+        joined: list[Outcome],
+        pairs: list[Pair],
+        seen: list[Held],
+        seen_pairs: list[tuple[Held, Held]],
+    ) -> Part:
+        """Return the part of a batch, every row with the places it comes from; arguments as in `record`."""
+        unlabelled = self._unlabelled(seen, seen_pairs)
+        if unlabelled is not None:
+            seen = []
+        arms = [self._arm(held.series) for held in seen]
+        joined, _ = self._mature(joined)
+        pairs = self._matured(pairs)
+        return Part(
+            outcomes=self._outcomes(model, clock, (0, -1), "", joined, pairs, [], [], unlabelled),
+            answered=_ints([outcome.held.answered for outcome in joined]),
+            pair_predictions=_ints([max(pair.live.position, pair.shadow.position) for pair in pairs]),
+            pair_answered=_ints([pair.live.answered for pair in pairs]),
+            seen=Seen(_ints(arms), _ints([held.at for held in seen]), _ints([held.position for held in seen])),
+            pair_seen=_ints([max(live.position, shadow.position) for live, shadow in seen_pairs]),
+        )
+
+    def _outcomes(
+        self,
+        model: str,
+        clock: int,
+        lines: tuple[int, int],
+        digest: str,
+        joined: Sequence[Outcome],
+        pairs: Sequence[Pair],
+        predictions: list[tuple[int, int, int]],
+        late: list[tuple[int, int]],
+        unlabelled: Unlabelled | None,
+    ) -> Outcomes:
         held = [outcome.held for outcome in joined]
         losses = self._losses(held)
         self._count_unusable(held, losses)
@@ -58,10 +100,10 @@ class RecordBuilder:
             losses=losses,
             slices=self._slices(held),
             source=coded([outcome.source for outcome in joined]),
-            predictions=counted,
+            predictions=predictions,
             late=late,
             pairs=self._pairs(pairs) if pairs else None,
-            unlabelled=self._unlabelled(unlabelled, unlabelled_pairs) if unlabelled else None,
+            unlabelled=unlabelled,
             # Last, when every series that occurs has its number.
             arms=[Arm(self.series[code].version, self.series[code].role) for code in self.arms],
         )
@@ -76,9 +118,9 @@ class RecordBuilder:
             for outcome in joined:
                 if outcome.labelled_at - outcome.held.at > maturity:
                     late[self._arm(outcome.held.series)] += 1
+                    self._count(RejectCode.AFTER_MATURITY, outcome.held)
             if late:
                 joined = [outcome for outcome in joined if outcome.labelled_at - outcome.held.at <= maturity]
-                self.counts[RejectCode.AFTER_MATURITY] += late.total()
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
@@ -90,22 +132,16 @@ class RecordBuilder:
 
     def _losses_unlabelled(self, held: Sequence[Held]) -> Floats:
         """Return the losses that the predictions have without a label."""
-        size = len(held)
-        config, latencies = self.config, [h.latency_ms for h in held]
+        config, nothing, latencies = self.config, [None] * len(held), [h.latency_ms for h in held]
         if config.negative:
-            columns = Pairs(
-                [h.output for h in held],
-                [h.score for h in held],
-                [h.scores for h in held],
-                [0] * size,
-                [None] * size,
-                latencies,
-            )
-            return loss_columns(columns, config.losses, config.kind)
-        nothing = [None] * size
-        losses = np.full((len(config.losses), size), np.nan)
+            outputs, scores, class_scores = [h.output for h in held], [h.score for h in held], [h.scores for h in held]
+            answers = Pairs(outputs, scores, class_scores, [0] * len(held), nothing, latencies)
+            return loss_columns(answers, config.losses, config.kind)
+        losses = np.full((len(config.losses), len(held)), np.nan)
         specs = [config.losses[number] for number in self._latency]
-        losses[self._latency] = loss_columns(Pairs(nothing, nothing, nothing, nothing, (), latencies), specs, config.kind)
+        losses[self._latency] = loss_columns(
+            Pairs(nothing, nothing, nothing, nothing, (), latencies), specs, config.kind
+        )
         return losses
 
     def _columns(self, held: Sequence[Held]) -> Pairs:
@@ -128,35 +164,25 @@ class RecordBuilder:
                 # That is counted once for each prediction, whether its label comes or not.
                 continue
             code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
-            if count := unusable(columns, spec, column):
-                self.counts[code] += count
+            for place in np.flatnonzero(unusable(columns, spec, column)).tolist():
+                self._count(code, held[place])
+
+    def _count(self, code: RejectCode, held: Held) -> None:
+        self.counts.place = (held.position, held.answered)
+        self.counts[code] += 1
 
     def _slices(self, held: Sequence[Held]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in held]) for i in range(len(self.config.slices_by))]
 
-    def _pairs(self, pairs: Sequence[Pair]) -> PairColumns:
+    def _matured(self, pairs: list[Pair]) -> list[Pair]:
         maturity = self.config.mature_after_ms
         if maturity:
             pairs = [pair for pair in pairs if pair.labelled_at - min(pair.live.at, pair.shadow.at) <= maturity]
+        return pairs
+
+    def _pairs(self, pairs: Sequence[Pair]) -> PairColumns:
         live, shadow = [pair.live for pair in pairs], [pair.shadow for pair in pairs]
         return self._pair_columns(live, shadow, self._losses(live) - self._losses(shadow))
-
-    def _unlabelled(self, held: Sequence[Held], pairs: Sequence[tuple[Held, Held]]) -> Unlabelled:
-        losses = self._losses_unlabelled(held)
-        if missing := int(np.isnan(losses[self._latency]).sum()):
-            self.counts[RejectCode.MISSING_LATENCY] += missing
-        return Unlabelled(
-            arm=_ints([self._arm(entry.series) for entry in held]),
-            predicted_at=_ints([entry.at for entry in held]),
-            position=_ints([entry.position for entry in held]),
-            losses=losses,
-            slices=self._slices(held),
-            pairs=self._unlabelled_pairs(pairs) if pairs else None,
-        )
-
-    def _unlabelled_pairs(self, pairs: Sequence[tuple[Held, Held]]) -> PairColumns:
-        live, shadow = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        return self._pair_columns(live, shadow, self._losses_unlabelled(live) - self._losses_unlabelled(shadow))
 
     def _pair_columns(self, live: Sequence[Held], shadow: Sequence[Held], excess: Floats) -> PairColumns:
         return PairColumns(
@@ -166,6 +192,25 @@ class RecordBuilder:
             position=_ints([entry.position for entry in live]),
             excess=excess,
             slices=self._slices(live),
+        )
+
+    def _unlabelled(self, seen: Sequence[Held], pairs: Sequence[tuple[Held, Held]]) -> Unlabelled | None:
+        """Return the predictions first read here as they are judged without a label, None if this model does not."""
+        if not self.config.judges_unlabelled or not seen:
+            return None
+        losses = self._losses_unlabelled(seen)
+        for place in np.flatnonzero(np.isnan(losses[self._latency]).any(axis=0)).tolist():
+            self.counts.place = (seen[place].position, -1)
+            self.counts[RejectCode.MISSING_LATENCY] += 1
+        live, shadow = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        excess = self._losses_unlabelled(live) - self._losses_unlabelled(shadow)
+        return Unlabelled(
+            arm=_ints([self._arm(entry.series) for entry in seen]),
+            predicted_at=_ints([entry.at for entry in seen]),
+            position=_ints([entry.position for entry in seen]),
+            losses=losses,
+            slices=self._slices(seen),
+            pairs=self._pair_columns(live, shadow, excess) if pairs else None,
         )
 
 

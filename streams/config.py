@@ -319,9 +319,9 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
 def _check_negative(section: ModelSection, mature_after: int, path: str) -> None:
     if not mature_after:
         raise ConfigurationError(
-            f"{path}.labels.missing: negative needs labels.mature_after above 0, was {section.labels.mature_after}: only "
-            "when a label has had its time does its absence say anything; write for example mature_after: 30d, and a "
-            "horizon as long, or missing: ignore"
+            f"{path}.labels.missing: negative needs labels.mature_after above 0, was {section.labels.mature_after}: "
+            "that a label is missing says something only when it has had its time; write for example "
+            "labels: {missing: negative, mature_after: 30d, horizon: 30d}, or missing: ignore"
         )
     if section.target.kind != "binary":
         raise ConfigurationError(

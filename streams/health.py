@@ -38,8 +38,8 @@ class Health(msgspec.Struct):
 
     `mix` records the requests while all was well, across versions, shape (1 + 2 x losses, streams): outcomes, all
     fading together so that their shares stay those of the newest; then for each loss counts, and sums, each stream
-    fading alone. `labelled` says which rows are outcomes: those with a label (True), those without (False), or all (None);
-    the others step only the losses that they have.
+    fading alone. `labelled` says which rows are outcomes: those with a label (True), those without (False), or all
+    (None); the others step only the losses that they have.
     """
 
     version: str

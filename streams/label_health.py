@@ -4,8 +4,8 @@ A share that moves by more than five points in either direction means that the o
 before: then no verdict on the model is possible, whatever the losses say. Only cohorts of equal label age are compared,
 so this exists only with a maturity.
 
-Where only bad news is told, no label is an answer, and its share among the predictions is the share of bad news. That it
-rises is news of the world, not of the labels. That it ends altogether is a sign that nobody tells any more: see
+Where only bad news is told, no label is an answer, and the labelled share of the predictions is the share of bad news.
+That it rises is news of the world, not of the labels. That it ends altogether is a sign that nobody tells any more: see
 `Silence`.
 """
 

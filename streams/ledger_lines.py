@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from streams.arrays import from_json, to_json
-from streams.records import Coded, Floats, Ints, Outcomes, PairColumns, Record
+from streams.records import Batch, Coded, Floats, Ints, Outcomes, PairColumns, Part, Record
 from unship.errors import RecordingError
 
 
@@ -31,11 +31,34 @@ def read_ledger_line(line: bytes) -> LedgerLine:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RecordingError(f"a ledger line cannot be read: {error}") from error
     if isinstance(read.record, Outcomes):
-        _check(read.offset, read.record)
+        fits = _outcomes_fit(read.record)
+    else:
+        fits = not isinstance(read.record, Batch) or _batch_fits(read.record)
+    if not fits:
+        raise RecordingError(f"ledger record {read.offset}: its columns contradict each other")
     return read
 
 
-def _check(offset: int, record: Outcomes) -> None:
+def _batch_fits(batch: Batch) -> bool:
+    counted = batch.counted
+    size = counted.change.size
+    fits = counted.reason.codes.size == counted.prediction.size == counted.feedback.size == size
+    fits = fits and bool((counted.reason.codes >= 0).all()) and _coded_fits(counted.reason)
+    fits = fits and batch.base[0] <= batch.end[0] and batch.base[1] <= batch.end[1]
+    return fits and all(_part_fits(part) for part in batch.parts)
+
+
+def _part_fits(part: Part) -> bool:
+    seen, outcomes, unlabelled = part.seen, part.outcomes, part.outcomes.unlabelled
+    count = _size(outcomes.pairs)
+    fits = part.answered.size == outcomes.arm.size and part.pair_predictions.size == part.pair_answered.size == count
+    if unlabelled is not None:
+        fits = fits and not seen.arm.size and part.pair_seen.size == _size(unlabelled.pairs)
+    fits = fits and seen.predicted_at.size == seen.position.size == seen.arm.size
+    return fits and _codes_fit(seen.arm, len(outcomes.arms)) and _outcomes_fit(outcomes)
+
+
+def _outcomes_fit(record: Outcomes) -> bool:
     arms, found = len(record.arms), record.unlabelled
     fits = _rows_fit(record.arm, arms, record.predicted_at, record.position, record.losses, record.slices)
     fits = fits and record.labelled_at.size == record.source.codes.size == record.arm.size
@@ -47,8 +70,7 @@ def _check(offset: int, record: Outcomes) -> None:
         fits = fits and _rows_fit(found.arm, arms, found.predicted_at, found.position, found.losses, found.slices)
         fits = fits and found.losses.shape[0] == record.losses.shape[0] and len(found.slices) == len(record.slices)
         fits = fits and _pairs_fit(found.pairs, arms)
-    if not fits:
-        raise RecordingError(f"ledger record {offset}: its columns contradict each other")
+    return fits
 
 
 def _rows_fit(arm: Ints, arms: int, predicted_at: Ints, position: Ints, losses: Floats, slices: list[Coded]) -> bool:
@@ -58,6 +80,10 @@ def _rows_fit(arm: Ints, arms: int, predicted_at: Ints, position: Ints, losses: 
     bounded = np.isnan(losses) | ((losses >= 0) & (losses <= 1))
     inside = _codes_fit(arm, arms) and all(_coded_fits(column) for column in slices)
     return inside and bool(bounded.all()) and bool((predicted_at >= 0).all())
+
+
+def _size(pairs: PairColumns | None) -> int:
+    return 0 if pairs is None else pairs.live.size
 
 
 def _pairs_fit(pairs: PairColumns | None, arms: int) -> bool:

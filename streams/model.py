@@ -81,7 +81,7 @@ class ModelFold:
         self.counts: Counter[str] = Counter(self.state.counts)
         self.epoch = (0, 0, 0)
         self._writer = write
-        self._width = config.cohort_ms if config.mature_after_ms else 0
+        self.width = config.cohort_ms if config.mature_after_ms else 0
 
     def save(self) -> SavedModel:
         """Return everything, to go on bit for bit."""
@@ -103,7 +103,7 @@ class ModelFold:
         for arm, _, count in record.predictions:
             self._notice(record.arms[arm], count)
         for arm, cohort, count in record.predictions:
-            if self._width and cohort >= state.closed_until:
+            if self.width and cohort >= state.closed_until:
                 predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
                 number = int(numbers[arm])
                 predictions[number] = predictions.get(number, 0) + count
@@ -113,23 +113,26 @@ class ModelFold:
             if self.config.outcomes_labelled is False:
                 self._count_outcomes(record.arms, without.arm)
             self._add(state.layout.unlabelled_columns(without, numbers), without.losses, without.pairs, numbers, False)
-        if not self._width and state.open_cohorts:
+        if not self.width and state.open_cohorts:
             self._judge(state.open_cohorts.pop(0), 0, record.clock)
 
-    def _add(
-        self, columns: Ints, losses: Floats, paired: PairColumns | None, numbers: Ints, labelled: bool
-    ) -> None:
+    def _add(self, columns: Ints, losses: Floats, paired: PairColumns | None, numbers: Ints, labelled: bool) -> None:
         state = self.state
-        if self._width:
+        pairs = state.layout.pair_columns(paired, numbers)
+        excess = losses[:, :0] if paired is None else paired.excess
+        if self.width:
             # A partition that appears late brings outcomes of cohorts that are judged already.
-            open_ = columns[PREDICTED_AT] // self._width >= state.closed_until
+            open_ = columns[PREDICTED_AT] // self.width >= state.closed_until
             if not open_.all():
                 self.counts[RejectCode.NOT_JUDGED] += int((~open_).sum())
                 columns, losses = columns[:, open_], losses[:, open_]
-        pairs = state.layout.pair_columns(paired, numbers)
-        add_outcomes(state.open_cohorts, columns, losses, self._width, labelled)
-        if pairs is not None and paired is not None:
-            add_pairs(state.open_cohorts, pairs, paired.excess, self._width, labelled)
+            if pairs is not None and not labelled:
+                # A shadow may answer long after the live version.
+                open_ = pairs[PREDICTED_AT] // self.width >= state.closed_until
+                pairs, excess = pairs[:, open_], excess[:, open_]
+        add_outcomes(state.open_cohorts, columns, losses, self.width, labelled)
+        if pairs is not None and pairs.size:
+            add_pairs(state.open_cohorts, pairs, excess, self.width, labelled)
 
     def _count_outcomes(self, arms: list[Arm], arm: Ints) -> None:
         outcomes = self.state.outcomes
@@ -188,8 +191,8 @@ class ModelFold:
         """Return the next instant at which something happens by the passing of time alone."""
         state, config = self.state, self.config
         due = NEVER
-        if self._width and state.open_cohorts:
-            due = (min(state.open_cohorts) + 1) * self._width + config.mature_after_ms
+        if self.width and state.open_cohorts:
+            due = (min(state.open_cohorts) + 1) * self.width + config.mature_after_ms
         live, now = state.live, state.clock
         if live is not None and live.health.degraded:
             waits = [live.health.alarms[0].at + config.confirm_within_ms]
@@ -205,8 +208,8 @@ class ModelFold:
         state, config = self.state, self.config
         timed = self.due() <= now
         state.clock = max(state.clock, now)
-        if self._width:
-            last = (now - config.mature_after_ms) // self._width - 1
+        if self.width:
+            last = (now - config.mature_after_ms) // self.width - 1
             for number in sorted(state.open_cohorts):
                 if number > last:
                     break
@@ -245,7 +248,7 @@ class ModelFold:
         live.health.fit(streams, sources)
         if not live.health.fixed and (entries.source.size or closed.begin >= live.since):
             self._fix(live)
-        if self._width and closed.begin >= live.since:
+        if self.width and closed.begin >= live.since:
             self._close_labels(live.labels, closed, mine, entries)
         if entries.source.size:
             rules = rules_for(state, config, self.opinions.deciding is None)
@@ -260,8 +263,8 @@ class ModelFold:
         if config.negative:
             state.silence.close(cohort.predictions, labelled_by_arm(cohort))
             silent = state.silence.arms()
-        closed = close_cohort(cohort, number, self._width, len(config.losses), len(config.slices_by), silent)
-        if self._width and config.judges_unlabelled and config.outcomes_labelled is None:
+        closed = close_cohort(cohort, number, self.width, len(config.losses), len(config.slices_by), silent)
+        if self.width and config.judges_unlabelled and config.outcomes_labelled is None:
             # These became outcomes only now; those with a label were counted when it came.
             self._count_outcomes(state.layout.arms, closed.columns[ARM, closed.columns[SOURCE] < 0])
         return closed
@@ -307,7 +310,7 @@ class ModelFold:
             beside = live.beside.get(arm.version) or self._begin_beside(live, arm)
             if beside.role != arm.role:
                 continue
-            if self._width and closed.begin >= live.since:
+            if self.width and closed.begin >= live.since:
                 self._close_labels(beside.labels, closed, number, entries)
             beside.health.fit(streams, 0)
             beside.comparison.fit(streams)

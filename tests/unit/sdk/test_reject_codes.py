@@ -31,6 +31,7 @@ def test_codes_are_pinned() -> None:
         "ROLE_MISMATCH",
         "STILL_SERVED",
         "MISSING_SCORE",
+        "MISSING_LATENCY",
         "UNUSABLE_TRUTH",
         "STALE_DEPLOYMENT",
         "DUPLICATE_DEPLOYMENT",
@@ -38,6 +39,10 @@ def test_codes_are_pinned() -> None:
         "UNSIGNED_ACT",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
+        "MISROUTED",
+        "HOLE",
+        "FOREIGN_BATCH",
+        "GAP",
         "NOT_JUDGED",
     ]
 
