@@ -44,7 +44,9 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def losses(self) -> str:
         judged, took = "zero_one, brier", "{latency: {objective_ms: 100}}"
-        return {"none": judged, "beside": f"{judged}, {took}", "first": f"{took}, {judged}", "alone": took}[self.latency]
+        return {"none": judged, "beside": f"{judged}, {took}", "first": f"{took}, {judged}", "alone": took}[
+            self.latency
+        ]
 
     @property
     def only_bad_news(self) -> bool:
