@@ -9,6 +9,8 @@ That it rises is news of the world, not of the labels. That it ends altogether i
 `Silence`.
 """
 
+import math
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,10 @@ from streams.rows import rounded
 
 COHORTS = 20
 SHIFT = 0.05
-#: Labels that must have been due in a silence for it to be none of chance: a million to one.
-DUE = 14.0
-#: Before the first label of all it is supposed that one in so many predictions gets one.
-ONE_IN = 1_000 / DUE
+#: A silence as improbable as this many powers of e is none of chance: about a million to one.
+IMPROBABLE = 14.0
+#: Predictions without a label after which a model is silent that has never had one.
+NEVER_TOLD = 1_000
 #: Newest-weighted predictions that the usual share of labels rests on.
 USUAL_CAP = 20_000.0
 
@@ -96,28 +98,34 @@ class Silence(msgspec.Struct):
                 self.lasting[arm] = silence + count
                 continue
             # What was longer than chance allows was no answer, so it is no part of what is usual.
-            self.asked += count + (0 if self.told and self._due(silence) >= DUE else silence)
+            self.asked += count + (0 if self.told and self._is_no_chance(silence) else silence)
             self.told += told
         if self.asked > USUAL_CAP:
             self.asked, self.told = USUAL_CAP, self.told * USUAL_CAP / self.asked
 
-    def _due(self, predictions: int) -> float:
-        """Return how many labels so many predictions usually have."""
-        return predictions * self.told / self.asked if self.told else predictions / ONE_IN
+    def _is_no_chance(self, predictions: int) -> bool:
+        """Whether so many predictions without a label are improbable, given how many labels there were before.
+
+        If nothing has changed, each label is as likely to belong to any of all these predictions; that every one of
+        them belongs to the earlier ones has the probability (asked / (asked + predictions)) ** told.
+        """
+        if not self.told:
+            return predictions >= NEVER_TOLD
+        return rounded(self.told * math.log1p(predictions / self.asked)) >= IMPROBABLE
 
     def arms(self) -> list[int]:
         """Return the arms whose silence has lasted longer than chance allows.
 
         >>> silence = Silence()
         >>> silence.close({0: 1_000}, {0: 100})
-        >>> silence.close({0: 139}, {})
+        >>> silence.close({0: 150}, {})
         >>> silence.arms()
         []
         >>> silence.close({0: 1}, {})
         >>> silence.arms()
         [0]
         """
-        return [arm for arm, count in self.lasting.items() if self._due(count) >= DUE]
+        return [arm for arm, count in self.lasting.items() if self._is_no_chance(count)]
 
 
 def new_label_health() -> LabelHealth:
