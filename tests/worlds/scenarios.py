@@ -421,7 +421,7 @@ def chargebacks_end(seed: int, lines: int) -> Scenario:
         page_required=True,
         not_before_ms=start,
         not_after_ms=latest,
-        calm_until_ms=start + settings.mature_ms,
+        calm_until_ms=start,
     )
     return Scenario(world, settings, expect)
 
