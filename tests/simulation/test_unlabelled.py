@@ -65,6 +65,8 @@ class TimedWorld(World):
 
 
 class TimedSite(Site):
+    world: TimedWorld
+
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.world = TimedWorld(self.rng)

@@ -315,8 +315,8 @@ def _deployments(world: World) -> list[tuple[int, bytes]]:
 def _prediction_lines(world: World, facts: Facts) -> list[bytes]:
     dumps, model = orjson.dumps, world.model
     roles = ("live", "holdback")
-    columns = (facts.ts, facts.version, facts.holdback, facts.country, facts.channel, facts.score, facts.output)
-    columns += (facts.latency_ms,)
+    who = (facts.ts, facts.version, facts.holdback, facts.country, facts.channel)
+    columns = (*who, facts.score, facts.output, facts.latency_ms)
     return [
         dumps(
             {
