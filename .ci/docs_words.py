@@ -26,7 +26,9 @@ KEYS: dict[str, str] = {
     "outcomes count as they arrive, and label coverage is not watched: see "
     "[why labels must mature](../concepts/false-alarms.md#why-labels-must-mature).",
     "models.NAME.labels.early": "How much earlier than its prediction a label may arrive.",
-    "models.NAME.labels.missing": "What a missing label means. `ignore` is the only value so far.",
+    "models.NAME.labels.missing": "What a label means that is still missing at maturity. `ignore`: nothing. `negative`: "
+    "the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. See "
+    "[missing labels](#missing-labels).",
     "models.NAME.slices.by": "Names in the predictions' `slices` whose values are watched on their own; at most 8.",
     "models.NAME.slices.cap": "How many values are watched, all names together, 1 to 1000; further ones are counted as "
     "`__other__`, which cannot alarm.",
@@ -81,7 +83,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "role": "`holdback` answers a part of the requests beside the live version; `shadow` answers the same requests "
         "without being used.",
         "slices": "Properties of the request by name, for example `country`.",
-        "latency_ms": "How long the answer took. Not judged yet.",
+        "latency_ms": "How long the answer took, for the loss `latency`.",
         "replica": "Which replica answered. Not used yet.",
         "epoch": "The desired state that the replica obeyed. Not used yet.",
         "artifact": "Digest of the version's bytes. Not used yet; a deployment's is.",

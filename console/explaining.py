@@ -148,6 +148,8 @@ def _comparison(comparison: dict[str, Any]) -> list[str]:
 
 
 def _sources(sources: Any) -> list[str]:
+    if sources == 0:
+        return ["  sources   none: this loss needs no label"]
     if not isinstance(sources, dict):
         return [f"  sources   {sources}"]
     lines = []

@@ -8,6 +8,7 @@ from streams.config import ModelConfig
 from streams.health import Health
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
+from streams.records import Arm
 from streams.rows import Alarm, Rules, rounded
 
 SOURCE_SHARE = 0.1
@@ -67,12 +68,15 @@ def choose(live: LivePeriod, targets: list[str], rules: Rules) -> Confirmation:
 
 def source_shares(health: Health, alarm: Alarm) -> np.ndarray:
     """Return each label source's outcomes in the alarmed stream since its change point, shape (sources,)."""
-    counts: np.ndarray = alarm.window[alarm.loss, alarm.stream]
+    # What no label told is nobody's, so it is no source that could be left out, or agree.
+    counts: np.ndarray = alarm.window[alarm.loss, alarm.stream, :-1]
     return counts
 
 
 def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
     """Whether the rise shows without each large label source as well."""
+    if alarm.loss in rules.unlabelled:
+        return Quorum.AGREED
     counts = source_shares(health, alarm)
     total = float(counts.sum())
     large = np.flatnonzero(counts >= SOURCE_SHARE * total) if total else np.zeros(0, np.int64)
@@ -110,13 +114,25 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     }
 
 
+def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
+    """Whether predictions are made, but labels that should come do not come any more."""
+    if not config.mature_after_ms or not live.labels.blind:
+        return False
+    return not config.negative or Arm(live.version, "live") in silent_arms(state)
+
+
+def silent_arms(state: ModelState) -> list[Arm]:
+    """Return the arms that had no label for longer than chance allows, where only bad news is told."""
+    return [state.layout.arms[number] for number in state.silence.arms()]
+
+
 def find(
     state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
 ) -> tuple[Findings, Confirmation | None]:
     """Return what is known of the live version now, and the alarm it stands on."""
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
-    blind = maturity and labels.blind
+    blind = is_blind(state, live, config)
     # A model that never says yes has no precision, and nothing is wrong with its labels.
     whole = not config.losses[0].partial
     incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes

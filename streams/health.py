@@ -27,6 +27,7 @@ from streams.history import SOURCES, Block, BlockHistory
 from streams.records import Floats, Ints
 from streams.rows import EARLIER, FIRST, PREVIOUS, REFERENCE, Alarm, Baselines, Entries, Rules, rounded
 
+Bools = NDArray[np.bool_]
 ALARMS_MAX = 8
 #: Outcomes that are laid out at once, a multiple of a block: it bounds memory, and the work that an alarm throws away.
 RUN = 4_096
@@ -37,7 +38,8 @@ class Health(msgspec.Struct):
 
     `mix` records the requests while all was well, across versions, shape (1 + 2 x losses, streams): outcomes, all
     fading together so that their shares stay those of the newest; then for each loss counts, and sums, each stream
-    fading alone.
+    fading alone. `labelled` says which rows are outcomes: those with a label (True), those without (False), or all
+    (None); the others step only the losses that they have.
     """
 
     version: str
@@ -55,6 +57,7 @@ class Health(msgspec.Struct):
     unusable: int = 0
     fixed: bool = False
     last_at: int = -1
+    labelled: bool | None = None
 
     @property
     def degraded(self) -> bool:
@@ -168,13 +171,22 @@ class Health(msgspec.Struct):
     def judge(self, entries: Entries, rules: Rules, now: int) -> None:
         """Step all rows with outcomes in prediction order; alarms are appended to `alarms`."""
         size = entries.source.size
-        self.outcomes += size
-        self.unusable += int(np.isnan(entries.losses[0]).sum())
+        unusable = np.isnan(entries.losses[0])
+        if self.labelled is None:
+            self.outcomes += size
+        else:
+            counted = self._counted(entries.source)
+            self.outcomes += int(counted.sum())
+            unusable &= counted
+        self.unusable += int(unusable.sum())
         start = 0
         while start < size:
             start = self._run(entries.part(0, start + RUN), start, rules, now)
             for loss, bank in enumerate(self.banks):
                 self.basis[loss, bank.learn()] = FIRST
+
+    def _counted(self, source: Ints) -> Bools:
+        return source >= 0 if self.labelled else source < 0
 
     def _run(self, entries: Entries, start: int, rules: Rules, now: int) -> int:
         """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
@@ -331,7 +343,8 @@ class Health(msgspec.Struct):
         streams = entries.streams[:, start:end]
         known = streams >= 0
         row = streams[known]
-        self.mix[0] += np.bincount(row, minlength=self.streams)
+        outcome = row if self.labelled is None else streams[known & self._counted(entries.source[start:end])]
+        self.mix[0] += np.bincount(outcome, minlength=self.streams)
         if self.mix[0, 0] > BASELINE_CAP:
             self.mix[0] *= BASELINE_CAP / self.mix[0, 0]
         place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
@@ -356,7 +369,7 @@ class Health(msgspec.Struct):
         streams = entries.streams[:, start:end]
         known = streams >= 0
         place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
-        cell = (streams * SOURCES + entries.source[start:end])[known]
+        cell = (streams * SOURCES + entries.source[start:end] % SOURCES)[known]
         chunk = place // BLOCK
         width = self.streams * SOURCES
         keys, inverse = np.unique(chunk * width + cell, return_inverse=True)
@@ -379,9 +392,11 @@ class Health(msgspec.Struct):
                 alarm.window += window.reshape(2 * count, self.streams, SOURCES)
 
 
-def new_health(version: str, role: str, since: int, binary: list[bool], streams: int) -> Health:
+def new_health(
+    version: str, role: str, since: int, binary: list[bool], streams: int, labelled: bool | None = None
+) -> Health:
     """Return a version's health at the start of a live period (ms), with every row still learning."""
     banks = [empty_bank(kind, streams) for kind in binary]
     basis = np.zeros((len(binary), streams), np.int64)
     mix = np.zeros((1 + 2 * len(binary), streams))
-    return Health(version, role, since, streams, 1, banks, basis, mix, BlockHistory([]), [])
+    return Health(version, role, since, streams, 1, banks, basis, mix, BlockHistory([]), [], labelled=labelled)

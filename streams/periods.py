@@ -9,7 +9,7 @@ from streams.cohorts import Layout, OpenCohort
 from streams.comparing import Comparison
 from streams.config import ModelConfig
 from streams.health import Health, new_health
-from streams.label_health import LabelHealth, new_label_health
+from streams.label_health import LabelHealth, Silence, new_label_health
 from streams.rows import Baselines, Rules
 from streams.slices import OTHER, SourceTable, slice_table
 
@@ -67,6 +67,7 @@ class ModelState(msgspec.Struct):
     clock: int = -1
     outcomes: dict[str, int] = {}
     refused: Standing | None = None
+    silence: Silence = msgspec.field(default_factory=Silence)
 
 
 def new_model_state(config: ModelConfig) -> ModelState:
@@ -78,7 +79,7 @@ def new_model_state(config: ModelConfig) -> ModelState:
 def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:
     """Return the live period that starts now."""
     binary = [spec.binary for spec in config.losses]
-    health = new_health(version, "live", now, binary, len(state.layout.slices.streams))
+    health = new_health(version, "live", now, binary, len(state.layout.slices.streams), config.outcomes_labelled)
     return LivePeriod(version, now, health, new_label_health(), {}, [])
 
 
@@ -88,7 +89,8 @@ def rules_for(state: ModelState, config: ModelConfig, alarming: bool) -> Rules:
     overall, slice_weight = stream_weights(len(config.losses), config.slices_cap if config.slices_by else 0)
     weights = np.array([0.0 if stream.value == OTHER and stream.dimension else slice_weight for stream in streams])
     weights[0] = overall
-    return Rules(config.promise, weights, config.worse_by, config.promise_in_time, alarming)
+    unlabelled = tuple(config.latency_losses)
+    return Rules(config.promise, weights, config.worse_by, config.promise_in_time, alarming, unlabelled)
 
 
 def leave(state: ModelState, health: Health) -> None:

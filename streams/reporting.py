@@ -28,7 +28,7 @@ def evidence_of(
     report: dict[str, Any] = {
         "detectors": _detectors(live, config, rules, opinions),
         "maturity": span_text(config.mature_after_ms) if config.mature_after_ms else "none",
-        "sources": max(len(state.layout.sources.names), 1),
+        "sources": len(state.layout.sources.names) or int(len(config.latency_losses) < len(config.losses)),
     }
     if live.labels.share is not None:
         report["label_coverage"] = rounded(live.labels.share)
@@ -152,6 +152,8 @@ def _comparison(live: LivePeriod, config: ModelConfig, chosen: Confirmation) -> 
 
 def _sources(state: ModelState, health: Health, alarm: Alarm, rules: Rules) -> Any:
     names = state.layout.sources.names
+    if alarm.loss in rules.unlabelled:
+        return 0
     if len(names) < 2:
         return 1
     counts = source_shares(health, alarm)

@@ -21,7 +21,7 @@ from unship.errors import SnapshotError
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
 
 START = 1_772_409_600_000
-REFERENCE = {"zero_one": Reference(mean=0.1, n=1_000), "brier": Reference(mean=0.1, n=1_000)}
+REFERENCE = {name: Reference(mean=0.1, n=1_000) for name in ("zero_one", "brier", "latency")}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -37,6 +37,20 @@ class Plan(msgspec.Struct, frozen=True):
     deciding: str
     noise: bool
     acts: bool
+    # Only bad news is told; without a maturity that is refused, so the plan's falls back to `ignore`.
+    negative: bool = False
+    latency: str = "none"
+
+    @property
+    def losses(self) -> str:
+        judged, took = "zero_one, brier", "{latency: {objective_ms: 100}}"
+        return {"none": judged, "beside": f"{judged}, {took}", "first": f"{took}, {judged}", "alone": took}[
+            self.latency
+        ]
+
+    @property
+    def only_bad_news(self) -> bool:
+        return self.negative and self.mature_after_s > 0
 
 
 plans = st.builds(
@@ -51,6 +65,8 @@ plans = st.builds(
     deciding=st.sampled_from(["e_detector", "e_detector", "adwin", "page_hinkley"]),
     noise=st.booleans(),
     acts=st.booleans(),
+    negative=st.booleans(),
+    latency=st.sampled_from(["none", "none", "beside", "first", "alone"]),
 )
 
 
@@ -61,8 +77,11 @@ def config_of(plan: Plan) -> Config:
         f"""
 models:
   m:
-    losses: [zero_one, brier]
-    labels: {{mature_after: {plan.mature_after_s}s, early: 2s}}
+    losses: [{plan.losses}]
+    labels:
+      mature_after: {plan.mature_after_s}s
+      early: 2s
+      missing: {"negative" if plan.only_bad_news else "ignore"}
     slices: {{by: {"[country, vip]" if plan.slices else "[]"}, cap: 3}}
     worse_by: 0
     one_false_alarm_per: 200
@@ -98,22 +117,21 @@ def events_of(plan: Plan) -> list[tuple[int, Event]]:
             )
             output = 1 - truth if wrong else truth
             ts = START + at
-            events.append(
-                (
-                    at,
-                    Prediction(
-                        id=f"p{i}",
-                        model="m",
-                        version=version,
-                        role=role,
-                        output=output,
-                        score=score,
-                        slices=slices,
-                        ts=ts,
-                    ),
-                )
+            slow = version == "v2" and i > 0.3 * plan.lines
+            took = None if rng.random() < 0.05 else rng.uniform(0, 200 if slow else 110)
+            prediction = Prediction(
+                id=f"p{i}",
+                model="m",
+                version=version,
+                role=role,
+                output=output,
+                score=score,
+                slices=slices,
+                latency_ms=took if plan.latency != "none" else None,
+                ts=ts,
             )
-        if rng.random() < 0.95:
+            events.append((at, prediction))
+        if rng.random() < 0.95 and (truth or not plan.only_bad_news):
             later = max(at + rng.choice([-500, 1, 400, 3_000, 9_000]), 0)
             events.append(
                 (
@@ -192,9 +210,12 @@ def test_any_chain_of_stops_gives_the_bytes_of_one_run(plan: Plan, stops: list[f
 
 EVERYTHING = Plan(7, 5, 300, "act", "holdback", True, 3, "e_detector", True, False)
 AT_ONCE = msgspec.structs.replace(EVERYTHING, mature_after_s=0, beside="shadow")
+BAD_NEWS = msgspec.structs.replace(EVERYTHING, beside="shadow", negative=True, latency="beside")
+SPEED = msgspec.structs.replace(AT_ONCE, latency="alone")
+CHAINED = {"maturing": EVERYTHING, "at once": AT_ONCE, "bad news and speed": BAD_NEWS, "speed at once": SPEED}
 
 
-@pytest.mark.parametrize("plan", [EVERYTHING, AT_ONCE], ids=["maturing", "at once"])
+@pytest.mark.parametrize("plan", CHAINED.values(), ids=CHAINED)
 def test_stop_after_every_line_resumes_to_the_same_bytes(plan: Plan) -> None:
     """Every stopping point of one recording, in one chain: a snapshot after each line."""
     plan = msgspec.structs.replace(plan, lines=120)
@@ -242,6 +263,8 @@ def test_recordings_of_this_module_lead_to_decisions_of_many_kinds() -> None:
             deciding=("e_detector", "e_detector", "page_hinkley", "adwin")[seed // 9],
             noise=seed % 5 == 0,
             acts=seed % 6 == 0,
+            negative=seed % 4 == 3,
+            latency=("none", "beside", "alone", "first", "none")[seed % 5],
         )
         output, _ = replayed(config_of(plan), recording_of(plan))
         degraded += alarmed(output)

@@ -44,6 +44,8 @@ class Settings:
     worse_by: float = 0.02
     promise: int = 1_000_000
     detectors: tuple[str, ...] = ("e_detector", "adwin", "page_hinkley")
+    losses: str = "zero_one, brier"
+    missing: str = "ignore"
 
     def to_yaml(self, model: str) -> str:
         """Return the text of `unship.yaml`."""
@@ -52,8 +54,8 @@ log: embedded:./unship-data
 models:
   {model}:
     target: {{kind: binary}}
-    losses: [zero_one, brier]
-    labels: {{horizon: {self.horizon}, mature_after: {self.mature_ms // 1000}s}}
+    losses: [{self.losses}]
+    labels: {{horizon: {self.horizon}, mature_after: {self.mature_ms // 1000}s, missing: {self.missing}}}
     slices: {{by: [country, channel], cap: {SLICE_CAP}}}
     worse_by: {self.worse_by}
     one_false_alarm_per: {self.promise}
@@ -390,6 +392,69 @@ def improvement(seed: int, lines: int) -> Scenario:
     )
 
 
+def _chargebacks(lines: int) -> Settings:
+    return replace(_usual(lines), missing="negative")
+
+
+def chargebacks(seed: int, lines: int) -> Scenario:
+    """Only positives are ever told, later; v42 begins to err on them."""
+    return _decay(seed, lines, _chargebacks(lines), labels=Labels(bad_news=True), expect={})
+
+
+def chargebacks_calm(seed: int, lines: int) -> Scenario:
+    """Only positives are ever told, and nothing happens."""
+    return Scenario(_world(seed, lines, labels=Labels(bad_news=True)), _chargebacks(lines), Expect())
+
+
+def chargebacks_end(seed: int, lines: int) -> Scenario:
+    """From half of the time on no positive is told any more: that is no news of the model, good or bad.
+
+    Labels of the last minutes before are lost in part, which looks like errors for a moment; both versions have them.
+    """
+    world = _world(seed, lines, labels=Labels(bad_news=True, outage=(0.5, 1.0), outage_loses=True))
+    settings = _chargebacks(lines)
+    start = world.at(0.5)
+    latest = start + settings.mature_ms + 30 * settings.mature_ms // 20
+    pages = ("COVERAGE_SHIFT", "BLIND")
+    expect = Expect(
+        pages=pages,
+        page_required=True,
+        not_before_ms=start,
+        not_after_ms=latest,
+        calm_until_ms=start,
+    )
+    return Scenario(world, settings, expect)
+
+
+OBJECTIVE_MS, MEDIAN_MS, SLOWER = 200, 120.0, 1.5
+LATENCY = f"{{latency: {{objective_ms: {OBJECTIVE_MS}}}}}"
+#: Shares of answers over the objective, before and after: a logarithmic normal law with that median and LATENCY_SIGMA.
+SELDOM, OFTEN = 0.044, 0.363
+
+
+def slow(seed: int, lines: int) -> Scenario:
+    """v42 answers as well as before, but takes half as long again."""
+    settings = replace(_usual(lines), losses=f"zero_one, {LATENCY}")
+    world = _world(seed, lines, latency_ms=MEDIAN_MS, slower=SLOWER)
+    needed = predictions_needed(settings, SELDOM, OFTEN, SELDOM, world.holdback)
+    return Scenario(world, settings, _expected(world, settings, needed, act="rollback"))
+
+
+def slow_in_one_country(seed: int, lines: int) -> Scenario:
+    """v42 gets slow in one country; latency is all that is judged, on arrival, and labels play no part."""
+    # All requests together get slower by less than what matters.
+    settings = replace(_usual(lines), losses=LATENCY, mature_ms=0, worse_by=0.03)
+    world = _world(seed, lines, latency_ms=MEDIAN_MS, slower=SLOWER, slower_in="ES", holdback=0.15)
+    share = COUNTRY_SHARES[COUNTRIES.index("ES")]
+    needed = predictions_needed(settings, SELDOM, OFTEN, SELDOM, world.holdback, share, sliced=True)
+    return Scenario(world, settings, _expected(world, settings, needed, act="rollback", slice={"country": "ES"}))
+
+
+def fast(seed: int, lines: int) -> Scenario:
+    """Latency is all that is judged, and nothing happens."""
+    return Scenario(_world(seed, lines, latency_ms=MEDIAN_MS), replace(_usual(lines), losses=LATENCY), Expect())
+
+
 SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
     build.__name__: build
     for build in (
@@ -417,6 +482,12 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
         no_change,
         no_change_at_once,
         improvement,
+        chargebacks,
+        chargebacks_calm,
+        chargebacks_end,
+        slow,
+        slow_in_one_country,
+        fast,
     )
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streams.arrays import pack, unpack
-from streams.label_health import COHORTS, LabelHealth, new_label_health
+from streams.label_health import COHORTS, LabelHealth, Silence, new_label_health
 
 PROMISE = 1_000_000.0
 
@@ -118,3 +118,61 @@ def test_two_of_them_share_nothing() -> None:
     first, second = new_label_health(), new_label_health()
     first.close(10, 5, PROMISE)
     assert second.recent == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.1, 0.4), (0.5, 0.8), (0.02, 0.2)])
+def test_rise_is_no_shift_where_only_bad_news_is_told(before: float, after: float) -> None:
+    health = new_label_health()
+    rng = np.random.default_rng(0)
+    for i in range(300):
+        health.close(300, int(rng.binomial(300, before if i < 100 else after)), PROMISE, rise=False)
+    assert not health.shifted
+
+
+def test_fall_is_a_shift_where_only_bad_news_is_told() -> None:
+    health = new_label_health()
+    for i in range(200):
+        health.close(300, 90 if i < 100 else 0, PROMISE, rise=False)
+    assert health.shifted
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.3])
+@pytest.mark.parametrize("size", [3, 100])
+def test_gaps_of_chance_between_bad_news_are_no_silence(share: float, size: int) -> None:
+    silence, rng = Silence(), np.random.default_rng(size)
+    silence.close({0: 20_000}, {0: int(20_000 * share)})
+    for _ in range(5_000):
+        silence.close({0: size}, {0: int(rng.binomial(size, share))})
+        assert silence.arms() == []
+
+
+def test_silence_of_one_arm_is_measured_by_what_the_model_is_told() -> None:
+    silence = Silence()
+    for _ in range(8):
+        silence.close({0: 90, 1: 10}, {0: 9})
+    # 80 predictions without a label, of which one in ten usually has one: by chance.
+    assert silence.arms() == []
+    for _ in range(22):
+        silence.close({0: 90, 1: 10}, {0: 9})
+    assert silence.arms() == [1]
+    silence.close({1: 10}, {1: 1})
+    assert silence.arms() == []
+
+
+def test_model_of_which_nothing_was_ever_told_is_silent_after_a_thousand_predictions() -> None:
+    silence = Silence()
+    silence.close({0: 999}, {})
+    assert silence.arms() == []
+    silence.close({0: 1}, {})
+    assert silence.arms() == [0]
+
+
+def test_what_was_asked_in_a_silence_is_no_part_of_what_is_usual() -> None:
+    silence = Silence()
+    silence.close({0: 1_000}, {0: 100})
+    silence.close({0: 5_000}, {})
+    silence.close({0: 100}, {0: 10})
+    silence.close({0: 149}, {})
+    assert silence.arms() == []
+    silence.close({0: 1}, {})
+    assert silence.arms() == [0]
