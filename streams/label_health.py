@@ -5,6 +5,8 @@ before: then no verdict on the model is possible, whatever the losses say. Only 
 so this exists only with a maturity.
 """
 
+import math
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,18 @@ SHIFT = 0.05
 
 
 class LabelHealth(msgspec.Struct):
-    """Label coverage of the live version. `evidence` has two rows: the share fell, the share rose."""
+    """Label coverage of the live version. `evidence` has two rows: the share fell, the share rose.
+
+    `shifted_at` is the clock (ms) at which the shift was found, and `since_shift` counts the cohorts since.
+    """
 
     evidence: NDArray[np.float64]
     cohorts: int = 0
     share_sum: float = 0.0
     unlabelled: int = 0
     shifted: bool = False
+    shifted_at: int = -1
+    since_shift: int = 0
     recent: list[tuple[int, int]] = []
 
     @property
@@ -37,11 +44,29 @@ class LabelHealth(msgspec.Struct):
         predictions = sum(entry[0] for entry in self.recent)
         return sum(entry[1] for entry in self.recent) / predictions if predictions else None
 
-    def close(self, predictions: int, labelled: int, promise: float) -> None:
-        """Take a closed cohort: how many predictions it has, and how many of them have a label."""
+    @property
+    def settled(self) -> bool:
+        """Whether the share, since it shifted, has stayed at one level long enough to be the normal one from here on.
+
+        Each of the newest 20 cohorts, all after the shift was found, lies within five points of their mean, what chance
+        does to a cohort of its size aside. A share that keeps moving never settles, and no labels at all is no level.
+        """
+        if self.since_shift < COHORTS or self.blind:
+            return False
+        shares = [labelled / predictions for predictions, labelled in self.recent]
+        mean = sum(shares) / len(shares)
+        return all(
+            abs(share - mean) <= SHIFT + by_chance(mean, predictions)
+            for share, (predictions, _) in zip(shares, self.recent, strict=True)
+        )
+
+    def close(self, predictions: int, labelled: int, promise: float, now: int = 0) -> None:
+        """Take a cohort closed at `now`: how many predictions it has, and how many of them have a label."""
         if predictions <= 0:
             return
-        share = min(labelled / predictions, 1.0)
+        labelled = min(labelled, predictions)
+        self.since_shift += self.shifted
+        share = labelled / predictions
         self.unlabelled = 0 if labelled else self.unlabelled + 1
         self.recent = [*self.recent[-(COHORTS - 1) :], (predictions, labelled)]
         if self.cohorts < COHORTS:
@@ -53,13 +78,34 @@ class LabelHealth(msgspec.Struct):
         factor = factors(np.array([1 - share, share]), means, GRID_LOW_VARIANCE)
         self.evidence = advance(self.evidence, np.ones(2), factor)
         # Two directions share the promise.
-        if rounded(float(total(self.evidence).mean())) >= rounded(promise):
-            self.shifted = True
+        if not self.shifted and rounded(float(total(self.evidence).mean())) >= rounded(promise):
+            self.shifted, self.shifted_at = True, now
+
+    def agrees_with_record(self, usual: float | None) -> bool:
+        """Whether labels are as complete now as they were on record; else the outcomes are samples of another kind.
+
+        The newest cohort alone must fit as well, for an alarm may be younger than the others.
+        """
+        mine = self.share
+        if usual is None or mine is None:
+            return False
+        predictions, labelled = self.recent[-1]
+        newest = abs(labelled / predictions - usual) <= SHIFT + by_chance(usual, predictions)
+        return newest and abs(mine - usual) <= SHIFT
 
     def agrees_with(self, other: "LabelHealth") -> bool:
         """Whether two arms have the same label coverage, so that comparing them is fair all the same."""
         mine, theirs = self.share, other.share
         return mine is not None and theirs is not None and abs(mine - theirs) <= SHIFT
+
+
+def by_chance(share: float, predictions: int) -> float:
+    """Return how far the labelled share of a cohort may stray by chance alone: three standard deviations.
+
+    >>> round(by_chance(0.9, 100), 3)
+    0.09
+    """
+    return 3.0 * math.sqrt(share * (1.0 - share) / predictions)
 
 
 def new_label_health() -> LabelHealth:

@@ -29,6 +29,8 @@ from streams.periods import (
     LivePeriod,
     ModelState,
     Standing,
+    forget_all,
+    hand_over,
     leave,
     new_model_state,
     new_period,
@@ -150,11 +152,14 @@ class ModelFold:
         """Let a version be live from now on; what it replaces is remembered."""
         state = self.state
         state.refused = None
-        if state.replaced is not None:
-            leave(state, state.replaced)
-        state.replaced = state.live.health if state.live is not None else None
+        hand_over(state)
         state.live = new_period(state, self.config, version, now)
         self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    def judge_afresh(self, version: str, now: int) -> None:
+        """Take the present label coverage as the normal one: from here on everything is learned again."""
+        self.start_period(version, now)
+        forget_all(self.state)
 
     # Time
 
@@ -220,13 +225,23 @@ class ModelFold:
         if not live.health.fixed and (entries.source.size or closed.begin >= live.since):
             self._fix(live)
         if self._width and closed.begin >= live.since:
-            live.labels.close(closed.predictions.get(mine, 0), entries.source.size, config.promise)
+            live.labels.close(closed.predictions.get(mine, 0), entries.source.size, config.promise, now)
         if entries.source.size:
             rules = rules_for(state, config, self.opinions.deciding is None)
             live.health.judge(entries, rules, now)
             self.opinions.step(entries, live.health, rules, now)
+            ignored = live.health.check_references(config.worse_by)
+            if ignored:
+                self.counts[RejectCode.REFERENCE_IMPLAUSIBLE] += ignored
         self._judge_beside(live, closed, mine, entries, now)
+        if live.labels.settled and not self._stands(live):
+            self.judge_afresh(live.version, now)
         self.evaluate(now)
+
+    def _stands(self, live: LivePeriod) -> bool:
+        """Whether something is known of the live version that a shift of the label coverage must not bury."""
+        alarms = live.health.alarms
+        return bool(alarms and alarms[0].at < live.labels.shifted_at) or self.state.desired.proposal is not None
 
     def _fix(self, live: LivePeriod) -> None:
         state = self.state
@@ -297,6 +312,8 @@ class ModelFold:
             switches_max=config.switches_max,
             stopped=desired.stopped,
             confirm_within_ms=config.confirm_within_ms,
+            # An operator who approves has the last word on a comparison with the past.
+            without_control=config.without_control if mode is None else "act",
         )
 
     def evaluate(self, now: int) -> None:
@@ -334,8 +351,9 @@ class ModelFold:
         if ruling.reason is Reason.SWITCH_LIMIT:
             desired.stopped = True
         decision = self.write(live.version, ruling, evidence, now)
-        if ruling.action is Action.OBSERVE:
-            live.observed = ruling.to
+        said = ruling.reason is Reason.RECORD_BETTER and ruling.action is Action.PAGE
+        if ruling.action is Action.OBSERVE or said:
+            live.observed = findings.target
         elif ruling.action is Action.PROPOSE and ruling.to is not None:
             desired.proposal = Proposal(decision, live.version, ruling.to, now)
         elif ruling.action is Action.ROLLBACK and ruling.to is not None:

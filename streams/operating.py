@@ -113,11 +113,6 @@ def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
         state.desired.roll_back(ruling.to, model.epoch, now, automatic=False, decision=decision)
         model.start_period(ruling.to, now)
     elif live is not None and (live.labels.shifted or live.labels.blind):
-        # The present label coverage becomes the normal one, and everything is judged afresh from here.
-        model.start_period(live.version, now)
-        # What was usual among the outcomes labelled before says nothing of those labelled now.
-        state.replaced = None
-        state.left.clear()
-        state.left_healthy.clear()
+        model.judge_afresh(live.version, now)
     else:
         _refuse(model, event, now, "no such proposal is open; it may have lapsed")

@@ -44,6 +44,9 @@ class Settings:
     worse_by: float = 0.02
     promise: int = 1_000_000
     detectors: tuple[str, ...] = ("e_detector", "adwin", "page_hinkley")
+    losses: tuple[str, ...] = ("zero_one", "brier")
+    without_control: str = "propose"
+    confirm_within: str = "1d"
 
     def to_yaml(self, model: str) -> str:
         """Return the text of `unship.yaml`."""
@@ -52,13 +55,13 @@ log: embedded:./unship-data
 models:
   {model}:
     target: {{kind: binary}}
-    losses: [zero_one, brier]
+    losses: [{", ".join(self.losses)}]
     labels: {{horizon: {self.horizon}, mature_after: {self.mature_ms // 1000}s}}
     slices: {{by: [country, channel], cap: {SLICE_CAP}}}
     worse_by: {self.worse_by}
     one_false_alarm_per: {self.promise}
     detectors: [{", ".join(self.detectors)}]
-    policy: {{mode: {self.mode}}}
+    policy: {{mode: {self.mode}, without_control: {self.without_control}, confirm_within: {self.confirm_within}}}
 """
 
 
@@ -249,9 +252,57 @@ def no_baseline(seed: int, lines: int) -> Scenario:
 
 
 def no_holdback(seed: int, lines: int) -> Scenario:
-    """v42 decays and nothing else serves: nobody can say that v41 is better now."""
+    """v42 decays and nothing else serves: v41 was better when it served, which is worth a proposal."""
+    return _decay(seed, lines, _usual(lines), holdback=0.0, retires=False, expect={"act": "propose"})
+
+
+def no_holdback_act(seed: int, lines: int) -> Scenario:
+    """The same, where its owner has said that the past is proof enough."""
+    settings = replace(_usual(lines), without_control="act")
+    return _decay(seed, lines, settings, holdback=0.0, retires=False, expect={"act": "rollback"})
+
+
+def no_holdback_page(seed: int, lines: int) -> Scenario:
+    """The same, where its owner wants a person to look first."""
+    more = {"act": None, "pages": ("RECORD_BETTER",), "page_required": True, "names": ("record", "v41")}
+    settings = replace(_usual(lines), without_control="page")
+    return _decay(seed, lines, settings, holdback=0.0, retires=False, expect=more)
+
+
+def no_target(seed: int, lines: int) -> Scenario:
+    """v42 decays, and v41 is retired: there is nothing to go back to."""
     more = {"act": None, "pages": ("TARGET_UNKNOWN",), "page_required": True}
     return _decay(seed, lines, _usual(lines), holdback=0.0, expect=more)
+
+
+def no_record(seed: int, lines: int) -> Scenario:
+    """v42 is the first version that ever served, and nothing answers beside it."""
+    more = {"act": None, "pages": ("TARGET_UNKNOWN",), "page_required": True}
+    return _decay(seed, lines, _usual(lines), holdback=0.0, switch_at=0.0, expect=more)
+
+
+def record_no_better(seed: int, lines: int) -> Scenario:
+    """v42 falls from what its makers measured to what v41 always was: going back would win nothing."""
+    settings = replace(_usual(lines), losses=("zero_one",), confirm_within="30m")
+    before, after = 0.06, 0.16
+    errors = {"errors_v41": _same(after), "errors_v42": _same(before), "rise_v42": _same(after - before)}
+    world = _world(seed, lines, **errors, holdback=0.0, retires=False, reference=before)
+    needed = predictions_needed(settings, before, after, before, 0.0)
+    expect = _expected(world, settings, needed, pages=("NOT_CONFIRMED",), page_required=True)
+    return Scenario(world, settings, replace(expect, not_after_ms=expect.not_after_ms + 30 * MINUTE_MS))
+
+
+def record_mix(seed: int, lines: int) -> Scenario:
+    """The hard country grows and nobody got worse: on the mix of today v41 was as bad, though its record looks good."""
+    made = _mix_alone(seed, lines, holdback=0.0, retires=False)
+    settings = replace(made.settings, without_control="act")
+    return Scenario(made.world, settings, made.expect)
+
+
+def no_change_alone(seed: int, lines: int) -> Scenario:
+    """Nothing happens, and nothing answers beside the live version."""
+    settings = replace(_usual(lines), without_control="act")
+    return Scenario(_world(seed, lines, holdback=0.0, retires=False), settings, Expect())
 
 
 def slice_decay(seed: int, lines: int) -> Scenario:
@@ -360,6 +411,20 @@ def _outage(seed: int, lines: int, *, loses: bool) -> Scenario:
     )
 
 
+def coverage_drop(seed: int, lines: int) -> Scenario:
+    """Fewer predictions get a label from one moment on; that becomes usual, and a later decay is found all the same."""
+    settings = replace(_usual(lines), mature_ms=20 * MINUTE_MS)
+    labels = Labels(median_ms=2 * MINUTE_MS, sigma=0.5, share_after=(0.25, 0.6))
+    more = {"change_at": 0.65, "span_ms": FULL_SPAN_MS, "labels": labels}
+    return _decay(seed, lines, settings, rise=0.12, **more, expect={"pages": ("COVERAGE_SHIFT",)})
+
+
+def implausible_reference(seed: int, lines: int) -> Scenario:
+    """The deployment states a mean loss so bad that no decay would ever reach it."""
+    settings = replace(_usual(lines), losses=("zero_one",))
+    return _decay(seed, lines, settings, reference=0.25, expect={})
+
+
 def late_labels(seed: int, lines: int) -> Scenario:
     """Labels of wrong predictions come five times slower, though nearly all within maturity."""
     labels = Labels(median_ms=3 * MINUTE_MS, sigma=0.5, wrong_slower=5.0)
@@ -404,6 +469,12 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
         page_hinkley_first,
         no_baseline,
         no_holdback,
+        no_holdback_act,
+        no_holdback_page,
+        no_target,
+        no_record,
+        record_no_better,
+        record_mix,
         slice_decay,
         both_bad,
         mix_shift,
@@ -414,8 +485,11 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
         label_loss,
         late_labels,
         nightly,
+        coverage_drop,
+        implausible_reference,
         no_change,
         no_change_at_once,
+        no_change_alone,
         improvement,
     )
 }
