@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detectors.bank import BASELINE_LEAST
 from detectors.comparison import record_evidence
+from detectors.e_detector import LARGEST_MEAN
 from streams.health import Health
 from streams.history import SOURCES, Block
 from streams.label_health import SHIFT
@@ -161,20 +162,28 @@ def weigh(
 ) -> Against:
     """Weigh "the live version, since its change point, is worse than the record" in the alarmed stream.
 
-    An alarm inside a slice is held against the record of that slice. An alarm over all requests is held against the
-    record reweighted on each dimension, and the dimension that speaks most for the live version counts.
+    An alarm over all requests is held against the record reweighted on each dimension, and the dimension that speaks
+    most for the live version counts. An alarm inside a slice is held against the record of that slice. Which values of
+    the other dimensions it is made of is not known, so all the losses that harder requests explain on one of them are
+    taken to be in this slice.
     """
     losses = len(health.banks)
     counts, sums = alarm.window[alarm.loss].sum(axis=1), alarm.window[losses + alarm.loss].sum(axis=1)
     n, k = known.n[alarm.loss], known.k[alarm.loss]
     size = float(n[alarm.stream])
+    plain, whole = _mean(n, k, alarm.stream), _mean(n, k, 0)
     tried: list[tuple[float, float, str | None]] = []
-    for name in dimensions if alarm.stream == 0 else ():
+    for name in dimensions:
         members = [i for i, stream in enumerate(streams) if stream.dimension == name]
-        if members:
-            tried.append((*reweighted(n, k, counts, members), name))
+        if not members or name == streams[alarm.stream].dimension:
+            continue
+        mean, worth = reweighted(n, k, counts, members)
+        if alarm.stream != 0:
+            explained = max(mean - whole, 0.0) * float(counts[0]) / max(float(counts[alarm.stream]), 1.0)
+            mean, worth = min(plain + explained, LARGEST_MEAN), size + 1.0
+        tried.append((mean, worth, name))
     if not tried:
-        tried.append(((float(k[alarm.stream]) + 0.5) / (size + 1.0), size + 1.0, None))
+        tried.append((plain, size + 1.0, None))
     seen, lost, grid = float(counts[alarm.stream]), float(sums[alarm.stream]), health.banks[alarm.loss].grid
     weighed = [(rounded(record_evidence(seen, lost, mean, worth, grid)), i) for i, (mean, worth, _) in enumerate(tried)]
     evidence, least = min(weighed)
@@ -191,6 +200,10 @@ def weigh(
         dimension=dimension,
         coverage=record.coverage,
     )
+
+
+def _mean(n: Floats, k: Floats, stream: int) -> float:
+    return (float(k[stream]) + 0.5) / (float(n[stream]) + 1.0)
 
 
 def reweighted(n: Floats, k: Floats, counts: Floats, members: list[int]) -> tuple[float, float]:
@@ -216,12 +229,12 @@ def reweighted(n: Floats, k: Floats, counts: Floats, members: list[int]) -> tupl
     for stream in members:
         share, size = float(counts[stream]) / everything, float(n[stream])
         if size >= SLICE_LEAST:
-            usual = (float(k[stream]) + 0.5) / (size + 1.0)
+            usual = _mean(n, k, stream)
             left -= share
             mean += share * usual
             variance += share * share * usual * (1.0 - usual) / (size + 2.0)
     left, size = max(left, 0.0), float(n[0])
-    usual = (float(k[0]) + 0.5) / (size + 1.0)
+    usual = _mean(n, k, 0)
     mean += left * usual
     variance += left * left * usual * (1.0 - usual) / (size + 2.0)
     worth = mean * (1.0 - mean) / variance - 1.0

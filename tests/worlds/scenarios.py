@@ -299,6 +299,13 @@ def record_mix(seed: int, lines: int) -> Scenario:
     return Scenario(made.world, settings, made.expect)
 
 
+def slice_decay_alone(seed: int, lines: int) -> Scenario:
+    """v42 decays in one country, and nothing else serves: in that country v41 was better."""
+    made = slice_decay(seed, lines)
+    world = replace(made.world, holdback=0.0, retires=False)
+    return Scenario(world, made.settings, replace(made.expect, act="propose"))
+
+
 def no_change_alone(seed: int, lines: int) -> Scenario:
     """Nothing happens, and nothing answers beside the live version."""
     settings = replace(_usual(lines), without_control="act")
@@ -415,8 +422,8 @@ def coverage_drop(seed: int, lines: int) -> Scenario:
     """Fewer predictions get a label from one moment on; that becomes usual, and a later decay is found all the same."""
     settings = replace(_usual(lines), mature_ms=20 * MINUTE_MS)
     labels = Labels(median_ms=2 * MINUTE_MS, sigma=0.5, share_after=(0.25, 0.6))
-    more = {"change_at": 0.65, "span_ms": FULL_SPAN_MS, "labels": labels}
-    return _decay(seed, lines, settings, rise=0.12, **more, expect={"pages": ("COVERAGE_SHIFT",)})
+    more: dict[str, Any] = {"change_at": 0.65, "span_ms": FULL_SPAN_MS, "labels": labels}
+    return _decay(seed, lines, settings, rise=0.12, expect={"pages": ("COVERAGE_SHIFT",)}, **more)
 
 
 def implausible_reference(seed: int, lines: int) -> Scenario:
@@ -475,6 +482,7 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
         no_record,
         record_no_better,
         record_mix,
+        slice_decay_alone,
         slice_decay,
         both_bad,
         mix_shift,
@@ -495,7 +503,7 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
 }
 
 # Where the evidence needs more outcomes than a short recording has, it is not made shorter than this.
-LEAST_LINES = {"decay_slow": 160_000, "slice_decay": 110_000}
+LEAST_LINES = {"decay_slow": 160_000, "slice_decay": 110_000, "slice_decay_alone": 110_000}
 
 
 def scenario(name: str, seed: int = 1, lines: int = FULL_LINES) -> Scenario:
