@@ -48,17 +48,20 @@ class LabelHealth(msgspec.Struct):
     def settled(self) -> bool:
         """Whether the share, since it shifted, has stayed at one level long enough to be the normal one from here on.
 
-        Each of the newest 20 cohorts, all after the shift was found, lies within five points of their mean, what chance
-        does to a cohort of its size aside. A share that keeps moving never settles, and no labels at all is no level.
+        The newest 20 cohorts, all after the shift was found, have one level if every run of them, be it one cohort or
+        ten, lies within five points of their mean, what chance does to so many predictions aside. A share that keeps
+        moving never settles, and no labels at all is no level.
         """
         if self.since_shift < COHORTS or self.blind:
             return False
-        shares = [labelled / predictions for predictions, labelled in self.recent]
-        mean = sum(shares) / len(shares)
-        return all(
-            abs(share - mean) <= SHIFT + by_chance(mean, predictions)
-            for share, (predictions, _) in zip(shares, self.recent, strict=True)
-        )
+        mean = self.share or 0.0
+        for first in range(COHORTS):
+            predictions, labelled = 0, 0
+            for more, of_these in self.recent[first:]:
+                predictions, labelled = predictions + more, labelled + of_these
+                if abs(labelled / predictions - mean) > SHIFT + by_chance(mean, predictions):
+                    return False
+        return True
 
     def close(self, predictions: int, labelled: int, promise: float, now: int = 0) -> None:
         """Take a cohort closed at `now`: how many predictions it has, and how many of them have a label."""
@@ -100,12 +103,12 @@ class LabelHealth(msgspec.Struct):
 
 
 def by_chance(share: float, predictions: int) -> float:
-    """Return how far the labelled share of a cohort may stray by chance alone: three standard deviations.
+    """Return how far a labelled share may stray by chance: two standard deviations and one prediction.
 
     >>> round(by_chance(0.9, 100), 3)
-    0.09
+    0.07
     """
-    return 3.0 * math.sqrt(share * (1.0 - share) / predictions)
+    return 2.0 * math.sqrt(share * (1.0 - share) / predictions) + 1.0 / predictions
 
 
 def new_label_health() -> LabelHealth:
