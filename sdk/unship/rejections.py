@@ -62,6 +62,17 @@ class RejectCode(StrEnum):
         "REFERENCE_IMPLAUSIBLE",
         "The deployment's reference is worse than the version's own first 1,000 outcomes by more than `worse_by`.",
     )
+    MISROUTED = (
+        "MISROUTED",
+        "The event is in another partition than its id belongs to; with kcat and other librdkafka clients set "
+        "partitioner=murmur2_random, as Java's and this library's clients do.",
+    )
+    HOLE = "HOLE", "A record was gone from its topic, by retention or by deletion, before the monitor had read it."
+    FOREIGN_BATCH = (
+        "FOREIGN_BATCH",
+        "A batch in the ledger was joined under another configuration, or is of another incarnation or partition.",
+    )
+    GAP = "GAP", "A batch in the ledger leaves out what came before it; its range is read again."
     NOT_JUDGED = "NOT_JUDGED", "The outcome belongs to a version or role that is not judged at this time."
 
 
