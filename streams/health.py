@@ -14,8 +14,10 @@ from detectors.bank import (
     BASELINE_CAP,
     BASELINE_LEAST,
     BLOCK,
+    LEARN,
     Bank,
     Blocks,
+    add_capped,
     copy_variant,
     empty_bank,
     reshaped,
@@ -25,7 +27,18 @@ from detectors.change_point import block_glr
 from detectors.e_detector import predictive_mean
 from streams.history import SOURCES, Block, BlockHistory
 from streams.records import Floats, Ints
-from streams.rows import EARLIER, FIRST, PREVIOUS, REFERENCE, Alarm, Baselines, Entries, Rules, rounded
+from streams.rows import (
+    EARLIER,
+    FIRST,
+    PREVIOUS,
+    REFERENCE,
+    Alarm,
+    Baselines,
+    Entries,
+    Rules,
+    StatedReference,
+    rounded,
+)
 
 Bools = NDArray[np.bool_]
 ALARMS_MAX = 8
@@ -38,8 +51,10 @@ class Health(msgspec.Struct):
 
     `mix` records the requests while all was well, across versions, shape (1 + 2 x losses, streams): outcomes, all
     fading together so that their shares stay those of the newest; then for each loss counts, and sums, each stream
-    fading alone. `labelled` says which rows are outcomes: those with a label (True), those without (False), or all
-    (None); the others step only the losses that they have.
+    fading alone. `references` holds what the deployment stated for each loss, and what the overall row has if that
+    turns out to be implausible; `first` counts, per loss, the first outcomes and their losses, shape (2, losses).
+    `labelled` says which rows are outcomes: those with a label (True), those without (False), or all (None); the others
+    step only the losses that they have.
     """
 
     version: str
@@ -52,6 +67,8 @@ class Health(msgspec.Struct):
     mix: NDArray[np.float64]
     history: BlockHistory
     alarms: list[Alarm]
+    first: NDArray[np.float64]
+    references: dict[int, StatedReference] = {}
     waiting: list[Entries] = []
     outcomes: int = 0
     unusable: int = 0
@@ -121,6 +138,8 @@ class Health(msgspec.Struct):
             if loss in reference and self.basis[loss, 0] != EARLIER:
                 mean, size = reference[loss]
                 if size >= BASELINE_LEAST:
+                    instead = (0.0, 0.0, FIRST) if bank.learning[0] else (float(bank.n[0]), float(bank.k[0]), PREVIOUS)
+                    self.references[loss] = StatedReference(mean, size, *instead)
                     count = min(size, BASELINE_CAP)
                     bank.n[0], bank.k[0], bank.learning[0] = count, mean * count, False
                     self.basis[loss, 0] = REFERENCE
@@ -167,6 +186,37 @@ class Health(msgspec.Struct):
         for loss, bank in enumerate(self.banks):
             bank.count(rows, entries.losses[loss, positions], not self.degraded)
         self._count_mix(entries, 0, entries.source.size)
+        if entries.source.size:
+            self._remember(entries, 0, entries.source.size)
+
+    def check_references(self, worse_by: float) -> int:
+        """Drop references that the version's own first outcomes belie; return how many were dropped now.
+
+        Who states a mean that is far too bad would never hear of a decay. The overall row then has the baseline that it
+        would have had without the reference, and the outcomes of this period that have joined it.
+        """
+        dropped = 0
+        if self.degraded:
+            return dropped
+        for loss, stated in self.references.items():
+            n, k = self.first[:, loss]
+            if stated.ignored or n < LEARN or rounded(stated.mean - float(k / n)) <= rounded(worse_by):
+                continue
+            stated.ignored = True
+            dropped += 1
+            bank = self.banks[loss]
+            bank.n[0], bank.k[0] = stated.instead_n, stated.instead_k
+            add_capped(bank.n[:1], bank.k[:1], bank.own_n[:1], bank.own_k[:1])
+            self.basis[loss, 0] = stated.instead
+        return dropped
+
+    def _count_first(self, losses: Floats) -> None:
+        for loss in self.references:
+            column = losses[loss]
+            room = int(LEARN - self.first[0, loss])
+            if room > 0:
+                some = column[~np.isnan(column)][:room]
+                self.first[:, loss] += some.size, some.sum()
 
     def judge(self, entries: Entries, rules: Rules, now: int) -> None:
         """Step all rows with outcomes in prediction order; alarms are appended to `alarms`."""
@@ -179,6 +229,7 @@ class Health(msgspec.Struct):
             self.outcomes += int(counted.sum())
             unusable &= counted
         self.unusable += int(unusable.sum())
+        self._count_first(entries.losses)
         start = 0
         while start < size:
             start = self._run(entries.part(0, start + RUN), start, rules, now)
@@ -399,4 +450,5 @@ def new_health(
     banks = [empty_bank(kind, streams) for kind in binary]
     basis = np.zeros((len(binary), streams), np.int64)
     mix = np.zeros((1 + 2 * len(binary), streams))
-    return Health(version, role, since, streams, 1, banks, basis, mix, BlockHistory([]), [], labelled=labelled)
+    first = np.zeros((2, len(binary)))
+    return Health(version, role, since, streams, 1, banks, basis, mix, BlockHistory([]), [], first, labelled=labelled)

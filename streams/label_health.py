@@ -29,13 +29,18 @@ USUAL_CAP = 20_000.0
 
 
 class LabelHealth(msgspec.Struct):
-    """Label coverage of the live version. `evidence` has two rows: the share fell, the share rose."""
+    """Label coverage of the live version. `evidence` has two rows: the share fell, the share rose.
+
+    `shifted_at` is the clock (ms) at which the shift was found, and `since_shift` counts the cohorts since.
+    """
 
     evidence: NDArray[np.float64]
     cohorts: int = 0
     share_sum: float = 0.0
     unlabelled: int = 0
     shifted: bool = False
+    shifted_at: int = -1
+    since_shift: int = 0
     recent: list[tuple[int, int]] = []
 
     @property
@@ -49,14 +54,35 @@ class LabelHealth(msgspec.Struct):
         predictions = sum(entry[0] for entry in self.recent)
         return sum(entry[1] for entry in self.recent) / predictions if predictions else None
 
-    def close(self, predictions: int, labelled: int, promise: float, rise: bool = True) -> None:
-        """Take a closed cohort: how many predictions it has, and how many of them have a label.
+    @property
+    def settled(self) -> bool:
+        """Whether the share, since it shifted, has stayed at one level long enough to be the normal one from here on.
+
+        The newest 20 cohorts, all after the shift was found, have one level if every run of them, be it one cohort or
+        ten, lies within five points of their mean, what chance does to so many predictions aside. A share that keeps
+        moving never settles, and no labels at all is no level.
+        """
+        if self.since_shift < COHORTS or self.blind:
+            return False
+        mean = self.share or 0.0
+        for first in range(COHORTS):
+            predictions, labelled = 0, 0
+            for more, of_these in self.recent[first:]:
+                predictions, labelled = predictions + more, labelled + of_these
+                if abs(labelled / predictions - mean) > SHIFT + by_chance(mean, predictions):
+                    return False
+        return True
+
+    def close(self, predictions: int, labelled: int, promise: float, now: int = 0, rise: bool = True) -> None:
+        """Take a cohort closed at `now`: how many predictions it has, and how many of them have a label.
 
         `rise` says whether a rise of the share is a shift too.
         """
         if predictions <= 0:
             return
-        share = min(labelled / predictions, 1.0)
+        labelled = min(labelled, predictions)
+        self.since_shift += self.shifted
+        share = labelled / predictions
         self.unlabelled = 0 if labelled else self.unlabelled + 1
         self.recent = [*self.recent[-(COHORTS - 1) :], (predictions, labelled)]
         if self.cohorts < COHORTS:
@@ -69,8 +95,21 @@ class LabelHealth(msgspec.Struct):
         self.evidence = advance(self.evidence, np.ones(2), factor)
         totals = total(self.evidence)
         # Two directions share the promise.
-        if rounded(float(totals.mean() if rise else totals[0])) >= rounded(promise):
-            self.shifted = True
+        reached = rounded(float(totals.mean() if rise else totals[0])) >= rounded(promise)
+        if not self.shifted and reached:
+            self.shifted, self.shifted_at = True, now
+
+    def agrees_with_record(self, usual: float | None) -> bool:
+        """Whether labels are as complete now as they were on record; else the outcomes are samples of another kind.
+
+        The newest cohort alone must fit as well, for an alarm may be younger than the others.
+        """
+        mine = self.share
+        if usual is None or mine is None:
+            return False
+        predictions, labelled = self.recent[-1]
+        newest = abs(labelled / predictions - usual) <= SHIFT + by_chance(usual, predictions)
+        return newest and abs(mine - usual) <= SHIFT
 
     def agrees_with(self, other: "LabelHealth") -> bool:
         """Whether two arms have the same label coverage, so that comparing them is fair all the same."""
@@ -126,6 +165,15 @@ class Silence(msgspec.Struct):
         [0]
         """
         return [arm for arm, count in self.lasting.items() if self._is_no_chance(count)]
+
+
+def by_chance(share: float, predictions: int) -> float:
+    """Return how far a labelled share may stray by chance: two standard deviations and one prediction.
+
+    >>> round(by_chance(0.9, 100), 3)
+    0.07
+    """
+    return 2.0 * math.sqrt(share * (1.0 - share) / predictions) + 1.0 / predictions
 
 
 def new_label_health() -> LabelHealth:

@@ -40,6 +40,8 @@ from streams.periods import (
     LivePeriod,
     ModelState,
     Standing,
+    forget_all,
+    hand_over,
     leave,
     new_model_state,
     new_period,
@@ -179,11 +181,14 @@ class ModelFold:
         """Let a version be live from now on; what it replaces is remembered."""
         state = self.state
         state.refused = None
-        if state.replaced is not None:
-            leave(state, state.replaced)
-        state.replaced = state.live.health if state.live is not None else None
+        hand_over(state)
         state.live = new_period(state, self.config, version, now)
         self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    def judge_afresh(self, version: str, now: int) -> None:
+        """Take the present label coverage as the normal one: from here on everything is learned again."""
+        self.start_period(version, now)
+        forget_all(self.state)
 
     def reconfigure(self, config: ModelConfig, now: int) -> None:
         """Go on under another configuration: judged afresh if it changes what is seen; what is desired stays."""
@@ -196,7 +201,7 @@ class ModelFold:
         fresh = new_model_state(config)
         # Outcomes under the old one were computed from other losses or slices, or counted by another rule.
         state.layout, state.open_cohorts, state.closed_until = fresh.layout, {}, -1
-        state.replaced, state.left, state.left_healthy = None, {}, {}
+        forget_all(state)
         state.silence = fresh.silence
         if state.live is not None:
             state.live = new_period(state, config, state.live.version, now)
@@ -267,13 +272,23 @@ class ModelFold:
         if not live.health.fixed and (entries.source.size or closed.begin >= live.since):
             self._fix(live)
         if self.width and closed.begin >= live.since:
-            self._close_labels(live.labels, closed, mine, entries)
+            self._close_labels(live.labels, closed, mine, entries, now)
         if entries.source.size:
             rules = rules_for(state, config, self.opinions.deciding is None)
             live.health.judge(entries, rules, now)
             self.opinions.step(entries, live.health, rules, now)
+            ignored = live.health.check_references(config.worse_by)
+            if ignored:
+                self.counts[RejectCode.REFERENCE_IMPLAUSIBLE] += ignored
         self._judge_beside(live, closed, mine, entries, now)
+        if live.labels.settled and not self._stands(live):
+            self.judge_afresh(live.version, now)
         self.evaluate(now)
+
+    def _stands(self, live: LivePeriod) -> bool:
+        """Whether something is known of the live version that a shift of the label coverage must not bury."""
+        alarms = live.health.alarms
+        return bool(alarms and alarms[0].at < live.labels.shifted_at) or self.state.desired.proposal is not None
 
     def _close(self, cohort: OpenCohort, number: int) -> Closed:
         state, config = self.state, self.config
@@ -287,7 +302,7 @@ class ModelFold:
             self._count_outcomes(state.layout.arms, closed.columns[ARM, closed.columns[SOURCE] < 0])
         return closed
 
-    def _close_labels(self, labels: LabelHealth, closed: Closed, arm: int, entries: Entries) -> None:
+    def _close_labels(self, labels: LabelHealth, closed: Closed, arm: int, entries: Entries, now: int) -> None:
         """Take a cohort into the label coverage of an arm."""
         config = self.config
         if config.judges_unlabelled:
@@ -297,7 +312,7 @@ class ModelFold:
             labelled = int((entries.source >= 0).sum())
         else:
             labelled = entries.source.size
-        labels.close(closed.predictions.get(arm, 0), labelled, config.promise, rise=not config.negative)
+        labels.close(closed.predictions.get(arm, 0), labelled, config.promise, now, rise=not config.negative)
 
     def _fix(self, live: LivePeriod) -> None:
         state = self.state
@@ -329,7 +344,7 @@ class ModelFold:
             if beside.role != arm.role:
                 continue
             if self.width and closed.begin >= live.since:
-                self._close_labels(beside.labels, closed, number, entries)
+                self._close_labels(beside.labels, closed, number, entries, now)
             beside.health.fit(streams, 0)
             beside.comparison.fit(streams)
             if entries.source.size:
@@ -368,6 +383,8 @@ class ModelFold:
             switches_max=config.switches_max,
             stopped=desired.stopped,
             confirm_within_ms=config.confirm_within_ms,
+            # An operator who approves has the last word on a comparison with the past.
+            without_control=config.without_control if mode is None else "act",
         )
 
     def evaluate(self, now: int) -> None:
@@ -405,8 +422,9 @@ class ModelFold:
         if ruling.reason is Reason.SWITCH_LIMIT:
             desired.stopped = True
         decision = self.write(live.version, ruling, evidence, now)
-        if ruling.action is Action.OBSERVE:
-            live.observed = ruling.to
+        said = ruling.reason is Reason.RECORD_BETTER and ruling.action is Action.PAGE
+        if ruling.action is Action.OBSERVE or said:
+            live.observed = findings.target
         elif ruling.action is Action.PROPOSE and ruling.to is not None:
             desired.proposal = Proposal(decision, live.version, ruling.to, now)
         elif ruling.action is Action.ROLLBACK and ruling.to is not None:

@@ -63,6 +63,17 @@ class Alarm(msgspec.Struct):
     mix: tuple[str, int] | None = None
 
 
+class StatedReference(msgspec.Struct):
+    """A mean loss that a deployment states, over `size` outcomes, and the baseline that stands in if it is ignored."""
+
+    mean: float
+    size: float
+    instead_n: float
+    instead_k: float
+    instead: int
+    ignored: bool = False
+
+
 class Baselines(msgspec.Struct):
     """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
     variants).

@@ -59,6 +59,10 @@ class RejectCode(StrEnum):
     UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
+    REFERENCE_IMPLAUSIBLE = (
+        "REFERENCE_IMPLAUSIBLE",
+        "The deployment's reference is worse than the version's own first 1,000 outcomes by more than `worse_by`.",
+    )
     MISROUTED = (
         "MISROUTED",
         "The event is in another partition than its id belongs to; with kcat and other librdkafka clients set "

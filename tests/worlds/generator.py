@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import orjson
@@ -51,8 +52,9 @@ class Labels:
     Times are milliseconds, shares are fractions. `wrong_slower` multiplies the delay of labels of wrong
     predictions. `nightly` replaces the delays by one export after each midnight, sorted by truth. `outage` is a
     span (fractions of the recording) without feedback; its labels come together at its end, or never if
-    `outage_loses`. `liar` is (source, probability): from the change on that source calls a right prediction of v42
-    wrong with that probability. `bad_news` keeps every label of a negative back, as chargebacks do.
+    `outage_loses`. `bad_news` keeps every label of a negative back, as chargebacks do. `share_after` is (fraction
+    of the span, share): from there on another share of the predictions gets a label. `liar` is (source,
+    probability): from the change on that source calls a right prediction of v42 wrong with that probability.
     """
 
     median_ms: float = 10 * MINUTE_MS
@@ -62,6 +64,7 @@ class Labels:
     nightly: bool = False
     outage: tuple[float, float] | None = None
     outage_loses: bool = False
+    share_after: tuple[float, float] | None = None
     liar: tuple[str, float] | None = None
     bad_news: bool = False
 
@@ -73,7 +76,8 @@ class World:
     `errors_*` is the error rate per country before the change, `rise_*` what the change adds; `shares_after` the
     countries' shares after it. `switch_at`, `change_at` and `ramp` are fractions of the span; a ramp of 0 is a
     step. `switch_at` 0 means that v42 is the first version ever. `latency_ms` is the median time an answer takes, if it
-    is told at all; the change multiplies v42's by `slower`, in the country `slower_in` or everywhere.
+    is told at all; the change multiplies v42's by `slower`, in the country `slower_in` or everywhere. Without a
+    holdback v41 is told to be retired if `retires`. `reference` is the mean zero-one loss that v42's deployment states.
     """
 
     seed: int
@@ -92,6 +96,8 @@ class World:
     latency_ms: float | None = None
     slower: float = 1.0
     slower_in: str | None = None
+    retires: bool = True
+    reference: float | None = None
     model: str = "fraud"
     labels: Labels = Labels()
 
@@ -247,7 +253,10 @@ def _reported(
 def _label_times(world: World, rng: np.random.Generator, ts: Ints, wrong: Bools, truth: Ints) -> Ints:
     """Return when each label arrives, or -1 if it never does within the recording."""
     labels, n = world.labels, len(ts)
-    missing = rng.random(n) >= labels.share
+    share = np.full(n, labels.share)
+    if labels.share_after is not None:
+        share[ts >= world.at(labels.share_after[0])] = labels.share_after[1]
+    missing = rng.random(n) >= share
     if labels.bad_news:
         missing |= truth == 0
     delay = labels.median_ms * np.exp(labels.sigma * rng.standard_normal(n))
@@ -300,16 +309,18 @@ def _written(world: World, facts: Facts) -> tuple[list[bytes], Ints, Ints]:
 
 
 def _deployments(world: World) -> list[tuple[int, bytes]]:
-    def line(ts: int, version: str, status: str, **more: str) -> tuple[int, bytes]:
+    def line(ts: int, version: str, status: str, **more: Any) -> tuple[int, bytes]:
         event = {"type": "deployment", "model": world.model, "version": version, "status": status, "ts": ts} | more
         return ts, orjson.dumps(event)
 
     if world.switch_at == 0:
-        return [line(START_MS, "v42", "live"), line(START_MS, "v41", "holdback")]
-    events = [line(START_MS, "v41", "live"), line(world.switch_ms, "v42", "live", previous="v41")]
+        first = [line(START_MS, "v42", "live")]
+        return first if world.holdback == 0 else [*first, line(START_MS, "v41", "holdback")]
+    stated = {} if world.reference is None else {"reference": {"zero_one": {"mean": world.reference, "n": 5_000}}}
+    events = [line(START_MS, "v41", "live"), line(world.switch_ms, "v42", "live", previous="v41", **stated)]
     if world.holdback > 0:
         return [*events, line(world.switch_ms, "v41", "holdback")]
-    return [*events, line(world.switch_ms, "v41", "retired")]
+    return [*events, line(world.switch_ms, "v41", "retired")] if world.retires else events
 
 
 def _prediction_lines(world: World, facts: Facts) -> list[bytes]:

@@ -105,6 +105,79 @@ def test_arms_agree_where_their_shares_differ_by_at_most_five_points(mine: int |
     assert second.agrees_with(first) is fair
 
 
+def shifted(level: float = 0.6, size: int = 300) -> LabelHealth:
+    """Return label health right after a fall from 90 % was found."""
+    health = new_label_health()
+    assert shares(health, 0.9, 100, size) is None
+    assert shares(health, level, 400, size, seed=1) is not None
+    return health
+
+
+@pytest.mark.parametrize("size", [1, 30, 300, 5_000])
+@pytest.mark.parametrize("level", [0.6, 0.9, 0.05])
+def test_share_that_stays_at_one_level_is_the_normal_one_after_twenty_cohorts(level: float, size: int) -> None:
+    health, rng = shifted(), np.random.default_rng(3)
+    found = []
+    for _ in range(8 * COHORTS):
+        health.close(size, int(rng.binomial(size, level)), PROMISE)
+        found.append(health.settled)
+    # Chance makes small cohorts look uneven now and then, so that it may take a little longer.
+    assert not any(found[: COHORTS - 1])
+    assert any(found[: 2 * COHORTS] if size > 1 else found)
+
+
+@pytest.mark.parametrize("step", [0.02, -0.02])
+def test_share_that_keeps_moving_never_settles(step: float) -> None:
+    health, level = shifted(), 0.5
+    for _ in range(200):
+        level += step
+        if not 0.05 <= level <= 0.95:
+            step = -step
+        health.close(2_000, round(2_000 * level), PROMISE)
+        assert not health.settled
+
+
+def test_share_that_jumps_between_two_levels_never_settles() -> None:
+    health = shifted()
+    for i in range(100):
+        health.close(1_000, (400, 600)[i % 2], PROMISE)
+        assert not health.settled
+
+
+def test_no_labels_at_all_are_no_level() -> None:
+    health = shifted()
+    for _ in range(100):
+        health.close(1_000, 0, PROMISE)
+    assert health.blind
+    assert not health.settled
+
+
+def test_share_that_never_shifted_has_nothing_to_settle() -> None:
+    health = new_label_health()
+    assert shares(health, 0.9, 200, 300) is None
+    assert not health.settled
+
+
+@pytest.mark.parametrize(
+    ("record", "cohorts", "fair"),
+    [
+        (0.9, [90] * 20, True),
+        (0.9, [90] * 19 + [60], False),
+        (0.9, [60] * 20, False),
+        (0.9, [90] * 10 + [86] * 10, True),
+        (None, [90] * 20, False),
+        (0.9, [], False),
+    ],
+)
+def test_record_is_comparable_only_if_labels_are_as_complete_now(
+    record: float | None, cohorts: list[int], fair: bool
+) -> None:
+    health = new_label_health()
+    for labelled in cohorts:
+        health.close(100, labelled, PROMISE)
+    assert health.agrees_with_record(record) is fair
+
+
 def test_saved_label_health_goes_on_bit_for_bit() -> None:
     whole = new_label_health()
     shares(whole, 0.8, 40, 50)
