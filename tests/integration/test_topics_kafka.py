@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from tests.kafka.shared import skip_or_fail
 from unship.topics import TOPICS
 
 UNSHIP = Path(sys.executable).with_name("unship")
@@ -182,7 +183,7 @@ def test_broker_that_makes_topics_by_itself_is_not_made_to(own_kafka, tmp_path):
 
 def test_client_that_is_not_ours_sees_what_was_made(kafka, unship):
     if shutil.which("kcat") is None:
-        pytest.skip("there is no kcat; run: make tools")
+        skip_or_fail("there is no kcat; run: make tools")
     assert unship("topics", "apply")[0] == 0
     topic = kafka.names.of("feedback")
     command = ["kcat", "-b", kafka.bootstrap, "-t", topic]
