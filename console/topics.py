@@ -1,19 +1,17 @@
 """`unship topics plan` and `apply`: the topics as they are and as they should be."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from console.running import log_of
+from console.running import kafka_access, log_of
 from streams.config import Config
 from streams.config_file import load
 from streams.kafka.admin import Admin, run
 from streams.topic_plan import Step, TopicFacts, plan, specs
 from unship.errors import ConfigurationError
 from unship.kafka_access import SCHEME
-from unship.kafka_settings import client_options
 
 
 def topics_command(settings: Any, apply: bool, timeout_s: float) -> int:
@@ -58,8 +56,7 @@ def kafka_options(settings: Any, config: Config) -> dict[str, Any]:
         raise ConfigurationError(
             f"log: {where} has no topics to make, they come with its file; for Kafka: --log kafka://HOST:PORT"
         )
-    folder = settings.config.parent if settings.config is not None else Path()
-    return client_options(where, config.kafka.security_given, client_id="unship-command-line", folder=folder)
+    return kafka_access(settings, config).options
 
 
 def _show(settings: Any, steps: list[Step], done: bool) -> None:

@@ -1,1 +1,1 @@
-"""What talks to Kafka: drivers, each of which hands plain facts to the pure modules of `streams`."""
+"""The monitor on Kafka: the only modules of the monitor that speak to a broker."""
