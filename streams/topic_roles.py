@@ -12,10 +12,11 @@ from unship.topics import TOPICS, TopicNames
 Resource = Literal["topic", "group", "transactional_id"]
 Operation = Literal["READ", "WRITE", "CREATE", "ALTER", "ALTER_CONFIGS", "DESCRIBE_CONFIGS"]
 
-GROUP = "monitor"
-FENCE = "ctl-"
-"""Consumer groups of the monitor begin with the prefix and `GROUP`; its transactional ids, which fence the writers of
-`control`, with the prefix and `FENCE`."""
+GROUPS = ("ingest", "control", "monitor")
+"""Consumer groups of the monitor, after the prefix: its two services, and the agents on the quiet topics."""
+
+FENCE = "control-"
+"""Transactional ids of the monitor, which fence earlier writers of `control`, begin with the prefix and this."""
 
 
 class Right(NamedTuple):
@@ -31,7 +32,7 @@ class Role(msgspec.Struct, frozen=True):
     """Who does what; `reads` and `writes` are topics.
 
     Attributes:
-        groups: joins consumer groups.
+        groups: joins the consumer groups of the monitor.
         fences: writes in transactions, whose ids fence earlier writers.
         looks: reads the topics' settings.
         makes: makes topics and changes their settings.
@@ -81,7 +82,7 @@ def rights(role: str, names: TopicNames) -> list[Right]:
     found = [Right("topic", names.of(topic), "READ") for topic in spec.reads]
     found += [Right("topic", names.of(topic), "WRITE") for topic in spec.writes]
     if spec.groups:
-        found.append(Right("group", names.prefix + GROUP, "READ", prefixed=True))
+        found += [Right("group", names.prefix + group, "READ") for group in GROUPS]
     if spec.fences:
         found.append(Right("transactional_id", names.prefix + FENCE, "WRITE", prefixed=True))
     if spec.looks:

@@ -26,7 +26,7 @@ TOPIC_REFUSED, GROUP_REFUSED, CLUSTER_REFUSED, ID_REFUSED = 29, 30, 31, 53
 REFUSED = frozenset((TOPIC_REFUSED, GROUP_REFUSED, CLUSTER_REFUSED, ID_REFUSED))
 TIMEOUT_MS = 5_000
 EXAMPLE = "check"
-"""Stands for the rest of a name where a right holds for all that begin with a prefix."""
+"""A member that no group has; and the rest of a name where a right holds for all that begin with a prefix."""
 
 
 async def missing(admin: Admin, rights: Iterable[Right]) -> list[Right]:
@@ -36,13 +36,14 @@ async def missing(admin: Admin, rights: Iterable[Right]) -> list[Right]:
 
 async def _code(admin: Admin, right: Right) -> int:
     """Return the code with which a broker answers a request that needs the right."""
+    name = right.name + EXAMPLE if right.prefixed else right.name
     if right.resource == "group":
-        response = await admin.send(HeartbeatRequest(right.name + EXAMPLE, -1, EXAMPLE))
+        response = await admin.send(HeartbeatRequest(name, -1, EXAMPLE))
         return int(response.error_code)
     if right.resource == "transactional_id":
-        response = await admin.send(EndTxnRequest(right.name + EXAMPLE, -1, -1, False))
+        response = await admin.send(EndTxnRequest(name, -1, -1, False))
         return int(response.error_code)
-    return await _TOPIC_PROBES[right.operation](admin, right.name)
+    return await _TOPIC_PROBES[right.operation](admin, name)
 
 
 async def _read(admin: Admin, name: str) -> int:

@@ -16,9 +16,10 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import CreateAclsRequest
 
+from streams.kafka import controller, ingest
 from streams.kafka.admin import connected
 from streams.kafka.probes import missing
-from streams.topic_roles import FENCE, GROUP, ROLES, rights
+from streams.topic_roles import FENCE, GROUPS, ROLES, rights
 from tests.kafka.cluster import MECHANISM
 from unship.topics import TOPICS, TopicNames
 
@@ -35,18 +36,18 @@ LITERAL, PREFIXED, ALLOW = 3, 4, 3
 def secured(own_kafka):
     """Start a broker that knows a user per role, with the rights of the table and nothing more, and make the topics."""
     with own_kafka(users={**USERS, "stranger": "secret-of-stranger"}) as kafka:
-        asyncio.run(grant(kafka))
+        asyncio.run(grant(kafka, NAMES))
         done = unship(kafka, "installer", "topics", "apply")
         assert done.returncode == 0, done.stderr
         yield kafka
 
 
-async def grant(kafka):
+async def grant(kafka, names):
     admin = AIOKafkaAdminClient(**kafka.client())
     await admin.start()
     try:
         for role in ROLES:
-            for right in rights(role, NAMES):
+            for right in rights(role, names):
                 pattern = PREFIXED if right.prefixed else LITERAL
                 resource, operation = RESOURCES[right.resource], OPERATIONS[right.operation]
                 request = CreateAclsRequest(resource, right.name, pattern, f"User:{role}", "*", operation, ALLOW)
@@ -60,23 +61,27 @@ def options(kafka, user):
     return {**kafka.client(user), "bootstrap_servers": kafka.bootstrap.split(",")}
 
 
-def unship(kafka, user, *words):
-    """Run `unship` as one of the users, who says who it is through the environment."""
-    environment = {
+def variables(kafka, user):
+    """Return the environment with which a program says that it is one of the users."""
+    return {
         "UNSHIP_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
         "UNSHIP_SECURITY_MECHANISM": MECHANISM,
         "UNSHIP_SECURITY_USERNAME": user,
         "UNSHIP_SECURITY_PASSWORD": kafka.users[user],
     }
+
+
+def unship(kafka, user, *words):
+    """Run `unship` as one of the users."""
     command = [UNSHIP, "--log", kafka.log, "--json", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=kafka.folder)
+    return subprocess.run(command, capture_output=True, text=True, env=variables(kafka, user), cwd=kafka.folder)
 
 
-async def write(kafka, user, topic, idempotent=True):
+async def write(kafka, user, topic, idempotent=True, names=NAMES, value=b"{}"):
     producer = AIOKafkaProducer(**kafka.client(user), acks="all", enable_idempotence=idempotent)
     try:
         await producer.start()
-        await producer.send_and_wait(NAMES.of(topic), b"{}", key=b"k")
+        await producer.send_and_wait(names.of(topic), value, key=b"k")
     finally:
         await producer.stop()
 
@@ -91,13 +96,16 @@ async def write_fenced(kafka, user, topic):
         await producer.stop()
 
 
-async def read(kafka, user, topic):
-    """Read a topic without a group, until something is there."""
+async def read(kafka, user, topic, names=NAMES, holding=b""):
+    """Read a topic without a group, until a record is there that holds some bytes; return it."""
     consumer = AIOKafkaConsumer(**kafka.client(user), auto_offset_reset="earliest", enable_auto_commit=False)
     try:
         await consumer.start()
-        consumer.assign([TopicPartition(NAMES.of(topic), number) for number in range(8)])
-        return await asyncio.wait_for(consumer.getone(), 20)
+        consumer.assign([TopicPartition(names.of(topic), number) for number in range(8)])
+        async with asyncio.timeout(30):
+            while holding not in (record := await consumer.getone()).value:
+                pass
+            return record
     finally:
         await consumer.stop()
 
@@ -118,7 +126,7 @@ def test_each_role_can_do_its_work(secured):
         await write(secured, "emitter", "acks")
         await write(secured, "labeler", "feedback")
         await write(secured, "operator", "operator")
-        group = f"{NAMES.prefix}{GROUP}-ingest"
+        group = f"{NAMES.prefix}{GROUPS[0]}"
         assert (await read_in_group(secured, "monitor", "predictions", group)).key == b"k"
         assert (await read(secured, "monitor", "operator")).key == b"k"
         for topic in ("ledger", "decisions", "rewind", "snapshots", "rejected"):
@@ -157,7 +165,7 @@ def test_what_a_role_may_not_write_is_refused(secured, user, topic):
 
 
 def test_only_the_monitor_joins_its_groups_and_fences_its_writers(secured):
-    group = f"{NAMES.prefix}{GROUP}-ingest"
+    group = f"{NAMES.prefix}{GROUPS[0]}"
     with pytest.raises(GroupAuthorizationFailedError):
         asyncio.run(read_in_group(secured, "auditor", "predictions", group))
     with pytest.raises(TransactionalIdAuthorizationFailed):
@@ -201,12 +209,7 @@ def test_check_names_each_right_that_credentials_lack(secured):
 
 
 def test_wrong_password_gives_code_3_and_says_so_without_it(secured):
-    environment = {
-        "UNSHIP_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-        "UNSHIP_SECURITY_MECHANISM": MECHANISM,
-        "UNSHIP_SECURITY_USERNAME": "monitor",
-        "UNSHIP_SECURITY_PASSWORD": "hunter2",
-    }
+    environment = {**variables(secured, "monitor"), "UNSHIP_SECURITY_PASSWORD": "hunter2"}
     command = [UNSHIP, "--log", secured.log, "topics", "plan"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=secured.folder)
     assert done.returncode == 3
@@ -219,3 +222,32 @@ def test_plan_without_the_right_to_look_names_the_right(secured):
     done = unship(secured, "labeler", "topics", "plan")
     assert done.returncode == 2
     assert "lacks the right" in done.stderr
+
+
+def test_table_names_the_groups_and_the_fence_that_the_monitor_uses():
+    assert {controller.GROUP, ingest.GROUP} <= {f"unship.{group}" for group in GROUPS}
+
+
+def test_monitor_runs_with_the_rights_of_its_role_alone(secured):
+    names = TopicNames("run.")
+    asyncio.run(grant(secured, names))
+    config = secured.folder / "run.yaml"
+    topics = {"prefix": names.prefix, "partitions": 8, "ledger_partitions": 8}
+    config.write_text(json.dumps({"log": secured.log, "kafka": {"topics": topics}}), encoding="utf-8")
+    assert unship(secured, "installer", "-c", str(config), "topics", "apply").returncode == 0
+    command = [UNSHIP, "-c", config, "run"]
+    with (secured.folder / "run.log").open("w") as output:
+        process = subprocess.Popen(
+            command, env=variables(secured, "monitor"), cwd=secured.folder, stdout=output, stderr=output
+        )
+    try:
+        prediction = b'{"id":"k","model":"m","version":"v1","output":1}'
+        asyncio.run(write(secured, "emitter", "predictions", names=names, value=prediction))
+        asyncio.run(write(secured, "labeler", "feedback", names=names, value=b'{"id":"k","truth":1}'))
+        assert asyncio.run(read(secured, "auditor", "ledger", names, holding=b"v1")).value
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        process.wait(30)
+    written = (secured.folder / "run.log").read_text()
+    assert "uthorization" not in written, written
