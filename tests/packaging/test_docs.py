@@ -7,7 +7,9 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import get_args
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +19,8 @@ from console.cli import main as command_line
 from streams.config import parse
 from unship.codec import decode_line
 from unship.events import REFUSAL_CODES
+from unship.kafka_access import Mechanism, Protocol
+from unship.kafka_settings import PREFIX_VARIABLE
 from unship.rejections import RejectCode, Rejection
 from unship.schema import event_schemas
 
@@ -148,6 +152,9 @@ def test_commands_in_shell_blocks_exist_with_their_options(page):
             assert rest[0] in group, words
             rest = rest[2:] if rest[0] in ("-c", "--config", "-l", "--log") else rest[1:]
         command = command_line.commands[rest[0]]
+        if isinstance(command, click.Group):
+            rest = rest[1:]
+            command = command.commands[rest[0]]
         known = {"-h", "--help", *(option for param in command.params for option in param.opts)}
         assert {word for word in rest[1:] if re.match(r"--?[a-z]", word)} <= known, words
 
@@ -174,7 +181,8 @@ def test_files_and_modules_named_in_the_text_exist(page):
 
 @names
 def test_codes_and_reasons_named_in_the_text_exist(page):
-    known = {*Reason, *RejectCode, *Verdict, *REFUSAL_CODES, "CI"}
+    known = {*Reason, *RejectCode, *Verdict, *REFUSAL_CODES, "CI", PREFIX_VARIABLE}
+    known |= {*get_args(Protocol), *get_args(Mechanism), "UNSHIP_LOG"}
     assert set(re.findall(r"`([A-Z]{2,}(?:_[A-Z]+)*)`", prose(page))) <= known
 
 
