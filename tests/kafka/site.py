@@ -97,7 +97,7 @@ class KafkaSite:
                 if at and number in at:
                     await at[number]()
                 event = decode_line(line)
-                topic = self.access.names.of(TOPIC_OF[type(event)])  # type: ignore[index]
+                topic = self.access.names.of(TOPIC_OF[type(event)])
                 key = key_of(event).encode()  # type: ignore[arg-type]
                 count = self.counts.get(topic.removeprefix(self.access.names.prefix), 1)
                 partition = int(partitions_of([key], count)[0])
