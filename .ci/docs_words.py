@@ -13,8 +13,8 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 KEYS: dict[str, str] = {
-    "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT`. " + NOT_USED_YET,
-    "keys": "Folder of the keys that commands are signed with. " + NOT_USED_YET,
+    "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT[,HOST:PORT]`.",
+    "keys": "Folder of the keys that commands are signed with.",
     "defaults": "What every model gets that its own section does not say: the same keys as `models.NAME`.",
     "models": "One section for each model, by its name in the events. A model that is not listed gets `defaults`.",
     "models.NAME.target.kind": "What is predicted: `binary`, `multiclass`, `regression` (a number), `ranking` (a "

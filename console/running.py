@@ -103,12 +103,17 @@ def embedded_folder(settings: Any, config: Config) -> Path:
     Raises:
         ConfigurationError: if the log is of another kind.
     """
-    where = settings.log or config.log
+    where = log_of(settings, config)
     if not where.startswith("embedded:"):
         raise ConfigurationError(f"log: {where} is not supported yet; use embedded:DIR")
     folder = Path(where.removeprefix("embedded:"))
     base = settings.config.parent if settings.config is not None and not settings.log else Path()
     return base / folder
+
+
+def log_of(settings: Any, config: Config) -> str:
+    """Return the address of the log: that of the command line before that of the configuration."""
+    return str(settings.log or config.log)
 
 
 def keys_folder(settings: Any, config: Config) -> Path:
