@@ -81,7 +81,7 @@ def main(
 def replay(settings: Settings, /, source: str, **options: Any) -> None:
     """Fold a recording through the same code as the live monitor: one decision per line.
 
-    SOURCE is a recording (NDJSON, .gz is read too), or - for standard input.
+    SOURCE is a recording (NDJSON, .gz is read too), - for standard input, or a log, embedded:DIR.
     """
     from console.replaying import replay_command
 
@@ -104,6 +104,21 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
     from console.auditing import audit_command
 
     sys.exit(audit_command(settings, source, decision, journal))
+
+
+@main.command()
+@click.argument("target", metavar="FILE")
+@click.option("--from", "since", metavar="TS", help="Leave out events, commands and acks before (ms or RFC 3339).")
+@click.option("--to", "until", metavar="TS", help="Leave out everything after (ms or RFC 3339).")
+@click.pass_obj
+def record(settings: Settings, target: str, since: str | None, until: str | None) -> None:
+    """Copy the topics of the log into a recording, FILE (.gz is packed), or - for standard output.
+
+    The ledger and the decisions are always copied from their first record on, because they tell nothing without.
+    """
+    from console.recording import record_command
+
+    sys.exit(record_command(settings, target, since, until))
 
 
 @main.command()
