@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from actions.journal import rests_on
 from actions.reasons import meaning_of
 from console.sentences import clean, sentence
 from streams.replay import open_recording
@@ -92,10 +93,9 @@ def _lines(decision: Decision) -> list[str]:
     if "operator" in evidence:
         who = evidence["operator"]
         lines.append(f"  operator  {clean(who['act'])} by {clean(who['by'])}: {clean(who['reason'])}")
-    first, last = decision["provenance"]["lines"]
     digests = decision["digests"]
     lines += [
-        f"  proof     source lines {first}..{last}, ledger records 0..{decision['provenance']['ledger'][1]}",
+        f"  proof     {clean(rests_on(decision["provenance"]))}, ledger records 0..{decision['provenance']['ledger'][1]}",
         f"            digests: ledger {digests['ledger'][:16]}, configuration {digests['config'][:16]}",
         f"            reproduce it with: unship audit RECORDING --decision {clean(decision['id'])}",
     ]
