@@ -15,6 +15,7 @@ from streams.model import ModelFold, SavedModel
 from streams.operating import operate
 from streams.periods import NEVER
 from streams.records import Batch, Begun, Configured, Deployed, Operated, Outcomes, Record, record_digest
+from unship.events import At
 from unship.rejections import RejectCode
 
 INCARNATION = 0
@@ -37,6 +38,7 @@ class SavedFold(msgspec.Struct):
     partitions: int
     coverage: dict[int, Coverage]
     gaps: list[int]
+    copied: dict[str, int]
     rejected: dict[str, int]
 
 
@@ -52,6 +54,7 @@ class Fold:
         self.partitions = 1
         self.coverage: dict[int, Coverage] = {}
         self.gaps: set[int] = set()
+        self.copied: dict[str, int] = {}
         self.rejected: Counter[str] = Counter()
         self._chain = b""
         self._lines = (0, -1)
@@ -78,18 +81,38 @@ class Fold:
         elif isinstance(record, Begun):
             self._begin_anew(record)
         elif isinstance(record, Deployed | Operated):
-            self._lines = (0, record.lines[1])
-            model = self._model(record.event.model)
-            self._advance(model, record.clock)
-            if isinstance(record, Deployed):
-                model.take_deployment(record)
-            else:
-                operate(model, record)
-            self._dues[model.name] = model.due()
+            self._take_control(record)
         else:
             self._advance_due(record.clock)
         self.offset += 1
         return self._written
+
+    def _take_control(self, record: Deployed | Operated) -> None:
+        if record.clock < 0:
+            # A copy by one who does not read the sources: it happens now.
+            if self._is_copied(record.event.at):
+                return
+            record = msgspec.structs.replace(record, clock=max(self.clock, 0))
+        else:
+            self._lines = (0, record.lines[1])
+        model = self._model(record.event.model)
+        self._advance(model, record.clock)
+        if isinstance(record, Deployed):
+            model.take_deployment(record)
+        else:
+            operate(model, record)
+        self._dues[model.name] = model.due()
+
+    def _is_copied(self, place: At | None) -> bool:
+        """Whether a record of this place, or a later one of the same log, was copied before."""
+        if place is None:
+            return False
+        topic, partition, offset, _ = place
+        name = f"{topic}/{partition}"
+        if offset <= self.copied.get(name, -1):
+            return True
+        self.copied[name] = offset
+        return False
 
     def _take_batch(self, batch: Batch) -> None:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
@@ -108,7 +131,9 @@ class Fold:
         self.gaps.discard(batch.partition)
         for part in batch.parts:
             model = self._model(part.outcomes.model)
-            model.take_outcomes(outcomes_of(part, batch, coverage, model.width, self.clock))
+            # Before every partition has spoken nothing matures, but what counts on arrival has a time.
+            at = self.clock if self.clock >= 0 else batch.clock
+            model.take_outcomes(outcomes_of(part, batch, coverage, model.width, at))
             self._advance(model, self.clock)
         for reason, change in counts_of(batch.counted, coverage):
             self.rejected[reason] += change
@@ -204,6 +229,7 @@ class Fold:
             self.partitions,
             self.coverage,
             sorted(self.gaps),
+            self.copied,
             dict(self.rejected),
         )
 
@@ -221,6 +247,7 @@ class Fold:
             )
         self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
+        self.copied = saved.copied
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = ModelFold(name, self.config.of(name), self._write, model)
