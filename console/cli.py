@@ -101,8 +101,9 @@ def replay(settings: Settings, /, source: str, **options: Any) -> None:
 def audit(settings: Settings, source: str, decision: str | None, journal: Path | None) -> None:
     """Compute every decision again and compare it with the journal, bit for bit.
 
-    SOURCE is a recording with its decisions, such as `unship replay --record` writes, or events and decisions in one
-    file. Exit code 1 names the first difference.
+    SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay --record`
+    write, or events and decisions in one file. Exit code 1 names the first difference. What a log holds is compared with
+    its sources and its commands as well; signatures are checked if the configuration's keys have a trust.json.
     """
     from console.auditing import audit_command
 
@@ -126,10 +127,12 @@ def record(settings: Settings, target: str, since: str | None, until: str | None
 
 @main.command()
 @click.argument("decision")
-@click.option("--in", "source", metavar="SOURCE", help="A recording or a file of decisions, - for standard input.")
+@click.option(
+    "--in", "source", metavar="SOURCE", help="A recording, a file of decisions, - for standard input, or embedded:DIR."
+)
 @click.pass_obj
 def explain(settings: Settings, decision: str, source: str | None) -> None:
-    """Say on one page why a decision was taken. DECISION is its id, or `last`."""
+    """Say on one page why a decision was taken. DECISION is its id, or `last`; without --in it is looked up in the log."""
     from console.explaining import explain_command
 
     sys.exit(explain_command(settings, decision, source))

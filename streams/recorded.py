@@ -63,10 +63,11 @@ class Written(msgspec.Struct):
 
 
 class EmbeddedTopics:
-    """The topics of an embedded log, which have one partition each."""
+    """The topics of an embedded log, which have one partition each, as they stand when this is made."""
 
     def __init__(self, log: EmbeddedLog) -> None:
         self.log = log
+        self._ends = {(topic, 0): end for topic, end in log.ends().items() if topic in KIND_OF}
 
     def partitions(self, topic: str) -> int:
         """Return 1."""
@@ -78,7 +79,7 @@ class EmbeddedTopics:
 
     def ends(self) -> Mapping[Place, int]:
         """Return the ends of one instant."""
-        return {(topic, 0): end for topic, end in self.log.ends().items() if topic in KIND_OF}
+        return self._ends
 
     def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
         """Return some records from `offset` on."""
@@ -189,9 +190,8 @@ class RecordedTopics:
         # For each partition (offset, position in the stream) of one record in so many.
         self._index: dict[Place, list[tuple[int, int]]] = {}
         stream.seek(0)
-        position = number = told = 0
-        for line in iter(lambda: stream.readline(LINE_BYTES_MAX), b""):
-            number += 1
+        position = told = 0
+        for number, line in enumerate(iter(lambda: stream.readline(LINE_BYTES_MAX), b""), start=1):
             try:
                 self._add(read_line(line), position, number)
             except RecordingError as error:
@@ -290,6 +290,13 @@ def open_source(source: str) -> Iterator[BinaryIO]:
         return
     with open_log(source) as log:
         yield cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(EmbeddedTopics(log))))
+
+
+def is_taken(stream: BinaryIO) -> bool:
+    """Whether a recording was taken from a log: then it begins with a ledger's configuration and its place there."""
+    first = stream.readline(LINE_BYTES_MAX)
+    stream.seek(0)
+    return b',"at":["ledger",' in first
 
 
 @contextmanager

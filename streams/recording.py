@@ -8,7 +8,7 @@ The text of a line follows from the record alone. So a reader that writes what i
 every byte that somebody changed, even where the change still makes sense.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -151,6 +151,15 @@ def is_of(line: bytes, topic: str, partition: int) -> bool:
 def place_of(taken: Taken) -> str:
     """Return where a record stands, for people."""
     return f"{taken.topic}[{taken.partition}]@{taken.offset}"
+
+
+def records_of(topics: Topics, topic: str, partition: int) -> Iterator[Taken]:
+    """Yield the records of a partition up to its end as `ends` says it."""
+    end = topics.ends().get((topic, partition), 0)
+    offset = topics.first(topic, partition) if end else 0
+    while offset < end and (page := topics.read(topic, partition, offset)):
+        yield from (taken for taken in page if taken.offset < end)
+        offset = page[-1].offset + 1
 
 
 def order_of(taken: Taken) -> tuple[int, int, int, int]:
