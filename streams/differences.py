@@ -56,7 +56,7 @@ def _differences(recorded: Any, computed: Any, path: str) -> Iterator[tuple[str,
     if isinstance(recorded, dict) and isinstance(computed, dict):
         for key in [*computed, *(key for key in recorded if key not in computed)]:
             yield from _differences(recorded.get(key, "absent"), computed.get(key, "absent"), f"{path}.{key}")
-    elif isinstance(recorded, list) and isinstance(computed, list) and len(recorded) == len(computed):
+    elif isinstance(recorded, list | tuple) and isinstance(computed, list | tuple) and len(recorded) == len(computed):
         for i, (theirs, ours) in enumerate(zip(recorded, computed, strict=True)):
             yield from _differences(theirs, ours, f"{path}[{i}]")
     elif recorded != computed or type(recorded) is not type(computed):

@@ -61,29 +61,27 @@ def audit_topics(
         RecordingError: if there is no ledger, or not from its configuration on.
     """
     result = AuditResult()
-    partitions = topics.partitions("ledger")
-    for number in range(partitions):
-        if not (topics.ends().get(("ledger", number), 0) and topics.first("ledger", number) == 0):
-            raise RecordingError(
-                f"ledger[{number}] does not begin with its configuration, so nothing can be audited; record it from "
-                "its first record on"
-            )
-        audit = LedgerAudit(topics, number, trust, result, progress)
-        try:
-            audit.run()
-        except _Found as found:
-            result.first_difference = result.first_difference or found.difference
-        result.remarks += audit.remarks()
+    if damage is not None:
+        result.first_difference = Difference(damage, "the line", "damaged", "as the log had it")
+    for number in range(max(topics.partitions("ledger"), 1)):
         result.known.update(
             name
             for taken in records_of(topics, "decisions", number)
             if (name := decision_id_of(taken.value or b"")) is not None
         )
-    if not partitions:
-        raise RecordingError("there is no ledger, so nothing can be audited")
-    result.decisions = max(result.decisions, len(result.known))
-    if damage is not None:
-        result.first_difference = Difference(damage, "the line", "damaged", "as the log had it")
+        if topics.ends().get(("ledger", number), 0) and topics.first("ledger", number) == 0:
+            audit = LedgerAudit(topics, number, trust, result, progress)
+            try:
+                audit.run()
+            except _Found as found:
+                result.first_difference = result.first_difference or found.difference
+            result.remarks += audit.remarks()
+        elif damage is None:
+            raise RecordingError(
+                f"ledger[{number}] does not begin with its configuration, so nothing can be audited; record it from "
+                "its first record on"
+            )
+    result.decisions = len(result.known)
     return result
 
 
@@ -165,12 +163,13 @@ class LedgerAudit:
         return read.record
 
     def _configure(self, record: Record) -> None:
+        what = "ledger record 0"
         if not isinstance(record, Configured):
-            raise RecordingError("the ledger does not begin with its configuration; record it from its first record on")
+            raise _Found(Difference(what, "its kind", type(record).__name__.lower(), "a configuration"))
         try:
             self._pipeline = Pipeline(msgspec.convert(record.config, Config))
         except msgspec.ValidationError as error:
-            raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
+            raise _Found(Difference(f"{what} (configured)", "config", short(error), "a configuration")) from error
         self._shape = (record.partitions, record.ledger_partitions)
 
     def _check(self, record: Record, what: str) -> None:

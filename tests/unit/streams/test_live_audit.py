@@ -95,3 +95,159 @@ def test_audit_without_keys_says_that_signatures_were_not_checked(played: Played
     assert result.first_difference is None
     (remark,) = result.remarks
     assert f"{played.log.end('control')} commands and 1 operators' acts" in remark
+
+
+# What was changed is found and named
+
+Change = Callable[[Taken], Taken]
+
+
+def value(old: bytes, new: bytes) -> Change:
+    def change(taken: Taken) -> Taken:
+        assert taken.value is not None
+        assert old in taken.value
+        return msgspec.structs.replace(taken, value=taken.value.replace(old, new, 1))
+
+    return change
+
+
+def changed(played: Played, topic: str, wanted: bytes, change: Change, skip: int = 0) -> list[bytes]:
+    """Return the recording's lines with one record changed: the first of a topic that has some bytes."""
+    places = [i for i, t in enumerate(played.taken) if t.topic == topic and wanted in (t.value or b"")]
+    lines = [line_of(taken) for taken in played.taken]
+    lines[places[skip]] = line_of(change(played.taken[places[skip]]))
+    return lines
+
+
+def found(lines: list[bytes], trust: Trust | None) -> str:
+    difference = audited(lines, trust).first_difference
+    assert difference is not None
+    return difference.sentence()
+
+
+@pytest.mark.parametrize(
+    ("topic", "wanted", "change", "named"),
+    [
+        ("predictions", b'"p300"', value(b'"output":1', b'"output":0'), "outcome at predictions@"),
+        ("predictions", b'"p300"', value(b'"output":1', b'"output" :1'), "the source records predictions[0]@"),
+        ("predictions", b'"p300"', value(b'"country":"', b'"country":"X'), "outcome at predictions@"),
+        ("predictions", b'"p300"', value(b'"p300"', b'"q300"'), "outcome at predictions@"),
+        ("predictions", b'"p300"', value(b'"v1"', b'"v3"'), "prediction at predictions@"),
+        ("predictions", b'"p300"', lambda t: msgspec.structs.replace(t, append_ts=t.append_ts + 2), "predicted_at"),
+        ("feedback", b'"p300"', value(b'"truth":1', b'"truth":0'), "outcome at predictions@"),
+        ("feedback", b'"p300"', value(b'"source":"', b'"source":"x'), "source is"),
+        ("deployments", b'"v2"', value(b'"v2"', b'"v3"'), "and its copy in the ledger: version"),
+        ("operator", b"drill", value(b"drill", b"Drill"), "and its copy in the ledger: reason"),
+        ("operator", b"drill", lambda t: msgspec.structs.replace(t, headers=()), "its signature"),
+        (
+            "ledger",
+            b'"kind":"configuration"',
+            value(b'"worse_by":0.02', b'"worse_by":0.03'),
+            "ledger record 0 (configured)",
+        ),
+        ("ledger", b'"kind":"batch"', value(b'"source_digest":"', b'"source_digest":"0'), "their digest"),
+        ("ledger", b'"DE","FR"', value(b'"DE","FR"', b'"FR","DE"'), "slices.country"),
+        ("ledger", b'"losses":[[0.0', value(b'"losses":[[0.0', b'"losses":[[1.0'), "losses[0] is 1.0"),
+        ("ledger", b'"kind":"tick"', value(b'"clock":1', b'"clock":2'), "a byte among them differs"),
+        ("ledger", b'"kind":"deployment"', value(b'"version":"v1"', b'"version":"v4"'), "and its copy in the ledger"),
+        ("decisions", b'"rollback"', value(b'"outcomes":', b'"outcomes":1'), "outcomes is 1"),
+        ("decisions", b'"rollback"', value(b'{"type"', b'{ "type"'), "its bytes is other bytes"),
+        ("control", b'"rollback"', value(b'"serve":"v1"', b'"serve":"v2"'), "its signature is BAD_SIGNATURE"),
+    ],
+)
+def test_change_that_mattered_is_found_and_named(
+    played: Played, topic: str, wanted: bytes, change: Change, named: str
+) -> None:
+    assert named in found(changed(played, topic, wanted, change), played.trust)
+
+
+@pytest.mark.parametrize("topic", ["predictions", "feedback", "ledger", "deployments", "decisions"])
+def test_record_that_was_taken_out_is_found(played: Played, topic: str) -> None:
+    places = [i for i, taken in enumerate(played.taken) if taken.topic == topic]
+    lines = [line_of(taken) for taken in played.taken]
+    del lines[places[len(places) // 2]]
+    assert found(lines, played.trust)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (value(b'"serve":"v1"', b'"serve":"v2"'), "serve is v2 in the recording, v1"),
+        (value(b'"decision":"d-', b'"decision":"e-'), "decision is e-"),
+        (value(b'"version":"v2"', b'"version":"v7"'), "quarantine[0].version is v7"),
+        (value(b'"epoch":[0,', b'"epoch":[1,'), "epoch is [1, "),
+        (value(b'"model":"m"', b'"model":"n"'), "nothing was desired then"),
+    ],
+)
+def test_command_that_says_something_else_is_found_without_keys_too(played: Played, change: Change, named: str) -> None:
+    assert named in found(changed(played, "control", b'"action":"rollback"', change), None)
+
+
+def appended(played: Played, after: bytes, value: bytes) -> list[bytes]:
+    """Return the lines with a further decision, directly behind the one with some bytes."""
+    lines = []
+    moved = 0
+    for taken in played.taken:
+        if taken.topic == "decisions":
+            taken = msgspec.structs.replace(taken, offset=taken.offset + moved)
+        lines.append(line_of(taken))
+        if taken.topic == "decisions" and after in (taken.value or b""):
+            moved = 1
+            lines.append(line_of(msgspec.structs.replace(taken, offset=taken.offset + 1, value=value)))
+    return lines
+
+
+def test_decision_that_stands_twice_is_read_once_and_another_of_its_epoch_is_equivocation(played: Played) -> None:
+    rollback = next(
+        t.value or b"" for t in played.taken if t.topic == "decisions" and b'"rollback"' in (t.value or b"")
+    )
+    assert audited(appended(played, b'"rollback"', rollback), None).first_difference is None
+    other = rollback.replace(b'"to":"v1"', b'"to":"v2"')
+    assert "EQUIVOCATION" in found(appended(played, b'"rollback"', other), None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_flipped_bit_anywhere_before_the_last_decision_is_found(played: Played, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    last = [t for t in played.taken if t.topic == "decisions"][-1]
+    rests = json.loads(last.value or b"")["provenance"]
+    ends = {topic: rests[topic]["0"][1] for topic in ("predictions", "feedback")} | {"ledger": rests["ledger"][1] + 1}
+    topic = str(rng.choice(["predictions", "feedback", "ledger", "decisions", "control", "deployments"]))
+    end = ends.get(topic, 1 << 40)
+    places = [i for i, t in enumerate(played.taken) if t.topic == topic and t.offset < end]
+    place = int(rng.choice(places))
+    lines = [line_of(taken) for taken in played.taken]
+    # The value: what else the line says is its place, which the next lines contradict or which changes nothing.
+    size = len(lines[place]) if not (at := lines[place].rfind(b',"at":[')) else at
+    line = bytearray(lines[place])
+    line[int(rng.integers(size))] ^= 1 << int(rng.integers(8))
+    lines[place] = bytes(line).replace(b"\n", b"\r")
+    assert found(lines, played.trust)
+
+
+def test_decision_before_the_first_difference_is_reproduced_and_one_after_it_is_known(played: Played) -> None:
+    first, *_, last = (json.loads(t.value or b"")["id"] for t in played.taken if t.topic == "decisions")
+    result = audited(changed(played, "decisions", b'"rollback"', value(b'"outcomes":', b'"outcomes":1')), None)
+    assert first in result.ids
+    assert last not in result.ids
+    assert {first, last} <= result.known
+
+
+def test_span_is_audited_as_far_as_it_goes_and_says_so(played: Played) -> None:
+    middle = played.taken[len(played.taken) // 2].append_ts
+    taken = taken_of(played.log, Span(since=middle))
+    result = audited([line_of(t) for t in taken], None)
+    assert result.first_difference is None
+    assert "were not joined again" in result.remarks[0]
+    assert result.reproduced >= 3
+    # The sources that are there are bound to their batches by digests all the same.
+    last = [i for i, t in enumerate(taken) if t.topic == "predictions"][-30]
+    lines = [line_of(t) for t in taken]
+    lines[last] = line_of(value(b'"output":1', b'"output":0')(taken[last]))
+    assert "their digest" in found(lines, None)
+
+
+def test_ledger_that_does_not_begin_with_its_configuration_is_refused(played: Played) -> None:
+    lines = [line_of(t) for t in played.taken if t.topic != "ledger" or t.offset > 0]
+    with pytest.raises(RecordingError, match="does not begin with its configuration"):
+        audited(lines, None)
