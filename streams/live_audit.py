@@ -188,8 +188,9 @@ class LedgerAudit:
         assert self._pipeline is not None
         fold = self._pipeline.fold
         before = fold.coverage.get(batch.partition, Coverage())
-        foreign = batch.incarnation != before.incarnation or not 0 <= batch.partition < fold.partitions
-        if foreign or not before.reaches(batch.base):
+        known = batch.incarnation == before.incarnation and 0 <= batch.partition < fold.partitions
+        known = known and fold.config_digest.startswith(batch.config)
+        if not known or not before.reaches(batch.base):
             # The fold refuses it, so nothing in it counts.
             return None
         if batch.incarnation < self._incarnations.get(batch.partition, 0):

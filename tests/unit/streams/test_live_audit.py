@@ -1,4 +1,4 @@
-"""The audit of what was taken from a live log: clean whatever the rounds were, and nothing that mattered can be changed."""
+"""The audit of what was taken from a live log: clean whatever the rounds were, and whatever was changed is found."""
 
 import io
 import json
@@ -10,16 +10,25 @@ import msgspec
 import numpy as np
 import pytest
 
+from actions.journal import decision_bytes
 from streams.audit import AuditResult
-from streams.config import parse
+from streams.config import Config, parse
+from streams.fold import Fold
+from streams.ledger_lines import ledger_line
 from streams.live import Signer
 from streams.live_audit import audit_topics
+from streams.pipeline import configuration_record
+from streams.reader import Position, Raw, Reader
 from streams.recorded import EmbeddedTopics, RecordedTopics, Span, record_log
 from streams.recording import Taken, line_of, read_line
+from streams.records import Record
+from streams.routing import partitions_of
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines
+from unship.codec import decode_line
 from unship.embedded import EmbeddedLog, Message
 from unship.errors import RecordingError
+from unship.events import Feedback, Prediction
 from unship.keys import load_private_key, new_keys
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
 
@@ -88,6 +97,22 @@ def test_recording_of_random_rounds_and_restarts_is_clean(tmp_path: Path, seed: 
     assert result.reproduced == result.decisions == len(result.ids) >= 3
     assert result.ledger_records == lived.log.end("ledger")
     assert audit_topics(EmbeddedTopics(lived.log), lived.trust) == result
+
+
+def test_ledger_that_goes_on_under_another_configuration_is_clean(tmp_path: Path) -> None:
+    site = Site(tmp_path / "log", busy_lines(1), parse(CONFIG))
+    for change in ("", "brier, zero_one", "zero_one, brier"):
+        site.config = parse(CONFIG.replace("zero_one", change) if change else CONFIG)
+        live = site.monitor()
+        for _ in range(5):
+            site.send(250)
+            live.step()
+    result = audited([line_of(taken) for taken in taken_of(site.log)], None)
+    assert result.first_difference is None
+    assert result.remarks == []
+    ledger = [entry.value or b"" for entry in site.log.read("ledger", 0)]
+    assert result.ledger_records == len(ledger)
+    assert sum(b'"kind":"configuration"' in record for record in ledger) == 3
 
 
 def test_audit_without_keys_says_that_signatures_were_not_checked(played: Played) -> None:
@@ -188,10 +213,11 @@ def appended(played: Played, after: bytes, value: bytes) -> list[bytes]:
     lines = []
     moved = 0
     for taken in played.taken:
-        if taken.topic == "decisions":
-            taken = msgspec.structs.replace(taken, offset=taken.offset + moved)
-        lines.append(line_of(taken))
-        if taken.topic == "decisions" and after in (taken.value or b""):
+        if taken.topic != "decisions":
+            lines.append(line_of(taken))
+            continue
+        lines.append(line_of(msgspec.structs.replace(taken, offset=taken.offset + moved)))
+        if after in (taken.value or b""):
             moved = 1
             lines.append(line_of(msgspec.structs.replace(taken, offset=taken.offset + 1, value=value)))
     return lines
@@ -251,3 +277,91 @@ def test_ledger_that_does_not_begin_with_its_configuration_is_refused(played: Pl
     lines = [line_of(t) for t in played.taken if t.topic != "ledger" or t.offset > 0]
     with pytest.raises(RecordingError, match="does not begin with its configuration"):
         audited(lines, None)
+
+
+# Several readers
+
+
+class Memory:
+    """Topics with several partitions, in memory."""
+
+    def __init__(self, records: list[Taken]) -> None:
+        self.records: dict[tuple[str, int], list[Taken]] = {}
+        for taken in records:
+            self.records.setdefault((taken.topic, taken.partition), []).append(taken)
+
+    def partitions(self, topic: str) -> int:
+        return max((number + 1 for name, number in self.records if name == topic), default=0)
+
+    def first(self, topic: str, partition: int) -> int:
+        return self.records[topic, partition][0].offset
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        return {place: records[-1].offset + 1 for place, records in self.records.items()}
+
+    def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
+        return [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]
+
+
+def partitioned(seed: int, count: int) -> list[Taken]:
+    """Return the busy site's predictions and feedback in partitions, offsets with holes as transactions leave them."""
+    rng = np.random.default_rng(seed)
+    ends: dict[tuple[str, int], int] = {}
+    records, now = [], 0
+    for line in busy_lines(seed, 900):
+        event = decode_line(line)
+        if not isinstance(event, Prediction | Feedback):
+            continue
+        now = max(now, event.ts or 0)
+        topic = "predictions" if isinstance(event, Prediction) else "feedback"
+        number = int(partitions_of([event.id.encode()], count)[0])
+        end = ends.get((topic, number), 0)
+        offset = end + (1 if end and rng.random() < 0.05 else 0)
+        ends[topic, number] = offset + 1
+        records.append(Taken(topic, number, offset, now, event.id.encode(), line))
+    return records
+
+
+def read_twice(sources: Memory, config: Config, count: int, seed: int) -> list[Record]:
+    """Let three readers of each partition run at once, each from a position that an earlier one has committed."""
+    rng = np.random.default_rng(seed)
+    first = msgspec.structs.replace(configuration_record(config), partitions=count)
+    ledger: list[Record] = [first]
+    positions = [[Position(count)] for _ in range(count)]
+    readers: list[Reader] = []
+    for _ in range(60 * count):
+        if len(readers) < 3 * count or rng.random() < 0.1:
+            number = int(rng.integers(count))
+            start = positions[number][int(rng.integers(len(positions[number])))]
+            readers = [*readers[-3 * count :], Reader(config, number, start)]
+        reader = readers[int(rng.integers(len(readers)))]
+        for side, topic in enumerate(("predictions", "feedback")):
+            page = sources.read(topic, reader.partition, reader.next_offset(side))[: int(rng.integers(1, 40))]
+            reader.give(side, [Raw(taken.offset, taken.append_ts, taken.value) for taken in page])
+        reader.advance((True, True))
+        if not reader.filling and reader.moved:
+            ledger += reader.flush()
+            positions[reader.partition].append(reader.position())
+    return ledger
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ledger_of_readers_that_overlap_is_clean_and_a_lost_record_is_found(seed: int) -> None:
+    count = 1 + seed % 3
+    config, sources = parse(CONFIG), partitioned(seed, count)
+    ledger = read_twice(Memory(sources), config, count, seed)
+    fold = Fold(config)
+    corners = 1
+    journal: list[bytes] = []
+    for record in ledger:
+        journal += [decision_bytes(decision) for decision in fold.step(record)]
+        corners = max([corners, *(len(coverage.corners) for coverage in fold.coverage.values())])
+    assert corners > 1
+    records = sources + [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+    records += [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)]
+    result = audit_topics(Memory(records), None)
+    assert result.first_difference is None
+    assert result.remarks == []
+    number = max(fold.coverage, key=lambda number: fold.coverage[number].predictions)
+    lost = next(taken for taken in sources if (taken.topic, taken.partition) == ("predictions", number))
+    assert audit_topics(Memory([taken for taken in records if taken is not lost]), None).first_difference is not None
