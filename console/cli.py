@@ -101,9 +101,10 @@ def replay(settings: Settings, /, source: str, **options: Any) -> None:
 def audit(settings: Settings, source: str, decision: str | None, journal: Path | None) -> None:
     """Compute every decision again and compare it with the journal, bit for bit.
 
-    SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay --record`
-    write, or events and decisions in one file. Exit code 1 names the first difference. What a log holds is compared with
-    its sources and its commands as well; signatures are checked if the configuration's keys have a trust.json.
+    SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay
+    --record` write, or events and decisions in one file. Exit code 1 names the first difference. What a log holds is
+    compared with its sources and its commands as well; signatures are checked if the configuration's keys have a
+    trust.json.
     """
     from console.auditing import audit_command
 
@@ -132,7 +133,7 @@ def record(settings: Settings, target: str, since: str | None, until: str | None
 )
 @click.pass_obj
 def explain(settings: Settings, decision: str, source: str | None) -> None:
-    """Say on one page why a decision was taken. DECISION is its id, or `last`; without --in it is looked up in the log."""
+    """Say on one page why a decision was taken. DECISION is its id, or `last`; without --in the log is asked."""
     from console.explaining import explain_command
 
     sys.exit(explain_command(settings, decision, source))

@@ -133,15 +133,15 @@ class LedgerAudit:
         remarks = []
         if self._unjoined:
             remarks.append(
-                f"{self._unjoined} batches were not joined again, because their sources are not there from the first "
-                "record on; where all source records of a batch are there, its digest was compared"
+                f"the rows of {self._unjoined} batches, because their sources are not there from the first "
+                "record on; the digest of a batch was compared where all its source records are there"
             )
         if self._begun_anew:
-            remarks.append(f"{self._begun_anew} batches are of source topics that were begun anew since")
+            remarks.append(f"{self._begun_anew} batches of source topics that were begun anew since")
         if self.trust is None and (self.commands or self.copies.unsigned):
             remarks.append(
-                f"the signatures of {self.commands} commands and {self.copies.unsigned} operators' acts were not "
-                "checked, because no trust.json is configured"
+                f"the signatures of {self.commands} commands and {self.copies.unsigned} operators' acts, because no "
+                "trust.json is configured"
             )
         return remarks
 
