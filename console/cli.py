@@ -86,7 +86,7 @@ def main(
 def replay(settings: Settings, /, source: str, **options: Any) -> None:
     """Fold a recording through the same code as the live monitor: one decision per line.
 
-    SOURCE is a recording (NDJSON, .gz is read too), or - for standard input.
+    SOURCE is a recording (NDJSON, .gz is read too), - for standard input, or a log, embedded:DIR.
     """
     from console.replaying import replay_command
 
@@ -103,8 +103,10 @@ def replay(settings: Settings, /, source: str, **options: Any) -> None:
 def audit(settings: Settings, source: str, decision: str | None, journal: Path | None) -> None:
     """Compute every decision again and compare it with the journal, bit for bit.
 
-    SOURCE is a recording with its decisions, such as `unship replay --record` writes, or events and decisions in one
-    file. Exit code 1 names the first difference.
+    SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay
+    --record` write, or events and decisions in one file. Exit code 1 names the first difference. What a log holds is
+    compared with its sources and its commands as well; signatures are checked if the configuration's keys have a
+    trust.json.
     """
     from console.auditing import audit_command
 
@@ -112,11 +114,28 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
 
 
 @main.command()
+@click.argument("target", metavar="FILE")
+@click.option("--from", "since", metavar="TS", help="Leave out events, commands and acks before (ms or RFC 3339).")
+@click.option("--to", "until", metavar="TS", help="Leave out everything after (ms or RFC 3339).")
+@click.pass_obj
+def record(settings: Settings, target: str, since: str | None, until: str | None) -> None:
+    """Copy the topics of the log into a recording, FILE (.gz is packed), or - for standard output.
+
+    The ledger and the decisions are always copied from their first record on, because they tell nothing without.
+    """
+    from console.recording import record_command
+
+    sys.exit(record_command(settings, target, since, until))
+
+
+@main.command()
 @click.argument("decision")
-@click.option("--in", "source", metavar="SOURCE", help="A recording or a file of decisions, - for standard input.")
+@click.option(
+    "--in", "source", metavar="SOURCE", help="A recording, a file of decisions, - for standard input, or embedded:DIR."
+)
 @click.pass_obj
 def explain(settings: Settings, decision: str, source: str | None) -> None:
-    """Say on one page why a decision was taken. DECISION is its id, or `last`."""
+    """Say on one page why a decision was taken. DECISION is its id, or `last`; without --in the log is asked."""
     from console.explaining import explain_command
 
     sys.exit(explain_command(settings, decision, source))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from streams.kafka.clients import read_all
-from tests.conftest import skip_or_fail
+from tests.kafka.shared import skip_or_fail
 from tests.kafka.jars import jars, java
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite

@@ -240,9 +240,9 @@ def test_example_configuration_is_accepted():
 
 
 def test_example_events_are_accepted():
-    (example,) = blocks(ROOT / "docs/reference/events.md", "json")
-    events = [decode_line(line.encode()) for line in example.splitlines()]
-    assert len(events) == 3
+    examples = blocks(ROOT / "docs/reference/events.md", "json")
+    events = [decode_line(line.encode()) for example in examples for line in example.splitlines()]
+    assert len(events) == 4
     assert not [event for event in events if isinstance(event, Rejection)]
 
 
