@@ -3,44 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from unship.commands import Command, decode_command
+from tests.integration.processes import CONFIG, deploy, monitor, records, status_when, unship, verified_commands
 from unship.embedded import EmbeddedLog, Message
-from unship.keys import load_trust
-from unship.signing import COMMAND_TYPE, Headers, TrustedKey, verify
-
-UNSHIP = Path(sys.executable).with_name("unship")
-CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
-DEADLINE_S = 60.0
-
-
-@contextmanager
-def monitor(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    with (folder / "run.log").open("ab") as log:
-        process = subprocess.Popen([str(UNSHIP), "run"], cwd=folder, stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
-
-
-def unship(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run([str(UNSHIP), *arguments], cwd=folder, capture_output=True, timeout=60, check=False)
-
-
-def status(folder: Path) -> dict[str, object]:
-    return json.loads(unship(folder, "--json", "status").stdout)
 
 
 def send(log: EmbeddedLog, first: int, count: int, rng: np.random.Generator, decayed: bool) -> Counter[str]:
@@ -58,21 +28,8 @@ def send(log: EmbeddedLog, first: int, count: int, rng: np.random.Generator, dec
     return sent
 
 
-def deploy(log: EmbeddedLog) -> None:
-    for version, role in (("v41", "live"), ("v42", "live"), ("v41", "holdback")):
-        event = {"model": "fraud", "version": version, "status": role}
-        log.append("deployments", [Message(json.dumps(event).encode(), b"fraud")])
-
-
-def counts_reach(folder: Path, expected: Counter[str]) -> dict[str, object]:
-    """Wait until the monitor has counted everything that was sent."""
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until:
-        models = status(folder)["models"]
-        assert isinstance(models, dict)
-        if models and models["fraud"]["outcomes"] == dict(expected):
-            return models["fraud"]
-    raise AssertionError(f"expected {dict(expected)}, was {status(folder)}\n{(folder / 'run.log').read_text()}")
+def counted(shown: dict[str, Any]) -> dict[str, int] | None:
+    return shown["models"]["fraud"]["outcomes"] if shown["models"] else None
 
 
 def test_monitor_killed_at_random_points_counts_everything_once_and_takes_the_version_back(tmp_path: Path) -> None:
@@ -90,25 +47,14 @@ def test_monitor_killed_at_random_points_counts_everything_once_and_takes_the_ve
                         continue
                 os.kill(process.pid, signal.SIGKILL)
         with monitor(tmp_path):
-            fraud = counts_reach(tmp_path, sent)
-        journal = [json.loads(record.value or b"") for record in log.read("decisions", 0)]
-        control = [(record.value, record.headers) for record in log.read("control", 0)]
+            fraud = status_when(tmp_path, lambda now: counted(now) == dict(sent))["models"]["fraud"]
+        journal = [json.loads(record.value or b"") for record in records(log, "decisions")]
+        commands = verified_commands(tmp_path, records(log, "control"))
     rollbacks = [decision for decision in journal if decision["action"] == "rollback"]
     assert [(decision["version"], decision["to"]) for decision in rollbacks] == [("v42", "v41")]
     assert (fraud["desired"], fraud["quarantine"]) == ("v41", ["v42"])
-    _check_commands(tmp_path, control, rollbacks[0]["id"])
-
-
-def _check_commands(folder: Path, control: Sequence[tuple[bytes | None, Headers]], decision: str) -> None:
-    trust = load_trust(folder / "unship-keys" / "trust.json")
-    epochs = []
-    for value, headers in control:
-        command = decode_command(value)
-        assert isinstance(command, Command)
-        assert isinstance(verify(value or b"", headers, trust, "controller", COMMAND_TYPE), TrustedKey)
-        epochs.append((command.epoch, command.serve, command.decision))
-    assert epochs == sorted(epochs, key=lambda entry: entry[0])
-    assert epochs[-1][1:] == ("v41", decision)
+    assert [command.epoch for command in commands] == sorted(command.epoch for command in commands)
+    assert (commands[-1].serve, commands[-1].decision) == ("v41", rollbacks[0]["id"])
 
 
 def test_status_before_anything_ran_says_how_to_start(tmp_path: Path) -> None:

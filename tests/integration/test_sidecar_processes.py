@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.integration.test_live_processes import CONFIG, DEADLINE_S, monitor, status, unship
+from tests.integration.processes import CONFIG, DEADLINE_S, monitor, records, status, unship
 from unship import Feedback, Fleet
 from unship.commands import Command, decode_command
 from unship.embedded import EmbeddedLog, Record
@@ -88,7 +88,7 @@ def test_shell_script_with_curl_is_taken_back_with_the_fleet(tmp_path: Path) -> 
             out, _ = script.communicate(timeout=30)
             assert json.loads(out) == {"accepted": 1}, (tmp_path / "run.log").read_text()
             while time.monotonic() < until:
-                replicas = status(tmp_path)["models"]["fraud"]["replicas"]  # type: ignore[index]
+                replicas = status(tmp_path)["models"]["fraud"]["replicas"]
                 reached = replicas["r-c"]["version"], replicas["r-c"]["stage"]
                 if reached == ("v41", "serving"):
                     break
@@ -98,7 +98,7 @@ def test_shell_script_with_curl_is_taken_back_with_the_fleet(tmp_path: Path) -> 
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     with EmbeddedLog(tmp_path / "unship-data") as opened:
-        last = [record for record in _all(opened, "predictions") if record.key == b"last"]
+        last = [record for record in records(opened, "predictions") if record.key == b"last"]
     assert [json.loads(record.value or b"")["version"] for record in last] == ["v41"]
 
 
@@ -112,15 +112,6 @@ def _until_commanded(folder: Path, version: str) -> None:
                 return
             log.wait({"control": log.end("control")}, 0.5)
     raise AssertionError(f"no command to serve {version}")
-
-
-def _all(log: EmbeddedLog, topic: str) -> list[Record]:
-    found: list[Record] = []
-    position = 0
-    while records := log.read(topic, position):
-        found += records
-        position = records[-1].offset + 1
-    return found
 
 
 def test_sidecar_that_is_started_again_takes_its_file_back_to_the_obeyed_version(
