@@ -22,13 +22,22 @@ from unship import Feedback, Fleet
 from unship.fence import Serving
 
 DEADLINE_S = 18.0
+PACE_S = 0.02
 
 
 class Payment(BaseModel):
-    """A request: is this payment fraud?"""
+    """What is asked about: is this payment fraud?"""
 
     amount: float
     risk: float
+
+
+class Answer(BaseModel):
+    """What a version says of a payment; its truth is reported under the id."""
+
+    id: str
+    fraud: bool
+    version: str
 
 
 class Truth(BaseModel):
@@ -55,16 +64,19 @@ def application(log: str, trust: str, labels: Feedback) -> FastAPI:
     chance = np.random.default_rng(5)
 
     @app.post("/predict")
-    async def predict(payment: Payment) -> dict[str, str | bool]:
+    async def predict(payments: list[Payment]) -> list[Answer]:
         # Read once: a switch in the middle of a request must not mix two versions.
         now = fleet.current
-        # Three requests in ten are answered by the version before, so that there is something to compare.
-        beside = now.version == "v42" and chance.random() < 0.3
-        by = Serving("v41") if beside else now
-        fraud = loaded[by.version](payment)
-        # It never waits, so an asynchronous function may call it.
-        answer = fleet.predicted(fraud, role="holdback" if beside else "live", as_=by)
-        return {"id": answer, "fraud": fraud, "version": by.version}
+        answers = []
+        for payment in payments:
+            # Three in ten are answered by the version before, so that there is something to compare.
+            beside = now.version == "v42" and chance.random() < 0.3
+            by = Serving("v41") if beside else now
+            fraud = loaded[by.version](payment)
+            # It never waits, so an asynchronous function may call it.
+            answer_id = fleet.predicted(fraud, role="holdback" if beside else "live", as_=by)
+            answers.append(Answer(id=answer_id, fraud=fraud, version=by.version))
+        return answers
 
     @app.post("/feedback", status_code=202)
     def feedback(truths: list[Truth]) -> None:
@@ -107,15 +119,18 @@ def main() -> int:
             client.post(f"/deployed/{version}?status={status}").raise_for_status()
         until, answered, versions = time.monotonic() + DEADLINE_S, 0, {"v42"}
         while "v42" in versions and time.monotonic() < until:
-            truths, versions = [], set()
-            for risk in rng.random(40):
-                # After 2000 answers the amounts come in cents. Nothing fails, and v42 takes most payments for fraud.
-                amount = 1_000 * risk * (100 if answered >= 2_000 else 1)
-                answer = client.post("/predict", json={"amount": amount, "risk": risk}).raise_for_status().json()
-                truths.append({"id": answer["id"], "fraud": bool((risk > 0.5) != (rng.random() < 0.05))})
-                versions.add(answer["version"])
-                answered += 1
-            client.post("/feedback", json=truths).raise_for_status()
+            risks = rng.random(40)
+            # After 2000 answers the amounts come in cents. Nothing fails, and v42 takes most payments for fraud.
+            unit = 100_000 if answered >= 2_000 else 1_000
+            payments = [{"amount": unit * risk, "risk": risk} for risk in risks]
+            answers = client.post("/predict", json=payments).raise_for_status().json()
+            # One truth in twenty is not what the risk says.
+            truths = [(risk > 0.5) != (rng.random() < 0.05) for risk in risks]
+            known = [{"id": it["id"], "fraud": bool(truth)} for it, truth in zip(answers, truths, strict=True)]
+            client.post("/feedback", json=known).raise_for_status()
+            versions = {answer["version"] for answer in answers}
+            answered += len(answers)
+            time.sleep(PACE_S)
     if "v42" in versions:
         print(f"After {answered} answers v42 still serves.")
         return 1

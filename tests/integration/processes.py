@@ -23,17 +23,18 @@ DEADLINE_S = 60.0
 
 # One replica of the model `fraud`, which always starts with v42 loaded. Until its input ends it answers a request every
 # few milliseconds, by the version that served as the request began; while that is v42, three in ten by v41 beside it.
-# Now and then an answer is sent twice, as by a client that tries again. At the end it says what it serves.
+# Now and then an answer is sent twice, as by a client that tries again. It says which version gave the first answer,
+# and at the end what it serves. What it obeyed is kept outside of the log's folder.
 REPLICA = """
 import json, os, random, sys, threading
 from unship import Fleet
 from unship.fence import Serving
 
-_, log, trust, name, pace_s = sys.argv
+_, log, trust, state, name, pace_s = sys.argv
 ended = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
 loaded, chance = {"v42"}, random.Random(f"{name} {os.getpid()}")
-with Fleet("fraud", "v42", on_version=loaded.add, log=log, trust=trust, replica=name) as fleet:
+with Fleet("fraud", "v42", on_version=loaded.add, log=log, trust=trust, state=state, replica=name) as fleet:
     number = 0
     while not ended.wait(float(pace_s)):
         now = fleet.current
@@ -42,6 +43,8 @@ with Fleet("fraud", "v42", on_version=loaded.add, log=log, trust=trust, replica=
         role, by = ("holdback", Serving("v41")) if beside else ("live", now)
         for _ in range(2 if chance.random() < 0.02 else 1):
             fleet.predicted(1, id=f"{name}-{os.getpid()}-{number}", role=role, as_=by)
+        if number == 0:
+            print(now.version, flush=True)
         number += 1
     fleet.flush(30.0)
     print(json.dumps({"version": fleet.current.version, "epoch": fleet.current.epoch,
@@ -72,7 +75,7 @@ def start_replica(folder: Path, name: str, pace_s: float) -> "subprocess.Popen[s
     log, trust = f"embedded:{folder / 'unship-data'}", str(folder / "unship-keys" / "trust.json")
     with (folder / "replicas.log").open("ab") as errors:
         return subprocess.Popen(
-            [sys.executable, "-c", REPLICA, log, trust, name, str(pace_s)],
+            [sys.executable, "-c", REPLICA, log, trust, str(folder / "replicas"), name, str(pace_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

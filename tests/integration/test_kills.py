@@ -88,6 +88,8 @@ class Loop:
         self.ledger_begun = 0
         # By replica and process: the highest epoch that the replica had acknowledged when the process was started.
         self.owed: dict[str, Epoch] = {}
+        # What the processes that were killed said of their first answer, with what they owed then.
+        self.first: list[tuple[Epoch, str]] = []
 
     def start(self, name: str) -> None:
         if name == MONITOR:
@@ -120,8 +122,17 @@ class Loop:
         process.send_signal(number)
         said, _ = process.communicate(timeout=DEADLINE_S)
         self.killed[name] += process.returncode == -signal.SIGKILL
+        if name != MONITOR and said:
+            self.first.append((self.owed[f"{name}-{process.pid}"], said.split()[0]))
         assert process.returncode in (0, -signal.SIGKILL, -signal.SIGTERM), self.said()
         return said
+
+    def finish(self, name: str) -> Any:
+        """Let a replica end by itself, and return what it says of itself then."""
+        process = self.running.pop(name)
+        said, _ = process.communicate("", timeout=DEADLINE_S)
+        assert process.returncode == 0, self.said()
+        return json.loads(said.splitlines()[-1])
 
     def said(self) -> str:
         files = (self.folder / "run.log", self.folder / "replicas.log")
@@ -182,10 +193,7 @@ def test_fifty_kills_of_monitor_and_replicas_lose_nothing_and_bring_nothing_back
             loop.until(lambda: bool(rollbacks(loop.log)))
         fire(loop, chance)
     loop.until(lambda: all(loop.progress(name) >= 20 for name in REPLICAS))
-    serving = []
-    for name in REPLICAS:
-        said, _ = loop.running.pop(name).communicate("", timeout=DEADLINE_S)
-        serving.append(json.loads(said))
+    serving = [loop.finish(name) for name in REPLICAS]
     loop.labels.send()
 
     outcomes, rejected = counted_again(loop.log)
@@ -203,8 +211,25 @@ def test_fifty_kills_of_monitor_and_replicas_lose_nothing_and_bring_nothing_back
         name: {"version": "v41", "stage": "serving", "epoch": list(epoch)} for name in REPLICAS
     }
     assert serving == [{"version": "v41", "epoch": list(epoch), "dropped": {}, "refused": {}}] * len(REPLICAS)
-    check_replicas(loop, epoch)
     check_audit(loop)
+    away = serve_while_the_log_is_away(loop)
+    assert (away["version"], away["epoch"]) == ("v41", list(epoch))
+    check_replicas(loop, epoch)
+
+
+def serve_while_the_log_is_away(loop: Loop) -> Any:
+    """Start a replica that can read no command: what it obeyed before is all that it has."""
+    loop.log.folder.rename(loop.folder / "away")
+    # Nor can it make a log of its own there.
+    loop.log.folder.touch()
+    loop.start(REPLICAS[0])
+    said = loop.running[REPLICAS[0]].stdout
+    assert said is not None
+    assert said.readline() == "v41\n"
+    loop.log.folder.unlink()
+    (loop.folder / "away").rename(loop.log.folder)
+    loop.until(lambda: loop.progress(REPLICAS[0]) > 0)
+    return loop.finish(REPLICAS[0])
 
 
 def counted_again(log: EmbeddedLog) -> tuple[dict[str, int], dict[str, int]]:
@@ -255,6 +280,9 @@ def check_replicas(loop: Loop, epoch: Epoch) -> None:
     for name in REPLICAS:
         acked = [ack.epoch for ack in acks if ack.replica == name]
         assert acked == sorted(acked)
+        # Who remembers an epoch does not receive it a second time.
+        received = [ack.epoch for ack in acks if ack.replica == name and ack.stage == "received"]
+        assert len(received) == len(set(received))
         obeyed = NO_EPOCH
         for at, answer in enumerate(answers):
             if answer["replica"] != name or answer.get("role", "live") != "live":
@@ -267,6 +295,7 @@ def check_replicas(loop: Loop, epoch: Epoch) -> None:
                 converged = max(converged, at)
     afterwards = answers[converged:]
     assert {(answer["version"], tuple(answer["epoch"])) for answer in afterwards} == {("v41", epoch)}
+    assert {version for owed, version in loop.first if owed == epoch} == {"v41"}
     # It was fired at afterwards too.
     assert len({answer["id"].rpartition("-")[0] for answer in afterwards}) > len(REPLICAS)
 
