@@ -12,6 +12,7 @@ from streams.live import STATUS_KEY
 from streams.status import ModelStatus, Status
 from unship.codec import decode_value
 from unship.embedded import EmbeddedLog
+from unship.embedded_file import FILE_NAME
 from unship.errors import ConfigurationError
 from unship.events import Ack
 
@@ -19,7 +20,7 @@ from unship.events import Ack
 def status_command(settings: Any, wanted: str | None) -> int:
     """Print the status; 1 if a replica serves something else than it should."""
     folder = embedded_folder(settings, load(settings.config))
-    if not folder.is_dir():
+    if not (folder / FILE_NAME).is_file():
         raise ConfigurationError(f"{folder}: there is no log; start one with: unship run --log embedded:{folder}")
     with EmbeddedLog(folder) as log:
         record = log.latest("snapshots").get(STATUS_KEY)

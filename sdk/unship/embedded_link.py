@@ -50,7 +50,7 @@ class EmbeddedLink:
             return self._log
         self.close()
         if found is None and self._opened_before:
-            raise EmbeddedLogError(f"{self._path}: the log vanished; bring it back, nothing else is needed")
+            raise EmbeddedLogError(f"{self._path}: the log vanished; bring it back")
         log = EmbeddedLog(self.folder, busy_timeout_s=self._busy_timeout_s)
         opened = self._found()
         # Replaced while it was being opened: which of the two files is open cannot be told.

@@ -158,7 +158,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
 
 def fire(loop: Loop, chance: random.Random) -> None:
     """End one process somewhere between its start and its fortieth record, and start it again."""
-    name = MONITOR if chance.random() < 0.4 else chance.choice(REPLICAS)
+    name = MONITOR if chance.random() < 0.3 else chance.choice(REPLICAS)
     wanted = chance.choice((0, 1, chance.randrange(40)))
     loop.until(lambda: loop.progress(name) >= wanted)
     # Where exactly it is hit is up to the scheduler.

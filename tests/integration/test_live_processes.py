@@ -9,8 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from tests.integration.processes import CONFIG, deploy, monitor, records, status_when, unship, verified_commands
+from tests.integration.processes import (
+    CONFIG,
+    DEADLINE_S,
+    deploy,
+    monitor,
+    records,
+    status_when,
+    unship,
+    verified_commands,
+)
 from unship.embedded import EmbeddedLog, Message
+from unship.keys import new_keys
 
 
 def send(log: EmbeddedLog, first: int, count: int, rng: np.random.Generator, decayed: bool) -> Counter[str]:
@@ -61,6 +71,47 @@ def test_status_before_anything_ran_says_how_to_start(tmp_path: Path) -> None:
     done = unship(tmp_path, "status")
     assert done.returncode == 2
     assert b"there is no log" in done.stderr
+
+
+def test_status_beside_what_replicas_keep_makes_no_log(tmp_path: Path) -> None:
+    (tmp_path / "unship-data" / "replicas").mkdir(parents=True)
+    assert unship(tmp_path, "status").returncode == 2
+    assert [path.name for path in (tmp_path / "unship-data").iterdir()] == ["replicas"]
+
+
+def test_run_ends_when_its_log_vanishes_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    folder, away = tmp_path / "unship-data", tmp_path / "away"
+    with EmbeddedLog(folder) as log:
+        with monitor(tmp_path) as process:
+            assert log.wait({"ledger": 0}, DEADLINE_S)
+            folder.rename(away)
+            assert process.wait(DEADLINE_S) == 2
+        assert "the log vanished; bring it back, and start the monitor again" in (tmp_path / "run.log").read_text()
+        assert not folder.exists()
+        away.rename(folder)
+        log.append("predictions", [Message(b'{"id":"p","model":"m","version":"v","output":1}')])
+        with monitor(tmp_path):
+            status_when(tmp_path, lambda shown: "m" in shown["models"])
+
+
+def test_run_ends_when_another_log_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "unship-data"
+    with EmbeddedLog(folder) as log, EmbeddedLog(tmp_path / "other"), monitor(tmp_path) as process:
+        assert log.wait({"ledger": 0}, DEADLINE_S)
+        # Both names change at once for whoever looks by the path of the file.
+        (tmp_path / "other" / "log.sqlite3").replace(folder / "log.sqlite3")
+        assert process.wait(DEADLINE_S) == 2
+    assert "another log took the place" in (tmp_path / "run.log").read_text()
+
+
+def test_run_with_a_key_that_no_replica_trusts_says_so_before_it_starts(tmp_path: Path) -> None:
+    for name in ("unship-keys", "others"):
+        new_keys(tmp_path / name)
+    (tmp_path / "others" / "controller.key").replace(tmp_path / "unship-keys" / "controller.key")
+    done = unship(tmp_path, "run")
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"replicas would refuse every command" in done.stderr
+    assert not (tmp_path / "unship-data").exists()
 
 
 def test_emit_refuses_what_the_monitor_would_reject(tmp_path: Path) -> None:
