@@ -19,6 +19,7 @@ from tests.integration.processes import (
     unship,
     verified_commands,
 )
+from unship import Fleet
 from unship.embedded import EmbeddedLog, Message
 from unship.keys import new_keys
 
@@ -112,6 +113,30 @@ def test_run_with_a_key_that_no_replica_trusts_says_so_before_it_starts(tmp_path
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     assert b"replicas would refuse every command" in done.stderr
     assert not (tmp_path / "unship-data").exists()
+
+
+def test_replica_that_trusts_other_keys_is_not_counted_as_obeying(tmp_path: Path) -> None:
+    (tmp_path / "unship.yaml").write_text(CONFIG)
+    assert unship(tmp_path, "keys", "new").returncode == 0
+    new_keys(tmp_path / "others")
+    log = f"embedded:{tmp_path / 'unship-data'}"
+
+    def states(shown: dict[str, Any]) -> list[tuple[str, bool]]:
+        replicas = shown["models"]["fraud"]["replicas"] if shown["models"] else {}
+        return [(replica["version"], replica["epoch"] > [0, 0, 0]) for replica in replicas.values()]
+
+    with (
+        monitor(tmp_path),
+        Fleet("fraud", "v42", log=log, trust=tmp_path / "unship-keys" / "trust.json", replica="r-1") as fleet,
+    ):
+        fleet.deployed()
+        status_when(tmp_path, lambda shown: states(shown) == [("v42", True)])
+        assert unship(tmp_path, "status").returncode == 0
+        with Fleet("fraud", "v42", log=log, trust=tmp_path / "others" / "trust.json", replica="r-2") as stranger:
+            status_when(tmp_path, lambda shown: states(shown) == [("v42", True), ("v42", False)])
+            done = unship(tmp_path, "status")
+            assert stranger.stats.refused["UNKNOWN_KEY"] >= 1
+    assert (done.returncode, b" 1/2 " in done.stdout) == (1, True), done.stdout
 
 
 def test_emit_refuses_what_the_monitor_would_reject(tmp_path: Path) -> None:
