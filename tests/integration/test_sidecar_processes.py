@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -141,6 +143,23 @@ def test_sidecar_runs_its_command_and_ends_quietly_while_one_hangs(
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     assert (tmp_path / "started").read_text() == "v41\n"
+
+
+def test_sidecar_serves_what_its_command_switched_to_and_keeps_it_where_the_command_fails(
+    unship_embedded: UnshipEmbedded, tmp_path: Path
+) -> None:
+    def said(acks: list[Any]) -> tuple[str, str | None, str | None]:
+        return acks[-1].stage, acks[-1].serving, acks[-1].code
+
+    command = f"sh -c 'test $0 = v41 && echo $0 > {tmp_path}/serving' {{version}}"
+    with sidecar(unship_embedded.log, unship_embedded.trust, "--exec", command) as (_, base):
+        unship_embedded.command("fraud", "v41")
+        unship_embedded.until("acks", lambda acks: said(acks) == ("serving", "v41", None), DEADLINE_S)
+        assert (tmp_path / "serving").read_text() == "v41\n"
+        unship_embedded.command("fraud", "v40")
+        unship_embedded.until("acks", lambda acks: said(acks) == ("refused", "v41", "LOAD_FAILED"), DEADLINE_S)
+        with urlopen(f"{base}/healthz", timeout=30) as health:
+            assert json.load(health)["serving"] == "v41"
 
 
 def test_taken_address_is_said_in_one_line(unship_embedded: UnshipEmbedded) -> None:
