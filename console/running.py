@@ -1,11 +1,9 @@
 """`unship run` on the embedded log: one process, one loop, ended by a signal."""
 
-import signal
 import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from streams.config import Config
@@ -15,6 +13,7 @@ from unship.embedded import EmbeddedLogError
 from unship.embedded_link import EmbeddedLink
 from unship.errors import ConfigurationError
 from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
+from unship.stopping import stop_by_signal
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
@@ -25,9 +24,7 @@ def run_command(settings: Any) -> int:
     """Run the monitor until SIGTERM or SIGINT."""
     config = load(settings.config)
     signer = _signer(settings, config)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopper(stop))
+    stop = stop_by_signal()
     with closing(EmbeddedLink(embedded_folder(settings, config), busy_timeout_s=LOCK_S)) as link:
         live = Live(link.log(), config, _now_ms, signer)
         settings.tell(f"run: watching {link.folder}, {live.pipeline.fold.offset} ledger records so far")
@@ -74,13 +71,6 @@ def _check_in_place(live: Live, link: EmbeddedLink) -> None:
         raise EmbeddedLogError(
             f"{link.folder}: another log took the place of the one that was watched; start the monitor again"
         )
-
-
-def _stopper(stop: threading.Event) -> Any:
-    def stopped(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    return stopped
 
 
 def _now_ms() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -73,13 +72,12 @@ def _sidecar(asked: argparse.Namespace) -> int:
     from unship.fleet import Fleet
     from unship.sidecar import ExecSwitch, Sidecar
     from unship.sidecar_http import SidecarServer, is_loopback
+    from unship.stopping import stop_by_signal
 
     log = asked.log or os.environ.get("UNSHIP_LOG")
     folder = embedded_folder(log)
     switch = _switch(asked)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_by_signal()
     sidecar = Sidecar(
         lambda load: Fleet(
             asked.model, asked.version, on_version=load, log=log, trust=asked.trust, replica=asked.replica
