@@ -1,10 +1,11 @@
 """`unship run` on the embedded log: one process, one loop, ended by a signal."""
 
+import logging
 import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from streams.config import Config
 from streams.config_file import load
@@ -12,8 +13,12 @@ from streams.live import SOURCE_TOPICS, Live, Signer
 from unship.embedded import EmbeddedLogError
 from unship.embedded_link import EmbeddedLink
 from unship.errors import ConfigurationError
+from unship.kafka_access import SCHEME
 from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
 from unship.stopping import stop_by_signal
+
+if TYPE_CHECKING:
+    from streams.kafka.clients import Access
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
@@ -24,12 +29,39 @@ def run_command(settings: Any) -> int:
     """Run the monitor until SIGTERM or SIGINT."""
     config = load(settings.config)
     signer = _signer(settings, config)
+    if (settings.log or config.log).startswith(SCHEME):
+        _run_on_kafka(settings, config, signer)
     stop = stop_by_signal()
     with closing(EmbeddedLink(embedded_folder(settings, config), busy_timeout_s=LOCK_S)) as link:
         live = Live(link.log(), config, _now_ms, signer)
         settings.tell(f"run: watching {link.folder}, {live.pipeline.fold.offset} ledger records so far")
         _loop(settings, live, link, stop)
     return 0
+
+
+def _run_on_kafka(settings: Any, config: Config, signer: Signer | None) -> NoReturn:
+    """Run one worker of the monitor on Kafka; it ends by a signal."""
+    from faust import Worker
+
+    from streams.app import make_app
+
+    app = make_app(kafka_access(settings, config), config, signer, _now_ms)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    worker = Worker(app, loglevel=settings.level.upper(), quiet=True, redirect_stdouts=False)
+    settings.tell(f"run: watching {settings.log or config.log}")
+    worker.execute_from_commandline()
+
+
+def kafka_access(settings: Any, config: Config) -> "Access":
+    """Return how to reach the Kafka log that the options or the configuration name."""
+    from streams.kafka.clients import Access
+    from unship.kafka_settings import client_options
+
+    folder = settings.config.parent if settings.config is not None else Path()
+    options = client_options(
+        settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
+    )
+    return Access(options, config.kafka.topics.names)
 
 
 def _loop(settings: Any, live: Live, link: EmbeddedLink, stop: threading.Event) -> None:

@@ -53,7 +53,7 @@ class Pipeline:
 
 def configuration_record(config: Config) -> Configured:
     """Return the first record of a ledger: the configuration in force from there on."""
-    return Configured(-1, FOLD_VERSION, config.digest(), msgspec.to_builtins(config))
+    return Configured(-1, FOLD_VERSION, config.digest(), config.recorded())
 
 
 def join_step(pipeline: Pipeline, lines: Iterable[bytes]) -> Iterator[Record]:
