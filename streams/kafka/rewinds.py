@@ -3,7 +3,7 @@
 import msgspec
 from aiokafka import TopicPartition
 
-from streams.kafka.clients import Access, partition_count
+from streams.kafka.clients import Access, end_consumer, partition_count
 
 
 class Rewind(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Rewinds:
 
     async def stop(self) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        await end_consumer(self._consumer)
 
     async def asked(self) -> list[int]:
         """Return the source partitions asked for since the last call."""
