@@ -19,7 +19,7 @@ from unship.events import Ack, Epoch
 
 
 def status_command(settings: Any, wanted: str | None) -> int:
-    """Print the status; 1 if a replica serves something else than it should, or does not obey the newest command."""
+    """Print the status; 1 if a replica serves something else than it should, or refuses the newest command."""
     folder = embedded_folder(settings, load(settings.config))
     if not (folder / FILE_NAME).is_file():
         raise ConfigurationError(f"{folder}: there is no log; start one with: unship run --log embedded:{folder}")
@@ -51,12 +51,13 @@ def _replicas(model: str, acks: list[Any]) -> dict[str, dict[str, Any]]:
 
 
 def _obeying(model: ModelStatus, replicas: dict[str, dict[str, Any]], epoch: Epoch | None) -> int:
-    """Return how many replicas serve what is desired, and do so by the newest command if there is one.
+    """Return how many replicas serve what is desired and do not refuse the newest command.
 
-    Who refuses every command serves the right version only until the next one.
+    Who refuses every command, for it trusts other keys, serves the right version only until the next one.
     """
     return sum(
-        replica["version"] == model.desired and epoch in (None, tuple(replica["epoch"]))
+        replica["version"] == model.desired
+        and not (replica["stage"] == "refused" and epoch not in (None, tuple(replica["epoch"])))
         for replica in replicas.values()
     )
 

@@ -121,19 +121,21 @@ def test_replica_that_trusts_other_keys_is_not_counted_as_obeying(tmp_path: Path
     new_keys(tmp_path / "others")
     log = f"embedded:{tmp_path / 'unship-data'}"
 
-    def states(shown: dict[str, Any]) -> list[tuple[str, bool]]:
+    def states(shown: dict[str, Any]) -> list[tuple[str, str, bool]]:
         replicas = shown["models"]["fraud"]["replicas"] if shown["models"] else {}
-        return [(replica["version"], replica["epoch"] > [0, 0, 0]) for replica in replicas.values()]
+        return [(each["version"], each["stage"], each["epoch"] > [0, 0, 0]) for each in replicas.values()]
 
     with (
         monitor(tmp_path),
         Fleet("fraud", "v42", log=log, trust=tmp_path / "unship-keys" / "trust.json", replica="r-1") as fleet,
     ):
         fleet.deployed()
-        status_when(tmp_path, lambda shown: states(shown) == [("v42", True)])
+        status_when(tmp_path, lambda shown: states(shown) == [("v42", "serving", True)])
         assert unship(tmp_path, "status").returncode == 0
         with Fleet("fraud", "v42", log=log, trust=tmp_path / "others" / "trust.json", replica="r-2") as stranger:
-            status_when(tmp_path, lambda shown: states(shown) == [("v42", True), ("v42", False)])
+            # The monitor asserts the same command again within ten seconds, and that is refused.
+            expected = [("v42", "serving", True), ("v42", "refused", False)]
+            status_when(tmp_path, lambda shown: states(shown) == expected)
             done = unship(tmp_path, "status")
             assert stranger.stats.refused["UNKNOWN_KEY"] >= 1
     assert (done.returncode, b" 1/2 " in done.stdout) == (1, True), done.stdout
