@@ -23,6 +23,7 @@ from streams.config import Config
 from streams.fold import Fold
 from streams.kafka.clients import Access, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
+from streams.kafka.rewinds import Rewind
 from streams.kafka.snapshots import SnapshotStore
 from streams.live import Signer
 from streams.records import Record
@@ -247,8 +248,9 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         """Ask for a range to be read again where the ledger has a gap; said once for each gap."""
         for number in partition.fold.gaps - partition.rewound:
             corners = partition.fold.coverage[number].corners
-            corner = [min(p for p, _ in corners), min(f for _, f in corners)]
-            value = msgspec.json.encode({"partition": number, "corner": corner, "at": partition.fold.offset})
+            corner = (min(p for p, _ in corners), min(f for _, f in corners))
+            incarnation = partition.fold.coverage[number].incarnation
+            value = msgspec.json.encode(Rewind(number, corner, partition.fold.offset, incarnation))
             await answered(self._producer.send_and_wait(self.access.names.of("rewind"), value, str(number).encode()))
             log.warning("ledger partition %d: a gap in source partition %d is read again", partition.number, number)
         partition.rewound = set(partition.fold.gaps)

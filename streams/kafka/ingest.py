@@ -89,9 +89,9 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         async with producing(self.access) as self._producer:
             self._consumer = self.access.member(self.group, SOURCE_TOPICS, self)
             await self._consumer.start()
-            rewinds = Rewinds(self.access)
-            await rewinds.start()
+            rewinds = self._rewinds = Rewinds(self.access)
             try:
+                await rewinds.start()
                 while not self._stopping:
                     for number in await rewinds.asked():
                         await self._rewind(number)
@@ -154,6 +154,10 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             if position is None:
                 # What cannot be read is worth as much as nothing: from the origin on everything is safe.
                 position = Position(self._count)
+            incarnation = self._rewinds.incarnations.get(place.partition, 0)
+            if position.incarnation < incarnation:
+                # Committed in the topics that were.
+                position = Position(self._count, incarnation)
             if position.partitions != self._count:
                 raise SourceChanged(
                     f"{self.topics[0]} has {self._count} partitions, its ledger was begun with {position.partitions}; "
@@ -169,8 +173,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         if partition.sending is not None:
             await partition.sending
-        log.warning("partition %d: read again from its beginning, because the ledger has a gap", number)
-        await self._open(number, Position(self._count, partition.reader.incarnation))
+        log.warning("partition %d: read again from its beginning, as the topic rewind asks", number)
+        await self._open(number, Position(self._count, self._rewinds.incarnations.get(number, 0)))
 
     async def _open(self, number: int, position: Position) -> None:
         reader = Reader(
