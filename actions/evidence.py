@@ -19,7 +19,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the fold found out about the live version, at one position of the ledger.
 
     `target` is the version to go back to: the best confirmed one, else the first that is fit; None if no version
-    answers beside the live one. `confirmed` says that it is better now; `quorum` is asked only then.
+    answers beside the live one. `all_unfit` says that no version on the ladder could be served. `confirmed` says that
+    the target is better now; `quorum` is asked only then.
     """
 
     version: str
@@ -33,6 +34,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: bool = False
     target: str | None = None
     any_target: bool = False
+    all_unfit: bool = False
     all_degraded: bool = False
     confirmed: bool = False
     quorum: Quorum = Quorum.AGREED
@@ -40,7 +42,10 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What bears on an act beside the evidence. Times are milliseconds; `now` is the ledger's clock."""
+    """What bears on an act beside the evidence. Times are milliseconds; `now` is the ledger's clock.
+
+    `others` counts the other models whose automatic rollback is under way, `others_max` is how many may be.
+    """
 
     now: int
     mode: str = "act"
@@ -52,3 +57,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     switches_max: int = 1
     stopped: bool = False
     confirm_within_ms: int = 0
+    others: int = 0
+    others_max: int = 1
+    frozen: bool = False

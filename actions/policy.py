@@ -71,6 +71,11 @@ def target_unknown(findings: Findings, view: View) -> Reason | None:
     return None if findings.any_target else Reason.TARGET_UNKNOWN
 
 
+def target_unfit(findings: Findings, view: View) -> Reason | None:
+    """Other versions are known, but the replicas cannot serve them."""
+    return Reason.TARGET_UNFIT if findings.all_unfit else None
+
+
 def label_source_suspect(findings: Findings, view: View) -> Reason | None:
     """The rise is gone when one label source is left out."""
     return Reason.LABEL_SOURCE_SUSPECT if findings.confirmed and findings.quorum is Quorum.FAILED else None
@@ -91,6 +96,12 @@ def switch_limit(findings: Findings, view: View) -> Reason | None:
     """There were too many rollbacks; this stays until an operator resumes."""
     too_many = view.stopped or view.switches >= view.switches_max
     return Reason.SWITCH_LIMIT if findings.confirmed and too_many else None
+
+
+def fleet_limit(findings: Findings, view: View) -> Reason | None:
+    """Too many other models were rolled back just now; this stays until an operator resumes."""
+    too_many = view.frozen or view.others >= view.others_max
+    return Reason.FLEET_LIMIT if findings.confirmed and too_many else None
 
 
 def target_better(findings: Findings, view: View) -> Reason | None:
@@ -128,10 +139,12 @@ GUARDS: tuple[Guard, ...] = (
     held,
     pinned,
     target_unknown,
+    target_unfit,
     label_source_suspect,
     quorum_waiting,
     cooldown,
     switch_limit,
+    fleet_limit,
     target_better,
     mix_shift,
     all_degraded,

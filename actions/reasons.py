@@ -68,6 +68,12 @@ class Reason(StrEnum):
         Action.PAGE,
         "The version got worse, but no other version answers beside it, so nobody knows whether going back would help.",
     )
+    TARGET_UNFIT = (
+        "TARGET_UNFIT",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "The version got worse, but no other one can be served: replicas refused it, or nothing shows that they have it.",
+    )
     LABEL_SOURCE_SUSPECT = (
         "LABEL_SOURCE_SUSPECT",
         Verdict.DEGRADED,
@@ -80,6 +86,13 @@ class Reason(StrEnum):
         Verdict.DEGRADED,
         Action.PAGE,
         "There were as many rollbacks lately as are allowed; automatic acts stop until an operator resumes them.",
+    )
+    FLEET_LIMIT = (
+        "FLEET_LIMIT",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "Many models got worse together, so the labels are suspect: as many as allowed were rolled back just now, and "
+        "automatic acts on this one stop until an operator resumes them.",
     )
     TARGET_BETTER = (
         "TARGET_BETTER",

@@ -19,7 +19,7 @@ from streams.units import count_per_span, duration_ms
 from unship.errors import ConfigurationError
 
 #: Raised with every change that can alter a decision's bytes.
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
 #: Detectors that count errors and refuse a loss between 0 and 1. The detectors say so themselves, but asking them
 #: imports river, which takes longer than all else that a command does before its first line.

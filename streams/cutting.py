@@ -18,7 +18,8 @@ from streams.clock import SourceClock
 from streams.columns import RecordBuilder
 from streams.config import Config, ModelConfig
 from streams.join import JoinWindow, Outcome, Pair, SavedWindow, WindowRule
-from streams.records import Deployed, Operated, Record, Tick
+from streams.records import Deployed, Operated, Record, ReplicaFacts, Tick
+from streams.replica_watch import ReplicaWatch, SavedWatch
 from unship.codec import Decoded, OtherLine, decode_line
 from unship.events import Ack, Deployment, Feedback, OperatorAct, Prediction
 from unship.rejections import RejectCode, Rejection
@@ -48,6 +49,7 @@ class SavedSources(msgspec.Struct):
     pairs: list[tuple[int, int, int]]
     controls: list[str]
     window: SavedWindow
+    replicas: SavedWatch
 
 
 class Sources:
@@ -64,6 +66,7 @@ class Sources:
         self.counts: Counter[str] = self.window.counts
         self.timer_due = NEVER
         self.clock = SourceClock()
+        self.replicas = ReplicaWatch()
         self.line = 0
         self._cut_from = 0
         self._accepted = 0
@@ -153,6 +156,8 @@ class Sources:
         self._predictions[cohort] += 1
         if width and self._predictions[cohort] == 1:
             self._pending_due = min(self._pending_due, at - at % width + width + maturity)
+        if event.replica is not None:
+            self.replicas.answered(event, self.line, at, self.counts)
         self._accept(now)
 
     def _feedback(self, event: Feedback, now: int) -> None:
@@ -168,6 +173,9 @@ class Sources:
 
     def _control(self, event: Any, now: int, line: bytes) -> Iterator[Record]:
         if isinstance(event, Ack):
+            known = self.window.admit(event.model)
+            if known and self.replicas.acknowledged(event, self.line, self.clock.at, self.counts):
+                self._accept(now)
             self._keep(line)
             return
         if self._known(event, now, line) or not self.window.admit(event.model):
@@ -238,6 +246,8 @@ class Sources:
         window.evict(self.clock.now, self.clock.now)
         # Not the time of the line that makes the cut: what falls due between the two comes first.
         now = self._accepted_at
+        for model, changes in self.replicas.take().items():
+            yield ReplicaFacts(now, lines, digest, model, changes)
         for model in sorted(outcomes.keys() | predictions.keys() | pairs.keys()):
             columns = RecordBuilder(self.config.of(model), series, self.counts)
             yield columns.record(
@@ -263,6 +273,7 @@ class Sources:
             [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
             list(self._controls),
             window.save(),
+            self.replicas.save(),
         )
         window.outcomes, window.pairs = outcomes, pairs
         return saved
@@ -277,6 +288,7 @@ class Sources:
         self._raw_bytes = sum(map(len, saved.raw))
         self._predictions = Counter({(code, cohort): count for code, cohort, count in saved.predictions})
         self._controls = dict.fromkeys(saved.controls)
+        self.replicas.load(saved.replicas)
         held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]

@@ -8,6 +8,7 @@ from streams.config import ModelConfig
 from streams.health import Health
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
+from streams.replicas import unfit
 from streams.rows import Alarm, Rules, rounded
 
 SOURCE_SHARE = 0.1
@@ -110,6 +111,13 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     }
 
 
+def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | None:
+    """Return why no replica could serve a version, None if nothing speaks against it."""
+    facts = state.desired.versions.get(version)
+    answered_at = -1 if facts is None else facts.answered_at
+    return unfit(state.replicas, version, answered_at, state.clock, config.horizon_ms)
+
+
 def find(
     state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
 ) -> tuple[Findings, Confirmation | None]:
@@ -132,7 +140,8 @@ def find(
         return findings, None
     # A slice that appeared since the last judged cohort has no row yet.
     streams = state.layout.slices.streams[: health.streams]
-    targets = state.desired.ladder(live.beside)
+    ladder = state.desired.ladder(live.beside)
+    targets = [target for target in ladder if why_unfit(state, target, config) is None]
     unfit = {
         target
         for target in targets
@@ -151,7 +160,8 @@ def find(
         slice=streams[chosen.alarm.stream].describe(),
         quarantined=state.desired.is_quarantined(live.version),
         target=chosen.target,
-        any_target=bool(targets),
+        any_target=bool(ladder),
+        all_unfit=bool(ladder) and not targets,
         all_degraded=bool(targets) and len(unfit) == len(targets),
         confirmed=chosen.target is not None,
         quorum=chosen.quorum,

@@ -9,10 +9,11 @@ import msgspec
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from streams.config import FOLD_VERSION, Config
+from streams.fleet_facts import FleetState, fleet_fact
 from streams.model import ModelFold, SavedModel
 from streams.operating import operate
 from streams.periods import NEVER
-from streams.records import Configured, Deployed, Operated, Outcomes, Record, record_digest
+from streams.records import Configured, Deployed, FleetFact, Operated, Outcomes, Record, ReplicaFacts, record_digest
 
 INCARNATION = 0
 
@@ -31,6 +32,7 @@ class SavedFold(msgspec.Struct):
     lines: tuple[int, int]
     clock: int
     models: dict[str, SavedModel]
+    fleet: FleetState
 
 
 class Fold:
@@ -42,6 +44,7 @@ class Fold:
         self.offset = 0
         self.clock = -1
         self.models: dict[str, ModelFold] = {}
+        self.fleet = FleetState()
         self._chain = b""
         self._lines = (0, -1)
         self._index = 0
@@ -70,6 +73,14 @@ class Fold:
             else:
                 operate(model, record)
             self._dues[model.name] = model.due()
+        elif isinstance(record, ReplicaFacts):
+            self._lines = (0, record.lines[1])
+            model = self._model(record.model)
+            self._advance(model, record.clock)
+            model.take_replicas(record)
+            self._dues[model.name] = model.due()
+        elif isinstance(record, FleetFact):
+            self._take_fleet(record)
         else:
             for name in [name for name, due in self._dues.items() if due <= record.clock]:
                 self._advance(self._model(name), record.clock)
@@ -96,12 +107,21 @@ class Fold:
         model.advance(clock)
         self._dues[model.name] = model.due()
 
+    def _take_fleet(self, record: FleetFact) -> None:
+        for name in self.fleet.take(record):
+            self._model(name).evaluate(record.clock)
+        # A rollback elsewhere that ends is an instant at which a model that waits for it is asked again.
+        self._dues = {name: model.due() for name, model in self.models.items()}
+
     def _model(self, name: str) -> ModelFold:
         model = self.models.get(name)
         if model is None:
-            model = self.models[name] = ModelFold(name, self.config.of(name), self._write)
+            model = self.models[name] = self._new_model(name)
         model.epoch = (INCARNATION, self.offset, self._index)
         return model
+
+    def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
+        return ModelFold(name, self.config.of(name), self._write, saved, self.fleet, self.config.max_simultaneous)
 
     def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
         epoch = (INCARNATION, self.offset, self._index)
@@ -128,12 +148,17 @@ class Fold:
         model.epoch = epoch
         self._index += 1
         self._written.append(decision)
+        fact = fleet_fact(decision, self.config)
+        if fact is not None:
+            self.fleet.owed[fact.decision] = fact
         return name
 
     def save(self) -> SavedFold:
         """Return everything, to go on bit for bit."""
         models = {name: model.save() for name, model in self.models.items()}
-        return SavedFold(FOLD_VERSION, self.config_digest, self.offset, self._chain, self._lines, self.clock, models)
+        return SavedFold(
+            FOLD_VERSION, self.config_digest, self.offset, self._chain, self._lines, self.clock, models, self.fleet
+        )
 
     def load(self, saved: SavedFold) -> None:
         """Take over what `save` returned; `self` must be new and have the same configuration.
@@ -148,6 +173,7 @@ class Fold:
                 "configuration it was saved with"
             )
         self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
+        self.fleet = saved.fleet
         for name, model in saved.models.items():
-            self.models[name] = ModelFold(name, self.config.of(name), self._write, model)
+            self.models[name] = self._new_model(name, model)
             self._dues[name] = self.models[name].due()

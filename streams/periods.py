@@ -10,6 +10,7 @@ from streams.comparing import Comparison
 from streams.config import ModelConfig
 from streams.health import Health, new_health
 from streams.label_health import LabelHealth, new_label_health
+from streams.replicas import Replicas
 from streams.rows import Baselines, Rules
 from streams.slices import OTHER, SourceTable, slice_table
 
@@ -67,6 +68,7 @@ class ModelState(msgspec.Struct):
     clock: int = -1
     outcomes: dict[str, int] = {}
     refused: Standing | None = None
+    replicas: Replicas = msgspec.field(default_factory=Replicas)
 
 
 def new_model_state(config: ModelConfig) -> ModelState:

@@ -58,6 +58,7 @@ class RejectCode(StrEnum):
     UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
+    REPLICA_LIMIT = "REPLICA_LIMIT", "The event comes from more replicas of a model than are followed at a time."
     NOT_JUDGED = "NOT_JUDGED", "The outcome belongs to a version or role that is not judged at this time."
 
 

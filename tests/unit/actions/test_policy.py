@@ -26,7 +26,7 @@ BAD = Findings(
     slice={"country": "DE"},
 )
 UNSURE = msgspec.structs.replace(BAD, confirmed=False, target=None)
-VIEW = View(now=2_000, mode="act", cooldown_ms=500, switches_max=2, confirm_within_ms=5_000)
+VIEW = View(now=2_000, mode="act", cooldown_ms=500, switches_max=2, confirm_within_ms=5_000, others_max=3)
 
 
 def findings(base: Findings = BAD, **changes: Any) -> Findings:
@@ -50,6 +50,11 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
     policy.target_unknown: (
         Reason.TARGET_UNKNOWN,
         [(findings(UNSURE, any_target=False), VIEW)],
+        [(BAD, VIEW), (UNSURE, VIEW)],
+    ),
+    policy.target_unfit: (
+        Reason.TARGET_UNFIT,
+        [(findings(UNSURE, all_unfit=True), VIEW)],
         [(BAD, VIEW), (UNSURE, VIEW)],
     ),
     policy.label_source_suspect: (
@@ -77,6 +82,11 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
         [(BAD, view(switches=2)), (BAD, view(switches=3)), (BAD, view(stopped=True)), (BAD, view(switches_max=0))],
         [(BAD, VIEW), (BAD, view(switches=1)), (UNSURE, view(switches=2)), (UNSURE, view(stopped=True))],
     ),
+    policy.fleet_limit: (
+        Reason.FLEET_LIMIT,
+        [(BAD, view(others=3)), (BAD, view(others=4)), (BAD, view(frozen=True))],
+        [(BAD, VIEW), (BAD, view(others=2)), (UNSURE, view(others=3)), (UNSURE, view(frozen=True))],
+    ),
     policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW)]),
     policy.mix_shift: (Reason.MIX_SHIFT, [(findings(UNSURE, mix={"country": "FR"}), VIEW)], [(UNSURE, VIEW)]),
     policy.all_degraded: (Reason.ALL_DEGRADED, [(findings(UNSURE, all_degraded=True), VIEW)], [(UNSURE, VIEW)]),
@@ -97,10 +107,12 @@ ORDER = [
     "held",
     "pinned",
     "target_unknown",
+    "target_unfit",
     "label_source_suspect",
     "quorum_waiting",
     "cooldown",
     "switch_limit",
+    "fleet_limit",
     "target_better",
     "mix_shift",
     "all_degraded",
@@ -158,6 +170,7 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         quarantined=st.booleans(),
         target=st.sampled_from([None, "v41"]),
         any_target=st.booleans(),
+        all_unfit=st.booleans(),
         all_degraded=st.booleans(),
         confirmed=st.booleans(),
         quorum=st.sampled_from(Quorum),
@@ -175,6 +188,9 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         switches_max=st.integers(0, 3),
         stopped=st.booleans(),
         confirm_within_ms=st.integers(0, 5),
+        others=st.integers(0, 3),
+        others_max=st.integers(1, 3),
+        frozen=st.booleans(),
     ),
 )
 def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: View) -> None:
@@ -191,8 +207,18 @@ def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: 
         assert found.degraded
         assert found.confirmed
         assert found.quorum is Quorum.AGREED
-        forbids = [seen.held, seen.pinned, seen.stopped, found.quarantined, found.learning, found.incomputable]
+        forbids = [
+            seen.held,
+            seen.pinned,
+            seen.stopped,
+            seen.frozen,
+            found.all_unfit,
+            found.quarantined,
+            found.learning,
+            found.incomputable,
+        ]
         assert not any(forbids)
+        assert seen.others < seen.others_max
     if ruling.verdict is not Verdict.DEGRADED:
         assert (ruling.to, ruling.slice) == (None, None)
 

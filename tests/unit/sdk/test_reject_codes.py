@@ -38,6 +38,7 @@ def test_codes_are_pinned() -> None:
         "UNSIGNED_ACT",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
+        "REPLICA_LIMIT",
         "NOT_JUDGED",
     ]
 
