@@ -72,7 +72,7 @@ class Reason(StrEnum):
         "TARGET_UNFIT",
         Verdict.DEGRADED,
         Action.PAGE,
-        "The version got worse, but no other one can be served: replicas refused it, or nothing shows that they have it.",
+        "The version got worse, but no other one can be served: replicas refuse it, or nothing shows that one has it.",
     )
     LABEL_SOURCE_SUSPECT = (
         "LABEL_SOURCE_SUSPECT",

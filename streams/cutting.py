@@ -4,7 +4,7 @@ Lines are joined as they come; what was joined is *cut* into ledger records at p
 after 4,096 accepted lines, where the source clock enters a new second, before a deployment or an operator's act, and
 before a tick. How many lines were read at once, where a replay was stopped, or how much noise stands between the
 accepted lines changes nothing. Only lines that put something into the ledger count as accepted, so noise does not move
-a cut either.
+a cut either. Nor do acks, which leave their own records: at the next cut, or at the next second if nothing else waits.
 """
 
 import hashlib
@@ -50,6 +50,7 @@ class SavedSources(msgspec.Struct):
     controls: list[str]
     window: SavedWindow
     replicas: SavedWatch
+    facts_at: int
 
 
 class Sources:
@@ -71,6 +72,7 @@ class Sources:
         self._cut_from = 0
         self._accepted = 0
         self._accepted_at = -1
+        self._facts_at = -1
         self._pending_due = NEVER
         self._digest_prefix = b""
         self._raw: list[bytes] = []
@@ -99,7 +101,7 @@ class Sources:
                 continue
             if now >= self._pending_due or now >= self.timer_due:
                 yield from self._tick_until(now)
-            if self._accepted and (now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES):
+            if self._is_cut_due(now):
                 yield from self.cut()
             if kind is Prediction:
                 self._prediction(event, now)  # type: ignore[arg-type]
@@ -110,12 +112,16 @@ class Sources:
             else:
                 yield from self._control(event, now, raw)
 
+    def _is_cut_due(self, now: int) -> bool:
+        if self._accepted:
+            return now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES
+        return self.replicas.waiting and now // CUT_MS != self._facts_at // CUT_MS
+
     def advance(self, ts: int) -> Iterator[Record]:
         """Let the source clock go to `ts` without a line, as a caught-up reader does."""
         if ts > self.clock.now:
             yield from self._tick_until(ts)
-            if self._accepted:
-                yield from self.cut()
+            yield from self.cut()
             self.clock.now = ts
             yield Tick(ts)
 
@@ -175,7 +181,7 @@ class Sources:
         if isinstance(event, Ack):
             known = self.window.admit(event.model)
             if known and self.replicas.acknowledged(event, self.line, self.clock.at, self.counts):
-                self._accept(now)
+                self._facts_at = now
             self._keep(line)
             return
         if self._known(event, now, line) or not self.window.admit(event.model):
@@ -210,7 +216,7 @@ class Sources:
 
     def _tick_until(self, now: int) -> Iterator[Record]:
         while (due := min(self.timer_due, self._pending_due)) <= now:
-            if self._accepted:
+            if self._accepted or self.replicas.waiting:
                 # The fold learns of the pending cohorts first; what is due then is asked again.
                 yield from self.cut()
                 continue
@@ -226,8 +232,9 @@ class Sources:
         return digest, lines
 
     def cut(self) -> Iterator[Record]:
-        """Yield what was joined since the last cut: one record for each model that has anything new."""
-        if not self._accepted:
+        """Yield what was joined, and what changed at replicas, since the last cut: one record of a kind for each model
+        that has anything new."""
+        if not self._accepted and not self.replicas.waiting:
             return
         window, series = self.window, self.window.series
         outcomes: dict[str, list[Outcome]] = {}
@@ -241,11 +248,11 @@ class Sources:
             predictions.setdefault(series[code].model, []).append((code, cohort, count))
         digest, lines = self._close_range()
         window.outcomes, window.pairs = [], []
+        # Not the time of the line that makes the cut: what falls due between the two comes first.
+        now = self._accepted_at if self._accepted else self._facts_at
         self._predictions.clear()
         self._accepted, self._pending_due = 0, NEVER
         window.evict(self.clock.now, self.clock.now)
-        # Not the time of the line that makes the cut: what falls due between the two comes first.
-        now = self._accepted_at
         for model, changes in self.replicas.take().items():
             yield ReplicaFacts(now, lines, digest, model, changes)
         for model in sorted(outcomes.keys() | predictions.keys() | pairs.keys()):
@@ -274,6 +281,7 @@ class Sources:
             list(self._controls),
             window.save(),
             self.replicas.save(),
+            self._facts_at,
         )
         window.outcomes, window.pairs = outcomes, pairs
         return saved
@@ -289,6 +297,7 @@ class Sources:
         self._predictions = Counter({(code, cohort): count for code, cohort, count in saved.predictions})
         self._controls = dict.fromkeys(saved.controls)
         self.replicas.load(saved.replicas)
+        self._facts_at = saved.facts_at
         held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]

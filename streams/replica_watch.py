@@ -89,6 +89,11 @@ class ReplicaWatch:
         self._write(event.model, event, event.stage, False, line, at)
         return True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something changed since the last cut."""
+        return bool(self._waiting)
+
     def take(self) -> dict[str, list[ReplicaChange]]:
         """Return what changed since the last call, by model in the order of names, changes in that of their lines."""
         found: dict[str, list[ReplicaChange]] = {}

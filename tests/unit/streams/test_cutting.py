@@ -99,7 +99,8 @@ def content(record: Record) -> Any:
 
 
 def contents(records: Sequence[Record]) -> list[Any]:
-    return [content(record) for record in records]
+    # Acks among the noise leave records of their own, which move no other.
+    return [content(record) for record in records if not isinstance(record, ReplicaFacts)]
 
 
 # Where cuts fall
@@ -165,8 +166,7 @@ def test_ack_that_says_what_is_known_moves_no_cut() -> None:
     ack = line(Ack(model="m", replica="r", boot="b", epoch=(0, 0, 0), stage="serving", serving="v1", ts=START))
     records = records_of([ack, *(predicted(0, f"p{i}") for i in range(CUT_LINES)), *[ack] * 50, predicted(0, "last")])
     assert [type(record) for record in records] == [ReplicaFacts, Outcomes, Outcomes]
-    # The first ack is one of the accepted lines.
-    assert [sum(n for *_, n in record.predictions) for record in outcomes_of(records)] == [CUT_LINES - 1, 2]
+    assert [sum(n for *_, n in record.predictions) for record in outcomes_of(records)] == [CUT_LINES, 1]
 
 
 def test_end_of_input_folds_what_was_joined_and_is_no_tick() -> None:
