@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-GOOD, FINDING, USAGE = 0, 1, 2
+GOOD, FINDING, USAGE, UNREACHABLE, TIMED_OUT = 0, 1, 2, 3, 4
 
 
 class Settings:
@@ -30,10 +30,13 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        from unship.errors import UnshipError
+        from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 
         try:
             return super().invoke(ctx)
+        except (BrokerUnreachable, TimedOut) as error:
+            click.echo(f"unship: {error}", err=True)
+            ctx.exit(UNREACHABLE if isinstance(error, BrokerUnreachable) else TIMED_OUT)
         except UnshipError as error:
             click.echo(f"unship: {error}", err=True)
             ctx.exit(USAGE)

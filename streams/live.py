@@ -28,6 +28,7 @@ from unship.commands import Command, decode_command, encode_command
 from unship.embedded import EmbeddedLog, Fence, Message
 from unship.embedded import Record as Entry
 from unship.errors import RecordingError, SnapshotError
+from unship.events import At, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.signing import OPERATOR_TYPE, Trust, TrustedKey, verify
 
@@ -78,7 +79,7 @@ class Live:
         self.signer = signer
         self.timing = timing or Timing()
         self.config = config
-        self.pipeline = Pipeline(config)
+        self.pipeline = Pipeline(config, live=True)
         self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
         self._dead: list[Message] = []
         self._clock_ms = clock_ms
@@ -116,7 +117,7 @@ class Live:
                 self.pipeline.sources.timer_due = NEVER
             # They were written down when they were read first.
             self._dead.clear()
-        for _ in self.pipeline.sources.cut():
+        for _ in self.pipeline.sources.rest():
             pass
         self.pipeline.sources.timer_due = self.pipeline.fold.due()
 
@@ -159,7 +160,7 @@ class Live:
         now = max(self._clock_ms(), pipeline.sources.clock.now)
         if caught_up and pipeline.fold.due() <= now and pipeline.sources.clock.now >= 0:
             apply(pipeline.sources.advance(now))
-        apply(pipeline.sources.cut())
+        apply(pipeline.sources.rest())
         if records or batch:
             apply(iter([Tick(pipeline.sources.clock.now, dict(self.positions))]))
             self._commit(records, decisions)
@@ -217,7 +218,7 @@ class Live:
                 published[command.model] = command
         return published
 
-    def _read(self, ends: dict[str, int]) -> Iterator[tuple[Decoded, bytes]]:
+    def _read(self, ends: dict[str, int]) -> Iterator[tuple[Decoded, bytes, At]]:
         """Yield what is new up to `ends`, merged by append time, and move the positions past it.
 
         A topic that is not read to its end holds the others back: nothing younger than what it still has is taken.
@@ -237,7 +238,8 @@ class Live:
                 self.positions[topic] = taken[-1].offset + 1
         merged.sort(key=lambda item: item[:3])
         for _, _, _, topic, entry in merged:
-            yield self._decode(topic, entry), entry.value or b""
+            place = (topic, 0, entry.offset, entry.append_ts)
+            yield self._decode(topic, entry, place), entry.value or b"", place
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
@@ -248,7 +250,7 @@ class Live:
         found = verify(entry.value, entry.headers, self.signer.trust, "operator", OPERATOR_TYPE)
         return isinstance(found, TrustedKey)
 
-    def _decode(self, topic: str, entry: Entry) -> Any:
+    def _decode(self, topic: str, entry: Entry, place: At) -> Any:
         if topic == "operator" and not self._is_signed(entry):
             event: Any = Rejection(RejectCode.UNSIGNED_ACT)
         else:
@@ -256,7 +258,10 @@ class Live:
         if isinstance(event, Rejection):
             self._dead.append(_dead_letter(topic, entry, event))
             return event
-        return msgspec.structs.replace(event, at=(topic, 0, entry.offset, entry.append_ts))
+        if isinstance(event, Prediction | Feedback):
+            return event
+        # What the ledger copies says where it comes from, so that a second copy of it can be told.
+        return msgspec.structs.replace(event, at=place)
 
 
 def _dead_letter(topic: str, entry: Entry, rejection: Rejection) -> Message:

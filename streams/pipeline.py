@@ -35,9 +35,9 @@ class SavedPipeline(msgspec.Struct):
 class Pipeline:
     """The two steps and what they remember."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, live: bool = False) -> None:
         self.config = config
-        self.sources = Sources(config)
+        self.sources = Sources(config, live=live)
         self.fold = Fold(config)
 
     def save(self) -> SavedPipeline:

@@ -5,6 +5,7 @@ and writes nothing. What is written is a function of the lines alone, so that a 
 """
 
 from collections import Counter
+from typing import TypeAlias
 
 import msgspec
 
@@ -12,6 +13,9 @@ from streams.records import ReplicaChange
 from streams.replicas import FORGET_MS, REPLICAS_MAX, RESTATE_MS, SETTLE_MS, VERSIONS_MAX
 from unship.events import Ack, Epoch, Prediction
 from unship.rejections import RejectCode
+
+#: Topic, partition and offset.
+Place: TypeAlias = tuple[str, int, int]
 
 
 class Seen(msgspec.Struct, gc=False):
@@ -50,8 +54,8 @@ class ReplicaWatch:
         self._seen: dict[str, dict[str, Seen]] = {}
         self._waiting: dict[tuple[object, ...], tuple[str, ReplicaChange]] = {}
 
-    def answered(self, event: Prediction, line: int, at: int, counts: Counter[str]) -> None:
-        """Take a prediction that counted, with the number of its line and its append time."""
+    def answered(self, event: Prediction, place: Place, at: int, counts: Counter[str]) -> None:
+        """Take a prediction that counted, with its place in the log and its append time."""
         assert event.replica is not None
         seen = self._of(event.model, event.replica, at, counts)
         if seen is None:
@@ -59,7 +63,7 @@ class ReplicaWatch:
         if event.role != "live":
             if event.version not in seen.beside:
                 seen.beside = (*seen.beside, event.version)[-VERSIONS_MAX:]
-                self._write(event.model, event, "staged", True, line, at)
+                self._write(event.model, event, "staged", True, place, at)
             return
         fresh = at < seen.shown_at + RESTATE_MS and not 0 <= seen.asked_at <= at
         if fresh and seen.version == event.version and seen.epoch == event.epoch:
@@ -67,9 +71,9 @@ class ReplicaWatch:
         if seen.asked_at <= at:
             seen.asked_at = -1
         seen.version, seen.epoch, seen.shown_at = event.version, event.epoch, at
-        self._write(event.model, event, "serving", True, line, at)
+        self._write(event.model, event, "serving", True, place, at)
 
-    def acknowledged(self, event: Ack, line: int, at: int, counts: Counter[str]) -> bool:
+    def acknowledged(self, event: Ack, place: Place, at: int, counts: Counter[str]) -> bool:
         """Take an ack; return whether it says something new."""
         seen = self._of(event.model, event.replica, at, counts)
         if seen is None:
@@ -86,7 +90,7 @@ class ReplicaWatch:
             if claim != seen.acked:
                 seen.asked_at = at + SETTLE_MS
             seen.acked, seen.acked_at = claim, at
-        self._write(event.model, event, event.stage, False, line, at)
+        self._write(event.model, event, event.stage, False, place, at)
         return True
 
     @property
@@ -117,11 +121,10 @@ class ReplicaWatch:
             seen = replicas[replica] = Seen()
         return seen
 
-    def _write(self, model: str, event: Prediction | Ack, stage: str, shown: bool, line: int, at: int) -> None:
+    def _write(self, model: str, event: Prediction | Ack, stage: str, shown: bool, place: Place, at: int) -> None:
         version = event.version if isinstance(event, Prediction) else event.serving
         code = event.code if isinstance(event, Ack) else None
         assert event.replica is not None
-        place = ("", 0, line) if event.at is None else event.at[:3]
         change = ReplicaChange(event.replica, shown, stage, version, event.epoch, code, at, place)
         # Written last, so it stands last: of those before it, the one written longest ago is the first to be forgotten.
         replicas = self._seen[model]

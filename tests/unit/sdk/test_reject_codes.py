@@ -39,6 +39,10 @@ def test_codes_are_pinned() -> None:
         "MODEL_LIMIT",
         "VERSION_LIMIT",
         "REPLICA_LIMIT",
+        "MISROUTED",
+        "HOLE",
+        "FOREIGN_BATCH",
+        "GAP",
         "NOT_JUDGED",
     ]
 
