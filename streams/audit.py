@@ -17,7 +17,7 @@ from streams.config import Config
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
-from streams.records import Configured, FleetFact, Record, Tick
+from streams.records import Configured, Record, Tick
 from streams.replay import LINE_BYTES_MAX
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError
@@ -91,11 +91,9 @@ class Audit:
         if self._has_sources and result.first_difference is None:
             pipeline = self._from_sources()
             self._compute(pipeline, with_fleet_facts(pipeline, pipeline.sources.cut()))
-            left = (entry.record for entry in reversed(self._ledger) if not isinstance(entry.record, FleetFact))
-            last = next(left, None)
-            if isinstance(last, Tick):
+            if self._ledger and isinstance(self._ledger[-1].record, Tick):
                 # The clock went on after the last line, as a replay may be told to.
-                advanced = pipeline.sources.advance(last.clock)
+                advanced = pipeline.sources.advance(self._ledger[-1].record.clock)
                 self._compute(pipeline, with_fleet_facts(pipeline, advanced))
         elif self._has_ledger and result.first_difference is None:
             self._fold_ledger()

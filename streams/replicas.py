@@ -57,17 +57,15 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Replica(msgspec.Struct):
-    """One replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest word."""
+    """One replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest word; `heard`
+    is when something was last written of it, in milliseconds."""
 
     acked: Acked | None = None
     shown: Shown | None = None
     refused: Refused | None = None
     ready: list[str] = []
     unable: list[str] = []
-
-    def heard(self) -> int:
-        """Return when something was last written of the replica, in milliseconds."""
-        return max((said.at for said in (self.acked, self.shown, self.refused) if said is not None), default=-1)
+    heard: int = -1
 
     def serves(self) -> tuple[str | None, Epoch | None]:
         """Return the version that serves and its epoch, by the replica's newest word or answer.
@@ -103,7 +101,7 @@ class Replicas(msgspec.Struct):
 
     def alive(self, now: int) -> Iterator[tuple[str, Replica]]:
         """Yield the replicas that were heard of lately; `now` is the source clock."""
-        return ((name, replica) for name, replica in self.known.items() if replica.heard() >= now - FORGET_MS)
+        return ((name, replica) for name, replica in self.known.items() if replica.heard >= now - FORGET_MS)
 
     def take(
         self, changes: Iterable[ReplicaChange], now: int, ordered: Callable[[Epoch], str | None], counts: Counter[str]
@@ -128,6 +126,7 @@ class Replicas(msgspec.Struct):
                 continue
             # At the end again, so that those of which nothing was heard for longest stand first.
             replica = self.known[change.replica] = replica or Replica()
+            replica.heard = max(replica.heard, change.at)
             if change.shown:
                 _show(replica, change)
             else:
@@ -136,7 +135,7 @@ class Replicas(msgspec.Struct):
     def _forget(self, now: int) -> None:
         while self.known:
             name = next(iter(self.known))
-            if self.known[name].heard() >= now - FORGET_MS:
+            if self.known[name].heard >= now - FORGET_MS:
                 return
             del self.known[name]
 
