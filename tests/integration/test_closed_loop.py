@@ -37,6 +37,16 @@ def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, object]]:
     raise AssertionError(f"{status(folder)}\n{(folder / 'run.log').read_text()}")
 
 
+def named(folder: Path) -> object:
+    """Wait until the monitor names somebody who does not obey, and return what it says."""
+    until = time.monotonic() + DEADLINE_S
+    while time.monotonic() < until:
+        lagging = status(folder)["models"]["fraud"]["lagging"]  # type: ignore[index]
+        if lagging:
+            return lagging
+    raise AssertionError(f"{status(folder)}\n{(folder / 'run.log').read_text()}")
+
+
 def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Path) -> None:
     (tmp_path / "unship.yaml").write_text(CONFIG)
     assert unship(tmp_path, "keys", "new").returncode == 0
@@ -79,6 +89,12 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                 assert {first.current.version, second.current.version} == {"v41"}
                 assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}  # type: ignore[arg-type]
                 assert unship(tmp_path, "status").returncode == 0
+                old = {"id": "stray", "model": "fraud", "version": "v42", "output": 1, "replica": "r-9"}
+                assert unship(tmp_path, "emit", "prediction", json.dumps(old)).returncode == 0
+                assert named(tmp_path) == {"r-9": "answers with v42 under no epoch"}
+                shown = unship(tmp_path, "status")
+                assert shown.returncode == 1
+                assert b"fraud: r-9 does not obey: answers with v42 under no epoch" in shown.stdout
         finally:
             third.communicate(timeout=30)
     decisions = [json.loads(line) for line in unship(tmp_path, "-q", "--json", "status").stdout.splitlines()]
