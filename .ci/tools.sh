@@ -25,9 +25,9 @@ if [ -n "$missing" ]; then
     say "installing$missing with apt-get${as_root:+, as root through sudo}"
     # Its lists of packages may be old or absent, as in a fresh container.
     # shellcheck disable=SC2086 (words on purpose)
-    DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null || {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null || {
         $as_root apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
     }
 fi
 PYTHONPATH=.:sdk .venv/bin/python -m tests.kafka --fetch >&2

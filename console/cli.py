@@ -12,7 +12,10 @@ GOOD, FINDING, USAGE, UNREACHABLE, TIMED_OUT = 0, 1, 2, 3, 4
 class Settings:
     """The global options."""
 
-    def __init__(self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool) -> None:
+    def __init__(
+        self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool, level: str = "warning"
+    ) -> None:
+        self.level = level
         self.config = config
         self.log = log
         self.as_json = as_json
@@ -61,7 +64,7 @@ def main(
     """
     if config is None and Path("unship.yaml").is_file():
         config = Path("unship.yaml")
-    ctx.obj = Settings(config, log, as_json, quiet, not no_color)
+    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level)
 
 
 @main.command()

@@ -24,19 +24,21 @@ ECHO_MS = 10_000
 
 class FleetState(msgspec.Struct):
     """What one partition of the ledger knows: rollbacks under way by model, own ones whose record has not come back
-    yet by decision, and the models whose rollback waits for that, in their order."""
+    yet by decision, and the models whose rollback waits for that, in their order. `limit` is how many may be under way.
+    """
 
+    limit: int
     under_way: dict[str, FleetFact] = {}
     owed: dict[str, FleetFact] = {}
     waiting: dict[str, None] = {}
 
-    def take(self, fact: FleetFact) -> list[str]:
-        """Take a record; a repeat changes nothing. Return the models that waited for it."""
+    def take(self, fact: FleetFact, now: int) -> list[str]:
+        """Take a record at `now` of the ledger's clock (ms); a repeat changes nothing. Return who waited for it."""
         self.owed.pop(fact.decision, None)
         known = self.under_way.get(fact.model)
         if known is None or (fact.until, fact.decision) > (known.until, known.decision):
             self.under_way[fact.model] = fact
-        self.under_way = {name: other for name, other in self.under_way.items() if other.until > fact.clock}
+        self.under_way = {name: other for name, other in self.under_way.items() if other.until > now}
         waiting = list(self.waiting)
         self.waiting.clear()
         return waiting

@@ -8,6 +8,7 @@ import msgspec
 
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
+from streams.clock import SOURCES
 from streams.config import FOLD_VERSION, Config
 from streams.coverage import Coverage
 from streams.covered import counts_of, outcomes_of
@@ -27,20 +28,21 @@ from streams.records import (
     ReplicaFacts,
     record_digest,
 )
+from unship.events import At
 from unship.rejections import RejectCode
 
 INCARNATION = 0
 
 
 class LedgerMismatch(ValueError):
-    """A ledger was written under another configuration or by another version of the fold than this one."""
+    """A ledger or a snapshot is of another version of the fold, or its configuration is not what its digest says."""
 
 
 class SavedFold(msgspec.Struct):
     """A `Fold` at rest: it carries its own position."""
 
     fold_version: int
-    config_digest: str
+    config: Config
     offset: int
     chain: bytes
     lines: tuple[int, int]
@@ -49,6 +51,7 @@ class SavedFold(msgspec.Struct):
     partitions: int
     coverage: dict[int, Coverage]
     gaps: list[int]
+    copied: dict[str, int]
     rejected: dict[str, int]
     fleet: FleetState
 
@@ -65,8 +68,9 @@ class Fold:
         self.partitions = 1
         self.coverage: dict[int, Coverage] = {}
         self.gaps: set[int] = set()
+        self.copied: dict[str, int] = {}
         self.rejected: Counter[str] = Counter()
-        self.fleet = FleetState()
+        self.fleet = FleetState(config.max_simultaneous)
         self._chain = b""
         self._lines = (0, -1)
         self._index = 0
@@ -78,7 +82,7 @@ class Fold:
         self._index = 0
         self._written = []
         self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
-        if not isinstance(record, Batch):
+        if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
             self._configure(record)
@@ -92,20 +96,9 @@ class Fold:
         elif isinstance(record, Begun):
             self._begin_anew(record)
         elif isinstance(record, Deployed | Operated):
-            self._lines = (0, record.lines[1])
-            model = self._model(record.event.model)
-            self._advance(model, record.clock)
-            if isinstance(record, Deployed):
-                model.take_deployment(record)
-            else:
-                operate(model, record)
-            self._dues[model.name] = model.due()
+            self._take_control(record)
         elif isinstance(record, ReplicaFacts):
-            self._lines = (0, record.lines[1])
-            model = self._model(record.model)
-            self._advance(model, self.clock)
-            model.take_replicas(record.changes, self.clock)
-            self._dues[model.name] = model.due()
+            self._take_replicas(record)
         elif isinstance(record, FleetFact):
             self._take_fleet(record)
         else:
@@ -113,12 +106,41 @@ class Fold:
         self.offset += 1
         return self._written
 
+    def _take_control(self, record: Deployed | Operated) -> None:
+        if record.clock < 0:
+            # A copy by one who does not read the sources: it happens now.
+            if self._is_copied(record.event.at):
+                return
+            record = msgspec.structs.replace(record, clock=max(self.clock, 0))
+        else:
+            self._lines = (0, record.lines[1])
+        model = self._model(record.event.model)
+        self._advance(model, record.clock)
+        if isinstance(record, Deployed):
+            model.take_deployment(record)
+        else:
+            operate(model, record)
+        self._dues[model.name] = model.due()
+
+    def _is_copied(self, place: At | None) -> bool:
+        """Whether a record of this place, or a later one of the same log, was copied before."""
+        if place is None:
+            return False
+        topic, partition, offset, _ = place
+        name = f"{topic}/{partition}"
+        if offset <= self.copied.get(name, -1):
+            return True
+        self.copied[name] = offset
+        return False
+
     def _take_batch(self, batch: Batch) -> None:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
-        coverage = self.coverage.setdefault(batch.partition, Coverage())
-        if batch.incarnation != coverage.incarnation or not 0 <= batch.partition < self.partitions:
+        coverage = self.coverage.get(batch.partition, Coverage())
+        known = batch.incarnation == coverage.incarnation and 0 <= batch.partition < self.partitions
+        if not known or not self.config_digest.startswith(batch.config):
             self.rejected[RejectCode.FOREIGN_BATCH] += 1
             return
+        self.coverage[batch.partition] = coverage
         coverage.clock = max(coverage.clock, batch.clock)
         # A partition that has not spoken yet holds time back.
         now = min(self.coverage[i].clock if i in self.coverage else -1 for i in range(self.partitions))
@@ -130,7 +152,9 @@ class Fold:
         self.gaps.discard(batch.partition)
         for part in batch.parts:
             model = self._model(part.outcomes.model)
-            model.take_outcomes(outcomes_of(part, batch, coverage, model.width, self.clock))
+            # Before every partition has spoken nothing matures, but what counts on arrival has a time.
+            at = self.clock if self.clock >= 0 else batch.clock
+            model.take_outcomes(outcomes_of(part, batch, coverage, model.width, at))
             self._advance(model, self.clock)
         for reason, change in counts_of(batch.counted, coverage):
             self.rejected[reason] += change
@@ -143,6 +167,8 @@ class Fold:
             # Time goes on: what a partition has said of it stays true.
             self.coverage[record.partition] = Coverage(record.incarnation, clock=known.clock)
             self.gaps.discard(record.partition)
+            for model in self.models.values():
+                model.state.replicas.begin_anew(SOURCES[0], record.partition)
 
     def _advance_due(self, clock: int) -> None:
         for name in [name for name, due in self._dues.items() if due <= clock]:
@@ -157,21 +183,49 @@ class Fold:
         return sum((model.counts for model in self.models.values()), self.rejected.copy())
 
     def _configure(self, record: Configured) -> None:
-        if record.fold_version != FOLD_VERSION or record.digest != self.config_digest:
+        """Take the configuration in force from here on; the ledger's own decides, whoever reads it."""
+        if record.fold_version != FOLD_VERSION:
             raise LedgerMismatch(
-                f"the ledger was written under configuration {record.digest[:12]} (fold {record.fold_version}), "
-                f"this is {self.config_digest[:12]} (fold {FOLD_VERSION})"
+                f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}; read it "
+                "with the program that wrote it"
+            )
+        try:
+            config = msgspec.convert(record.config, Config)
+        except msgspec.ValidationError as error:
+            raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
+        if config.digest() != record.digest:
+            raise LedgerMismatch(
+                f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
             )
         self.partitions = record.partitions
+        if record.digest == self.config_digest:
+            return
+        self._adopt(config)
+        for model in self.models.values():
+            model.epoch = (INCARNATION, self.offset, self._index)
+            model.reconfigure(config.of(model.name), self.clock)
+            self._dues[model.name] = model.due()
+
+    def _adopt(self, config: Config) -> None:
+        self.config, self.config_digest = config, config.digest()
+        self.fleet.limit = config.max_simultaneous
 
     def _advance(self, model: ModelFold, clock: int) -> None:
         model.epoch = (INCARNATION, self.offset, self._index)
         model.advance(clock)
         self._dues[model.name] = model.due()
 
+    def _take_replicas(self, record: ReplicaFacts) -> None:
+        if record.clock >= 0:
+            self._lines = (0, record.lines[1])
+        model = self._model(record.model)
+        self._advance(model, self.clock)
+        model.take_replicas(record.changes, self.clock)
+        self._dues[model.name] = model.due()
+
     def _take_fleet(self, record: FleetFact) -> None:
-        for name in self.fleet.take(record):
-            self._model(name).evaluate(record.clock)
+        for name in self.fleet.take(record, self.clock):
+            self._model(name).evaluate(self.clock)
         # A rollback elsewhere that ends is an instant at which a model that waits for it is asked again.
         self._dues = {name: model.due() for name, model in self.models.items()}
 
@@ -183,7 +237,7 @@ class Fold:
         return model
 
     def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
-        return ModelFold(name, self.config.of(name), self._write, saved, self.fleet, self.config.max_simultaneous)
+        return ModelFold(name, self.config.of(name), self._write, saved, self.fleet)
 
     def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
         epoch = (INCARNATION, self.offset, self._index)
@@ -229,7 +283,7 @@ class Fold:
         """Return everything, to go on bit for bit."""
         return SavedFold(
             FOLD_VERSION,
-            self.config_digest,
+            self.config,
             self.offset,
             self._chain,
             self._lines,
@@ -238,26 +292,28 @@ class Fold:
             self.partitions,
             self.coverage,
             sorted(self.gaps),
+            self.copied,
             dict(self.rejected),
             self.fleet,
         )
 
     def load(self, saved: SavedFold) -> None:
-        """Take over what `save` returned; `self` must be new and have the same configuration.
+        """Take over what `save` returned, its configuration as well; `self` must be new.
 
         Raises:
-            LedgerMismatch: if it was saved by another version of the fold or under another configuration.
+            LedgerMismatch: if it was saved by another version of the fold.
         """
-        if (saved.fold_version, saved.config_digest) != (FOLD_VERSION, self.config_digest):
+        if saved.fold_version != FOLD_VERSION:
             raise LedgerMismatch(
-                f"the snapshot was saved by fold {saved.fold_version} under configuration {saved.config_digest[:12]}, "
-                f"this is fold {FOLD_VERSION} under {self.config_digest[:12]}; start without it, or use the "
-                "configuration it was saved with"
+                f"the snapshot was saved by version {saved.fold_version} of the fold, this is {FOLD_VERSION}; start "
+                "without it"
             )
+        self.fleet = saved.fleet
+        self._adopt(saved.config)
         self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
+        self.copied = saved.copied
         self.rejected.update(saved.rejected)
-        self.fleet = saved.fleet
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)
             self._dues[name] = self.models[name].due()

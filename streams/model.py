@@ -68,11 +68,9 @@ class ModelFold:
         write: Write,
         saved: SavedModel | None = None,
         fleet: FleetState | None = None,
-        others_max: int = 1,
     ) -> None:
         self.name = name
-        self.fleet = FleetState() if fleet is None else fleet
-        self._others_max = others_max
+        self.fleet = FleetState(1) if fleet is None else fleet
         self.config = config
         self.state = new_model_state(config) if saved is None else saved.state
         self.opinions = Opinions(config.detectors, len(config.losses))
@@ -81,7 +79,7 @@ class ModelFold:
         self.counts: Counter[str] = Counter(self.state.counts)
         self.epoch = (0, 0, 0)
         self._writer = write
-        self.width = config.cohort_ms if config.mature_after_ms else 0
+        self.width = width_of(config)
 
     def save(self) -> SavedModel:
         """Return everything, to go on bit for bit."""
@@ -174,6 +172,23 @@ class ModelFold:
         state.replaced = state.live.health if state.live is not None else None
         state.live = new_period(state, self.config, version, now)
         self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    def reconfigure(self, config: ModelConfig, now: int) -> None:
+        """Go on under another configuration: judged afresh if it changes what is seen; what is desired stays."""
+        if config == self.config:
+            return
+        old, self.config, self.width = self.config, config, width_of(config)
+        if config.judges_as(old):
+            return
+        state = self.state
+        fresh = new_model_state(config)
+        # Outcomes under the old one were computed from other losses or slices, or counted by another rule.
+        state.layout, state.open_cohorts, state.closed_until = fresh.layout, {}, -1
+        state.replaced, state.left, state.left_healthy = None, {}, {}
+        if state.live is not None:
+            state.live = new_period(state, config, state.live.version, now)
+        state.desired.proposal = None
+        self.opinions = Opinions(config.detectors, len(config.losses))
 
     # Time
 
@@ -320,7 +335,7 @@ class ModelFold:
             stopped=desired.stopped,
             confirm_within_ms=config.confirm_within_ms,
             others=len(self.fleet.others(self.name, now)),
-            others_max=self._others_max,
+            others_max=self.fleet.limit,
             frozen=desired.frozen,
         )
 
@@ -344,7 +359,7 @@ class ModelFold:
         evidence = evidence_of(self.state, live, self.config, rules, self.opinions, chosen)
         if ruling.reason is Reason.FLEET_LIMIT:
             under_way = {fact.model: fact.decision for fact in self.fleet.others(self.name, now)}
-            evidence["fleet"] = {"limit": self._others_max, "under_way": under_way}
+            evidence["fleet"] = {"limit": self.fleet.limit, "under_way": under_way}
         self._settle(ruling, findings, live, evidence, now)
 
     def _is_new(self, ruling: Ruling, live: LivePeriod, standing: Standing | None) -> bool:
@@ -376,6 +391,11 @@ class ModelFold:
         elif ruling.action is Action.ROLLBACK and ruling.to is not None:
             desired.roll_back(ruling.to, self.epoch, now, automatic=True, decision=decision)
             self.start_period(ruling.to, now)
+
+
+def width_of(config: ModelConfig) -> int:
+    """Return the width of a model's cohorts in milliseconds, 0 without a maturity."""
+    return config.cohort_ms if config.mature_after_ms else 0
 
 
 def _standing(ruling: Ruling, version: str) -> Standing:

@@ -53,7 +53,7 @@ class Pipeline:
 
 def configuration_record(config: Config) -> Configured:
     """Return the first record of a ledger: the configuration in force from there on."""
-    return Configured(-1, FOLD_VERSION, config.digest(), msgspec.to_builtins(config))
+    return Configured(-1, FOLD_VERSION, config.digest(), config.recorded())
 
 
 def join_step(pipeline: Pipeline, lines: Iterable[bytes]) -> Iterator[Record]:
@@ -76,7 +76,7 @@ def with_fleet_facts(pipeline: Pipeline, records: Iterable[Record]) -> Iterator[
 def _owed(pipeline: Pipeline) -> Iterator[Record]:
     while pipeline.fold.fleet.owed:
         fact = next(iter(pipeline.fold.fleet.owed.values()))
-        yield msgspec.structs.replace(fact, clock=max(fact.clock, pipeline.fold.clock))
+        yield fact
         assert fact.decision not in pipeline.fold.fleet.owed, fact.decision
 
 

@@ -159,6 +159,10 @@ class Reader:
         queue = self._sides[side].queue
         return queue[-1][0].offset + 1 if queue else self._sides[side].next
 
+    def queued(self, side: int) -> int:
+        """Return how many records of a log wait to be read."""
+        return len(self._sides[side].queue)
+
     def has_room(self, side: int) -> bool:
         """Whether more records of a log may be given now."""
         return len(self._sides[side].queue) < WAITING_MAX
@@ -179,7 +183,7 @@ class Reader:
         self._sides[side].queue.extend(zip(records, events, strict=True))
 
     def skip(self, side: int, offset: int, *, lost: bool = False) -> None:
-        """Take note that a log has nothing more below `offset`: it ends a transaction there, or was cut off at the front.
+        """Take note that a log has nothing more below `offset`: a transaction ends there, or its front was cut off.
 
         What is lost is counted, one for each offset. Everything given before must have been read.
         """

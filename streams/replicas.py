@@ -132,6 +132,10 @@ class Replicas(msgspec.Struct):
             else:
                 _acknowledge(replica, change, ordered(change.epoch or (0, 0, 0)))
 
+    def begin_anew(self, topic: str, partition: int) -> None:
+        """Take note that offsets of a log mean other records from here on."""
+        self.covered.pop(f"{topic}/{partition}", None)
+
     def _forget(self, now: int) -> None:
         while self.known:
             name = next(iter(self.known))

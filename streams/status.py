@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from streams.fold import Fold
 from streams.model import ModelFold
 from streams.pipeline import Pipeline
 from streams.replicas import Replica, lagging
@@ -50,6 +51,15 @@ def status_of(pipeline: Pipeline) -> Status:
         clock=now,
         models={name: _model_status(model, now) for name, model in sorted(pipeline.fold.models.items())},
         rejected=dict(sorted((str(reason), count) for reason, count in counts.items())),
+    )
+
+
+def fold_status(fold: Fold) -> Status:
+    """Return the status of the models of one ledger partition."""
+    return Status(
+        clock=fold.clock,
+        models={name: _model_status(model, fold.clock) for name, model in sorted(fold.models.items())},
+        rejected=dict(sorted((str(reason), count) for reason, count in fold.counts().items() if count)),
     )
 
 

@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 from tests.kafka.jars import jars, java
 
 HOST = "127.0.0.1"
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 15.0
 ADMIN, ADMIN_PASSWORD = "admin", "admin-secret"
 MECHANISM = "SCRAM-SHA-256"

@@ -15,9 +15,9 @@ import msgspec
 from streams.config import Config, parse
 from streams.coverage import Coverage
 from streams.fold import Fold
+from streams.pipeline import configuration_record
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.records import Batch, Outcomes
-from streams.pipeline import configuration_record
 
 LEDGER_PARTITIONS = 3
 MODELS = ("a", "b", "c", "d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import replica_watch, replicas
-from streams.arrays import pack, unpack
+from streams.arrays import from_json, pack, unpack
 from streams.config import parse
 from streams.fold import Fold
+from streams.kafka.copying import Copier, Place
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.records import Outcomes, Record, ReplicaChange, ReplicaFacts
+from streams.reader import PREDICTIONS, Position, Raw, Reader
+from streams.records import Begun, Outcomes, Record, ReplicaChange, ReplicaFacts
 from streams.replica_watch import ReplicaWatch, SavedWatch
 from streams.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from unship.codec import encode_line
@@ -358,3 +361,93 @@ def test_deployment_and_its_command_are_what_a_replica_answers_for() -> None:
     epoch = pipeline.fold.models["m"].state.desired.epoch
     pipeline, _ = ledger_of([*deployed, ack(10, stage="refused", serving="v41", epoch=epoch, code="LOAD_FAILED")])
     assert pipeline.fold.models["m"].state.replicas.known["r-1"].unable == ["v42"]
+
+
+# On a broker
+
+
+def raw(event: Prediction, offset: int) -> Raw:
+    return Raw(offset, event.ts or 0, encode_line(event))
+
+
+def predictions() -> list[Prediction]:
+    made = [answer(i * 1_000, i, "v42" if i < 5 else "v41", OLD if i < 5 else NEW) for i in range(10)]
+    return [event for event in made if isinstance(event, Prediction)]
+
+
+def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_changed_since() -> None:
+    first = Reader(CONFIG, 2, Position(1))
+    first.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions()[:5])])
+    first.advance((True, True))
+    first.flush()
+    (facts,) = first.replica_facts()
+    assert (facts.clock, [change.place for change in facts.changes]) == (-1, [("predictions", 2, 0)])
+    assert first.replica_facts() == []
+    second = Reader(CONFIG, 2, first.position())
+    second.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
+    second.advance((True, True))
+    second.flush()
+    (later,) = second.replica_facts()
+    assert [(change.version, change.place[2]) for change in later.changes] == [("v41", 5)]
+
+
+def test_facts_without_a_time_move_no_clock_and_repeats_after_a_rewind_change_nothing() -> None:
+    reader = Reader(CONFIG, 0, Position(1))
+    reader.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
+    reader.advance((True, True))
+    (batch,) = reader.flush()
+    (facts,) = reader.replica_facts()
+    fold = Fold(CONFIG)
+    fold.step(configuration_record(CONFIG))
+    fold.step(facts)
+    assert fold.clock == -1
+    fold.step(batch)
+    fold.step(facts)
+    once = pack(fold.models["m"].save())
+    fold.step(facts)
+    assert pack(fold.models["m"].save()) == once
+    assert fold.models["m"].state.replicas.known["r-1"].serves() == ("v41", NEW)
+
+
+def test_partition_that_begins_anew_is_believed_again() -> None:
+    fold = Fold(CONFIG)
+    fold.step(configuration_record(CONFIG))
+    change = ReplicaChange("r", True, "serving", "v42", OLD, None, 1_000, ("predictions", 0, 500))
+    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [change]))
+    fold.step(Begun(-1, 0, 1))
+    anew = msgspec.structs.replace(change, version="v41", epoch=NEW, at=2_000, place=("predictions", 0, 3))
+    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [anew]))
+    assert fold.models["m"].state.replicas.known["r"].serves() == ("v41", NEW)
+
+
+class Unsteady(Copier):
+    """A copier whose broker refuses chosen records; what the ledger got is kept."""
+
+    def __init__(self, refused: set[int]) -> None:
+        super().__init__(None, CONFIG, None)  # type: ignore[arg-type]
+        self._ledger_count, self.refused, self.tries, self.ledger = 4, refused, 0, list[ReplicaFacts]()
+
+    async def _send(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
+        self.tries += 1
+        if self.tries in self.refused:
+            raise TimeoutError
+        self.ledger.append(from_json(value, Record))
+
+
+@pytest.mark.parametrize("refused", [set(), {1}, {1, 2, 4}])
+def test_copier_of_acks_writes_each_change_once_however_often_the_broker_refuses(refused: set[int]) -> None:
+    copier = Unsteady(refused)
+    acks = [ack(i * 10_000, serving="v42" if i < 10 else "v41") for i in range(20)]
+
+    async def copy_all() -> None:
+        for offset, event in enumerate(acks):
+            while True:
+                try:
+                    await copier.copy(Place("acks", 3, offset, event.ts or 0), encode_line(event), ())
+                    break
+                except TimeoutError:
+                    continue
+
+    asyncio.run(copy_all())
+    places = [change.place for facts in copier.ledger for change in facts.changes]
+    assert places == [("acks", 3, 0), ("acks", 3, 10)]
