@@ -71,7 +71,7 @@ class Ingest:
         held = self.window.add_prediction(event, position, at)
         if held is not None:
             self.seen.append(held)
-            if event.replica is not None:
+            if event.replica is not None and self.replicas.is_news(event, at):
                 place = (SOURCES[0], self.partition, position) if self.placed else _place_in_recording(event, position)
                 self.replicas.answered(event, place, at, self.counts)
         return held

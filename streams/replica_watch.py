@@ -54,6 +54,14 @@ class ReplicaWatch:
         self._seen: dict[str, dict[str, Seen]] = {}
         self._waiting: dict[tuple[object, ...], tuple[str, ReplicaChange]] = {}
 
+    def is_news(self, event: Prediction, at: int) -> bool:
+        """Whether `answered` has anything to do: mostly not, and this is asked of every prediction."""
+        replicas = self._seen.get(event.model)
+        seen = None if replicas is None else replicas.get(event.replica)  # type: ignore[arg-type]
+        if seen is None or event.role != "live" or seen.version != event.version or seen.epoch != event.epoch:
+            return True
+        return at >= seen.shown_at + RESTATE_MS or 0 <= seen.asked_at <= at
+
     def answered(self, event: Prediction, place: Place, at: int, counts: Counter[str]) -> None:
         """Take a prediction that counted, with its place in the log and its append time."""
         assert event.replica is not None
@@ -65,8 +73,7 @@ class ReplicaWatch:
                 seen.beside = (*seen.beside, event.version)[-VERSIONS_MAX:]
                 self._write(event.model, event, "staged", True, place, at)
             return
-        fresh = at < seen.shown_at + RESTATE_MS and not 0 <= seen.asked_at <= at
-        if fresh and seen.version == event.version and seen.epoch == event.epoch:
+        if not self.is_news(event, at):
             return
         if seen.asked_at <= at:
             seen.asked_at = -1
