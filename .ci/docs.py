@@ -22,6 +22,7 @@ from docs_words import EVENT_FIELDS, KEYS
 from streams.config import ConfigFile, ModelSection
 from streams.join import MODELS_MAX, SERIES_MAX
 from streams.model import BESIDE_MAX, ONCE
+from streams.replicas import REPLICAS_MAX
 from streams.slices import OTHER, SOURCES_MAX
 from streams.topic_roles import FENCE, GROUPS, ROLES
 from tree import ROOT
@@ -98,6 +99,7 @@ def limits() -> str:
         ["a line of any other kind", f"{LIMITS.max_other_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
         ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
         ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
+        ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
         ["versions judged beside a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
         ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
         ["label sources of a model", str(SOURCES_MAX), f"counted as {code(OTHER)}"],
