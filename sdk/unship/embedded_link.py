@@ -8,9 +8,10 @@ is still the file of that name, which costs one system call.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from unship.embedded import EmbeddedLog
+from unship.embedded import EmbeddedLog, wall_ms
 from unship.embedded_file import FILE_NAME, EmbeddedLogError
 
 
@@ -30,11 +31,16 @@ class EmbeddedLink:
         True
     """
 
-    def __init__(self, folder: Path, *, busy_timeout_s: float = 1.0) -> None:
-        """Name the log's folder, without touching it; `busy_timeout_s` bounds the wait for a lock, in seconds."""
+    def __init__(self, folder: Path, *, busy_timeout_s: float = 1.0, now_ms: Callable[[], int] | None = None) -> None:
+        """Name the log's folder, without touching it.
+
+        `busy_timeout_s` bounds the wait for a lock, in seconds; `now_ms` is the clock of append times, the machine's
+        if None.
+        """
         self.folder = folder
         self._path = folder / FILE_NAME
         self._busy_timeout_s = busy_timeout_s
+        self._now_ms = wall_ms if now_ms is None else now_ms
         self._log: EmbeddedLog | None = None
         self._identity: tuple[int, int] | None = None
         self._opened_before = False
@@ -51,7 +57,7 @@ class EmbeddedLink:
         self.close()
         if found is None and self._opened_before:
             raise EmbeddedLogError(f"{self._path}: the log vanished; bring it back, nothing else is needed")
-        log = EmbeddedLog(self.folder, busy_timeout_s=self._busy_timeout_s)
+        log = EmbeddedLog(self.folder, now_ms=self._now_ms, busy_timeout_s=self._busy_timeout_s)
         opened = self._found()
         # Replaced while it was being opened: which of the two files is open cannot be told.
         if opened is None or (found is not None and found != opened):

@@ -16,6 +16,7 @@ import atexit
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -111,11 +112,17 @@ class Emitter:
     Every method may be called from any thread, and none raises. Events put before `start` wait in the queue.
     """
 
-    def __init__(self, folder: Path, *, queue: int, linger_s: float = LINGER_S) -> None:
-        """Make an emitter of at most `queue` waiting events that is not running yet."""
+    def __init__(
+        self, folder: Path, *, queue: int, linger_s: float = LINGER_S, now_ms: Callable[[], int] | None = None
+    ) -> None:
+        """Make an emitter of at most `queue` waiting events that is not running yet.
+
+        `now_ms` is the clock of append times, the machine's if None.
+        """
         self._folder = folder
         self._limit = queue
         self._linger_s = linger_s
+        self._now_ms = now_ms
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._closed = False
         self._closing = threading.Event()
@@ -213,7 +220,7 @@ class Emitter:
         # Loaded here: a process that emits to another kind of log needs no SQLite.
         from unship.embedded_link import EmbeddedLink
 
-        link = EmbeddedLink(self._folder)
+        link = EmbeddedLink(self._folder, now_ms=self._now_ms)
         while not (self._closing.is_set() and self._queue.empty()):
             events, flushes = self._gather()
             batches = self._encoded(events)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 from weakref import WeakSet
@@ -16,7 +17,9 @@ from weakref import WeakSet
 from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats, embedded_folder, plain
 from unship.events import Feedback as FeedbackEvent
 
-_now_ns = time.time_ns  # noqa: TID251
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000  # noqa: TID251
 
 
 class Feedback:
@@ -41,6 +44,7 @@ class Feedback:
         *,
         queue: int = 10_000,
         wait_s: float = 30.0,
+        now_ms: Callable[[], int] = _wall_ms,
     ) -> None:
         """Describe the source.
 
@@ -50,6 +54,7 @@ class Feedback:
             model: The model of the predictions, where ids are not unique among models.
             queue: Most events that wait.
             wait_s: How long a call waits for room in the queue, in seconds; then the event is dropped and counted.
+            now_ms: The clock, in milliseconds since the epoch; see `unship.Fleet`.
 
         Raises:
             ConfigurationError: `log` names no log.
@@ -59,12 +64,13 @@ class Feedback:
         self._model = model
         self._queue = queue
         self._wait_s = wait_s
+        self._now_ms = now_ms
         self._begin()
         _SOURCES.add(self)
 
     def _begin(self) -> None:
         """Take nothing that belongs to another process: called once more after a fork."""
-        self._emitter = Emitter(self._folder, queue=self._queue)
+        self._emitter = Emitter(self._folder, queue=self._queue, now_ms=self._now_ms)
         self._starting = threading.Lock()
         self._started = False
 
@@ -112,7 +118,7 @@ class Feedback:
                 engagement=engagement,
                 model=self._model,
                 source=self._source if source is None else source,
-                ts=_now_ns() // 1_000_000 if ts is None else ts,
+                ts=self._now_ms() if ts is None else ts,
                 **fields,
             )
             self._emitter.wait_for_room(self._wait_s)
