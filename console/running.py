@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from streams.config import Config
 from streams.config_file import load
 from streams.live import SOURCE_TOPICS, Live, Signer
-from unship.embedded import EmbeddedLog
+from unship.embedded import EmbeddedLog, wall_ms
 from unship.errors import ConfigurationError
 from unship.signing import COMMAND_TYPE, sign
 
@@ -18,15 +19,20 @@ SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
 
 
-def run_command(settings: Any) -> int:
-    """Run the monitor until SIGTERM or SIGINT."""
+def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
+    """Run the monitor until SIGTERM or SIGINT.
+
+    Args:
+        settings: the global options.
+        now_ms: the clock, in milliseconds since the epoch; that of everybody who writes to the log.
+    """
     config = load(settings.config)
     signer = _signer(settings, config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopper(stop))
-    with EmbeddedLog(embedded_folder(settings, config)) as log:
-        live = Live(log, config, _now_ms, signer)
+    with EmbeddedLog(embedded_folder(settings, config), now_ms=now_ms) as log:
+        live = Live(log, config, now_ms, signer)
         settings.tell(f"run: watching {log.folder}, {live.pipeline.fold.offset} ledger records so far")
         _loop(settings, live, log, stop)
     return 0
@@ -59,10 +65,6 @@ def _stopper(stop: threading.Event) -> Any:
         stop.set()
 
     return stopped
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def embedded_folder(settings: Any, config: Config) -> Path:
