@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import closing
 from pathlib import Path
@@ -40,6 +41,8 @@ class Played(msgspec.Struct, frozen=True):
 def demo_command(settings: Any, name: str, seed: int, speed: float, holdback: bool, record: Path | None) -> int:
     """Run one scenario; returns 1 if a replica did not obey or the audit finds a difference."""
     began = time.monotonic()
+    # Asked to end, it ends as after Ctrl-C: the processes are gone and the keys removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     scenario = _scenario(name)
     if scenario is None:
         return 0

@@ -20,9 +20,10 @@ def listen(clock: ToldClock) -> None:
 
 def monitor() -> int:
     """Run the monitor under the configuration in the present folder."""
-    clock = ToldClock(read_begin().now)
+    begin = read_begin()
+    clock = ToldClock(begin.now)
     threading.Thread(target=listen, args=(clock,), name="demo-clock", daemon=True).start()
-    return run_command(Settings(Path("unship.yaml"), None, as_json=False, quiet=False, color=False), clock)
+    return run_command(Settings(Path("unship.yaml"), begin.log, as_json=False, quiet=False, color=False), clock)
 
 
 if __name__ == "__main__":

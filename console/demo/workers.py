@@ -125,14 +125,14 @@ def private_folder() -> Iterator[Path]:
 def stage(folder: Path, scenario: str, now: int) -> Iterator[Stage]:
     """Start the monitor, the replicas and the label sources, and end them.
 
-    The monitor's folder holds the configuration and the keys. A replica's holds a copy of `trust.json`: what it has to
-    know to obey, and nothing by which it could command.
+    The monitor's folder holds the configuration and the keys. Replicas are told where the log is, and each gets a copy
+    of `trust.json` in a folder of its own: what it has to know to obey, and nothing by which it could command.
     """
     home = folder / "monitor"
     home.mkdir(mode=0o700)
     (home / "unship.yaml").write_text(config_yaml(scenario), encoding="utf-8")
     new_keys(home / "unship-keys", audience="demo")
-    log = home / "unship-data"
+    log = folder / "log"
     where = f"embedded:{log}"
     with ExitStack() as started:
 
