@@ -8,7 +8,7 @@ TYPED = $(foreach dir,streams detectors actions console sdk/unship tests benchma
 # The steps of the gate, in order; each is a target of its own.
 CHECKS := setup lock-check lint types contracts sizes words test wheels readme
 
-.PHONY: help setup demo test check lint format types contracts sizes words lock lock-check wheels readme bench clean
+.PHONY: help setup demo demo-all test check lint format types contracts sizes words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -19,6 +19,9 @@ setup:  ## .venv with both distributions, everything the tests need, and the com
 
 demo: setup  ## the main job on real data, in your terminal
 	@.venv/bin/unship demo
+
+demo-all: setup  ## every scenario of the demo on seeds 1 to 5, as processes, and whether each ended as named
+	@$(PY) -m tests.demos $(DEMO_ARGS)
 
 test: setup  ## all tests, doctests included
 	@$(PY) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
