@@ -21,7 +21,7 @@ UNSHIP = Path(sys.executable).with_name("unship")
 def run(name: str, end: End, seed: int) -> tuple[dict[str, Any], str]:
     """Run one scenario; return its summary and what is wrong with it."""
     more = [] if end.holdback else ["--no-holdback"]
-    command = [UNSHIP, "-q", "demo", "--json", "--no-web", "--scenario", end.scenario or name, "--seed", str(seed)]
+    command = [str(UNSHIP), "-q", "demo", "--json", "--no-web", "--scenario", end.scenario or name, "--seed", str(seed)]
     done = subprocess.run([*command, "--speed", "1000", *more], capture_output=True, text=True, check=False)
     if done.returncode or not done.stdout:
         return {}, f"exit {done.returncode}: {done.stderr.strip()[-500:]}"
