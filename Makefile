@@ -6,9 +6,13 @@ PY := .venv/bin/python
 TYPED = $(foreach dir,streams detectors actions console sdk/unship tests benchmarks examples,\
 	$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 # The steps of the gate, in order; each is a target of its own.
-CHECKS := setup lock-check lint types contracts sizes words test wheels readme
+CHECKS := setup lock-check lint types contracts sizes words tools test wheels readme
 
-.PHONY: help setup demo demo-all test check lint format types contracts sizes words lock lock-check wheels readme bench clean
+# Where `make kafka` listens, and how many brokers it starts.
+KAFKA_PORT ?= 9092
+BROKERS ?= 1
+
+.PHONY: help setup demo demo-all kafka tools test check lint format types contracts sizes words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,6 +26,12 @@ demo: setup  ## the main job on real data, in your terminal
 
 demo-all: setup  ## every scenario of the demo on seeds 1 to 5, as processes, and whether each ended as named
 	@$(PY) -m tests.demos $(DEMO_ARGS)
+
+kafka: setup  ## a real Kafka on 127.0.0.1 until Ctrl-C; KAFKA_PORT=9092 BROKERS=1, or 3
+	@PYTHONPATH=.:sdk $(PY) -m tests.kafka --port $(KAFKA_PORT) --brokers $(BROKERS)
+
+tools: setup  ## Java, Maven and kcat for the tests that need a real Kafka (apt-get), and Kafka itself (Maven)
+	@sh .ci/tools.sh
 
 test: setup  ## all tests, doctests included
 	@$(PY) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)

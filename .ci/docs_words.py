@@ -45,6 +45,22 @@ KEYS: dict[str, str] = {
     "paged.",
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
     "fleet.max_simultaneous": "How many models may be rolled back at the same time. " + NOT_USED_YET,
+    "kafka.security.protocol": "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. Without it `SASL_SSL` with a "
+    "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Where `kafka.security` says nothing at all, the "
+    "environment's `UNSHIP_SECURITY_*` variables do: see [Kafka](../how-to/kafka.md#let-clients-in).",
+    "kafka.security.mechanism": "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.",
+    "kafka.security.username": "Who logs in.",
+    "kafka.security.password": "With what; write `${NAME}`, not the password itself.",
+    "kafka.security.password_file": "A file that holds the password in one line, relative to `unship.yaml`.",
+    "kafka.security.ca_file": "Certificates of who vouches for the brokers (PEM); without it those of the system.",
+    "kafka.security.cert_file": "The client's own certificate (PEM), for brokers that ask for one.",
+    "kafka.security.key_file": "The private key of that certificate (PEM, not encrypted).",
+    "kafka.topics.prefix": "Stands before every topic's name.",
+    "kafka.topics.partitions": "Partitions of `predictions` and of `feedback`, 1 to 1024. They cannot be changed once "
+    "there are events.",
+    "kafka.topics.ledger_partitions": "Partitions of the topics that are keyed by the model, 1 to 256. They cannot be "
+    "changed once there are records.",
+    "kafka.topics.replication": "Copies of each record. Without it three, or one per broker where there are fewer.",
 }
 
 EVENT_FIELDS: dict[str, dict[str, str]] = {

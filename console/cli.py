@@ -6,13 +6,16 @@ from typing import Any
 
 import click
 
-GOOD, FINDING, USAGE = 0, 1, 2
+GOOD, FINDING, USAGE, UNREACHABLE, TIMED_OUT = 0, 1, 2, 3, 4
 
 
 class Settings:
     """The global options."""
 
-    def __init__(self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool) -> None:
+    def __init__(
+        self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool, level: str = "warning"
+    ) -> None:
+        self.level = level
         self.config = config
         self.log = log
         self.as_json = as_json
@@ -30,10 +33,13 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
-        from unship.errors import UnshipError
+        from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 
         try:
             return super().invoke(ctx)
+        except (BrokerUnreachable, TimedOut) as error:
+            click.echo(f"unship: {error}", err=True)
+            ctx.exit(UNREACHABLE if isinstance(error, BrokerUnreachable) else TIMED_OUT)
         except UnshipError as error:
             click.echo(f"unship: {error}", err=True)
             ctx.exit(USAGE)
@@ -58,7 +64,7 @@ def main(
     """
     if config is None and Path("unship.yaml").is_file():
         config = Path("unship.yaml")
-    ctx.obj = Settings(config, log, as_json, quiet, not no_color)
+    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level)
 
 
 @main.command()

@@ -1,19 +1,24 @@
 """`unship run` on the embedded log: one process, one loop, ended by a signal."""
 
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from streams.config import Config
 from streams.config_file import load
 from streams.live import SOURCE_TOPICS, Live, Signer
 from unship.embedded import EmbeddedLog, wall_ms
 from unship.errors import ConfigurationError
+from unship.kafka_access import SCHEME
 from unship.signing import COMMAND_TYPE, sign
+
+if TYPE_CHECKING:
+    from streams.kafka.clients import Access
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
@@ -28,6 +33,8 @@ def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
     """
     config = load(settings.config)
     signer = _signer(settings, config)
+    if (settings.log or config.log).startswith(SCHEME):
+        _run_on_kafka(settings, config, signer, now_ms)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopper(stop))
@@ -36,6 +43,31 @@ def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
         settings.tell(f"run: watching {log.folder}, {live.pipeline.fold.offset} ledger records so far")
         _loop(settings, live, log, stop)
     return 0
+
+
+def _run_on_kafka(settings: Any, config: Config, signer: Signer | None, now_ms: Callable[[], int]) -> NoReturn:
+    """Run one worker of the monitor on Kafka; it ends by a signal."""
+    from faust import Worker
+
+    from streams.app import make_app
+
+    app = make_app(kafka_access(settings, config), config, signer, now_ms)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    worker = Worker(app, loglevel=settings.level.upper(), quiet=True, redirect_stdouts=False)
+    settings.tell(f"run: watching {settings.log or config.log}")
+    worker.execute_from_commandline()
+
+
+def kafka_access(settings: Any, config: Config) -> "Access":
+    """Return how to reach the Kafka log that the options or the configuration name."""
+    from streams.kafka.clients import Access
+    from unship.kafka_settings import client_options
+
+    folder = settings.config.parent if settings.config is not None else Path()
+    options = client_options(
+        settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
+    )
+    return Access(options, config.kafka.topics.names)
 
 
 def _loop(settings: Any, live: Live, log: EmbeddedLog, stop: threading.Event) -> None:

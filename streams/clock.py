@@ -58,7 +58,8 @@ class SourceClock(msgspec.Struct):
         """
         log = f"{topic}/{partition}"
         self.at = self.logs[log] = max(self.logs.get(log, -1), append_ts)
-        if topic in SOURCES:
+        # Topics may carry a prefix of the site's own.
+        if topic.rpartition(".")[2] in SOURCES:
             self.partitions[partition] = max(self.partitions.get(partition, -1), append_ts)
         self.now = max(self.now, min(self.partitions.values(), default=append_ts))
         return None if ts is not None and ts > append_ts + DAY_MS else self.now

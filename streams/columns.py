@@ -10,14 +10,15 @@ from streams.config import ModelConfig
 from streams.join import Held, Outcome, Pair, Series
 from streams.loss_specs import loss_columns, unusable
 from streams.losses import Pairs
-from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns
+from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns, Part, Seen
+from streams.tally import Tally
 from unship.rejections import RejectCode
 
 
 class RecordBuilder:
     """Builds the record of one model from what one cut joined; what cannot be used is counted in `counts`."""
 
-    def __init__(self, config: ModelConfig, series: Sequence[Series], counts: Counter[str]) -> None:
+    def __init__(self, config: ModelConfig, series: Sequence[Series], counts: Tally) -> None:
         self.config = config
         self.series = series
         self.counts = counts
@@ -31,11 +32,39 @@ class RecordBuilder:
         digest: str,
         joined: list[Outcome],
         pairs: list[Pair],
-        predictions: list[tuple[int, int, int]],
+        seen: list[Held],
     ) -> Outcomes:
         """Return the record. Outcomes that came after maturity are counted in it instead of carried."""
-        counted = [(self._arm(code), cohort, count) for code, cohort, count in predictions]
+        width = self.config.cohort_ms if self.config.mature_after_ms else 0
+        cohorts = Counter((held.series, held.at // width if width else 0) for held in seen)
+        predictions = [(self._arm(code), cohort, count) for (code, cohort), count in cohorts.items()]
         joined, late = self._mature(joined)
+        return self._outcomes(model, clock, lines, digest, joined, self._matured(pairs), predictions, late)
+
+    def part(self, model: str, clock: int, joined: list[Outcome], pairs: list[Pair], seen: list[Held]) -> Part:
+        """Return the part of a batch, every row with the places it comes from."""
+        arms = [self._arm(held.series) for held in seen]
+        joined, _ = self._mature(joined)
+        pairs = self._matured(pairs)
+        return Part(
+            outcomes=self._outcomes(model, clock, (0, -1), "", joined, pairs, [], []),
+            answered=_ints([outcome.held.answered for outcome in joined]),
+            pair_predictions=_ints([max(pair.live.position, pair.shadow.position) for pair in pairs]),
+            pair_answered=_ints([pair.live.answered for pair in pairs]),
+            seen=Seen(_ints(arms), _ints([held.at for held in seen]), _ints([held.position for held in seen])),
+        )
+
+    def _outcomes(
+        self,
+        model: str,
+        clock: int,
+        lines: tuple[int, int],
+        digest: str,
+        joined: Sequence[Outcome],
+        pairs: Sequence[Pair],
+        predictions: list[tuple[int, int, int]],
+        late: list[tuple[int, int]],
+    ) -> Outcomes:
         held = [outcome.held for outcome in joined]
         losses = self._losses(held)
         self._count_unusable(held, losses)
@@ -51,7 +80,7 @@ class RecordBuilder:
             losses=losses,
             slices=self._slices(held),
             source=coded([outcome.source for outcome in joined]),
-            predictions=counted,
+            predictions=predictions,
             late=late,
             pairs=self._pairs(pairs) if pairs else None,
             # Last, when every series that occurs has its number.
@@ -68,9 +97,9 @@ class RecordBuilder:
             for outcome in joined:
                 if outcome.labelled_at - outcome.held.at > maturity:
                     late[self._arm(outcome.held.series)] += 1
+                    self._count(RejectCode.AFTER_MATURITY, outcome.held)
             if late:
                 joined = [outcome for outcome in joined if outcome.labelled_at - outcome.held.at <= maturity]
-                self.counts[RejectCode.AFTER_MATURITY] += late.total()
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
@@ -92,16 +121,23 @@ class RecordBuilder:
         columns = self._columns(held)
         for spec, column in zip(self.config.losses, losses, strict=True):
             code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
-            if count := unusable(columns, spec, column):
-                self.counts[code] += count
+            for place in np.flatnonzero(unusable(columns, spec, column)).tolist():
+                self._count(code, held[place])
+
+    def _count(self, code: RejectCode, held: Held) -> None:
+        self.counts.place = (held.position, held.answered)
+        self.counts[code] += 1
 
     def _slices(self, held: Sequence[Held]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in held]) for i in range(len(self.config.slices_by))]
 
-    def _pairs(self, pairs: Sequence[Pair]) -> PairColumns:
+    def _matured(self, pairs: list[Pair]) -> list[Pair]:
         maturity = self.config.mature_after_ms
         if maturity:
             pairs = [pair for pair in pairs if pair.labelled_at - min(pair.live.at, pair.shadow.at) <= maturity]
+        return pairs
+
+    def _pairs(self, pairs: Sequence[Pair]) -> PairColumns:
         live, shadow = [pair.live for pair in pairs], [pair.shadow for pair in pairs]
         return PairColumns(
             shadow=_ints([self._arm(entry.series) for entry in shadow]),

@@ -13,13 +13,14 @@ from typing import Any, Literal, TypeVar, get_args
 import msgspec
 import yaml
 
+from streams.kafka_section import KafkaSection
 from streams.loss_specs import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses import LossSpec
 from streams.units import count_per_span, duration_ms
 from unship.errors import ConfigurationError
 
 #: Raised with every change that can alter a decision's bytes.
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
 #: Detectors that count errors and refuse a loss between 0 and 1. The detectors say so themselves, but asking them
 #: imports river, which takes longer than all else that a command does before its first line.
@@ -94,6 +95,7 @@ class ConfigFile(_Section, forbid_unknown_fields=True, frozen=True):
     defaults: ModelSection = ModelSection()
     models: dict[str, ModelSection] = {}
     fleet: FleetSection = FleetSection()
+    kafka: KafkaSection = KafkaSection()
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
@@ -135,6 +137,7 @@ class Config(msgspec.Struct, frozen=True):
     log: str = "embedded:./unship-data"
     keys: str = "./unship-keys"
     max_simultaneous: int = 3
+    kafka: KafkaSection = KafkaSection()
 
     def of(self, model: str) -> ModelConfig:
         """Return the configuration a model is watched with."""
@@ -144,6 +147,12 @@ class Config(msgspec.Struct, frozen=True):
         """Return the SHA-256 of what decisions depend on, as hexadecimal text."""
         relevant = [FOLD_VERSION, sorted(self.models.items()), self.defaults, self.max_simultaneous]
         return hashlib.sha256(msgspec.json.encode(relevant)).hexdigest()
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what the ledger keeps of it, as plain data: everything but the way into the broker."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        del plain["kafka"]
+        return plain
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -198,8 +207,9 @@ def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss
         resolved[name] = _resolve(merged, path, load_own_loss)
     if file.fleet.max_simultaneous < 1:
         raise ConfigurationError(f"fleet.max_simultaneous: expected at least 1, was {file.fleet.max_simultaneous}")
+    file.kafka.check()
     defaults_resolved = _resolve(file.defaults, "defaults", load_own_loss)
-    return Config(resolved, defaults_resolved, file.log, file.keys, file.fleet.max_simultaneous)
+    return Config(resolved, defaults_resolved, file.log, file.keys, file.fleet.max_simultaneous, file.kafka)
 
 
 def _expand(value: Any, environment: Mapping[str, str], path: str) -> Any:
@@ -244,7 +254,9 @@ def _known_words(kind: Any, path: str) -> str:
     """Return the words a setting may have."""
     for name in path.split("."):
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
-    return ", ".join(get_args(kind))
+    # A setting that may be absent is a union of its words and None.
+    words = [word for part in get_args(kind) for word in (get_args(part) or [part]) if isinstance(word, str)]
+    return ", ".join(words)
 
 
 def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> ModelConfig:

@@ -8,19 +8,18 @@ a cut either.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from streams.clock import SourceClock
-from streams.columns import RecordBuilder
-from streams.config import Config, ModelConfig
-from streams.join import JoinWindow, Outcome, Pair, SavedWindow, WindowRule
+from streams.clock import SOURCES, SourceClock
+from streams.config import Config
+from streams.ingest import Ingest, SavedIngest
 from streams.records import Deployed, Operated, Record, Tick
+from streams.tally import NOWHERE
 from unship.codec import Decoded, OtherLine, decode_line
-from unship.events import Ack, Deployment, Feedback, OperatorAct, Prediction
+from unship.events import Ack, At, Deployment, Feedback, OperatorAct, Prediction
 from unship.rejections import RejectCode, Rejection
 
 CUT_LINES = 4_096
@@ -43,11 +42,8 @@ class SavedSources(msgspec.Struct):
     pending_due: int
     digest_prefix: bytes
     raw: list[bytes]
-    predictions: list[tuple[int, int, int]]
-    outcomes: list[tuple[int, int, str]]
-    pairs: list[tuple[int, int, int]]
     controls: list[str]
-    window: SavedWindow
+    ingest: SavedIngest
 
 
 class Sources:
@@ -55,13 +51,17 @@ class Sources:
 
     The driver steps the fold with each record before it asks for the next one, and keeps `timer_due` at the earliest
     instant at which the fold waits for time to pass.
+
+    In a recording a prediction's place is its line. A live log has places of its own; what is joined is then handed
+    over as batches that say what they cover.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, live: bool = False) -> None:
         self.config = config
-        rules = {name: window_rule(model) for name, model in config.models.items()}
-        self.window = JoinWindow(rules, window_rule(config.defaults))
-        self.counts: Counter[str] = self.window.counts
+        self.live = live
+        self.ingest = Ingest(config, placed=live)
+        self.window = self.ingest.window
+        self.counts = self.ingest.counts
         self.timer_due = NEVER
         self.clock = SourceClock()
         self.line = 0
@@ -72,25 +72,32 @@ class Sources:
         self._digest_prefix = b""
         self._raw: list[bytes] = []
         self._raw_bytes = 0
-        self._predictions: Counter[tuple[int, int]] = Counter()
+        self._cohorts: set[tuple[int, int]] = set()
         self._controls: dict[str, None] = {}
         self._maturity: list[tuple[int, int]] = []
 
     def feed(self, lines: Iterable[bytes]) -> Iterator[Record]:
         """Take source lines in arrival order and yield the ledger records they complete."""
-        return self.take((decode_line(line), line) for line in lines)
+        return self.take((decode_line(line), line, None) for line in lines)
 
-    def take(self, decoded: Iterable[tuple[Decoded, bytes]]) -> Iterator[Record]:
-        """Take decoded events, each with the bytes it was read from, and yield the ledger records they complete."""
-        for event, raw in decoded:
+    def take(self, decoded: Iterable[tuple[Decoded, bytes, At | None]]) -> Iterator[Record]:
+        """Take decoded events, each with the bytes it was read from, and yield the ledger records they complete.
+
+        The third is the place in a live log: (topic, partition, offset, append time).
+        """
+        for event, raw, place in decoded:
             kind = type(event)
             if kind is OtherLine:
                 continue
+            if place is not None:
+                self._placed(place, raw)
             if isinstance(event, Rejection):
+                if place is not None:
+                    self.clock.read_appended(place[0], place[1], place[3], None)
                 self.counts[event.code] += 1
                 self._keep(raw)
                 continue
-            now = self._read_clock(event)
+            now = self._read_clock(event, place)
             if now is None:
                 self._keep(raw)
                 continue
@@ -99,13 +106,20 @@ class Sources:
             if self._accepted and (now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES):
                 yield from self.cut()
             if kind is Prediction:
-                self._prediction(event, now)  # type: ignore[arg-type]
+                self._prediction(event, now, self.line if place is None else place[2])  # type: ignore[arg-type]
                 self._keep(raw)
             elif kind is Feedback:
-                self._feedback(event, now)  # type: ignore[arg-type]
+                position = self.line if place is None else place[2]
+                if self.ingest.feedback(event, position, self.clock.at):  # type: ignore[arg-type]
+                    self._accept(now)
                 self._keep(raw)
             else:
                 yield from self._control(event, now, raw)
+
+    def _placed(self, place: At, raw: bytes) -> None:
+        self.counts.place = NOWHERE
+        if place[0] in SOURCES:
+            self.ingest.read(SOURCES.index(place[0]), place[2], raw)
 
     def advance(self, ts: int) -> Iterator[Record]:
         """Let the source clock go to `ts` without a line, as a caught-up reader does."""
@@ -116,8 +130,8 @@ class Sources:
             self.clock.now = ts
             yield Tick(ts)
 
-    def _read_clock(self, event: Any) -> int | None:
-        at, clock = event.at, self.clock
+    def _read_clock(self, event: Any, place: At | None) -> int | None:
+        at, clock = event.at if place is None else place, self.clock
         now = clock.read(event.ts) if at is None else clock.read_appended(at[0], at[1], at[3], event.ts)
         if now is None:
             self.counts[RejectCode.BAD_TIME if event.ts is None else RejectCode.FUTURE_TS] += 1
@@ -139,9 +153,9 @@ class Sources:
     def _digest(self) -> bytes:
         return hashlib.sha256(self._digest_prefix + b"".join(self._raw)).digest()
 
-    def _prediction(self, event: Prediction, now: int) -> None:
+    def _prediction(self, event: Prediction, now: int, position: int) -> None:
         at = self.clock.at
-        held = self.window.add_prediction(event, self.line, at)
+        held = self.ingest.prediction(event, position, at)
         if held is None:
             return
         code = held.series
@@ -149,18 +163,10 @@ class Sources:
             model = self.config.of(self.window.series[len(self._maturity)].model)
             self._maturity.append((model.mature_after_ms, model.cohort_ms if model.mature_after_ms else 0))
         maturity, width = self._maturity[code]
-        cohort = code, at // width if width else 0
-        self._predictions[cohort] += 1
-        if width and self._predictions[cohort] == 1:
+        if width and (cohort := (code, at // width)) not in self._cohorts:
+            self._cohorts.add(cohort)
             self._pending_due = min(self._pending_due, at - at % width + width + maturity)
         self._accept(now)
-
-    def _feedback(self, event: Feedback, now: int) -> None:
-        if event.truth is None and not self.window.engagement:
-            # Engagement alone says nothing about right or wrong to the losses of any model.
-            self.counts[RejectCode.UNUSABLE_TRUTH] += 1
-        elif self.window.add_feedback(event, self.line, self.clock.at):
-            self._accept(now)
 
     def _accept(self, now: int) -> None:
         self._accepted += 1
@@ -218,38 +224,29 @@ class Sources:
         return digest, lines
 
     def cut(self) -> Iterator[Record]:
-        """Yield what was joined since the last cut: one record for each model that has anything new."""
+        """Yield what was joined since the last cut; of a recording, one record for each model that has anything new."""
         if not self._accepted:
             return
-        window, series = self.window, self.window.series
-        outcomes: dict[str, list[Outcome]] = {}
-        for outcome in window.outcomes:
-            outcomes.setdefault(series[outcome.held.series].model, []).append(outcome)
-        pairs: dict[str, list[Pair]] = {}
-        for pair in window.pairs:
-            pairs.setdefault(series[pair.live.series].model, []).append(pair)
-        predictions: dict[str, list[tuple[int, int, int]]] = {}
-        for (code, cohort), count in self._predictions.items():
-            predictions.setdefault(series[code].model, []).append((code, cohort, count))
         digest, lines = self._close_range()
-        window.outcomes, window.pairs = [], []
-        self._predictions.clear()
+        self._cohorts.clear()
         self._accepted, self._pending_due = 0, NEVER
-        window.evict(self.clock.now, self.clock.now)
+        self.window.evict(self.clock.now, self.clock.now)
         # Not the time of the line that makes the cut: what falls due between the two comes first.
         now = self._accepted_at
-        for model in sorted(outcomes.keys() | predictions.keys() | pairs.keys()):
-            columns = RecordBuilder(self.config.of(model), series, self.counts)
-            yield columns.record(
-                model, now, lines, digest, outcomes.get(model, []), pairs.get(model, []), predictions.get(model, [])
-            )
+        if self.live:
+            yield self.ingest.batch(now)
+        else:
+            yield from self.ingest.records(now, lines, digest)
+
+    def rest(self) -> Iterator[Record]:
+        """Yield what is left at the end of a round of reading a live log: also what only counts, or only was read."""
+        yield from self.cut()
+        if self.live and (self.ingest.base != self.ingest.end or self.ingest.waiting):
+            yield self.ingest.batch(self.clock.now)
 
     def save(self) -> SavedSources:
         """Return everything that the next line needs; call between two lines."""
-        window = self.window
-        outcomes, pairs = window.outcomes, window.pairs
-        window.outcomes, window.pairs = [], []
-        saved = SavedSources(
+        return SavedSources(
             self.clock,
             self.line,
             self._cut_from,
@@ -258,33 +255,19 @@ class Sources:
             self._pending_due,
             self._digest_prefix,
             self._raw,
-            [(code, cohort, count) for (code, cohort), count in self._predictions.items()],
-            [(outcome.held.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
-            [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
             list(self._controls),
-            window.save(),
+            self.ingest.save(),
         )
-        window.outcomes, window.pairs = outcomes, pairs
-        return saved
 
     def load(self, saved: SavedSources) -> None:
         """Take over what `save` returned; `self` must be new and have the same configuration."""
-        self.window.load(saved.window)
-        self.counts = self.window.counts
+        self.ingest.load(saved.ingest)
         self.clock, self.line, self._cut_from = saved.clock, saved.line, saved.cut_from
         self._accepted, self._accepted_at, self._pending_due = saved.accepted, saved.accepted_at, saved.pending_due
         self._digest_prefix, self._raw = saved.digest_prefix, saved.raw
         self._raw_bytes = sum(map(len, saved.raw))
-        self._predictions = Counter({(code, cohort): count for code, cohort, count in saved.predictions})
+        for held in self.ingest.seen:
+            model = self.config.of(self.window.series[held.series].model)
+            if model.mature_after_ms:
+                self._cohorts.add((held.series, held.at // model.cohort_ms))
         self._controls = dict.fromkeys(saved.controls)
-        held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
-        self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
-        self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
-
-
-def window_rule(model: ModelConfig) -> WindowRule:
-    """Return how long the join keeps what belongs to a model, and which feedback it takes."""
-    of_engagement = [spec.of_engagement for spec in model.losses]
-    return WindowRule(
-        model.horizon_ms, model.early_ms, tuple(model.slices_by), not all(of_engagement), any(of_engagement)
-    )

@@ -9,10 +9,14 @@ import msgspec
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from streams.config import FOLD_VERSION, Config
+from streams.coverage import Coverage
+from streams.covered import counts_of, outcomes_of
 from streams.model import ModelFold, SavedModel
 from streams.operating import operate
 from streams.periods import NEVER
-from streams.records import Configured, Deployed, Operated, Outcomes, Record, record_digest
+from streams.records import Batch, Begun, Configured, Deployed, Operated, Outcomes, Record, record_digest
+from unship.events import At
+from unship.rejections import RejectCode
 
 INCARNATION = 0
 
@@ -31,6 +35,11 @@ class SavedFold(msgspec.Struct):
     lines: tuple[int, int]
     clock: int
     models: dict[str, SavedModel]
+    partitions: int
+    coverage: dict[int, Coverage]
+    gaps: list[int]
+    copied: dict[str, int]
+    rejected: dict[str, int]
 
 
 class Fold:
@@ -42,6 +51,11 @@ class Fold:
         self.offset = 0
         self.clock = -1
         self.models: dict[str, ModelFold] = {}
+        self.partitions = 1
+        self.coverage: dict[int, Coverage] = {}
+        self.gaps: set[int] = set()
+        self.copied: dict[str, int] = {}
+        self.rejected: Counter[str] = Counter()
         self._chain = b""
         self._lines = (0, -1)
         self._index = 0
@@ -53,7 +67,8 @@ class Fold:
         self._index = 0
         self._written = []
         self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
-        self.clock = max(self.clock, record.clock)
+        if not isinstance(record, Batch):
+            self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
             self._configure(record)
         elif isinstance(record, Outcomes):
@@ -61,20 +76,80 @@ class Fold:
             model = self._model(record.model)
             model.take_outcomes(record)
             self._advance(model, record.clock)
+        elif isinstance(record, Batch):
+            self._take_batch(record)
+        elif isinstance(record, Begun):
+            self._begin_anew(record)
         elif isinstance(record, Deployed | Operated):
-            self._lines = (0, record.lines[1])
-            model = self._model(record.event.model)
-            self._advance(model, record.clock)
-            if isinstance(record, Deployed):
-                model.take_deployment(record)
-            else:
-                operate(model, record)
-            self._dues[model.name] = model.due()
+            self._take_control(record)
         else:
-            for name in [name for name, due in self._dues.items() if due <= record.clock]:
-                self._advance(self._model(name), record.clock)
+            self._advance_due(record.clock)
         self.offset += 1
         return self._written
+
+    def _take_control(self, record: Deployed | Operated) -> None:
+        if record.clock < 0:
+            # A copy by one who does not read the sources: it happens now.
+            if self._is_copied(record.event.at):
+                return
+            record = msgspec.structs.replace(record, clock=max(self.clock, 0))
+        else:
+            self._lines = (0, record.lines[1])
+        model = self._model(record.event.model)
+        self._advance(model, record.clock)
+        if isinstance(record, Deployed):
+            model.take_deployment(record)
+        else:
+            operate(model, record)
+        self._dues[model.name] = model.due()
+
+    def _is_copied(self, place: At | None) -> bool:
+        """Whether a record of this place, or a later one of the same log, was copied before."""
+        if place is None:
+            return False
+        topic, partition, offset, _ = place
+        name = f"{topic}/{partition}"
+        if offset <= self.copied.get(name, -1):
+            return True
+        self.copied[name] = offset
+        return False
+
+    def _take_batch(self, batch: Batch) -> None:
+        """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
+        coverage = self.coverage.setdefault(batch.partition, Coverage())
+        if batch.incarnation != coverage.incarnation or not 0 <= batch.partition < self.partitions:
+            self.rejected[RejectCode.FOREIGN_BATCH] += 1
+            return
+        coverage.clock = max(coverage.clock, batch.clock)
+        # A partition that has not spoken yet holds time back.
+        now = min(self.coverage[i].clock if i in self.coverage else -1 for i in range(self.partitions))
+        self.clock = max(self.clock, now)
+        if not coverage.reaches(batch.base):
+            self.gaps.add(batch.partition)
+            self.rejected[RejectCode.GAP] += 1
+            return
+        self.gaps.discard(batch.partition)
+        for part in batch.parts:
+            model = self._model(part.outcomes.model)
+            # Before every partition has spoken nothing matures, but what counts on arrival has a time.
+            at = self.clock if self.clock >= 0 else batch.clock
+            model.take_outcomes(outcomes_of(part, batch, coverage, model.width, at))
+            self._advance(model, self.clock)
+        for reason, change in counts_of(batch.counted, coverage):
+            self.rejected[reason] += change
+        coverage.add(batch.end)
+        self._advance_due(self.clock)
+
+    def _begin_anew(self, record: Begun) -> None:
+        known = self.coverage.get(record.partition, Coverage())
+        if record.incarnation > known.incarnation:
+            # Time goes on: what a partition has said of it stays true.
+            self.coverage[record.partition] = Coverage(record.incarnation, clock=known.clock)
+            self.gaps.discard(record.partition)
+
+    def _advance_due(self, clock: int) -> None:
+        for name in [name for name, due in self._dues.items() if due <= clock]:
+            self._advance(self._model(name), clock)
 
     def due(self) -> int:
         """Return the next instant at which a tick is needed."""
@@ -82,7 +157,7 @@ class Fold:
 
     def counts(self) -> Counter[str]:
         """Return what the models counted, by reason."""
-        return sum((model.counts for model in self.models.values()), Counter())
+        return sum((model.counts for model in self.models.values()), self.rejected.copy())
 
     def _configure(self, record: Configured) -> None:
         if record.fold_version != FOLD_VERSION or record.digest != self.config_digest:
@@ -90,6 +165,7 @@ class Fold:
                 f"the ledger was written under configuration {record.digest[:12]} (fold {record.fold_version}), "
                 f"this is {self.config_digest[:12]} (fold {FOLD_VERSION})"
             )
+        self.partitions = record.partitions
 
     def _advance(self, model: ModelFold, clock: int) -> None:
         model.epoch = (INCARNATION, self.offset, self._index)
@@ -121,7 +197,7 @@ class Fold:
             slice=ruling.slice,
             outcomes=live.health.outcomes if live is not None and live.version == version else 0,
             evidence=evidence,
-            provenance={"ledger": [0, self.offset], "lines": list(self._lines)},
+            provenance={"ledger": [0, self.offset], **self._sources()},
             digests={"previous": model.state.digest, "ledger": self._chain.hex(), "config": self.config_digest},
         )
         model.state.digest = digest_of(decision_bytes(decision))
@@ -130,10 +206,32 @@ class Fold:
         self._written.append(decision)
         return name
 
+    def _sources(self) -> dict[str, Any]:
+        """Return which source records everything so far rests on: lines of a recording, or offsets of partitions."""
+        if not self.coverage:
+            return {"lines": list(self._lines)}
+        covered = sorted(self.coverage.items())
+        return {
+            "predictions": {str(i): [0, coverage.predictions] for i, coverage in covered},
+            "feedback": {str(i): [0, coverage.feedback] for i, coverage in covered},
+        }
+
     def save(self) -> SavedFold:
         """Return everything, to go on bit for bit."""
-        models = {name: model.save() for name, model in self.models.items()}
-        return SavedFold(FOLD_VERSION, self.config_digest, self.offset, self._chain, self._lines, self.clock, models)
+        return SavedFold(
+            FOLD_VERSION,
+            self.config_digest,
+            self.offset,
+            self._chain,
+            self._lines,
+            self.clock,
+            {name: model.save() for name, model in self.models.items()},
+            self.partitions,
+            self.coverage,
+            sorted(self.gaps),
+            self.copied,
+            dict(self.rejected),
+        )
 
     def load(self, saved: SavedFold) -> None:
         """Take over what `save` returned; `self` must be new and have the same configuration.
@@ -148,6 +246,9 @@ class Fold:
                 "configuration it was saved with"
             )
         self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
+        self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
+        self.copied = saved.copied
+        self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = ModelFold(name, self.config.of(name), self._write, model)
             self._dues[name] = self.models[name].due()

@@ -4,19 +4,23 @@ A prediction p and a feedback f of one key belong together iff `-early <= b(f) -
 join clocks: running maxima of the append times of the prediction and the feedback log. Among all that belong together
 the rule is *mutual first*: f is the earliest such feedback for p, and p the earliest such prediction for f. That
 depends on nothing outside of a window, so it can be rebuilt from the middle of a log, and on no processing time, so it
-is the same in every run. The key is (id, row, target) and holds separately for each model and version: one truth yields
-one outcome for every version that answered, and a shadow's outcome is paired with the live one. Feedback without what a
-model's losses need, a truth or an engagement, does not belong to its predictions.
+is the same in every run. A repeated prediction therefore stays in the window, counted and mostly without an outcome:
+whether it repeats another one must not depend on whether that one repeated a third.
+
+The key is (id, row, target) and holds separately for each model and version: one truth yields one outcome for every
+version that answered, and a shadow's outcome is paired with the live one. Feedback without what a model's losses need,
+a truth or an engagement, does not belong to its predictions.
 
 Memory: one `Held` for each prediction of the last horizon + early, one `HeldFeedback` for each truth of the last
 `early`.
 """
 
-from collections import Counter, deque
+from collections import deque
 from typing import Any
 
 import msgspec
 
+from streams.tally import Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 
@@ -35,7 +39,11 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, gc=False):
-    """A prediction in the window. `answered` is the position of the first feedback that belongs to it, or -1."""
+    """A prediction in the window.
+
+    `answered` is the position of the first feedback within its reach, or -1; `joined` says that it is its version's
+    first prediction within reach of that feedback too, so that the two are an outcome.
+    """
 
     key: Key
     position: int
@@ -48,6 +56,7 @@ class Held(msgspec.Struct, gc=False):
     answered: int = -1
     truth: Any = None
     engagement: float | None = None
+    joined: bool = False
 
 
 class HeldFeedback(msgspec.Struct, gc=False):
@@ -117,7 +126,7 @@ class JoinWindow:
         self.early_leaving: deque[HeldFeedback] = deque()
         self.outcomes: list[Outcome] = []
         self.pairs: list[Pair] = []
-        self.counts: Counter[str] = Counter()
+        self.counts = Tally()
 
     def series_of(self, event: Prediction) -> int:
         """Return the code of an event's series, or -1 if there is no room for another."""
@@ -161,8 +170,7 @@ class JoinWindow:
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
         rule = self.series_rules[code]
         others = self.waiting.get(key)
-        if others is not None and self._repeats(event, code, others, at, rule):
-            return None
+        repeats = others is not None and self._repeats(event, code, others, at, rule)
         slices = event.slices
         values = tuple(map(slices.get, rule.slices_by)) if slices else (None,) * len(rule.slices_by)
         held = Held(key, position, at, code, event.output, event.score, event.scores, values)
@@ -173,33 +181,45 @@ class JoinWindow:
         self.leaving[rule.horizon_ms, rule.early_ms].append(held)
         if key in self.early:
             self._match_early(held, rule)
-        return held
+        return None if repeats else held
 
     def _repeats(self, event: Prediction, code: int, others: list[Held], at: int, rule: WindowRule) -> bool:
         mine = self.series[code]
         for other in others:
-            series = self.series[other.series]
-            if (
-                series.version != mine.version
-                or series.model != mine.model
-                or at - other.at > rule.horizon_ms + rule.early_ms
-            ):
+            reached = at - other.at <= rule.horizon_ms + rule.early_ms
+            if not reached or not self._same_version(self.series[other.series], mine):
                 continue
             same = other.output == event.output and type(other.output) is type(event.output)
             self.counts[RejectCode.DUPLICATE if same else RejectCode.CONFLICTING_PREDICTION] += 1
             return True
         return False
 
+    @staticmethod
+    def _same_version(one: Series, other: Series) -> bool:
+        return one.version == other.version and one.model == other.model
+
+    def _is_first(self, held: Held, others: list[Held], feedback_at: int, rule: WindowRule) -> bool:
+        """Whether no earlier prediction of the same version is within reach of that feedback."""
+        mine = self.series[held.series]
+        for other in others:
+            if other is held:
+                return True
+            reached = -rule.early_ms <= feedback_at - other.at <= rule.horizon_ms
+            if reached and self._same_version(self.series[other.series], mine):
+                return False
+        return True
+
     def _match_early(self, held: Held, rule: WindowRule) -> None:
         model = self.series[held.series].model
         for feedback in self.early[held.key]:
             fits = feedback.model is None or feedback.model == model
             if fits and rule.takes(feedback) and -rule.early_ms <= feedback.at - held.at <= rule.horizon_ms:
+                if not self._answer(held, feedback.position, feedback, feedback.at, rule):
+                    return
                 if feedback.code:
                     # It repeats what others knew, but for this prediction it is the first.
                     self.counts[feedback.code] -= 1
                 feedback.matched, feedback.code = True, ""
-                self._answer(held, feedback.position, feedback, feedback.at)
                 return
 
     def add_feedback(self, event: Feedback, position: int, at: int) -> bool:
@@ -218,8 +238,10 @@ class JoinWindow:
             elif held.answered >= 0:
                 known = held if known is None else known
             elif at - held.at >= -rule.early_ms:
-                self._answer(held, position, event, at)
-                matched = True
+                if self._answer(held, position, event, at, rule):
+                    matched = True
+                elif known is None:
+                    known = held
         code = "" if matched else self._why_unused(event, key, late, known)
         if not matched and not code and unfit:
             code = RejectCode.UNUSABLE_TRUTH
@@ -243,20 +265,23 @@ class JoinWindow:
             return RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK
         return RejectCode.LATE_FEEDBACK if late else ""
 
-    def _answer(self, held: Held, position: int, label: Feedback | HeldFeedback, at: int) -> None:
+    def _answer(self, held: Held, position: int, label: Feedback | HeldFeedback, at: int, rule: WindowRule) -> bool:
+        """Take note of a prediction's first feedback; return whether the two are each other's first: an outcome."""
         held.answered, held.truth, held.engagement = position, label.truth, label.engagement
-        # A repeat of a version's prediction is kept only when the first is out of reach of every truth of the repeat,
-        # so the prediction that is answered is always its version's first for this truth.
         others = self.waiting[held.key]
+        if len(others) > 1 and not self._is_first(held, others, at, rule):
+            return False
+        held.joined = True
         self.outcomes.append(Outcome(held, at, label.source))
         if len(others) > 1:
             self._pair(held, others, at)
+        return True
 
     def _pair(self, held: Held, others: list[Held], at: int) -> None:
         mine = self.series[held.series]
         for other in others:
             series = self.series[other.series]
-            if other is held or series.model != mine.model or other.answered != held.answered:
+            if other is held or not other.joined or series.model != mine.model or other.answered != held.answered:
                 continue
             if mine.role == "shadow" and series.role == "live":
                 self.pairs.append(Pair(other, held, at))
@@ -276,9 +301,16 @@ class JoinWindow:
                     del self.waiting[held.key]
                 else:
                     others.remove(held)
-        limit, queued = self.early_max, self.early_leaving
-        while queued and predictions_at > queued[0].at + limit:
+        self.expire(predictions_at)
+
+    def expire(self, predictions_at: int) -> None:
+        """Forget feedback that no future prediction can belong to; what leaves unmatched is counted."""
+        queued = self.early_leaving
+        while queued and predictions_at > queued[0].at + self.early_max:
             feedback = queued.popleft()
+            if self.counts.rows is not None:
+                # The count comes from both: this feedback, and the first prediction that shows it to be alone.
+                self.counts.place = (self.counts.place[0], feedback.position)
             if not feedback.matched and not feedback.code:
                 self.counts[RejectCode.UNMATCHED_FEEDBACK] += 1
             others_early = self.early[feedback.key]
@@ -307,7 +339,7 @@ class JoinWindow:
         for feedback in saved.early:
             self.early.setdefault(feedback.key, []).append(feedback)
         self.early_leaving = deque(saved.early)
-        self.counts = Counter(saved.counts)
+        self.counts.update(saved.counts)
 
 
 class SavedWindow(msgspec.Struct):

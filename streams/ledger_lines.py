@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from streams.arrays import from_json, to_json
-from streams.records import Coded, Ints, Outcomes, Record
+from streams.records import Batch, Coded, Ints, Outcomes, Part, Record
 from unship.errors import RecordingError
 
 
@@ -31,11 +31,32 @@ def read_ledger_line(line: bytes) -> LedgerLine:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RecordingError(f"a ledger line cannot be read: {error}") from error
     if isinstance(read.record, Outcomes):
-        _check(read.offset, read.record)
+        fits = _outcomes_fit(read.record)
+    else:
+        fits = not isinstance(read.record, Batch) or _batch_fits(read.record)
+    if not fits:
+        raise RecordingError(f"ledger record {read.offset}: its columns contradict each other")
     return read
 
 
-def _check(offset: int, record: Outcomes) -> None:
+def _batch_fits(batch: Batch) -> bool:
+    counted = batch.counted
+    size = counted.change.size
+    fits = counted.reason.codes.size == counted.prediction.size == counted.feedback.size == size
+    fits = fits and bool((counted.reason.codes >= 0).all()) and _coded_fits(counted.reason)
+    fits = fits and batch.base[0] <= batch.end[0] and batch.base[1] <= batch.end[1]
+    return fits and all(_part_fits(part) for part in batch.parts)
+
+
+def _part_fits(part: Part) -> bool:
+    seen, outcomes, pairs = part.seen, part.outcomes, part.outcomes.pairs
+    count = 0 if pairs is None else pairs.live.size
+    fits = part.answered.size == outcomes.arm.size and part.pair_predictions.size == part.pair_answered.size == count
+    fits = fits and seen.predicted_at.size == seen.position.size == seen.arm.size
+    return fits and _codes_fit(seen.arm, len(outcomes.arms)) and _outcomes_fit(outcomes)
+
+
+def _outcomes_fit(record: Outcomes) -> bool:
     size, arms = record.arm.size, len(record.arms)
     lengths = [record.predicted_at.size, record.labelled_at.size, record.position.size, record.source.codes.size]
     lengths += [column.codes.size for column in record.slices]
@@ -55,8 +76,7 @@ def _check(offset: int, record: Outcomes) -> None:
         fits = fits and pairs.excess.ndim == 2 and all(n == pairs.live.size for n in (*columns, pairs.excess.shape[1]))
         inside = inside and _codes_fit(pairs.live, arms) and _codes_fit(pairs.shadow, arms)
         inside = inside and all(_coded_fits(column) for column in pairs.slices)
-    if not (fits and inside and counted):
-        raise RecordingError(f"ledger record {offset}: its columns contradict each other")
+    return fits and inside and counted
 
 
 def _codes_fit(codes: Ints, size: int) -> bool:

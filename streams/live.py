@@ -28,7 +28,7 @@ from unship.commands import Command, decode_command, encode_command
 from unship.embedded import EmbeddedLog, Fence, Message
 from unship.embedded import Record as Entry
 from unship.errors import RecordingError, SnapshotError
-from unship.events import Prediction
+from unship.events import At, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.signing import OPERATOR_TYPE, Trust, TrustedKey, verify
 
@@ -79,7 +79,7 @@ class Live:
         self.signer = signer
         self.timing = timing or Timing()
         self.config = config
-        self.pipeline = Pipeline(config)
+        self.pipeline = Pipeline(config, live=True)
         self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
         self.served: dict[str, tuple[str, str, list[int] | None]] = {}
         self._dead: list[Message] = []
@@ -118,7 +118,7 @@ class Live:
                 self.pipeline.sources.timer_due = NEVER
             # They were written down when they were read first.
             self._dead.clear()
-        for _ in self.pipeline.sources.cut():
+        for _ in self.pipeline.sources.rest():
             pass
         self.pipeline.sources.timer_due = self.pipeline.fold.due()
 
@@ -161,7 +161,7 @@ class Live:
         now = max(self._clock_ms(), pipeline.sources.clock.now)
         if caught_up and pipeline.fold.due() <= now and pipeline.sources.clock.now >= 0:
             apply(pipeline.sources.advance(now))
-        apply(pipeline.sources.cut())
+        apply(pipeline.sources.rest())
         if records or batch:
             tick = Tick(pipeline.sources.clock.now, dict(self.positions))
             records.append(tick)
@@ -221,7 +221,7 @@ class Live:
                 published[command.model] = command
         return published
 
-    def _read(self, ends: dict[str, int]) -> Iterator[tuple[Decoded, bytes]]:
+    def _read(self, ends: dict[str, int]) -> Iterator[tuple[Decoded, bytes, At]]:
         """Yield what is new up to `ends`, merged by append time, and move the positions past it.
 
         A topic that is not read to its end holds the others back: nothing younger than what it still has is taken.
@@ -241,7 +241,8 @@ class Live:
                 self.positions[topic] = taken[-1].offset + 1
         merged.sort(key=lambda item: item[:3])
         for _, _, _, topic, entry in merged:
-            yield self._decode(topic, entry), entry.value or b""
+            place = (topic, 0, entry.offset, entry.append_ts)
+            yield self._decode(topic, entry, place), entry.value or b"", place
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
@@ -252,7 +253,7 @@ class Live:
         found = verify(entry.value, entry.headers, self.signer.trust, "operator", OPERATOR_TYPE)
         return isinstance(found, TrustedKey)
 
-    def _decode(self, topic: str, entry: Entry) -> Any:
+    def _decode(self, topic: str, entry: Entry, place: At) -> Any:
         if topic == "operator" and not self._is_signed(entry):
             event: Any = Rejection(RejectCode.UNSIGNED_ACT)
         else:
@@ -263,7 +264,10 @@ class Live:
         if isinstance(event, Prediction) and event.replica is not None:
             epoch = None if event.epoch is None else list(event.epoch)
             self.served[event.replica] = (event.model, event.version, epoch)
-        return msgspec.structs.replace(event, at=(topic, 0, entry.offset, entry.append_ts))
+        if isinstance(event, Prediction | Feedback):
+            return event
+        # What the ledger copies says where it comes from, so that a second copy of it can be told.
+        return msgspec.structs.replace(event, at=place)
 
 
 def _dead_letter(topic: str, entry: Entry, rejection: Rejection) -> Message:

@@ -129,8 +129,8 @@ def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
     return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))
 
 
-def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> int:
-    """Return how many entries of a loss's column are NaN although the loss is about them."""
+def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> Truths:
+    """Return which entries of a loss's column are NaN although the loss is about them."""
     missing = np.isnan(column)
     if not spec.of_engagement:
         # A truth that nobody told is not one of the wrong kind.
@@ -138,4 +138,4 @@ def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> int:
     says_nothing = LOSSES[spec.name].says_nothing if spec.name in LOSSES else None
     if says_nothing is not None and missing.any():
         missing &= ~says_nothing(pairs)
-    return int(missing.sum())
+    return missing

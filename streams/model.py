@@ -70,7 +70,7 @@ class ModelFold:
         self.counts: Counter[str] = Counter(self.state.counts)
         self.epoch = (0, 0, 0)
         self._writer = write
-        self._width = config.cohort_ms if config.mature_after_ms else 0
+        self.width = config.cohort_ms if config.mature_after_ms else 0
 
     def save(self) -> SavedModel:
         """Return everything, to go on bit for bit."""
@@ -93,22 +93,22 @@ class ModelFold:
         for arm, _, count in record.predictions:
             self._notice(record.arms[arm], count)
         for arm, cohort, count in record.predictions:
-            if self._width and cohort >= state.closed_until:
+            if self.width and cohort >= state.closed_until:
                 predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
                 number = int(numbers[arm])
                 predictions[number] = predictions.get(number, 0) + count
         columns, losses = state.layout.columns(record, numbers), record.losses
-        if self._width:
+        if self.width:
             # A partition that appears late brings outcomes of cohorts that are judged already.
-            open_ = columns[PREDICTED_AT] // self._width >= state.closed_until
+            open_ = columns[PREDICTED_AT] // self.width >= state.closed_until
             if not open_.all():
                 self.counts[RejectCode.NOT_JUDGED] += int((~open_).sum())
                 columns, losses = columns[:, open_], losses[:, open_]
         pairs = state.layout.pair_columns(record, numbers)
-        add_outcomes(state.open_cohorts, columns, losses, self._width)
+        add_outcomes(state.open_cohorts, columns, losses, self.width)
         if pairs is not None and record.pairs is not None:
-            add_pairs(state.open_cohorts, pairs, record.pairs.excess, self._width)
-        if not self._width and state.open_cohorts:
+            add_pairs(state.open_cohorts, pairs, record.pairs.excess, self.width)
+        if not self.width and state.open_cohorts:
             self._judge(state.open_cohorts.pop(0), 0, record.clock)
 
     def _notice(self, arm: Arm, count: int) -> None:
@@ -162,8 +162,8 @@ class ModelFold:
         """Return the next instant at which something happens by the passing of time alone."""
         state, config = self.state, self.config
         due = NEVER
-        if self._width and state.open_cohorts:
-            due = (min(state.open_cohorts) + 1) * self._width + config.mature_after_ms
+        if self.width and state.open_cohorts:
+            due = (min(state.open_cohorts) + 1) * self.width + config.mature_after_ms
         live, now = state.live, state.clock
         if live is not None and live.health.degraded:
             waits = [live.health.alarms[0].at + config.confirm_within_ms]
@@ -179,8 +179,8 @@ class ModelFold:
         state, config = self.state, self.config
         timed = self.due() <= now
         state.clock = max(state.clock, now)
-        if self._width:
-            last = (now - config.mature_after_ms) // self._width - 1
+        if self.width:
+            last = (now - config.mature_after_ms) // self.width - 1
             for number in sorted(state.open_cohorts):
                 if number > last:
                     break
@@ -203,7 +203,7 @@ class ModelFold:
     def _judge(self, cohort: OpenCohort, number: int, now: int) -> None:
         state, config = self.state, self.config
         state.clock = max(state.clock, now)
-        closed = close_cohort(cohort, number, self._width, len(config.losses), len(config.slices_by))
+        closed = close_cohort(cohort, number, self.width, len(config.losses), len(config.slices_by))
         live = state.live
         if live is None:
             self.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
@@ -219,7 +219,7 @@ class ModelFold:
         live.health.fit(streams, sources)
         if not live.health.fixed and (entries.source.size or closed.begin >= live.since):
             self._fix(live)
-        if self._width and closed.begin >= live.since:
+        if self.width and closed.begin >= live.since:
             live.labels.close(closed.predictions.get(mine, 0), entries.source.size, config.promise)
         if entries.source.size:
             rules = rules_for(state, config, self.opinions.deciding is None)
@@ -257,7 +257,7 @@ class ModelFold:
             beside = live.beside.get(arm.version) or self._begin_beside(live, arm)
             if beside.role != arm.role:
                 continue
-            if self._width and closed.begin >= live.since:
+            if self.width and closed.begin >= live.since:
                 beside.labels.close(closed.predictions.get(number, 0), entries.source.size, config.promise)
             beside.health.fit(streams, 0)
             beside.comparison.fit(streams)

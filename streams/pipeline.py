@@ -35,9 +35,9 @@ class SavedPipeline(msgspec.Struct):
 class Pipeline:
     """The two steps and what they remember."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, live: bool = False) -> None:
         self.config = config
-        self.sources = Sources(config)
+        self.sources = Sources(config, live=live)
         self.fold = Fold(config)
 
     def save(self) -> SavedPipeline:
@@ -53,7 +53,7 @@ class Pipeline:
 
 def configuration_record(config: Config) -> Configured:
     """Return the first record of a ledger: the configuration in force from there on."""
-    return Configured(-1, FOLD_VERSION, config.digest(), msgspec.to_builtins(config))
+    return Configured(-1, FOLD_VERSION, config.digest(), config.recorded())
 
 
 def join_step(pipeline: Pipeline, lines: Iterable[bytes]) -> Iterator[Record]:

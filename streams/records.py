@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.arrays import pack
+from streams.coverage import Corner
 from unship.events import Deployment, OperatorAct
 
 Ints = NDArray[np.int64]
@@ -75,6 +76,55 @@ class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="kind"):
     pairs: PairColumns | None = None
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """Predictions that were read for the first time, one row each."""
+
+    arm: Ints
+    predicted_at: Ints
+    position: Ints
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What a batch holds of one model, with the places in the two logs that each row comes from.
+
+    `outcomes.position` is a prediction's offset, `answered` that of its feedback; `pair_predictions` is the later one
+    of a pair's two predictions, `pair_answered` their feedback. `outcomes.predictions` is empty: `seen` has the rows.
+    """
+
+    outcomes: Outcomes
+    answered: Ints
+    pair_predictions: Ints
+    pair_answered: Ints
+    seen: Seen
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What was not used, by reason: changes of counts, each at the place (prediction, feedback) that made it."""
+
+    reason: Coded
+    change: Ints
+    prediction: Ints
+    feedback: Ints
+
+
+class Batch(msgspec.Struct, frozen=True, tag="batch", tag_field="kind"):
+    """What one reader joined of one pair of source partitions between two corners; `streams.coverage` says why.
+
+    A batch stands alone: it holds everything of the ledger partition it is in, so that one record covers one range.
+    `clock` is the time up to which this partition was read. `source_digest` is the SHA-256 of the digests of both
+    ranges' values, `predictions` and `feedback` in this order.
+    """
+
+    partition: int
+    incarnation: int
+    base: Corner
+    end: Corner
+    clock: int
+    source_digest: str
+    parts: list[Part]
+    counted: Counted
+
+
 class Deployed(msgspec.Struct, frozen=True, tag="deployment", tag_field="kind"):
     """A deployment event, at the source clock it arrived at."""
 
@@ -104,15 +154,31 @@ class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):
 
 
 class Configured(msgspec.Struct, frozen=True, tag="configuration", tag_field="kind"):
-    """The configuration in force from here on, with the version of the fold that reads it."""
+    """The configuration in force from here on, with the version of the fold that reads it.
+
+    The numbers of partitions, of the sources and of the ledger, are part of it: with others, other records meet.
+    """
 
     clock: int
     fold_version: int
     digest: str
     config: dict[str, Any]
+    partitions: int = 1
+    ledger_partitions: int = 1
 
 
-Record = Outcomes | Deployed | Operated | Tick | Configured
+class Begun(msgspec.Struct, frozen=True, tag="incarnation", tag_field="kind"):
+    """A pair of source partitions begins anew: an operator says that its topics were made again, or were cut off.
+
+    Offsets mean other records from here on. Batches of an earlier incarnation are refused.
+    """
+
+    clock: int
+    partition: int
+    incarnation: int
+
+
+Record = Outcomes | Batch | Deployed | Operated | Tick | Configured | Begun
 
 
 def record_digest(record: Record) -> bytes:

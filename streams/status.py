@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from streams.fold import Fold
 from streams.model import ModelFold
 from streams.pipeline import Pipeline
 from streams.rows import rounded
@@ -42,6 +43,16 @@ def status_of(pipeline: Pipeline, served: dict[str, tuple[str, str, list[int] | 
         models={name: _model_status(model) for name, model in sorted(pipeline.fold.models.items())},
         rejected=dict(sorted((str(reason), count) for reason, count in counts.items())),
         served=dict(sorted(served.items())),
+    )
+
+
+def fold_status(fold: Fold) -> Status:
+    """Return the status of the models of one ledger partition."""
+    return Status(
+        clock=fold.clock,
+        models={name: _model_status(model) for name, model in sorted(fold.models.items())},
+        rejected=dict(sorted((str(reason), count) for reason, count in fold.counts().items() if count)),
+        served={},
     )
 
 

@@ -43,11 +43,9 @@ from unship.embedded_file import (
     take_write_lock,
 )
 from unship.embedded_table import (
-    COMPACTED,
     CREATE,
     FENCE_NEXT,
     TABLES,
-    TOPICS,
     UNSYNCED,
     EmbeddedLimits,
     Fence,
@@ -61,6 +59,7 @@ from unship.embedded_table import (
     record_of,
     table_of,
 )
+from unship.topics import COMPACTED, TOPICS
 
 __all__ = [
     "COMPACTED",

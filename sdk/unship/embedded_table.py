@@ -10,11 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from unship.embedded_file import EmbeddedLogError, WriterFenced
-
-COMPACTED: Final = ("control", "acks", "rewind", "snapshots")
-"""Topics of which the newest record per key is what counts; `compact` deletes the others."""
-
-TOPICS: Final = ("predictions", "feedback", "deployments", "operator", "ledger", "decisions", "rejected", *COMPACTED)
+from unship.topics import COMPACTED, TOPICS
 
 UNSYNCED: Final = ("predictions", "feedback", "rejected")
 """Topics whose commits do not wait for the disk: safe from kill -9, and lost only by a power failure."""

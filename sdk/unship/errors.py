@@ -24,3 +24,11 @@ class RecordingError(UnshipError):
 
 class SnapshotError(UnshipError):
     """Report a snapshot that does not belong to this build, configuration or source; replay from the beginning."""
+
+
+class BrokerUnreachable(UnshipError):
+    """Report that no broker answered, or none that lets us in; check the address, the network and the credentials."""
+
+
+class TimedOut(UnshipError):
+    """Report that something did not happen in time; it may happen yet, so look before trying again."""

@@ -58,6 +58,14 @@ class RejectCode(StrEnum):
     UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
+    MISROUTED = (
+        "MISROUTED",
+        "The event is in another partition than its id belongs to; with kcat and other librdkafka clients set "
+        "partitioner=murmur2_random, as Java's and this library's clients do.",
+    )
+    HOLE = "HOLE", "A record was gone from its topic, by retention or by deletion, before the monitor had read it."
+    FOREIGN_BATCH = "FOREIGN_BATCH", "A batch in the ledger is of another incarnation or partition than is known here."
+    GAP = "GAP", "A batch in the ledger leaves out what came before it; its range is read again."
     NOT_JUDGED = "NOT_JUDGED", "The outcome belongs to a version or role that is not judged at this time."
 
 

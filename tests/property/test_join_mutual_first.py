@@ -117,24 +117,24 @@ class Reference:
     def __init__(self, logged: Logged, first: tuple[int, int], second: tuple[int, int]) -> None:
         self.limits = {"m": first, "n": second}
         self.repeated: Counter[str] = Counter()
-        self.kept = self._kept(logged)
+        self.kept = logged.predictions
+        self._count_repeats(logged)
         self.outcomes = self._outcomes(logged)
         self.pairs = self._pairs()
 
-    def _kept(self, logged: Logged) -> list[tuple[Prediction, int, int]]:
-        """Drop the repeats: predictions of a key, model and version that is still remembered."""
-        newest: dict[tuple[Any, ...], tuple[Prediction, int]] = {}
-        kept = []
-        for event, position, at in logged.predictions:
-            name = (event.id, event.row, event.target, event.model, event.version)
-            if name in newest and at - newest[name][1] <= sum(self.limits[event.model]):
-                before = newest[name][0].output
-                same = before == event.output and type(before) is type(event.output)
+    def _count_repeats(self, logged: Logged) -> None:
+        """Count predictions of a key, model and version that came before, itself a repeat or not, within the window.
+
+        They stay in the join: an outcome goes to the first that is within reach of the feedback.
+        """
+        before: dict[tuple[Any, ...], list[tuple[Prediction, int]]] = defaultdict(list)
+        for event, _, at in logged.predictions:
+            earlier = before[event.id, event.row, event.target, event.model, event.version]
+            reach = [other for other, other_at in earlier if at - other_at <= sum(self.limits[event.model])]
+            if reach:
+                same = reach[0].output == event.output and type(reach[0].output) is type(event.output)
                 self.repeated["DUPLICATE" if same else "CONFLICTING_PREDICTION"] += 1
-                continue
-            newest[name] = event, at
-            kept.append((event, position, at))
-        return kept
+            earlier.append((event, at))
 
     def belong(self, prediction: Prediction, at: int, feedback: Feedback, labelled_at: int) -> bool:
         horizon, early = self.limits[prediction.model]

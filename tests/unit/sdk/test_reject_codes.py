@@ -38,6 +38,10 @@ def test_codes_are_pinned() -> None:
         "UNSIGNED_ACT",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
+        "MISROUTED",
+        "HOLE",
+        "FOREIGN_BATCH",
+        "GAP",
         "NOT_JUDGED",
     ]
 

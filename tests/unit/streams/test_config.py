@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from streams import config_file
 from streams.config import DETECTORS_OF_ERRORS, DETECTORS_READY, Config, ModelConfig, parse
 from streams.config_file import load
 from streams.losses import LossSpec
+from streams.pipeline import configuration_record
 from unship.errors import ConfigurationError
 
 DEFAULTS = ModelConfig(
@@ -384,3 +386,48 @@ def test_second_opinion_of_errors_is_refused_only_if_the_first_loss_is_not_of_er
 def test_model_that_takes_its_detectors_from_the_defaults_is_checked_with_its_own_losses() -> None:
     with pytest.raises(ConfigurationError, match=r"models\.m\.detectors: ddm .*not brier"):
         parse("defaults: {detectors: [ddm]}\nmodels: {m: {losses: [brier]}}")
+
+
+KAFKA = """
+log: kafka://k1:9092,k2:9092
+kafka:
+  security: {mechanism: SCRAM-SHA-256, username: monitor, password: "${SECRET}", ca_file: ca.pem}
+  topics: {prefix: shop., partitions: 4, ledger_partitions: 2, replication: 3}
+"""
+
+
+def test_way_into_the_broker_is_read_and_its_password_comes_from_the_environment() -> None:
+    kafka = parse(KAFKA, {"SECRET": "hunter2"}).kafka
+    assert kafka.security_given is not None
+    assert kafka.security_given.password == "hunter2"
+    assert kafka.security_given.protocol_used == "SASL_SSL"
+    assert kafka.topics.names.of("ledger") == "shop.ledger"
+    assert (kafka.topics.partitions, kafka.topics.ledger_partitions, kafka.topics.replication) == (4, 2, 3)
+    assert parse("").kafka.security_given is None
+
+
+def test_way_into_the_broker_is_in_neither_the_digest_nor_the_ledger_nor_a_message() -> None:
+    config = parse(KAFKA, {"SECRET": "hunter2"})
+    assert config.digest() == parse("").digest()
+    record = configuration_record(config)
+    assert b"hunter2" not in msgspec.json.encode(record)
+    assert "hunter2" not in repr(config)
+    assert msgspec.convert(record.config, Config) == msgspec.structs.replace(config, kafka=parse("").kafka)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("security: {protocol: TLS}", "kafka.security.protocol: unknown value 'TLS'; known are PLAINTEXT, SSL, SASL"),
+        ("security: {mechanism: MD5}", "kafka.security.mechanism: unknown value 'MD5'; known are PLAIN, SCRAM-SHA"),
+        ("security: {user: a}", "kafka.security: Object contains unknown field `user`"),
+        ("security: {username: a}", "kafka.security.username: there is no password"),
+        ("topics: {prefix: a b}", "kafka.topics.prefix: "),
+        ("topics: {partitions: 0}", "kafka.topics.partitions: 0 is outside 1 .. 1024"),
+        ("topics: {ledger_partitions: 257}", "kafka.topics.ledger_partitions: 257 is outside 1 .. 256"),
+        ("topics: {replication: 0}", "kafka.topics.replication: 0 is outside 1 .. 16"),
+    ],
+)
+def test_impossible_setting_of_kafka_is_refused_by_its_path(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}"):
+        parse(f"kafka: {{{text}}}")

@@ -283,7 +283,7 @@ def test_engagement_loses_by_what_was_not_used_whatever_the_truth(used: float | 
 
 def test_truth_that_nobody_told_is_not_unusable() -> None:
     pairs, spec = Pairs([1, 1], [None] * 2, [None] * 2, [None, [1]], [0.5, 0.5]), LossSpec("zero_one")
-    assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]) == 1
+    assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]).tolist() == [False, True]
 
 
 # All

@@ -1,0 +1,73 @@
+"""Coverage: which prefixes of a pair of source partitions a fold has applied, so that nothing counts twice or is lost.
+
+Several readers may send what they joined of the same two logs: one that was thought dead, one that started again from
+an old position, two at once. Their batches overlap, and the fold must take each outcome once. A batch says which
+*corner* (P, F) it starts from and which it reaches: all predictions below offset P joined with all feedback below F.
+The join of a prefix is a function of that prefix alone (`streams.join`), so every batch, whoever sent it, holds just
+the outcomes of the corner it reaches less those of the corner it starts from.
+
+One corner is not enough to remember, and the larger of two in each coordinate is wrong: readers walk different
+staircases, and (10, 5) and (8, 9) together do not cover (10, 9). So the fold keeps the *antichain* of corners that no
+other corner contains. An outcome at (p, f) was applied exactly if some corner contains it.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Corner: TypeAlias = tuple[int, int]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+ORIGIN: Corner = (0, 0)
+
+
+class Coverage(msgspec.Struct):
+    """The applied corners of one source partition, in one incarnation of it; `clock` is how far its time has come (ms).
+
+    >>> coverage = Coverage()
+    >>> coverage.add((10, 5)); coverage.add((8, 9)); coverage.corners
+    [(8, 9), (10, 5)]
+    >>> coverage.reaches((8, 6)), coverage.reaches((9, 7))
+    (True, False)
+    >>> coverage.fresh(np.array([9, 9]), np.array([4, 7])).tolist()
+    [False, True]
+    """
+
+    incarnation: int = 0
+    corners: list[Corner] = msgspec.field(default_factory=lambda: [ORIGIN])
+    clock: int = -1
+
+    def reaches(self, base: Corner) -> bool:
+        """Whether a batch that starts from `base` leaves nothing out: some corner contains all that came before it."""
+        return any(base[0] <= p and base[1] <= f for p, f in self.corners)
+
+    def is_beyond(self, base: Corner) -> bool:
+        """Whether anything at all was applied that `base` does not contain; if not, a batch from there is all new."""
+        return any(p > base[0] or f > base[1] for p, f in self.corners)
+
+    def fresh(self, predictions: Ints, feedback: Ints) -> Mask:
+        """Return which of the rows at (p, f) were not applied yet; -1 stands for a row of the other log alone."""
+        applied = np.zeros(predictions.shape, np.bool_)
+        for p, f in self.corners:
+            applied |= (predictions < p) & (feedback < f)
+        return ~applied
+
+    @property
+    def predictions(self) -> int:
+        """The offset up to which predictions were applied, joined or not: these alone form a single prefix."""
+        return max(p for p, _ in self.corners)
+
+    @property
+    def feedback(self) -> int:
+        """The offset up to which feedback was applied."""
+        return max(f for _, f in self.corners)
+
+    def add(self, end: Corner) -> None:
+        """Take note that everything below `end` was applied."""
+        if any(end[0] <= p and end[1] <= f for p, f in self.corners):
+            return
+        kept = [corner for corner in self.corners if not (corner[0] <= end[0] and corner[1] <= end[1])]
+        self.corners = sorted([*kept, end])

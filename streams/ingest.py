@@ -1,0 +1,190 @@
+"""Ingest: join one pair of source partitions, and hand over what was joined since the last time.
+
+A recording takes what was joined as one ledger record for each model; a live log takes it as a batch, which also says
+between which two corners of the partitions it stands, so that a fold can tell what it has applied already.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import msgspec
+import numpy as np
+
+from streams.columns import RecordBuilder, coded
+from streams.config import Config, ModelConfig
+from streams.coverage import ORIGIN, Corner
+from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
+from streams.records import Batch, Counted, Outcomes, Part
+from streams.tally import NOWHERE, Tally
+from unship.events import Feedback, Prediction
+from unship.rejections import RejectCode
+
+
+class SavedIngest(msgspec.Struct):
+    """An `Ingest` at rest. What was joined and not handed over yet is kept by the places of its predictions."""
+
+    base: Corner
+    end: Corner
+    seen: list[int]
+    outcomes: list[tuple[int, int, str]]
+    pairs: list[tuple[int, int, int]]
+    window: SavedWindow
+
+
+class Joined(msgspec.Struct):
+    """What was joined of one model."""
+
+    outcomes: list[Outcome]
+    pairs: list[Pair]
+    seen: list[Held]
+
+
+class Ingest:
+    """Joins one pair of source partitions. `base` and `end` are the corners of the last batch and of now."""
+
+    def __init__(self, config: Config, *, partition: int = 0, incarnation: int = 0, placed: bool = False) -> None:
+        """Begin with empty partitions; `placed` counts what is not used together with the place that made it."""
+        self.config = config
+        self.partition = partition
+        self.incarnation = incarnation
+        self.base = self.end = ORIGIN
+        rules = {name: window_rule(model) for name, model in config.models.items()}
+        self.window = JoinWindow(rules, window_rule(config.defaults))
+        if placed:
+            self.window.counts = Tally.placed()
+        self.counts = self.window.counts
+        self.seen: list[Held] = []
+        self._digests = [hashlib.sha256(), hashlib.sha256()]
+
+    def prediction(self, event: Prediction, position: int, at: int) -> Held | None:
+        """Take a prediction at join clock `at`; None if it repeats one that is known, or finds no room."""
+        self.counts.place = (position, -1)
+        if self.counts.rows is not None:
+            self.window.expire(at)
+            self.counts.place = (position, -1)
+        held = self.window.add_prediction(event, position, at)
+        if held is not None:
+            self.seen.append(held)
+        return held
+
+    def feedback(self, event: Feedback, position: int, at: int) -> bool:
+        """Take feedback at join clock `at`; return whether it is the first label of at least one prediction."""
+        self.counts.place = (-1, position)
+        if event.truth is None and not self.window.engagement:
+            # Engagement alone says nothing about right or wrong to the losses of any model.
+            self.counts[RejectCode.UNUSABLE_TRUTH] += 1
+            return False
+        return self.window.add_feedback(event, position, at)
+
+    def read(self, side: int, position: int, value: bytes) -> None:
+        """Take note that a record of the log of predictions (side 0) or feedback (side 1) was read."""
+        p, f = self.end
+        self.end = (position + 1, f) if side == 0 else (p, position + 1)
+        self.counts.place = (position, -1) if side == 0 else (-1, position)
+        self._digests[side].update(b"%d:" % len(value))
+        self._digests[side].update(value)
+
+    def skip(self, side: int, position: int) -> None:
+        """Take note that nothing comes any more below a position of one log."""
+        p, f = self.end
+        self.end = (position, f) if side == 0 else (p, position)
+        self.counts.place = (position - 1, -1) if side == 0 else (-1, position - 1)
+
+    @property
+    def waiting(self) -> int:
+        """How many rows the next batch would have."""
+        return len(self.window.outcomes) + len(self.seen) + len(self.counts.rows or ())
+
+    def _by_model(self) -> Iterator[tuple[str, Joined]]:
+        """Yield what was joined, by model in the order of names, and forget it."""
+        window, series = self.window, self.window.series
+        found: dict[str, Joined] = {}
+
+        def of(code: int) -> Joined:
+            model = series[code].model
+            if model not in found:
+                found[model] = Joined([], [], [])
+            return found[model]
+
+        for held in self.seen:
+            of(held.series).seen.append(held)
+        for outcome in window.outcomes:
+            of(outcome.held.series).outcomes.append(outcome)
+        for pair in window.pairs:
+            of(pair.live.series).pairs.append(pair)
+        window.outcomes, window.pairs, self.seen = [], [], []
+        yield from sorted(found.items())
+
+    def records(self, clock: int, lines: tuple[int, int], digest: str) -> Iterator[Outcomes]:
+        """Yield one record for each model that has anything new, as a recording's ledger has them."""
+        for model, joined in self._by_model():
+            yield self._builder(model).record(model, clock, lines, digest, joined.outcomes, joined.pairs, joined.seen)
+
+    def batch(self, clock: int) -> Batch:
+        """Return everything since the last batch; `clock` is the time up to which the partition was read."""
+        (batch,) = self.batches(clock, 1, lambda model: 0)
+        return batch
+
+    def batches(self, clock: int, ledger_partitions: int, route: Callable[[str], int]) -> list[Batch]:
+        """Return everything since the last time, one batch for each ledger partition, also for those without a row.
+
+        All of them stand between the same two corners, so that a quiet model's fold learns as well what was read.
+        Counts concern no model in particular; they go to the first partition.
+        """
+        parts: list[list[Part]] = [[] for _ in range(ledger_partitions)]
+        for model, joined in self._by_model():
+            part = self._builder(model).part(model, clock, joined.outcomes, joined.pairs, joined.seen)
+            parts[route(model)].append(part)
+        counted = [_counted(self.counts.take() if k == 0 else []) for k in range(ledger_partitions)]
+        self.counts.place = NOWHERE
+        digest = hashlib.sha256(b"".join(each.digest() for each in self._digests)).hexdigest()
+        self._digests = [hashlib.sha256(), hashlib.sha256()]
+        base, self.base = self.base, self.end
+        return [
+            Batch(self.partition, self.incarnation, base, self.end, clock, digest, parts[k], counted[k])
+            for k in range(ledger_partitions)
+        ]
+
+    def forget(self) -> None:
+        """Let go of what was joined: it is in the ledger already, and the records were read to fill the window."""
+        self.batches(-1, 1, lambda model: 0)
+
+    def _builder(self, model: str) -> RecordBuilder:
+        return RecordBuilder(self.config.of(model), self.window.series, self.counts)
+
+    def save(self) -> SavedIngest:
+        """Return everything that the next record of either log needs."""
+        window = self.window
+        outcomes, pairs = window.outcomes, window.pairs
+        window.outcomes, window.pairs = [], []
+        saved = SavedIngest(
+            self.base,
+            self.end,
+            [held.position for held in self.seen],
+            [(outcome.held.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
+            [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
+            window.save(),
+        )
+        window.outcomes, window.pairs = outcomes, pairs
+        return saved
+
+    def load(self, saved: SavedIngest) -> None:
+        """Take over what `save` returned; `self` must be new and have the same configuration."""
+        self.window.load(saved.window)
+        self.base, self.end = saved.base, saved.end
+        held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
+        self.seen = [held[position] for position in saved.seen]
+        self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
+        self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
+
+
+def _counted(rows: list[tuple[str, int, int, int]]) -> Counted:
+    return Counted(coded([row[0] for row in rows]), *(np.array([row[i] for row in rows], np.int64) for i in (1, 2, 3)))
+
+
+def window_rule(model: ModelConfig) -> WindowRule:
+    """Return how long the join keeps what belongs to a model, and which feedback it takes."""
+    of_engagement = [spec.of_engagement for spec in model.losses]
+    return WindowRule(
+        model.horizon_ms, model.early_ms, tuple(model.slices_by), not all(of_engagement), any(of_engagement)
+    )

@@ -1,0 +1,126 @@
+"""Clients of the broker with the settings that the monitor's guarantees rest on; the defaults are others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+
+from unship.errors import UnshipError
+from unship.topics import TopicNames
+
+#: A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this.
+REQUEST_BYTES_MAX = 1_000_000
+
+
+class BrokerUnreachable(UnshipError):
+    """Report that no broker answers; check the address and the network, the monitor goes on by itself afterwards."""
+
+
+class Access(msgspec.Struct, frozen=True):
+    """How to reach a log: what every client is made with, and what its topics are called.
+
+    `session_ms` is how long a worker may be silent before others take its partitions.
+    """
+
+    options: dict[str, Any]
+    names: TopicNames
+    session_ms: int = 10_000
+
+    @property
+    def servers(self) -> str:
+        """The brokers' addresses, for people."""
+        return ",".join(self.options["bootstrap_servers"])
+
+    def producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        """Return a producer whose records are acknowledged by all replicas in sync and stand in the log once."""
+        return AIOKafkaProducer(
+            **self.options,
+            acks="all",
+            enable_idempotence=True,
+            transactional_id=transactional_id,
+            max_request_size=4 * REQUEST_BYTES_MAX,
+            request_timeout_ms=10_000,
+            metadata_max_age_ms=30_000,
+        )
+
+    def reader(self) -> AIOKafkaConsumer:
+        """Return a consumer without a group, whose partitions and positions the caller chooses."""
+        return AIOKafkaConsumer(**self.options, **_READING)
+
+    def member(self, group: str, topics: Sequence[str], listener: Any) -> AIOKafkaConsumer:
+        """Return a member of a group; partitions of one number in several topics go to one member."""
+        consumer = AIOKafkaConsumer(
+            **self.options,
+            **_READING,
+            group_id=group,
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=self.session_ms,
+            heartbeat_interval_ms=max(self.session_ms // 6, 500),
+        )
+        consumer.subscribe([self.names.of(topic) for topic in topics], listener=listener)
+        return consumer
+
+    def admin(self) -> AIOKafkaAdminClient:
+        """Return an administration client."""
+        return AIOKafkaAdminClient(**self.options, request_timeout_ms=10_000)
+
+
+_READING: dict[str, Any] = {
+    # A record of a transaction that was given up must not be seen, or it would be joined.
+    "isolation_level": "read_committed",
+    "enable_auto_commit": False,
+    # A position that the log does not have any more is a finding, not a reason to go on from anywhere.
+    "auto_offset_reset": "none",
+    "fetch_max_wait_ms": 250,
+    "max_partition_fetch_bytes": 4 * REQUEST_BYTES_MAX,
+    "request_timeout_ms": 15_000,
+    "metadata_max_age_ms": 30_000,
+}
+
+
+async def partition_count(consumer: AIOKafkaConsumer, topic: str) -> int:
+    """Return how many partitions a topic has.
+
+    Raises:
+        BrokerUnreachable: the topic is not there; the message says how to make it.
+    """
+    found = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic)
+    if not found:
+        raise BrokerUnreachable(f"topic {topic}: the broker has none of this name; make it with: unship topics apply")
+    return len(found)
+
+
+async def read_all(access: Access, topic: str, partitions: Sequence[int] | None = None) -> list[Any]:
+    """Return all records of a topic's partitions up to their ends of now, in the order of offsets in each partition."""
+    name = access.names.of(topic)
+    consumer = access.reader()
+    await consumer.start()
+    try:
+        wanted = range(await partition_count(consumer, name)) if partitions is None else partitions
+        places = [TopicPartition(name, number) for number in wanted]
+        consumer.assign(places)
+        begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        for place in places:
+            consumer.seek(place, begins[place])
+        records: list[Any] = []
+        open_places = {place for place in places if begins[place] < ends[place]}
+        while open_places:
+            for place, batch in (await consumer.getmany(timeout_ms=500)).items():
+                records += [record for record in batch if record.offset < ends[place]]
+            for place in list(open_places):
+                # Offsets may end with what is no record, such as the end of a transaction.
+                if await consumer.position(place) >= ends[place]:
+                    open_places.discard(place)
+        return records
+    finally:
+        await consumer.stop()
+
+
+def explained(error: Exception, access: Access) -> str:
+    """Return what is wrong with the broker in one line."""
+    what = f"{type(error).__name__}: {error}" if isinstance(error, KafkaError | OSError) else str(error)
+    return f"kafka {access.servers}: {' '.join(what.split())[:300]}"

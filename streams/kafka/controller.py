@@ -1,0 +1,271 @@
+"""The controller service: fold the ledger partitions that the group assigns, keep the journal, and command.
+
+What is known of a ledger partition is a function of its records, so two controllers alive compute the same bytes. What
+keeps an old one from commanding is the broker: the one transaction in this system fences the writer of `control`.
+
+The order on take-over matters: fence off the older writer first, read what was decided and commanded, fold to the end
+of the ledger, and only then speak. The journal is written before the command that cites it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from actions.desired import DesiredState
+from actions.journal import Decision, decision_bytes, digest_of
+from actions.reconcile import Timing, conflicting, due_commands
+from streams.arrays import from_json
+from streams.config import Config
+from streams.fold import Fold
+from streams.kafka.clients import Access, read_all
+from streams.kafka.ledger import open_ledger
+from streams.kafka.snapshots import SnapshotStore
+from streams.live import Signer
+from streams.records import Configured, Record
+from streams.routing import partitions_of
+from streams.status import fold_status
+from unship.commands import Command, decode_command, encode_command
+
+log = logging.getLogger("unship.control")
+
+GROUP = "unship.control"
+STATUS_S = 0.5
+SNAPSHOT_S = 60.0
+SEND_DEADLINE_S = 30.0
+
+
+class LedgerConflict(Exception):
+    """The log holds decisions or commands that this ledger cannot explain; a person has to look first."""
+
+
+class _Partition:
+    """One ledger partition: its fold, what the journal and the control topic hold of its models, its fenced writer."""
+
+    def __init__(self, number: int, fold: Fold, writer: AIOKafkaProducer | None) -> None:
+        self.number = number
+        self.fold = fold
+        self.writer = writer
+        self.published: dict[str, Command] = {}
+        self.journalled: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self.goal = 0
+        self.told_at = self.saved_at = -1e9
+        self.told = b""
+        self.rewound: set[int] = set()
+
+
+class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Decides and commands for the assigned ledger partitions; `run` is one life, to be begun again after an error."""
+
+    def __init__(
+        self, access: Access, config: Config, clock_ms: Callable[[], int], signer: Signer | None, timing: Timing
+    ) -> None:
+        self.access = access
+        self.config = config
+        self.signer = signer
+        self.timing = timing
+        self.ledger = access.names.of("ledger")
+        self.partitions: dict[int, _Partition] = {}
+        self.on_decision: Callable[[Decision], None] = lambda decision: None
+        self._clock_ms = clock_ms
+        self._stopping = False
+        self._assigned: list[TopicPartition] = []
+        self._ledger_count = 0
+
+    def stop(self) -> None:
+        """Let `run` end after it has saved what it knows."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Fold until stopped.
+
+        Raises:
+            KafkaError: the broker does not do what was asked, or another controller has taken over; start again.
+        """
+        self._stopping = False
+        self._assigned = []
+        async with self.access.producer() as self._producer:
+            self._snapshots = SnapshotStore(self.access, self._producer)
+            self._consumer = self.access.member(
+                self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
+            )
+            await self._consumer.start()
+            try:
+                while not self._stopping:
+                    await self._round()
+                for partition in self.partitions.values():
+                    await self._save(partition)
+            finally:
+                await self._close(list(self.partitions.values()))
+                await self._consumer.stop()
+
+    # Assignment
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Give the partitions up; their folds are built again from the ledger by whoever takes them."""
+        await self._close(list(self.partitions.values()))
+
+    async def _close(self, partitions: list[_Partition]) -> None:
+        self.partitions.clear()
+        for partition in partitions:
+            if partition.writer is not None:
+                try:
+                    await partition.writer.stop()
+                except KafkaError as error:
+                    log.info("the writer of ledger partition %d ended with: %s", partition.number, error)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Hold the partitions until they are taken over in the next round, where an error ends this life."""
+        self._assigned = sorted(assigned)
+        for place in self._assigned:
+            # Without any position the client would ask the group for one, and refuse to go on without.
+            self._consumer.seek(place, 0)
+            self._consumer.pause(place)
+
+    async def _take_over_all(self, assigned: list[TopicPartition]) -> None:
+        self._ledger_count = (await open_ledger(self.access, self._producer, self.config)).ledger
+        for place in assigned:
+            self.partitions[place.partition] = await self._take_over(place)
+        self._consumer.resume(*assigned)
+
+    async def _take_over(self, place: TopicPartition) -> _Partition:
+        writer = None
+        if self.signer is not None:
+            # From here on the older writer of this partition's commands is refused by the broker.
+            writer = self.access.producer(f"{self.access.names.prefix}control-{place.partition}")
+            await writer.start()
+        fold = await self._snapshots.load(place.partition, self.config) or Fold(self.config)
+        partition = _Partition(place.partition, fold, writer)
+        for record in await read_all(self.access, "control"):
+            command = decode_command(record.value)
+            if isinstance(command, Command) and self._is_mine(partition, command.model):
+                partition.published[command.model] = command
+        for record in await read_all(self.access, "decisions"):
+            decision = _decision(record.value)
+            if decision is not None and self._is_mine(partition, decision.model):
+                partition.journalled[decision.model] = (decision.epoch, digest_of(record.value))
+        first = (await self._consumer.beginning_offsets([place]))[place]
+        partition.goal = (await self._consumer.end_offsets([place]))[place]
+        if fold.offset < first:
+            raise LedgerConflict(
+                f"{place.topic} partition {place.partition} begins at offset {first}, and {fold.offset} is the first "
+                "that is needed; raise its retention, and bring the records back from a recording"
+            )
+        self._consumer.seek(place, fold.offset)
+        log.info("ledger partition %d: from offset %d of %d", place.partition, fold.offset, partition.goal)
+        return partition
+
+    def _is_mine(self, partition: _Partition, model: str) -> bool:
+        return int(partitions_of([model.encode()], self._ledger_count)[0]) == partition.number
+
+    # Rounds
+
+    async def _round(self) -> None:
+        if self._assigned:
+            assigned, self._assigned = self._assigned, []
+            await self._take_over_all(assigned)
+        fetched = await self._consumer.getmany(timeout_ms=100, max_records=500)
+        for place, records in fetched.items():
+            partition = self.partitions.get(place.partition)
+            if partition is None:
+                continue
+            decisions: list[Decision] = []
+            for record in records:
+                decisions += self._apply(partition, record)
+            await self._journal(partition, decisions)
+            await asyncio.sleep(0)
+        for partition in list(self.partitions.values()):
+            if partition.fold.offset >= partition.goal:
+                await self._publish(partition)
+                await self._ask_again(partition)
+                await self._tell(partition)
+
+    def _apply(self, partition: _Partition, record: Any) -> list[Decision]:
+        fold = partition.fold
+        if record.offset < fold.offset:
+            return []
+        # An epoch names the record that led to it.
+        fold.offset = record.offset
+        entry = from_json(record.value, Record)
+        if isinstance(entry, Configured) and record.offset:
+            log.info("ledger partition %d: the configuration was stated again", partition.number)
+        return fold.step(entry)
+
+    async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
+        """Write down what was not written yet; the same epoch with other content stops everything."""
+        topic = self.access.names.of("decisions")
+        for decision in decisions:
+            value = decision_bytes(decision)
+            known = partition.journalled.get(decision.model)
+            if known is not None and decision.epoch <= known[0]:
+                if decision.epoch == known[0] and digest_of(value) != known[1]:
+                    raise LedgerConflict(
+                        f"decision {decision.id} of {decision.model}: the journal holds another one of epoch "
+                        f"{list(decision.epoch)}; compare them with: unship audit"
+                    )
+                continue
+            await asyncio.wait_for(self._producer.send_and_wait(topic, value, decision.model.encode()), SEND_DEADLINE_S)
+            partition.journalled[decision.model] = (decision.epoch, digest_of(value))
+            self.on_decision(decision)
+
+    async def _publish(self, partition: _Partition) -> None:
+        if self.signer is None or partition.writer is None:
+            return
+        desired = self._commanded(partition)
+        for model in conflicting(desired, partition.published):
+            raise LedgerConflict(
+                f"{model}: control holds epoch {list(partition.published[model].epoch)}, the ledger explains "
+                f"{list(desired[model].epoch)} at most; another ledger has spoken, or this one was cut off"
+            )
+        commands = due_commands(desired, partition.published, self.signer.audience, self._clock_ms(), self.timing)
+        if not commands:
+            return
+        async with partition.writer.transaction():
+            for command in commands:
+                value = encode_command(command)
+                await partition.writer.send(
+                    self.access.names.of("control"), value, command.model.encode(), headers=self.signer.sign(value)
+                )
+        partition.published |= {command.model: command for command in commands}
+
+    def _commanded(self, partition: _Partition) -> dict[str, DesiredState]:
+        models = partition.fold.models
+        return {name: model.state.desired for name, model in models.items() if model.config.mode != "observe"}
+
+    async def _ask_again(self, partition: _Partition) -> None:
+        """Ask for a range to be read again where the ledger has a gap; said once for each gap."""
+        for number in partition.fold.gaps - partition.rewound:
+            corners = partition.fold.coverage[number].corners
+            corner = [min(p for p, _ in corners), min(f for _, f in corners)]
+            value = msgspec.json.encode({"partition": number, "corner": corner, "at": partition.fold.offset})
+            await self._producer.send_and_wait(self.access.names.of("rewind"), value, str(number).encode())
+            log.warning("ledger partition %d: a gap in source partition %d is read again", partition.number, number)
+        partition.rewound = set(partition.fold.gaps)
+
+    async def _tell(self, partition: _Partition) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - partition.told_at >= STATUS_S:
+            status = msgspec.json.encode(fold_status(partition.fold))
+            partition.told_at = now
+            if status != partition.told:
+                partition.told = status
+                await self._snapshots.tell(partition.number, status)
+        if now - partition.saved_at >= SNAPSHOT_S:
+            partition.saved_at = now
+            await self._save(partition)
+
+    async def _save(self, partition: _Partition) -> None:
+        if partition.fold.offset >= partition.goal:
+            await self._snapshots.tell(partition.number, msgspec.json.encode(fold_status(partition.fold)))
+            await self._snapshots.save(partition.number, partition.fold)
+
+
+def _decision(value: bytes) -> Decision | None:
+    try:
+        return msgspec.json.decode(value, type=Decision)
+    except (msgspec.DecodeError, ValueError):
+        return None

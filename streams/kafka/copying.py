@@ -1,0 +1,119 @@
+"""Copy what a decision reads beside the outcomes into the ledger: deployments, operators' acts.
+
+A copy says where it comes from (topic, partition, offset), and the fold drops what it has; so a copier may begin again
+anywhere before the first record that is not copied yet, and two may copy at once. One copier copies a partition in
+order, each record acknowledged before the next.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from streams.arrays import to_json
+from streams.config import Config
+from streams.kafka.clients import Access, explained
+from streams.kafka.ledger import open_ledger
+from streams.records import Deployed, Operated
+from streams.routing import partitions_of
+from unship.codec import decode_value
+from unship.errors import UnshipError
+from unship.events import Deployment, OperatorAct
+from unship.rejections import RejectCode, Rejection
+from unship.signing import OPERATOR_TYPE, Headers, Trust, TrustedKey, verify
+
+log = logging.getLogger("unship.copy")
+
+KINDS = {"deployments": "deployment", "operator": "operator"}
+SEND_DEADLINE_S = 30.0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a record stands: topic without its prefix, partition, offset and append time."""
+
+    topic: str
+    partition: int
+    offset: int
+    append_ts: int
+
+
+class Copier:
+    """Appends copies to the ledger; what is no event, or no operator's act, becomes a dead letter."""
+
+    def __init__(self, access: Access, config: Config, trust: Trust | None) -> None:
+        self.access = access
+        self.config = config
+        self.trust = trust
+        self._producer: AIOKafkaProducer | None = None
+        self._ledger_count = 0
+
+    async def start(self) -> None:
+        """Connect."""
+        self._producer = self.access.producer()
+        await self._producer.start()
+        self._ledger_count = (await open_ledger(self.access, self._producer, self.config)).ledger
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+
+    async def copy_surely(self, place: Place, value: bytes | None, headers: Headers) -> None:
+        """Copy one record, whatever the broker does meanwhile: a producer that failed is replaced by a new one."""
+        pause, said = 0.2, ""
+        while True:
+            try:
+                if self._producer is None:
+                    await self.start()
+                await self.copy(place, value, headers)
+            except (KafkaError, OSError, TimeoutError, UnshipError) as error:
+                if (text := explained(error, self.access)) != said:
+                    log.warning("copying to the ledger waits: %s", text)
+                    said = text
+                with suppress(KafkaError, OSError):
+                    await self.stop()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 10.0)
+            else:
+                return
+
+    async def copy(self, place: Place, value: bytes | None, headers: Headers) -> None:
+        """Copy one record, and return when the ledger has it."""
+        event = self._event(place, value, headers)
+        if isinstance(event, Rejection):
+            letter = {
+                "topic": self.access.names.of(place.topic),
+                "partition": place.partition,
+                "offset": place.offset,
+                "code": event.code,
+                "detail": event.detail,
+            }
+            await self._send("rejected", msgspec.json.encode(letter), None, None)
+            log.info("%s %d/%d: %s", place.topic, place.partition, place.offset, event.code)
+            return
+        at = (place.topic, place.partition, place.offset, place.append_ts)
+        event = msgspec.structs.replace(event, at=at)
+        # Time is the fold's own: a copy says nothing of how far the sources were read.
+        record = Deployed(-1, (0, -1), "", event) if isinstance(event, Deployment) else Operated(-1, (0, -1), "", event)
+        key = event.model.encode()
+        await self._send("ledger", to_json(record), key, int(partitions_of([key], self._ledger_count)[0]))
+
+    def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Rejection:
+        if place.topic == "operator":
+            signer = (
+                None if self.trust is None else verify(value or b"", headers, self.trust, "operator", OPERATOR_TYPE)
+            )
+            if not isinstance(signer, TrustedKey):
+                return Rejection(RejectCode.UNSIGNED_ACT)
+        event = decode_value(KINDS[place.topic], value)
+        assert isinstance(event, Deployment | OperatorAct | Rejection), event
+        return event
+
+    async def _send(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
+        assert self._producer is not None, "not started"
+        sent = self._producer.send_and_wait(self.access.names.of(topic), value, key, partition)
+        await asyncio.wait_for(sent, SEND_DEADLINE_S)

@@ -1,0 +1,331 @@
+"""The ingest service: read the source partitions that the group assigns, and append what is joined to the ledger.
+
+Crash-only: whatever goes wrong with reading, sending or committing, everything in memory is thrown away and read again
+from the committed position. The guarantees are those of `streams.reader`; this module keeps its three rules.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from streams.arrays import to_json
+from streams.config import Config
+from streams.kafka.clients import Access
+from streams.kafka.ledger import open_ledger
+from streams.reader import FEEDBACK, PREDICTIONS, DeadLetter, Position, Raw, Reader, fingerprint
+from streams.routing import partitions_of
+
+log = logging.getLogger("unship.ingest")
+
+GROUP = "unship.ingest"
+SOURCE_TOPICS = ("predictions", "feedback")
+ROWS_PER_FLUSH = 2_000
+COMMIT_S = 5.0
+SEND_DEADLINE_S = 30.0
+REVOKE_S = 2.0
+#: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
+CLOCK_SKEW_MS = 1_000
+
+
+class SourceChanged(Exception):
+    """The log below a committed position is not the one that was read: its topic was made again or was cut off."""
+
+
+class _Partition:
+    """One pair of source partitions: its reader, what is on its way to the ledger, and what may be committed."""
+
+    def __init__(self, number: int, reader: Reader) -> None:
+        self.number = number
+        self.reader = reader
+        self.sending: asyncio.Future[Any] | None = None
+        self.acknowledged: Position | None = None
+        self.committed_at = 0.0
+        self.stated_at = 0.0
+
+
+class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Joins the assigned source partitions until it is stopped; `run` is one life, to be begun again after an error.
+
+    `clock_ms` is the wall clock. It is asked only where everything was read, to say that time passes all the same.
+    """
+
+    def __init__(
+        self, access: Access, config: Config, clock_ms: Callable[[], int], *, tick_s: float, group: str = GROUP
+    ) -> None:
+        self.access = access
+        self.config = config
+        self._clock_ms = clock_ms
+        self.group = access.names.prefix + group.removeprefix("unship.")
+        self.tick_s = tick_s
+        self.ledger = access.names.of("ledger")
+        self.topics = tuple(access.names.of(topic) for topic in SOURCE_TOPICS)
+        self.partitions: dict[int, _Partition] = {}
+        self.records_read = 0
+        self._stopping = False
+        self._assigned: list[TopicPartition] = []
+        self._count = self._ledger_count = 0
+        self._route: dict[str, int] = {}
+
+    def stop(self) -> None:
+        """Let `run` end after it has handed over and committed what it has."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Read until stopped.
+
+        Raises:
+            KafkaError: the broker does not do what was asked; start again.
+            SourceChanged: an operator has to say that a source begins anew.
+        """
+        self._stopping = False
+        self._assigned = []
+        self.partitions.clear()
+        async with self.access.producer() as self._producer:
+            self._consumer = self.access.member(self.group, SOURCE_TOPICS, self)
+            await self._consumer.start()
+            try:
+                while not self._stopping:
+                    await self._round()
+                for partition in list(self.partitions.values()):
+                    await self._settle(partition)
+            finally:
+                self.partitions.clear()
+                await self._consumer.stop()
+
+    # Assignment
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Hand over and commit what is there, in a short time; whoever takes over reads the rest again."""
+        for partition in list(self.partitions.values()):
+            try:
+                await asyncio.wait_for(self._settle(partition), REVOKE_S)
+            except (KafkaError, TimeoutError) as error:
+                log.info("partition %d was given up unsettled: %s", partition.number, error)
+        self.partitions.clear()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Hold the partitions until they are opened in the next round, where an error ends this life."""
+        self.partitions.clear()
+        self._assigned = list(assigned)
+        for place in self._assigned:
+            # Without any position the client would ask the group for one, and refuse to go on without.
+            self._consumer.seek(place, 0)
+            self._consumer.pause(place)
+
+    async def _open_all(self, assigned: list[TopicPartition]) -> None:
+        """Open a reader for each assigned pair, from its committed position."""
+        numbers: dict[str, set[int]] = {topic: set() for topic in self.topics}
+        for place in assigned:
+            numbers[place.topic].add(place.partition)
+        if not numbers[self.topics[0]]:
+            return
+        shape = await open_ledger(self.access, self._producer, self.config)
+        self._count, self._ledger_count = shape.sources, shape.ledger
+        # Both topics have the same number of partitions, and the assignor deals them out alike.
+        assert numbers[self.topics[0]] == numbers[self.topics[1]], numbers
+        positions = await self._committed(sorted(numbers[self.topics[0]]))
+        for number, position in positions.items():
+            await self._open(number, position)
+        self._consumer.resume(*assigned)
+
+    async def _committed(self, numbers: list[int]) -> dict[int, Position]:
+        admin = self.access.admin()
+        await admin.start()
+        try:
+            places = [TopicPartition(self.topics[0], number) for number in numbers]
+            found = await admin.list_consumer_group_offsets(self.group, partitions=places)
+        finally:
+            await admin.close()
+        positions = {}
+        for place in places:
+            committed = found.get(place)
+            position = _position(committed.metadata) if committed is not None and committed.offset >= 0 else None
+            if position is None:
+                # What cannot be read is worth as much as nothing: from the origin on everything is safe.
+                position = Position(self._count)
+            if position.partitions != self._count:
+                raise SourceChanged(
+                    f"{self.topics[0]} has {self._count} partitions, its ledger was begun with {position.partitions}; "
+                    "go back to that number, or begin a new ledger"
+                )
+            positions[place.partition] = position
+        return positions
+
+    async def _open(self, number: int, position: Position) -> None:
+        reader = Reader(
+            self.config, number, position, ledger_partitions=self._ledger_count, route=self._ledger_partition
+        )
+        for side, topic in enumerate(self.topics):
+            place = TopicPartition(topic, number)
+            first = (await self._consumer.beginning_offsets([place]))[place]
+            await self._check(place, position, side, first)
+            if first > reader.next_offset(side):
+                # Retention was faster than we: what is gone is counted, never passed over in silence.
+                reader.skip(side, first, lost=True)
+            self._consumer.seek(place, max(first, reader.next_offset(side)))
+        self.partitions[number] = _Partition(number, reader)
+        log.info("partition %d: from %s, window from %s", number, position.end, position.low)
+
+    async def _check(self, place: TopicPartition, position: Position, side: int, first: int) -> None:
+        """Make sure that the record below the position is still the one that was read."""
+        known = position.last[side]
+        if known is None or known.offset < first:
+            return
+        end = (await self._consumer.end_offsets([place]))[place]
+        found = await self._record_at(place, known.offset) if known.offset < end else None
+        if found is None or fingerprint(found) != known:
+            raise SourceChanged(
+                f"{place.topic} partition {place.partition}: offset {known.offset} holds another record than was read "
+                f"(the log ends at {end}); if the topic was made again or cut off on purpose, say so with: "
+                f"unship topics renew {place.partition}"
+            )
+
+    async def _record_at(self, place: TopicPartition, offset: int) -> Raw | None:
+        consumer = self.access.reader()
+        await consumer.start()
+        try:
+            consumer.assign([place])
+            consumer.seek(place, offset)
+            for _ in range(20):
+                for records in (await consumer.getmany(timeout_ms=500, max_records=1)).values():
+                    return Raw(records[0].offset, records[0].timestamp, records[0].value)
+            return None
+        finally:
+            await consumer.stop()
+
+    def _ledger_partition(self, model: str) -> int:
+        found = self._route.get(model)
+        if found is None:
+            found = self._route[model] = int(partitions_of([model.encode()], self._ledger_count)[0])
+        return found
+
+    # Rounds
+
+    async def _round(self) -> None:
+        if self._assigned:
+            assigned, self._assigned = self._assigned, []
+            await self._open_all(assigned)
+        busy = any(partition.sending is not None or partition.reader.waiting for partition in self.partitions.values())
+        full = [
+            TopicPartition(topic, number)
+            for number, partition in self.partitions.items()
+            for side, topic in enumerate(self.topics)
+            if not partition.reader.has_room(side)
+        ]
+        wanted = [place for place in self._consumer.assignment() if place not in full]
+        fetched = await self._consumer.getmany(*wanted, timeout_ms=2 if busy else 50, max_records=8_192)
+        for place, records in fetched.items():
+            partition = self.partitions.get(place.partition)
+            if partition is not None:
+                side = self.topics.index(place.topic)
+                partition.reader.give(side, [Raw(r.offset, r.timestamp, r.value) for r in records])
+        for partition in list(self.partitions.values()):
+            await self._work(partition)
+
+    async def _work(self, partition: _Partition) -> None:
+        reader = partition.reader
+        caught_up = await self._caught_up(partition)
+        self.records_read += reader.advance(caught_up)
+        # Fetching and heartbeats go on while a long backlog is worked off.
+        await asyncio.sleep(0)
+        if partition.sending is not None:
+            if not partition.sending.done():
+                return
+            partition.sending.result()
+            partition.sending = None
+        if reader.filling:
+            return
+        now = asyncio.get_running_loop().time()
+        idle = all(caught_up) and now - partition.stated_at >= self.tick_s
+        if reader.waiting or idle:
+            partition.stated_at = now
+            partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
+        elif partition.acknowledged is not None and now - partition.committed_at >= COMMIT_S:
+            await self._commit(partition)
+
+    async def _caught_up(self, partition: _Partition) -> tuple[bool, bool]:
+        """Return for each log whether there is nothing more than what was given to the reader."""
+        found = []
+        for side, topic in enumerate(self.topics):
+            place = TopicPartition(topic, partition.number)
+            position = await self._consumer.position(place)
+            if partition.reader.filling and not partition.reader.queued(side):
+                # What ends the range may be no record but the end of a transaction.
+                partition.reader.skip(side, position)
+            try:
+                end = self._consumer.last_stable_offset(place)
+            except IllegalStateError:
+                # Somebody else has the partition since a moment ago.
+                end = None
+            found.append(end is not None and position >= end >= 0)
+        return found[PREDICTIONS], found[FEEDBACK]
+
+    async def _send(self, partition: _Partition, caught_up: tuple[bool, bool]) -> None:
+        """Append everything read to the ledger; only then the position may be committed."""
+        reader = partition.reader
+        stated = self._clock_ms() - CLOCK_SKEW_MS
+        batches = reader.flush((stated if caught_up[0] else -1, stated if caught_up[1] else -1))
+        position = reader.position()
+        dead, reader.dead = reader.dead, []
+        futures = []
+        for k, batch in enumerate(batches):
+            models = [part.outcomes.model for part in batch.parts]
+            key = models[0].encode() if models else None
+            futures.append(await self._producer.send(self.ledger, to_json(batch), key, partition=k))
+        for letter in dead:
+            value = _dead_letter(self.topics, partition.number, letter)
+            futures.append(await self._producer.send(self.access.names.of("rejected"), value))
+        await asyncio.wait_for(asyncio.gather(*futures), SEND_DEADLINE_S)
+        partition.acknowledged = position
+
+    async def _settle(self, partition: _Partition) -> None:
+        """Finish what is on its way, hand over what was read, and commit."""
+        if partition.sending is not None:
+            await partition.sending
+            partition.sending = None
+        if partition.reader.filling:
+            return
+        if partition.reader.waiting or partition.reader.moved:
+            await self._send(partition, (False, False))
+        if partition.acknowledged is not None:
+            await self._commit(partition)
+
+    async def _commit(self, partition: _Partition) -> None:
+        position = partition.acknowledged
+        assert position is not None
+        metadata = msgspec.json.encode(position).decode()
+        places = [TopicPartition(topic, partition.number) for topic in self.topics]
+        try:
+            await self._consumer.commit(
+                # The second one only tells other tools how far we are.
+                {places[0]: (position.end[0], metadata), places[1]: (position.end[1], "")}
+            )
+        except CommitFailedError:
+            log.info("partition %d went to another worker; its batches are covered by what it reads", partition.number)
+        partition.acknowledged = None
+        partition.committed_at = asyncio.get_running_loop().time()
+
+
+def _position(metadata: str) -> Position | None:
+    try:
+        return msgspec.json.decode(metadata.encode(), type=Position)
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+def _dead_letter(topics: tuple[str, ...], partition: int, letter: DeadLetter) -> bytes:
+    return msgspec.json.encode(
+        {
+            "topic": topics[letter.side],
+            "partition": partition,
+            "offset": letter.offset,
+            "digest": letter.digest,
+            "code": letter.code,
+            "detail": letter.detail,
+        }
+    )

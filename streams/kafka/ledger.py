@@ -1,0 +1,76 @@
+"""The ledger topic: it begins with the configuration, in every partition, before anything else is appended."""
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streams.arrays import from_json, to_json
+from streams.config import FOLD_VERSION, Config
+from streams.kafka.clients import Access, partition_count
+from streams.pipeline import configuration_record
+from streams.records import Configured, Record
+from unship.errors import ConfigurationError
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """How many partitions the sources and the ledger have: with others, other records meet."""
+
+    sources: int
+    ledger: int
+
+
+async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config) -> Shape:
+    """Make sure that every ledger partition begins with this configuration; return the numbers of partitions.
+
+    Two workers may find a partition empty at once; the second one then states the same again.
+
+    Raises:
+        ConfigurationError: the ledger was begun under another configuration or with other numbers of partitions, or
+            the two source topics differ.
+        BrokerUnreachable: a topic is not there.
+    """
+    consumer = access.reader()
+    await consumer.start()
+    try:
+        names = [access.names.of(topic) for topic in ("predictions", "feedback", "ledger")]
+        predictions, feedback, ledger = [await partition_count(consumer, name) for name in names]
+        if predictions != feedback:
+            raise ConfigurationError(
+                f"{names[0]} has {predictions} partitions and {names[1]} has {feedback}, so ids do not meet; make them "
+                "equal: unship topics plan shows how"
+            )
+        shape = Shape(predictions, ledger)
+        places = [TopicPartition(names[2], number) for number in range(ledger)]
+        begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+        for place in places:
+            if ends[place] == 0:
+                record = configuration_record(config)
+                record = msgspec.structs.replace(record, partitions=predictions, ledger_partitions=ledger)
+                await producer.send_and_wait(names[2], to_json(record), partition=place.partition)
+            elif begins[place] == 0:
+                _agree(place, await _first(consumer, place), config, shape)
+        return shape
+    finally:
+        await consumer.stop()
+
+
+async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:
+    consumer.assign([place])
+    consumer.seek(place, 0)
+    record: Record = from_json((await consumer.getone(place)).value, Record)
+    return record
+
+
+def _agree(place: TopicPartition, record: Record, config: Config, shape: Shape) -> None:
+    if not isinstance(record, Configured):
+        raise ConfigurationError(f"{place.topic} {place.partition}: the ledger does not begin with a configuration")
+    if (record.partitions, record.ledger_partitions) != (shape.sources, shape.ledger):
+        raise ConfigurationError(
+            f"the ledger was begun with {record.partitions} source and {record.ledger_partitions} ledger partitions, "
+            f"now there are {shape.sources} and {shape.ledger}; begin a new ledger under another prefix"
+        )
+    if (record.fold_version, record.digest) != (FOLD_VERSION, config.digest()):
+        raise ConfigurationError(
+            f"the ledger was begun under configuration {record.digest[:12]} (fold {record.fold_version}), this is "
+            f"{config.digest()[:12]} (fold {FOLD_VERSION}); run with that one, or begin a new ledger under another "
+            "prefix"
+        )

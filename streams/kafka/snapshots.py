@@ -1,0 +1,90 @@
+"""Snapshots of folds in a compacted topic: only a shortcut, because the ledger gives the same again.
+
+A snapshot carries its own position; a group's committed offset is never asked. Each ledger partition has a few slots
+that are written in turn, so that a controller that was thought dead can spoil at most one: the newest good one counts.
+"""
+
+import hashlib
+import logging
+
+import msgspec
+from aiokafka import AIOKafkaProducer
+
+from streams.arrays import pack, unpack
+from streams.config import Config
+from streams.fold import Fold, LedgerMismatch, SavedFold
+from streams.kafka.clients import Access, read_all
+
+log = logging.getLogger("unship.control")
+
+SLOTS = 4
+PART_BYTES = 900_000
+PARTS_MAX = 64
+
+
+class _Head(msgspec.Struct):
+    """What makes the parts of a slot one snapshot."""
+
+    offset: int
+    digest: str
+    parts: int
+
+
+class SnapshotStore:
+    """Saves and loads the snapshots of ledger partitions."""
+
+    def __init__(self, access: Access, producer: AIOKafkaProducer) -> None:
+        self._access = access
+        self._producer = producer
+        self._topic = access.names.of("snapshots")
+        self._slot: dict[int, int] = {}
+
+    async def save(self, number: int, fold: Fold) -> None:
+        """Write a snapshot of a ledger partition's fold."""
+        data = pack(fold.save())
+        parts = [data[i : i + PART_BYTES] for i in range(0, len(data), PART_BYTES)]
+        if len(parts) > PARTS_MAX:
+            log.warning("ledger partition %d: a snapshot of %d bytes is too large to keep", number, len(data))
+            return
+        slot = self._slot[number] = (self._slot.get(number, -1) + 1) % SLOTS
+        # All under one key's partition, so that they are read in the order they were written.
+        for i, part in enumerate(parts):
+            await self._producer.send_and_wait(self._topic, part, _key(number, slot, str(i)), partition=0)
+        head = _Head(fold.offset, hashlib.sha256(data).hexdigest(), len(parts))
+        await self._producer.send_and_wait(
+            self._topic, msgspec.json.encode(head), _key(number, slot, "head"), partition=0
+        )
+
+    async def tell(self, number: int, status: bytes) -> None:
+        """Write what operators ask for of a ledger partition."""
+        await self._producer.send_and_wait(self._topic, status, b"status/%d" % number, partition=0)
+
+    async def load(self, number: int, config: Config) -> Fold | None:
+        """Return the newest fold that was saved whole and fits this program, None if there is none."""
+        newest = {record.key: record.value for record in await read_all(self._access, "snapshots", [0])}
+        found: list[tuple[int, bytes]] = []
+        for slot in range(SLOTS):
+            value = newest.get(_key(number, slot, "head"))
+            if value is None:
+                continue
+            try:
+                head = msgspec.json.decode(value, type=_Head)
+            except (msgspec.DecodeError, ValueError):
+                continue
+            data = b"".join(newest.get(_key(number, slot, str(i))) or b"" for i in range(min(head.parts, PARTS_MAX)))
+            if hashlib.sha256(data).hexdigest() == head.digest:
+                found.append((head.offset, data))
+                self._slot[number] = slot
+        for _, data in sorted(found, reverse=True):
+            try:
+                fold = Fold(config)
+                fold.load(unpack(data, SavedFold))
+            except (msgspec.DecodeError, ValueError, TypeError, LedgerMismatch) as error:
+                log.info("ledger partition %d: a snapshot is passed over: %s", number, error)
+            else:
+                return fold
+        return None
+
+
+def _key(number: int, slot: int, part: str) -> bytes:
+    return f"{number}/{slot}/{part}".encode()

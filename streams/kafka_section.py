@@ -1,0 +1,65 @@
+"""The section `kafka` of `unship.yaml`: how to get into a broker and how its topics are made.
+
+Nothing of it can change a decision, so it is not part of the configuration's digest, and nothing of it is written into
+the ledger: the ledger is read by auditors, and the section may hold a password.
+"""
+
+import msgspec
+
+from unship.errors import ConfigurationError
+from unship.kafka_access import Security
+from unship.topics import PREFIX, TopicNames
+
+PARTITIONS_MAX = 1_024
+LEDGER_PARTITIONS_MAX = 256
+REPLICATION_MAX = 16
+
+
+class KafkaTopicsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What the topics are called, and into how many partitions they are cut.
+
+    Attributes:
+        prefix: stands before every topic's name.
+        partitions: of `predictions` and of `feedback`; they must have equally many, because they are joined pairwise.
+        ledger_partitions: of every topic that is keyed by the model.
+        replication: copies of every record; without it three, or one per broker where there are fewer.
+    """
+
+    prefix: str = PREFIX
+    partitions: int = 8
+    ledger_partitions: int = 8
+    replication: int | None = None
+
+    @property
+    def names(self) -> TopicNames:
+        """Return the topics' names in the broker."""
+        return TopicNames(self.prefix)
+
+
+class KafkaSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """How to get into the broker that `log` names; not used by an embedded log."""
+
+    security: Security = Security()
+    topics: KafkaTopicsSection = KafkaTopicsSection()
+
+    @property
+    def security_given(self) -> Security | None:
+        """Return the security settings; None where the section says nothing, so that the environment may speak."""
+        return None if self.security == Security() else self.security
+
+    def check(self) -> None:
+        """Refuse what no broker could be asked for.
+
+        Raises:
+            ConfigurationError: with the path, both numbers and the fix.
+        """
+        self.security.check("kafka.security.")
+        try:
+            TopicNames(self.topics.prefix)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"kafka.topics.prefix: {error}") from error
+        limits = (("partitions", PARTITIONS_MAX), ("ledger_partitions", LEDGER_PARTITIONS_MAX))
+        for name, most in (*limits, ("replication", REPLICATION_MAX)):
+            value = getattr(self.topics, name)
+            if value is not None and not 1 <= value <= most:
+                raise ConfigurationError(f"kafka.topics.{name}: {value} is outside 1 .. {most}")

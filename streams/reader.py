@@ -1,0 +1,301 @@
+"""Read one pair of source partitions from a committed position, and hand over batches for the ledger.
+
+The reader is pure: the driver gives it records as they come and sends what it returns. It may die at any instant, be
+thought dead and come back, or run twice; the coverage in the fold (`streams.coverage`) makes that harmless, under three
+rules that the driver keeps:
+
+* a position is committed only after every ledger partition has acknowledged everything handed over up to it;
+* whatever goes wrong with sending or committing, the reader is thrown away and a new one starts from the commit;
+* offsets name the same bytes for ever. The position holds fingerprints of the last records below it, so that a log that
+  was cut off or made anew is noticed instead of read on.
+
+A new reader first fills the join's window again: it reads from the *low water*, below which no record can meet a future
+one, up to the committed corner, and hands nothing of that over. With a and b the join clocks of predictions and
+feedback, H the longest horizon and E the longest early time of any model, records below the low water are older than
+min(b - H, a - H - E) for predictions and min(a - E, b - H - E) for feedback.
+
+The two logs are read in the order of their append times as far as both are at hand, so that which log happened to be
+fetched first decides nothing but the corners.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from streams.clock import DAY_MS
+from streams.config import Config
+from streams.coverage import ORIGIN, Corner
+from streams.ingest import Ingest
+from streams.records import Batch
+from streams.routing import partitions_of
+from unship.codec import decode_value
+from unship.events import Feedback, Prediction
+from unship.rejections import RejectCode, Rejection
+
+PREDICTIONS, FEEDBACK = 0, 1
+KINDS = ("prediction", "feedback")
+#: Places that the low water can fall on: one in so many records of a log.
+SAMPLE_RECORDS = 512
+#: Records of one log that wait for the other one before the driver has to stop fetching it.
+WAITING_MAX = 20_000
+
+
+class Raw(NamedTuple):
+    """A record of a source partition as the log holds it."""
+
+    offset: int
+    append_ts: int
+    value: bytes | None
+
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    """What a record was: enough to see that another one stands in its place."""
+
+    offset: int
+    append_ts: int
+    digest: str
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a reader is. `low` and `low_clocks` say where to begin to fill the window, and the join clocks there.
+
+    `clocks` are the join clocks at `end`, and `last` the fingerprints of the newest records below it, of predictions
+    and of feedback; None where nothing was read yet.
+    """
+
+    partitions: int
+    incarnation: int = 0
+    end: Corner = ORIGIN
+    low: Corner = ORIGIN
+    low_clocks: tuple[int, int] = (-1, -1)
+    last: tuple[Fingerprint | None, Fingerprint | None] = (None, None)
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that became no event: where it stands and why, never what it says. `side` as in `KINDS`."""
+
+    side: int
+    offset: int
+    digest: str
+    code: str
+    detail: str
+
+
+class _Side:
+    """One of the two logs: what waits to be read, and how far its time has come."""
+
+    def __init__(self, low: int, clock: int) -> None:
+        self.queue: deque[tuple[Raw, Prediction | Feedback | Rejection]] = deque()
+        self.clock = clock
+        self.next = low
+        self.last: Raw | None = None
+        # (offset, join clock before it): where a window can be filled from, oldest first.
+        self.samples: deque[tuple[int, int]] = deque([(low, clock)])
+        self.since_sample = 0
+
+    def passed(self, raw: Raw) -> None:
+        if self.since_sample >= SAMPLE_RECORDS:
+            self.samples.append((raw.offset, self.clock))
+            self.since_sample = 0
+        self.since_sample += 1
+        self.clock = max(self.clock, raw.append_ts)
+        self.next, self.last = raw.offset + 1, raw
+
+    def low_water(self, oldest_ms: int) -> tuple[int, int]:
+        """Return the newest sample below which every record is older than `oldest_ms`, and drop those before it."""
+        while len(self.samples) > 1 and self.samples[1][1] < oldest_ms:
+            self.samples.popleft()
+        return self.samples[0]
+
+
+class Reader:
+    """Reads partition `position`... of both source topics; see the module.
+
+    Args:
+        config: the configuration in force.
+        partition: number of the partition, the same in both topics.
+        position: the committed position; the origin of a log of so many partitions for the first reader ever.
+        ledger_partitions: number of partitions of the ledger.
+        route: the ledger partition of a model.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        partition: int,
+        position: Position,
+        *,
+        ledger_partitions: int = 1,
+        route: Callable[[str], int] = lambda model: 0,
+    ) -> None:
+        self.partition = partition
+        self.partitions = position.partitions
+        self.incarnation = position.incarnation
+        self.dead: list[DeadLetter] = []
+        self._ingest = Ingest(config, partition=partition, incarnation=position.incarnation, placed=True)
+        self._ledger_partitions = ledger_partitions
+        self._route = route
+        self._sides = tuple(_Side(low, clock) for low, clock in zip(position.low, position.low_clocks, strict=True))
+        self._committed = position
+        self._target: Corner | None = position.end
+        models = (config.defaults, *config.models.values())
+        self._horizon_ms = max(model.horizon_ms for model in models)
+        self._early_ms = max(model.early_ms for model in models)
+        self._end_of_filling()
+
+    # Reading
+
+    @property
+    def filling(self) -> bool:
+        """Whether the window is still being filled with what the ledger has already."""
+        return self._target is not None
+
+    def next_offset(self, side: int) -> int:
+        """Return the offset of the next record of a log to be given."""
+        queue = self._sides[side].queue
+        return queue[-1][0].offset + 1 if queue else self._sides[side].next
+
+    def queued(self, side: int) -> int:
+        """Return how many records of a log wait to be read."""
+        return len(self._sides[side].queue)
+
+    def has_room(self, side: int) -> bool:
+        """Whether more records of a log may be given now."""
+        return len(self._sides[side].queue) < WAITING_MAX
+
+    def give(self, side: int, records: Sequence[Raw]) -> None:
+        """Take records of one log in the order of their offsets; those already given are passed over."""
+        first = self.next_offset(side)
+        records = [raw for raw in records if raw.offset >= first]
+        events: list[Prediction | Feedback | Rejection] = [
+            decode_value(KINDS[side], raw.value)  # type: ignore[misc]
+            for raw in records
+        ]
+        good = [i for i, event in enumerate(events) if self.partitions > 1 and not isinstance(event, Rejection)]
+        keys = [events[i].id.encode() for i in good]  # type: ignore[union-attr]
+        misrouted = np.flatnonzero(partitions_of(keys, self.partitions) != self.partition) if keys else ()
+        for place in misrouted:
+            events[good[place]] = Rejection(RejectCode.MISROUTED, f"partition {self.partition} of {self.partitions}")
+        self._sides[side].queue.extend(zip(records, events, strict=True))
+
+    def skip(self, side: int, offset: int, *, lost: bool = False) -> None:
+        """Take note that a log has nothing more below `offset`: a transaction ends there, or its front was cut off.
+
+        What is lost is counted, one for each offset. Everything given before must have been read.
+        """
+        log = self._sides[side]
+        assert not log.queue, "records wait that come before"
+        if offset <= log.next:
+            return
+        if not self.filling:
+            self._ingest.skip(side, offset)
+            if lost:
+                self._ingest.counts[RejectCode.HOLE] += offset - log.next
+        log.next = offset
+        self._end_of_filling()
+
+    def advance(self, caught_up: tuple[bool, bool], records_max: int = 4_096) -> int:
+        """Join what was given, oldest first; return how many records were read.
+
+        Args:
+            caught_up: whether each log has nothing more than what was given: only then may the other one go ahead.
+            records_max: how many records to read at most.
+        """
+        read = 0
+        while read < records_max and (side := self._older(caught_up)) is not None:
+            self._read(side, *self._sides[side].queue.popleft())
+            self._end_of_filling()
+            read += 1
+        return read
+
+    def _older(self, caught_up: tuple[bool, bool]) -> int | None:
+        """Return the log that has the oldest record, None if it cannot be known yet or there is none."""
+        predictions, feedback = (side.queue[0][0] if side.queue else None for side in self._sides)
+        if self._target is not None:
+            # Nothing beyond the corner before all of the window is there.
+            full = [side.next >= end for side, end in zip(self._sides, self._target, strict=True)]
+            predictions, feedback = (None if full[0] else predictions), (None if full[1] else feedback)
+            caught_up = (full[0], full[1])
+        if predictions is not None and feedback is not None:
+            return FEEDBACK if feedback.append_ts < predictions.append_ts else PREDICTIONS
+        if predictions is not None and caught_up[FEEDBACK]:
+            return PREDICTIONS
+        if feedback is not None and caught_up[PREDICTIONS]:
+            return FEEDBACK
+        return None
+
+    def _read(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection) -> None:
+        log, ingest = self._sides[side], self._ingest
+        log.passed(raw)
+        ingest.read(side, raw.offset, raw.value or b"")
+        if not isinstance(event, Rejection) and event.ts is not None and event.ts > raw.append_ts + DAY_MS:
+            event = Rejection(RejectCode.FUTURE_TS, "more than a day after its append time")
+        if isinstance(event, Rejection):
+            ingest.counts[event.code] += 1
+            if not self.filling:
+                digest = hashlib.sha256(raw.value or b"").hexdigest()
+                self.dead.append(DeadLetter(side, raw.offset, digest, event.code, event.detail))
+        elif isinstance(event, Prediction):
+            ingest.prediction(event, raw.offset, log.clock)
+        else:
+            ingest.feedback(event, raw.offset, log.clock)
+
+    def _end_of_filling(self) -> None:
+        if self._target is None:
+            return
+        if all(side.next >= end for side, end in zip(self._sides, self._target, strict=True)):
+            self._ingest.end = self._target
+            self._ingest.forget()
+            self._target = None
+
+    # Handing over
+
+    @property
+    def waiting(self) -> int:
+        """How many rows the next batches would have."""
+        return 0 if self.filling else self._ingest.waiting
+
+    @property
+    def moved(self) -> bool:
+        """Whether anything was read since the last batches."""
+        return not self.filling and self._ingest.base != self._ingest.end
+
+    def flush(self, stated: tuple[int, int] = (-1, -1)) -> list[Batch]:
+        """Return a batch for each ledger partition, with everything that was read since the last time.
+
+        Args:
+            stated: for each log that has nothing more, a time (ms) that no later record of it will be older than; -1
+                where more is there. A log that is merely idle then holds nobody's time back.
+        """
+        assert not self.filling, "the window is not full yet"
+        clocks = [max(side.clock, at) for side, at in zip(self._sides, stated, strict=True)]
+        self._ingest.window.evict(self._sides[PREDICTIONS].clock, self._sides[FEEDBACK].clock)
+        return self._ingest.batches(min(clocks), self._ledger_partitions, self._route)
+
+    def position(self) -> Position:
+        """Return what to commit once everything that `flush` returned so far is acknowledged."""
+        assert not self.moved, "the position is that of the last batches"
+        a, b = (side.clock for side in self._sides)
+        horizon, early = self._horizon_ms, self._early_ms
+        low_p = self._sides[PREDICTIONS].low_water(min(b - horizon, a - horizon - early))
+        low_f = self._sides[FEEDBACK].low_water(min(a - early, b - horizon - early))
+        last = tuple(
+            known if side.last is None else fingerprint(side.last)
+            for side, known in zip(self._sides, self._committed.last, strict=True)
+        )
+        end = self._ingest.end
+        low, clocks = (low_p[0], low_f[0]), (low_p[1], low_f[1])
+        return Position(self.partitions, self.incarnation, end, low, clocks, (last[0], last[1]))
+
+
+def fingerprint(raw: Raw) -> Fingerprint:
+    """Return what identifies a record.
+
+    >>> fingerprint(Raw(3, 1_000, b"x")).digest
+    '2d711642b726b044'
+    """
+    return Fingerprint(raw.offset, raw.append_ts, hashlib.sha256(raw.value or b"").hexdigest()[:16])

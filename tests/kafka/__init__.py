@@ -1,0 +1,1 @@
+"""A real Apache Kafka for the tests and for `make kafka`: its jars, brokers as processes, and one shared by a run."""

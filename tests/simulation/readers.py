@@ -1,0 +1,265 @@
+"""A world of two logs, readers that die, stop and come back, and folds: everything that matters is production code.
+
+The simulator plays the driver: it decides which reader reads next, when batches are sent, which of them are lost before
+they are acknowledged, when positions are committed, and which reader is thought dead. An oracle computes from the whole
+logs what must have been applied.
+"""
+
+import random
+from bisect import bisect_left
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from streams.config import Config, parse
+from streams.coverage import Coverage
+from streams.fold import Fold
+from streams.pipeline import configuration_record
+from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
+from streams.records import Batch, Outcomes
+
+LEDGER_PARTITIONS = 3
+MODELS = ("a", "b", "c", "d")
+Applied = tuple[int, str, str, int]
+
+
+class SeenModel:
+    """Stands in for the fold of a model where only what reaches it is of interest."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.width = 0
+        self.counts: Counter[str] = Counter()
+        self.applied: Counter[tuple[str, int]] = Counter()
+        self.predicted: Counter[str] = Counter()
+
+    def take_outcomes(self, record: Outcomes) -> None:
+        for arm, position in zip(record.arm.tolist(), record.position.tolist(), strict=True):
+            self.applied[record.arms[arm].version, position] += 1
+        for arm, _, count in record.predictions:
+            self.predicted[record.arms[arm].version] += count
+
+
+class SeeingFold(Fold):
+    """The production fold, with models that only note what reaches them."""
+
+    def _model(self, name: str) -> Any:
+        return self.models.setdefault(name, SeenModel(name))  # type: ignore[arg-type]
+
+    def _advance(self, model: Any, clock: int) -> None:
+        pass
+
+
+class World:
+    """Two logs of one partition, drawn from a seed."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.horizon, self.early = rng.randrange(1, 40), rng.randrange(0, 15)
+        count = rng.randrange(5, 60)
+        ids = [f"i{n}" for n in range(rng.choice([3, count]))]
+        self.predictions = self._log(rng, count, ids, self._prediction)
+        self.feedback = self._log(rng, count, ids, self._feedback)
+
+    def _log(self, rng: random.Random, count: int, ids: list[str], make: Any) -> list[Raw]:
+        records, at, offset = [], 1_000, 0
+        for _ in range(count):
+            at += rng.randrange(0, 4)
+            # Append times fall back now and then, and offsets leave room as transactions do.
+            offset += 1 if rng.random() < 0.9 else 2
+            value = b"{no json" if rng.random() < 0.05 else msgspec.json.encode(make(rng, rng.choice(ids)))
+            records.append(Raw(offset, at - rng.choice([0, 0, 0, 5]), value))
+        return records
+
+    def _prediction(self, rng: random.Random, id: str) -> dict[str, Any]:
+        return {"id": id, "model": rng.choice(MODELS), "version": rng.choice(["v1", "v2"]), "output": 1}
+
+    def _feedback(self, rng: random.Random, id: str) -> dict[str, Any]:
+        return {"id": id, "truth": rng.choice([0, 1])} | ({"model": rng.choice(MODELS)} if rng.random() < 0.5 else {})
+
+    def config(self) -> Config:
+        return parse(f"defaults: {{labels: {{horizon: {self.horizon}ms, early: {self.early}ms}}}}")
+
+    def expected(self) -> set[Applied]:
+        """Return (model, version, p) of every outcome: the mutual-first rule over the whole logs."""
+        predictions, feedback = (self._clocked(log) for log in (self.predictions, self.feedback))
+
+        def belong(p: Any, f: Any) -> bool:
+            named = "model" not in f[1] or f[1]["model"] == p[1]["model"]
+            return p[1]["id"] == f[1]["id"] and named and -self.early <= f[2] - p[2] <= self.horizon
+
+        found = set()
+        for p in predictions:
+            first = next((f for f in feedback if belong(p, f)), None)
+            if first is None:
+                continue
+            same = [q for q in predictions if (q[1]["model"], q[1]["version"]) == (p[1]["model"], p[1]["version"])]
+            if next(q for q in same if belong(q, first))[0] == p[0]:
+                found.add((0, p[1]["model"], p[1]["version"], p[0]))
+        return found
+
+    @staticmethod
+    def _clocked(log: list[Raw]) -> list[tuple[int, dict[str, Any], int]]:
+        clock, found = -1, []
+        for raw in log:
+            clock = max(clock, raw.append_ts)
+            if raw.value is not None and raw.value.startswith(b'{"'):
+                found.append((raw.offset, msgspec.json.decode(raw.value), clock))
+        return found
+
+
+class Driver:
+    """One reader with what its process would do around it."""
+
+    def __init__(self, site: "Site", position: Position) -> None:
+        self.site = site
+        self.reader = site.new_reader(position)
+        self.sent = True
+
+    def read(self, rng: random.Random) -> None:
+        """Give a few records of either log, and let the reader go as far as it can or wants to."""
+        logs = self.site.world.predictions, self.site.world.feedback
+        for side in (PREDICTIONS, FEEDBACK):
+            first = bisect_left(logs[side], self.reader.next_offset(side), key=lambda raw: raw.offset)
+            new = logs[side][first : first + rng.randrange(0, 6)]
+            self.reader.give(side, new)
+            end = logs[side][-1].offset + 1
+            if rng.random() < 0.2 and not new and self.reader.next_offset(side) < end and self.reader.filling:
+                self.site.reached["waits_for_window"] += 1
+        # A broker's end of log is old news as soon as it is told, so a reader may wrongly believe that it is caught up.
+        believed = (rng.random() < 0.5, rng.random() < 0.5)
+        self.reader.advance(believed, rng.randrange(1, 12))
+
+    def flush(self, rng: random.Random, *, cut_off: bool) -> None:
+        """Send batches; some ledger partitions may never get theirs, and then the reader is thrown away."""
+        if self.reader.filling or not (self.reader.moved or self.reader.waiting):
+            return
+        for k, batch in enumerate(self.reader.flush()):
+            if cut_off and rng.random() < 0.5:
+                self.sent = False
+                self.site.reached["batch_lost"] += 1
+                continue
+            self.site.append(k, batch)
+        if not self.sent:
+            self.site.drop(self)
+
+    def commit(self) -> None:
+        if self.reader.filling or self.reader.moved or not self.sent:
+            return
+        self.site.committed = self.reader.position()
+
+
+class Site:
+    """Ledger partitions with their folds, the committed position, and the readers that are alive."""
+
+    reader_class: type[Reader] = Reader
+    driver_class: type[Driver] = Driver
+    coverage_class: type[Coverage] = Coverage
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.world = World(self.rng)
+        self.config = self.world.config()
+        self.folds = [SeeingFold(self.config) for _ in range(LEDGER_PARTITIONS)]
+        self.reached: Counter[str] = Counter()
+        self.committed = Position(partitions=1)
+        record = configuration_record(self.config)
+        for fold in self.folds:
+            fold.step(msgspec.structs.replace(record, ledger_partitions=LEDGER_PARTITIONS))
+            fold.coverage[0] = self.coverage_class()
+        self.owner = self.driver_class(self, self.committed)
+        self.alive = [self.owner]
+
+    def new_reader(self, position: Position) -> Reader:
+        return self.reader_class(
+            self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
+        )
+
+    def append(self, k: int, batch: Batch) -> None:
+        fold = self.folds[k]
+        coverage = fold.coverage[0]
+        if coverage.is_beyond(batch.base):
+            self.reached["overlap"] += 1
+        if not coverage.reaches(batch.base):
+            self.reached["gap"] += 1
+        fold.step(batch)
+        self.reached["corners"] = max(self.reached["corners"], len(fold.coverage[0].corners))
+
+    def drop(self, driver: Driver) -> None:
+        """A reader died; if it was the owner, another one starts from the commit."""
+        self.alive.remove(driver)
+        if driver is self.owner:
+            self.owner = self.driver_class(self, self.committed)
+            self.alive.append(self.owner)
+            self.reached["restart"] += 1
+
+    def step(self) -> None:
+        rng, chance = self.rng, self.rng.random()
+        driver = rng.choice(self.alive)
+        if chance < 0.7:
+            driver.read(rng)
+        elif chance < 0.82:
+            driver.flush(rng, cut_off=rng.random() < 0.15)
+        elif chance < 0.92:
+            driver.commit()
+            if driver is not self.owner:
+                self.reached["zombie_commit"] += 1
+        elif chance < 0.96 and len(self.alive) < 4:
+            # The owner is thought dead, and may live on.
+            self.owner = self.driver_class(self, self.committed)
+            self.alive.append(self.owner)
+        else:
+            self.drop(driver)
+
+    def run(self, steps: int = 150) -> None:
+        """Faults first; then the owner alone, to the end of both logs."""
+        for _ in range(steps):
+            self.step()
+        ends = [log[-1].offset + 1 for log in (self.world.predictions, self.world.feedback)]
+        for _ in range(1_000):
+            for side, log in enumerate((self.world.predictions, self.world.feedback)):
+                self.owner.reader.give(side, log)
+            self.owner.reader.advance((True, True), 10_000)
+            self.owner.flush(self.rng, cut_off=False)
+            if [self.owner.reader.next_offset(side) for side in (0, 1)] == ends and not self.owner.reader.moved:
+                return
+        raise AssertionError("no progress")
+
+    def applied(self) -> Counter[Applied]:
+        found: Counter[Applied] = Counter()
+        for fold in self.folds:
+            for name, model in fold.models.items():
+                for (version, position), count in model.applied.items():  # type: ignore[attr-defined]
+                    found[0, name, version, position] += count
+        return found
+
+    def rejected(self) -> Counter[str]:
+        return sum((fold.rejected for fold in self.folds), Counter())
+
+
+class Verdict(msgspec.Struct):
+    """What went wrong in a run."""
+
+    lost: int = 0
+    doubled: int = 0
+    phantoms: int = 0
+    gaps: int = 0
+    miscounted: int = 0
+
+    @property
+    def clean(self) -> bool:
+        return not (self.lost or self.doubled or self.phantoms or self.gaps or self.miscounted)
+
+
+def verdict_of(site: Site) -> Verdict:
+    """Compare what was applied with the oracle."""
+    expected, applied = site.world.expected(), site.applied()
+    bad = sum(not raw.value.startswith(b'{"') for raw in (*site.world.predictions, *site.world.feedback) if raw.value)
+    rejected = site.rejected()
+    return Verdict(
+        lost=len(expected - set(applied)),
+        doubled=sum(count > 1 for count in applied.values()),
+        phantoms=len(set(applied) - expected),
+        gaps=site.reached["gap"],
+        miscounted=abs(rejected["BAD_JSON"] - bad),
+    )
