@@ -84,11 +84,14 @@ def first_deployment(ts_ms: int) -> dict[str, Any]:
 
 
 def release_deployments(ts_ms: int, holdback: bool) -> list[dict[str, Any]]:
-    """Return what the release pipeline states when v42 replaces v41, with the offline metrics of v42."""
+    """Return what the release pipeline states when v42 replaces v41, with the offline metrics of v42.
+
+    Without a holdback nothing is said of v41: it serves no more, but could be loaded again.
+    """
     v42 = load_v42()
     reference = {loss: {"mean": metric.mean, "n": metric.n} for loss, metric in v42.model.offline.items()}
     release = {**_deployment(ts_ms, "v42", "live"), "previous": "v41", "artifact": v42.artifact, "reference": reference}
-    return [release, _deployment(ts_ms, "v41", "holdback" if holdback else "retired")]
+    return [release, _deployment(ts_ms, "v41", "holdback")] if holdback else [release]
 
 
 def _deployment(ts_ms: int, version: str, status: str) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Traffic:
 
 
 def draw_requests(scenario: Scenario, rng: np.random.Generator, holdback: bool = True) -> Requests:
-    """Draw clock, router and labels; without `holdback` the release takes v41 out of service."""
+    """Draw clock, router and labels; without `holdback` v42 answers alone after the release."""
     rows = load_rows().take(scenario.stretches)
     count = len(rows.row)
     released = _from_row(rows, scenario.released_at)
