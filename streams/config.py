@@ -21,6 +21,8 @@ from unship.errors import ConfigurationError
 
 #: Raised with every change that can alter a decision's bytes.
 FOLD_VERSION = 2
+#: So much of a configuration's digest stands in every batch.
+CONFIG_DIGITS = 16
 DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
 #: Detectors that count errors and refuse a loss between 0 and 1. The detectors say so themselves, but asking them
 #: imports river, which takes longer than all else that a command does before its first line.
@@ -122,6 +124,12 @@ class ModelConfig(msgspec.Struct, frozen=True):
     without_control: str
     confirm_within_ms: int
     proposal_ttl_ms: int
+
+    def judges_as(self, other: "ModelConfig") -> bool:
+        """Whether what the other one judged can go on: they differ in what may be done, not in what is seen."""
+        free = ("mode", "cooldown_ms", "switches_max", "switches_span_ms", "without_control", "confirm_within_ms")
+        mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
+        return all(mine[name] == theirs[name] for name in mine if name not in (*free, "proposal_ttl_ms"))
 
     @property
     def cohort_ms(self) -> int:

@@ -22,14 +22,14 @@ INCARNATION = 0
 
 
 class LedgerMismatch(ValueError):
-    """A ledger was written under another configuration or by another version of the fold than this one."""
+    """A ledger or a snapshot is of another version of the fold, or its configuration is not what its digest says."""
 
 
 class SavedFold(msgspec.Struct):
     """A `Fold` at rest: it carries its own position."""
 
     fold_version: int
-    config_digest: str
+    config: Config
     offset: int
     chain: bytes
     lines: tuple[int, int]
@@ -116,10 +116,12 @@ class Fold:
 
     def _take_batch(self, batch: Batch) -> None:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
-        coverage = self.coverage.setdefault(batch.partition, Coverage())
-        if batch.incarnation != coverage.incarnation or not 0 <= batch.partition < self.partitions:
+        coverage = self.coverage.get(batch.partition, Coverage())
+        known = batch.incarnation == coverage.incarnation and 0 <= batch.partition < self.partitions
+        if not known or not self.config_digest.startswith(batch.config):
             self.rejected[RejectCode.FOREIGN_BATCH] += 1
             return
+        self.coverage[batch.partition] = coverage
         coverage.clock = max(coverage.clock, batch.clock)
         # A partition that has not spoken yet holds time back.
         now = min(self.coverage[i].clock if i in self.coverage else -1 for i in range(self.partitions))
@@ -160,12 +162,31 @@ class Fold:
         return sum((model.counts for model in self.models.values()), self.rejected.copy())
 
     def _configure(self, record: Configured) -> None:
-        if record.fold_version != FOLD_VERSION or record.digest != self.config_digest:
+        """Take the configuration in force from here on; the ledger's own decides, whoever reads it."""
+        if record.fold_version != FOLD_VERSION:
             raise LedgerMismatch(
-                f"the ledger was written under configuration {record.digest[:12]} (fold {record.fold_version}), "
-                f"this is {self.config_digest[:12]} (fold {FOLD_VERSION})"
+                f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}; read it "
+                "with the program that wrote it"
+            )
+        try:
+            config = msgspec.convert(record.config, Config)
+        except msgspec.ValidationError as error:
+            raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
+        if config.digest() != record.digest:
+            raise LedgerMismatch(
+                f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
             )
         self.partitions = record.partitions
+        if record.digest == self.config_digest:
+            return
+        self._adopt(config)
+        for model in self.models.values():
+            model.epoch = (INCARNATION, self.offset, self._index)
+            model.reconfigure(config.of(model.name), self.clock)
+            self._dues[model.name] = model.due()
+
+    def _adopt(self, config: Config) -> None:
+        self.config, self.config_digest = config, config.digest()
 
     def _advance(self, model: ModelFold, clock: int) -> None:
         model.epoch = (INCARNATION, self.offset, self._index)
@@ -220,7 +241,7 @@ class Fold:
         """Return everything, to go on bit for bit."""
         return SavedFold(
             FOLD_VERSION,
-            self.config_digest,
+            self.config,
             self.offset,
             self._chain,
             self._lines,
@@ -234,17 +255,17 @@ class Fold:
         )
 
     def load(self, saved: SavedFold) -> None:
-        """Take over what `save` returned; `self` must be new and have the same configuration.
+        """Take over what `save` returned, its configuration as well; `self` must be new.
 
         Raises:
-            LedgerMismatch: if it was saved by another version of the fold or under another configuration.
+            LedgerMismatch: if it was saved by another version of the fold.
         """
-        if (saved.fold_version, saved.config_digest) != (FOLD_VERSION, self.config_digest):
+        if saved.fold_version != FOLD_VERSION:
             raise LedgerMismatch(
-                f"the snapshot was saved by fold {saved.fold_version} under configuration {saved.config_digest[:12]}, "
-                f"this is fold {FOLD_VERSION} under {self.config_digest[:12]}; start without it, or use the "
-                "configuration it was saved with"
+                f"the snapshot was saved by version {saved.fold_version} of the fold, this is {FOLD_VERSION}; start "
+                "without it"
             )
+        self._adopt(saved.config)
         self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copied = saved.copied

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from streams.columns import RecordBuilder, coded
-from streams.config import Config, ModelConfig
+from streams.config import CONFIG_DIGITS, Config, ModelConfig
 from streams.coverage import ORIGIN, Corner
 from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.records import Batch, Counted, Outcomes, Part
@@ -48,6 +48,7 @@ class Ingest:
         self.partition = partition
         self.incarnation = incarnation
         self.base = self.end = ORIGIN
+        self._config = config.digest()[:CONFIG_DIGITS]
         rules = {name: window_rule(model) for name, model in config.models.items()}
         self.window = JoinWindow(rules, window_rule(config.defaults))
         if placed:
@@ -141,7 +142,7 @@ class Ingest:
         self._digests = [hashlib.sha256(), hashlib.sha256()]
         base, self.base = self.base, self.end
         return [
-            Batch(self.partition, self.incarnation, base, self.end, clock, digest, parts[k], counted[k])
+            Batch(self.partition, self.incarnation, self._config, base, self.end, clock, digest, parts[k], counted[k])
             for k in range(ledger_partitions)
         ]
 

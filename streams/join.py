@@ -127,6 +127,7 @@ class JoinWindow:
         self.outcomes: list[Outcome] = []
         self.pairs: list[Pair] = []
         self.counts = Tally()
+        self.closed_until = -1
 
     def series_of(self, event: Prediction) -> int:
         """Return the code of an event's series, or -1 if there is no room for another."""
@@ -179,7 +180,9 @@ class JoinWindow:
         else:
             others.append(held)
         self.leaving[rule.horizon_ms, rule.early_ms].append(held)
-        if key in self.early:
+        if at <= self.closed_until:
+            held.answered = position
+        elif key in self.early:
             self._match_early(held, rule)
         return None if repeats else held
 
@@ -318,6 +321,15 @@ class JoinWindow:
                 del self.early[feedback.key]
             else:
                 others_early.remove(feedback)
+
+    def close_unanswered(self, until: int) -> None:
+        """Let no prediction that waits, or that is made up to `until`, be answered any more.
+
+        Feedback is gone that may have answered it, and its outcome may have been counted.
+        """
+        self.closed_until = until
+        for held in (held for queue in self.leaving.values() for held in queue if held.answered < 0):
+            held.answered = held.position
 
     def save(self) -> "SavedWindow":
         """Return the window's contents, to be saved between two batches (nothing may be left to take)."""

@@ -92,20 +92,25 @@ class Live:
 
     def _recover(self) -> None:
         saved = self._load_snapshot()
-        if saved is not None:
-            self.pipeline.load(saved.pipeline)
-            self.positions = dict(saved.positions)
         begun = dict(self.positions)
+        if saved is not None:
+            same = saved.pipeline.fold.config.digest() == self.config.digest()
+            self.pipeline.fold.load(saved.pipeline.fold)
+            self.positions = dict(saved.positions)
+            if same:
+                self.pipeline.sources.load(saved.pipeline.sources)
+                begun = dict(saved.positions)
+            # Under another configuration the join keeps other things of an event, so its window is read again.
         for line in _ledger_lines(self.log, self.pipeline.fold.offset):
             record = read_ledger_line(line).record
             try:
                 fold_step(self.pipeline, record)
             except LedgerMismatch as error:
-                raise RecordingError(f"{error}; start with that configuration, or on a new log") from error
+                raise RecordingError(str(error)) from error
             if isinstance(record, Tick) and record.positions:
                 self.positions = dict(record.positions)
         self._refill(begun)
-        if self.pipeline.fold.offset == 0:
+        if self.pipeline.fold.config_digest != self.config.digest() or self.pipeline.fold.offset == 0:
             record = configuration_record(self.config)
             self._commit([record], fold_step(self.pipeline, record))
 

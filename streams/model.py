@@ -70,7 +70,7 @@ class ModelFold:
         self.counts: Counter[str] = Counter(self.state.counts)
         self.epoch = (0, 0, 0)
         self._writer = write
-        self.width = config.cohort_ms if config.mature_after_ms else 0
+        self.width = width_of(config)
 
     def save(self) -> SavedModel:
         """Return everything, to go on bit for bit."""
@@ -155,6 +155,23 @@ class ModelFold:
         state.replaced = state.live.health if state.live is not None else None
         state.live = new_period(state, self.config, version, now)
         self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    def reconfigure(self, config: ModelConfig, now: int) -> None:
+        """Go on under another configuration: judged afresh if it changes what is seen; what is desired stays."""
+        if config == self.config:
+            return
+        old, self.config, self.width = self.config, config, width_of(config)
+        if config.judges_as(old):
+            return
+        state = self.state
+        fresh = new_model_state(config)
+        # Outcomes under the old one were computed from other losses or slices, or counted by another rule.
+        state.layout, state.open_cohorts, state.closed_until = fresh.layout, {}, -1
+        state.replaced, state.left, state.left_healthy = None, {}, {}
+        if state.live is not None:
+            state.live = new_period(state, config, state.live.version, now)
+        state.desired.proposal = None
+        self.opinions = Opinions(config.detectors, len(config.losses))
 
     # Time
 
@@ -341,6 +358,11 @@ class ModelFold:
         elif ruling.action is Action.ROLLBACK and ruling.to is not None:
             desired.roll_back(ruling.to, self.epoch, now, automatic=True, decision=decision)
             self.start_period(ruling.to, now)
+
+
+def width_of(config: ModelConfig) -> int:
+    """Return the width of a model's cohorts in milliseconds, 0 without a maturity."""
+    return config.cohort_ms if config.mature_after_ms else 0
 
 
 def _standing(ruling: Ruling, version: str) -> Standing:

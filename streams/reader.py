@@ -30,6 +30,7 @@ from streams.clock import DAY_MS
 from streams.config import Config
 from streams.coverage import ORIGIN, Corner
 from streams.ingest import Ingest
+from streams.periods import NEVER
 from streams.records import Batch
 from streams.routing import partitions_of
 from unship.codec import decode_value
@@ -142,6 +143,7 @@ class Reader:
         self._sides = tuple(_Side(low, clock) for low, clock in zip(position.low, position.low_clocks, strict=True))
         self._committed = position
         self._target: Corner | None = position.end
+        self._gone = False
         models = (config.defaults, *config.models.values())
         self._horizon_ms = max(model.horizon_ms for model in models)
         self._early_ms = max(model.early_ms for model in models)
@@ -191,6 +193,10 @@ class Reader:
         assert not log.queue, "records wait that come before"
         if offset <= log.next:
             return
+        if lost and side == FEEDBACK:
+            # Until the next feedback shows how much time is gone, it may be all of it.
+            self._gone = True
+            self._ingest.window.close_unanswered(NEVER)
         if not self.filling:
             self._ingest.skip(side, offset)
             if lost:
@@ -231,6 +237,9 @@ class Reader:
     def _read(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection) -> None:
         log, ingest = self._sides[side], self._ingest
         log.passed(raw)
+        if self._gone and side == FEEDBACK:
+            self._gone = False
+            ingest.window.close_unanswered(log.clock + self._early_ms)
         ingest.read(side, raw.offset, raw.value or b"")
         if not isinstance(event, Rejection) and event.ts is not None and event.ts > raw.append_ts + DAY_MS:
             event = Rejection(RejectCode.FUTURE_TS, "more than a day after its append time")

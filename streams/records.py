@@ -111,12 +111,14 @@ class Batch(msgspec.Struct, frozen=True, tag="batch", tag_field="kind"):
     """What one reader joined of one pair of source partitions between two corners; `streams.coverage` says why.
 
     A batch stands alone: it holds everything of the ledger partition it is in, so that one record covers one range.
+    `config` begins the digest of the configuration it was joined under; under another its columns mean other things.
     `clock` is the time up to which this partition was read. `source_digest` is the SHA-256 of the digests of both
     ranges' values, `predictions` and `feedback` in this order.
     """
 
     partition: int
     incarnation: int
+    config: str
     base: Corner
     end: Corner
     clock: int

@@ -93,6 +93,12 @@ class Replay:
         self.pipeline = Pipeline(config if self._saved is None else self._saved.config or config)
         if self._saved is not None:
             self.from_ledger = self._saved.config is not None
+            own, saved = self.pipeline.config.digest(), self._saved.pipeline.fold.config.digest()
+            if not self.from_ledger and own != saved:
+                raise SnapshotError(
+                    f"the snapshot was saved under configuration {saved[:12]}, this is {own[:12]}; start without it, "
+                    "or use the configuration it was saved with"
+                )
             try:
                 self.pipeline.load(self._saved.pipeline)
             except ValueError as error:

@@ -64,7 +64,10 @@ class RejectCode(StrEnum):
         "partitioner=murmur2_random, as Java's and this library's clients do.",
     )
     HOLE = "HOLE", "A record was gone from its topic, by retention or by deletion, before the monitor had read it."
-    FOREIGN_BATCH = "FOREIGN_BATCH", "A batch in the ledger is of another incarnation or partition than is known here."
+    FOREIGN_BATCH = (
+        "FOREIGN_BATCH",
+        "A batch in the ledger was joined under another configuration, or is of another incarnation or partition.",
+    )
     GAP = "GAP", "A batch in the ledger leaves out what came before it; its range is read again."
     NOT_JUDGED = "NOT_JUDGED", "The outcome belongs to a version or role that is not judged at this time."
 

@@ -19,14 +19,14 @@ from aiokafka.errors import KafkaError
 from actions.desired import DesiredState
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, conflicting, due_commands
-from streams.arrays import from_json
+from streams.arrays import from_json, to_json
 from streams.config import Config
 from streams.fold import Fold
 from streams.kafka.clients import Access, read_all
-from streams.kafka.ledger import open_ledger
+from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.snapshots import SnapshotStore
 from streams.live import Signer
-from streams.records import Configured, Record
+from streams.records import Record
 from streams.routing import partitions_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
@@ -56,6 +56,7 @@ class _Partition:
         self.told_at = self.saved_at = -1e9
         self.told = b""
         self.rewound: set[int] = set()
+        self.stated = False
 
 
 class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -127,7 +128,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.pause(place)
 
     async def _take_over_all(self, assigned: list[TopicPartition]) -> None:
-        self._ledger_count = (await open_ledger(self.access, self._producer, self.config)).ledger
+        self._shape = await open_ledger(self.access, self._producer, self.config)
+        self._ledger_count = self._shape.ledger
         for place in assigned:
             self.partitions[place.partition] = await self._take_over(place)
         self._consumer.resume(*assigned)
@@ -180,6 +182,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(0)
         for partition in list(self.partitions.values()):
             if partition.fold.offset >= partition.goal:
+                await self._state_configuration(partition)
                 await self._publish(partition)
                 await self._ask_again(partition)
                 await self._tell(partition)
@@ -190,10 +193,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         # An epoch names the record that led to it.
         fold.offset = record.offset
-        entry = from_json(record.value, Record)
-        if isinstance(entry, Configured) and record.offset:
-            log.info("ledger partition %d: the configuration was stated again", partition.number)
-        return fold.step(entry)
+        return fold.step(from_json(record.value, Record))
 
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
         """Write down what was not written yet; the same epoch with other content stops everything."""
@@ -235,6 +235,16 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     def _commanded(self, partition: _Partition) -> dict[str, DesiredState]:
         models = partition.fold.models
         return {name: model.state.desired for name, model in models.items() if model.config.mode != "observe"}
+
+    async def _state_configuration(self, partition: _Partition) -> None:
+        """Put this worker's configuration in force, once after taking over: whoever starts last has the say."""
+        if partition.stated:
+            return
+        partition.stated = True
+        if partition.fold.config_digest != self.config.digest():
+            value = to_json(configuration_for(self.config, self._shape))
+            await self._producer.send_and_wait(self.ledger, value, partition=partition.number)
+            log.info("ledger partition %d: another configuration is in force from here on", partition.number)
 
     async def _ask_again(self, partition: _Partition) -> None:
         """Ask for a range to be read again where the ledger has a gap; said once for each gap."""

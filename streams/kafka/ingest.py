@@ -17,6 +17,7 @@ from streams.arrays import to_json
 from streams.config import Config
 from streams.kafka.clients import Access
 from streams.kafka.ledger import open_ledger
+from streams.kafka.rewinds import Rewinds
 from streams.reader import FEEDBACK, PREDICTIONS, DeadLetter, Position, Raw, Reader, fingerprint
 from streams.routing import partitions_of
 
@@ -88,13 +89,18 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         async with self.access.producer() as self._producer:
             self._consumer = self.access.member(self.group, SOURCE_TOPICS, self)
             await self._consumer.start()
+            rewinds = Rewinds(self.access)
+            await rewinds.start()
             try:
                 while not self._stopping:
+                    for number in await rewinds.asked():
+                        await self._rewind(number)
                     await self._round()
                 for partition in list(self.partitions.values()):
                     await self._settle(partition)
             finally:
                 self.partitions.clear()
+                await rewinds.stop()
                 await self._consumer.stop()
 
     # Assignment
@@ -155,6 +161,16 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 )
             positions[place.partition] = position
         return positions
+
+    async def _rewind(self, number: int) -> None:
+        """Read a pair of partitions again from the beginning, because a fold misses something: always safe, if slow."""
+        partition = self.partitions.pop(number, None)
+        if partition is None:
+            return
+        if partition.sending is not None:
+            await partition.sending
+        log.warning("partition %d: read again from its beginning, because the ledger has a gap", number)
+        await self._open(number, Position(self._count, partition.reader.incarnation))
 
     async def _open(self, number: int, position: Position) -> None:
         reader = Reader(

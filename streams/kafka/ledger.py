@@ -24,8 +24,8 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
     Two workers may find a partition empty at once; the second one then states the same again.
 
     Raises:
-        ConfigurationError: the ledger was begun under another configuration or with other numbers of partitions, or
-            the two source topics differ.
+        ConfigurationError: the ledger was begun by another version of the fold or with other numbers of partitions,
+            or the two source topics differ.
         BrokerUnreachable: a topic is not there.
     """
     consumer = access.reader()
@@ -43,14 +43,19 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         for place in places:
             if ends[place] == 0:
-                record = configuration_record(config)
-                record = msgspec.structs.replace(record, partitions=predictions, ledger_partitions=ledger)
+                record = configuration_for(config, shape)
                 await producer.send_and_wait(names[2], to_json(record), partition=place.partition)
             elif begins[place] == 0:
-                _agree(place, await _first(consumer, place), config, shape)
+                _agree(place, await _first(consumer, place), shape)
         return shape
     finally:
         await consumer.stop()
+
+
+def configuration_for(config: Config, shape: Shape) -> Configured:
+    """Return the record that puts a configuration in force."""
+    record = configuration_record(config)
+    return msgspec.structs.replace(record, partitions=shape.sources, ledger_partitions=shape.ledger)
 
 
 async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:
@@ -60,7 +65,7 @@ async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:
     return record
 
 
-def _agree(place: TopicPartition, record: Record, config: Config, shape: Shape) -> None:
+def _agree(place: TopicPartition, record: Record, shape: Shape) -> None:
     if not isinstance(record, Configured):
         raise ConfigurationError(f"{place.topic} {place.partition}: the ledger does not begin with a configuration")
     if (record.partitions, record.ledger_partitions) != (shape.sources, shape.ledger):
@@ -68,9 +73,8 @@ def _agree(place: TopicPartition, record: Record, config: Config, shape: Shape) 
             f"the ledger was begun with {record.partitions} source and {record.ledger_partitions} ledger partitions, "
             f"now there are {shape.sources} and {shape.ledger}; begin a new ledger under another prefix"
         )
-    if (record.fold_version, record.digest) != (FOLD_VERSION, config.digest()):
+    if record.fold_version != FOLD_VERSION:
         raise ConfigurationError(
-            f"the ledger was begun under configuration {record.digest[:12]} (fold {record.fold_version}), this is "
-            f"{config.digest()[:12]} (fold {FOLD_VERSION}); run with that one, or begin a new ledger under another "
-            "prefix"
+            f"the ledger was begun by version {record.fold_version} of the fold, this is {FOLD_VERSION}; run the "
+            "program that began it, or begin a new ledger under another prefix"
         )

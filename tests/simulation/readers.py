@@ -34,6 +34,12 @@ class SeenModel:
         self.applied: Counter[tuple[str, int]] = Counter()
         self.predicted: Counter[str] = Counter()
 
+    def reconfigure(self, config: Any, clock: int) -> None:
+        pass
+
+    def due(self) -> int:
+        return 2**62
+
     def take_outcomes(self, record: Outcomes) -> None:
         for arm, position in zip(record.arm.tolist(), record.position.tolist(), strict=True):
             self.applied[record.arms[arm].version, position] += 1
@@ -54,8 +60,10 @@ class SeeingFold(Fold):
 class World:
     """Two logs of one partition, drawn from a seed."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, like: "World | None" = None) -> None:
         self.horizon, self.early = rng.randrange(1, 40), rng.randrange(0, 15)
+        if like is not None:
+            self.horizon, self.early = like.horizon, like.early
         count = rng.randrange(5, 60)
         ids = [f"i{n}" for n in range(rng.choice([3, count]))]
         self.predictions = self._log(rng, count, ids, self._prediction)

@@ -14,6 +14,7 @@ import pytest
 from streams.coverage import Coverage
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, _Side
 from streams.records import Batch
+from tests.simulation.harsh import LOST, HarshSite, harsh_verdict
 from tests.simulation.readers import Driver, Site, Verdict, verdict_of
 
 SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", "150"))
@@ -40,6 +41,29 @@ def test_nothing_is_lost_doubled_or_made_up_whatever_the_readers_do(part: int) -
     for path in ("overlap", "zombie_commit", "restart", "batch_lost", "waits_for_window"):
         assert reached[path] > 0, (path, reached)
     assert outcomes > SEEDS
+
+
+PATHS: dict[str, tuple[str, ...]] = {
+    "vanishing": ("vanished", "gap", "rewind"),
+    "renewal": ("foreign", "rewind", "old_commit"),
+    "retention": ("hole", "window_hole"),
+    "reconfiguration": ("foreign", "rewind"),
+}
+
+
+@pytest.mark.parametrize(
+    "faults", [*({fault} for fault in sorted(LOST)), LOST], ids=lambda faults: "+".join(sorted(faults))
+)
+def test_faults_of_the_logs_are_healed_or_counted(faults: frozenset[str]) -> None:
+    reached: Counter[str] = Counter()
+    for seed in range(SEEDS // 5):
+        site = HarshSite(seed, frozenset(faults))
+        site.run()
+        verdict = harsh_verdict(site)
+        assert verdict.clean, (seed, verdict)
+        reached += site.reached
+    for path in (path for fault in faults for path in PATHS[fault]):
+        assert reached[path] > 0, (path, reached)
 
 
 class LargerOfBoth(Coverage):

@@ -16,7 +16,6 @@ from tests.worlds.scenarios import scenario
 from unship.codec import decode_line
 from unship.commands import decode_command
 from unship.embedded import EmbeddedLog, Message, WriterFenced
-from unship.errors import RecordingError
 from unship.events import Deployment, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
@@ -148,14 +147,47 @@ def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp
     assert [decode_command(record.value) for record in site.log.latest("control").values()] == [beat]
 
 
-def test_restart_under_another_configuration_is_refused(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
+def played(site: Site, change_at: int, config: Config) -> Live:
+    """Play all lines, with a restart under another configuration on the way."""
+    live = site.monitor()
+    while site.sent < len(site.lines):
+        if site.config is not config and site.sent >= change_at:
+            live.save_snapshot()
+            site.config = config
+            live = site.monitor()
+        site.send(1_000)
+        live.step()
+    return live
+
+
+def test_restart_in_mode_act_goes_on_from_what_was_observed_and_rolls_back_as_ever(
+    decay: tuple[list[bytes], Config], tmp_path: Path
+) -> None:
     lines, config = decay
+    expected, counts = oracle(lines, config, tmp_path)
+    watching = parse(scenario("decay", seed=1, lines=40_000).config.replace("mode: act", "mode: observe"))
+    site = Site(tmp_path / "log", lines, watching)
+    live = played(site, 10_000, config)
+    assert brief(site.journal()) == expected
+    assert live.pipeline.fold.models["fraud"].state.outcomes == counts
+    # Whoever reads the ledger later takes both configurations from it.
+    recording = tmp_path / "ledger.ndjson"
+    recording.write_bytes(b"".join(line + b"\n" for line in ledger_of(site.log)))
+    with recording.open("rb") as stream:
+        assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
+
+
+def test_restart_with_other_losses_judges_afresh_and_loses_no_outcome(
+    decay: tuple[list[bytes], Config], tmp_path: Path
+) -> None:
+    lines, config = decay
+    _, counts = oracle(lines, config, tmp_path)
+    other = parse(scenario("decay", seed=1, lines=40_000).config.replace("[zero_one, brier]", "[brier]"))
     site = Site(tmp_path / "log", lines, config)
-    site.send(50)
-    site.monitor().step()
-    site.config = parse("")
-    with pytest.raises(RecordingError, match="was written under configuration"):
-        site.monitor()
+    live = played(site, 6_000, other)
+    assert live.pipeline.fold.models["fraud"].state.outcomes == counts
+    assert [loss.name for loss in live.pipeline.fold.models["fraud"].config.losses] == ["brier"]
+    assert "rollback" in [action for _, action, _, _ in brief(site.journal())]
 
 
 def test_status_is_on_the_log_after_each_round(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:

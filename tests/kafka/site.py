@@ -1,0 +1,163 @@
+"""A monitor on a real broker: topics, workers as processes, and the events of a generated world played into it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiokafka.admin import NewTopic
+
+from streams.kafka.clients import Access, read_all
+from streams.routing import partitions_of
+from unship.codec import decode_line
+from unship.events import Deployment, Event, Feedback, Prediction
+from unship.topics import COMPACTED, TOPICS, TopicNames
+
+UNSHIP = Path(sys.executable).with_name("unship")
+DEADLINE_S = 120.0
+TOPIC_OF = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
+APPENDED = {"message.timestamp.type": "LogAppendTime"}
+
+
+class KafkaSite:
+    """One log on a broker, with a folder for the configuration, the keys and the workers' output."""
+
+    def __init__(
+        self, folder: Path, bootstrap: str, prefix: str, config: str, *, sources: int = 4, ledger: int = 2
+    ) -> None:
+        self.folder = folder
+        self.access = Access({"bootstrap_servers": bootstrap.split(",")}, TopicNames(prefix))
+        self.counts = {"predictions": sources, "feedback": sources, "ledger": ledger}
+        self.workers: list[subprocess.Popen[bytes]] = []
+        text = f"log: kafka://{bootstrap}\nkafka: {{topics: {{prefix: {prefix}}}}}\n{config}"
+        (folder / "unship.yaml").write_text(text)
+        subprocess.run([UNSHIP, "-q", "keys", "new"], cwd=folder, check=True)
+
+    async def make_topics(self) -> None:
+        """Make all topics with the settings that the monitor needs."""
+        admin = self.access.admin()
+        await admin.start()
+        try:
+            await admin.create_topics(
+                [
+                    NewTopic(
+                        self.access.names.of(topic),
+                        self.counts.get(topic, 1),
+                        1,
+                        topic_configs={"cleanup.policy": "compact"} if topic in COMPACTED else APPENDED,
+                    )
+                    for topic in TOPICS
+                ]
+            )
+        finally:
+            await admin.close()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start one more worker of the monitor."""
+        with (self.folder / f"run-{len(self.workers)}.log").open("wb") as output:
+            worker = subprocess.Popen(
+                [str(UNSHIP), "-l", "info", "run"], cwd=self.folder, stdout=output, stderr=subprocess.STDOUT
+            )
+        self.workers.append(worker)
+        return worker
+
+    def kill(self, worker: "subprocess.Popen[bytes]") -> None:
+        """End a worker as a machine that loses power does."""
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+    def stop(self) -> None:
+        """End all workers that still run, in order."""
+        for worker in self.workers:
+            if worker.poll() is None:
+                os.kill(worker.pid, signal.SIGCONT)
+                worker.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            worker.wait(timeout=60)
+
+    def output(self) -> str:
+        """Return what the workers said, for the message of a failure."""
+        return "\n".join(path.read_text()[-3_000:] for path in sorted(self.folder.glob("run-*.log")))
+
+    async def play(
+        self, lines: Iterable[bytes], at: dict[int, Callable[[], Awaitable[None]]] | None = None, pause_s: float = 0.0
+    ) -> None:
+        """Send a recording's events to their topics; before line number n what `at` names happens."""
+        async with self.access.producer() as producer:
+            futures: list[Any] = []
+            for number, line in enumerate(lines):
+                if at and number in at:
+                    await at[number]()
+                event = decode_line(line)
+                topic = self.access.names.of(TOPIC_OF[type(event)])  # type: ignore[index]
+                key = key_of(event).encode()  # type: ignore[arg-type]
+                count = self.counts.get(topic.removeprefix(self.access.names.prefix), 1)
+                partition = int(partitions_of([key], count)[0])
+                futures.append(await producer.send(topic, line.rstrip(b"\n"), key, partition=partition))
+                if isinstance(event, Deployment):
+                    await futures[-1]
+                    await self.until(partial(self._copied, event), f"the copy of {event.version}, {event.status}")
+                if number % 500 == 499 and pause_s:
+                    await asyncio.sleep(pause_s)
+            await asyncio.gather(*futures)
+
+    async def _copied(self, event: Deployment) -> bool:
+        """Whether the ledger knows of a deployment: what is answered next is then answered after it."""
+        wanted = f'"version":"{event.version}"'.encode(), f'"status":"{event.status}"'.encode()
+        return any(all(text in record.value for text in wanted) for record in await read_all(self.access, "ledger"))
+
+    async def until(self, met: Callable[[], Awaitable[Any]], what: str = "the condition") -> Any:
+        """Wait until something holds, and return it; the workers' output stands in the message if it never does."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            if found := await met():
+                return found
+            await asyncio.sleep(0.3)
+        raise AssertionError(f"{what} was not met within {DEADLINE_S:g} s\n{self.output()}")
+
+    async def decisions(self) -> list[dict[str, Any]]:
+        """Return the journal, repeats left out as every reader leaves them out."""
+        seen: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for record in await read_all(self.access, "decisions"):
+            decision = json.loads(record.value)
+            seen.setdefault((decision["model"], tuple(decision["epoch"])), decision)
+        return list(seen.values())
+
+    async def outcomes(self) -> dict[str, dict[str, int]]:
+        """Return the counted outcomes of each model and version, as the monitor tells them."""
+        found: dict[str, dict[str, int]] = {}
+        for record in await read_all(self.access, "snapshots", [0]):
+            if record.key.startswith(b"status/"):
+                found |= {name: model["outcomes"] for name, model in json.loads(record.value)["models"].items()}
+        return found
+
+
+def key_of(event: Event) -> str:
+    """Return the key of an event's record."""
+    assert isinstance(event, Prediction | Feedback | Deployment), event
+    return event.model if isinstance(event, Deployment) else event.id
+
+
+def expected_outcomes(lines: Iterable[bytes]) -> dict[str, dict[str, int]]:
+    """Count by hand what has to be counted: each version's predictions whose id got any truth."""
+    answered: dict[str, list[Prediction]] = {}
+    told: set[str] = set()
+    for line in lines:
+        event = decode_line(line)
+        if isinstance(event, Prediction):
+            answered.setdefault(event.id, []).append(event)
+        elif isinstance(event, Feedback):
+            told.add(event.id)
+    counted: dict[str, Counter[str]] = {}
+    for id_ in told:
+        for model, version in {(event.model, event.version) for event in answered.get(id_, ())}:
+            counted.setdefault(model, Counter())[version] += 1
+    return {model: dict(sorted(versions.items())) for model, versions in counted.items()}

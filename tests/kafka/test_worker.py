@@ -1,0 +1,125 @@
+"""The monitor as workers on a real broker: killed, frozen, doubled, without their broker; counted by an oracle."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.kafka.clients import read_all
+from tests.kafka.shared import SharedKafka
+from tests.kafka.site import KafkaSite, expected_outcomes
+from tests.worlds.generator import generate
+from tests.worlds.scenarios import scenario
+from unship.commands import Command, decode_command
+from unship.keys import load_trust
+from unship.signing import COMMAND_TYPE, TrustedKey, verify
+
+#: As many lines as make 60,000 predictions.
+LINES = 120_000
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[list[bytes], str]:
+    """A silent decay by a generator of its own; outcomes count on arrival, because a broker stamps the real time."""
+    built = scenario("decay", seed=1, lines=LINES)
+    config = built.config.replace("mature_after: 3600s", "mature_after: 0s").replace(
+        "log: embedded:./unship-data\n", ""
+    )
+    assert "mature_after: 0s" in config
+    return list(generate(built.world).lines), config
+
+
+@pytest.fixture
+def site(kafka: SharedKafka, tmp_path: Path, world: tuple[list[bytes], str]) -> Iterator[KafkaSite]:
+    made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, world[1])
+    asyncio.run(made.make_topics())
+    yield made
+    made.stop()
+
+
+async def ended_well(site: KafkaSite, lines: list[bytes]) -> None:
+    """Every outcome was counted once, one rollback was decided, and one command for it was signed."""
+    expected = expected_outcomes(lines)
+
+    async def counted() -> Any:
+        return await site.outcomes() == expected
+
+    await site.until(counted, f"status counts {expected}")
+    rollbacks = [decision for decision in await site.decisions() if decision["action"] == "rollback"]
+    assert [(decision["version"], decision["to"]) for decision in rollbacks] == [("v42", "v41")]
+    trust = load_trust(site.folder / "unship-keys" / "trust.json")
+    epochs: dict[tuple[int, int, int], Command] = {}
+    for record in await read_all(site.access, "control"):
+        assert isinstance(verify(record.value, record.headers, trust, "controller", COMMAND_TYPE), TrustedKey)
+        command = decode_command(record.value)
+        assert isinstance(command, Command)
+        # A heartbeat says the same under the same epoch.
+        known = epochs.setdefault(command.epoch, command)
+        assert (command.serve, command.action, command.decision) == (known.serve, known.action, known.decision)
+    assert list(epochs) == sorted(epochs)
+    newest = epochs[max(epochs)]
+    assert (newest.serve, newest.decision) == ("v41", rollbacks[0]["id"])
+    assert [command.action for command in epochs.values()].count("rollback") == 1
+
+
+def test_worker_killed_in_the_middle_counts_everything_once(site: KafkaSite, world: tuple[list[bytes], str]) -> None:
+    lines, _ = world
+    worker = site.start()
+
+    async def kill() -> None:
+        nonlocal worker
+        site.kill(worker)
+        worker = site.start()
+
+    async def run() -> None:
+        await site.play(lines, {LINES // 4: kill, LINES // 2: kill}, pause_s=0.02)
+        await ended_well(site, lines)
+
+    asyncio.run(run())
+
+
+def test_worker_frozen_past_its_session_comes_back_and_harms_nothing(
+    site: KafkaSite, world: tuple[list[bytes], str]
+) -> None:
+    lines, _ = world
+    frozen = site.start()
+
+    async def freeze() -> None:
+        os.kill(frozen.pid, signal.SIGSTOP)
+        site.start()
+
+    async def thaw() -> None:
+        # The other worker has taken over once it folds: only then is the first one a zombie.
+        before = await site.outcomes()
+
+        async def taken_over() -> Any:
+            return await site.outcomes() != before
+
+        await site.until(taken_over, "the second worker counts")
+        os.kill(frozen.pid, signal.SIGCONT)
+
+    async def run() -> None:
+        await site.play(lines, {LINES // 4: freeze, LINES // 2: thaw}, pause_s=0.02)
+        await ended_well(site, lines)
+
+    asyncio.run(run())
+
+
+def test_two_workers_share_the_work_and_the_second_may_leave(site: KafkaSite, world: tuple[list[bytes], str]) -> None:
+    lines, _ = world
+    site.start()
+    second = site.start()
+
+    async def leave() -> None:
+        second.send_signal(signal.SIGTERM)
+        second.wait(timeout=60)
+
+    async def run() -> None:
+        await site.play(lines, {LINES // 2: leave}, pause_s=0.02)
+        await ended_well(site, lines)
+
+    asyncio.run(run())

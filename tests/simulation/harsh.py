@@ -1,0 +1,170 @@
+"""What befalls logs beside readers: retention that is too short, topics made anew, ledger records that vanish, and a
+configuration that changes while old workers live on."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from streams.config import parse
+from streams.pipeline import configuration_record
+from streams.reader import Position, Reader
+from streams.records import Batch, Begun
+from tests.simulation.readers import LEDGER_PARTITIONS, MODELS, Driver, Site, Verdict, World
+
+LOST = frozenset({"retention", "renewal", "vanishing", "reconfiguration"})
+
+
+class HarshDriver(Driver):
+    """Opens as the service does: what retention took before it was read is skipped and counted."""
+
+    def __init__(self, site: "HarshSite", position: Position) -> None:
+        if position.incarnation < site.incarnation:
+            # Committed by a zombie of the topics that were; which incarnation there is stands elsewhere.
+            site.reached["old_commit"] += 1
+            position = Position(partitions=1, incarnation=site.incarnation)
+        super().__init__(site, position)
+        self.world = site.world
+        self.pass_over()
+
+    def read(self, rng: random.Random) -> None:
+        # A zombie goes on with the log that it had opened.
+        world, self.site.world = self.site.world, self.world
+        if self.world is world:
+            self.pass_over()
+        super().read(rng)
+        self.site.world = world
+
+    def pass_over(self) -> None:
+        """Skip what retention took before it was fetched."""
+        for side, first in enumerate(self.site.first):  # type: ignore[attr-defined]
+            if first > self.reader.next_offset(side):
+                self.reader.advance((True, True), 10_000)
+                if first > self.reader.next_offset(side) and not self.reader.queued(side):
+                    self.site.reached["window_hole" if self.reader.filling else "hole"] += 1
+                    self.reader.skip(side, first, lost=True)
+
+
+class HarshSite(Site):
+    """A site where each of the faults of `LOST` may happen."""
+
+    driver_class = HarshDriver
+    faults = LOST
+
+    def __init__(self, seed: int, faults: frozenset[str] = LOST) -> None:
+        self.first = [0, 0]
+        self.faults = faults
+        self.incarnation = 0
+        self.worlds: list[World] = []
+        self.vanished: set[int] = set()
+        self.retained: list[tuple[int, int]] = []
+        super().__init__(seed)
+        self.worlds.append(self.world)
+
+    def new_reader(self, position: Position) -> Reader:
+        return self.reader_class(
+            self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
+        )
+
+    def append(self, k: int, batch: Batch) -> None:
+        if k in self.vanished:
+            # It was acknowledged, and is not there: the ledger was cut off.
+            self.vanished.discard(k)
+            self.reached["vanished"] += 1
+            return
+        before = self.folds[k].rejected["FOREIGN_BATCH"]
+        super().append(k, batch)
+        self.reached["foreign"] += self.folds[k].rejected["FOREIGN_BATCH"] - before
+        if self.folds[k].gaps:
+            self.rewind()
+
+    def drop(self, driver: Driver) -> None:
+        if driver in self.alive:
+            super().drop(driver)
+
+    def rewind(self) -> None:
+        """The owner reads everything again, as the controller asks."""
+        self.reached["rewind"] += 1
+        if self.owner in self.alive:
+            self.alive.remove(self.owner)
+        self.committed = Position(partitions=1, incarnation=self.incarnation)
+        self.owner = self.driver_class(self, self.committed)
+        self.alive.append(self.owner)
+
+    def step(self) -> None:
+        chance = self.rng.random()
+        if chance < 0.01 and "retention" in self.faults:
+            self._retain()
+        elif chance < 0.015 and "renewal" in self.faults and self.incarnation < 2:
+            self._renew()
+        elif chance < 0.03 and "vanishing" in self.faults:
+            self.vanished.add(self.rng.randrange(LEDGER_PARTITIONS))
+        elif chance < 0.035 and "reconfiguration" in self.faults:
+            self._reconfigure()
+        else:
+            super().step()
+
+    def _retain(self) -> None:
+        """Retention takes the front of one log, read or not."""
+        side = self.rng.randrange(2)
+        log = (self.world.predictions, self.world.feedback)[side]
+        self.first[side] = max(self.first[side], self.rng.choice(log).offset)
+
+    def _renew(self) -> None:
+        """Both topics are made anew, and an operator says so."""
+        self.incarnation += 1
+        self.world, self.first = World(self.rng, like=self.world), [0, 0]
+        self.worlds.append(self.world)
+        for fold in self.folds:
+            fold.step(Begun(max(fold.clock, 0), 0, self.incarnation))
+        self.rewind()
+
+    def _reconfigure(self) -> None:
+        """A worker with another configuration starts; the others live on with the one they have."""
+        text = f"defaults: {{labels: {{horizon: {self.world.horizon}ms, early: {self.world.early}ms}}, worse_by: "
+        self.config = parse(f"{text}{self.rng.choice([0.01, 0.03, 0.05])}}}")
+        record = msgspec.structs.replace(configuration_record(self.config), ledger_partitions=LEDGER_PARTITIONS)
+        for fold in self.folds:
+            fold.step(record)
+        self.rewind()
+
+    def run(self, steps: int = 150) -> None:
+        """Faults first; then the owner alone, to the end of both logs."""
+        for _ in range(steps):
+            self.step()
+        self.vanished.clear()
+        for _ in range(50):
+            owner = self.owner
+            owner.pass_over()  # type: ignore[attr-defined]
+            for side, log in enumerate((self.world.predictions, self.world.feedback)):
+                owner.reader.give(side, [raw for raw in log if raw.offset >= self.first[side]])
+            owner.reader.advance((True, True), 10_000)
+            owner.flush(self.rng, cut_off=False)
+            if owner is self.owner and not owner.reader.moved and not owner.reader.filling:
+                self._tell_the_end(owner)
+                if owner is self.owner:
+                    return
+        raise AssertionError("no progress")
+
+    def _tell_the_end(self, owner: Any) -> None:
+        """A batch without rows shows a gap that nothing else would show."""
+        for k, batch in enumerate(owner.reader.flush()):
+            self.append(k, batch)
+
+
+def harsh_verdict(site: HarshSite) -> Verdict:
+    """Compare with the oracle: what is missing must lie in front of what retention left, and be counted."""
+    applied: Counter[Any] = site.applied()
+    lost = set(site.world.expected()) - set(applied)
+    # Retention may take what was not read yet, or what the window needs to tell an answer from a repeat.
+    excused = "retention" in site.faults and site.reached["hole"] + site.reached["window_hole"] > 0
+    everything = set().union(*(world.expected() for world in site.worlds))
+    # Topics made anew give offsets out again, so a row of one world may look like that of another.
+    doubled = sum(count > 1 for count in applied.values()) if len(site.worlds) == 1 else 0
+    return Verdict(
+        lost=0 if excused else len(lost),
+        doubled=doubled,
+        phantoms=0 if excused else len(set(applied) - everything),
+        gaps=sum(len(fold.gaps) for fold in site.folds),
+    )
