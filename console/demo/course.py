@@ -47,6 +47,9 @@ AFTER_MS = 20 * 60_000
 """How long requests go on after a version was taken back, to show what its successor does."""
 
 PATIENCE_S = 120.0
+WAIT_S_MAX = 600.0
+"""Longest wait for what has to follow: while nothing is written to the log, and at all."""
+
 LOOK_S = 0.05
 TAIL = 500
 ACTS = ("rollback", "propose")
@@ -284,16 +287,20 @@ class Course:
 
     def _until(self, condition: Callable[[], bool], complaint: str) -> None:
         """Wait for a condition as long as anything moves in the log."""
-        moved, before = time.monotonic(), self._log.ends()
+        began = moved = time.monotonic()
+        before = self._log.ends()
         while not condition():
             for worker in (self.stage.monitor, self.stage.labels, *self.stage.replicas):
                 worker.check()
             self._log.wait({topic: before[topic] for topic in ("ledger", "acks", "control")}, LOOK_S)
-            ends = self._log.ends()
+            ends, now = self._log.ends(), time.monotonic()
             if ends != before:
-                moved, before = time.monotonic(), ends
-            elif time.monotonic() - moved > PATIENCE_S:
-                raise DemoError(f"{complaint}: nothing was written to the log for {PATIENCE_S:.0f} s")
+                moved, before = now, ends
+            if now - moved > PATIENCE_S or now - began > WAIT_S_MAX:
+                raise DemoError(
+                    f"{complaint} after {now - began:.0f} s, and for {now - moved:.0f} s nothing was written to the log; "
+                    "look at what else keeps this machine busy, and run the demo again"
+                )
 
     def _over(self, now: int) -> bool:
         """Whether a version was taken back, or proposed to be, long enough ago."""
