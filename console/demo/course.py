@@ -298,8 +298,8 @@ class Course:
                 moved, before = now, ends
             if now - moved > PATIENCE_S or now - began > WAIT_S_MAX:
                 raise DemoError(
-                    f"{complaint} after {now - began:.0f} s, and for {now - moved:.0f} s nothing was written to the log; "
-                    "look at what else keeps this machine busy, and run the demo again"
+                    f"{complaint} after {now - began:.0f} s, {now - moved:.0f} s of them without news in the log; "
+                    "see what else keeps this machine busy, and run the demo again"
                 )
 
     def _over(self, now: int) -> bool:
