@@ -17,7 +17,12 @@ from pathlib import Path
 from tree import ROOT
 
 # What a serving fleet gets, and nothing else.
-LIBRARY_PACKAGES = {"unship", "cffi", "cryptography", "msgspec", "orjson", "pycparser"}
+LIBRARY_PACKAGES = {"unship", "cffi", "cryptography", "msgspec", "orjson", "pycparser"} | {
+    "aiokafka",
+    "async-timeout",
+    "packaging",
+    "typing_extensions",
+}
 INSTALLERS = {"pip", "setuptools", "wheel"}
 MONITOR_PACKAGES = {"streams", "detectors", "actions", "console"}
 UV = None if os.environ.get("UNSHIP_SETUP_WITHOUT_UV") else shutil.which("uv")
@@ -27,11 +32,17 @@ import importlib.metadata
 print(" ".join(sorted({d.metadata["Name"].lower() for d in importlib.metadata.distributions()})))
 """
 LIBRARY_IMPORTS = """
-import sys, unship
+import sys, tempfile, unship
 for name in unship.__all__:
     getattr(unship, name)
-heavy = {"aiokafka", "faust", "mode", "numpy", "river", "click", "asyncio"} & set(sys.modules)
+HEAVY = {"aiokafka", "faust", "mode", "numpy", "river", "click", "asyncio"}
+heavy = HEAVY & set(sys.modules)
 assert not heavy, f"import unship brought in {sorted(heavy)}"
+with tempfile.TemporaryDirectory() as folder, unship.Fleet("m", "v1", log=f"embedded:{folder}", trust=None) as fleet:
+    fleet.predicted(1)
+    assert fleet.flush() and fleet.stats.sent == 1
+heavy = HEAVY & set(sys.modules)
+assert not heavy, f"a fleet on an embedded log brought in {sorted(heavy)}"
 assert "site-packages" in unship.__file__, unship.__file__
 """
 

@@ -53,3 +53,21 @@ def decision_id(model: str, epoch: tuple[int, int, int], previous: str) -> str:
     """
     name = hashlib.sha256(f"{model}\x00{epoch}\x00{previous}".encode()).hexdigest()
     return f"d-{epoch[1]}-{epoch[2]}-{name[:6]}"
+
+
+def rests_on(provenance: dict[str, Any]) -> str:
+    """Return which source records a decision rests on, in words: lines of a recording, or offsets of a live log.
+
+    >>> rests_on({"ledger": [0, 9], "lines": [0, 120]})
+    'source lines 0..120'
+    >>> rests_on({"ledger": [0, 9], "predictions": {"0": [0, 70]}, "feedback": {"0": [0, 50]}})
+    'predictions 0@0..70, feedback 0@0..50'
+    """
+    if "lines" in provenance:
+        first, last = provenance["lines"]
+        return f"source lines {first}..{last}"
+    return ", ".join(
+        f"{topic} {int(partition)}@{int(first)}..{int(last)}"
+        for topic in ("predictions", "feedback")
+        for partition, (first, last) in provenance[topic].items()
+    )

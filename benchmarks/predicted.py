@@ -1,12 +1,14 @@
 """Measure what a call of `Fleet.predicted` costs a serving process, with the log there and with the log gone.
 
 Each call is timed alone, by the wall clock, in the thread that answers requests, while the emitter's thread works
-beside it. Three cases: the log is there; the log's folder was removed under the running fleet; and the queue is full
-(the log gone, and more events than it holds). Each is run flat out and at a pace of 1,000 calls a second: flat out the
-emitter competes for the interpreter all the time; at a pace each call finds the processor's caches cold. Other programs
-of the machine only ever add time, so each row is the run with the lowest p99 of `--repeat`.
+beside it. Three cases on an embedded log: it is there; its folder was removed under the running fleet; and the queue is
+full (the log gone, and more events than it holds). Three on Kafka: no broker listens; one listens and never answers;
+and, with `--broker HOST:PORT` and the topics made there, one that answers. Each is run flat out and at a pace of 1,000
+calls a second: flat out the emitter competes for the interpreter all the time; at a pace each call finds the
+processor's caches cold. Other programs of the machine only ever add time, so each row is the run with the lowest p99
+of `--repeat`.
 
-Run: python benchmarks/predicted.py [--calls 50000] [--repeat 3] [--expect-us 20] [--json].
+Run: python benchmarks/predicted.py [--calls 50000] [--repeat 3] [--expect-us 20] [--broker HOST:PORT] [--json].
 Exit code 1 when a p99 passes `--expect-us` microseconds.
 """
 
@@ -15,9 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +31,7 @@ QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 PACE_S = 0.001
 PACED_CALLS = 2_000
 QUEUE = 10_000
+CASES = ("log there", "log gone", "queue full", "broker gone", "broker silent")
 
 
 def timed(fleet: Fleet, calls: int, pace_s: float) -> list[int]:
@@ -44,22 +49,36 @@ def timed(fleet: Fleet, calls: int, pace_s: float) -> list[int]:
     return sorted(spent)
 
 
-def measure(case: str, calls: int, pace_s: float) -> dict[str, float | int | str]:
+@contextmanager
+def log_of(case: str, folder: Path, broker: str) -> Iterator[str]:
+    """Give the address of the case's log."""
+    if case == "broker there":
+        yield f"kafka://{broker}"
+    elif case.startswith("broker"):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            if case == "broker silent":
+                listener.listen()
+            yield f"kafka://127.0.0.1:{listener.getsockname()[1]}"
+    else:
+        yield f"embedded:{folder}"
+
+
+def measure(case: str, calls: int, pace_s: float, broker: str) -> dict[str, float | int | str]:
     """Run one case in a folder of its own and return its figures, times in microseconds."""
-    with TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
+    with TemporaryDirectory() as name, log_of(case, Path(name) / "log", broker) as log:
         room = QUEUE if case == "queue full" else QUEUE + calls
-        fleet = Fleet("fraud", "v42", log=f"embedded:{log}", trust=None, queue=room)
+        fleet = Fleet("fraud", "v42", log=log, trust=None, queue=room)
         with fleet:
             fleet.predicted(0)
-            fleet.flush()
-            if case != "log there":
-                shutil.rmtree(log)
+            fleet.flush(0.5)
+            if case in ("log gone", "queue full"):
+                shutil.rmtree(Path(name) / "log")
             for _ in range(QUEUE + 1_000 if case == "queue full" else 1_000):
                 fleet.predicted(0)
             spent = timed(fleet, calls, pace_s)
             stats = fleet.stats
-            fleet.close(timeout_s=0.0 if case != "log there" else 30.0)
+            fleet.close(timeout_s=30.0 if case.endswith("there") else 0.0)
     figures = {name: round(spent[int(share * (len(spent) - 1))] / 1_000, 2) for name, share in QUANTILES.items()}
     dropped = sum(stats.dropped.values())
     return {"case": case, "pace": "1,000/s" if pace_s else "flat out", "calls": calls, **figures, "dropped": dropped}
@@ -71,26 +90,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=50_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--expect-us", type=float, default=20.0)
+    parser.add_argument("--broker", metavar="HOST:PORT", default="")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     rows = [
         min(
             (
-                measure(case, min(options.calls, PACED_CALLS) if pace_s else options.calls, pace_s)
+                measure(case, min(options.calls, PACED_CALLS) if pace_s else options.calls, pace_s, options.broker)
                 for _ in range(options.repeat)
             ),
             key=lambda row: float(row["p99"]),
         )
-        for case in ("log there", "log gone", "queue full")
+        for case in (*CASES, *(("broker there",) if options.broker else ()))
         for pace_s in (0.0, PACE_S)
     ]
     if options.json:
         print(json.dumps(rows))
     else:
-        print(f"{'case':<12}{'pace':<10}{'calls':>8}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'dropped':>9}")
+        print(f"{'case':<14}{'pace':<10}{'calls':>8}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'dropped':>9}")
         for row in rows:
             print(
-                f"{row['case']:<12}{row['pace']:<10}{row['calls']:>8}{row['p50']:>9}{row['p99']:>9}{row['p99.9']:>10}"
+                f"{row['case']:<14}{row['pace']:<10}{row['calls']:>8}{row['p50']:>9}{row['p99']:>9}{row['p99.9']:>10}"
                 f"{row['dropped']:>9}"
             )
     return int(any(float(row["p99"]) > options.expect_us for row in rows))

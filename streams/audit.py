@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from actions.journal import Decision, decision_bytes
+from actions.journal import Decision, decision_bytes, rests_on
 from streams.config import Config
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line
@@ -175,8 +175,7 @@ class Audit:
             # A different configuration changes much; it is the cause, whatever field shows it first.
             return Difference(what, "digests.config", _short(digests["config"]), decision.digests["config"])
         if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests["ledger"]):
-            first, last = decision.provenance["lines"]
-            where = f"{what}, which rests on source lines {first}..{last}: a byte among them differs"
+            where = f"{what}, which rests on {rests_on(decision.provenance)}: a byte among them differs"
             return Difference(where, found.path, found.recorded, found.computed)
         return found
 

@@ -49,8 +49,6 @@ from unship.embedded_table import (
     UNSYNCED,
     EmbeddedLimits,
     Fence,
-    Message,
-    Record,
     check_batch,
     check_fence,
     compacted_table,
@@ -59,6 +57,7 @@ from unship.embedded_table import (
     record_of,
     table_of,
 )
+from unship.link import Message, Record
 from unship.topics import COMPACTED, TOPICS
 
 __all__ = [

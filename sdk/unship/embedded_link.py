@@ -8,27 +8,37 @@ is still the file of that name, which costs one system call.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from unship.embedded import EmbeddedLog, wall_ms
 from unship.embedded_file import FILE_NAME, EmbeddedLogError
+from unship.link import Batches, Overdue, Record, Refusal
+
+READ_RECORDS: Final = 500
 
 
 class EmbeddedLink:
-    """Give the log of a folder, opened again when it must be; used by one thread.
+    """Link one thread with the log of a folder, opened again when it must be: a `unship.link.Link`.
+
+    Nothing here asks whether it is overdue: no call takes longer than the wait for a lock.
 
     The log is made if it is missing at the first opening. Later it is not: an empty log in place of one that was
     moved away would look like a healthy one, and hide the loss.
 
     Example:
         >>> from tempfile import TemporaryDirectory
+        >>> from unship.link import Message
         >>> with TemporaryDirectory() as folder:
         ...     link = EmbeddedLink(Path(folder) / "log")
-        ...     same = link.log() is link.log()
+        ...     link.append({"control": [Message(b"{}", b"fraud")]}, lambda: False)
+        ...     newest = link.begin(b"fraud", lambda: False)
         ...     link.close()
-        >>> same
-        True
+        []
+        >>> newest.value
+        b'{}'
     """
 
     def __init__(self, folder: Path, *, busy_timeout_s: float = 1.0, now_ms: Callable[[], int] | None = None) -> None:
@@ -44,8 +54,48 @@ class EmbeddedLink:
         self._log: EmbeddedLog | None = None
         self._identity: tuple[int, int] | None = None
         self._opened_before = False
+        self._followed: EmbeddedLog | None = None
+        self._key = b""
+        self._position = 0
 
-    def log(self) -> EmbeddedLog:
+    def append(self, batches: Batches, overdue: Overdue) -> list[Refusal]:
+        """Append all messages or none, in one transaction."""
+        self._open().append_many(batches)
+        batches.clear()
+        return []
+
+    def begin(self, key: bytes, overdue: Overdue) -> Record | None:
+        """Return the newest record of a key in `control`, and follow from there."""
+        log = self._open()
+        newest = log.latest("control")
+        self._followed, self._key = log, key
+        self._position = max((record.offset for record in newest.values()), default=-1) + 1
+        return newest.get(key)
+
+    def history(self, end: int, overdue: Overdue) -> Iterator[Record]:
+        """Yield the records of the key below an offset, oldest first."""
+        log = self._open()
+        position = log.first("control")
+        while position < end and not overdue():
+            records = log.read("control", position, limit=min(READ_RECORDS, end - position))
+            if not records:
+                return
+            position = records[-1].offset + 1
+            yield from (record for record in records if record.key == self._key and record.offset < end)
+
+    def next(self, wait_s: float, wake: threading.Event) -> list[Record]:
+        """Return the next records of the key, none when time is up."""
+        log = self._open()
+        if log is not self._followed:
+            raise EmbeddedLogError(f"{self._path}: another log than before; it is read from its beginning")
+        if not log.wait({"control": self._position}, wait_s, stop=wake):
+            return []
+        records = log.read("control", self._position, limit=READ_RECORDS)
+        # Compaction may delete what was announced before it is read; its successor comes next.
+        self._position = records[-1].offset + 1 if records else self._position
+        return [record for record in records if record.key == self._key]
+
+    def _open(self) -> EmbeddedLog:
         """Return the open log; another object than last time means another connection: positions start afresh.
 
         Raises:

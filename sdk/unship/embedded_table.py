@@ -10,30 +10,11 @@ import msgspec
 from msgspec import Struct
 
 from unship.embedded_file import EmbeddedLogError, WriterFenced
+from unship.link import Headers, Message, Record
 from unship.topics import COMPACTED, TOPICS
 
 UNSYNCED: Final = ("predictions", "feedback", "rejected")
 """Topics whose commits do not wait for the disk: safe from kill -9, and lost only by a power failure."""
-
-Headers = tuple[tuple[str, bytes], ...]
-
-
-class Message(Struct, frozen=True, gc=False):
-    """Carry what a writer appends; a compacted topic needs the key."""
-
-    value: bytes | None
-    key: bytes | None = None
-    headers: Headers = ()
-
-
-class Record(Struct, frozen=True, gc=False):
-    """Carry what the log holds: a message with its offset and its append time in milliseconds since the epoch."""
-
-    offset: int
-    append_ts: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
 
 
 class Fence(Struct, frozen=True):

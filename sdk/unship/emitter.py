@@ -6,8 +6,7 @@ is dropped and counted: a monitor that misses some outcomes decides a little lat
 monitor is an outage.
 
 The queue is `queue.SimpleQueue`, because its `put` neither waits nor deadlocks, even in a signal's or a finaliser's
-code. What the thread took but could not write stays in its hands, in order, until the log is back: an append that
-failed appended nothing, so trying again doubles nothing.
+code. What the thread took but could not write stays in its hands, in order, until the log is back.
 """
 
 from __future__ import annotations
@@ -17,21 +16,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
 from unship.codec import decode_value, encode_line
-from unship.errors import ConfigurationError
 from unship.events import Deployment, Feedback, Prediction
+from unship.link import Batches, Link, Message, Refusal, connector
 from unship.rejections import Rejection
-
-if TYPE_CHECKING:
-    from unship.embedded_link import EmbeddedLink
-    from unship.embedded_table import Message
 
 Emitted: TypeAlias = Prediction | Feedback | Deployment
 
@@ -52,9 +46,7 @@ CLOSED: Final = "CLOSED"
 BAD_ARGUMENT: Final = "BAD_ARGUMENT"
 NOT_SENT: Final = "NOT_SENT"
 """Reasons of drops beside the codes of `unship.rejections`: no room; after `close`; arguments that make no event; still
-unsent when the time for closing was up."""
-
-EMBEDDED: Final = "embedded:"
+unsent when the time for closing was up. A log of its own may refuse with more: `unship.link.Refusal`."""
 
 
 class EmitterStats(Struct, frozen=True):
@@ -73,19 +65,6 @@ class _Flush(Struct, frozen=True, eq=False):
 
 
 _Item: TypeAlias = Emitted | _Flush | None
-
-
-def embedded_folder(log: str | None) -> Path:
-    """Return the folder that `embedded:DIR` names.
-
-    Raises:
-        ConfigurationError: It names no embedded log.
-    """
-    if log is None:
-        raise ConfigurationError("log: none was given; pass log='embedded:DIR' or set UNSHIP_LOG")
-    if not log.startswith(EMBEDDED) or len(log) == len(EMBEDDED):
-        raise ConfigurationError(f"log: expected embedded:DIR, was '{log}'; name the folder of an embedded log")
-    return Path(log[len(EMBEDDED) :])
 
 
 PLAIN: Final = frozenset((bool, int, float, str))
@@ -107,19 +86,19 @@ def plain(value: Any) -> Any:
 
 
 class Emitter:
-    """Queue events and write them to an embedded log from a thread of its own.
+    """Queue events and write them to a log from a thread of its own.
 
     Every method may be called from any thread, and none raises. Events put before `start` wait in the queue.
     """
 
     def __init__(
-        self, folder: Path, *, queue: int, linger_s: float = LINGER_S, now_ms: Callable[[], int] | None = None
+        self, log: str, *, queue: int, linger_s: float = LINGER_S, now_ms: Callable[[], int] | None = None
     ) -> None:
-        """Make an emitter of at most `queue` waiting events that is not running yet.
+        """Make an emitter of at most `queue` waiting events that is not running yet; `log` was checked.
 
-        `now_ms` is the clock of append times, the machine's if None.
+        `now_ms` is the clock of append times in an embedded log, the machine's if None.
         """
-        self._folder = folder
+        self._log = log
         self._limit = queue
         self._linger_s = linger_s
         self._now_ms = now_ms
@@ -138,7 +117,8 @@ class Emitter:
     def start(self) -> None:
         """Start the thread; starting twice is harmless."""
         if self._thread is None and not self._closed:
-            self._thread = threading.Thread(target=self._run, name="unship-emitter", daemon=True)
+            connect = connector(self._log, self._now_ms)
+            self._thread = threading.Thread(target=self._run, args=(connect,), name="unship-emitter", daemon=True)
             self._thread.start()
             # The thread is a daemon, so that a service that forgets to close can end; what waits is still sent then.
             atexit.register(self.close)
@@ -216,24 +196,14 @@ class Emitter:
         if left:
             self.drop(NOT_SENT, count=left)
 
-    def _run(self) -> None:
-        # Loaded here: a process that emits to another kind of log needs no SQLite.
-        from unship.embedded_link import EmbeddedLink
-
-        link = EmbeddedLink(self._folder, now_ms=self._now_ms)
+    def _run(self, connect: Callable[[], Link]) -> None:
+        link = connect()
         while not (self._closing.is_set() and self._queue.empty()):
             events, flushes = self._gather()
-            batches = self._encoded(events)
-            if batches:
-                count = sum(map(len, batches.values()))
-                if self._append(link, batches):
-                    with self._counting:
-                        self._sent += count
-                else:
-                    self.drop(NOT_SENT, count=count)
+            self._append(link, self._encoded(events))
             for flush in flushes:
                 flush.done.set()
-            if self._closing.is_set() and time.monotonic() > self._deadline:  # noqa: TID251
+            if self._overdue():
                 break
         link.close()
 
@@ -263,10 +233,8 @@ class Emitter:
         self._room.set()
         return events, flushes
 
-    def _encoded(self, events: list[Emitted]) -> dict[str, list[Message]]:
-        from unship.embedded_table import Message
-
-        batches: dict[str, list[Message]] = {}
+    def _encoded(self, events: list[Emitted]) -> Batches:
+        batches: Batches = {}
         for event in events:
             topic, kind, key = _address(event)
             value = self._checked(kind, event)
@@ -295,25 +263,40 @@ class Emitter:
             return None
         return value
 
-    def _append(self, link: EmbeddedLink, batches: dict[str, list[Message]]) -> bool:
-        """Append until it succeeds; give up only when closing and the time is up."""
+    def _append(self, link: Link, batches: Batches) -> None:
+        """Append until all is written; give up only when closing and the time is up."""
         pause = RETRY_MIN_S
-        while True:
+        while left := _count(batches):
+            refusals: list[Refusal] = []
+            failed = False
             try:
-                link.log().append_many(batches)
+                refusals = link.append(batches, self._overdue)
             except Exception as error:  # noqa: BLE001 (whatever the log does, the thread lives on)
+                failed = True
                 with self._counting:
                     self._detail = str(error)
-            else:
-                return True
+            for refusal in refusals:
+                self.drop(*refusal)
+            with self._counting:
+                self._sent += left - _count(batches) - sum(refusal.messages for refusal in refusals)
+            if not failed:
+                continue
             if self._closing.is_set():
                 # A log that is merely locked gets another chance within the time; a set event waits for nothing.
                 if time.monotonic() + RETRY_MIN_S > self._deadline:  # noqa: TID251
-                    return False
+                    self.drop(NOT_SENT, count=_count(batches))
+                    return
                 threading.Event().wait(RETRY_MIN_S)
             else:
                 self._closing.wait(pause)
                 pause = min(2 * pause, RETRY_MAX_S)
+
+    def _overdue(self) -> bool:
+        return self._closing.is_set() and time.monotonic() > self._deadline  # noqa: TID251
+
+
+def _count(batches: Batches) -> int:
+    return sum(map(len, batches.values()))
 
 
 def _plain_fields(event: Emitted) -> Emitted:

@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Any, Final
 from weakref import WeakSet
 
-from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats, embedded_folder, plain
+from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats, plain
 from unship.events import Feedback as FeedbackEvent
+from unship.link import checked_log
 
 
 def _wall_ms() -> int:
@@ -49,7 +50,7 @@ class Feedback:
         """Describe the source.
 
         Args:
-            log: `embedded:DIR`; without it, the environment's UNSHIP_LOG.
+            log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG.
             source: Where the truths come from; one prediction may get one truth from each source.
             model: The model of the predictions, where ids are not unique among models.
             queue: Most events that wait.
@@ -59,7 +60,7 @@ class Feedback:
         Raises:
             ConfigurationError: `log` names no log.
         """
-        self._folder = embedded_folder(log or os.environ.get("UNSHIP_LOG"))
+        self._log = checked_log(log or os.environ.get("UNSHIP_LOG"))
         self._source = source
         self._model = model
         self._queue = queue
@@ -70,7 +71,7 @@ class Feedback:
 
     def _begin(self) -> None:
         """Take nothing that belongs to another process: called once more after a fork."""
-        self._emitter = Emitter(self._folder, queue=self._queue, now_ms=self._now_ms)
+        self._emitter = Emitter(self._log, queue=self._queue, now_ms=self._now_ms)
         self._starting = threading.Lock()
         self._started = False
 

@@ -24,13 +24,14 @@ from weakref import WeakSet
 
 from msgspec import Struct
 
-from unship.emitter import BAD_ARGUMENT, PLAIN, Emitter, embedded_folder, plain
+from unship.emitter import BAD_ARGUMENT, PLAIN, Emitter, plain
 from unship.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceValue, Status
 from unship.fence import Identity, Serving, Target, boot, restore
 from unship.follower import Confirmed, ControlHealth, Follower
 from unship.keys import load_trust
+from unship.link import checked_log, state_folder
 from unship.signing import Trust
 
 DEFAULT_TRUST: Final = "trust.json"
@@ -47,7 +48,8 @@ class FleetStats(Struct, frozen=True):
     Attributes:
         waiting: Events in the queue.
         sent: Events written to the log.
-        dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, or a code of a rejection.
+        dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, a code of a rejection, or
+            what a broker refuses: NOT_AUTHORIZED, TOO_LARGE, BAD_TIME.
         refused: Control records refused and loads failed, by code.
         detail: What the newest problem was, in words; empty if there was none.
     """
@@ -98,7 +100,8 @@ class Fleet:
             on_version: Called with each newer accepted version, on the follower's thread: loads it, so that requests
                 that read `current` afterwards can use it. Raising keeps the old version. None: nothing needs loading.
                 Returning `unship.follower.LATER` keeps the old version in `current` until `confirm` is called.
-            log: `embedded:DIR`; without it, the environment's UNSHIP_LOG.
+            log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. How to
+                prove oneself to a broker stands in the environment's UNSHIP_SECURITY_* variables.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
                 first. None: emit only, obey nobody.
             replica: A name that survives a restart of this replica, such as the pod's ordinal. The default (host,
@@ -106,7 +109,8 @@ class Fleet:
             artifact: The digest of what is loaded, `sha256:...`.
             artifacts: What may serve at all: artifact by version. Commands for anything else are refused.
             state: Where the highest epoch is kept: a folder, or a file that ends in `.state`. The default is the
-                folder `replicas` inside the log's.
+                folder `replicas` inside the log's, on Kafka the folder `unship-state` inside the current one: in a
+                container, name a folder that outlives it.
             queue: Most events that wait: 10,000 of about 1 KiB are 10 MB.
             beat_s: How often the monitor is expected to speak, in seconds; after two beats of silence `control_health`
                 is STALE.
@@ -121,7 +125,7 @@ class Fleet:
             if not isinstance(text, str) or not 1 <= len(text) <= 128:
                 raise ConfigurationError(f"{name}: expected 1 to 128 characters, was {text!r:.140}; rename it")
         self.model = model
-        self._folder = embedded_folder(log or os.environ.get("UNSHIP_LOG"))
+        self._log = checked_log(log or os.environ.get("UNSHIP_LOG"))
         self._trust = _trust(trust)
         self._on_version = on_version
         self._artifacts = artifacts
@@ -142,7 +146,7 @@ class Fleet:
         """Take an identity of this process, and nothing that belongs to another one: called once more after a fork."""
         self._boot = os.urandom(4).hex()  # noqa: TID251
         self.replica = self._given_replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
-        self._emitter = Emitter(self._folder, queue=self._queue, now_ms=self._now_ms)
+        self._emitter = Emitter(self._log, queue=self._queue, now_ms=self._now_ms)
         self._follower: Follower | None = None
 
     def start(self, wait_s: float = 10.0) -> Fleet:
@@ -150,7 +154,7 @@ class Fleet:
 
         Returns when the version that was obeyed before a restart is loaded and the newest command was looked at, so
         that the first request is not answered by what was taken back: after at most `wait_s` seconds, and at once
-        where the log is away.
+        where the log is away; a broker that takes the connection and never answers is waited for.
 
         Raises:
             ConfigurationError: Another process follows under the same name of a replica.
@@ -326,7 +330,7 @@ class Fleet:
             file.acquire()
         stored, _ = restore(file.read(), self.model, trust.audience)
         return Follower(
-            self._folder,
+            self._log,
             loaded=self._current,
             state=boot(stored, self._loaded.version, self._loaded.artifact),
             file=file,
@@ -342,7 +346,7 @@ class Fleet:
     def _state_path(self) -> Path:
         if self._state is not None and self._state.suffix == SUFFIX:
             return self._state
-        return epoch_path(self._state or self._folder / "replicas", self.model, self.replica)
+        return epoch_path(self._state or state_folder(self._log), self.model, self.replica)
 
     def _swap(self, serving: Serving) -> None:
         with self._switched:

@@ -12,11 +12,11 @@ may stand behind it (whoever can write the topic can write last), so everything 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -25,11 +25,8 @@ from unship.codec import encode_line
 from unship.epoch_file import EpochFile
 from unship.events import Ack, Epoch
 from unship.fence import FenceState, Identity, Serving, Target
+from unship.link import Link, Message, Record, connector
 from unship.signing import Trust
-
-if TYPE_CHECKING:
-    from unship.embedded import EmbeddedLog, Record
-    from unship.embedded_link import EmbeddedLink
 
 ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]
 """OK: the topic is read and the monitor speaks, or never spoke yet. STALE: it fell silent. LOST: it cannot be read."""
@@ -44,7 +41,13 @@ LOOK_S: Final = 0.5
 """Longest wait for a record before the thread asks whether the log is still there."""
 
 RETRY_S: Final = 0.25
-READ_RECORDS: Final = 500
+
+ACK_S: Final = 1.0
+"""Longest wait for acks to be written: they stand between a command and the load of its version."""
+
+ACK_PAUSE_S: Final = 1.0
+"""Pause after acks that could not be written, in which commands are obeyed without waiting for them."""
+
 UNSENT_MAX: Final = 1_000
 """Acks kept while the log is gone; the oldest give way, as only the newest of a replica counts."""
 
@@ -64,7 +67,7 @@ class Follower:
 
     def __init__(
         self,
-        folder: Path,
+        log: str,
         *,
         loaded: Serving,
         state: FenceState,
@@ -80,7 +83,7 @@ class Follower:
         """Make a follower that is not running yet.
 
         Args:
-            folder: The folder of the embedded log.
+            log: The address of the log, which was checked.
             loaded: What `swap` was last told, or what the process has loaded as it starts.
             state: What the fence knows, after `unship.fence.boot`.
             file: Where the fence is kept.
@@ -93,7 +96,7 @@ class Follower:
             beat_ms: How often the monitor is expected to speak, in milliseconds.
             now_ms: The clock, in milliseconds since the epoch: stamps acks, and tells when commands expire.
         """
-        self._folder = folder
+        self._connector = connector(log, now_ms)
         self._current = loaded
         self._state = state
         self._file = file
@@ -107,8 +110,10 @@ class Follower:
         self._now_ms = now_ms
         self._key = state.model.encode()
         self._ack_key = f"{state.model}/{who.replica}".encode()
-        self._log: EmbeddedLog | None = None
-        self._unsent: deque[Ack] = deque(maxlen=UNSENT_MAX)
+        self._link: Link | None = None
+        self._connected = False
+        self._acks_after = float("-inf")
+        self._unsent: deque[Message] = deque(maxlen=UNSENT_MAX)
         self._announced = False
         self._stop = threading.Event()
         self._settled = threading.Event()
@@ -154,7 +159,7 @@ class Follower:
     @property
     def health(self) -> ControlHealth:
         """Return how well the control topic is heard now."""
-        if self._log is None:
+        if not self._connected:
             return "LOST"
         return "STALE" if fence.is_stale(self._state, self._now_ms(), self._beat_ms) else "OK"
 
@@ -165,62 +170,41 @@ class Follower:
         return dict(self._refused)
 
     def _run(self) -> None:
-        # Loaded here: only a process that follows an embedded log needs SQLite.
-        from unship.embedded_link import EmbeddedLink
-
         # Before the log is asked: a version that must not serve goes out even if the log is gone.
         self._publish()
         self._load_pending()
-        link = EmbeddedLink(self._folder, now_ms=self._now_ms)
+        self._link = link = self._connector()
         while not self._stop.is_set():
             try:
                 self._follow(link)
             except Exception as error:  # noqa: BLE001 (a replica that stopped listening would be deaf for good)
                 self.detail = f"control: {error}"
-            self._log = None
+            self._connected = False
             self._settled.set()
             self._wake.wait(RETRY_S)
             self._take_reports()
         link.close()
 
-    def _follow(self, link: EmbeddedLink) -> None:
-        """Obey until told to stop or connected anew."""
-        log = link.log()
-        position = self._begin(log)
+    def _follow(self, link: Link) -> None:
+        """Obey until told to stop; raise when the log is away or another one."""
+        self._begin(link)
         self._settled.set()
         while not self._stop.is_set():
-            if log.wait({"control": position}, LOOK_S, stop=self._wake):
-                records = log.read("control", position, limit=READ_RECORDS)
-                # Compaction may delete what was announced before it is read; its successor comes next.
-                position = records[-1].offset + 1 if records else position
-                self._obey([record for record in records if record.key == self._key])
+            records = link.next(LOOK_S, self._wake)
+            if records:
+                self._obey(records)
             self._take_reports()
-            if link.log() is not log:
-                return
             self._send()
 
-    def _begin(self, log: EmbeddedLog) -> int:
-        """Obey what the topic holds already; return the offset to go on from."""
-        newest = log.latest("control")
-        position = max((record.offset for record in newest.values()), default=-1) + 1
-        self._log = log
-        record = newest.get(self._key)
+    def _begin(self, link: Link) -> None:
+        """Obey what the topic holds already."""
+        record = link.begin(self._key, self._wake.is_set)
+        self._connected = True
         if record is not None and not self._obey([record]):
-            self._obey(self._history(log, record.offset), history=True)
+            self._obey(link.history(record.offset, self._stop.is_set), history=True)
         if not self._announced:
             # Makes the replica, and its new boot, known before anybody commands it.
             self._post(fence.serving(self._state, self._who, self._now_ms()))
-        return position
-
-    def _history(self, log: EmbeddedLog, end: int) -> Iterator[Record]:
-        """Yield the records of the model's key below an offset, oldest first."""
-        position = log.first("control")
-        while position < end and not self._stop.is_set():
-            records = log.read("control", position, limit=min(READ_RECORDS, end - position))
-            if not records:
-                return
-            position = records[-1].offset + 1
-            yield from (record for record in records if record.key == self._key and record.offset < end)
 
     def _obey(self, records: Iterable[Record], *, history: bool = False) -> bool:
         """Judge records in order, then act on what stands at the end; tell whether any was accepted or refreshed."""
@@ -320,22 +304,24 @@ class Follower:
 
     def _post(self, *acks: Ack) -> None:
         self._announced = self._announced or any(ack.stage == "serving" for ack in acks)
-        self._unsent.extend(acks)
+        self._unsent.extend(Message(encode_line(ack), self._ack_key) for ack in acks)
         self._send()
 
     def _send(self) -> None:
         """Append the acks that wait; a log that is away keeps them waiting, and holds up nothing else."""
-        from unship.embedded_table import Message
-
-        if self._log is None or not self._unsent:
+        begun = time.monotonic()  # noqa: TID251
+        if self._link is None or not self._connected or not self._unsent or begun < self._acks_after:
             return
-        messages = [Message(encode_line(ack), self._ack_key) for ack in self._unsent]
+        batches = {"acks": list(self._unsent)}
         try:
-            self._log.append("acks", messages)
+            while any(batches.values()):
+                for refusal in self._link.append(batches, lambda: time.monotonic() > begun + ACK_S):  # noqa: TID251
+                    self.detail = f"acks: {refusal.reason}: {refusal.detail}"
         except Exception as error:  # noqa: BLE001 (the log's troubles are not the replica's)
             self.detail = f"acks: {error}"
-        else:
-            self._unsent.clear()
+            self._acks_after = time.monotonic() + ACK_PAUSE_S  # noqa: TID251
+        self._unsent.clear()
+        self._unsent.extend(batches.get("acks", ()))
 
 
 def _repeats(acks: deque[Ack], ack: Ack) -> bool:

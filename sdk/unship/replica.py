@@ -11,19 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from unship.errors import ConfigurationError, UnshipError
+from unship.errors import BrokerUnreachable, ConfigurationError, UnshipError
 
 if TYPE_CHECKING:
     from unship.emitter import Emitted
+    from unship.link import Message
     from unship.sidecar import ExecSwitch, FileSwitch
     from unship.signing import Headers
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8701"
 HEADERS_BYTES_MAX: Final = 16_384
+EMIT_S: Final = 10.0
+EMIT_TRIES: Final = 5
+"""An embedded log that is locked takes a second per try."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 for a finding, 2 for usage or configuration."""
+    """Run the command; return 0, 1 for a finding, 2 for usage or configuration, 3 where no broker can be reached."""
     asked = _parser().parse_args(arguments)
     try:
         if asked.command == "sidecar":
@@ -35,20 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from unship.sidecar import shown
 
         sys.stderr.write(f"unship-replica: {shown(str(error))}\n")
-        return 2
+        return 3 if isinstance(error, BrokerUnreachable) else 2
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="unship-replica", description="Connect a replica in any language.")
     commands = parser.add_subparsers(dest="command", required=True)
     log = argparse.ArgumentParser(add_help=False)
-    log.add_argument("--log", metavar="URL", help="embedded:DIR; default: the environment's UNSHIP_LOG")
+    where = "kafka://HOST:PORT or embedded:DIR; default: the environment's UNSHIP_LOG"
+    log.add_argument("--log", metavar="URL", help=where)
 
     sidecar = commands.add_parser("sidecar", parents=[log], help="HTTP beside a replica: events in, commands out")
     sidecar.add_argument("--model", required=True, help="name of the model, as in the events")
     sidecar.add_argument("--version", required=True, help="what the replica has loaded as it starts")
     sidecar.add_argument("--trust", metavar="FILE", default="trust.json", help="keys believed; default: trust.json")
     sidecar.add_argument("--replica", metavar="NAME", help="a name that survives restarts")
+    sidecar.add_argument("--state", metavar="DIR", help="where the highest epoch is kept; on Kafka: ./unship-state")
     sidecar.add_argument("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, help=f"default: {DEFAULT_LISTEN}")
     switch = sidecar.add_mutually_exclusive_group()
     switch.add_argument("--exec", metavar="CMD", dest="exec_", help="switch by 'CMD {version}', without a shell")
@@ -69,22 +75,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _sidecar(asked: argparse.Namespace) -> int:
-    from unship.emitter import embedded_folder
     from unship.fleet import Fleet
+    from unship.link import checked_log
     from unship.sidecar import ExecSwitch, Sidecar
     from unship.sidecar_http import SidecarServer, is_loopback
 
-    log = asked.log or os.environ.get("UNSHIP_LOG")
-    folder = embedded_folder(log)
+    log = checked_log(asked.log or os.environ.get("UNSHIP_LOG"))
     switch = _switch(asked)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sidecar = Sidecar(
         lambda load: Fleet(
-            asked.model, asked.version, on_version=load, log=log, trust=asked.trust, replica=asked.replica
+            asked.model,
+            asked.version,
+            on_version=load,
+            log=log,
+            trust=asked.trust,
+            replica=asked.replica,
+            state=asked.state,
         ),
-        folder,
+        log,
         switch,
     )
     address = _address(asked.listen)
@@ -140,25 +151,42 @@ def _address(text: str) -> tuple[str, int]:
 
 def _emit(asked: argparse.Namespace) -> int:
     from unship.codec import Limits, decode_value
-    from unship.embedded import EmbeddedLog
-    from unship.embedded_table import Message
-    from unship.emitter import embedded_folder
     from unship.events import Deployment
+    from unship.link import Message, checked_log
     from unship.rejections import Rejection
 
-    folder = embedded_folder(asked.log or os.environ.get("UNSHIP_LOG"))
+    log = checked_log(asked.log or os.environ.get("UNSHIP_LOG"))
     # What the shell passed that is no UTF-8 comes back as the bytes it was, for the codec to refuse.
     value = sys.stdin.buffer.read(Limits().max_bytes + 1) if asked.json == "-" else os.fsencode(asked.json)
     event: Emitted | Rejection = decode_value(asked.kind, value)  # type: ignore[assignment]
     if isinstance(event, Rejection):
         raise ConfigurationError(f"the {asked.kind} would be rejected: {event.code} {event.detail}; correct it")
     key = event.model if isinstance(event, Deployment) else event.id
-    with EmbeddedLog(folder) as log:
-        log.append(
-            {"prediction": "predictions", "feedback": "feedback"}.get(asked.kind, "deployments"),
-            [Message(value, key.encode())],
-        )
+    topic = {"prediction": "predictions", "feedback": "feedback"}.get(asked.kind, "deployments")
+    _append(log, topic, Message(value, key.encode()))
     return 0
+
+
+def _append(log: str, topic: str, message: Message) -> None:
+    """Write one record, or raise within `EMIT_S` seconds."""
+    import time
+
+    from unship.link import connector
+
+    deadline = time.monotonic() + EMIT_S  # noqa: TID251
+    link, batches = connector(log)(), {topic: [message]}
+    try:
+        for attempt in range(EMIT_TRIES):
+            try:
+                refusals = link.append(batches, lambda: time.monotonic() > deadline)  # noqa: TID251
+                break
+            except UnshipError:
+                if attempt == EMIT_TRIES - 1 or time.monotonic() > deadline:  # noqa: TID251
+                    raise
+        for refusal in refusals:
+            raise ConfigurationError(f"the log refused the event: {refusal.reason}: {refusal.detail}; correct it")
+    finally:
+        link.close()
 
 
 def _verify(asked: argparse.Namespace) -> int:

@@ -75,18 +75,18 @@ class Sidecar:
     """
 
     def __init__(
-        self, fleet: Callable[[Callable[[str], object]], Fleet], folder: Path, switch: Callable[[str], None] | None
+        self, fleet: Callable[[Callable[[str], object]], Fleet], log: str, switch: Callable[[str], None] | None
     ) -> None:
         """Make a sidecar that is not running yet.
 
         Args:
             fleet: Makes the replica, given what loads a version.
-            folder: The folder of the embedded log.
+            log: The address of the log, which was checked.
             switch: Switches to a version or raises; None where the application switches and confirms.
         """
         self._switch = switch
         self._failed: tuple[str, Epoch] | None = None
-        self._emitter = Emitter(folder, queue=QUEUE)
+        self._emitter = Emitter(log, queue=QUEUE)
         self._fleet = fleet(self._load)
         self._stop = threading.Event()
 

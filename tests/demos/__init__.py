@@ -32,7 +32,7 @@ ENDS = {
     "poison": End("page", "LABEL_SOURCE_SUSPECT"),
     "late-labels": End(None),
     "mix-shift-and-decay": End("rollback", "TARGET_BETTER", also=("MIX_SHIFT",), serves="v41"),
-    "decay --no-holdback": End("page", "TARGET_UNKNOWN", holdback=False, scenario="decay"),
+    "decay --no-holdback": End("propose", "RECORD_BETTER", holdback=False, scenario="decay"),
 }
 
 

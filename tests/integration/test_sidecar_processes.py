@@ -171,7 +171,7 @@ def test_taken_address_is_said_in_one_line(unship_embedded: UnshipEmbedded) -> N
         ["--exec", "x", "--exec-timeout", "0"],
         ["--file", "no/such/folder/version"],
         ["--trust", "no\x1b[2Jsuch.json"],
-        ["--log", "kafka://localhost:9092"],
+        ["--log", "redis://localhost"],
     ],
 )
 def test_wrong_option_is_said_in_one_line_without_control_characters(

@@ -256,7 +256,8 @@ def test_child_of_a_fork_sends_its_own_events_under_its_own_name(unship_embedded
     [
         ({"log": None}, "UNSHIP_LOG"),
         ({"log": "embedded:"}, "embedded:DIR"),
-        ({"log": "kafka://localhost:9092"}, "embedded:DIR"),
+        ({"log": "redis://localhost"}, "kafka://HOST:PORT"),
+        ({"log": "kafka://"}, "kafka://HOST:PORT"),
         ({"trust": "no-such-trust.json"}, "no-such-trust.json"),
         ({"replica": ""}, "replica"),
         ({"replica": "x" * 129}, "replica"),

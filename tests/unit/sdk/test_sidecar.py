@@ -26,7 +26,7 @@ FEEDBACK = {"type": "feedback", "id": "p-1", "truth": 1}
 def serving(bench: Any, switch: Any = None) -> Iterator[SidecarServer]:
     beside = Sidecar(
         lambda load: Fleet("fraud", "v42", on_version=load, log=bench.log, trust=bench.trust, replica="r-1"),
-        bench.folder,
+        bench.log,
         switch,
     )
     server = SidecarServer(("127.0.0.1", 0), beside)
