@@ -59,14 +59,14 @@ def _run_on_kafka(settings: Any, config: Config, signer: Signer | None, now_ms: 
     worker.execute_from_commandline()
 
 
-def kafka_access(settings: Any, config: Config) -> "Access":
-    """Return how to reach the Kafka log that the options or the configuration name."""
+def kafka_access(settings: Any, config: Config, log: str | None = None) -> "Access":
+    """Return how to reach a Kafka log: the one given, or that of the options or the configuration."""
     from streams.kafka.clients import Access
     from unship.kafka_settings import client_options
 
     folder = settings.config.parent if settings.config is not None else Path()
     options = client_options(
-        settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
+        log or settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
     )
     return Access(options, config.kafka.topics.names)
 

@@ -18,15 +18,14 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from actions.desired import DesiredState
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, conflicting, due_commands
-from streams.arrays import from_json, to_json
 from streams.config import Config
 from streams.fold import Fold
 from streams.kafka.clients import Access, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
 from streams.kafka.snapshots import SnapshotStore
+from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.live import Signer
-from streams.records import Record
 from streams.routing import partitions_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
@@ -191,7 +190,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         # An epoch names the record that led to it.
         fold.offset = record.offset
-        return fold.step(from_json(record.value, Record))
+        return fold.step(read_ledger_line(record.value).record)
 
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
         """Write down what was not written yet; the same epoch with other content stops everything."""
@@ -216,7 +215,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.echoed &= owed.keys()
         for fact in [fact for name, fact in owed.items() if name not in partition.echoed]:
             for number in range(self._ledger_count):
-                await answered(self._producer.send_and_wait(self.ledger, to_json(fact), partition=number))
+                await answered(self._producer.send_and_wait(self.ledger, ledger_value(fact), partition=number))
             partition.echoed.add(fact.decision)
 
     async def _publish(self, partition: _Partition) -> None:
@@ -251,7 +250,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         partition.stated = True
         if partition.fold.config_digest != self.config.digest():
-            value = to_json(configuration_for(self.config, self._shape))
+            value = ledger_value(configuration_for(self.config, self._shape))
             await answered(self._producer.send_and_wait(self.ledger, value, partition=partition.number))
             log.info("ledger partition %d: another configuration is in force from here on", partition.number)
 
