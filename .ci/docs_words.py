@@ -13,8 +13,8 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 KEYS: dict[str, str] = {
-    "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT`. " + NOT_USED_YET,
-    "keys": "Folder of the keys that commands are signed with. " + NOT_USED_YET,
+    "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT[,HOST:PORT]`.",
+    "keys": "Folder of the keys that commands are signed with.",
     "defaults": "What every model gets that its own section does not say: the same keys as `models.NAME`.",
     "models": "One section for each model, by its name in the events. A model that is not listed gets `defaults`.",
     "models.NAME.target.kind": "What is predicted: `binary`, `multiclass`, `regression` (a number), `ranking` (a "
@@ -27,8 +27,8 @@ KEYS: dict[str, str] = {
     "[why labels must mature](../concepts/false-alarms.md#why-labels-must-mature).",
     "models.NAME.labels.early": "How much earlier than its prediction a label may arrive.",
     "models.NAME.labels.missing": "What a label means that is still missing at maturity. `ignore`: nothing. "
-    "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. See "
-    "[missing labels](#missing-labels).",
+    "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. "
+    "See [missing labels](#missing-labels).",
     "models.NAME.slices.by": "Names in the predictions' `slices` whose values are watched on their own; at most 8.",
     "models.NAME.slices.cap": "How many values are watched, all names together, 1 to 1000; further ones are counted as "
     "`__other__`, which cannot alarm.",
@@ -47,7 +47,8 @@ KEYS: dict[str, str] = {
     "models.NAME.policy.confirm_within": "How long to look for proof that another version is better before a person is "
     "paged.",
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
-    "fleet.max_simultaneous": "How many models may be rolled back at the same time. " + NOT_USED_YET,
+    "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
+    "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",
     "kafka.security.protocol": "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. Without it `SASL_SSL` with a "
     "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Where `kafka.security` says nothing at all, the "
     "environment's `UNSHIP_SECURITY_*` variables do: see [Kafka](../how-to/kafka.md#let-clients-in).",

@@ -20,7 +20,7 @@ from streams.config import Config
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.periods import NEVER
-from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step
+from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, with_fleet_facts
 from streams.records import Record, Tick
 from streams.status import Status, status_of
 from unship.codec import Decoded, decode_value
@@ -81,11 +81,11 @@ class Live:
         self.config = config
         self.pipeline = Pipeline(config, live=True)
         self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
-        self.served: dict[str, tuple[str, str, list[int] | None]] = {}
         self._dead: list[Message] = []
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
         self._published = self._read_published()
+        self._read_ms, self._ahead_ms = max((last.issued_ts for last in self._published.values()), default=0), 0
         self._recover()
 
     # Recovery
@@ -157,7 +157,7 @@ class Live:
         decisions: list[Decision] = []
 
         def apply(produced: Iterator[Record]) -> None:
-            for record in produced:
+            for record in with_fleet_facts(pipeline, produced):
                 records.append(record)
                 decisions.extend(fold_step(pipeline, record))
 
@@ -168,9 +168,7 @@ class Live:
             apply(pipeline.sources.advance(now))
         apply(pipeline.sources.rest())
         if records or batch:
-            tick = Tick(pipeline.sources.clock.now, dict(self.positions))
-            records.append(tick)
-            decisions.extend(fold_step(pipeline, tick))
+            apply(iter([Tick(pipeline.sources.clock.now, dict(self.positions))]))
             self._commit(records, decisions)
         return decisions
 
@@ -187,7 +185,7 @@ class Live:
 
     def status(self) -> Status:
         """Return what operators ask for."""
-        return status_of(self.pipeline, self.served)
+        return status_of(self.pipeline)
 
     # Commands
 
@@ -199,7 +197,7 @@ class Live:
         if self.signer is None:
             return []
         desired = self._commanded()
-        commands = due_commands(desired, self._published, self.signer.audience, self._clock_ms(), self.timing)
+        commands = due_commands(desired, self._published, self.signer.audience, self._steady_ms(), self.timing)
         messages = []
         for command in commands:
             value = encode_command(command)
@@ -208,6 +206,17 @@ class Live:
             self.log.append("control", messages, fence=self._fence)
             self._published |= {command.model: command for command in commands}
         return commands
+
+    def _steady_ms(self) -> int:
+        """Return the wall clock for commands, which goes on from where it was when it is set back.
+
+        A command issued before the one that replicas heard last would be no sign of life to them, and the next order
+        would have expired before it was written.
+        """
+        read = self._clock_ms()
+        self._ahead_ms += max(0, self._read_ms - read)
+        self._read_ms = read
+        return read + self._ahead_ms
 
     def conflicts(self) -> list[str]:
         """Return models whose commands on the log are ahead of this ledger: another ledger has spoken."""
@@ -266,9 +275,6 @@ class Live:
         if isinstance(event, Rejection):
             self._dead.append(_dead_letter(topic, entry, event))
             return event
-        if isinstance(event, Prediction) and event.replica is not None:
-            epoch = None if event.epoch is None else list(event.epoch)
-            self.served[event.replica] = (event.model, event.version, epoch)
         if isinstance(event, Prediction | Feedback):
             return event
         # What the ledger copies says where it comes from, so that a second copy of it can be told.

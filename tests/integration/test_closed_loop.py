@@ -5,15 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tests.integration.test_live_processes import monitor, status, unship
+from tests.integration.processes import CONFIG, DEADLINE_S, monitor, status_when, unship
 from unship import Feedback, Fleet
 from unship.fence import Serving
-
-CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
-DEADLINE_S = 60.0
 
 # A replica in a process of its own: it obeys, and says on its standard output what it serves.
 REPLICA = """
@@ -26,15 +24,23 @@ with Fleet("fraud", version="v42", on_version=lambda v: print("serves", v, flush
 """
 
 
-def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, object]]:
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until:
-        shown = status(folder)["models"]
-        assert isinstance(shown, dict)
-        found = shown["fraud"]["replicas"] if "fraud" in shown else {}
-        if set(found) == replicas and all(entry["version"] == "v41" for entry in found.values()):
-            return found
-    raise AssertionError(f"{status(folder)}\n{(folder / 'run.log').read_text()}")
+def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, Any]]:
+    def found(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return shown["models"]["fraud"]["replicas"] if shown["models"] else {}
+
+    def met(shown: dict[str, Any]) -> bool:
+        return set(found(shown)) == replicas and all(entry["version"] == "v41" for entry in found(shown).values())
+
+    return found(status_when(folder, met))
+
+
+def named(folder: Path) -> object:
+    """Wait until the monitor names somebody who does not obey, and return what it says."""
+
+    def lagging(shown: dict[str, Any]) -> bool:
+        return bool(shown["models"] and shown["models"]["fraud"]["lagging"])
+
+    return status_when(folder, lagging)["models"]["fraud"]["lagging"]
 
 
 def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Path) -> None:
@@ -77,8 +83,14 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                 found = converged(tmp_path, {"r-1", "r-2", "r-3"})
                 assert third.stdout.readline() == "serves v41\n"
                 assert {first.current.version, second.current.version} == {"v41"}
-                assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}  # type: ignore[arg-type]
+                assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}
                 assert unship(tmp_path, "status").returncode == 0
+                old = {"id": "stray", "model": "fraud", "version": "v42", "output": 1, "replica": "r-9"}
+                assert unship(tmp_path, "emit", "prediction", json.dumps(old)).returncode == 0
+                assert named(tmp_path) == {"r-9": "answers with v42 under no epoch"}
+                shown = unship(tmp_path, "status")
+                assert shown.returncode == 1
+                assert b"fraud: r-9 does not obey: answers with v42 under no epoch" in shown.stdout
         finally:
             third.communicate(timeout=30)
     decisions = [json.loads(line) for line in unship(tmp_path, "-q", "--json", "status").stdout.splitlines()]
