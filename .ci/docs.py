@@ -56,7 +56,8 @@ def reasons() -> str:
         Action.PAGE: "`page`",
         Action.NONE: "`none`",
     }
-    by_order = {Reason.APPROVED: "`rollback`", Reason.OPERATOR_ROLLBACK: "`rollback`"}
+    capped = "`propose` or `observe`; `rollback` only with `policy.without_control: act`, `page` with `page`"
+    by_order = {Reason.RECORD_BETTER: capped, Reason.APPROVED: "`rollback`", Reason.OPERATOR_ROLLBACK: "`rollback`"}
     rows = [
         [code(reason.value), code(reason.verdict.value), by_order.get(reason, follows[reason.action]), reason.meaning]
         for reason in Reason

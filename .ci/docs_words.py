@@ -26,7 +26,9 @@ KEYS: dict[str, str] = {
     "outcomes count as they arrive, and label coverage is not watched: see "
     "[why labels must mature](../concepts/false-alarms.md#why-labels-must-mature).",
     "models.NAME.labels.early": "How much earlier than its prediction a label may arrive.",
-    "models.NAME.labels.missing": "What a missing label means. `ignore` is the only value so far.",
+    "models.NAME.labels.missing": "What a label means that is still missing at maturity. `ignore`: nothing. "
+    "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. See "
+    "[missing labels](#missing-labels).",
     "models.NAME.slices.by": "Names in the predictions' `slices` whose values are watched on their own; at most 8.",
     "models.NAME.slices.cap": "How many values are watched, all names together, 1 to 1000; further ones are counted as "
     "`__other__`, which cannot alarm.",
@@ -39,8 +41,9 @@ KEYS: dict[str, str] = {
     "models.NAME.policy.mode": "`observe`: only say what would be done; `approve`: propose it; `act`: do it.",
     "models.NAME.policy.cooldown": "How long after an automatic rollback the next one has to wait.",
     "models.NAME.policy.max_switches": "How many automatic rollbacks a window may hold; then they stop until `resume`.",
-    "models.NAME.policy.without_control": "What to do where no version answers beside the live one: `propose`, `act` "
-    "or `page`. " + NOT_USED_YET + " Such an alarm always pages (`TARGET_UNKNOWN`).",
+    "models.NAME.policy.without_control": "How far to go where no version answers beside the live one, but an earlier "
+    "one was better by its record: `propose` at most, `act` as the mode says, or `page` a person. See "
+    "[when nothing answers beside](../concepts/false-alarms.md#when-nothing-answers-beside).",
     "models.NAME.policy.confirm_within": "How long to look for proof that another version is better before a person is "
     "paged.",
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
@@ -81,7 +84,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "role": "`holdback` answers a part of the requests beside the live version; `shadow` answers the same requests "
         "without being used.",
         "slices": "Properties of the request by name, for example `country`.",
-        "latency_ms": "How long the answer took. Not judged yet.",
+        "latency_ms": "How long the answer took, for the loss `latency`.",
         "replica": "Which replica answered. Not used yet.",
         "epoch": "The desired state that the replica obeyed. Not used yet.",
         "artifact": "Digest of the version's bytes. Not used yet; a deployment's is.",
@@ -98,10 +101,11 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
     "Deployment": {
         "model": "Which model.",
         "version": "Which version.",
-        "status": "What it serves as from now on.",
+        "status": "What it serves as from now on. `retired` is never gone back to.",
         "previous": "Which version it replaces. Kept to tell repeats apart.",
         "artifact": "Digest of the version's bytes (`sha256:...`). Quarantine bars the same bytes under another name.",
-        "reference": "Offline metrics: the name of a loss, its mean and the number of outcomes it was measured on.",
+        "reference": "Offline metrics: the name of a loss, its mean and the number of outcomes it was measured on. "
+        "Ignored if the version's own first outcomes belie it (`REFERENCE_IMPLAUSIBLE`).",
         "card": "The model card or its address. Not used yet.",
     },
     "OperatorAct": {

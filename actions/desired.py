@@ -107,6 +107,10 @@ class DesiredState(msgspec.Struct):
         fit = [(self.facts(v).deployed_ts, v) for v in beside if v != self.serve and not self.is_quarantined(v)]
         return [version for _, version in sorted(fit, reverse=True)]
 
+    def past(self) -> list[str]:
+        """Return earlier live versions that could be gone back to, newest first, whether they answer or not."""
+        return [v for v in self.earlier if self.facts(v).status != "retired" and not self.is_quarantined(v)]
+
     def _stray(self, version: str) -> bool:
         """Whether a version showed up live without ever having been deployed or desired: it is watched, no target."""
         facts = self.facts(version)

@@ -18,8 +18,9 @@ class Quorum(StrEnum):
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the fold found out about the live version, at one position of the ledger.
 
-    `target` is the version to go back to: the best confirmed one, else the first that is fit; None if no version
-    answers beside the live one. `confirmed` says that it is better now; `quorum` is asked only then.
+    `target` is the version to go back to, None if none is known to be better. `confirmed` says that it is better now;
+    `on_record` that nothing answers beside the live version, and that the target was better when it was live. `quorum`
+    is asked only if one of the two holds. `any_target` says whether there is anything to compare with at all.
     """
 
     version: str
@@ -35,12 +36,16 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     any_target: bool = False
     all_degraded: bool = False
     confirmed: bool = False
+    on_record: bool = False
     quorum: Quorum = Quorum.AGREED
     mix: dict[str, Scalar] | None = None
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What bears on an act beside the evidence. Times are milliseconds; `now` is the ledger's clock."""
+    """What bears on an act beside the evidence. Times are milliseconds; `now` is the ledger's clock.
+
+    `without_control` says how far an act may go that rests on a record only: `propose`, `act` or `page`.
+    """
 
     now: int
     mode: str = "act"
@@ -52,3 +57,4 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     switches_max: int = 1
     stopped: bool = False
     confirm_within_ms: int = 0
+    without_control: str = "propose"

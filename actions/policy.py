@@ -67,30 +67,35 @@ def pinned(findings: Findings, view: View) -> Reason | None:
 
 
 def target_unknown(findings: Findings, view: View) -> Reason | None:
-    """No version answers beside the live one."""
+    """No version answers beside the live one, and none that was live before has a record to compare with."""
     return None if findings.any_target else Reason.TARGET_UNKNOWN
+
+
+def _goes_back(findings: Findings) -> bool:
+    """Whether there is a version to go back to: one that is better now, else one that was, if nothing explains more."""
+    return findings.confirmed or (findings.on_record and findings.mix is None and not findings.all_degraded)
 
 
 def label_source_suspect(findings: Findings, view: View) -> Reason | None:
     """The rise is gone when one label source is left out."""
-    return Reason.LABEL_SOURCE_SUSPECT if findings.confirmed and findings.quorum is Quorum.FAILED else None
+    return Reason.LABEL_SOURCE_SUSPECT if _goes_back(findings) and findings.quorum is Quorum.FAILED else None
 
 
 def quorum_waiting(findings: Findings, view: View) -> Reason | None:
     """The rise without each label source still has to show."""
-    return Reason.CONFIRMING if findings.confirmed and findings.quorum is Quorum.WAITING else None
+    return Reason.CONFIRMING if _goes_back(findings) and findings.quorum is Quorum.WAITING else None
 
 
 def cooldown(findings: Findings, view: View) -> Reason | None:
     """The last rollback of this model is too recent."""
     recent = view.last_switch is not None and view.now < view.last_switch + view.cooldown_ms
-    return Reason.COOLDOWN if findings.confirmed and recent else None
+    return Reason.COOLDOWN if _goes_back(findings) and recent else None
 
 
 def switch_limit(findings: Findings, view: View) -> Reason | None:
     """There were too many rollbacks; this stays until an operator resumes."""
     too_many = view.stopped or view.switches >= view.switches_max
-    return Reason.SWITCH_LIMIT if findings.confirmed and too_many else None
+    return Reason.SWITCH_LIMIT if _goes_back(findings) and too_many else None
 
 
 def target_better(findings: Findings, view: View) -> Reason | None:
@@ -106,6 +111,11 @@ def mix_shift(findings: Findings, view: View) -> Reason | None:
 def all_degraded(findings: Findings, view: View) -> Reason | None:
     """Every version that could serve got worse."""
     return Reason.ALL_DEGRADED if findings.all_degraded else None
+
+
+def record_better(findings: Findings, view: View) -> Reason | None:
+    """Nothing answers beside the live version, and by its record an earlier one was better."""
+    return Reason.RECORD_BETTER if findings.on_record else None
 
 
 def confirming(findings: Findings, view: View) -> Reason | None:
@@ -135,9 +145,17 @@ GUARDS: tuple[Guard, ...] = (
     target_better,
     mix_shift,
     all_degraded,
+    record_better,
     confirming,
     not_confirmed,
 )
+
+
+def _capped(action: Action, without_control: str) -> Action:
+    """Return what may follow from a comparison with the past."""
+    if without_control == "page":
+        return Action.PAGE
+    return Action.PROPOSE if without_control == "propose" and action is Action.ROLLBACK else action
 
 
 def decide(findings: Findings, view: View) -> Ruling:
@@ -151,6 +169,8 @@ def decide(findings: Findings, view: View) -> Ruling:
     """
     reason = next(found for guard in GUARDS if (found := guard(findings, view)) is not None)
     action = _BY_MODE[view.mode] if reason.action is Action.ROLLBACK else reason.action
+    if reason is Reason.RECORD_BETTER:
+        action = _capped(action, view.without_control)
     degraded = reason.verdict is Verdict.DEGRADED
     where = findings.mix if reason is Reason.MIX_SHIFT else findings.slice
     to = findings.target if degraded and action in _BY_MODE.values() else None

@@ -66,7 +66,8 @@ class Reason(StrEnum):
         "TARGET_UNKNOWN",
         Verdict.DEGRADED,
         Action.PAGE,
-        "The version got worse, but no other version answers beside it, so nobody knows whether going back would help.",
+        "The version got worse, but no other version answers beside it or has a record to compare with, so nobody "
+        "knows whether going back would help.",
     )
     LABEL_SOURCE_SUSPECT = (
         "LABEL_SOURCE_SUSPECT",
@@ -98,6 +99,13 @@ class Reason(StrEnum):
         Verdict.DEGRADED,
         Action.PAGE,
         "Every version that could serve got worse: the world or the labels changed.",
+    )
+    RECORD_BETTER = (
+        "RECORD_BETTER",
+        Verdict.DEGRADED,
+        Action.ROLLBACK,
+        "The version got worse, and the one to go back to was better when it served last; nothing answers beside to "
+        "show whether it still is.",
     )
     CONFIRMING = (
         "CONFIRMING",

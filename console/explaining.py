@@ -141,6 +141,12 @@ def _alarm(alarm: dict[str, Any]) -> list[str]:
 
 def _detectors(detectors: dict[str, Any]) -> list[str]:
     lines = [
+        f"  reference the deployment's for {clean(loss)} is ignored: {_mean(entry['ignored_reference'])} is worse than "
+        "the version's own first outcomes"
+        for loss, entry in (detectors.get("e_detector") or {}).items()
+        if isinstance(entry, dict) and "ignored_reference" in entry
+    ]
+    lines += [
         f"  promise   {clean(detectors.get('promise', 'unknown'))}",
         f"            {clean(detectors.get('decides', 'nothing'))} decides",
     ]
@@ -155,6 +161,8 @@ def _detectors(detectors: dict[str, Any]) -> list[str]:
 
 def _comparison(comparison: dict[str, Any]) -> list[str]:
     better = "yes" if comparison["evidence"] >= comparison["threshold"] else "not shown"
+    if comparison["basis"] == "record":
+        return _with_record(comparison, better)
     return [
         f"  would going back help?  {better}: {_of(comparison)} ({comparison['basis']}, {comparison['role']})",
         f"            {clean(comparison['target'])} at the same time: {_mean(comparison['target_since_change'])}, "
@@ -162,7 +170,21 @@ def _comparison(comparison: dict[str, Any]) -> list[str]:
     ]
 
 
+def _with_record(comparison: dict[str, Any], better: str) -> list[str]:
+    record, target = comparison["record"], clean(comparison["target"])
+    since = datetime.fromtimestamp(record["since_ts"] / 1000, UTC).isoformat(timespec="seconds")
+    today = record["today"]
+    by = f", as {clean(today['dimension'])} is mixed today" if today["dimension"] else ""
+    return [
+        f"  would going back help?  by the past, {better}: {_of(comparison)} (nothing answers beside it now)",
+        f"            {target} when it served, from {since} on: {_mean(record)}",
+        f"            that is{by}: {_mean(today)}; the judged version: {_mean(comparison['candidate'])}",
+    ]
+
+
 def _sources(sources: Any) -> list[str]:
+    if sources == 0:
+        return ["  sources   none: this loss needs no label"]
     if not isinstance(sources, dict):
         return [f"  sources   {sources}"]
     lines = []

@@ -45,6 +45,12 @@ def _because(decision: Decision, where: str) -> str:
         return where
     now, usual = alarm["since_change"]["mean"], alarm["baseline"]["mean"]
     text = f": {_rate(now, alarm['loss'])}{where}, usually {_rate(usual, alarm['loss'], short=True)}"
+    if comparison["basis"] == "record":
+        past = _rate(comparison["record"]["today"]["mean"], alarm["loss"], short=True)
+        return (
+            f"{text}; {clean(comparison['target'])} had {past} when it served last, counted for the requests of today, "
+            "but nothing shows how good it would be now"
+        )
     beside = comparison["target_since_change"]["mean"]
     if beside is not None:
         text += f", while {clean(comparison['target'])} beside it had {_rate(beside, alarm['loss'], short=True)}"

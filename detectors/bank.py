@@ -127,8 +127,8 @@ class Bank(msgspec.Struct):
         n = np.bincount(rows, minlength=self.n.size).astype(np.float64)
         k = np.bincount(rows, weights=losses, minlength=self.n.size).astype(np.float64)
         if growing:
-            _add(self.own_n, self.own_k, n, k)
-            _add(self.n, self.k, n, k)
+            add_capped(self.own_n, self.own_k, n, k)
+            add_capped(self.n, self.k, n, k)
 
     def learn(self) -> Ints:
         """Let rows that have seen enough outcomes take them as their baseline; return these rows."""
@@ -157,7 +157,8 @@ def take_out(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
     losses[:] = np.minimum(np.maximum(losses - share * k / np.maximum(n, 1.0), 0.0), count)
 
 
-def _add(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
+def add_capped(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
+    """Add outcomes and their losses to counts that fade at the cap, in place."""
     count += n
     losses += k
     over = count > BASELINE_CAP

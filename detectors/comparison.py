@@ -11,10 +11,12 @@ mirrored traffic, where both versions answered the same request: shared errors c
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from detectors.base import Floats
-from detectors.e_detector import advance
+from detectors.e_detector import LARGEST_EVIDENCE, advance, total
 
 LOG_ODDS_RATIOS: Floats = np.geomspace(0.1, 2.5, 8)
 PAIR_BETS: Floats = np.geomspace(0.02, 0.8, 8)
@@ -93,6 +95,56 @@ def advance_comparison(evidence: Floats, factor: Floats) -> Floats:
         factor: shape (r, 8), of one block or one pair per row.
     """
     return advance(evidence, np.ones(evidence.shape[0]), factor)
+
+
+def record_evidence(count: float, losses_sum: float, mean: float, worth: float, grid: Floats) -> float:
+    """Weigh "these outcomes have a higher mean than a record of finite size" on all of them at once.
+
+    The record is a Beta(a, b) opinion of its true mean, a = mean * worth, b = (1 - mean) * worth. For a bet c with the
+    tilted mean q = mean (1 + c) / (1 + mean c), the evidence is the likelihood ratio of "0/1 losses of mean q" against
+    "0/1 losses of the record's unknown mean", averaged over the grid:
+
+        q^k (1 - q)^(n - k)  B(a, b) / B(a + k, b + n - k).
+
+    This is the e-detector's growing baseline with the outcomes taken as one block: a martingale of mean 1 for outcomes
+    of the record's mean, averaged over that opinion, and the order inside does not matter. Against a record worth
+    ``worth`` outcomes it stays bounded however many outcomes come, for a short record proves nothing with certainty. By
+    Ville's inequality it ever reaches ``threshold`` with probability 1/threshold at most. That is for one start; if the
+    start was chosen among t outcomes with hindsight, the bound is t/threshold, which is what an alarm's change point
+    pays.
+
+    A loss x between 0 and 1 counts as q^x (1 - q)^(1 - x), which is at most the mixture of the two; it makes the
+    evidence smaller, for a loss that varies less than 0/1 losses of its mean.
+
+    Args:
+        count: number of outcomes, 0 or more.
+        losses_sum: sum of their losses.
+        mean: the record's mean, in (0, 1).
+        worth: the number of outcomes that it rests on, above 0.
+        grid: shape (K,), the bets c > 0.
+
+    Returns:
+        The evidence, at most 1e300.
+
+    >>> from detectors.e_detector import GRID_BINARY
+    >>> record_evidence(0.0, 0.0, 0.1, 5_000.0, GRID_BINARY)
+    1.0
+    >>> round(math.log10(record_evidence(500.0, 100.0, 0.1, 5_000.0, GRID_BINARY)), 1)
+    7.6
+    """
+    right = count - losses_sum
+    a, b = mean * worth, (1.0 - mean) * worth
+    tilted = mean * (1.0 + grid) / (1.0 + mean * grid)
+    usual = _log_beta(a + losses_sum, b + right) - _log_beta(a, b)
+    logs = losses_sum * np.log(tilted) + right * np.log1p(-tilted) - usual
+    top = float(logs.max())
+    return min(
+        float(total(np.exp(logs - top))) / grid.size * math.exp(min(top, math.log(LARGEST_EVIDENCE))), LARGEST_EVIDENCE
+    )
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _expit(x: Floats) -> Floats:

@@ -2,31 +2,45 @@
 
 A cohort is the predictions of one interval of time. It is judged when every label that may count has had the same time
 to come; inside, outcomes are taken in the order of their predictions, so neither the order nor the bursts of the labels
-matter.
+matter. Where predictions without a label are judged too, they wait in the same cohort, and those count whose label did
+not come: that is known only now, and it is a function of the ledger.
 """
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.records import Arm, Ints, Outcomes
+from streams.records import Arm, Coded, Ints, Outcomes, PairColumns, Unlabelled
 from streams.rows import Entries
 from streams.slices import SliceTable, SourceTable
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)
 STREAMS = 4
+#: In place of the source of a prediction without a label.
+NO_SOURCE = -1
 
 
-class OpenCohort(msgspec.Struct):
-    """Outcomes of one interval as they arrived: integer columns (4 + 1 + dimensions, n) and losses (losses, n).
+class Arrived(msgspec.Struct):
+    """Rows as they arrived: integer columns (4 + 1 + dimensions, n) and losses (losses, n).
 
-    `pairs` are laid out alike, with the shadow's arm in place of the source. `predictions` counts by arm.
+    `pairs` are laid out alike, with the shadow's arm in place of the source.
     """
 
     columns: list[NDArray[np.int64]]
     losses: list[NDArray[np.float64]]
     pairs: list[NDArray[np.int64]]
     excess: list[NDArray[np.float64]]
+
+
+class OpenCohort(msgspec.Struct):
+    """One interval: outcomes, predictions as they are judged if no label comes, and how many predictions by arm."""
+
+    labelled: Arrived
+    unlabelled: Arrived
     predictions: dict[int, int]
 
 
@@ -58,7 +72,7 @@ class Closed(msgspec.Struct, frozen=True):
 
 def new_cohort() -> OpenCohort:
     """Return a cohort without outcomes."""
-    return OpenCohort([], [], [], [], {})
+    return OpenCohort(Arrived([], [], [], []), Arrived([], [], [], []), {})
 
 
 class Layout(msgspec.Struct):
@@ -79,16 +93,26 @@ class Layout(msgspec.Struct):
 
     def columns(self, record: Outcomes, numbers: Ints) -> Ints:
         """Return the integer columns of a record's outcomes."""
-        streams = [self.slices.encode(i, column) for i, column in enumerate(record.slices)]
-        overall = np.zeros_like(record.arm)
-        arm = numbers[record.arm] if record.arm.size else record.arm
-        return np.array(
-            [arm, record.predicted_at, record.position, self.sources.encode(record.source), overall, *streams]
+        source = self.sources.encode(record.source)
+        return self._columns(record.arm, record.predicted_at, record.position, source, record.slices, numbers)
+
+    def unlabelled_columns(self, unlabelled: Unlabelled, numbers: Ints) -> Ints:
+        """Return the integer columns of predictions without a label."""
+        source = np.full_like(unlabelled.arm, NO_SOURCE)
+        return self._columns(
+            unlabelled.arm, unlabelled.predicted_at, unlabelled.position, source, unlabelled.slices, numbers
         )
 
-    def pair_columns(self, record: Outcomes, numbers: Ints) -> Ints | None:
-        """Return the integer columns of a record's pairs, None if there are none."""
-        pairs = record.pairs
+    def _columns(
+        self, arm: Ints, predicted_at: Ints, position: Ints, source: Ints, slices: list[Coded], numbers: Ints
+    ) -> Ints:
+        streams = [self.slices.encode(i, column) for i, column in enumerate(slices)]
+        return np.array(
+            [numbers[arm] if arm.size else arm, predicted_at, position, source, np.zeros_like(arm), *streams]
+        )
+
+    def pair_columns(self, pairs: PairColumns | None, numbers: Ints) -> Ints | None:
+        """Return the integer columns of pairs, None if there are none."""
         if pairs is None or not pairs.live.size:
             return None
         streams = [self.slices.encode(i, column) for i, column in enumerate(pairs.slices)]
@@ -98,22 +122,28 @@ class Layout(msgspec.Struct):
         )
 
 
-def add_outcomes(open_: dict[int, OpenCohort], columns: Ints, losses: NDArray[np.float64], width: int) -> None:
-    """Put outcomes into the cohorts they belong to; width 0 puts all into cohort 0."""
+def add_outcomes(
+    open_: dict[int, OpenCohort], columns: Ints, losses: NDArray[np.float64], width: int, labelled: bool = True
+) -> None:
+    """Put outcomes, or predictions as they are without a label, into their cohorts; width 0 puts all into cohort 0."""
     if not columns.shape[1]:
         return
     for cohort, use in _by_cohort(columns, width):
         entry = open_.setdefault(cohort, new_cohort())
-        entry.columns.append(columns[:, use])
-        entry.losses.append(losses[:, use])
+        rows = entry.labelled if labelled else entry.unlabelled
+        rows.columns.append(columns[:, use])
+        rows.losses.append(losses[:, use])
 
 
-def add_pairs(open_: dict[int, OpenCohort], columns: Ints, excess: NDArray[np.float64], width: int) -> None:
+def add_pairs(
+    open_: dict[int, OpenCohort], columns: Ints, excess: NDArray[np.float64], width: int, labelled: bool = True
+) -> None:
     """Put pairs into the cohorts they belong to."""
     for cohort, use in _by_cohort(columns, width):
         entry = open_.setdefault(cohort, new_cohort())
-        entry.pairs.append(columns[:, use])
-        entry.excess.append(excess[:, use])
+        rows = entry.labelled if labelled else entry.unlabelled
+        rows.pairs.append(columns[:, use])
+        rows.excess.append(excess[:, use])
 
 
 def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints]]:
@@ -128,19 +158,72 @@ def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints]]:
     return [(int(cohort[part[0]]), part) for part in np.split(order, edges[1:])]
 
 
-def close_cohort(cohort: OpenCohort, number: int, width: int, losses: int, dimensions: int) -> Closed:
+def labelled_by_arm(cohort: OpenCohort) -> dict[int, int]:
+    """Return how many outcomes of each arm have a label."""
+    counts: Counter[int] = Counter()
+    for columns in cohort.labelled.columns:
+        counts.update(dict(enumerate(np.bincount(columns[ARM]).tolist())))
+    return dict(counts)
+
+
+def close_cohort(
+    cohort: OpenCohort, number: int, width: int, losses: int, dimensions: int, silent: Sequence[int] = ()
+) -> Closed:
     """Return a cohort's outcomes and pairs in the order of their predictions, never of their labels.
 
     Without a maturity (width 0) the cohort is what one record brought: at least inside a record the order of a
     label-sorted export then plays no part.
+
+    Args:
+        cohort: what arrived.
+        number: its number; it begins at `number * width`.
+        width: its width in ms.
+        losses: how many losses a row has.
+        dimensions: how many slices a row has.
+        silent: arms of which a missing label says nothing, so that only their labelled rows are taken.
     """
-    rows = STREAMS + 1 + dimensions
-    columns = np.concatenate(cohort.columns, axis=1) if cohort.columns else np.zeros((rows, 0), np.int64)
-    values = np.concatenate(cohort.losses, axis=1) if cohort.losses else np.zeros((losses, 0))
-    pairs = np.concatenate(cohort.pairs, axis=1) if cohort.pairs else np.zeros((rows, 0), np.int64)
-    excess = np.concatenate(cohort.excess, axis=1) if cohort.excess else np.zeros((losses, 0))
+    rows, arrived = STREAMS + 1 + dimensions, cohort.labelled
+    columns, values = _joined(arrived.columns, rows, np.int64), _joined(arrived.losses, losses, np.float64)
+    pairs, excess = _joined(arrived.pairs, rows, np.int64), _joined(arrived.excess, losses, np.float64)
+    if cohort.unlabelled.columns:
+        arrived = cohort.unlabelled
+        known = columns[[ARM, POSITION]] if width else np.zeros((2, 0), np.int64)
+        # First the pairs, as `known` is those of the labelled rows: the live prediction's label decides for a pair.
+        more, more_values = _joined(arrived.pairs, rows, np.int64), _joined(arrived.excess, losses, np.float64)
+        use = _not_among(more[[ARM, POSITION]], known) & ~np.isin(more[ARM], silent)
+        pairs, excess = _appended(pairs, more, use), _appended(excess, more_values, use)
+        more, more_values = _joined(arrived.columns, rows, np.int64), _joined(arrived.losses, losses, np.float64)
+        use = _not_among(more[[ARM, POSITION]], known) & ~np.isin(more[ARM], silent)
+        columns, values = _appended(columns, more, use), _appended(values, more_values, use)
     order = np.lexsort((columns[POSITION], columns[PREDICTED_AT]))
     columns, values = columns[:, order], values[:, order]
     order = np.lexsort((pairs[POSITION], pairs[PREDICTED_AT]))
     pairs, excess = pairs[:, order], excess[:, order]
     return Closed(columns, values, pairs, excess, cohort.predictions, number * width, width)
+
+
+def _joined(parts: list[NDArray[Any]], rows: int, kind: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate(parts, axis=1) if parts else np.zeros((rows, 0), kind)
+
+
+def _appended(columns: NDArray[Any], more: NDArray[Any], use: NDArray[np.bool_]) -> NDArray[Any]:
+    return np.concatenate([columns, more[:, use]], axis=1)
+
+
+def _not_among(keys: Ints, known: Ints) -> NDArray[np.bool_]:
+    """Return which of the columns of `keys` are none of the columns of `known`.
+
+    >>> _not_among(np.array([[0, 1, 0], [7, 7, 8]]), np.array([[0], [7]])).tolist()
+    [False, True, True]
+    """
+    if not keys.shape[1] or not known.shape[1]:
+        return np.ones(keys.shape[1], np.bool_)
+    everything = np.concatenate([known, keys], axis=1)
+    order = np.lexsort(everything)
+    ordered = everything[:, order]
+    group = np.append(0, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0).cumsum())
+    taken = np.zeros(group[-1] + 1, np.bool_)
+    taken[group[order < known.shape[1]]] = True
+    free = np.empty(order.size, np.bool_)
+    free[order] = ~taken[group]
+    return free[known.shape[1] :]

@@ -10,7 +10,7 @@ from streams.config import ModelConfig
 from streams.join import Held, Outcome, Pair, Series
 from streams.loss_specs import loss_columns, unusable
 from streams.losses import Pairs
-from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns, Part, Seen
+from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns, Part, Seen, Unlabelled
 from streams.tally import Tally
 from unship.rejections import RejectCode
 
@@ -23,6 +23,7 @@ class RecordBuilder:
         self.series = series
         self.counts = counts
         self.arms: dict[int, int] = {}
+        self._latency = config.latency_losses
 
     def record(
         self,
@@ -33,25 +34,43 @@ class RecordBuilder:
         joined: list[Outcome],
         pairs: list[Pair],
         seen: list[Held],
+        seen_pairs: list[tuple[Held, Held]],
     ) -> Outcomes:
-        """Return the record. Outcomes that came after maturity are counted in it instead of carried."""
+        """Return the record. Outcomes that came after maturity are counted in it instead of carried.
+
+        `seen` are the predictions first read here, and `seen_pairs` the (live, shadow) answers to one request of which
+        the later one was.
+        """
         width = self.config.cohort_ms if self.config.mature_after_ms else 0
         cohorts = Counter((held.series, held.at // width if width else 0) for held in seen)
         predictions = [(self._arm(code), cohort, count) for (code, cohort), count in cohorts.items()]
         joined, late = self._mature(joined)
-        return self._outcomes(model, clock, lines, digest, joined, self._matured(pairs), predictions, late)
+        unlabelled = self._unlabelled(seen, seen_pairs)
+        return self._outcomes(model, clock, lines, digest, joined, self._matured(pairs), predictions, late, unlabelled)
 
-    def part(self, model: str, clock: int, joined: list[Outcome], pairs: list[Pair], seen: list[Held]) -> Part:
-        """Return the part of a batch, every row with the places it comes from."""
+    def part(
+        self,
+        model: str,
+        clock: int,
+        joined: list[Outcome],
+        pairs: list[Pair],
+        seen: list[Held],
+        seen_pairs: list[tuple[Held, Held]],
+    ) -> Part:
+        """Return the part of a batch, every row with the places it comes from; arguments as in `record`."""
+        unlabelled = self._unlabelled(seen, seen_pairs)
+        if unlabelled is not None:
+            seen = []
         arms = [self._arm(held.series) for held in seen]
         joined, _ = self._mature(joined)
         pairs = self._matured(pairs)
         return Part(
-            outcomes=self._outcomes(model, clock, (0, -1), "", joined, pairs, [], []),
+            outcomes=self._outcomes(model, clock, (0, -1), "", joined, pairs, [], [], unlabelled),
             answered=_ints([outcome.held.answered for outcome in joined]),
             pair_predictions=_ints([max(pair.live.position, pair.shadow.position) for pair in pairs]),
             pair_answered=_ints([pair.live.answered for pair in pairs]),
             seen=Seen(_ints(arms), _ints([held.at for held in seen]), _ints([held.position for held in seen])),
+            pair_seen=_ints([max(live.position, shadow.position) for live, shadow in seen_pairs]),
         )
 
     def _outcomes(
@@ -64,6 +83,7 @@ class RecordBuilder:
         pairs: Sequence[Pair],
         predictions: list[tuple[int, int, int]],
         late: list[tuple[int, int]],
+        unlabelled: Unlabelled | None,
     ) -> Outcomes:
         held = [outcome.held for outcome in joined]
         losses = self._losses(held)
@@ -83,6 +103,7 @@ class RecordBuilder:
             predictions=predictions,
             late=late,
             pairs=self._pairs(pairs) if pairs else None,
+            unlabelled=unlabelled,
             # Last, when every series that occurs has its number.
             arms=[Arm(self.series[code].version, self.series[code].role) for code in self.arms],
         )
@@ -103,7 +124,25 @@ class RecordBuilder:
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
-        return loss_columns(self._columns(held), self.config.losses, self.config.kind)
+        losses = loss_columns(self._columns(held), self.config.losses, self.config.kind)
+        if self._latency and not self.config.mature_after_ms:
+            # It was judged already, when the prediction arrived.
+            losses[self._latency] = np.nan
+        return losses
+
+    def _losses_unlabelled(self, held: Sequence[Held]) -> Floats:
+        """Return the losses that the predictions have without a label."""
+        config, nothing, latencies = self.config, [None] * len(held), [h.latency_ms for h in held]
+        if config.negative:
+            outputs, scores, class_scores = [h.output for h in held], [h.score for h in held], [h.scores for h in held]
+            answers = Pairs(outputs, scores, class_scores, [0] * len(held), nothing, latencies)
+            return loss_columns(answers, config.losses, config.kind)
+        losses = np.full((len(config.losses), len(held)), np.nan)
+        specs = [config.losses[number] for number in self._latency]
+        losses[self._latency] = loss_columns(
+            Pairs(nothing, nothing, nothing, nothing, (), latencies), specs, config.kind
+        )
+        return losses
 
     def _columns(self, held: Sequence[Held]) -> Pairs:
         return Pairs(
@@ -113,6 +152,7 @@ class RecordBuilder:
             [h.truth for h in held],
             # Nobody saw a shadow's answer, so its use is that of another answer.
             [None if self.series[h.series].role == "shadow" else h.engagement for h in held],
+            [h.latency_ms for h in held] if self._latency else (),
         )
 
     def _count_unusable(self, held: Sequence[Held], losses: Floats) -> None:
@@ -120,6 +160,9 @@ class RecordBuilder:
             return
         columns = self._columns(held)
         for spec, column in zip(self.config.losses, losses, strict=True):
+            if spec.of_latency:
+                # That is counted once for each prediction, whether its label comes or not.
+                continue
             code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
             for place in np.flatnonzero(unusable(columns, spec, column)).tolist():
                 self._count(code, held[place])
@@ -139,13 +182,35 @@ class RecordBuilder:
 
     def _pairs(self, pairs: Sequence[Pair]) -> PairColumns:
         live, shadow = [pair.live for pair in pairs], [pair.shadow for pair in pairs]
+        return self._pair_columns(live, shadow, self._losses(live) - self._losses(shadow))
+
+    def _pair_columns(self, live: Sequence[Held], shadow: Sequence[Held], excess: Floats) -> PairColumns:
         return PairColumns(
             shadow=_ints([self._arm(entry.series) for entry in shadow]),
             live=_ints([self._arm(entry.series) for entry in live]),
             predicted_at=_ints([entry.at for entry in live]),
             position=_ints([entry.position for entry in live]),
-            excess=self._losses(live) - self._losses(shadow),
+            excess=excess,
             slices=self._slices(live),
+        )
+
+    def _unlabelled(self, seen: Sequence[Held], pairs: Sequence[tuple[Held, Held]]) -> Unlabelled | None:
+        """Return the predictions first read here as they are judged without a label, None if this model does not."""
+        if not self.config.judges_unlabelled or not seen:
+            return None
+        losses = self._losses_unlabelled(seen)
+        for place in np.flatnonzero(np.isnan(losses[self._latency]).any(axis=0)).tolist():
+            self.counts.place = (seen[place].position, -1)
+            self.counts[RejectCode.MISSING_LATENCY] += 1
+        live, shadow = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        excess = self._losses_unlabelled(live) - self._losses_unlabelled(shadow)
+        return Unlabelled(
+            arm=_ints([self._arm(entry.series) for entry in seen]),
+            predicted_at=_ints([entry.at for entry in seen]),
+            position=_ints([entry.position for entry in seen]),
+            losses=losses,
+            slices=self._slices(seen),
+            pairs=self._pair_columns(live, shadow, excess) if pairs else None,
         )
 
 

@@ -49,7 +49,7 @@ class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
     horizon: str | int = "7d"
     mature_after: str | int = "0s"
     early: str | int = "10m"
-    missing: Literal["ignore"] = "ignore"
+    missing: Literal["ignore", "negative"] = "ignore"
 
 
 class SlicesSection(_Section, forbid_unknown_fields=True, frozen=True):
@@ -124,6 +124,33 @@ class ModelConfig(msgspec.Struct, frozen=True):
     without_control: str
     confirm_within_ms: int
     proposal_ttl_ms: int
+    missing: str = "ignore"
+
+    @property
+    def negative(self) -> bool:
+        """Whether a prediction without a label at maturity was answered by that: its truth is 0."""
+        return self.missing == "negative"
+
+    @property
+    def latency_losses(self) -> list[int]:
+        """Numbers of the losses that need no label."""
+        return [number for number, spec in enumerate(self.losses) if spec.of_latency]
+
+    @property
+    def judges_unlabelled(self) -> bool:
+        """Whether a prediction without a label is judged too, so that the ledger must carry each prediction."""
+        return self.negative or bool(self.latency_losses)
+
+    @property
+    def outcomes_labelled(self) -> bool | None:
+        """Which judged rows are outcomes: those with a label (True), those without (False), or all (None).
+
+        Where latency stands first, each prediction is an outcome, once. Without a maturity it is judged before its
+        label comes, and the label's row is only for the other losses.
+        """
+        if self.losses[0].of_latency:
+            return None if self.mature_after_ms else False
+        return None if self.negative or not self.judges_unlabelled else True
 
     def judges_as(self, other: "ModelConfig") -> bool:
         """Whether what the other one judged can go on: they differ in what may be done, not in what is seen."""
@@ -283,6 +310,8 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
     switches, span = count_per_span(policy.max_switches, f"{path}.policy.max_switches")
     _check_numbers(section, path)
     losses = loss_specs(section.losses, section.target.kind, f"{path}.losses", load)
+    if labels.missing == "negative":
+        _check_negative(section, mature_after, path)
     _check_detectors_of_errors(section.detectors, losses, section.target.kind, path)
     return ModelConfig(
         kind=section.target.kind,
@@ -303,7 +332,22 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
         without_control=policy.without_control,
         confirm_within_ms=duration_ms(policy.confirm_within, f"{path}.policy.confirm_within"),
         proposal_ttl_ms=ttl,
+        missing=labels.missing,
     )
+
+
+def _check_negative(section: ModelSection, mature_after: int, path: str) -> None:
+    if not mature_after:
+        raise ConfigurationError(
+            f"{path}.labels.missing: negative needs labels.mature_after above 0, was {section.labels.mature_after}: "
+            "that a label is missing says something only when it has had its time; write for example "
+            "labels: {missing: negative, mature_after: 30d, horizon: 30d}, or missing: ignore"
+        )
+    if section.target.kind != "binary":
+        raise ConfigurationError(
+            f"{path}.labels.missing: negative is for yes/no, and target.kind is {section.target.kind}; "
+            "write missing: ignore, or correct target.kind"
+        )
 
 
 def _promise(value: int | str, path: str) -> tuple[float, bool]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.coverage import Coverage
-from streams.records import Batch, Coded, Counted, Outcomes, PairColumns, Part
+from streams.records import Batch, Coded, Counted, Outcomes, PairColumns, Part, Unlabelled
 
 #: A partition's number stands above its offsets, so that places order by append time, partition and offset.
 OFFSET_BITS = 48
@@ -25,7 +25,8 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         width: width of the model's cohorts in milliseconds, 0 without a maturity.
         clock: the source clock after the batch.
     """
-    seen, outcomes, pairs = part.seen, part.outcomes, part.outcomes.pairs
+    outcomes, pairs, unlabelled = part.outcomes, part.outcomes.pairs, part.outcomes.unlabelled
+    seen = part.seen if unlabelled is None else unlabelled
     new_seen, new = np.ones(seen.arm.shape, np.bool_), np.ones(outcomes.arm.shape, np.bool_)
     if coverage.is_beyond(batch.base):
         # What was read of one log alone is a single prefix.
@@ -33,11 +34,14 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         new = coverage.fresh(outcomes.position, part.answered)
         if pairs is not None:
             pairs = _some_pairs(pairs, coverage.fresh(part.pair_predictions, part.pair_answered))
+        if unlabelled is not None:
+            unlabelled = _some_unlabelled(unlabelled, new_seen, part.pair_seen >= coverage.predictions)
     cohorts = seen.predicted_at // width if width else np.zeros_like(seen.predicted_at)
     counted = Counter(zip(seen.arm[new_seen].tolist(), cohorts[new_seen].tolist(), strict=True))
     above = batch.partition << OFFSET_BITS
-    if pairs is not None:
-        pairs = msgspec.structs.replace(pairs, position=pairs.position + above)
+    if unlabelled is not None:
+        raised = _raised(unlabelled.pairs, above)
+        unlabelled = msgspec.structs.replace(unlabelled, position=unlabelled.position + above, pairs=raised)
     return msgspec.structs.replace(
         outcomes,
         clock=clock,
@@ -49,7 +53,8 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         slices=[_some(column, new) for column in outcomes.slices],
         source=_some(outcomes.source, new),
         predictions=[(arm, cohort, count) for (arm, cohort), count in counted.items()],
-        pairs=pairs,
+        pairs=_raised(pairs, above),
+        unlabelled=unlabelled,
     )
 
 
@@ -60,6 +65,21 @@ def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]
     new |= (counted.prediction < 0) & (counted.feedback < 0)
     for code, change in zip(counted.reason.codes[new].tolist(), counted.change[new].tolist(), strict=True):
         yield str(counted.reason.values[code]), change
+
+
+def _raised(pairs: PairColumns | None, above: int) -> PairColumns | None:
+    return None if pairs is None else msgspec.structs.replace(pairs, position=pairs.position + above)
+
+
+def _some_unlabelled(unlabelled: Unlabelled, use: Mask, use_pairs: Mask) -> Unlabelled:
+    return Unlabelled(
+        arm=unlabelled.arm[use],
+        predicted_at=unlabelled.predicted_at[use],
+        position=unlabelled.position[use],
+        losses=unlabelled.losses[:, use],
+        slices=[_some(column, use) for column in unlabelled.slices],
+        pairs=None if unlabelled.pairs is None else _some_pairs(unlabelled.pairs, use_pairs),
+    )
 
 
 def _some(column: Coded, use: Mask) -> Coded:

@@ -8,7 +8,10 @@ from streams.config import ModelConfig
 from streams.health import Health
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
+from streams.records import Arm
 from streams.rows import Alarm, Rules, rounded
+from streams.slices import Stream
+from streams.track_records import Against, Known, TrackRecord, weigh, young_part
 
 SOURCE_SHARE = 0.1
 QUORUM_LEAST = 1_000.0
@@ -16,13 +19,17 @@ UNUSABLE_LEAST = 1_000
 
 
 class Confirmation(msgspec.Struct, frozen=True):
-    """How one alarm stands: which target is better, what that takes, and whether the sources agree."""
+    """How one alarm stands: which target is better, what that takes, and whether the sources agree.
+
+    With `record`, nothing answers beside the live version, and it was compared with what the target was.
+    """
 
     alarm: Alarm
     target: str | None
     evidence: float
     threshold: float
     quorum: Quorum
+    record: Against | None = None
 
 
 def threshold_of(stream: int, rules: Rules) -> float:
@@ -57,7 +64,11 @@ def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) ->
 def choose(live: LivePeriod, targets: list[str], rules: Rules) -> Confirmation:
     """Return the alarm that stands for all: the first that is confirmed and agreed on, then confirmed, then the
     first."""
-    found = [confirm(live, alarm, targets, rules) for alarm in live.health.alarms]
+    return first_of([confirm(live, alarm, targets, rules) for alarm in live.health.alarms])
+
+
+def first_of(found: list[Confirmation]) -> Confirmation:
+    """Return the one that is confirmed and agreed on, else confirmed, else the first."""
     for wanted in (Quorum.AGREED, Quorum.WAITING, Quorum.FAILED):
         for confirmation in found:
             if confirmation.target is not None and confirmation.quorum is wanted:
@@ -65,14 +76,44 @@ def choose(live: LivePeriod, targets: list[str], rules: Rules) -> Confirmation:
     return found[0]
 
 
+def recall(
+    live: LivePeriod, records: list[tuple[TrackRecord, Known]], streams: list[Stream], config: ModelConfig, rules: Rules
+) -> Confirmation:
+    """Ask the records of earlier live versions, newest first, whether these were better where the alarm was.
+
+    All the records that are asked share the promise. Where labels are not as complete as they were, the outcomes are
+    samples of another kind, and no record confirms anything.
+    """
+    found = []
+    for alarm in live.health.alarms:
+        threshold = threshold_of(alarm.stream, rules) * len(records)
+        against = [
+            weigh(record, known, live.health, alarm, streams, config.slices_by, threshold) for record, known in records
+        ]
+        fair = [not config.mature_after_ms or live.labels.agrees_with_record(record.coverage) for record, _ in records]
+        better = [
+            entry
+            for entry, comparable in zip(against, fair, strict=True)
+            if comparable and entry.evidence >= rounded(threshold)
+        ]
+        shown = better[0] if better else against[0]
+        quorum = quorum_of(live.health, alarm, rules) if better else Quorum.WAITING
+        target = shown.target if better else None
+        found.append(Confirmation(alarm, target, shown.evidence, threshold, quorum, shown))
+    return first_of(found)
+
+
 def source_shares(health: Health, alarm: Alarm) -> np.ndarray:
     """Return each label source's outcomes in the alarmed stream since its change point, shape (sources,)."""
-    counts: np.ndarray = alarm.window[alarm.loss, alarm.stream]
+    # What no label told is nobody's, so it is no source that could be left out, or agree.
+    counts: np.ndarray = alarm.window[alarm.loss, alarm.stream, :-1]
     return counts
 
 
 def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
     """Whether the rise shows without each large label source as well."""
+    if alarm.loss in rules.unlabelled:
+        return Quorum.AGREED
     counts = source_shares(health, alarm)
     total = float(counts.sum())
     large = np.flatnonzero(counts >= SOURCE_SHARE * total) if total else np.zeros(0, np.int64)
@@ -110,13 +151,43 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     }
 
 
+def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
+    """Whether predictions are made, but labels that should come do not come any more."""
+    if not config.mature_after_ms or not live.labels.blind:
+        return False
+    return not config.negative or Arm(live.version, "live") in silent_arms(state)
+
+
+def silent_arms(state: ModelState) -> list[Arm]:
+    """Return the arms that had no label for longer than chance allows, where only bad news is told."""
+    return [state.layout.arms[number] for number in state.silence.arms()]
+
+
+def usable_records(
+    state: ModelState, live: LivePeriod, targets: list[str], streams: int
+) -> list[tuple[TrackRecord, Known]]:
+    """Return the records of earlier live versions that may be gone back to, newest first.
+
+    There are none as long as a version answers beside the live one: what it does now outweighs what any other one did.
+    """
+    if any(target in live.beside for target in targets):
+        return []
+    found = []
+    for version in state.desired.past():
+        record = state.records.get(version)
+        known = young_part(record, state.clock, streams)
+        if record is not None and known is not None:
+            found.append((record, known))
+    return found
+
+
 def find(
     state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
 ) -> tuple[Findings, Confirmation | None]:
     """Return what is known of the live version now, and the alarm it stands on."""
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
-    blind = maturity and labels.blind
+    blind = is_blind(state, live, config)
     # A model that never says yes has no precision, and nothing is wrong with its labels.
     whole = not config.losses[0].partial
     incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
@@ -139,10 +210,14 @@ def find(
         if target in live.beside and is_genuine(live.beside[target].health, streams, config)
     }
     chosen = choose(live, [target for target in targets if target not in unfit], rules)
+    records = usable_records(state, live, targets, len(streams))
     if chosen.target is None:
         for alarm in health.alarms:
             explain_by_mix(health, alarm, streams, config)
-    fair = chosen.target is not None and labels.agrees_with(live.beside[chosen.target].labels)
+        if records:
+            chosen = recall(live, records, streams, config, rules)
+    concurrent = chosen.target is not None and chosen.record is None
+    fair = concurrent and chosen.target is not None and labels.agrees_with(live.beside[chosen.target].labels)
     mixed = next((alarm.mix for alarm in health.alarms if alarm.mix is not None), None)
     findings = msgspec.structs.replace(
         findings,
@@ -151,9 +226,10 @@ def find(
         slice=streams[chosen.alarm.stream].describe(),
         quarantined=state.desired.is_quarantined(live.version),
         target=chosen.target,
-        any_target=bool(targets),
+        any_target=bool(targets or records),
         all_degraded=bool(targets) and len(unfit) == len(targets),
-        confirmed=chosen.target is not None,
+        confirmed=concurrent,
+        on_record=chosen.target is not None and not concurrent,
         quorum=chosen.quorum,
         mix=None if mixed is None else streams[mixed[1]].describe(),
     )

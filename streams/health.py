@@ -14,8 +14,10 @@ from detectors.bank import (
     BASELINE_CAP,
     BASELINE_LEAST,
     BLOCK,
+    LEARN,
     Bank,
     Blocks,
+    add_capped,
     copy_variant,
     empty_bank,
     reshaped,
@@ -25,8 +27,20 @@ from detectors.change_point import block_glr
 from detectors.e_detector import predictive_mean
 from streams.history import SOURCES, Block, BlockHistory
 from streams.records import Floats, Ints
-from streams.rows import EARLIER, FIRST, PREVIOUS, REFERENCE, Alarm, Baselines, Entries, Rules, rounded
+from streams.rows import (
+    EARLIER,
+    FIRST,
+    PREVIOUS,
+    REFERENCE,
+    Alarm,
+    Baselines,
+    Entries,
+    Rules,
+    StatedReference,
+    rounded,
+)
 
+Bools = NDArray[np.bool_]
 ALARMS_MAX = 8
 #: Outcomes that are laid out at once, a multiple of a block: it bounds memory, and the work that an alarm throws away.
 RUN = 4_096
@@ -37,7 +51,10 @@ class Health(msgspec.Struct):
 
     `mix` records the requests while all was well, across versions, shape (1 + 2 x losses, streams): outcomes, all
     fading together so that their shares stay those of the newest; then for each loss counts, and sums, each stream
-    fading alone.
+    fading alone. `references` holds what the deployment stated for each loss, and what the overall row has if that
+    turns out to be implausible; `first` counts, per loss, the first outcomes and their losses, shape (2, losses).
+    `labelled` says which rows are outcomes: those with a label (True), those without (False), or all (None); the others
+    step only the losses that they have.
     """
 
     version: str
@@ -50,11 +67,14 @@ class Health(msgspec.Struct):
     mix: NDArray[np.float64]
     history: BlockHistory
     alarms: list[Alarm]
+    first: NDArray[np.float64]
+    references: dict[int, StatedReference] = {}
     waiting: list[Entries] = []
     outcomes: int = 0
     unusable: int = 0
     fixed: bool = False
     last_at: int = -1
+    labelled: bool | None = None
 
     @property
     def degraded(self) -> bool:
@@ -118,6 +138,8 @@ class Health(msgspec.Struct):
             if loss in reference and self.basis[loss, 0] != EARLIER:
                 mean, size = reference[loss]
                 if size >= BASELINE_LEAST:
+                    instead = (0.0, 0.0, FIRST) if bank.learning[0] else (float(bank.n[0]), float(bank.k[0]), PREVIOUS)
+                    self.references[loss] = StatedReference(mean, size, *instead)
                     count = min(size, BASELINE_CAP)
                     bank.n[0], bank.k[0], bank.learning[0] = count, mean * count, False
                     self.basis[loss, 0] = REFERENCE
@@ -164,17 +186,58 @@ class Health(msgspec.Struct):
         for loss, bank in enumerate(self.banks):
             bank.count(rows, entries.losses[loss, positions], not self.degraded)
         self._count_mix(entries, 0, entries.source.size)
+        if entries.source.size:
+            self._remember(entries, 0, entries.source.size)
+
+    def check_references(self, worse_by: float) -> int:
+        """Drop references that the version's own first outcomes belie; return how many were dropped now.
+
+        Who states a mean that is far too bad would never hear of a decay. The overall row then has the baseline that it
+        would have had without the reference, and the outcomes of this period that have joined it.
+        """
+        dropped = 0
+        if self.degraded:
+            return dropped
+        for loss, stated in self.references.items():
+            n, k = self.first[:, loss]
+            if stated.ignored or n < LEARN or rounded(stated.mean - float(k / n)) <= rounded(worse_by):
+                continue
+            stated.ignored = True
+            dropped += 1
+            bank = self.banks[loss]
+            bank.n[0], bank.k[0] = stated.instead_n, stated.instead_k
+            add_capped(bank.n[:1], bank.k[:1], bank.own_n[:1], bank.own_k[:1])
+            self.basis[loss, 0] = stated.instead
+        return dropped
+
+    def _count_first(self, losses: Floats) -> None:
+        for loss in self.references:
+            column = losses[loss]
+            room = int(LEARN - self.first[0, loss])
+            if room > 0:
+                some = column[~np.isnan(column)][:room]
+                self.first[:, loss] += some.size, some.sum()
 
     def judge(self, entries: Entries, rules: Rules, now: int) -> None:
         """Step all rows with outcomes in prediction order; alarms are appended to `alarms`."""
         size = entries.source.size
-        self.outcomes += size
-        self.unusable += int(np.isnan(entries.losses[0]).sum())
+        unusable = np.isnan(entries.losses[0])
+        if self.labelled is None:
+            self.outcomes += size
+        else:
+            counted = self._counted(entries.source)
+            self.outcomes += int(counted.sum())
+            unusable &= counted
+        self.unusable += int(unusable.sum())
+        self._count_first(entries.losses)
         start = 0
         while start < size:
             start = self._run(entries.part(0, start + RUN), start, rules, now)
             for loss, bank in enumerate(self.banks):
                 self.basis[loss, bank.learn()] = FIRST
+
+    def _counted(self, source: Ints) -> Bools:
+        return source >= 0 if self.labelled else source < 0
 
     def _run(self, entries: Entries, start: int, rules: Rules, now: int) -> int:
         """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
@@ -331,7 +394,8 @@ class Health(msgspec.Struct):
         streams = entries.streams[:, start:end]
         known = streams >= 0
         row = streams[known]
-        self.mix[0] += np.bincount(row, minlength=self.streams)
+        outcome = row if self.labelled is None else streams[known & self._counted(entries.source[start:end])]
+        self.mix[0] += np.bincount(outcome, minlength=self.streams)
         if self.mix[0, 0] > BASELINE_CAP:
             self.mix[0] *= BASELINE_CAP / self.mix[0, 0]
         place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
@@ -356,7 +420,7 @@ class Health(msgspec.Struct):
         streams = entries.streams[:, start:end]
         known = streams >= 0
         place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
-        cell = (streams * SOURCES + entries.source[start:end])[known]
+        cell = (streams * SOURCES + entries.source[start:end] % SOURCES)[known]
         chunk = place // BLOCK
         width = self.streams * SOURCES
         keys, inverse = np.unique(chunk * width + cell, return_inverse=True)
@@ -379,9 +443,12 @@ class Health(msgspec.Struct):
                 alarm.window += window.reshape(2 * count, self.streams, SOURCES)
 
 
-def new_health(version: str, role: str, since: int, binary: list[bool], streams: int) -> Health:
+def new_health(
+    version: str, role: str, since: int, binary: list[bool], streams: int, labelled: bool | None = None
+) -> Health:
     """Return a version's health at the start of a live period (ms), with every row still learning."""
     banks = [empty_bank(kind, streams) for kind in binary]
     basis = np.zeros((len(binary), streams), np.int64)
     mix = np.zeros((1 + 2 * len(binary), streams))
-    return Health(version, role, since, streams, 1, banks, basis, mix, BlockHistory([]), [])
+    first = np.zeros((2, len(binary)))
+    return Health(version, role, since, streams, 1, banks, basis, mix, BlockHistory([]), [], first, labelled=labelled)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PER_LEVEL = 64
-#: A cell is one stream and one label source.
-SOURCES = 9
+#: A cell is one stream and one label source. The last source stands for what no label told, which is number -1.
+SOURCES = 10
 
 
 class Block(msgspec.Struct):

@@ -28,6 +28,7 @@ class SavedIngest(msgspec.Struct):
     seen: list[int]
     outcomes: list[tuple[int, int, str]]
     pairs: list[tuple[int, int, int]]
+    seen_pairs: list[tuple[int, int]]
     window: SavedWindow
 
 
@@ -37,6 +38,7 @@ class Joined(msgspec.Struct):
     outcomes: list[Outcome]
     pairs: list[Pair]
     seen: list[Held]
+    seen_pairs: list[tuple[Held, Held]]
 
 
 class Ingest:
@@ -104,7 +106,7 @@ class Ingest:
         def of(code: int) -> Joined:
             model = series[code].model
             if model not in found:
-                found[model] = Joined([], [], [])
+                found[model] = Joined([], [], [], [])
             return found[model]
 
         for held in self.seen:
@@ -113,13 +115,17 @@ class Ingest:
             of(outcome.held.series).outcomes.append(outcome)
         for pair in window.pairs:
             of(pair.live.series).pairs.append(pair)
-        window.outcomes, window.pairs, self.seen = [], [], []
+        for live, shadow in window.seen_pairs:
+            of(live.series).seen_pairs.append((live, shadow))
+        window.outcomes, window.pairs, window.seen_pairs, self.seen = [], [], [], []
         yield from sorted(found.items())
 
     def records(self, clock: int, lines: tuple[int, int], digest: str) -> Iterator[Outcomes]:
         """Yield one record for each model that has anything new, as a recording's ledger has them."""
         for model, joined in self._by_model():
-            yield self._builder(model).record(model, clock, lines, digest, joined.outcomes, joined.pairs, joined.seen)
+            yield self._builder(model).record(
+                model, clock, lines, digest, joined.outcomes, joined.pairs, joined.seen, joined.seen_pairs
+            )
 
     def batch(self, clock: int) -> Batch:
         """Return everything since the last batch; `clock` is the time up to which the partition was read."""
@@ -134,7 +140,9 @@ class Ingest:
         """
         parts: list[list[Part]] = [[] for _ in range(ledger_partitions)]
         for model, joined in self._by_model():
-            part = self._builder(model).part(model, clock, joined.outcomes, joined.pairs, joined.seen)
+            part = self._builder(model).part(
+                model, clock, joined.outcomes, joined.pairs, joined.seen, joined.seen_pairs
+            )
             parts[route(model)].append(part)
         counted = [_counted(self.counts.take() if k == 0 else []) for k in range(ledger_partitions)]
         self.counts.place = NOWHERE
@@ -156,17 +164,18 @@ class Ingest:
     def save(self) -> SavedIngest:
         """Return everything that the next record of either log needs."""
         window = self.window
-        outcomes, pairs = window.outcomes, window.pairs
-        window.outcomes, window.pairs = [], []
+        outcomes, pairs, seen_pairs = window.outcomes, window.pairs, window.seen_pairs
+        window.outcomes, window.pairs, window.seen_pairs = [], [], []
         saved = SavedIngest(
             self.base,
             self.end,
             [held.position for held in self.seen],
             [(outcome.held.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
             [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
+            [(live.position, shadow.position) for live, shadow in seen_pairs],
             window.save(),
         )
-        window.outcomes, window.pairs = outcomes, pairs
+        window.outcomes, window.pairs, window.seen_pairs = outcomes, pairs, seen_pairs
         return saved
 
     def load(self, saved: SavedIngest) -> None:
@@ -177,6 +186,7 @@ class Ingest:
         self.seen = [held[position] for position in saved.seen]
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
+        self.window.seen_pairs = [(held[live], held[shadow]) for live, shadow in saved.seen_pairs]
 
 
 def _counted(rows: list[tuple[str, int, int, int]]) -> Counted:
@@ -185,7 +195,12 @@ def _counted(rows: list[tuple[str, int, int, int]]) -> Counted:
 
 def window_rule(model: ModelConfig) -> WindowRule:
     """Return how long the join keeps what belongs to a model, and which feedback it takes."""
-    of_engagement = [spec.of_engagement for spec in model.losses]
     return WindowRule(
-        model.horizon_ms, model.early_ms, tuple(model.slices_by), not all(of_engagement), any(of_engagement)
+        model.horizon_ms,
+        model.early_ms,
+        tuple(model.slices_by),
+        truth=not all(spec.of_engagement or spec.of_latency for spec in model.losses),
+        engagement=any(spec.of_engagement for spec in model.losses),
+        unlabelled=model.judges_unlabelled,
+        latency=bool(model.latency_losses),
     )

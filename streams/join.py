@@ -53,6 +53,7 @@ class Held(msgspec.Struct, gc=False):
     score: float | None
     scores: dict[str, float] | None
     slices: tuple[Any, ...]
+    latency_ms: float | None = None
     answered: int = -1
     truth: Any = None
     engagement: float | None = None
@@ -90,13 +91,18 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
 
 
 class WindowRule(msgspec.Struct, frozen=True):
-    """How long a model's predictions wait, how early labels may come, which slices are kept, and what is a label."""
+    """How long a model's predictions wait, how early labels may come, which slices are kept, and what is a label.
+
+    `unlabelled` says that predictions are judged without a label too, and `latency` that how long they took is kept.
+    """
 
     horizon_ms: int
     early_ms: int
     slices_by: tuple[str, ...]
     truth: bool = True
     engagement: bool = False
+    unlabelled: bool = False
+    latency: bool = False
 
     def takes(self, label: Feedback | HeldFeedback) -> bool:
         """Whether feedback carries something that the model's losses need.
@@ -108,7 +114,10 @@ class WindowRule(msgspec.Struct, frozen=True):
 
 
 class JoinWindow:
-    """The window of one pair of logs. `outcomes` and `pairs` collect what was joined until the caller takes it."""
+    """The window of one pair of logs. `outcomes` and `pairs` collect what was joined until the caller takes it.
+
+    `seen_pairs` collects the (live, shadow) predictions of one request, before any label, where they are judged so.
+    """
 
     def __init__(self, rules: dict[str, WindowRule], default: WindowRule) -> None:
         self.rules = rules
@@ -126,6 +135,7 @@ class JoinWindow:
         self.early_leaving: deque[HeldFeedback] = deque()
         self.outcomes: list[Outcome] = []
         self.pairs: list[Pair] = []
+        self.seen_pairs: list[tuple[Held, Held]] = []
         self.counts = Tally()
         self.closed_until = -1
 
@@ -174,12 +184,15 @@ class JoinWindow:
         repeats = others is not None and self._repeats(event, code, others, at, rule)
         slices = event.slices
         values = tuple(map(slices.get, rule.slices_by)) if slices else (None,) * len(rule.slices_by)
-        held = Held(key, position, at, code, event.output, event.score, event.scores, values)
+        took = event.latency_ms if rule.latency else None
+        held = Held(key, position, at, code, event.output, event.score, event.scores, values, took)
         if others is None:
             self.waiting[key] = [held]
         else:
             others.append(held)
         self.leaving[rule.horizon_ms, rule.early_ms].append(held)
+        if rule.unlabelled and others is not None and not repeats:
+            self._pair_seen(held, others, rule)
         if at <= self.closed_until:
             held.answered = position
         elif key in self.early:
@@ -281,15 +294,33 @@ class JoinWindow:
         return True
 
     def _pair(self, held: Held, others: list[Held], at: int) -> None:
-        mine = self.series[held.series]
         for other in others:
-            series = self.series[other.series]
-            if other is held or not other.joined or series.model != mine.model or other.answered != held.answered:
+            if other.joined and other.answered == held.answered:
+                pair = self._live_and_shadow(held, other)
+                if pair is not None:
+                    self.pairs.append(Pair(*pair, at))
+
+    def _pair_seen(self, held: Held, others: list[Held], rule: WindowRule) -> None:
+        """Pair a prediction with the first of each other version that is near enough to be of the same request."""
+        taken = set()
+        for other in others:
+            version = self.series[other.series].version
+            # What is older may be forgotten already, so it must play no part.
+            if version in taken or held.at - other.at > rule.horizon_ms + rule.early_ms:
                 continue
-            if mine.role == "shadow" and series.role == "live":
-                self.pairs.append(Pair(other, held, at))
-            elif mine.role == "live" and series.role == "shadow":
-                self.pairs.append(Pair(held, other, at))
+            pair = self._live_and_shadow(held, other)
+            if pair is not None:
+                taken.add(version)
+                self.seen_pairs.append(pair)
+
+    def _live_and_shadow(self, held: Held, other: Held) -> tuple[Held, Held] | None:
+        """Return two predictions of one request as (live, shadow), None if they are not that."""
+        mine, series = self.series[held.series], self.series[other.series]
+        if other is held or series.model != mine.model:
+            return None
+        if mine.role == "shadow" and series.role == "live":
+            return other, held
+        return (held, other) if mine.role == "live" and series.role == "shadow" else None
 
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Forget what no future record can belong to; a truth that leaves unmatched is counted.
@@ -335,6 +366,7 @@ class JoinWindow:
         """Return the window's contents, to be saved between two batches (nothing may be left to take)."""
         assert not self.outcomes, len(self.outcomes)
         assert not self.pairs, len(self.pairs)
+        assert not self.seen_pairs, len(self.seen_pairs)
         queues = [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()]
         return SavedWindow(list(self._models), self.series, queues, list(self.early_leaving), dict(self.counts))
 

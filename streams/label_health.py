@@ -3,7 +3,13 @@
 A share that moves by more than five points in either direction means that the outcomes seen are another sample than
 before: then no verdict on the model is possible, whatever the losses say. Only cohorts of equal label age are compared,
 so this exists only with a maturity.
+
+Where only bad news is told, no label is an answer, and the labelled share of the predictions is the share of bad news.
+That it rises is news of the world, not of the labels. That it ends altogether is a sign that nobody tells any more: see
+`Silence`.
 """
+
+import math
 
 import msgspec
 import numpy as np
@@ -14,16 +20,27 @@ from streams.rows import rounded
 
 COHORTS = 20
 SHIFT = 0.05
+#: A silence as improbable as this many powers of e is none of chance: about a million to one.
+IMPROBABLE = 14.0
+#: Predictions without a label after which a model is silent that has never had one.
+NEVER_TOLD = 1_000
+#: Newest-weighted predictions that the usual share of labels rests on.
+USUAL_CAP = 20_000.0
 
 
 class LabelHealth(msgspec.Struct):
-    """Label coverage of the live version. `evidence` has two rows: the share fell, the share rose."""
+    """Label coverage of the live version. `evidence` has two rows: the share fell, the share rose.
+
+    `shifted_at` is the clock (ms) at which the shift was found, and `since_shift` counts the cohorts since.
+    """
 
     evidence: NDArray[np.float64]
     cohorts: int = 0
     share_sum: float = 0.0
     unlabelled: int = 0
     shifted: bool = False
+    shifted_at: int = -1
+    since_shift: int = 0
     recent: list[tuple[int, int]] = []
 
     @property
@@ -37,11 +54,35 @@ class LabelHealth(msgspec.Struct):
         predictions = sum(entry[0] for entry in self.recent)
         return sum(entry[1] for entry in self.recent) / predictions if predictions else None
 
-    def close(self, predictions: int, labelled: int, promise: float) -> None:
-        """Take a closed cohort: how many predictions it has, and how many of them have a label."""
+    @property
+    def settled(self) -> bool:
+        """Whether the share, since it shifted, has stayed at one level long enough to be the normal one from here on.
+
+        The newest 20 cohorts, all after the shift was found, have one level if every run of them, be it one cohort or
+        ten, lies within five points of their mean, what chance does to so many predictions aside. A share that keeps
+        moving never settles, and no labels at all is no level.
+        """
+        if self.since_shift < COHORTS or self.blind:
+            return False
+        mean = self.share or 0.0
+        for first in range(COHORTS):
+            predictions, labelled = 0, 0
+            for more, of_these in self.recent[first:]:
+                predictions, labelled = predictions + more, labelled + of_these
+                if abs(labelled / predictions - mean) > SHIFT + by_chance(mean, predictions):
+                    return False
+        return True
+
+    def close(self, predictions: int, labelled: int, promise: float, now: int = 0, rise: bool = True) -> None:
+        """Take a cohort closed at `now`: how many predictions it has, and how many of them have a label.
+
+        `rise` says whether a rise of the share is a shift too.
+        """
         if predictions <= 0:
             return
-        share = min(labelled / predictions, 1.0)
+        labelled = min(labelled, predictions)
+        self.since_shift += self.shifted
+        share = labelled / predictions
         self.unlabelled = 0 if labelled else self.unlabelled + 1
         self.recent = [*self.recent[-(COHORTS - 1) :], (predictions, labelled)]
         if self.cohorts < COHORTS:
@@ -52,14 +93,87 @@ class LabelHealth(msgspec.Struct):
         means = np.minimum(np.array([1 - base, base]) + SHIFT, 1 - 1e-9)
         factor = factors(np.array([1 - share, share]), means, GRID_LOW_VARIANCE)
         self.evidence = advance(self.evidence, np.ones(2), factor)
+        totals = total(self.evidence)
         # Two directions share the promise.
-        if rounded(float(total(self.evidence).mean())) >= rounded(promise):
-            self.shifted = True
+        reached = rounded(float(totals.mean() if rise else totals[0])) >= rounded(promise)
+        if not self.shifted and reached:
+            self.shifted, self.shifted_at = True, now
+
+    def agrees_with_record(self, usual: float | None) -> bool:
+        """Whether labels are as complete now as they were on record; else the outcomes are samples of another kind.
+
+        The newest cohort alone must fit as well, for an alarm may be younger than the others.
+        """
+        mine = self.share
+        if usual is None or mine is None:
+            return False
+        predictions, labelled = self.recent[-1]
+        newest = abs(labelled / predictions - usual) <= SHIFT + by_chance(usual, predictions)
+        return newest and abs(mine - usual) <= SHIFT
 
     def agrees_with(self, other: "LabelHealth") -> bool:
         """Whether two arms have the same label coverage, so that comparing them is fair all the same."""
         mine, theirs = self.share, other.share
         return mine is not None and theirs is not None and abs(mine - theirs) <= SHIFT
+
+
+class Silence(msgspec.Struct):
+    """How long each arm of a model has had no label, where only bad news is told.
+
+    `asked` and `told` count predictions and their labels while there was news, the older ones fading; `lasting` the
+    predictions of each arm that were made since its last label.
+    """
+
+    asked: float = 0.0
+    told: float = 0.0
+    lasting: dict[int, int] = {}
+
+    def close(self, predictions: dict[int, int], labelled: dict[int, int]) -> None:
+        """Take a closed cohort: predictions and labels of each arm."""
+        for arm, count in predictions.items():
+            told = labelled.get(arm, 0)
+            silence = self.lasting.pop(arm, 0)
+            if not told:
+                self.lasting[arm] = silence + count
+                continue
+            # What was longer than chance allows was no answer, so it is no part of what is usual.
+            self.asked += count + (0 if self.told and self._is_no_chance(silence) else silence)
+            self.told += told
+        if self.asked > USUAL_CAP:
+            self.asked, self.told = USUAL_CAP, self.told * USUAL_CAP / self.asked
+
+    def _is_no_chance(self, predictions: int) -> bool:
+        """Whether so many predictions without a label are improbable, given how many labels there were before.
+
+        If nothing has changed, each label is as likely to belong to any of all these predictions; that every one of
+        them belongs to the earlier ones has the probability (asked / (asked + predictions)) ** told.
+        """
+        if not self.told:
+            return predictions >= NEVER_TOLD
+        return rounded(self.told * math.log1p(predictions / self.asked)) >= IMPROBABLE
+
+    def arms(self) -> list[int]:
+        """Return the arms whose silence has lasted longer than chance allows.
+
+        >>> silence = Silence()
+        >>> silence.close({0: 1_000}, {0: 100})
+        >>> silence.close({0: 150}, {})
+        >>> silence.arms()
+        []
+        >>> silence.close({0: 1}, {})
+        >>> silence.arms()
+        [0]
+        """
+        return [arm for arm, count in self.lasting.items() if self._is_no_chance(count)]
+
+
+def by_chance(share: float, predictions: int) -> float:
+    """Return how far a labelled share may stray by chance: two standard deviations and one prediction.
+
+    >>> round(by_chance(0.9, 100), 3)
+    0.07
+    """
+    return 2.0 * math.sqrt(share * (1.0 - share) / predictions) + 1.0 / predictions
 
 
 def new_label_health() -> LabelHealth:

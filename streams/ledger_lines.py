@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from streams.arrays import from_json, to_json
-from streams.records import Batch, Coded, Ints, Outcomes, Part, Record
+from streams.records import Batch, Coded, Floats, Ints, Outcomes, PairColumns, Part, Record
 from unship.errors import RecordingError
 
 
@@ -49,34 +49,51 @@ def _batch_fits(batch: Batch) -> bool:
 
 
 def _part_fits(part: Part) -> bool:
-    seen, outcomes, pairs = part.seen, part.outcomes, part.outcomes.pairs
-    count = 0 if pairs is None else pairs.live.size
+    seen, outcomes, unlabelled = part.seen, part.outcomes, part.outcomes.unlabelled
+    count = _size(outcomes.pairs)
     fits = part.answered.size == outcomes.arm.size and part.pair_predictions.size == part.pair_answered.size == count
+    if unlabelled is not None:
+        fits = fits and not seen.arm.size and part.pair_seen.size == _size(unlabelled.pairs)
     fits = fits and seen.predicted_at.size == seen.position.size == seen.arm.size
     return fits and _codes_fit(seen.arm, len(outcomes.arms)) and _outcomes_fit(outcomes)
 
 
 def _outcomes_fit(record: Outcomes) -> bool:
-    size, arms = record.arm.size, len(record.arms)
-    lengths = [record.predicted_at.size, record.labelled_at.size, record.position.size, record.source.codes.size]
-    lengths += [column.codes.size for column in record.slices]
-    bounded = np.isnan(record.losses) | ((record.losses >= 0) & (record.losses <= 1))
-    fits = record.losses.ndim == 2 and record.losses.shape[1] == size and all(length == size for length in lengths)
-    fits = fits and bool(bounded.all()) and bool((record.predicted_at >= 0).all())
-    inside = _codes_fit(record.arm, arms) and all(_coded_fits(column) for column in (*record.slices, record.source))
-    counted = all(0 <= arm < arms and count >= 0 for arm, _, count in record.predictions)
-    if record.pairs is not None:
-        pairs = record.pairs
-        columns = [
-            pairs.shadow.size,
-            pairs.predicted_at.size,
-            pairs.position.size,
-            *(c.codes.size for c in pairs.slices),
-        ]
-        fits = fits and pairs.excess.ndim == 2 and all(n == pairs.live.size for n in (*columns, pairs.excess.shape[1]))
-        inside = inside and _codes_fit(pairs.live, arms) and _codes_fit(pairs.shadow, arms)
-        inside = inside and all(_coded_fits(column) for column in pairs.slices)
-    return fits and inside and counted
+    arms, found = len(record.arms), record.unlabelled
+    fits = _rows_fit(record.arm, arms, record.predicted_at, record.position, record.losses, record.slices)
+    fits = fits and record.labelled_at.size == record.source.codes.size == record.arm.size
+    # A label has a source; without one a row would pass for a prediction without a label.
+    fits = fits and _codes_fit(record.source.codes, len(record.source.values))
+    fits = fits and all(0 <= arm < arms and count >= 0 for arm, _, count in record.predictions)
+    fits = fits and _pairs_fit(record.pairs, arms)
+    if found is not None:
+        fits = fits and _rows_fit(found.arm, arms, found.predicted_at, found.position, found.losses, found.slices)
+        fits = fits and found.losses.shape[0] == record.losses.shape[0] and len(found.slices) == len(record.slices)
+        fits = fits and _pairs_fit(found.pairs, arms)
+    return fits
+
+
+def _rows_fit(arm: Ints, arms: int, predicted_at: Ints, position: Ints, losses: Floats, slices: list[Coded]) -> bool:
+    lengths = [predicted_at.size, position.size, *(column.codes.size for column in slices)]
+    if losses.ndim != 2 or any(length != arm.size for length in (*lengths, losses.shape[1])):
+        return False
+    bounded = np.isnan(losses) | ((losses >= 0) & (losses <= 1))
+    inside = _codes_fit(arm, arms) and all(_coded_fits(column) for column in slices)
+    return inside and bool(bounded.all()) and bool((predicted_at >= 0).all())
+
+
+def _size(pairs: PairColumns | None) -> int:
+    return 0 if pairs is None else pairs.live.size
+
+
+def _pairs_fit(pairs: PairColumns | None, arms: int) -> bool:
+    if pairs is None:
+        return True
+    lengths = [pairs.shadow.size, pairs.predicted_at.size, pairs.position.size, *(c.codes.size for c in pairs.slices)]
+    if pairs.excess.ndim != 2 or any(length != pairs.live.size for length in (*lengths, pairs.excess.shape[1])):
+        return False
+    inside = _codes_fit(pairs.live, arms) and _codes_fit(pairs.shadow, arms)
+    return inside and all(_coded_fits(column) for column in pairs.slices)
 
 
 def _codes_fit(codes: Ints, size: int) -> bool:

@@ -20,7 +20,7 @@ from streams.losses import (
     truly_no,
     zero_one,
 )
-from streams.losses_of_numbers import absolute, engagement, not_used, ranking, squared
+from streams.losses_of_numbers import absolute, engagement, latency, not_used, ranking, squared
 from streams.own_losses import own_loss
 from unship.errors import ConfigurationError
 
@@ -55,6 +55,7 @@ LOSSES: dict[str, Loss] = {
     "squared": Loss(squared, ("regression",), "scale", 10, 1e15),
     "ranking": Loss(ranking, ("ranking",)),
     "engagement": Loss(engagement, KINDS, says_nothing=not_used),
+    "latency": Loss(latency, KINDS, "objective_ms", 200, 1e9),
 }
 #: What to write instead where a loss does not fit the kind of target.
 _INSTEAD = {"regression": "{absolute: {scale: 10}}", "ranking": "ranking", "custom": '"pkg.mod:fn"'}
@@ -93,10 +94,6 @@ def _loss_spec(entry: str | dict[str, Any], kind: str, path: str, load: LoadOwnL
         if load is None:
             raise ConfigurationError(f"{path}: {name} is a function of yours, and none can be loaded here")
         return LossSpec(name, source=load(name, path))
-    if name == "latency":
-        raise ConfigurationError(
-            f"{path}: latency is not judged yet, because only predictions with a label are; take it out of losses"
-        )
     if name not in LOSSES:
         raise ConfigurationError(f'{path}: unknown loss {name!r}; known are {", ".join(LOSSES)}, "pkg.mod:fn"')
     loss = LOSSES[name]

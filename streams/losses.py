@@ -29,7 +29,7 @@ class LossSpec(msgspec.Struct, frozen=True):
     @property
     def binary(self) -> bool:
         """Whether the loss is only ever 0 or 1."""
-        return self.name == "zero_one" or self.partial
+        return self.name in ("zero_one", "latency") or self.partial
 
     @property
     def partial(self) -> bool:
@@ -42,19 +42,28 @@ class LossSpec(msgspec.Struct, frozen=True):
         return self.name == "engagement"
 
     @property
+    def of_latency(self) -> bool:
+        """Whether the loss needs no label at all, only how long the answer took."""
+        return self.name == "latency"
+
+    @property
     def of_scores(self) -> bool:
         """Whether the loss judges stated probabilities instead of the answer."""
         return self.name in ("brier", "log")
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """Columns of joined pairs, each of the same length: what was answered and what was true."""
+    """Columns of joined pairs, each of the same length: what was answered and what was true.
+
+    `engagements` and `latencies` are only read where a loss is of them.
+    """
 
     outputs: Sequence[Any]
     scores: Sequence[float | None]
     class_scores: Sequence[dict[str, float] | None]
     truths: Sequence[Any]
     engagements: Sequence[float | None] = ()
+    latencies: Sequence[float | None] = ()
 
 
 def zero_one(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:

@@ -1,4 +1,4 @@
-"""Losses of answers that are a number or a ranking, and of answers that are judged by their use."""
+"""Losses of answers that are a number or a ranking, and of answers that are judged by their use or their speed."""
 
 import math
 from typing import Any
@@ -70,3 +70,13 @@ def engagement(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 def not_used(pairs: Pairs) -> Truths:
     """Return where nobody said how much the answer was used."""
     return np.array([used is None for used in pairs.engagements], np.bool_)
+
+
+def latency(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+    """Return 1 where the answer took longer than the objective, in ms, else 0.
+
+    >>> latency(Pairs([1] * 3, [None] * 3, [None] * 3, [None] * 3, (), [200, 201, None]), LossSpec("latency", 200), "")
+    array([ 0.,  1., nan])
+    """
+    took = np.array([math.nan if ms is None else ms for ms in pairs.latencies], np.float64)
+    return np.where(np.isnan(took), np.nan, took > spec.bound)

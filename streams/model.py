@@ -16,12 +16,23 @@ from actions.desired import DeploymentResult, Proposal, deploy
 from actions.evidence import Findings, View
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
-from streams.cohorts import PREDICTED_AT, Closed, OpenCohort, add_outcomes, add_pairs, close_cohort, new_cohort
+from streams.cohorts import (
+    ARM,
+    PREDICTED_AT,
+    SOURCE,
+    Closed,
+    OpenCohort,
+    add_outcomes,
+    add_pairs,
+    close_cohort,
+    labelled_by_arm,
+    new_cohort,
+)
 from streams.comparing import new_comparison
 from streams.config import ModelConfig
-from streams.findings import find
+from streams.findings import find, is_blind
 from streams.health import new_health
-from streams.label_health import new_label_health
+from streams.label_health import LabelHealth, new_label_health
 from streams.opinions import Opinions, SavedOpinion
 from streams.periods import (
     NEVER,
@@ -29,12 +40,14 @@ from streams.periods import (
     LivePeriod,
     ModelState,
     Standing,
+    forget_all,
+    hand_over,
     leave,
     new_model_state,
     new_period,
     rules_for,
 )
-from streams.records import Arm, Deployed, Outcomes
+from streams.records import Arm, Deployed, Floats, Ints, Outcomes, PairColumns
 from streams.reporting import evidence_of
 from streams.rows import Entries
 from unship.rejections import RejectCode
@@ -87,9 +100,8 @@ class ModelFold:
         """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
         state = self.state
         numbers = state.layout.arm_numbers(record)
-        for arm, count in enumerate(np.bincount(record.arm, minlength=len(record.arms)).tolist()):
-            version = record.arms[arm].version
-            state.outcomes[version] = state.outcomes.get(version, 0) + count
+        if self.config.outcomes_labelled is not False:
+            self._count_outcomes(record.arms, record.arm)
         for arm, _, count in record.predictions:
             self._notice(record.arms[arm], count)
         for arm, cohort, count in record.predictions:
@@ -97,19 +109,38 @@ class ModelFold:
                 predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
                 number = int(numbers[arm])
                 predictions[number] = predictions.get(number, 0) + count
-        columns, losses = state.layout.columns(record, numbers), record.losses
+        self._add(state.layout.columns(record, numbers), record.losses, record.pairs, numbers, True)
+        without = record.unlabelled
+        if without is not None:
+            if self.config.outcomes_labelled is False:
+                self._count_outcomes(record.arms, without.arm)
+            self._add(state.layout.unlabelled_columns(without, numbers), without.losses, without.pairs, numbers, False)
+        if not self.width and state.open_cohorts:
+            self._judge(state.open_cohorts.pop(0), 0, record.clock)
+
+    def _add(self, columns: Ints, losses: Floats, paired: PairColumns | None, numbers: Ints, labelled: bool) -> None:
+        state = self.state
+        pairs = state.layout.pair_columns(paired, numbers)
+        excess = losses[:, :0] if paired is None else paired.excess
         if self.width:
             # A partition that appears late brings outcomes of cohorts that are judged already.
             open_ = columns[PREDICTED_AT] // self.width >= state.closed_until
             if not open_.all():
                 self.counts[RejectCode.NOT_JUDGED] += int((~open_).sum())
                 columns, losses = columns[:, open_], losses[:, open_]
-        pairs = state.layout.pair_columns(record, numbers)
-        add_outcomes(state.open_cohorts, columns, losses, self.width)
-        if pairs is not None and record.pairs is not None:
-            add_pairs(state.open_cohorts, pairs, record.pairs.excess, self.width)
-        if not self.width and state.open_cohorts:
-            self._judge(state.open_cohorts.pop(0), 0, record.clock)
+            if pairs is not None and not labelled:
+                # A shadow may answer long after the live version.
+                open_ = pairs[PREDICTED_AT] // self.width >= state.closed_until
+                pairs, excess = pairs[:, open_], excess[:, open_]
+        add_outcomes(state.open_cohorts, columns, losses, self.width, labelled)
+        if pairs is not None and pairs.size:
+            add_pairs(state.open_cohorts, pairs, excess, self.width, labelled)
+
+    def _count_outcomes(self, arms: list[Arm], arm: Ints) -> None:
+        outcomes = self.state.outcomes
+        for number, count in enumerate(np.bincount(arm, minlength=len(arms)).tolist()):
+            version = arms[number].version
+            outcomes[version] = outcomes.get(version, 0) + count
 
     def _notice(self, arm: Arm, count: int) -> None:
         """Take note of who answers; the first version ever seen live, without a deployment, becomes the live one."""
@@ -150,11 +181,14 @@ class ModelFold:
         """Let a version be live from now on; what it replaces is remembered."""
         state = self.state
         state.refused = None
-        if state.replaced is not None:
-            leave(state, state.replaced)
-        state.replaced = state.live.health if state.live is not None else None
+        hand_over(state)
         state.live = new_period(state, self.config, version, now)
         self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    def judge_afresh(self, version: str, now: int) -> None:
+        """Take the present label coverage as the normal one: from here on everything is learned again."""
+        self.start_period(version, now)
+        forget_all(self.state)
 
     def reconfigure(self, config: ModelConfig, now: int) -> None:
         """Go on under another configuration: judged afresh if it changes what is seen; what is desired stays."""
@@ -167,7 +201,8 @@ class ModelFold:
         fresh = new_model_state(config)
         # Outcomes under the old one were computed from other losses or slices, or counted by another rule.
         state.layout, state.open_cohorts, state.closed_until = fresh.layout, {}, -1
-        state.replaced, state.left, state.left_healthy = None, {}, {}
+        forget_all(state)
+        state.silence = fresh.silence
         if state.live is not None:
             state.live = new_period(state, config, state.live.version, now)
         state.desired.proposal = None
@@ -220,7 +255,7 @@ class ModelFold:
     def _judge(self, cohort: OpenCohort, number: int, now: int) -> None:
         state, config = self.state, self.config
         state.clock = max(state.clock, now)
-        closed = close_cohort(cohort, number, self.width, len(config.losses), len(config.slices_by))
+        closed = self._close(cohort, number)
         live = state.live
         if live is None:
             self.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
@@ -237,13 +272,47 @@ class ModelFold:
         if not live.health.fixed and (entries.source.size or closed.begin >= live.since):
             self._fix(live)
         if self.width and closed.begin >= live.since:
-            live.labels.close(closed.predictions.get(mine, 0), entries.source.size, config.promise)
+            self._close_labels(live.labels, closed, mine, entries, now)
         if entries.source.size:
             rules = rules_for(state, config, self.opinions.deciding is None)
             live.health.judge(entries, rules, now)
             self.opinions.step(entries, live.health, rules, now)
+            ignored = live.health.check_references(config.worse_by)
+            if ignored:
+                self.counts[RejectCode.REFERENCE_IMPLAUSIBLE] += ignored
         self._judge_beside(live, closed, mine, entries, now)
+        if live.labels.settled and not self._stands(live):
+            self.judge_afresh(live.version, now)
         self.evaluate(now)
+
+    def _stands(self, live: LivePeriod) -> bool:
+        """Whether something is known of the live version that a shift of the label coverage must not bury."""
+        alarms = live.health.alarms
+        return bool(alarms and alarms[0].at < live.labels.shifted_at) or self.state.desired.proposal is not None
+
+    def _close(self, cohort: OpenCohort, number: int) -> Closed:
+        state, config = self.state, self.config
+        silent: list[int] = []
+        if config.negative:
+            state.silence.close(cohort.predictions, labelled_by_arm(cohort))
+            silent = state.silence.arms()
+        closed = close_cohort(cohort, number, self.width, len(config.losses), len(config.slices_by), silent)
+        if self.width and config.judges_unlabelled and config.outcomes_labelled is None:
+            # These became outcomes only now; those with a label were counted when it came.
+            self._count_outcomes(state.layout.arms, closed.columns[ARM, closed.columns[SOURCE] < 0])
+        return closed
+
+    def _close_labels(self, labels: LabelHealth, closed: Closed, arm: int, entries: Entries, now: int) -> None:
+        """Take a cohort into the label coverage of an arm."""
+        config = self.config
+        if config.judges_unlabelled:
+            if len(config.latency_losses) == len(config.losses):
+                # No loss needs a label.
+                return
+            labelled = int((entries.source >= 0).sum())
+        else:
+            labelled = entries.source.size
+        labels.close(closed.predictions.get(arm, 0), labelled, config.promise, now, rise=not config.negative)
 
     def _fix(self, live: LivePeriod) -> None:
         state = self.state
@@ -275,7 +344,7 @@ class ModelFold:
             if beside.role != arm.role:
                 continue
             if self.width and closed.begin >= live.since:
-                beside.labels.close(closed.predictions.get(number, 0), entries.source.size, config.promise)
+                self._close_labels(beside.labels, closed, number, entries, now)
             beside.health.fit(streams, 0)
             beside.comparison.fit(streams)
             if entries.source.size:
@@ -292,7 +361,7 @@ class ModelFold:
             leave(state, state.replaced)
         streams = len(state.layout.slices.streams)
         binary = [spec.binary for spec in self.config.losses]
-        health = new_health(arm.version, arm.role, live.since, binary, streams)
+        health = new_health(arm.version, arm.role, live.since, binary, streams, self.config.outcomes_labelled)
         health.fix_baselines({}, state.left_healthy.get(arm.version), None)
         comparison = new_comparison(arm.version, arm.role, len(self.config.losses), streams)
         beside = live.beside[arm.version] = Beside(arm.role, health, new_label_health(), comparison)
@@ -314,12 +383,14 @@ class ModelFold:
             switches_max=config.switches_max,
             stopped=desired.stopped,
             confirm_within_ms=config.confirm_within_ms,
+            # An operator who approves has the last word on a comparison with the past.
+            without_control=config.without_control if mode is None else "act",
         )
 
     def evaluate(self, now: int) -> None:
         """Ask the policy, and write a decision if it says something new."""
         live, standing = self.state.live, self.state.standing
-        if live is None or (live.health.outcomes == 0 and not live.labels.blind):
+        if live is None or (live.health.outcomes == 0 and not is_blind(self.state, live, self.config)):
             return
         rules = rules_for(self.state, self.config, True)
         findings, chosen = find(self.state, live, self.config, rules)
@@ -351,8 +422,9 @@ class ModelFold:
         if ruling.reason is Reason.SWITCH_LIMIT:
             desired.stopped = True
         decision = self.write(live.version, ruling, evidence, now)
-        if ruling.action is Action.OBSERVE:
-            live.observed = ruling.to
+        said = ruling.reason is Reason.RECORD_BETTER and ruling.action is Action.PAGE
+        if ruling.action is Action.OBSERVE or said:
+            live.observed = findings.target
         elif ruling.action is Action.PROPOSE and ruling.to is not None:
             desired.proposal = Proposal(decision, live.version, ruling.to, now)
         elif ruling.action is Action.ROLLBACK and ruling.to is not None:

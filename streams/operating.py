@@ -4,7 +4,7 @@ from typing import Any
 
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
-from streams.findings import find
+from streams.findings import find, is_blind
 from streams.model import ModelFold
 from streams.periods import rules_for
 from streams.records import Operated
@@ -112,12 +112,7 @@ def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
         decision = model.write(live.version, approved, evidence, now)
         state.desired.roll_back(ruling.to, model.epoch, now, automatic=False, decision=decision)
         model.start_period(ruling.to, now)
-    elif live is not None and (live.labels.shifted or live.labels.blind):
-        # The present label coverage becomes the normal one, and everything is judged afresh from here.
-        model.start_period(live.version, now)
-        # What was usual among the outcomes labelled before says nothing of those labelled now.
-        state.replaced = None
-        state.left.clear()
-        state.left_healthy.clear()
+    elif live is not None and (live.labels.shifted or is_blind(state, live, model.config)):
+        model.judge_afresh(live.version, now)
     else:
         _refuse(model, event, now, "no such proposal is open; it may have lapsed")

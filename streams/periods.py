@@ -1,5 +1,7 @@
 """What the fold remembers of a model: its live period, what came before, and what still waits for time to pass."""
 
+from typing import TypeVar
+
 import msgspec
 import numpy as np
 
@@ -9,13 +11,15 @@ from streams.cohorts import Layout, OpenCohort
 from streams.comparing import Comparison
 from streams.config import ModelConfig
 from streams.health import Health, new_health
-from streams.label_health import LabelHealth, new_label_health
+from streams.label_health import LabelHealth, Silence, new_label_health
 from streams.rows import Baselines, Rules
 from streams.slices import OTHER, SourceTable, slice_table
+from streams.track_records import TrackRecord, track_record
 
-#: Versions whose baselines are remembered; the oldest are forgotten first.
+#: Versions whose baselines and records are remembered; the oldest are forgotten first.
 BASELINES_MAX = 20
 NEVER = 2**62
+T = TypeVar("T")
 
 
 class Beside(msgspec.Struct):
@@ -51,7 +55,11 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class ModelState(msgspec.Struct):
-    """Everything the fold knows of a model."""
+    """Everything the fold knows of a model.
+
+    `replaced` is the version that was live before, as long as its last outcomes are still to be counted, and
+    `replaced_coverage` the labelled share of its newest cohorts.
+    """
 
     desired: DesiredState
     layout: Layout
@@ -67,6 +75,9 @@ class ModelState(msgspec.Struct):
     clock: int = -1
     outcomes: dict[str, int] = {}
     refused: Standing | None = None
+    silence: Silence = msgspec.field(default_factory=Silence)
+    records: dict[str, TrackRecord] = {}
+    replaced_coverage: float | None = None
 
 
 def new_model_state(config: ModelConfig) -> ModelState:
@@ -78,7 +89,7 @@ def new_model_state(config: ModelConfig) -> ModelState:
 def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:
     """Return the live period that starts now."""
     binary = [spec.binary for spec in config.losses]
-    health = new_health(version, "live", now, binary, len(state.layout.slices.streams))
+    health = new_health(version, "live", now, binary, len(state.layout.slices.streams), config.outcomes_labelled)
     return LivePeriod(version, now, health, new_label_health(), {}, [])
 
 
@@ -88,16 +99,40 @@ def rules_for(state: ModelState, config: ModelConfig, alarming: bool) -> Rules:
     overall, slice_weight = stream_weights(len(config.losses), config.slices_cap if config.slices_by else 0)
     weights = np.array([0.0 if stream.value == OTHER and stream.dimension else slice_weight for stream in streams])
     weights[0] = overall
-    return Rules(config.promise, weights, config.worse_by, config.promise_in_time, alarming)
+    unlabelled = tuple(config.latency_losses)
+    return Rules(config.promise, weights, config.worse_by, config.promise_in_time, alarming, unlabelled)
 
 
 def leave(state: ModelState, health: Health) -> None:
-    """Remember what a version leaves behind when it is live no more and its last cohort was counted."""
+    """Remember what the replaced version leaves behind when its last cohort was counted."""
     baselines = health.leave()
-    for table in (state.left, state.left_healthy):
-        if table is state.left_healthy and not baselines.healthy:
-            continue
-        table.pop(health.version, None)
-        table[health.version] = baselines
-        while len(table) > BASELINES_MAX:
-            del table[next(iter(table))]
+    _remember(state.left, health.version, baselines)
+    if baselines.healthy:
+        _remember(state.left_healthy, health.version, baselines)
+    record = track_record(health, state.replaced_coverage, state.records.get(health.version))
+    _remember(state.records, health.version, record)
+
+
+def _remember(table: dict[str, T], version: str, what: T) -> None:
+    table.pop(version, None)
+    table[version] = what
+    while len(table) > BASELINES_MAX:
+        del table[next(iter(table))]
+
+
+def hand_over(state: ModelState) -> None:
+    """Let the live version be the replaced one; what was replaced before it is remembered."""
+    if state.replaced is not None:
+        leave(state, state.replaced)
+    live = state.live
+    state.replaced = live.health if live is not None else None
+    state.replaced_coverage = live.labels.share if live is not None else None
+
+
+def forget_all(state: ModelState) -> None:
+    """Forget what versions left behind: what was usual among other labels says nothing of those of now."""
+    state.replaced = None
+    state.left.clear()
+    state.left_healthy.clear()
+    state.records.clear()
+    state.silence = Silence()

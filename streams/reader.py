@@ -43,6 +43,7 @@ KINDS = ("prediction", "feedback")
 SAMPLE_RECORDS = 512
 #: Records of one log that wait for the other one before the driver has to stop fetching it.
 WAITING_MAX = 20_000
+MISROUTED = "its id does not belong to partition {} of {}; librdkafka clients need partitioner=murmur2_random"
 
 
 class Raw(NamedTuple):
@@ -181,7 +182,7 @@ class Reader:
         keys = [events[i].id.encode() for i in good]  # type: ignore[union-attr]
         misrouted = np.flatnonzero(partitions_of(keys, self.partitions) != self.partition) if keys else ()
         for place in misrouted:
-            events[good[place]] = Rejection(RejectCode.MISROUTED, f"partition {self.partition} of {self.partitions}")
+            events[good[place]] = Rejection(RejectCode.MISROUTED, MISROUTED.format(self.partition, self.partitions))
         self._sides[side].queue.extend(zip(records, events, strict=True))
 
     def skip(self, side: int, offset: int, *, lost: bool = False) -> None:

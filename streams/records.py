@@ -51,12 +51,28 @@ class PairColumns(msgspec.Struct, frozen=True):
     slices: list[Coded]
 
 
+class Unlabelled(msgspec.Struct, frozen=True):
+    """Predictions first read here, as they are judged if no label comes in time.
+
+    `losses` has shape (losses, predictions), NaN where a loss needs a label. `pairs` are the requests among them that a
+    shadow and the live version answered; the earlier one of the two may stand in an earlier record.
+    """
+
+    arm: Ints
+    predicted_at: Ints
+    position: Ints
+    losses: Floats
+    slices: list[Coded]
+    pairs: PairColumns | None = None
+
+
 class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="kind"):
     """Outcomes of one model, joined while the source clock went to `clock`.
 
     `losses` has shape (losses, outcomes); `arm` indexes `arms`; `lines` is the range of source lines (first, last)
     whose raw bytes, in order, have the SHA-256 `source_digest`. `predictions` counts (arm, cohort, count) of the
-    predictions first seen here, `late` counts (arm, count) of truths that came after maturity.
+    predictions first seen here, `late` counts (arm, count) of truths that came after maturity. `unlabelled` is there
+    only for models that judge predictions without a label.
     """
 
     model: str
@@ -74,6 +90,7 @@ class Outcomes(msgspec.Struct, frozen=True, tag="outcomes", tag_field="kind"):
     predictions: list[tuple[int, int, int]]
     late: list[tuple[int, int]]
     pairs: PairColumns | None = None
+    unlabelled: Unlabelled | None = None
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -88,7 +105,8 @@ class Part(msgspec.Struct, frozen=True):
     """What a batch holds of one model, with the places in the two logs that each row comes from.
 
     `outcomes.position` is a prediction's offset, `answered` that of its feedback; `pair_predictions` is the later one
-    of a pair's two predictions, `pair_answered` their feedback. `outcomes.predictions` is empty: `seen` has the rows.
+    of a pair's two predictions, `pair_answered` their feedback. `outcomes.predictions` is empty: `seen` has the rows,
+    or `outcomes.unlabelled` where that is there. `pair_seen` is the later prediction of each pair in it.
     """
 
     outcomes: Outcomes
@@ -96,6 +114,7 @@ class Part(msgspec.Struct, frozen=True):
     pair_predictions: Ints
     pair_answered: Ints
     seen: Seen
+    pair_seen: Ints
 
 
 class Counted(msgspec.Struct, frozen=True):

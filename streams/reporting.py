@@ -11,6 +11,7 @@ from streams.health import Health
 from streams.opinions import E_DETECTOR, Opinions
 from streams.periods import LivePeriod, ModelState
 from streams.rows import BASES, Alarm, Rules, rounded
+from streams.track_records import Against
 from streams.units import span_text
 
 SLICES_SHOWN = 5
@@ -28,7 +29,7 @@ def evidence_of(
     report: dict[str, Any] = {
         "detectors": _detectors(live, config, rules, opinions),
         "maturity": span_text(config.mature_after_ms) if config.mature_after_ms else "none",
-        "sources": max(len(state.layout.sources.names), 1),
+        "sources": len(state.layout.sources.names) or int(len(config.latency_losses) < len(config.losses)),
     }
     if live.labels.share is not None:
         report["label_coverage"] = rounded(live.labels.share)
@@ -52,7 +53,11 @@ def _detectors(live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Op
     for name in config.detectors:
         if name == E_DETECTOR:
             report[name] = {
-                spec.name: {"evidence": rounded(float(health.banks[loss].totals[0])), **_baseline(health, loss, 0)}
+                spec.name: {
+                    "evidence": rounded(float(health.banks[loss].totals[0])),
+                    **_baseline(health, loss, 0),
+                    **_ignored(health, loss),
+                }
                 for loss, spec in enumerate(config.losses)
             }
             report[name]["threshold"] = rounded(rules.promise)
@@ -75,6 +80,14 @@ def _baseline(health: Health, loss: int, row: int) -> dict[str, Any]:
         return {"baseline": None, "basis": BASES[0]}
     mean, n = health.baseline(loss, row)
     return {"baseline": {"mean": rounded(mean), "n": rounded(n)}, "basis": BASES[int(health.basis[loss, row])]}
+
+
+def _ignored(health: Health, loss: int) -> dict[str, Any]:
+    """Return the reference that is not believed, where there is one."""
+    stated = health.references.get(loss)
+    if stated is None or not stated.ignored:
+        return {}
+    return {"ignored_reference": {"mean": rounded(stated.mean), "n": rounded(stated.size)}}
 
 
 def _window_mean(health: Health, alarm: Alarm, stream: int) -> tuple[float, float]:
@@ -131,6 +144,8 @@ def _worst_slices(
 
 def _comparison(live: LivePeriod, config: ModelConfig, chosen: Confirmation) -> dict[str, Any] | None:
     alarm = chosen.alarm
+    if chosen.record is not None:
+        return _with_record(live, alarm, chosen.record)
     target = chosen.target or next(iter(live.beside), None)
     if target is None:
         return None
@@ -150,8 +165,33 @@ def _comparison(live: LivePeriod, config: ModelConfig, chosen: Confirmation) -> 
     }
 
 
+def _with_record(live: LivePeriod, alarm: Alarm, record: Against) -> dict[str, Any]:
+    """Return the comparison with the past: the target says nothing of today."""
+    n, mine = _window_mean(live.health, alarm, alarm.stream)
+    return {
+        "basis": "record",
+        "target": record.target,
+        "role": "live",
+        "evidence": record.evidence,
+        "threshold": rounded(record.threshold),
+        "candidate": {"mean": rounded(mine), "n": rounded(n)},
+        "target_since_change": {"mean": None, "n": 0.0},
+        "record": {
+            "mean": rounded(record.mean),
+            "n": rounded(record.n),
+            "since_ts": record.since,
+            "label_coverage": None if record.coverage is None else rounded(record.coverage),
+            "today": {"mean": rounded(record.today), "n": rounded(record.worth), "dimension": record.dimension},
+        },
+        "difference": rounded(mine - record.today),
+        "target_degraded": False,
+    }
+
+
 def _sources(state: ModelState, health: Health, alarm: Alarm, rules: Rules) -> Any:
     names = state.layout.sources.names
+    if alarm.loss in rules.unlabelled:
+        return 0
     if len(names) < 2:
         return 1
     counts = source_shares(health, alarm)

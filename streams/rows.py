@@ -12,7 +12,7 @@ LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """Outcomes of one version in prediction order.
+    """Outcomes of one version in prediction order; `source` is -1 where there is no label.
 
     `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
     (losses, outcomes), NaN where a loss could not be computed.
@@ -34,7 +34,7 @@ class Entries(msgspec.Struct, frozen=True):
 class Rules(msgspec.Struct, frozen=True):
     """What an alarm takes: the promise, the streams' weights (shape (streams,), for one loss), and what rise matters.
 
-    `alarming` is false where another detector decides.
+    `alarming` is false where another detector decides. `unlabelled` are the numbers of the losses that need no label.
     """
 
     promise: float
@@ -42,6 +42,7 @@ class Rules(msgspec.Struct, frozen=True):
     worse_by: float
     in_time: bool
     alarming: bool
+    unlabelled: tuple[int, ...] = ()
 
 
 class Alarm(msgspec.Struct):
@@ -60,6 +61,17 @@ class Alarm(msgspec.Struct):
     needed: float
     window: NDArray[np.float64]
     mix: tuple[str, int] | None = None
+
+
+class StatedReference(msgspec.Struct):
+    """A mean loss that a deployment states, over `size` outcomes, and the baseline that stands in if it is ignored."""
+
+    mean: float
+    size: float
+    instead_n: float
+    instead_k: float
+    instead: int
+    ignored: bool = False
 
 
 class Baselines(msgspec.Struct):

@@ -51,6 +51,7 @@ class RejectCode(StrEnum):
     ROLE_MISMATCH = "ROLE_MISMATCH", "The prediction's role contradicts the status of its version's deployment."
     STILL_SERVED = "STILL_SERVED", "The prediction comes from a version that was rolled back; it is judged no more."
     MISSING_SCORE = "MISSING_SCORE", "A loss needs a score or scores that the prediction does not carry."
+    MISSING_LATENCY = "MISSING_LATENCY", "The loss `latency` needs a latency that the prediction does not carry."
     UNUSABLE_TRUTH = "UNUSABLE_TRUTH", "The truth is not of the kind that the model's target or loss needs."
     STALE_DEPLOYMENT = "STALE_DEPLOYMENT", "The deployment is older than one already known for the model."
     DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
@@ -58,6 +59,10 @@ class RejectCode(StrEnum):
     UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
+    REFERENCE_IMPLAUSIBLE = (
+        "REFERENCE_IMPLAUSIBLE",
+        "The deployment's reference is worse than the version's own first 1,000 outcomes by more than `worse_by`.",
+    )
     MISROUTED = (
         "MISROUTED",
         "The event is in another partition than its id belongs to; with kcat and other librdkafka clients set "

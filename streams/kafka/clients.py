@@ -1,7 +1,9 @@
 """Clients of the broker with the settings that the monitor's guarantees rest on; the defaults are others."""
 
-from collections.abc import Sequence
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -9,15 +11,20 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
-from unship.errors import UnshipError
+from unship.errors import BrokerUnreachable, ConfigurationError
+from unship.kafka_loop import explained as words
 from unship.topics import TopicNames
 
 #: A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this.
 REQUEST_BYTES_MAX = 1_000_000
 
 
-class BrokerUnreachable(UnshipError):
-    """Report that no broker answers; check the address and the network, the monitor goes on by itself afterwards."""
+#: Longest wait for one answer of the broker: longer than a restart of it takes, so that what was sent arrives once.
+ANSWER_S = 10.0
+#: Longest wait for a client to end in order; what it has in flight is sent again by the next one, or read again.
+END_S = 2.0
+
+T = TypeVar("T")
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -86,11 +93,11 @@ async def partition_count(consumer: AIOKafkaConsumer, topic: str) -> int:
     """Return how many partitions a topic has.
 
     Raises:
-        BrokerUnreachable: the topic is not there; the message says how to make it.
+        ConfigurationError: the topic is not there; the message says how to make it.
     """
     found = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic)
     if not found:
-        raise BrokerUnreachable(f"topic {topic}: the broker has none of this name; make it with: unship topics apply")
+        raise ConfigurationError(f"topic {topic}: the broker has none of this name; make it with: unship topics apply")
     return len(found)
 
 
@@ -120,7 +127,54 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
         await consumer.stop()
 
 
+async def answered(work: Awaitable[T]) -> T:
+    """Return what the broker answers.
+
+    Raises:
+        BrokerUnreachable: there is no answer in time. The client is of no use any more: it may never give one.
+    """
+    try:
+        return await asyncio.wait_for(work, ANSWER_S)
+    except TimeoutError:
+        raise BrokerUnreachable(f"no answer within {ANSWER_S:g} s") from None
+
+
+@asynccontextmanager
+async def producing(access: Access, transactional_id: str | None = None) -> AsyncIterator[AIOKafkaProducer]:
+    """Give a producer that ends in bounded time, whatever the broker does."""
+    producer = access.producer(transactional_id)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await end_producer(producer)
+
+
+async def end_producer(producer: AIOKafkaProducer) -> None:
+    """End a producer. A healthy one sends what it has; one that waits for an answer for ever is cut off."""
+    if not await _ended(producer.stop()):
+        sender = producer._sender._sender_task
+        if sender is not None:
+            sender.cancel()
+        await _ended(producer.client.close())
+
+
+async def end_consumer(consumer: AIOKafkaConsumer) -> None:
+    """End a consumer in bounded time."""
+    await _ended(consumer.stop())
+
+
+async def _ended(stopping: Coroutine[Any, Any, None]) -> bool:
+    """Whether a client ended in time. As a task of its own, for it may end as cancelled when it cancels its parts."""
+    task = asyncio.ensure_future(stopping)
+    await asyncio.wait((task,), timeout=END_S)
+    if not task.done():
+        task.cancel()
+        return False
+    return not task.cancelled() and task.exception() is None
+
+
 def explained(error: Exception, access: Access) -> str:
     """Return what is wrong with the broker in one line."""
-    what = f"{type(error).__name__}: {error}" if isinstance(error, KafkaError | OSError) else str(error)
+    what = words(error) if isinstance(error, KafkaError | OSError) else str(error)
     return f"kafka {access.servers}: {' '.join(what.split())[:300]}"

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
 
 from actions.desired import DesiredState
 from actions.journal import Decision, decision_bytes, digest_of
@@ -22,8 +21,9 @@ from actions.reconcile import Timing, conflicting, due_commands
 from streams.arrays import from_json, to_json
 from streams.config import Config
 from streams.fold import Fold
-from streams.kafka.clients import Access, read_all
+from streams.kafka.clients import Access, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
+from streams.kafka.rewinds import Rewind
 from streams.kafka.snapshots import SnapshotStore
 from streams.live import Signer
 from streams.records import Record
@@ -36,7 +36,6 @@ log = logging.getLogger("unship.control")
 GROUP = "unship.control"
 STATUS_S = 0.5
 SNAPSHOT_S = 60.0
-SEND_DEADLINE_S = 30.0
 
 
 class LedgerConflict(Exception):
@@ -89,7 +88,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         self._stopping = False
         self._assigned = []
-        async with self.access.producer() as self._producer:
+        async with producing(self.access) as self._producer:
             self._snapshots = SnapshotStore(self.access, self._producer)
             self._consumer = self.access.member(
                 self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
@@ -102,7 +101,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._save(partition)
             finally:
                 await self._close(list(self.partitions.values()))
-                await self._consumer.stop()
+                await end_consumer(self._consumer)
 
     # Assignment
 
@@ -114,10 +113,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions.clear()
         for partition in partitions:
             if partition.writer is not None:
-                try:
-                    await partition.writer.stop()
-                except KafkaError as error:
-                    log.info("the writer of ledger partition %d ended with: %s", partition.number, error)
+                await end_producer(partition.writer)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Hold the partitions until they are taken over in the next round, where an error ends this life."""
@@ -208,7 +204,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                         f"{list(decision.epoch)}; compare them with: unship audit"
                     )
                 continue
-            await asyncio.wait_for(self._producer.send_and_wait(topic, value, decision.model.encode()), SEND_DEADLINE_S)
+            await answered(self._producer.send_and_wait(topic, value, decision.model.encode()))
             partition.journalled[decision.model] = (decision.epoch, digest_of(value))
             self.on_decision(decision)
 
@@ -224,13 +220,15 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         commands = due_commands(desired, partition.published, self.signer.audience, self._clock_ms(), self.timing)
         if not commands:
             return
-        async with partition.writer.transaction():
+        await answered(self._write(partition.writer, self.signer, commands))
+        partition.published |= {command.model: command for command in commands}
+
+    async def _write(self, writer: AIOKafkaProducer, signer: Signer, commands: list[Command]) -> None:
+        topic = self.access.names.of("control")
+        async with writer.transaction():
             for command in commands:
                 value = encode_command(command)
-                await partition.writer.send(
-                    self.access.names.of("control"), value, command.model.encode(), headers=self.signer.sign(value)
-                )
-        partition.published |= {command.model: command for command in commands}
+                await writer.send(topic, value, command.model.encode(), headers=signer.sign(value))
 
     def _commanded(self, partition: _Partition) -> dict[str, DesiredState]:
         models = partition.fold.models
@@ -243,16 +241,17 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.stated = True
         if partition.fold.config_digest != self.config.digest():
             value = to_json(configuration_for(self.config, self._shape))
-            await self._producer.send_and_wait(self.ledger, value, partition=partition.number)
+            await answered(self._producer.send_and_wait(self.ledger, value, partition=partition.number))
             log.info("ledger partition %d: another configuration is in force from here on", partition.number)
 
     async def _ask_again(self, partition: _Partition) -> None:
         """Ask for a range to be read again where the ledger has a gap; said once for each gap."""
         for number in partition.fold.gaps - partition.rewound:
             corners = partition.fold.coverage[number].corners
-            corner = [min(p for p, _ in corners), min(f for _, f in corners)]
-            value = msgspec.json.encode({"partition": number, "corner": corner, "at": partition.fold.offset})
-            await self._producer.send_and_wait(self.access.names.of("rewind"), value, str(number).encode())
+            corner = (min(p for p, _ in corners), min(f for _, f in corners))
+            incarnation = partition.fold.coverage[number].incarnation
+            value = msgspec.json.encode(Rewind(number, corner, partition.fold.offset, incarnation))
+            await answered(self._producer.send_and_wait(self.access.names.of("rewind"), value, str(number).encode()))
             log.warning("ledger partition %d: a gap in source partition %d is read again", partition.number, number)
         partition.rewound = set(partition.fold.gaps)
 

@@ -7,7 +7,6 @@ order, each record acknowledged before the next.
 
 import asyncio
 import logging
-from contextlib import suppress
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -15,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from streams.arrays import to_json
 from streams.config import Config
-from streams.kafka.clients import Access, explained
+from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
 from streams.records import Deployed, Operated
 from streams.routing import partitions_of
@@ -28,7 +27,6 @@ from unship.signing import OPERATOR_TYPE, Headers, Trust, TrustedKey, verify
 log = logging.getLogger("unship.copy")
 
 KINDS = {"deployments": "deployment", "operator": "operator"}
-SEND_DEADLINE_S = 30.0
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -59,7 +57,7 @@ class Copier:
     async def stop(self) -> None:
         """Disconnect."""
         if self._producer is not None:
-            await self._producer.stop()
+            await end_producer(self._producer)
             self._producer = None
 
     async def copy_surely(self, place: Place, value: bytes | None, headers: Headers) -> None:
@@ -74,8 +72,7 @@ class Copier:
                 if (text := explained(error, self.access)) != said:
                     log.warning("copying to the ledger waits: %s", text)
                     said = text
-                with suppress(KafkaError, OSError):
-                    await self.stop()
+                await self.stop()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 10.0)
             else:
@@ -115,5 +112,4 @@ class Copier:
 
     async def _send(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
         assert self._producer is not None, "not started"
-        sent = self._producer.send_and_wait(self.access.names.of(topic), value, key, partition)
-        await asyncio.wait_for(sent, SEND_DEADLINE_S)
+        await answered(self._producer.send_and_wait(self.access.names.of(topic), value, key, partition))

@@ -15,11 +15,12 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from streams.arrays import to_json
 from streams.config import Config
-from streams.kafka.clients import Access
+from streams.kafka.clients import Access, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import Rewinds
 from streams.reader import FEEDBACK, PREDICTIONS, DeadLetter, Position, Raw, Reader, fingerprint
 from streams.routing import partitions_of
+from unship.errors import BrokerUnreachable
 
 log = logging.getLogger("unship.ingest")
 
@@ -27,7 +28,6 @@ GROUP = "unship.ingest"
 SOURCE_TOPICS = ("predictions", "feedback")
 ROWS_PER_FLUSH = 2_000
 COMMIT_S = 5.0
-SEND_DEADLINE_S = 30.0
 REVOKE_S = 2.0
 #: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
 CLOCK_SKEW_MS = 1_000
@@ -86,12 +86,12 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping = False
         self._assigned = []
         self.partitions.clear()
-        async with self.access.producer() as self._producer:
+        async with producing(self.access) as self._producer:
             self._consumer = self.access.member(self.group, SOURCE_TOPICS, self)
             await self._consumer.start()
-            rewinds = Rewinds(self.access)
-            await rewinds.start()
+            rewinds = self._rewinds = Rewinds(self.access)
             try:
+                await rewinds.start()
                 while not self._stopping:
                     for number in await rewinds.asked():
                         await self._rewind(number)
@@ -101,7 +101,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             finally:
                 self.partitions.clear()
                 await rewinds.stop()
-                await self._consumer.stop()
+                await end_consumer(self._consumer)
 
     # Assignment
 
@@ -110,7 +110,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in list(self.partitions.values()):
             try:
                 await asyncio.wait_for(self._settle(partition), REVOKE_S)
-            except (KafkaError, TimeoutError) as error:
+            except (KafkaError, TimeoutError, BrokerUnreachable) as error:
                 log.info("partition %d was given up unsettled: %s", partition.number, error)
         self.partitions.clear()
 
@@ -154,6 +154,10 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             if position is None:
                 # What cannot be read is worth as much as nothing: from the origin on everything is safe.
                 position = Position(self._count)
+            incarnation = self._rewinds.incarnations.get(place.partition, 0)
+            if position.incarnation < incarnation:
+                # Committed in the topics that were.
+                position = Position(self._count, incarnation)
             if position.partitions != self._count:
                 raise SourceChanged(
                     f"{self.topics[0]} has {self._count} partitions, its ledger was begun with {position.partitions}; "
@@ -169,8 +173,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         if partition.sending is not None:
             await partition.sending
-        log.warning("partition %d: read again from its beginning, because the ledger has a gap", number)
-        await self._open(number, Position(self._count, partition.reader.incarnation))
+        log.warning("partition %d: read again from its beginning, as the topic rewind asks", number)
+        await self._open(number, Position(self._count, self._rewinds.incarnations.get(number, 0)))
 
     async def _open(self, number: int, position: Position) -> None:
         reader = Reader(
@@ -292,11 +296,11 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for k, batch in enumerate(batches):
             models = [part.outcomes.model for part in batch.parts]
             key = models[0].encode() if models else None
-            futures.append(await self._producer.send(self.ledger, to_json(batch), key, partition=k))
+            futures.append(self._producer.send_and_wait(self.ledger, to_json(batch), key, partition=k))
         for letter in dead:
             value = _dead_letter(self.topics, partition.number, letter)
-            futures.append(await self._producer.send(self.access.names.of("rejected"), value))
-        await asyncio.wait_for(asyncio.gather(*futures), SEND_DEADLINE_S)
+            futures.append(self._producer.send_and_wait(self.access.names.of("rejected"), value))
+        await answered(asyncio.gather(*futures))
         partition.acknowledged = position
 
     async def _settle(self, partition: _Partition) -> None:
@@ -317,10 +321,9 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         metadata = msgspec.json.encode(position).decode()
         places = [TopicPartition(topic, partition.number) for topic in self.topics]
         try:
-            await self._consumer.commit(
-                # The second one only tells other tools how far we are.
-                {places[0]: (position.end[0], metadata), places[1]: (position.end[1], "")}
-            )
+            # The second one only tells other tools how far we are.
+            ends = {places[0]: (position.end[0], metadata), places[1]: (position.end[1], "")}
+            await answered(self._consumer.commit(ends))
         except CommitFailedError:
             log.info("partition %d went to another worker; its batches are covered by what it reads", partition.number)
         partition.acknowledged = None

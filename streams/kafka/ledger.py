@@ -26,7 +26,6 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
     Raises:
         ConfigurationError: the ledger was begun by another version of the fold or with other numbers of partitions,
             or the two source topics differ.
-        BrokerUnreachable: a topic is not there.
     """
     consumer = access.reader()
     await consumer.start()

@@ -1,29 +1,38 @@
-"""Which source partitions a fold asks to be read again."""
+"""Which source partitions are to be read again: because a fold misses something, or because they begin anew."""
 
 import msgspec
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
-from streams.kafka.clients import Access, partition_count
+from streams.arrays import to_json
+from streams.kafka.clients import Access, answered, end_consumer, partition_count, read_all
+from streams.records import Begun
 
 
 class Rewind(msgspec.Struct, frozen=True):
-    """A ledger partition has a gap in a source partition: what was read from `corner` on is missing in part."""
+    """A partition pair is read again from `corner` on; in a new incarnation, from its beginning.
+
+    `at` is the ledger offset that shows the gap, -1 where an operator said that the topics were made again.
+    """
 
     partition: int
     corner: tuple[int, int]
     at: int
+    incarnation: int = 0
 
 
 class Rewinds:
-    """Follows the topic `rewind` from now on; what was asked before now is healed by every start, or asked again."""
+    """Follows the topic `rewind`. Gaps of before now are healed by every start, or asked again; incarnations stay."""
 
     def __init__(self, access: Access) -> None:
+        self.incarnations: dict[int, int] = {}
         self._access = access
         self._consumer = access.reader()
 
     async def start(self) -> None:
-        """Begin at the topic's end."""
+        """Learn the incarnations, and follow from the topic's end."""
         name = self._access.names.of("rewind")
+        for record in await read_all(self._access, "rewind"):
+            self._take(record.value)
         await self._consumer.start()
         places = [TopicPartition(name, number) for number in range(await partition_count(self._consumer, name))]
         self._consumer.assign(places)
@@ -32,15 +41,42 @@ class Rewinds:
 
     async def stop(self) -> None:
         """Disconnect."""
-        await self._consumer.stop()
+        await end_consumer(self._consumer)
 
     async def asked(self) -> list[int]:
-        """Return the source partitions asked for since the last call."""
+        """Return the source partitions to be read again, asked for since the last call."""
         found: dict[int, None] = {}
         for records in (await self._consumer.getmany(timeout_ms=0)).values():
             for record in records:
-                try:
-                    found[msgspec.json.decode(record.value or b"", type=Rewind).partition] = None
-                except (msgspec.DecodeError, ValueError):
-                    continue
+                if (number := self._take(record.value)) is not None:
+                    found[number] = None
         return list(found)
+
+    def _take(self, value: bytes | None) -> int | None:
+        try:
+            rewind = msgspec.json.decode(value or b"", type=Rewind)
+        except (msgspec.DecodeError, ValueError):
+            return None
+        known = self.incarnations.get(rewind.partition, 0)
+        self.incarnations[rewind.partition] = max(known, rewind.incarnation)
+        return rewind.partition
+
+
+async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> int:
+    """Say that a pair of source partitions begins anew; return its new incarnation.
+
+    Every ledger partition is told first, so that batches of the new one find it there. Said twice by a retry, it only
+    begins once more.
+    """
+    told = Rewinds(access)
+    for record in await read_all(access, "rewind"):
+        told._take(record.value)
+    incarnation = told.incarnations.get(partition, 0) + 1
+    ledger = access.names.of("ledger")
+    for number in range(len(await producer.partitions_for(ledger))):
+        value = to_json(Begun(-1, partition, incarnation))
+        await answered(producer.send_and_wait(ledger, value, partition=number))
+    value = msgspec.json.encode(Rewind(partition, (0, 0), -1, incarnation))
+    key = b"incarnation/%d" % partition
+    await answered(producer.send_and_wait(access.names.of("rewind"), value, key))
+    return incarnation

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from streams.arrays import pack, unpack
 from streams.config import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
-from streams.kafka.clients import Access, read_all
+from streams.kafka.clients import Access, answered, read_all
 
 log = logging.getLogger("unship.control")
 
@@ -49,15 +49,14 @@ class SnapshotStore:
         slot = self._slot[number] = (self._slot.get(number, -1) + 1) % SLOTS
         # All under one key's partition, so that they are read in the order they were written.
         for i, part in enumerate(parts):
-            await self._producer.send_and_wait(self._topic, part, _key(number, slot, str(i)), partition=0)
+            await answered(self._producer.send_and_wait(self._topic, part, _key(number, slot, str(i)), partition=0))
         head = _Head(fold.offset, hashlib.sha256(data).hexdigest(), len(parts))
-        await self._producer.send_and_wait(
-            self._topic, msgspec.json.encode(head), _key(number, slot, "head"), partition=0
-        )
+        value = msgspec.json.encode(head)
+        await answered(self._producer.send_and_wait(self._topic, value, _key(number, slot, "head"), partition=0))
 
     async def tell(self, number: int, status: bytes) -> None:
         """Write what operators ask for of a ledger partition."""
-        await self._producer.send_and_wait(self._topic, status, b"status/%d" % number, partition=0)
+        await answered(self._producer.send_and_wait(self._topic, status, b"status/%d" % number, partition=0))
 
     async def load(self, number: int, config: Config) -> Fold | None:
         """Return the newest fold that was saved whole and fits this program, None if there is none."""

@@ -18,7 +18,7 @@ from aiokafka.admin import NewTopic
 from streams.kafka.clients import Access, read_all
 from streams.routing import partitions_of
 from unship.codec import decode_line
-from unship.events import Deployment, Event, Feedback, Prediction
+from unship.events import Deployment, Feedback, Prediction
 from unship.topics import COMPACTED, TOPICS, TopicNames
 
 UNSHIP = Path(sys.executable).with_name("unship")
@@ -97,8 +97,9 @@ class KafkaSite:
                 if at and number in at:
                     await at[number]()
                 event = decode_line(line)
-                topic = self.access.names.of(TOPIC_OF[type(event)])  # type: ignore[index]
-                key = key_of(event).encode()  # type: ignore[arg-type]
+                assert isinstance(event, Prediction | Feedback | Deployment), event
+                topic = self.access.names.of(TOPIC_OF[type(event)])
+                key = (event.model if isinstance(event, Deployment) else event.id).encode()
                 count = self.counts.get(topic.removeprefix(self.access.names.prefix), 1)
                 partition = int(partitions_of([key], count)[0])
                 futures.append(await producer.send(topic, line.rstrip(b"\n"), key, partition=partition))
@@ -138,12 +139,6 @@ class KafkaSite:
             if record.key.startswith(b"status/"):
                 found |= {name: model["outcomes"] for name, model in json.loads(record.value)["models"].items()}
         return found
-
-
-def key_of(event: Event) -> str:
-    """Return the key of an event's record."""
-    assert isinstance(event, Prediction | Feedback | Deployment), event
-    return event.model if isinstance(event, Deployment) else event.id
 
 
 def expected_outcomes(lines: Iterable[bytes]) -> dict[str, dict[str, int]]:

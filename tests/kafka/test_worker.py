@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streams.kafka.clients import read_all
+from tests.kafka.cluster import Cluster
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite, expected_outcomes
 from tests.worlds.generator import generate
@@ -123,3 +124,40 @@ def test_two_workers_share_the_work_and_the_second_may_leave(site: KafkaSite, wo
         await ended_well(site, lines)
 
     asyncio.run(run())
+
+
+def test_broker_gone_for_a_while_loses_nothing_and_is_said_in_one_line(
+    own_kafka: type[Cluster], tmp_path: Path, world: tuple[list[bytes], str]
+) -> None:
+    lines, config = world
+    lines = lines[: LINES // 2]
+    with own_kafka(1) as cluster:
+        site = KafkaSite(tmp_path, cluster.bootstrap, "unship.", config)
+        try:
+            asyncio.run(site.make_topics())
+            worker = site.start()
+            asyncio.run(site.play(lines[: LINES // 4], pause_s=0.02))
+            cluster.brokers[0].kill()
+            said = asyncio.run(site.until(said_that_broker_is_away(site), "a line on the outage"))
+            assert worker.poll() is None
+            cluster.brokers[0].start()
+            cluster.wait_ready()
+            asyncio.run(site.play(lines[LINES // 4 :], pause_s=0.02))
+            expected = expected_outcomes(lines)
+
+            async def counted() -> Any:
+                return await site.outcomes() == expected
+
+            asyncio.run(site.until(counted, f"status counts {expected}"))
+            assert worker.poll() is None
+            assert said.count("Traceback") == 0
+        finally:
+            site.stop()
+
+
+def said_that_broker_is_away(site: KafkaSite) -> Any:
+    async def said() -> str:
+        text = site.output()
+        return text if "it begins again by itself" in text else ""
+
+    return said

@@ -21,7 +21,7 @@ from unship.errors import SnapshotError
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
 
 START = 1_772_409_600_000
-REFERENCE = {"zero_one": Reference(mean=0.1, n=1_000), "brier": Reference(mean=0.1, n=1_000)}
+REFERENCE = {name: Reference(mean=0.1, n=1_000) for name in ("zero_one", "brier", "latency")}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -37,6 +37,28 @@ class Plan(msgspec.Struct, frozen=True):
     deciding: str
     noise: bool
     acts: bool
+    # Only bad news is told; without a maturity that is refused, so the plan's falls back to `ignore`.
+    negative: bool = False
+    latency: str = "none"
+
+    @property
+    def losses(self) -> str:
+        judged, took = "zero_one, brier", "{latency: {objective_ms: 100}}"
+        return {"none": judged, "beside": f"{judged}, {took}", "first": f"{took}, {judged}", "alone": took}[
+            self.latency
+        ]
+
+    @property
+    def only_bad_news(self) -> bool:
+        return self.negative and self.mature_after_s > 0
+
+    #: Answers of v1 as the live version, before v2 is deployed: enough of them are a record.
+    before: int = 0
+    without_control: str = "propose"
+    #: From half of the recording on, this share of the answers gets a label.
+    labelled_after: float = 0.95
+    reference: float = 0.1
+    decay: float = 0.8
 
 
 plans = st.builds(
@@ -51,6 +73,10 @@ plans = st.builds(
     deciding=st.sampled_from(["e_detector", "e_detector", "adwin", "page_hinkley"]),
     noise=st.booleans(),
     acts=st.booleans(),
+    negative=st.booleans(),
+    latency=st.sampled_from(["none", "none", "beside", "first", "alone"]),
+    before=st.sampled_from([0, 0, 700]),
+    without_control=st.sampled_from(["propose", "act", "page"]),
 )
 
 
@@ -61,13 +87,17 @@ def config_of(plan: Plan) -> Config:
         f"""
 models:
   m:
-    losses: [zero_one, brier]
-    labels: {{mature_after: {plan.mature_after_s}s, early: 2s}}
+    losses: [{plan.losses}]
+    labels:
+      mature_after: {plan.mature_after_s}s
+      early: 2s
+      missing: {"negative" if plan.only_bad_news else "ignore"}
     slices: {{by: {"[country, vip]" if plan.slices else "[]"}, cap: 3}}
     worse_by: 0
     one_false_alarm_per: 200
     detectors: [{", ".join([plan.deciding, *others])}]
-    policy: {{mode: {plan.mode}, cooldown: 5s, max_switches: 2 per 1m, confirm_within: 10s, proposal_ttl: 8s}}
+    policy: {{mode: {plan.mode}, cooldown: 5s, max_switches: 2 per 1m, confirm_within: 10s, proposal_ttl: 8s,
+      without_control: {plan.without_control}}}
 """
     )
 
@@ -75,45 +105,50 @@ models:
 def events_of(plan: Plan) -> list[tuple[int, Event]]:
     """Return predictions of a version that decays, of one that does not, and their labels, by time."""
     rng = random.Random(plan.seed)
+    switch = 1 + plan.before * 60
+    stated = {name: Reference(mean=plan.reference, n=1_000) for name in ("zero_one", "brier")}
+    after = Deployment(model="m", version="v2", status="live", previous="v1", reference=stated, ts=START + switch)
     events: list[tuple[int, Event]] = [
         (0, Deployment(model="m", version="v1", status="live", ts=START)),
-        (1, Deployment(model="m", version="v2", status="live", previous="v1", reference=REFERENCE, ts=START + 1)),
+        (switch, after),
     ]
     if plan.beside != "none":
         status: Any = plan.beside
-        events.append((1, Deployment(model="m", version="v1", status=status, ts=START + 1)))
-    for i in range(plan.lines):
-        at = 2 + i * 60 + rng.randrange(60)
-        asked: list[tuple[str, Any]] = [("v2", "live")]
-        if plan.beside == "holdback" and rng.random() < 0.4:
+        events.append((switch, Deployment(model="m", version="v1", status=status, ts=START + switch)))
+    for i in range(-plan.before, plan.lines):
+        at = switch + 1 + i * 60 + rng.randrange(60)
+        asked: list[tuple[str, Any]] = [("v2" if i >= 0 else "v1", "live")]
+        if i < 0:
+            pass
+        elif plan.beside == "holdback" and rng.random() < 0.4:
             asked = [("v1", "holdback")]
         elif plan.beside == "shadow" and rng.random() < 0.6:
             asked.append(("v1", "shadow"))
         truth = rng.randrange(2)
         for version, role in asked:
-            wrong = rng.random() < (0.8 if version == "v2" and i > 0.3 * plan.lines else 0.1)
+            wrong = rng.random() < (plan.decay if version == "v2" and i > 0.3 * plan.lines else 0.1)
             score = min(max(0.5 + (0.4 if truth != wrong else -0.4) + rng.uniform(-0.1, 0.1), 0.0), 1.0)
             slices: Any = (
                 {"country": rng.choice(["DE", "FR", "US", "GB"]), "vip": rng.random() < 0.5} if plan.slices else {}
             )
             output = 1 - truth if wrong else truth
             ts = START + at
-            events.append(
-                (
-                    at,
-                    Prediction(
-                        id=f"p{i}",
-                        model="m",
-                        version=version,
-                        role=role,
-                        output=output,
-                        score=score,
-                        slices=slices,
-                        ts=ts,
-                    ),
-                )
+            slow = version == "v2" and i > 0.3 * plan.lines
+            took = None if rng.random() < 0.05 else rng.uniform(0, 200 if slow else 110)
+            prediction = Prediction(
+                id=f"p{i}",
+                model="m",
+                version=version,
+                role=role,
+                output=output,
+                score=score,
+                slices=slices,
+                latency_ms=took if plan.latency != "none" else None,
+                ts=ts,
             )
-        if rng.random() < 0.95:
+            events.append((at, prediction))
+        told = plan.labelled_after if i > 0.5 * plan.lines else 0.95
+        if rng.random() < told and (truth or not plan.only_bad_news):
             later = max(at + rng.choice([-500, 1, 400, 3_000, 9_000]), 0)
             events.append(
                 (
@@ -129,7 +164,7 @@ def acts_of(plan: Plan) -> list[tuple[int, Event]]:
     acts: dict[Any, float] = {"hold": 0.1, "resume": 0.3, "pin": 0.4, "unpin": 0.5, "approve": 0.6, "rollback": 0.7}
     events: list[tuple[int, Event]] = []
     for act, share in acts.items():
-        at = int(plan.lines * 60 * share)
+        at = 1 + plan.before * 60 + int(plan.lines * 60 * share)
         to = "v1" if act == "rollback" else None
         events.append((at, OperatorAct(act=act, model="m", reason="test", by="me", to=to, ts=START + at)))
     return events
@@ -192,9 +227,12 @@ def test_any_chain_of_stops_gives_the_bytes_of_one_run(plan: Plan, stops: list[f
 
 EVERYTHING = Plan(7, 5, 300, "act", "holdback", True, 3, "e_detector", True, False)
 AT_ONCE = msgspec.structs.replace(EVERYTHING, mature_after_s=0, beside="shadow")
+BAD_NEWS = msgspec.structs.replace(EVERYTHING, beside="shadow", negative=True, latency="beside")
+SPEED = msgspec.structs.replace(AT_ONCE, latency="alone")
+CHAINED = {"maturing": EVERYTHING, "at once": AT_ONCE, "bad news and speed": BAD_NEWS, "speed at once": SPEED}
 
 
-@pytest.mark.parametrize("plan", [EVERYTHING, AT_ONCE], ids=["maturing", "at once"])
+@pytest.mark.parametrize("plan", CHAINED.values(), ids=CHAINED)
 def test_stop_after_every_line_resumes_to_the_same_bytes(plan: Plan) -> None:
     """Every stopping point of one recording, in one chain: a snapshot after each line."""
     plan = msgspec.structs.replace(plan, lines=120)
@@ -227,6 +265,48 @@ def test_deciding_detector_of_another_kind_survives_every_stop(deciding: str) ->
     assert found == expected
 
 
+RECORD = Plan(5, 0, 300, "act", "none", True, 3, "e_detector", False, False, before=800, without_control="act")
+SHIFT = Plan(
+    6, 5, 1_500, "act", "none", False, 1, "e_detector", False, False, labelled_after=0.4, reference=0.25, decay=0.1
+)
+IMPLAUSIBLE = Plan(8, 0, 1_300, "observe", "none", False, 1, "e_detector", False, False, reference=0.9, decay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (RECORD, "RECORD_BETTER"),
+        (msgspec.structs.replace(RECORD, mature_after_s=5, without_control="propose"), "RECORD_BETTER"),
+        (SHIFT, "COVERAGE_SHIFT"),
+        (IMPLAUSIBLE, "REFERENCE_IMPLAUSIBLE"),
+    ],
+    ids=["record", "matured record", "coverage", "reference"],
+)
+def test_what_is_remembered_across_versions_and_shifts_survives_every_batch_and_stop(plan: Plan, told: str) -> None:
+    config, recording = config_of(plan), recording_of(plan)
+    expected, counts = replayed(config, recording)
+    assert told in counts or told.encode() in expected, (expected, counts)
+    assert replayed(config, recording, 7) == (expected, counts)
+    snapshot, found = None, b""
+    for stop in range(37, len(recording.splitlines()) + 37, 37):
+        replay = Replay(config, snapshot)
+        found += printed(list(replay.decisions(io.BytesIO(recording), stop_after=stop)))
+        snapshot = replay.save()
+    last = Replay(config, snapshot)
+    found += printed(list(last.decisions(io.BytesIO(recording))))
+    assert found == expected
+    assert last.counts() == counts
+
+
+def test_shift_of_the_labels_is_told_once_and_then_the_new_share_is_usual() -> None:
+    output, _ = replayed(config_of(SHIFT), recording_of(SHIFT))
+    told = [msgspec.json.decode(line)["reason"] for line in output.splitlines()]
+    shifted = told.index("COVERAGE_SHIFT")
+    assert told.count("COVERAGE_SHIFT") == 1
+    # The deployment states a reference, so nothing has to be learned first.
+    assert told[shifted + 1 :][:1] == ["HEALTHY"], told
+
+
 def test_recordings_of_this_module_lead_to_decisions_of_many_kinds() -> None:
     """The properties above would say nothing of recordings in which nothing happens."""
     degraded, reasons = 0, Counter[str]()
@@ -242,6 +322,8 @@ def test_recordings_of_this_module_lead_to_decisions_of_many_kinds() -> None:
             deciding=("e_detector", "e_detector", "page_hinkley", "adwin")[seed // 9],
             noise=seed % 5 == 0,
             acts=seed % 6 == 0,
+            negative=seed % 4 == 3,
+            latency=("none", "beside", "alone", "first", "none")[seed % 5],
         )
         output, _ = replayed(config_of(plan), recording_of(plan))
         degraded += alarmed(output)

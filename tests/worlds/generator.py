@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import orjson
@@ -33,6 +34,7 @@ SOURCES = ("chargebacks", "analysts", "customers")
 SOURCE_SHARES = (0.5, 0.3, 0.2)
 POSITIVE_SHARE = 0.3
 CONCENTRATION = 3.0  # Of the beta law of unsureness; low enough that some scores are near .5.
+LATENCY_SIGMA = 0.3
 RFC3339_EVERY = 41  # Each so many-th prediction writes its time as text, which the contract allows.
 
 PREDICTION, FEEDBACK, DEPLOYMENT = 0, 1, 2
@@ -50,8 +52,9 @@ class Labels:
     Times are milliseconds, shares are fractions. `wrong_slower` multiplies the delay of labels of wrong
     predictions. `nightly` replaces the delays by one export after each midnight, sorted by truth. `outage` is a
     span (fractions of the recording) without feedback; its labels come together at its end, or never if
-    `outage_loses`. `liar` is (source, probability): from the change on that source calls a right prediction of v42
-    wrong with that probability.
+    `outage_loses`. `bad_news` keeps every label of a negative back, as chargebacks do. `share_after` is (fraction
+    of the span, share): from there on another share of the predictions gets a label. `liar` is (source,
+    probability): from the change on that source calls a right prediction of v42 wrong with that probability.
     """
 
     median_ms: float = 10 * MINUTE_MS
@@ -61,7 +64,9 @@ class Labels:
     nightly: bool = False
     outage: tuple[float, float] | None = None
     outage_loses: bool = False
+    share_after: tuple[float, float] | None = None
     liar: tuple[str, float] | None = None
+    bad_news: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,9 @@ class World:
 
     `errors_*` is the error rate per country before the change, `rise_*` what the change adds; `shares_after` the
     countries' shares after it. `switch_at`, `change_at` and `ramp` are fractions of the span; a ramp of 0 is a
-    step. `switch_at` 0 means that v42 is the first version ever.
+    step. `switch_at` 0 means that v42 is the first version ever. `latency_ms` is the median time an answer takes, if it
+    is told at all; the change multiplies v42's by `slower`, in the country `slower_in` or everywhere. Without a
+    holdback v41 is told to be retired if `retires`. `reference` is the mean zero-one loss that v42's deployment states.
     """
 
     seed: int
@@ -86,6 +93,11 @@ class World:
     change_at: float = 0.5
     ramp: float = 0.0
     holdback: float = 0.1
+    latency_ms: float | None = None
+    slower: float = 1.0
+    slower_in: str | None = None
+    retires: bool = True
+    reference: float | None = None
     model: str = "fraud"
     labels: Labels = Labels()
 
@@ -127,6 +139,7 @@ class Facts:
     source: Ints
     label_ts: Ints
     reported: Ints
+    latency_ms: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +206,20 @@ def draw(world: World) -> Facts:
     source = rng.choice(len(SOURCES), n, p=SOURCE_SHARES)
     reported = _reported(world, rng, source, version, changed, output, truth)
     label_ts = _label_times(world, rng, ts, wrong, truth)
-    return Facts(ts, version, holdback, country, channel, score, output, truth, source, label_ts, reported)
+    return Facts(
+        ts,
+        version,
+        holdback,
+        country,
+        channel,
+        score,
+        output,
+        truth,
+        source,
+        label_ts,
+        reported,
+        _latencies(world, version, country, changed),
+    )
 
 
 def _changed(world: World, ts: Ints) -> Floats:
@@ -227,7 +253,12 @@ def _reported(
 def _label_times(world: World, rng: np.random.Generator, ts: Ints, wrong: Bools, truth: Ints) -> Ints:
     """Return when each label arrives, or -1 if it never does within the recording."""
     labels, n = world.labels, len(ts)
-    missing = rng.random(n) >= labels.share
+    share = np.full(n, labels.share)
+    if labels.share_after is not None:
+        share[ts >= world.at(labels.share_after[0])] = labels.share_after[1]
+    missing = rng.random(n) >= share
+    if labels.bad_news:
+        missing |= truth == 0
     delay = labels.median_ms * np.exp(labels.sigma * rng.standard_normal(n))
     delay *= np.where(wrong, labels.wrong_slower, 1.0)
     arrival = ts + 1 + delay.astype(np.int64)
@@ -242,6 +273,16 @@ def _label_times(world: World, rng: np.random.Generator, ts: Ints, wrong: Bools,
         drained = last + (arrival - first) * 10 * MINUTE_MS // max(1, last - first)
         arrival = np.where(inside, drained, arrival)
     return np.where(missing | (arrival > world.end_ms), -1, arrival)
+
+
+def _latencies(world: World, version: Ints, country: Ints, changed: Floats) -> Floats:
+    """Return how long each answer took; drawn apart, so that a world without latencies stays the same to the byte."""
+    rng = np.random.default_rng((world.seed, 1))
+    slower = (version == 1) & (changed == 1)
+    if world.slower_in is not None:
+        slower &= country == COUNTRIES.index(world.slower_in)
+    median = (world.latency_ms or 0.0) * np.where(slower, world.slower, 1.0)
+    return np.round(median * np.exp(LATENCY_SIGMA * rng.standard_normal(len(version))), 2)
 
 
 def _nightly(rng: np.random.Generator, ts: Ints, truth: Ints) -> Ints:
@@ -268,22 +309,25 @@ def _written(world: World, facts: Facts) -> tuple[list[bytes], Ints, Ints]:
 
 
 def _deployments(world: World) -> list[tuple[int, bytes]]:
-    def line(ts: int, version: str, status: str, **more: str) -> tuple[int, bytes]:
+    def line(ts: int, version: str, status: str, **more: Any) -> tuple[int, bytes]:
         event = {"type": "deployment", "model": world.model, "version": version, "status": status, "ts": ts} | more
         return ts, orjson.dumps(event)
 
     if world.switch_at == 0:
-        return [line(START_MS, "v42", "live"), line(START_MS, "v41", "holdback")]
-    events = [line(START_MS, "v41", "live"), line(world.switch_ms, "v42", "live", previous="v41")]
+        first = [line(START_MS, "v42", "live")]
+        return first if world.holdback == 0 else [*first, line(START_MS, "v41", "holdback")]
+    stated = {} if world.reference is None else {"reference": {"zero_one": {"mean": world.reference, "n": 5_000}}}
+    events = [line(START_MS, "v41", "live"), line(world.switch_ms, "v42", "live", previous="v41", **stated)]
     if world.holdback > 0:
         return [*events, line(world.switch_ms, "v41", "holdback")]
-    return [*events, line(world.switch_ms, "v41", "retired")]
+    return [*events, line(world.switch_ms, "v41", "retired")] if world.retires else events
 
 
 def _prediction_lines(world: World, facts: Facts) -> list[bytes]:
     dumps, model = orjson.dumps, world.model
     roles = ("live", "holdback")
-    columns = (facts.ts, facts.version, facts.holdback, facts.country, facts.channel, facts.score, facts.output)
+    who = (facts.ts, facts.version, facts.holdback, facts.country, facts.channel)
+    columns = (*who, facts.score, facts.output, facts.latency_ms)
     return [
         dumps(
             {
@@ -298,8 +342,9 @@ def _prediction_lines(world: World, facts: Facts) -> list[bytes]:
                 "slices": {"country": COUNTRIES[country], "channel": CHANNELS[channel]},
                 "replica": f"r{i % 6}",
             }
+            | ({} if world.latency_ms is None else {"latency_ms": took})
         )
-        for i, (ts, version, held, country, channel, score, output) in enumerate(
+        for i, (ts, version, held, country, channel, score, output, took) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         )
     ]

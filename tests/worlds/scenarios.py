@@ -44,6 +44,10 @@ class Settings:
     worse_by: float = 0.02
     promise: int = 1_000_000
     detectors: tuple[str, ...] = ("e_detector", "adwin", "page_hinkley")
+    losses: tuple[str, ...] = ("zero_one", "brier")
+    missing: str = "ignore"
+    without_control: str = "propose"
+    confirm_within: str = "1d"
 
     def to_yaml(self, model: str) -> str:
         """Return the text of `unship.yaml`."""
@@ -52,13 +56,13 @@ log: embedded:./unship-data
 models:
   {model}:
     target: {{kind: binary}}
-    losses: [zero_one, brier]
-    labels: {{horizon: {self.horizon}, mature_after: {self.mature_ms // 1000}s}}
+    losses: [{", ".join(self.losses)}]
+    labels: {{horizon: {self.horizon}, mature_after: {self.mature_ms // 1000}s, missing: {self.missing}}}
     slices: {{by: [country, channel], cap: {SLICE_CAP}}}
     worse_by: {self.worse_by}
     one_false_alarm_per: {self.promise}
     detectors: [{", ".join(self.detectors)}]
-    policy: {{mode: {self.mode}}}
+    policy: {{mode: {self.mode}, without_control: {self.without_control}, confirm_within: {self.confirm_within}}}
 """
 
 
@@ -249,9 +253,64 @@ def no_baseline(seed: int, lines: int) -> Scenario:
 
 
 def no_holdback(seed: int, lines: int) -> Scenario:
-    """v42 decays and nothing else serves: nobody can say that v41 is better now."""
+    """v42 decays and nothing else serves: v41 was better when it served, which is worth a proposal."""
+    return _decay(seed, lines, _usual(lines), holdback=0.0, retires=False, expect={"act": "propose"})
+
+
+def no_holdback_act(seed: int, lines: int) -> Scenario:
+    """The same, where its owner has said that the past is proof enough."""
+    settings = replace(_usual(lines), without_control="act")
+    return _decay(seed, lines, settings, holdback=0.0, retires=False, expect={"act": "rollback"})
+
+
+def no_holdback_page(seed: int, lines: int) -> Scenario:
+    """The same, where its owner wants a person to look first."""
+    more = {"act": None, "pages": ("RECORD_BETTER",), "page_required": True, "names": ("record", "v41")}
+    settings = replace(_usual(lines), without_control="page")
+    return _decay(seed, lines, settings, holdback=0.0, retires=False, expect=more)
+
+
+def no_target(seed: int, lines: int) -> Scenario:
+    """v42 decays, and v41 is retired: there is nothing to go back to."""
     more = {"act": None, "pages": ("TARGET_UNKNOWN",), "page_required": True}
     return _decay(seed, lines, _usual(lines), holdback=0.0, expect=more)
+
+
+def no_record(seed: int, lines: int) -> Scenario:
+    """v42 is the first version that ever served, and nothing answers beside it."""
+    more = {"act": None, "pages": ("TARGET_UNKNOWN",), "page_required": True}
+    return _decay(seed, lines, _usual(lines), holdback=0.0, switch_at=0.0, expect=more)
+
+
+def record_no_better(seed: int, lines: int) -> Scenario:
+    """v42 falls from what its makers measured to what v41 always was: going back would win nothing."""
+    settings = replace(_usual(lines), losses=("zero_one",), confirm_within="30m")
+    before, after = 0.06, 0.16
+    errors = {"errors_v41": _same(after), "errors_v42": _same(before), "rise_v42": _same(after - before)}
+    world = _world(seed, lines, **errors, holdback=0.0, retires=False, reference=before)
+    needed = predictions_needed(settings, before, after, before, 0.0)
+    expect = _expected(world, settings, needed, pages=("NOT_CONFIRMED",), page_required=True)
+    return Scenario(world, settings, replace(expect, not_after_ms=expect.not_after_ms + 30 * MINUTE_MS))
+
+
+def record_mix(seed: int, lines: int) -> Scenario:
+    """The hard country grows and nobody got worse: on the mix of today v41 was as bad, though its record looks good."""
+    made = _mix_alone(seed, lines, holdback=0.0, retires=False)
+    settings = replace(made.settings, without_control="act")
+    return Scenario(made.world, settings, made.expect)
+
+
+def slice_decay_alone(seed: int, lines: int) -> Scenario:
+    """v42 decays in one country, and nothing else serves: in that country v41 was better."""
+    made = slice_decay(seed, lines)
+    world = replace(made.world, holdback=0.0, retires=False)
+    return Scenario(world, made.settings, replace(made.expect, act="propose"))
+
+
+def no_change_alone(seed: int, lines: int) -> Scenario:
+    """Nothing happens, and nothing answers beside the live version."""
+    settings = replace(_usual(lines), without_control="act")
+    return Scenario(_world(seed, lines, holdback=0.0, retires=False), settings, Expect())
 
 
 def slice_decay(seed: int, lines: int) -> Scenario:
@@ -360,6 +419,20 @@ def _outage(seed: int, lines: int, *, loses: bool) -> Scenario:
     )
 
 
+def coverage_drop(seed: int, lines: int) -> Scenario:
+    """Fewer predictions get a label from one moment on; that becomes usual, and a later decay is found all the same."""
+    settings = replace(_usual(lines), mature_ms=20 * MINUTE_MS)
+    labels = Labels(median_ms=2 * MINUTE_MS, sigma=0.5, share_after=(0.25, 0.6))
+    more: dict[str, Any] = {"change_at": 0.65, "span_ms": FULL_SPAN_MS, "labels": labels}
+    return _decay(seed, lines, settings, rise=0.12, expect={"pages": ("COVERAGE_SHIFT",)}, **more)
+
+
+def implausible_reference(seed: int, lines: int) -> Scenario:
+    """The deployment states a mean loss so bad that no decay would ever reach it."""
+    settings = replace(_usual(lines), losses=("zero_one",))
+    return _decay(seed, lines, settings, reference=0.25, expect={})
+
+
 def late_labels(seed: int, lines: int) -> Scenario:
     """Labels of wrong predictions come five times slower, though nearly all within maturity."""
     labels = Labels(median_ms=3 * MINUTE_MS, sigma=0.5, wrong_slower=5.0)
@@ -390,6 +463,69 @@ def improvement(seed: int, lines: int) -> Scenario:
     )
 
 
+def _chargebacks(lines: int) -> Settings:
+    return replace(_usual(lines), missing="negative")
+
+
+def chargebacks(seed: int, lines: int) -> Scenario:
+    """Only positives are ever told, later; v42 begins to err on them."""
+    return _decay(seed, lines, _chargebacks(lines), labels=Labels(bad_news=True), expect={})
+
+
+def chargebacks_calm(seed: int, lines: int) -> Scenario:
+    """Only positives are ever told, and nothing happens."""
+    return Scenario(_world(seed, lines, labels=Labels(bad_news=True)), _chargebacks(lines), Expect())
+
+
+def chargebacks_end(seed: int, lines: int) -> Scenario:
+    """From half of the time on no positive is told any more: that is no news of the model, good or bad.
+
+    Labels of the last minutes before are lost in part, which looks like errors for a moment; both versions have them.
+    """
+    world = _world(seed, lines, labels=Labels(bad_news=True, outage=(0.5, 1.0), outage_loses=True))
+    settings = _chargebacks(lines)
+    start = world.at(0.5)
+    latest = start + settings.mature_ms + 30 * settings.mature_ms // 20
+    pages = ("COVERAGE_SHIFT", "BLIND")
+    expect = Expect(
+        pages=pages,
+        page_required=True,
+        not_before_ms=start,
+        not_after_ms=latest,
+        calm_until_ms=start,
+    )
+    return Scenario(world, settings, expect)
+
+
+OBJECTIVE_MS, MEDIAN_MS, SLOWER = 200, 120.0, 1.5
+LATENCY = f"{{latency: {{objective_ms: {OBJECTIVE_MS}}}}}"
+#: Shares of answers over the objective, before and after: a logarithmic normal law with that median and LATENCY_SIGMA.
+SELDOM, OFTEN = 0.044, 0.363
+
+
+def slow(seed: int, lines: int) -> Scenario:
+    """v42 answers as well as before, but takes half as long again."""
+    settings = replace(_usual(lines), losses=("zero_one", LATENCY))
+    world = _world(seed, lines, latency_ms=MEDIAN_MS, slower=SLOWER)
+    needed = predictions_needed(settings, SELDOM, OFTEN, SELDOM, world.holdback)
+    return Scenario(world, settings, _expected(world, settings, needed, act="rollback"))
+
+
+def slow_in_one_country(seed: int, lines: int) -> Scenario:
+    """v42 gets slow in one country; latency is all that is judged, on arrival, and labels play no part."""
+    # All requests together get slower by less than what matters.
+    settings = replace(_usual(lines), losses=(LATENCY,), mature_ms=0, worse_by=0.03)
+    world = _world(seed, lines, latency_ms=MEDIAN_MS, slower=SLOWER, slower_in="ES", holdback=0.15)
+    share = COUNTRY_SHARES[COUNTRIES.index("ES")]
+    needed = predictions_needed(settings, SELDOM, OFTEN, SELDOM, world.holdback, share, sliced=True)
+    return Scenario(world, settings, _expected(world, settings, needed, act="rollback", slice={"country": "ES"}))
+
+
+def fast(seed: int, lines: int) -> Scenario:
+    """Latency is all that is judged, and nothing happens."""
+    return Scenario(_world(seed, lines, latency_ms=MEDIAN_MS), replace(_usual(lines), losses=(LATENCY,)), Expect())
+
+
 SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
     build.__name__: build
     for build in (
@@ -404,6 +540,13 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
         page_hinkley_first,
         no_baseline,
         no_holdback,
+        no_holdback_act,
+        no_holdback_page,
+        no_target,
+        no_record,
+        record_no_better,
+        record_mix,
+        slice_decay_alone,
         slice_decay,
         both_bad,
         mix_shift,
@@ -414,14 +557,23 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
         label_loss,
         late_labels,
         nightly,
+        coverage_drop,
+        implausible_reference,
         no_change,
         no_change_at_once,
+        no_change_alone,
         improvement,
+        chargebacks,
+        chargebacks_calm,
+        chargebacks_end,
+        slow,
+        slow_in_one_country,
+        fast,
     )
 }
 
 # Where the evidence needs more outcomes than a short recording has, it is not made shorter than this.
-LEAST_LINES = {"decay_slow": 160_000, "slice_decay": 110_000}
+LEAST_LINES = {"decay_slow": 160_000, "slice_decay": 110_000, "slice_decay_alone": 110_000}
 
 
 def scenario(name: str, seed: int = 1, lines: int = FULL_LINES) -> Scenario:

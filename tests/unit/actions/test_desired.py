@@ -195,6 +195,21 @@ def test_versions_that_answer_beside_stand_on_the_ladder_behind_deployed_ones() 
     assert model.desired.ladder(["v9"]) == ["b"]
 
 
+def test_past_holds_earlier_live_versions_newest_first_that_may_serve_again() -> None:
+    model = live("v1", "v2", "v3", "v4")
+    model.roll_back("v3")
+    model.deploy("v5")
+    model.deploy("v1", "retired")
+    # v4 is in quarantine, v1 is retired, v5 serves.
+    assert model.desired.past() == ["v3", "v2"]
+
+
+def test_version_that_never_served_is_no_past() -> None:
+    model = live("v1")
+    model.deploy("v2", "shadow")
+    assert model.desired.past() == []
+
+
 def test_retired_version_is_no_target_even_if_it_answers() -> None:
     model = live("v9")
     model.deploy("old", "holdback", ts=100)

@@ -26,6 +26,9 @@ BAD = Findings(
     slice={"country": "DE"},
 )
 UNSURE = msgspec.structs.replace(BAD, confirmed=False, target=None)
+#: Nothing answers beside it, but an earlier version was better by its record.
+PAST = msgspec.structs.replace(BAD, confirmed=False, on_record=True)
+MODES = ["act", "approve", "observe"]
 VIEW = View(now=2_000, mode="act", cooldown_ms=500, switches_max=2, confirm_within_ms=5_000)
 
 
@@ -54,19 +57,22 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
     ),
     policy.label_source_suspect: (
         Reason.LABEL_SOURCE_SUSPECT,
-        [(findings(quorum=Quorum.FAILED), VIEW)],
+        [(findings(quorum=Quorum.FAILED), VIEW), (findings(PAST, quorum=Quorum.FAILED), VIEW)],
         [(BAD, VIEW), (findings(quorum=Quorum.WAITING), VIEW), (findings(UNSURE, quorum=Quorum.FAILED), VIEW)],
     ),
     policy.quorum_waiting: (
         Reason.CONFIRMING,
-        [(findings(quorum=Quorum.WAITING), VIEW)],
+        [(findings(quorum=Quorum.WAITING), VIEW), (findings(PAST, quorum=Quorum.WAITING), VIEW)],
         [(BAD, VIEW), (findings(quorum=Quorum.FAILED), VIEW), (findings(UNSURE, quorum=Quorum.WAITING), VIEW)],
     ),
     policy.cooldown: (
         Reason.COOLDOWN,
-        [(BAD, view(last_switch=1_501)), (BAD, view(last_switch=2_000))],
+        [(BAD, view(last_switch=1_501)), (BAD, view(last_switch=2_000)), (PAST, view(last_switch=1_501))],
         [
             (BAD, VIEW),
+            # What explains the rise, or speaks against every version, is said first.
+            (findings(PAST, mix={"country": "FR"}), view(last_switch=1_501)),
+            (findings(PAST, all_degraded=True), view(last_switch=1_501)),
             (BAD, view(last_switch=1_500)),
             (UNSURE, view(last_switch=1_999)),
             (BAD, view(last_switch=2_000, cooldown_ms=0)),
@@ -74,12 +80,19 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
     ),
     policy.switch_limit: (
         Reason.SWITCH_LIMIT,
-        [(BAD, view(switches=2)), (BAD, view(switches=3)), (BAD, view(stopped=True)), (BAD, view(switches_max=0))],
+        [
+            (BAD, view(switches=2)),
+            (BAD, view(switches=3)),
+            (BAD, view(stopped=True)),
+            (BAD, view(switches_max=0)),
+            (PAST, view(switches=2)),
+        ],
         [(BAD, VIEW), (BAD, view(switches=1)), (UNSURE, view(switches=2)), (UNSURE, view(stopped=True))],
     ),
-    policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW)]),
+    policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW), (PAST, VIEW)]),
     policy.mix_shift: (Reason.MIX_SHIFT, [(findings(UNSURE, mix={"country": "FR"}), VIEW)], [(UNSURE, VIEW)]),
     policy.all_degraded: (Reason.ALL_DEGRADED, [(findings(UNSURE, all_degraded=True), VIEW)], [(UNSURE, VIEW)]),
+    policy.record_better: (Reason.RECORD_BETTER, [(PAST, VIEW)], [(BAD, VIEW), (UNSURE, VIEW)]),
     policy.confirming: (
         Reason.CONFIRMING,
         [(UNSURE, VIEW), (UNSURE, view(now=5_999))],
@@ -104,6 +117,7 @@ ORDER = [
     "target_better",
     "mix_shift",
     "all_degraded",
+    "record_better",
     "confirming",
     "not_confirmed",
 ]
@@ -160,6 +174,7 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         any_target=st.booleans(),
         all_degraded=st.booleans(),
         confirmed=st.booleans(),
+        on_record=st.booleans(),
         quorum=st.sampled_from(Quorum),
         mix=st.sampled_from([None, {"b": 2}]),
     ),
@@ -175,6 +190,7 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         switches_max=st.integers(0, 3),
         stopped=st.booleans(),
         confirm_within_ms=st.integers(0, 5),
+        without_control=st.sampled_from(["propose", "act", "page"]),
     ),
 )
 def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: View) -> None:
@@ -189,7 +205,7 @@ def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: 
         # Only this one thing is ever done of its own accord, and only under these conditions.
         assert seen.mode == "act"
         assert found.degraded
-        assert found.confirmed
+        assert found.confirmed or (found.on_record and seen.without_control == "act")
         assert found.quorum is Quorum.AGREED
         forbids = [seen.held, seen.pinned, seen.stopped, found.quarantined, found.learning, found.incomputable]
         assert not any(forbids)
@@ -208,7 +224,7 @@ def test_mode_says_what_a_confirmed_decay_leads_to(mode: str, action: Action) ->
 
 @pytest.mark.parametrize(
     ("guard", "mode"),
-    list(product([g for g in GUARDS if g is not policy.target_better], ["act", "approve", "observe"])),
+    list(product([g for g in GUARDS if g not in (policy.target_better, policy.record_better)], MODES)),
 )
 def test_mode_changes_nothing_but_a_rollback(guard: Guard, mode: str) -> None:
     reason, fires, _ = TABLE[guard]
@@ -218,6 +234,30 @@ def test_mode_changes_nothing_but_a_rollback(guard: Guard, mode: str) -> None:
     assert ruling.action in (Action.PAGE, Action.NONE)
     assert ruling.to is None
     assert reason.action is not Action.ROLLBACK
+
+
+@pytest.mark.parametrize(
+    ("mode", "without_control", "action"),
+    [
+        ("act", "propose", Action.PROPOSE),
+        ("act", "act", Action.ROLLBACK),
+        ("act", "page", Action.PAGE),
+        ("approve", "propose", Action.PROPOSE),
+        ("approve", "act", Action.PROPOSE),
+        ("approve", "page", Action.PAGE),
+        ("observe", "propose", Action.OBSERVE),
+        ("observe", "act", Action.OBSERVE),
+        ("observe", "page", Action.PAGE),
+    ],
+)
+def test_comparison_with_the_past_goes_as_far_as_it_may_and_never_further_than_the_mode(
+    mode: str, without_control: str, action: Action
+) -> None:
+    to = None if action is Action.PAGE else "v41"
+    ruling = decide(PAST, view(mode=mode, without_control=without_control))
+    assert ruling == Ruling(Verdict.DEGRADED, Reason.RECORD_BETTER, action, to, {"country": "DE"})
+    # A target that is better now needs no such cap.
+    assert decide(BAD, view(mode=mode, without_control="page")).action is not Action.PAGE
 
 
 def test_slice_of_a_ruling_is_the_alarmed_one_and_for_a_mix_shift_the_one_that_explains_it() -> None:

@@ -23,6 +23,7 @@ CODES = {
     "TARGET_BETTER": ("DEGRADED", "rollback"),
     "MIX_SHIFT": ("DEGRADED", "page"),
     "ALL_DEGRADED": ("DEGRADED", "page"),
+    "RECORD_BETTER": ("DEGRADED", "rollback"),
     "CONFIRMING": ("DEGRADED", "none"),
     "NOT_CONFIRMED": ("DEGRADED", "page"),
     "QUARANTINED": ("DEGRADED", "page"),

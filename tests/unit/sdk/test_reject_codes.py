@@ -31,6 +31,7 @@ def test_codes_are_pinned() -> None:
         "ROLE_MISMATCH",
         "STILL_SERVED",
         "MISSING_SCORE",
+        "MISSING_LATENCY",
         "UNUSABLE_TRUTH",
         "STALE_DEPLOYMENT",
         "DUPLICATE_DEPLOYMENT",

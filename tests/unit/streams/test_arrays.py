@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streams.arrays import from_json, pack, to_json, unpack
 from streams.columns import coded
-from streams.records import Arm, Coded, Outcomes, PairColumns, record_digest
+from streams.records import Arm, Coded, Outcomes, PairColumns, Unlabelled, record_digest
 
 
 class Held(msgspec.Struct):
@@ -134,6 +134,7 @@ def outcomes(count: int, losses: int, with_pairs: bool) -> Outcomes:
         [(0, 1, 2)],
         [(0, 3)],
         pairs,
+        Unlabelled(ints, ints, ints, values, columns, pairs) if with_pairs else None,
     )
 
 
@@ -161,6 +162,7 @@ def test_digest_of_a_record_covers_every_field() -> None:
         "predictions": [],
         "late": [],
         "pairs": None,
+        "unlabelled": None,
     }
     for name in record.__struct_fields__:
         if name in changes:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streams.arrays import pack, unpack
-from streams.label_health import COHORTS, LabelHealth, new_label_health
+from streams.label_health import COHORTS, LabelHealth, Silence, new_label_health
 
 PROMISE = 1_000_000.0
 
@@ -105,6 +105,79 @@ def test_arms_agree_where_their_shares_differ_by_at_most_five_points(mine: int |
     assert second.agrees_with(first) is fair
 
 
+def shifted(level: float = 0.6, size: int = 300) -> LabelHealth:
+    """Return label health right after a fall from 90 % was found."""
+    health = new_label_health()
+    assert shares(health, 0.9, 100, size) is None
+    assert shares(health, level, 400, size, seed=1) is not None
+    return health
+
+
+@pytest.mark.parametrize("size", [1, 30, 300, 5_000])
+@pytest.mark.parametrize("level", [0.6, 0.9, 0.05])
+def test_share_that_stays_at_one_level_is_the_normal_one_after_twenty_cohorts(level: float, size: int) -> None:
+    health, rng = shifted(), np.random.default_rng(3)
+    found = []
+    for _ in range(8 * COHORTS):
+        health.close(size, int(rng.binomial(size, level)), PROMISE)
+        found.append(health.settled)
+    # Chance makes small cohorts look uneven now and then, so that it may take a little longer.
+    assert not any(found[: COHORTS - 1])
+    assert any(found[: 2 * COHORTS] if size > 1 else found)
+
+
+@pytest.mark.parametrize("step", [0.02, -0.02])
+def test_share_that_keeps_moving_never_settles(step: float) -> None:
+    health, level = shifted(), 0.5
+    for _ in range(200):
+        level += step
+        if not 0.05 <= level <= 0.95:
+            step = -step
+        health.close(2_000, round(2_000 * level), PROMISE)
+        assert not health.settled
+
+
+def test_share_that_jumps_between_two_levels_never_settles() -> None:
+    health = shifted()
+    for i in range(100):
+        health.close(1_000, (400, 600)[i % 2], PROMISE)
+        assert not health.settled
+
+
+def test_no_labels_at_all_are_no_level() -> None:
+    health = shifted()
+    for _ in range(100):
+        health.close(1_000, 0, PROMISE)
+    assert health.blind
+    assert not health.settled
+
+
+def test_share_that_never_shifted_has_nothing_to_settle() -> None:
+    health = new_label_health()
+    assert shares(health, 0.9, 200, 300) is None
+    assert not health.settled
+
+
+@pytest.mark.parametrize(
+    ("record", "cohorts", "fair"),
+    [
+        (0.9, [90] * 20, True),
+        (0.9, [90] * 19 + [60], False),
+        (0.9, [60] * 20, False),
+        (0.9, [90] * 10 + [86] * 10, True),
+        (None, [90] * 20, False),
+        (0.9, [], False),
+    ],
+)
+def test_record_is_comparable_only_if_labels_are_as_complete_now(
+    record: float | None, cohorts: list[int], fair: bool
+) -> None:
+    health = new_label_health()
+    for labelled in cohorts:
+        health.close(100, labelled, PROMISE)
+    assert health.agrees_with_record(record) is fair
+
+
 def test_saved_label_health_goes_on_bit_for_bit() -> None:
     whole = new_label_health()
     shares(whole, 0.8, 40, 50)
@@ -118,3 +191,61 @@ def test_two_of_them_share_nothing() -> None:
     first, second = new_label_health(), new_label_health()
     first.close(10, 5, PROMISE)
     assert second.recent == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.1, 0.4), (0.5, 0.8), (0.02, 0.2)])
+def test_rise_is_no_shift_where_only_bad_news_is_told(before: float, after: float) -> None:
+    health = new_label_health()
+    rng = np.random.default_rng(0)
+    for i in range(300):
+        health.close(300, int(rng.binomial(300, before if i < 100 else after)), PROMISE, rise=False)
+    assert not health.shifted
+
+
+def test_fall_is_a_shift_where_only_bad_news_is_told() -> None:
+    health = new_label_health()
+    for i in range(200):
+        health.close(300, 90 if i < 100 else 0, PROMISE, rise=False)
+    assert health.shifted
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.3])
+@pytest.mark.parametrize("size", [3, 100])
+def test_gaps_of_chance_between_bad_news_are_no_silence(share: float, size: int) -> None:
+    silence, rng = Silence(), np.random.default_rng(size)
+    silence.close({0: 20_000}, {0: int(20_000 * share)})
+    for _ in range(5_000):
+        silence.close({0: size}, {0: int(rng.binomial(size, share))})
+        assert silence.arms() == []
+
+
+def test_silence_of_one_arm_is_measured_by_what_the_model_is_told() -> None:
+    silence = Silence()
+    for _ in range(8):
+        silence.close({0: 90, 1: 10}, {0: 9})
+    # 80 predictions without a label, of which one in ten usually has one: by chance.
+    assert silence.arms() == []
+    for _ in range(22):
+        silence.close({0: 90, 1: 10}, {0: 9})
+    assert silence.arms() == [1]
+    silence.close({1: 10}, {1: 1})
+    assert silence.arms() == []
+
+
+def test_model_of_which_nothing_was_ever_told_is_silent_after_a_thousand_predictions() -> None:
+    silence = Silence()
+    silence.close({0: 999}, {})
+    assert silence.arms() == []
+    silence.close({0: 1}, {})
+    assert silence.arms() == [0]
+
+
+def test_what_was_asked_in_a_silence_is_no_part_of_what_is_usual() -> None:
+    silence = Silence()
+    silence.close({0: 1_000}, {0: 100})
+    silence.close({0: 5_000}, {})
+    silence.close({0: 100}, {0: 10})
+    silence.close({0: 149}, {})
+    assert silence.arms() == []
+    silence.close({0: 1}, {})
+    assert silence.arms() == [0]

@@ -66,6 +66,13 @@ def decay() -> tuple[list[bytes], Config]:
     return list(generate(world.world).lines), parse(world.config)
 
 
+@pytest.fixture(scope="module", params=["decay", "chargebacks", "slow"])
+def world(request: pytest.FixtureRequest) -> tuple[list[bytes], Config]:
+    """A world in which v42 is rolled back: by its labels, by bad news alone, by how long it takes."""
+    made = scenario(request.param, seed=1, lines=40_000)
+    return list(generate(made.world).lines), parse(made.config)
+
+
 def brief(lines: list[bytes]) -> list[tuple[str, str, int, int]]:
     return [(d["reason"], d["action"], d["ts"], d["outcomes"]) for d in map(json.loads, lines)]
 
@@ -81,9 +88,9 @@ def oracle(
 
 
 def test_live_decides_as_a_replay_does_with_restarts_at_random_rounds(
-    decay: tuple[list[bytes], Config], tmp_path: Path
+    world: tuple[list[bytes], Config], tmp_path: Path
 ) -> None:
-    lines, config = decay
+    lines, config = world
     expected, counts = oracle(lines, config, tmp_path)
     assert "rollback" in [action for _, action, _, _ in expected]
     site, rng = Site(tmp_path / "log", lines, config), np.random.default_rng(3)
@@ -104,8 +111,8 @@ def test_live_decides_as_a_replay_does_with_restarts_at_random_rounds(
     assert site.log.end("ledger") == live.pipeline.fold.offset
 
 
-def test_ledger_alone_replays_to_the_journal_bit_for_bit(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
-    lines, config = decay
+def test_ledger_alone_replays_to_the_journal_bit_for_bit(world: tuple[list[bytes], Config], tmp_path: Path) -> None:
+    lines, config = world
     site = Site(tmp_path / "log", lines, config)
     live = site.monitor()
     while site.sent < len(lines):

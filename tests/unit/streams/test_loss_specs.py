@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.config import parse
-from streams.loss_specs import loss_specs
+from streams.loss_specs import KINDS, loss_specs
 from streams.losses import LossSpec
 from unship.errors import ConfigurationError
 
@@ -89,9 +89,11 @@ def test_detector_of_errors_on_numbers_is_refused_without_advice_that_does_not_f
     assert str(found.value).endswith(fix)
 
 
-def test_latency_is_refused_with_the_reason_and_what_to_do() -> None:
-    with pytest.raises(ConfigurationError, match=r"^x\[1\]: latency is not judged yet.* take it out of losses$"):
-        loss_specs(["zero_one", {"latency": {"objective_ms": 200}}], "binary", "x")
+@pytest.mark.parametrize("kind", KINDS)
+def test_latency_fits_every_kind_of_target_and_needs_its_objective(kind: str) -> None:
+    assert loss_specs([{"latency": {"objective_ms": 200}}], kind, "x") == [LossSpec("latency", 200.0)]
+    with pytest.raises(ConfigurationError, match=r"^x\[0\]: latency needs its bound.*objective_ms: 200"):
+        loss_specs(["latency"], kind, "x")
 
 
 def test_ranking_needs_its_own_loss_and_says_so() -> None:

@@ -328,4 +328,4 @@ def test_no_pairs_give_a_table_without_columns() -> None:
 
 
 def test_losses_that_count_errors_are_zero_or_one_only() -> None:
-    assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one", "precision", "recall"}
+    assert {name for name in LOSSES if LossSpec(name).binary} == {"zero_one", "precision", "recall", "latency"}
