@@ -53,7 +53,9 @@ class Group(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
 @click.option("--no-color", is_flag=True, help="No colours.")
 @click.option("-l", "--level", default="warning", metavar="LEVEL", help="Least level that is logged.")
-@click.option("--log", "log", metavar="URL", help="Where the topics are: embedded:DIR.")
+@click.option(
+    "--log", "log", metavar="URL", help="Where the topics are: embedded:DIR or kafka://HOST:PORT[,HOST:PORT]."
+)
 @click.pass_context
 def main(
     ctx: click.Context, config: Path | None, as_json: bool, quiet: bool, no_color: bool, level: str, log: str | None
@@ -196,6 +198,58 @@ def keys_new(settings: Settings, audience: str) -> None:
     from console.emitting import keys_command
 
     sys.exit(keys_command(settings, audience))
+
+
+TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="How long to wait, in s.",
+)
+
+
+@main.group()
+def topics() -> None:
+    """Show or make the topics of a Kafka log. Nothing is ever deleted, and nothing is kept for less time."""
+
+
+@topics.command("plan")
+@TIMEOUT
+@click.pass_obj
+def topics_plan(settings: Settings, timeout: float) -> None:
+    """Show what the topics are and should be; exit code 1 if they differ."""
+    from console.topics import topics_command
+
+    sys.exit(topics_command(settings, False, timeout))
+
+
+@topics.command("apply")
+@TIMEOUT
+@click.pass_obj
+def topics_apply(settings: Settings, timeout: float) -> None:
+    """Make the topics what they should be; exit code 1 if one needs a person to decide."""
+    from console.topics import topics_command
+
+    sys.exit(topics_command(settings, True, timeout))
+
+
+@main.command()
+@click.option(
+    "--role",
+    type=click.Choice(["emitter", "labeler", "monitor", "operator", "auditor", "installer"]),
+    default="monitor",
+    show_default=True,
+    help="Whose rights the credentials should have.",
+)
+@TIMEOUT
+@click.pass_obj
+def check(settings: Settings, role: str, timeout: float) -> None:
+    """Check configuration, keys, log, topics and rights: each line with its fix; exit code 1 if one is an error."""
+    from console.checking import check_command
+
+    sys.exit(check_command(settings, role, timeout))
 
 
 @main.command()
