@@ -3,7 +3,7 @@
 
 PY := .venv/bin/python
 # Folders without a Python file yet are not an error.
-TYPED = $(foreach dir,streams detectors actions console sdk/unship tests benchmarks examples,\
+TYPED = $(foreach dir,streams detectors actions console sdk/unship tests benchmarks examples deploy,\
 	$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 # The steps of the gate, in order; each is a target of its own.
 CHECKS := setup lock-check lint types contracts sizes words tools test wheels readme

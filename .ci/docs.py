@@ -23,10 +23,12 @@ from streams.config import ConfigFile, ModelSection
 from streams.join import MODELS_MAX, SERIES_MAX
 from streams.model import BESIDE_MAX, ONCE
 from streams.slices import OTHER, SOURCES_MAX
+from streams.topic_roles import FENCE, GROUPS, ROLES
 from tree import ROOT
 from unship.codec import LIMITS
 from unship.rejections import DECODING_CODES, RejectCode
 from unship.schema import event_schemas
+from unship.topics import TOPICS
 
 PART = re.compile(r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
 
@@ -124,6 +126,25 @@ def _keys(section: dict[str, Any], path: str) -> Iterable[tuple[str, Any]]:
             yield full, ({} if full == "defaults" else value)
 
 
+def roles() -> str:
+    """Return what each role may do with the topics of a broker."""
+    rows = []
+    for name, role in ROLES.items():
+        reads = "all" if role.reads == TOPICS else ", ".join(map(code, role.reads)) or "-"
+        others = []
+        if role.groups:
+            others.append(f"READ on the groups {', '.join(map(code, GROUPS))}")
+        if role.fences:
+            others.append(f"WRITE on transactional ids that begin with {code(FENCE)}")
+        if role.makes:
+            others.append("CREATE, ALTER, ALTER_CONFIGS on all topics")
+        if role.looks:
+            others.append("DESCRIBE_CONFIGS on all topics")
+        writes = ", ".join(map(code, role.writes)) or "-"
+        rows.append([code(name), role.meaning, reads, writes, "; ".join(others) or "-"])
+    return table(["role", "who", "READ", "WRITE", "besides"], rows)
+
+
 def event_fields(name: str) -> Callable[[], str]:
     """Return a function that gives the table of an event's fields."""
 
@@ -178,7 +199,10 @@ def _plain(spec: dict[str, Any]) -> str:
 def commands() -> str:
     """Return every command with its arguments and options."""
     parts = [_command("unship", command_line)]
-    parts += [_command(f"unship {name}", command) for name, command in sorted(command_line.commands.items())]
+    for name, command in sorted(command_line.commands.items()):
+        parts.append(_command(f"unship {name}", command))
+        if isinstance(command, click.Group):
+            parts += [_command(f"unship {name} {inner}", each) for inner, each in sorted(command.commands.items())]
     return "\n\n".join(parts)
 
 
@@ -203,6 +227,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "rejections": rejections,
     "limits": limits,
     "keys": keys,
+    "roles": roles,
     "commands": commands,
     **{f"fields-of-{name}": event_fields(name) for name in EVENT_FIELDS if name},
 }

@@ -13,8 +13,8 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 KEYS: dict[str, str] = {
-    "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT`. " + NOT_USED_YET,
-    "keys": "Folder of the keys that commands are signed with. " + NOT_USED_YET,
+    "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT[,HOST:PORT]`.",
+    "keys": "Folder of the keys that commands are signed with.",
     "defaults": "What every model gets that its own section does not say: the same keys as `models.NAME`.",
     "models": "One section for each model, by its name in the events. A model that is not listed gets `defaults`.",
     "models.NAME.target.kind": "What is predicted: `binary`, `multiclass`, `regression` (a number), `ranking` (a "
@@ -27,8 +27,8 @@ KEYS: dict[str, str] = {
     "[why labels must mature](../concepts/false-alarms.md#why-labels-must-mature).",
     "models.NAME.labels.early": "How much earlier than its prediction a label may arrive.",
     "models.NAME.labels.missing": "What a label means that is still missing at maturity. `ignore`: nothing. "
-    "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. See "
-    "[missing labels](#missing-labels).",
+    "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. "
+    "See [missing labels](#missing-labels).",
     "models.NAME.slices.by": "Names in the predictions' `slices` whose values are watched on their own; at most 8.",
     "models.NAME.slices.cap": "How many values are watched, all names together, 1 to 1000; further ones are counted as "
     "`__other__`, which cannot alarm.",

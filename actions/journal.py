@@ -5,6 +5,7 @@ processor) stand in the journal's envelope, outside of these bytes.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -53,3 +54,23 @@ def decision_id(model: str, epoch: tuple[int, int, int], previous: str) -> str:
     """
     name = hashlib.sha256(f"{model}\x00{epoch}\x00{previous}".encode()).hexdigest()
     return f"d-{epoch[1]}-{epoch[2]}-{name[:6]}"
+
+
+def rests_on(provenance: Mapping[str, Any]) -> str:
+    """Return in words which source records a decision rests on: lines of a recording, or offsets of partitions.
+
+    >>> rests_on({"ledger": [0, 9], "lines": [0, 41]})
+    'source lines 0..41'
+    >>> rests_on({"ledger": [0, 9], "predictions": {"0": [0, 70]}, "feedback": {"0": [0, 0], "1": [5, 6]}})
+    'predictions[0]@0..69, feedback[1]@5..5'
+    """
+    if "lines" in provenance:
+        first, last = provenance["lines"]
+        return f"source lines {first}..{last}"
+    ranges = [
+        f"{topic}[{partition}]@{begin}..{end - 1}"
+        for topic in ("predictions", "feedback")
+        for partition, (begin, end) in provenance[topic].items()
+        if end > begin
+    ]
+    return ", ".join(ranges) or "no source record"

@@ -1,12 +1,13 @@
 """Measure what a call of `Fleet.predicted` costs a serving process, with the log there and with the log gone.
 
-Each call is timed alone, by the wall clock, in the thread that answers requests, while the emitter's thread works
-beside it. Three cases on an embedded log: it is there; its folder was removed under the running fleet; and the queue is
-full (the log gone, and more events than it holds). Three on Kafka: no broker listens; one listens and never answers;
-and, with `--broker HOST:PORT` and the topics made there, one that answers. Each is run flat out and at a pace of 1,000
-calls a second: flat out the emitter competes for the interpreter all the time; at a pace each call finds the
-processor's caches cold. Other programs of the machine only ever add time, so each row is the run with the lowest p99
-of `--repeat`.
+Each call is timed alone, by the wall clock, in the thread that answers requests, while the fleet's threads work beside
+it: one writes events, one follows the commands. Three cases on an embedded log: it is there; its folder was removed
+under the running fleet, and both threads look for it again and again; and the queue is full (the log gone, and more
+events than it holds). Three on Kafka: no broker listens; one listens and never answers; and, with
+`--broker HOST:PORT` and the topics made there, one that answers. A row with the log gone counts only if nothing was
+sent since and the follower says that it is lost. Each is run flat out and at a pace of 1,000 calls a second: flat out
+the emitter competes for the interpreter all the time; at a pace each call finds the processor's caches cold. Other
+programs of the machine only ever add time, so each row is the run with the lowest p99 of `--repeat`.
 
 Run: python benchmarks/predicted.py [--calls 50000] [--repeat 3] [--expect-us 20] [--broker HOST:PORT] [--json].
 Exit code 1 when a p99 passes `--expect-us` microseconds.
@@ -26,6 +27,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from unship import Fleet
+from unship.keys import new_keys
 
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 PACE_S = 0.001
@@ -67,17 +69,23 @@ def log_of(case: str, folder: Path, broker: str) -> Iterator[str]:
 def measure(case: str, calls: int, pace_s: float, broker: str) -> dict[str, float | int | str]:
     """Run one case in a folder of its own and return its figures, times in microseconds."""
     with TemporaryDirectory() as name, log_of(case, Path(name) / "log", broker) as log:
+        trust = new_keys(Path(name) / "keys")
         room = QUEUE if case == "queue full" else QUEUE + calls
-        fleet = Fleet("fraud", "v42", log=log, trust=None, queue=room)
+        fleet = Fleet("fraud", "v42", log=log, trust=trust, replica="r-1", queue=room)
         with fleet:
             fleet.predicted(0)
             fleet.flush(0.5)
             if case in ("log gone", "queue full"):
                 shutil.rmtree(Path(name) / "log")
+                while fleet.control_health != "LOST":
+                    time.sleep(PACE_S)
             for _ in range(QUEUE + 1_000 if case == "queue full" else 1_000):
                 fleet.predicted(0)
             spent = timed(fleet, calls, pace_s)
             stats = fleet.stats
+            sent_before = 1 if case in ("log gone", "queue full") else 0
+            if not case.endswith("there") and (stats.sent, fleet.control_health) != (sent_before, "LOST"):
+                raise RuntimeError(f"the log was to be gone: {stats.sent} events sent, control {fleet.control_health}")
             fleet.close(timeout_s=30.0 if case.endswith("there") else 0.0)
     figures = {name: round(spent[int(share * (len(spent) - 1))] / 1_000, 2) for name, share in QUANTILES.items()}
     dropped = sum(stats.dropped.values())

@@ -53,7 +53,9 @@ class Group(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
 @click.option("--no-color", is_flag=True, help="No colours.")
 @click.option("-l", "--level", default="warning", metavar="LEVEL", help="Least level that is logged.")
-@click.option("--log", "log", metavar="URL", help="Where the topics are: embedded:DIR.")
+@click.option(
+    "--log", "log", metavar="URL", help="Where the topics are: embedded:DIR or kafka://HOST:PORT[,HOST:PORT]."
+)
 @click.pass_context
 def main(
     ctx: click.Context, config: Path | None, as_json: bool, quiet: bool, no_color: bool, level: str, log: str | None
@@ -84,7 +86,7 @@ def main(
 def replay(settings: Settings, /, source: str, **options: Any) -> None:
     """Fold a recording through the same code as the live monitor: one decision per line.
 
-    SOURCE is a recording (NDJSON, .gz is read too), or - for standard input.
+    SOURCE is a recording (NDJSON, .gz is read too), - for standard input, or a log, embedded:DIR.
     """
     from console.replaying import replay_command
 
@@ -101,8 +103,10 @@ def replay(settings: Settings, /, source: str, **options: Any) -> None:
 def audit(settings: Settings, source: str, decision: str | None, journal: Path | None) -> None:
     """Compute every decision again and compare it with the journal, bit for bit.
 
-    SOURCE is a recording with its decisions, such as `unship replay --record` writes, or events and decisions in one
-    file. Exit code 1 names the first difference.
+    SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay
+    --record` write, or events and decisions in one file. Exit code 1 names the first difference. What a log holds is
+    compared with its sources and its commands as well; signatures are checked if the configuration's keys have a
+    trust.json.
     """
     from console.auditing import audit_command
 
@@ -110,11 +114,28 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
 
 
 @main.command()
+@click.argument("target", metavar="FILE")
+@click.option("--from", "since", metavar="TS", help="Leave out events, commands and acks before (ms or RFC 3339).")
+@click.option("--to", "until", metavar="TS", help="Leave out everything after (ms or RFC 3339).")
+@click.pass_obj
+def record(settings: Settings, target: str, since: str | None, until: str | None) -> None:
+    """Copy the topics of the log into a recording, FILE (.gz is packed), or - for standard output.
+
+    The ledger and the decisions are always copied from their first record on, because they tell nothing without.
+    """
+    from console.recording import record_command
+
+    sys.exit(record_command(settings, target, since, until))
+
+
+@main.command()
 @click.argument("decision")
-@click.option("--in", "source", metavar="SOURCE", help="A recording or a file of decisions, - for standard input.")
+@click.option(
+    "--in", "source", metavar="SOURCE", help="A recording, a file of decisions, - for standard input, or embedded:DIR."
+)
 @click.pass_obj
 def explain(settings: Settings, decision: str, source: str | None) -> None:
-    """Say on one page why a decision was taken. DECISION is its id, or `last`."""
+    """Say on one page why a decision was taken. DECISION is its id, or `last`; without --in the log is asked."""
     from console.explaining import explain_command
 
     sys.exit(explain_command(settings, decision, source))
@@ -177,6 +198,58 @@ def keys_new(settings: Settings, audience: str) -> None:
     from console.emitting import keys_command
 
     sys.exit(keys_command(settings, audience))
+
+
+TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="How long to wait, in s.",
+)
+
+
+@main.group()
+def topics() -> None:
+    """Show or make the topics of a Kafka log. Nothing is ever deleted, and nothing is kept for less time."""
+
+
+@topics.command("plan")
+@TIMEOUT
+@click.pass_obj
+def topics_plan(settings: Settings, timeout: float) -> None:
+    """Show what the topics are and should be; exit code 1 if they differ."""
+    from console.topics import topics_command
+
+    sys.exit(topics_command(settings, False, timeout))
+
+
+@topics.command("apply")
+@TIMEOUT
+@click.pass_obj
+def topics_apply(settings: Settings, timeout: float) -> None:
+    """Make the topics what they should be; exit code 1 if one needs a person to decide."""
+    from console.topics import topics_command
+
+    sys.exit(topics_command(settings, True, timeout))
+
+
+@main.command()
+@click.option(
+    "--role",
+    type=click.Choice(["emitter", "labeler", "monitor", "operator", "auditor", "installer"]),
+    default="monitor",
+    show_default=True,
+    help="Whose rights the credentials should have.",
+)
+@TIMEOUT
+@click.pass_obj
+def check(settings: Settings, role: str, timeout: float) -> None:
+    """Check configuration, keys, log, topics and rights: each line with its fix; exit code 1 if one is an error."""
+    from console.checking import check_command
+
+    sys.exit(check_command(settings, role, timeout))
 
 
 @main.command()

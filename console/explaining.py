@@ -1,14 +1,20 @@
 """`unship explain`: one page on one decision, from the decision alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 
+from actions.journal import rests_on
 from actions.reasons import meaning_of
+from console.running import embedded_folder
 from console.sentences import clean, sentence
+from streams.config_file import load
+from streams.recorded import EMBEDDED, EmbeddedTopics, open_log
+from streams.recording import records_of
 from streams.replay import open_recording
 from unship.errors import RecordingError
 
@@ -18,11 +24,9 @@ Decision = dict[str, Any]
 def explain_command(settings: Any, wanted: str, source: str | None) -> int:
     """Print the page of a decision."""
     if source is None:
-        raise RecordingError(
-            "name the recording or the file of decisions that holds it: unship explain DECISION --in FILE"
-        )
-    with open_recording(source) as stream:
-        decision = find_decision(stream, wanted)
+        source = f"{EMBEDDED}{embedded_folder(settings, load(settings.config))}"
+    with _lines_of(source) as lines:
+        decision = find_decision(lines, wanted)
     if decision is None:
         raise RecordingError(f"{source}: there is no decision {wanted}")
     if settings.as_json:
@@ -30,6 +34,17 @@ def explain_command(settings: Any, wanted: str, source: str | None) -> int:
     else:
         click.echo(page(decision))
     return 0
+
+
+@contextmanager
+def _lines_of(source: str) -> Iterator[Iterable[bytes]]:
+    """Open what holds decisions: of a log only its journal is read."""
+    if source.startswith(EMBEDDED):
+        with open_log(source) as log:
+            yield (taken.value or b"" for taken in records_of(EmbeddedTopics(log), "decisions", 0))
+    else:
+        with open_recording(source) as stream:
+            yield stream
 
 
 def find_decision(lines: Iterable[bytes], wanted: str) -> Decision | None:
@@ -92,10 +107,10 @@ def _lines(decision: Decision) -> list[str]:
     if "operator" in evidence:
         who = evidence["operator"]
         lines.append(f"  operator  {clean(who['act'])} by {clean(who['by'])}: {clean(who['reason'])}")
-    first, last = decision["provenance"]["lines"]
-    digests = decision["digests"]
+    digests, provenance = decision["digests"], decision["provenance"]
+    proof = f"{clean(rests_on(provenance))}, ledger records 0..{provenance['ledger'][1]}"
     lines += [
-        f"  proof     source lines {first}..{last}, ledger records 0..{decision['provenance']['ledger'][1]}",
+        f"  proof     {proof}",
         f"            digests: ledger {digests['ledger'][:16]}, configuration {digests['config'][:16]}",
         f"            reproduce it with: unship audit RECORDING --decision {clean(decision['id'])}",
     ]

@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,8 +9,10 @@ import msgspec
 
 from actions.journal import decision_bytes
 from console.progress import reading
+from console.times import time_ms
 from streams.config_file import load
-from streams.replay import Recorder, Replay, open_recording
+from streams.recorded import open_source
+from streams.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
 
 
@@ -31,12 +32,12 @@ def replay_command(
             "--until and --stop-after exclude each other: a stopped replay goes on later with --from"
         )
     config = load(settings.config)
-    until_ms = None if until is None else _time_ms(until)
+    until_ms = None if until is None else time_ms("--until", until)
     out = sys.stdout.buffer
     with ExitStack() as stack:
         recorder = Recorder(stack.enter_context(_writing(record))) if record is not None else None
         replay = Replay(config, _snapshot(resume), recorder)
-        stream = stack.enter_context(open_recording(source))
+        stream = stack.enter_context(open_source(source))
         progress = stack.enter_context(reading("replay", source, settings.quiet))
         for decision in replay.decisions(stream, batch, stop_after, progress):
             out.write(decision_bytes(decision) + b"\n")
@@ -85,15 +86,3 @@ def _writing(path: Path) -> BinaryIO:
         return path.open("wb")
     except OSError as error:
         raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _time_ms(text: str) -> int:
-    if text.isdigit():
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--until: expected milliseconds or RFC 3339, was {text!r}") from error
-    if moment.tzinfo is None:
-        raise ConfigurationError(f"--until: {text!r} has no time zone; write for example {text}Z")
-    return int(moment.timestamp() * 1000)

@@ -1,26 +1,28 @@
 """`unship run` on the embedded log: one process, one loop, ended by a signal."""
 
 import logging
-import signal
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from streams.config import Config
 from streams.config_file import load
 from streams.live import SOURCE_TOPICS, Live, Signer
-from unship.embedded import EmbeddedLog
+from unship.embedded import EmbeddedLogError
+from unship.embedded_link import EmbeddedLink
 from unship.errors import ConfigurationError
 from unship.kafka_access import SCHEME
-from unship.signing import COMMAND_TYPE, sign
+from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
+from unship.stopping import stop_by_signal
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
+LOCK_S = 5.0
 
 
 def run_command(settings: Any) -> int:
@@ -29,13 +31,11 @@ def run_command(settings: Any) -> int:
     signer = _signer(settings, config)
     if (settings.log or config.log).startswith(SCHEME):
         _run_on_kafka(settings, config, signer)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopper(stop))
-    with EmbeddedLog(embedded_folder(settings, config)) as log:
-        live = Live(log, config, _now_ms, signer)
-        settings.tell(f"run: watching {log.folder}, {live.pipeline.fold.offset} ledger records so far")
-        _loop(settings, live, log, stop)
+    stop = stop_by_signal()
+    with closing(EmbeddedLink(embedded_folder(settings, config), busy_timeout_s=LOCK_S)) as link:
+        live = Live(link.log(), config, _now_ms, signer)
+        settings.tell(f"run: watching {link.folder}, {live.pipeline.fold.offset} ledger records so far")
+        _loop(settings, live, link, stop)
     return 0
 
 
@@ -64,11 +64,12 @@ def kafka_access(settings: Any, config: Config) -> "Access":
     return Access(options, config.kafka.topics.names)
 
 
-def _loop(settings: Any, live: Live, log: EmbeddedLog, stop: threading.Event) -> None:
+def _loop(settings: Any, live: Live, link: EmbeddedLink, stop: threading.Event) -> None:
     saved_at = time.monotonic()
     told: list[str] = []
     epochs: dict[str, tuple[int, int, int]] = {}
     while not stop.is_set():
+        _check_in_place(live, link)
         for decision in live.step():
             settings.tell(f"run: {decision.model} {decision.version}: {decision.reason}, {decision.action}")
         for command in live.publish():
@@ -82,15 +83,26 @@ def _loop(settings: Any, live: Live, log: EmbeddedLog, stop: threading.Event) ->
         if time.monotonic() - saved_at >= SNAPSHOT_EVERY_S:
             live.save_snapshot()
             saved_at = time.monotonic()
-        log.wait({topic: live.positions[topic] for topic in SOURCE_TOPICS}, IDLE_S, stop=stop)
+        live.log.wait({topic: live.positions[topic] for topic in SOURCE_TOPICS}, IDLE_S, stop=stop)
     live.save_snapshot()
 
 
-def _stopper(stop: threading.Event) -> Any:
-    def stopped(number: int, frame: FrameType | None) -> None:
-        stop.set()
+def _check_in_place(live: Live, link: EmbeddedLink) -> None:
+    """End where the log's file is gone or another: what replicas write is not read any more, and must not seem to be.
 
-    return stopped
+    Raises:
+        EmbeddedLogError: always then.
+    """
+    try:
+        replaced = link.log() is not live.log
+    except EmbeddedLogError as error:
+        raise EmbeddedLogError(
+            f"{error}, and start the monitor again; started without it, it would begin a new log there"
+        ) from error
+    if replaced:
+        raise EmbeddedLogError(
+            f"{link.folder}: another log took the place of the one that was watched; start the monitor again"
+        )
 
 
 def _now_ms() -> int:
@@ -103,12 +115,17 @@ def embedded_folder(settings: Any, config: Config) -> Path:
     Raises:
         ConfigurationError: if the log is of another kind.
     """
-    where = settings.log or config.log
+    where = log_of(settings, config)
     if not where.startswith("embedded:"):
         raise ConfigurationError(f"log: {where} is not supported yet; use embedded:DIR")
     folder = Path(where.removeprefix("embedded:"))
     base = settings.config.parent if settings.config is not None and not settings.log else Path()
     return base / folder
+
+
+def log_of(settings: Any, config: Config) -> str:
+    """Return the address of the log: that of the command line before that of the configuration."""
+    return str(settings.log or config.log)
 
 
 def keys_folder(settings: Any, config: Config) -> Path:
@@ -125,4 +142,11 @@ def _signer(settings: Any, config: Config) -> Signer | None:
         settings.tell(f"run: no keys in {folder}, so nothing is commanded; make them with: unship keys new")
         return None
     key, trust = load_private_key(folder / "controller.key"), load_trust(folder / "trust.json")
+    trusted = trust.having("controller")
+    if public_bytes(key) not in [each.public for each in trusted]:
+        raise ConfigurationError(
+            f"{folder}: controller.key has the id {key_id(public_bytes(key))}, and trust.json has "
+            f"{', '.join(each.id for each in trusted) or 'none'}: replicas would refuse every command; "
+            "bring together what one `unship keys new` made"
+        )
     return Signer(trust.audience, lambda value: sign(value, key, COMMAND_TYPE), trust)

@@ -6,14 +6,15 @@ it follows.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
 from actions.journal import Decision, decision_bytes
 from streams.config import Config
+from streams.differences import Difference, decision_difference, difference, short
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
@@ -23,31 +24,21 @@ from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError
 
 _BATCH = 4_096
-_SHOWN = 120
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """The first place where the recording and the computation part: what, where, and both values."""
-
-    what: str
-    path: str
-    recorded: str
-    computed: str
-
-    def sentence(self) -> str:
-        """Return it for people."""
-        return f"{self.what}: {self.path} is {self.recorded} in the recording, {self.computed} when computed again"
 
 
 class AuditResult(msgspec.Struct):
-    """What an audit found. `reproduced` counts the decisions that came out the same, up to the first difference."""
+    """What an audit found. `reproduced` counts the decisions that came out the same, up to the first difference.
+
+    `ids` names these, and `known` everything that the journal holds, or should. `remarks` say what was not checked.
+    """
 
     decisions: int = 0
     reproduced: int = 0
     ledger_records: int = 0
     first_difference: Difference | None = None
     ids: list[str] = []
-    differing_id: str | None = None
+    known: set[str] = set()
+    remarks: list[str] = []
 
 
 class Audit:
@@ -67,12 +58,18 @@ class Audit:
     def read(self, stream: BinaryIO, progress: Callable[[int], None] | None = None) -> None:
         """Read a recording to its end, or to the first difference."""
         read = iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
-        while self.result.first_difference is None and (lines := list(islice(read, _BATCH))):
+        while lines := list(islice(read, _BATCH)):
+            if self.result.first_difference is not None:
+                # What follows differs as well; only who asks for one of these decisions has to know that it exists.
+                self.result.known.update(name for line in lines if (name := decision_id_of(line)) is not None)
+                continue
             sources = []
             for line in lines:
                 kind = _kind(line)
                 if kind == "decision":
                     self._journal.append(line.rstrip(b"\r\n"))
+                    if (name := decision_id_of(line)) is not None:
+                        self.result.known.add(name)
                 elif kind == "ledger":
                     self._take_ledger(read_ledger_line(line))
                 elif kind is None:
@@ -149,7 +146,7 @@ class Audit:
             ours = ledger_line(offset, computed)
             if ledger_line(recorded.offset, recorded.record) != ours:
                 what = f"ledger record {offset} ({_describe(computed)})"
-                result.first_difference = _difference(
+                result.first_difference = difference(
                     what, msgspec.json.decode(_line(recorded)), msgspec.json.decode(ours)
                 )
         while self._journal and self._decisions and result.first_difference is None:
@@ -160,25 +157,8 @@ class Audit:
                 result.reproduced += 1
                 result.ids.append(decision.id)
                 continue
-            result.differing_id = decision.id
-            result.first_difference = self._decision_difference(recorded_line, ours, decision)
-
-    def _decision_difference(self, recorded: bytes, ours: bytes, decision: Decision) -> Difference:
-        what = f"decision {decision.id} ({decision.model}, {decision.reason})"
-        try:
-            theirs = msgspec.json.decode(recorded)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Difference(what, "its line", _short(recorded), _short(ours))
-        found = _difference(what, theirs, msgspec.json.decode(ours))
-        digests = theirs.get("digests") if isinstance(theirs, dict) else None
-        if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests["config"]):
-            # A different configuration changes much; it is the cause, whatever field shows it first.
-            return Difference(what, "digests.config", _short(digests["config"]), decision.digests["config"])
-        if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests["ledger"]):
-            first, last = decision.provenance["lines"]
-            where = f"{what}, which rests on source lines {first}..{last}: a byte among them differs"
-            return Difference(where, found.path, found.recorded, found.computed)
-        return found
+            result.known.add(decision.id)
+            result.first_difference = decision_difference(recorded_line, decision)
 
     def _compare_ends(self) -> None:
         result = self.result
@@ -191,9 +171,7 @@ class Audit:
             what = f"ledger record {offset} ({_describe(self._records[0])})"
             result.first_difference = Difference(what, "the record", "absent", "present")
         elif self._journal:
-            result.first_difference = Difference(
-                "the journal", "a further decision", _short(self._journal[0]), "absent"
-            )
+            result.first_difference = Difference("the journal", "a further decision", short(self._journal[0]), "absent")
         elif self._decisions:
             decision = self._decisions[0]
             what = f"decision {decision.id} ({decision.model}, {decision.reason})"
@@ -219,6 +197,22 @@ def _kind(line: bytes) -> str | None:
     return decoded.kind if isinstance(decoded, OtherLine) and decoded.kind != "raw" else None
 
 
+def decision_id_of(line: bytes) -> str | None:
+    """Return the id of a decision's line, None for every other line.
+
+    >>> decision_id_of(b'{"type":"decision","id":"d-1"}'), decision_id_of(b'{"type":"ack","id":"d-1"}')
+    ('d-1', None)
+    """
+    if b'"decision"' not in line:
+        return None
+    try:
+        entry = msgspec.json.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    found = entry.get("id") if isinstance(entry, dict) and entry.get("type") == "decision" else None
+    return found if isinstance(found, str) else None
+
+
 def _line(entry: LedgerLine) -> bytes:
     return ledger_line(entry.offset, entry.record)
 
@@ -228,25 +222,3 @@ def _describe(record: Record) -> str:
     lines = getattr(record, "lines", None)
     model = getattr(record, "model", None) or getattr(getattr(record, "event", None), "model", None)
     return ", ".join(part for part in (kind, model, f"source lines {lines[0]}..{lines[1]}" if lines else None) if part)
-
-
-def _difference(what: str, recorded: Any, computed: Any) -> Difference:
-    path, theirs, ours = next(_differences(recorded, computed, ""), ("its bytes", "other bytes", "the same values"))
-    return Difference(what, path.lstrip("."), _short(theirs), _short(ours))
-
-
-def _differences(recorded: Any, computed: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(recorded, dict) and isinstance(computed, dict):
-        for key in [*computed, *(key for key in recorded if key not in computed)]:
-            yield from _differences(recorded.get(key, "absent"), computed.get(key, "absent"), f"{path}.{key}")
-    elif isinstance(recorded, list) and isinstance(computed, list) and len(recorded) == len(computed):
-        for i, (theirs, ours) in enumerate(zip(recorded, computed, strict=True)):
-            yield from _differences(theirs, ours, f"{path}[{i}]")
-    elif recorded != computed or type(recorded) is not type(computed):
-        yield path, recorded, computed
-
-
-def _short(value: Any) -> str:
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

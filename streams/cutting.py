@@ -89,22 +89,27 @@ class Sources:
             kind = type(event)
             if kind is OtherLine:
                 continue
-            if place is not None:
-                self._placed(place, raw)
             if isinstance(event, Rejection):
                 if place is not None:
+                    self._placed(place, raw)
                     self.clock.read_appended(place[0], place[1], place[3], None)
                 self.counts[event.code] += 1
                 self._keep(raw)
                 continue
             now = self._read_clock(event, place)
             if now is None:
+                if place is not None:
+                    self._placed(place, raw)
+                self.counts[_why_refused(event)] += 1
                 self._keep(raw)
                 continue
             if now >= self._pending_due or now >= self.timer_due:
                 yield from self._tick_until(now)
             if self._accepted and (now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES):
                 yield from self.cut()
+            if place is not None:
+                # Only now: a batch that is cut before this record does not cover it.
+                self._placed(place, raw)
             if kind is Prediction:
                 self._prediction(event, now, self.line if place is None else place[2])  # type: ignore[arg-type]
                 self._keep(raw)
@@ -132,10 +137,7 @@ class Sources:
 
     def _read_clock(self, event: Any, place: At | None) -> int | None:
         at, clock = event.at if place is None else place, self.clock
-        now = clock.read(event.ts) if at is None else clock.read_appended(at[0], at[1], at[3], event.ts)
-        if now is None:
-            self.counts[RejectCode.BAD_TIME if event.ts is None else RejectCode.FUTURE_TS] += 1
-        return now
+        return clock.read(event.ts) if at is None else clock.read_appended(at[0], at[1], at[3], event.ts)
 
     def _keep(self, line: bytes) -> None:
         self._raw.append(line)
@@ -271,3 +273,8 @@ class Sources:
             if model.mature_after_ms:
                 self._cohorts.add((held.series, held.at // model.cohort_ms))
         self._controls = dict.fromkeys(saved.controls)
+
+
+def _why_refused(event: Any) -> RejectCode:
+    """Return the code of an event whose time was refused."""
+    return RejectCode.BAD_TIME if event.ts is None else RejectCode.FUTURE_TS

@@ -86,6 +86,7 @@ class Live:
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
         self._published = self._read_published()
+        self._read_ms, self._ahead_ms = max((last.issued_ts for last in self._published.values()), default=0), 0
         self._recover()
 
     # Recovery
@@ -199,7 +200,7 @@ class Live:
         if self.signer is None:
             return []
         desired = self._commanded()
-        commands = due_commands(desired, self._published, self.signer.audience, self._clock_ms(), self.timing)
+        commands = due_commands(desired, self._published, self.signer.audience, self._steady_ms(), self.timing)
         messages = []
         for command in commands:
             value = encode_command(command)
@@ -208,6 +209,17 @@ class Live:
             self.log.append("control", messages, fence=self._fence)
             self._published |= {command.model: command for command in commands}
         return commands
+
+    def _steady_ms(self) -> int:
+        """Return the wall clock for commands, which goes on from where it was when it is set back.
+
+        A command issued before the one that replicas heard last would be no sign of life to them, and the next order
+        would have expired before it was written.
+        """
+        read = self._clock_ms()
+        self._ahead_ms += max(0, self._read_ms - read)
+        self._read_ms = read
+        return read + self._ahead_ms
 
     def conflicts(self) -> list[str]:
         """Return models whose commands on the log are ahead of this ledger: another ledger has spoken."""

@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.kafka.cluster import Cluster
 from tests.kafka.jars import KafkaUnavailable
-from tests.kafka.shared import SharedKafka, prefix_of, require_kafka, shared_broker
+from tests.kafka.shared import SharedKafka, prefix_of, require_kafka, shared_broker, skip_or_fail
 
 # No deadline in either profile: how long an example takes depends on the machine, not on the code under test.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -44,10 +43,3 @@ def own_kafka():
     except KafkaUnavailable as error:
         skip_or_fail(str(error))
     return Cluster
-
-
-def skip_or_fail(missing: str) -> NoReturn:
-    """Skip a test for want of a program, but not where nobody would notice."""
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)

@@ -22,6 +22,9 @@ SQLITE_MIN: Final = (3, 37, 0)
 WAL_BYTES_KEPT: Final = 64 << 20
 """A write-ahead file that one large batch blew up is cut back to this size when it is next reused."""
 
+SHARED_BYTES: Final = 32_768
+"""What SQLite takes at once for the memory that processes share beside the log."""
+
 LOCK_PAUSE_MIN_S: Final = 0.000_2
 LOCK_PAUSE_MAX_S: Final = 0.002
 """Pauses between tries for a lock. SQLite's own grow to 100 ms: with four writers whose commits wait for the disk, the
@@ -170,7 +173,7 @@ def explained(error: sqlite3.Error, path: Path, *, busy_timeout_s: float, log_by
             f"locked by another process for longer than {busy_timeout_s:g} s; nothing was written. Look for a stopped "
             "process that has the file open, or raise busy_timeout_s"
         )
-    elif code == sqlite3.SQLITE_FULL:
+    elif code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_disk_full(path)):
         text = _no_space(path, log_bytes)
     elif code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
         text = (
@@ -191,6 +194,11 @@ def explained(error: sqlite3.Error, path: Path, *, busy_timeout_s: float, log_by
     return EmbeddedLogError(f"{path}: {text}")
 
 
+def _is_disk_full(path: Path) -> bool:
+    """Tell whether the memory that processes share finds no room on the disk, which SQLite calls an I/O error."""
+    return path.exists() and shutil.disk_usage(path.parent).free < SHARED_BYTES
+
+
 def _no_space(path: Path, log_bytes: int) -> str:
     used, free = path.stat().st_size, shutil.disk_usage(path.parent).free
     # The file may stay a little below the limit: one batch needs several pages at once.
@@ -199,6 +207,8 @@ def _no_space(path: Path, log_bytes: int) -> str:
             f"the log is full: it holds {used} bytes and may not pass {log_bytes}; nothing was written. Trim old "
             "records, or raise limits.log_bytes"
         )
+    # Much of the log may be in the write-ahead file still, and the memory that processes share is a file too.
+    used = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
     return (
         f"the disk is full: the log holds {used} bytes and {free} bytes are free; nothing was written. Free space on "
         "the disk, or trim old records"

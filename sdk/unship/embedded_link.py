@@ -55,13 +55,13 @@ class EmbeddedLink:
 
     def append(self, batches: Batches, overdue: Overdue) -> list[Refusal]:
         """Append all messages or none, in one transaction."""
-        self._open().append_many(batches)
+        self.log().append_many(batches)
         batches.clear()
         return []
 
     def begin(self, key: bytes, overdue: Overdue) -> Record | None:
         """Return the newest record of a key in `control`, and follow from there."""
-        log = self._open()
+        log = self.log()
         newest = log.latest("control")
         self._followed, self._key = log, key
         self._position = max((record.offset for record in newest.values()), default=-1) + 1
@@ -69,7 +69,7 @@ class EmbeddedLink:
 
     def history(self, end: int, overdue: Overdue) -> Iterator[Record]:
         """Yield the records of the key below an offset, oldest first."""
-        log = self._open()
+        log = self.log()
         position = log.first("control")
         while position < end and not overdue():
             records = log.read("control", position, limit=min(READ_RECORDS, end - position))
@@ -80,7 +80,7 @@ class EmbeddedLink:
 
     def next(self, wait_s: float, wake: threading.Event) -> list[Record]:
         """Return the next records of the key, none when time is up."""
-        log = self._open()
+        log = self.log()
         if log is not self._followed:
             raise EmbeddedLogError(f"{self._path}: another log than before; it is read from its beginning")
         if not log.wait({"control": self._position}, wait_s, stop=wake):
@@ -90,7 +90,7 @@ class EmbeddedLink:
         self._position = records[-1].offset + 1 if records else self._position
         return [record for record in records if record.key == self._key]
 
-    def _open(self) -> EmbeddedLog:
+    def log(self) -> EmbeddedLog:
         """Return the open log; another object than last time means another connection: positions start afresh.
 
         Raises:
@@ -101,7 +101,7 @@ class EmbeddedLink:
             return self._log
         self.close()
         if found is None and self._opened_before:
-            raise EmbeddedLogError(f"{self._path}: the log vanished; bring it back, nothing else is needed")
+            raise EmbeddedLogError(f"{self._path}: the log vanished; bring it back")
         log = EmbeddedLog(self.folder, busy_timeout_s=self._busy_timeout_s)
         opened = self._found()
         # Replaced while it was being opened: which of the two files is open cannot be told.

@@ -150,7 +150,8 @@ def judge(
     # Nothing is parsed before it is known who wrote it.
     signer = verify(value, headers, trust, "controller", COMMAND_TYPE)
     if not isinstance(signer, TrustedKey):
-        return _refused(state, None, signer, f"{len(value)} bytes")
+        known = [key.id for key in trust.having("controller")]
+        return _refused(state, None, signer, f"{len(value)} bytes; controller keys trusted here: {known}")
     command = decode_command(value)
     if isinstance(command, Malformed):
         return _refused(state, None, "UNSUPPORTED_SCHEMA", command.detail)

@@ -15,8 +15,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -125,7 +125,7 @@ class Fleet:
         self._artifacts = artifacts
         if artifact is None and artifacts is not None:
             artifact = artifacts.get(version)
-        self._loaded = self._current = Serving(version, None, artifact)
+        self._current = Serving(version, None, artifact)
         self._given_replica = replica
         self._state = None if state is None else Path(state)
         self._queue = queue
@@ -136,7 +136,8 @@ class Fleet:
         _FLEETS.add(self)
 
     def _begin(self) -> None:
-        """Take an identity of this process, and nothing that belongs to another one: called once more after a fork."""
+        """Take an identity, and nothing of what ran before: called again after a fork, and to start after a close."""
+        self._closed = False
         self._boot = os.urandom(4).hex()  # noqa: TID251
         self.replica = self._given_replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
         self._emitter = Emitter(self._log, queue=self._queue)
@@ -145,6 +146,8 @@ class Fleet:
     def start(self, wait_s: float = 10.0) -> Fleet:
         """Start the threads; starting twice is harmless.
 
+        After `close` the fleet starts again with the version that serves, and counts from zero.
+
         Returns when the version that was obeyed before a restart is loaded and the newest command was looked at, so
         that the first request is not answered by what was taken back: after at most `wait_s` seconds, and at once
         where the log is away; a broker that takes the connection and never answers is waited for.
@@ -152,6 +155,8 @@ class Fleet:
         Raises:
             ConfigurationError: Another process follows under the same name of a replica.
         """
+        if self._closed:
+            self._begin()
         self._emitter.start()
         if self._trust is not None and self._follower is None:
             self._follower = self._new_follower(self._trust)
@@ -160,6 +165,7 @@ class Fleet:
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Stop following, and send what waits for at most `timeout_s` seconds; what is left then counts as dropped."""
+        self._closed = True
         if self._follower is not None:
             self._follower.close(timeout_s)
         self._emitter.close(timeout_s)
@@ -173,6 +179,28 @@ class Fleet:
     ) -> None:
         """Close the fleet."""
         self.close()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Start before an ASGI application takes its first request, and close after the last.
+
+        To be handed over where an application asks for its lifespan: `FastAPI(lifespan=fleet.lifespan)`, and the same
+        for Starlette. An application with a lifespan of its own enters `fleet.lifespan(app)` in it.
+
+        Args:
+            app: The application, as such functions get it; not used.
+
+        Raises:
+            ConfigurationError: As `start`.
+        """
+        # Loaded here, where a server has loaded it. Starting may wait for a load, which may itself need the event loop.
+        import asyncio
+
+        await asyncio.to_thread(self.start)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.close)
 
     @property
     def current(self) -> Serving:
@@ -325,7 +353,7 @@ class Fleet:
         return Follower(
             self._log,
             loaded=self._current,
-            state=boot(stored, self._loaded.version, self._loaded.artifact),
+            state=boot(stored, self._current.version, self._current.artifact),
             file=file,
             who=Identity(self.replica, self._boot),
             trust=trust,

@@ -92,7 +92,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key: Ed25519 in unencrypted PKCS 8 PEM, as `new_keys` and `openssl genpkey` write it.
 
     Raises:
-        ConfigurationError: no such file, one that everybody may read, or one that holds no such key.
+        ConfigurationError: no such file, one that everybody may read or replace, or one that holds no such key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -103,6 +103,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     mode = stat.S_IMODE(path.stat().st_mode)
     if os.name == "posix" and mode & 0o027:
         raise ConfigurationError(f"{path}: mode {mode:04o} opens a private key to others; run: chmod 600 {path}")
+    _refuse_writable(path.parent)
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -119,9 +120,11 @@ def load_trust(path: Path) -> Trust:
     """Read a `trust.json`: whom to believe, and the audience this installation belongs to.
 
     Raises:
-        ConfigurationError: no such file, or its content is not what `new_keys` writes.
+        ConfigurationError: no such file, one that everybody may change, or its content is not what `new_keys` writes.
     """
     data = _read(path, "copy it from the folder that `unship keys new` made")
+    _refuse_writable(path)
+    _refuse_writable(path.parent)
     try:
         content = msgspec.json.decode(data, type=_TrustFile)
     except (ValueError, RecursionError) as error:
@@ -168,6 +171,19 @@ def _read(path: Path, fix: str) -> bytes:
     if len(data) > FILE_BYTES_MAX:
         raise ConfigurationError(f"{path}: more than {FILE_BYTES_MAX} bytes, so not a file of keys; {fix}")
     return data
+
+
+def _refuse_writable(path: Path) -> None:
+    """Refuse a file or folder that everybody may write: who can replace `trust.json` commands the fleet.
+
+    Folders where nobody may replace what is another's, such as those that secrets are mounted in, are fine.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if os.name == "posix" and mode & 0o002 and not (mode & stat.S_ISVTX and path.is_dir()):
+        raise ConfigurationError(
+            f"{path}: mode {mode:04o} lets everybody change whom to believe, expected {mode & ~0o002:04o} or less; "
+            f"run: chmod o-w {path}"
+        )
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

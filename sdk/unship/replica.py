@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -79,12 +78,11 @@ def _sidecar(asked: argparse.Namespace) -> int:
     from unship.link import checked_log
     from unship.sidecar import ExecSwitch, Sidecar
     from unship.sidecar_http import SidecarServer, is_loopback
+    from unship.stopping import stop_by_signal
 
     log = checked_log(asked.log or os.environ.get("UNSHIP_LOG"))
     switch = _switch(asked)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_by_signal()
     sidecar = Sidecar(
         lambda load: Fleet(
             asked.model,

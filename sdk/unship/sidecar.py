@@ -275,6 +275,7 @@ class ExecSwitch:
             raise ValueError("the command is empty")
         self._timeout_s = timeout_s
         self._running: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     def __call__(self, version: str) -> None:
         """Run the command; raise if it cannot be run, ends with another code than 0, or takes too long."""
@@ -283,10 +284,13 @@ class ExecSwitch:
         # What it prints goes to the sidecar's standard error: standard output is for data.
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True) as process:
             self._running = process
+            if self._stopped:
+                # Asked for while the command was being started, when there was nothing to kill yet.
+                self._kill()
             try:
                 code = process.wait(self._timeout_s)
             except subprocess.TimeoutExpired:
-                self.stop()
+                self._kill()
                 raise RuntimeError(f"the command took longer than {self._timeout_s:g} s") from None
             finally:
                 self._running = None
@@ -294,7 +298,11 @@ class ExecSwitch:
             raise RuntimeError(f"the command ended with code {code}")
 
     def stop(self) -> None:
-        """Kill the command that runs, with everything that it started."""
+        """Kill the command that runs, with everything that it started, and each that would still be started."""
+        self._stopped = True
+        self._kill()
+
+    def _kill(self) -> None:
         process = self._running
         if process is not None:
             with suppress(ProcessLookupError):

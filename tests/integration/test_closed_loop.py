@@ -5,15 +5,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tests.integration.test_live_processes import monitor, status, unship
+from tests.integration.processes import CONFIG, DEADLINE_S, monitor, status_when, unship
 from unship import Feedback, Fleet
 from unship.fence import Serving
-
-CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
-DEADLINE_S = 60.0
 
 # A replica in a process of its own: it obeys, and says on its standard output what it serves.
 REPLICA = """
@@ -26,15 +24,14 @@ with Fleet("fraud", version="v42", on_version=lambda v: print("serves", v, flush
 """
 
 
-def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, object]]:
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until:
-        shown = status(folder)["models"]
-        assert isinstance(shown, dict)
-        found = shown["fraud"]["replicas"] if "fraud" in shown else {}
-        if set(found) == replicas and all(entry["version"] == "v41" for entry in found.values()):
-            return found
-    raise AssertionError(f"{status(folder)}\n{(folder / 'run.log').read_text()}")
+def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, Any]]:
+    def found(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return shown["models"]["fraud"]["replicas"] if shown["models"] else {}
+
+    def met(shown: dict[str, Any]) -> bool:
+        return set(found(shown)) == replicas and all(entry["version"] == "v41" for entry in found(shown).values())
+
+    return found(status_when(folder, met))
 
 
 def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Path) -> None:
@@ -77,7 +74,7 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                 found = converged(tmp_path, {"r-1", "r-2", "r-3"})
                 assert third.stdout.readline() == "serves v41\n"
                 assert {first.current.version, second.current.version} == {"v41"}
-                assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}  # type: ignore[arg-type]
+                assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}
                 assert unship(tmp_path, "status").returncode == 0
         finally:
             third.communicate(timeout=30)

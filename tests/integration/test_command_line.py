@@ -221,7 +221,7 @@ def test_version_names_everything_decisions_can_depend_on() -> None:
         (["replay", "-", "--until", "2026-01-01T00:00:00"], b"has no time zone"),
         (["replay", "-", "--until", "5", "--stop-after", "3"], b"exclude each other"),
         (["replay", "-", "--from", "missing.snapshot"], b"missing.snapshot: cannot be read"),
-        (["explain", "last"], b"name the recording"),
+        (["explain", "last"], b"there is no log in unship-data"),
         (["replay", "-", "--record", "no/such/folder/r"], b"cannot be written"),
     ],
 )

@@ -12,6 +12,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RUN = {
     "plain_loop.py": ([sys.executable], "v41 serving again"),
     "batch_job.py": ([sys.executable], "counted 3000 labelled answers"),
+    "fastapi_app.py": ([sys.executable], "v41 answering again"),
     "sidecar_curl/run.sh": (["sh"], "was told to serve v41, and does"),
 }
 

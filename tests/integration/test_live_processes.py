@@ -3,44 +3,25 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from unship.commands import Command, decode_command
+from tests.integration.processes import (
+    CONFIG,
+    DEADLINE_S,
+    deploy,
+    monitor,
+    records,
+    status_when,
+    unship,
+    verified_commands,
+)
+from unship import Fleet
 from unship.embedded import EmbeddedLog, Message
-from unship.keys import load_trust
-from unship.signing import COMMAND_TYPE, Headers, TrustedKey, verify
-
-UNSHIP = Path(sys.executable).with_name("unship")
-CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
-DEADLINE_S = 60.0
-
-
-@contextmanager
-def monitor(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    with (folder / "run.log").open("ab") as log:
-        process = subprocess.Popen([str(UNSHIP), "run"], cwd=folder, stdout=log, stderr=log)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.wait(timeout=30)
-
-
-def unship(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run([str(UNSHIP), *arguments], cwd=folder, capture_output=True, timeout=60, check=False)
-
-
-def status(folder: Path) -> dict[str, object]:
-    return json.loads(unship(folder, "--json", "status").stdout)
+from unship.keys import new_keys
 
 
 def send(log: EmbeddedLog, first: int, count: int, rng: np.random.Generator, decayed: bool) -> Counter[str]:
@@ -58,21 +39,8 @@ def send(log: EmbeddedLog, first: int, count: int, rng: np.random.Generator, dec
     return sent
 
 
-def deploy(log: EmbeddedLog) -> None:
-    for version, role in (("v41", "live"), ("v42", "live"), ("v41", "holdback")):
-        event = {"model": "fraud", "version": version, "status": role}
-        log.append("deployments", [Message(json.dumps(event).encode(), b"fraud")])
-
-
-def counts_reach(folder: Path, expected: Counter[str]) -> dict[str, object]:
-    """Wait until the monitor has counted everything that was sent."""
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until:
-        models = status(folder)["models"]
-        assert isinstance(models, dict)
-        if models and models["fraud"]["outcomes"] == dict(expected):
-            return models["fraud"]
-    raise AssertionError(f"expected {dict(expected)}, was {status(folder)}\n{(folder / 'run.log').read_text()}")
+def counted(shown: dict[str, Any]) -> dict[str, int] | None:
+    return shown["models"]["fraud"]["outcomes"] if shown["models"] else None
 
 
 def test_monitor_killed_at_random_points_counts_everything_once_and_takes_the_version_back(tmp_path: Path) -> None:
@@ -90,31 +58,87 @@ def test_monitor_killed_at_random_points_counts_everything_once_and_takes_the_ve
                         continue
                 os.kill(process.pid, signal.SIGKILL)
         with monitor(tmp_path):
-            fraud = counts_reach(tmp_path, sent)
-        journal = [json.loads(record.value or b"") for record in log.read("decisions", 0)]
-        control = [(record.value, record.headers) for record in log.read("control", 0)]
+            fraud = status_when(tmp_path, lambda now: counted(now) == dict(sent))["models"]["fraud"]
+        journal = [json.loads(record.value or b"") for record in records(log, "decisions")]
+        commands = verified_commands(tmp_path, records(log, "control"))
     rollbacks = [decision for decision in journal if decision["action"] == "rollback"]
     assert [(decision["version"], decision["to"]) for decision in rollbacks] == [("v42", "v41")]
     assert (fraud["desired"], fraud["quarantine"]) == ("v41", ["v42"])
-    _check_commands(tmp_path, control, rollbacks[0]["id"])
-
-
-def _check_commands(folder: Path, control: Sequence[tuple[bytes | None, Headers]], decision: str) -> None:
-    trust = load_trust(folder / "unship-keys" / "trust.json")
-    epochs = []
-    for value, headers in control:
-        command = decode_command(value)
-        assert isinstance(command, Command)
-        assert isinstance(verify(value or b"", headers, trust, "controller", COMMAND_TYPE), TrustedKey)
-        epochs.append((command.epoch, command.serve, command.decision))
-    assert epochs == sorted(epochs, key=lambda entry: entry[0])
-    assert epochs[-1][1:] == ("v41", decision)
+    assert [command.epoch for command in commands] == sorted(command.epoch for command in commands)
+    assert (commands[-1].serve, commands[-1].decision) == ("v41", rollbacks[0]["id"])
 
 
 def test_status_before_anything_ran_says_how_to_start(tmp_path: Path) -> None:
     done = unship(tmp_path, "status")
     assert done.returncode == 2
     assert b"there is no log" in done.stderr
+
+
+def test_status_beside_what_replicas_keep_makes_no_log(tmp_path: Path) -> None:
+    (tmp_path / "unship-data" / "replicas").mkdir(parents=True)
+    assert unship(tmp_path, "status").returncode == 2
+    assert [path.name for path in (tmp_path / "unship-data").iterdir()] == ["replicas"]
+
+
+def test_run_ends_when_its_log_vanishes_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    folder, away = tmp_path / "unship-data", tmp_path / "away"
+    with EmbeddedLog(folder) as log:
+        with monitor(tmp_path) as process:
+            assert log.wait({"ledger": 0}, DEADLINE_S)
+            folder.rename(away)
+            assert process.wait(DEADLINE_S) == 2
+        assert "the log vanished; bring it back, and start the monitor again" in (tmp_path / "run.log").read_text()
+        assert not folder.exists()
+        away.rename(folder)
+        log.append("predictions", [Message(b'{"id":"p","model":"m","version":"v","output":1}')])
+        with monitor(tmp_path):
+            status_when(tmp_path, lambda shown: "m" in shown["models"])
+
+
+def test_run_ends_when_another_log_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "unship-data"
+    with EmbeddedLog(folder) as log, EmbeddedLog(tmp_path / "other"), monitor(tmp_path) as process:
+        assert log.wait({"ledger": 0}, DEADLINE_S)
+        # Both names change at once for whoever looks by the path of the file.
+        (tmp_path / "other" / "log.sqlite3").replace(folder / "log.sqlite3")
+        assert process.wait(DEADLINE_S) == 2
+    assert "another log took the place" in (tmp_path / "run.log").read_text()
+
+
+def test_run_with_a_key_that_no_replica_trusts_says_so_before_it_starts(tmp_path: Path) -> None:
+    for name in ("unship-keys", "others"):
+        new_keys(tmp_path / name)
+    (tmp_path / "others" / "controller.key").replace(tmp_path / "unship-keys" / "controller.key")
+    done = unship(tmp_path, "run")
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"replicas would refuse every command" in done.stderr
+    assert not (tmp_path / "unship-data").exists()
+
+
+def test_replica_that_trusts_other_keys_is_not_counted_as_obeying(tmp_path: Path) -> None:
+    (tmp_path / "unship.yaml").write_text(CONFIG)
+    assert unship(tmp_path, "keys", "new").returncode == 0
+    new_keys(tmp_path / "others")
+    log = f"embedded:{tmp_path / 'unship-data'}"
+
+    def states(shown: dict[str, Any]) -> list[tuple[str, str, bool]]:
+        replicas = shown["models"]["fraud"]["replicas"] if shown["models"] else {}
+        return [(each["version"], each["stage"], each["epoch"] > [0, 0, 0]) for each in replicas.values()]
+
+    with (
+        monitor(tmp_path),
+        Fleet("fraud", "v42", log=log, trust=tmp_path / "unship-keys" / "trust.json", replica="r-1") as fleet,
+    ):
+        fleet.deployed()
+        status_when(tmp_path, lambda shown: states(shown) == [("v42", "serving", True)])
+        assert unship(tmp_path, "status").returncode == 0
+        with Fleet("fraud", "v42", log=log, trust=tmp_path / "others" / "trust.json", replica="r-2") as stranger:
+            # The monitor asserts the same command again within ten seconds, and that is refused.
+            expected = [("v42", "serving", True), ("v42", "refused", False)]
+            status_when(tmp_path, lambda shown: states(shown) == expected)
+            done = unship(tmp_path, "status")
+            assert stranger.stats.refused["UNKNOWN_KEY"] >= 1
+    assert (done.returncode, b" 1/2 " in done.stdout) == (1, True), done.stdout
 
 
 def test_emit_refuses_what_the_monitor_would_reject(tmp_path: Path) -> None:

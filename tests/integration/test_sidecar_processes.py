@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
-from tests.integration.test_live_processes import CONFIG, DEADLINE_S, monitor, status, unship
+from tests.integration.processes import CONFIG, DEADLINE_S, monitor, records, status, unship
 from unship import Feedback, Fleet
 from unship.commands import Command, decode_command
 from unship.embedded import EmbeddedLog, Record
@@ -88,7 +90,7 @@ def test_shell_script_with_curl_is_taken_back_with_the_fleet(tmp_path: Path) -> 
             out, _ = script.communicate(timeout=30)
             assert json.loads(out) == {"accepted": 1}, (tmp_path / "run.log").read_text()
             while time.monotonic() < until:
-                replicas = status(tmp_path)["models"]["fraud"]["replicas"]  # type: ignore[index]
+                replicas = status(tmp_path)["models"]["fraud"]["replicas"]
                 reached = replicas["r-c"]["version"], replicas["r-c"]["stage"]
                 if reached == ("v41", "serving"):
                     break
@@ -98,7 +100,7 @@ def test_shell_script_with_curl_is_taken_back_with_the_fleet(tmp_path: Path) -> 
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     with EmbeddedLog(tmp_path / "unship-data") as opened:
-        last = [record for record in _all(opened, "predictions") if record.key == b"last"]
+        last = [record for record in records(opened, "predictions") if record.key == b"last"]
     assert [json.loads(record.value or b"")["version"] for record in last] == ["v41"]
 
 
@@ -112,15 +114,6 @@ def _until_commanded(folder: Path, version: str) -> None:
                 return
             log.wait({"control": log.end("control")}, 0.5)
     raise AssertionError(f"no command to serve {version}")
-
-
-def _all(log: EmbeddedLog, topic: str) -> list[Record]:
-    found: list[Record] = []
-    position = 0
-    while records := log.read(topic, position):
-        found += records
-        position = records[-1].offset + 1
-    return found
 
 
 def test_sidecar_that_is_started_again_takes_its_file_back_to_the_obeyed_version(
@@ -150,6 +143,23 @@ def test_sidecar_runs_its_command_and_ends_quietly_while_one_hangs(
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     assert (tmp_path / "started").read_text() == "v41\n"
+
+
+def test_sidecar_serves_what_its_command_switched_to_and_keeps_it_where_the_command_fails(
+    unship_embedded: UnshipEmbedded, tmp_path: Path
+) -> None:
+    def said(acks: list[Any]) -> tuple[str, str | None, str | None]:
+        return acks[-1].stage, acks[-1].serving, acks[-1].code
+
+    command = f"sh -c 'test $0 = v41 && echo $0 > {tmp_path}/serving' {{version}}"
+    with sidecar(unship_embedded.log, unship_embedded.trust, "--exec", command) as (_, base):
+        unship_embedded.command("fraud", "v41")
+        unship_embedded.until("acks", lambda acks: said(acks) == ("serving", "v41", None), DEADLINE_S)
+        assert (tmp_path / "serving").read_text() == "v41\n"
+        unship_embedded.command("fraud", "v40")
+        unship_embedded.until("acks", lambda acks: said(acks) == ("refused", "v41", "LOAD_FAILED"), DEADLINE_S)
+        with urlopen(f"{base}/healthz", timeout=30) as health:
+            assert json.load(health)["serving"] == "v41"
 
 
 def test_taken_address_is_said_in_one_line(unship_embedded: UnshipEmbedded) -> None:

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+import pytest
 
 from tests.kafka.jars import KafkaUnavailable, jars, java
 from unship.topics import TopicNames
@@ -46,6 +48,13 @@ def prefix_of(test: str) -> str:
     True
     """
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', test)[:80]}.{os.urandom(4).hex()}."
+
+
+def skip_or_fail(missing: str) -> NoReturn:
+    """Skip a test for want of a program, but not where nobody would notice."""
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 def require_kafka() -> None:

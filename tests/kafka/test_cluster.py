@@ -63,8 +63,8 @@ async def read(options, topic):
 
 async def create(options, topic, replication=1):
     admin = AIOKafkaAdminClient(**options)
-    await admin.start()
     try:
+        await admin.start()
         await admin.create_topics([NewTopic(topic, 1, replication)])
     finally:
         await admin.close()
@@ -93,11 +93,11 @@ def test_three_brokers_keep_every_record_when_one_is_killed_and_all_are_frozen(o
         for broker in kafka.brokers:
             broker.pause()
         with pytest.raises(TimeoutError):
-            asyncio.run(asyncio.wait_for(write_and_read(options, "kept", [b"3"]), 1.0))
+            asyncio.run(asyncio.wait_for(create(options, "other"), 1.0))
         for broker in kafka.brokers:
             broker.resume()
         kafka.wait_ready()
-        assert asyncio.run(read(options, "kept"))[:2] == [b"1", b"2"]
+        assert asyncio.run(read(options, "kept")) == [b"1", b"2"]
         data = kafka.folder
     assert not data.exists()
 

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from streams.kafka.clients import read_all
-from tests.conftest import skip_or_fail
 from tests.kafka.jars import jars, java
-from tests.kafka.shared import SharedKafka
+from tests.kafka.shared import SharedKafka, skip_or_fail
 from tests.kafka.site import KafkaSite
 
 VERIFY = Path(__file__).resolve().parents[2] / "examples" / "verify_command.py"

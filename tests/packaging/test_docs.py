@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -20,7 +21,7 @@ from unship.codec import decode_line
 from unship.emitter import BAD_ARGUMENT, CLOSED, NOT_SENT, QUEUE_FULL
 from unship.events import REFUSAL_CODES
 from unship.follower import ControlHealth
-from unship.kafka_access import VARIABLES, Protocol, Security
+from unship.kafka_access import VARIABLES, Mechanism, Protocol, Security
 from unship.kafka_settings import PREFIX_VARIABLE
 from unship.kafka_writer import REFUSALS
 from unship.rejections import RejectCode, Rejection
@@ -155,6 +156,9 @@ def test_commands_in_shell_blocks_exist_with_their_options(page):
             assert rest[0] in group, words
             rest = rest[2:] if rest[0] in ("-c", "--config", "-l", "--log") else rest[1:]
         command = command_line.commands[rest[0]]
+        if isinstance(command, click.Group):
+            rest = rest[1:]
+            command = command.commands[rest[0]]
         known = {"-h", "--help", *(option for param in command.params for option in param.opts)}
         assert {word for word in rest[1:] if re.match(r"--?[a-z]", word)} <= known, words
 
@@ -189,6 +193,7 @@ OF_THE_LIBRARY = {
         *(VARIABLES + each.upper() for each in Security.__struct_fields__),
     ),
     *get_args(Protocol),
+    *get_args(Mechanism),
 }
 
 
@@ -235,9 +240,9 @@ def test_example_configuration_is_accepted():
 
 
 def test_example_events_are_accepted():
-    (example,) = blocks(ROOT / "docs/reference/events.md", "json")
-    events = [decode_line(line.encode()) for line in example.splitlines()]
-    assert len(events) == 3
+    examples = blocks(ROOT / "docs/reference/events.md", "json")
+    events = [decode_line(line.encode()) for example in examples for line in example.splitlines()]
+    assert len(events) == 4
     assert not [event for event in events if isinstance(event, Rejection)]
 
 

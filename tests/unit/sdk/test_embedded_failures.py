@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import unship
 from unship.embedded import EmbeddedLog, EmbeddedLogError, Message
 from unship.errors import UnshipError
 
@@ -114,3 +119,48 @@ def test_folder_of_a_stopped_creation_is_finished_by_the_next(tmp_path: Path) ->
     (tmp_path / "log.sqlite3").write_bytes(b"")
     with EmbeddedLog(tmp_path, fsync=False) as log:
         assert log.append("feedback", [Message(b"x")]) == [0]
+
+
+# Runs in a mount of its own, which ends with it: a disk of 300 KiB that another file fills.
+FULL_DISK = """
+import pathlib, subprocess, sys
+from unship.embedded import EmbeddedLog, EmbeddedLogError, Message
+disk = pathlib.Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], check=True)
+with EmbeddedLog(disk) as log:
+    log.append("ledger", [Message(b"x")])
+try:
+    (disk / "other").write_bytes(b"x" * 400_000)
+except OSError:
+    pass
+try:
+    EmbeddedLog(disk)
+except EmbeddedLogError as error:
+    print(error)
+(disk / "other").write_bytes(b"x" * 100_000)
+with EmbeddedLog(disk) as log:
+    try:
+        log.append("ledger", [Message(b"x" * 200_000)])
+    except EmbeddedLogError as error:
+        print(error)
+    print(log.end("ledger"))
+"""
+
+
+def test_full_disk_is_named_by_an_opening_and_by_an_append_with_its_numbers(tmp_path: Path) -> None:
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    done = subprocess.run(
+        [*alone, sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(Path(unship.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    opened, appended, records = done.stdout.splitlines()
+    for said in (opened, appended):
+        assert re.search(r"log.sqlite3: the disk is full: the log holds \d+ bytes and \d+ bytes are free; ", said), said
+    # What stands in the write-ahead file is counted too.
+    assert int(appended.split()[8]) > 100_000
+    assert records == "1"

@@ -129,6 +129,23 @@ def test_private_key_open_to_others_is_refused(tmp_path, mode):
 
 
 @posix_only
+@pytest.mark.parametrize("name", ["", "trust.json"])
+def test_trust_that_everybody_may_replace_is_refused_with_the_command_that_closes_it(tmp_path, name):
+    keys = tmp_path / "keys"
+    new_keys(keys)
+    path = keys / name if name else keys
+    path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o002)
+    with pytest.raises(ConfigurationError, match=rf"{path}: mode 07?.*; run: chmod o-w {path}$"):
+        load_trust(keys / "trust.json")
+    if not name:
+        with pytest.raises(ConfigurationError, match=rf"{path}: mode 0702 .*expected 0700"):
+            load_private_key(keys / "controller.key")
+        # In a folder like /tmp nobody replaces what is another's.
+        path.chmod(0o1777)
+        assert public_bytes(load_private_key(keys / "controller.key")) == load_trust(keys / "trust.json").keys[0].public
+
+
+@posix_only
 def test_private_key_that_its_group_may_read_is_read(tmp_path):
     """Secrets mounted into containers belong to a group."""
     key = Ed25519PrivateKey.generate()

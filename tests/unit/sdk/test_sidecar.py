@@ -304,6 +304,13 @@ def test_command_that_fails_is_missing_or_hangs_raises():
         ExecSwitch("")
 
 
+def test_command_that_was_being_started_as_the_switch_was_stopped_is_killed():
+    switch = ExecSwitch("tail -f /dev/null", timeout_s=60)
+    switch.stop()
+    with pytest.raises(RuntimeError, match="code -9"):
+        switch("v41")
+
+
 def test_connection_beyond_the_limit_is_closed_at_once(server):
     held = [server._slots.acquire(blocking=False) for _ in range(CONNECTIONS_MAX)]
     assert all(held)

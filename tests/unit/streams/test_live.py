@@ -154,6 +154,37 @@ def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp
     assert [decode_command(record.value) for record in site.log.latest("control").values()] == [beat]
 
 
+def test_clock_that_is_set_back_neither_silences_the_heartbeat_nor_makes_an_order_expire(tmp_path: Path) -> None:
+    site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}}"))
+    signer = Signer("prod", lambda value: [("unship_sig", b"x")], Trust(keys=()))
+    live = site.monitor(signer)
+    hour_ms = 3_600_000
+    site.clock.now = 10 * hour_ms
+
+    def deploy(version: str) -> None:
+        event = {"model": "m", "version": version, "status": "live"}
+        site.log.append("deployments", [Message(json.dumps(event).encode(), b"m")])
+        live.step()
+
+    deploy("v1")
+    (first,) = live.publish()
+    site.clock.now -= hour_ms
+    assert live.publish() == []
+    site.clock.now += 60_000
+    (beat,) = live.publish()
+    assert (beat.epoch, beat.issued_ts - first.issued_ts) == (first.epoch, 60_000)
+    # A monitor that starts with the clock set back knows from the log how late it was.
+    site.clock.now -= hour_ms
+    live = site.monitor(signer)
+    deploy("v2")
+    (order,) = live.publish()
+    assert order.serve == "v2"
+    assert order.issued_ts >= beat.issued_ts
+    assert order.not_after_ts == order.issued_ts + 600_000
+    site.clock.now += 60_000
+    assert [command.epoch for command in live.publish()] == [order.epoch]
+
+
 def played(site: Site, change_at: int, config: Config) -> Live:
     """Play all lines, with a restart under another configuration on the way."""
     live = site.monitor()

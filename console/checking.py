@@ -1,0 +1,164 @@
+"""`unship check`: the configuration, the keys, the log and the rights, each line with its fix."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from console.cli import FINDING, GOOD, TIMED_OUT, UNREACHABLE
+from console.running import embedded_folder, keys_folder, log_of
+from console.topics import kafka_options, steps_of
+from streams.check_lines import (
+    Line,
+    Volume,
+    beyond,
+    memory_lines,
+    rights_lines,
+    topics_lines,
+    worst,
+)
+from streams.config import Config
+from streams.config_file import load
+from streams.kafka.admin import LATEST, Admin, run
+from streams.kafka.probes import missing
+from streams.topic_roles import ROLES, rights
+from unship.errors import BrokerUnreachable, TimedOut, UnshipError
+from unship.kafka_access import SCHEME
+from unship.keys import load_private_key, load_trust
+from unship.signing import public_bytes
+
+HOUR_MS = 3_600_000
+SPANS_MS = (HOUR_MS, 24 * HOUR_MS)
+"""The rate is that of the busier of these spans, so that neither a quiet hour nor a quiet day hides the other."""
+
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+def check_command(settings: Any, role: str, timeout_s: float) -> int:
+    """Print a line for each thing looked at; 1 if one is an error, 3 or 4 if no broker answers."""
+    config = load(settings.config)
+    where = log_of(settings, config)
+    lines = [_configuration_line(settings, config)]
+    if role == "monitor":
+        lines += _key_lines(settings, config)
+    code = GOOD
+    try:
+        if where.startswith(SCHEME):
+            lines += _kafka_lines(settings, config, role, timeout_s)
+        else:
+            lines += _embedded(settings, config)
+    except (BrokerUnreachable, TimedOut) as error:
+        # The lines before it are still of use.
+        lines.append(Line("error", "brokers", str(error)))
+        code = UNREACHABLE if isinstance(error, BrokerUnreachable) else TIMED_OUT
+    if settings.as_json:
+        click.echo(msgspec.json.encode({"lines": lines, "worst": worst(lines)}).decode())
+    else:
+        click.echo("\n".join(_text(line) for line in lines))
+    return code or (FINDING if worst(lines) == "error" else GOOD)
+
+
+def _text(line: Line) -> str:
+    fix = f"\n{'':<9}fix: {line.fix}" if line.fix else ""
+    return f"{line.level:<8} {line.what}: {line.found}{fix}"
+
+
+def _configuration_line(settings: Any, config: Config) -> Line:
+    name = "the defaults, there is no file" if settings.config is None else str(settings.config)
+    return Line("ok", "configuration", f"{name}; {len(config.models)} models named; digest {config.digest()[:12]}")
+
+
+def _key_lines(settings: Any, config: Config) -> list[Line]:
+    folder = keys_folder(settings, config)
+    acting = sorted({model.mode for model in (config.defaults, *config.models.values())} - {"observe"})
+    if not (folder / "controller.key").exists():
+        found = f"none in {folder}, so nothing can be commanded"
+        if acting:
+            return [
+                Line("error", "keys", f"{found}, and policy.mode is {' and '.join(acting)}", "run: unship keys new")
+            ]
+        return [Line("warning", "keys", found, "run: unship keys new; not needed while everything is only observed")]
+    try:
+        key, trust = load_private_key(folder / "controller.key"), load_trust(folder / "trust.json")
+    except UnshipError as error:
+        return [Line("error", "keys", str(error), "see the message")]
+    known = [each.name for each in trust.keys if each.public == public_bytes(key) and "controller" in each.roles]
+    if not known:
+        found = f"{folder / 'trust.json'} does not list controller.key as a controller: no replica would obey"
+        return [Line("error", "keys", found, "take both files from the same run of unship keys new")]
+    return [Line("ok", "keys", f"{folder}, controller {known[0]}, audience {trust.audience}")]
+
+
+def _kafka_lines(settings: Any, config: Config, role: str, timeout_s: float) -> list[Line]:
+    options = kafka_options(settings, config)
+
+    async def job(admin: Admin) -> list[Line]:
+        names = config.kafka.topics.names
+        lines = [_broker_line(options, await admin.brokers())]
+        every = {name: rights(name, names) for name in ROLES}
+        lacks = await missing(admin, every[role])
+        more = beyond(role, every)
+        refused = await missing(admin, more)
+        lines += rights_lines(role, lacks, [right for right in more if right not in refused])
+        if ROLES[role].looks and not lacks:
+            steps, facts = await steps_of(admin, config)
+            lines += topics_lines(steps, facts)
+            if names.of("predictions") in facts and role == "monitor":
+                lines += memory_lines(config, await _volume(admin, names.of("predictions")), _memory_bytes())
+        elif ROLES[role].looks:
+            lines.append(Line("warning", "topics", "not looked at, for want of rights", "see the lines above"))
+        return lines
+
+    return run(options, job, timeout_s)
+
+
+def _broker_line(options: dict[str, Any], brokers: int) -> Line:
+    addresses, protocol = options["bootstrap_servers"], options["security_protocol"]
+    found = f"{brokers} of them, by {', '.join(addresses)}, {protocol}"
+    elsewhere = [address for address in addresses if address.rpartition(":")[0] not in LOCAL]
+    if elsewhere and not protocol.endswith("SSL"):
+        fix = "use SASL_SSL, or SSL with certificates: docs/how-to/kafka.md"
+        return Line(
+            "warning", "brokers", f"{found}: whoever is on the network between can read and change everything", fix
+        )
+    return Line("ok", "brokers", found)
+
+
+async def _volume(admin: Admin, name: str) -> Volume:
+    """Return the predictions of the busier of the spans."""
+    now_ms = time.time_ns() // 1_000_000
+    ends = await admin.offsets([name], LATEST)
+    volumes = []
+    for span_ms in SPANS_MS:
+        starts = await admin.offsets([name], now_ms - span_ms)
+        volumes.append(Volume(sum(ends[key] - start for key, start in starts.items()), span_ms))
+    return max(volumes, key=lambda volume: volume.predictions / volume.span_ms)
+
+
+def _embedded(settings: Any, config: Config) -> list[Line]:
+    from unship.embedded import EmbeddedLog
+    from unship.embedded_file import FILE_NAME
+
+    folder = embedded_folder(settings, config)
+    if not (folder / FILE_NAME).is_file():
+        return [Line("ok", "log", f"none in {folder} yet; it is made by unship run, or by the first that emits")]
+    with EmbeddedLog(folder) as log:
+        ends = log.ends()
+        first = log.first("predictions")
+        oldest = log.read("predictions", first, limit=1)
+        newest = log.read("predictions", ends["predictions"] - 1, limit=1) if oldest else []
+    size = sum(file.stat().st_size for file in Path(folder).glob(f"{FILE_NAME}*"))
+    lines = [Line("ok", "log", f"{folder}, {sum(ends.values()):,} records so far, {size / 1e6:,.1f} MB")]
+    span_ms = newest[0].append_ts - oldest[0].append_ts if newest else 0
+    return lines + memory_lines(config, Volume(ends["predictions"] - first, span_ms), _memory_bytes())
+
+
+def _memory_bytes() -> int | None:
+    """Return how much memory this machine has; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return None

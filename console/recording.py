@@ -1,0 +1,74 @@
+"""`unship record`."""
+
+import gzip
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import click
+import msgspec
+
+from console.progress import counting
+from console.running import embedded_folder
+from console.times import time_ms
+from streams.config_file import load
+from streams.recorded import EMBEDDED, EVERYTHING, Span, Written, open_log, record_log
+from unship.errors import ConfigurationError, RecordingError
+
+
+def record_command(settings: Any, target: str, since: str | None, until: str | None) -> int:
+    """Copy the topics of a log into a recording; what cannot be done with it is said on stderr."""
+    span = Span(
+        EVERYTHING.since if since is None else time_ms("--from", since),
+        EVERYTHING.until if until is None else time_ms("--to", until),
+    )
+    if span.since > span.until:
+        raise ConfigurationError(f"--from {since} is after --to {until}")
+    folder = embedded_folder(settings, load(settings.config))
+    with (
+        open_log(f"{EMBEDDED}{folder}") as log,
+        _writing(target) as stream,
+        counting("record", settings.quiet) as progress,
+    ):
+        written = record_log(log, stream, span, progress)
+    _summarise(settings, target, written)
+    return 0
+
+
+def _summarise(settings: Any, target: str, written: Written) -> None:
+    if settings.as_json:
+        # A recording on standard output leaves only the other stream for what is said of it.
+        click.echo(msgspec.json.encode(written).decode(), err=target == "-")
+    else:
+        found = ", ".join(f"{topic} {count}" for topic, count in written.lines.items() if count) or "nothing"
+        settings.tell(f"record: {target}, {written.bytes} bytes of lines: {found}")
+    for limit in written.limits:
+        settings.tell(f"record: {limit}")
+
+
+@contextmanager
+def _writing(target: str) -> Iterator[BinaryIO]:
+    """Open the recording to be written; a file gets its name only when it is complete."""
+    if target == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(target)
+    if path.suffix == ".zst":
+        raise RecordingError(f"{target}: .zst is not written yet; name it .gz, or compress it afterwards")
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with temporary.open("wb") as file:
+            if path.suffix == ".gz":
+                # Without a time and a name in it, the same topics give the same file.
+                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                    yield cast(BinaryIO, packed)
+            else:
+                yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise RecordingError(f"{target}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,25 @@
+"""Times as people type them."""
+
+from datetime import datetime
+
+from unship.errors import ConfigurationError
+
+
+def time_ms(option: str, text: str) -> int:
+    """Return the milliseconds since 1970 that an option's text means.
+
+    >>> time_ms("--until", "1970-01-01T00:00:01Z"), time_ms("--until", "1000")
+    (1000, 1000)
+
+    Raises:
+        ConfigurationError: if it is neither milliseconds nor RFC 3339 with a zone.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option}: expected milliseconds or RFC 3339, was {text!r}") from error
+    if moment.tzinfo is None:
+        raise ConfigurationError(f"{option}: {text!r} has no time zone; write for example {text}Z")
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,79 @@
+"""`unship topics plan` and `apply`: the topics as they are and as they should be."""
+
+from typing import Any
+
+import click
+import msgspec
+
+from console.running import kafka_access, log_of
+from streams.config import Config
+from streams.config_file import load
+from streams.kafka.admin import Admin, run
+from streams.topic_plan import Step, TopicFacts, plan, specs
+from unship.errors import ConfigurationError
+from unship.kafka_access import SCHEME
+
+
+def topics_command(settings: Any, apply: bool, timeout_s: float) -> int:
+    """Print what has to be done to the topics, or do it; 1 if something is left to do."""
+    config = load(settings.config)
+    options = kafka_options(settings, config)
+
+    async def job(admin: Admin) -> list[Step]:
+        steps, _ = await steps_of(admin, config)
+        if apply:
+            await admin.apply(steps)
+            # What was made is looked at again: the broker's word counts, not ours.
+            left, _ = await steps_of(admin, config)
+            _show(settings, steps, done=True)
+            return left
+        _show(settings, steps, done=False)
+        return steps
+
+    left = run(options, job, timeout_s)
+    refused = [step for step in left if step.action != "none"]
+    if apply and refused:
+        for step in refused:
+            settings.tell(f"topics: {step.name}: {step.why or 'is not yet as it should be; run it again'}")
+    return 1 if refused else 0
+
+
+async def steps_of(admin: Admin, config: Config) -> tuple[list[Step], dict[str, TopicFacts]]:
+    """Return the plan for the topics of a configuration, and what the topics are like."""
+    wanted = specs(config)
+    facts = await admin.facts([spec.name for spec in wanted])
+    return plan(wanted, facts, await admin.brokers(), config.kafka.topics.replication), facts
+
+
+def kafka_options(settings: Any, config: Config) -> dict[str, Any]:
+    """Return how to connect to the Kafka log of a configuration.
+
+    Raises:
+        ConfigurationError: The log is of another kind, or the security settings are wrong.
+    """
+    where = log_of(settings, config)
+    if not where.startswith(SCHEME):
+        raise ConfigurationError(
+            f"log: {where} has no topics to make, they come with its file; for Kafka: --log kafka://HOST:PORT"
+        )
+    return kafka_access(settings, config).options
+
+
+def _show(settings: Any, steps: list[Step], done: bool) -> None:
+    if settings.as_json:
+        changes = sum(step.action in ("create", "change") for step in steps)
+        text = msgspec.json.encode({"topics": steps, "changes": changes, "applied": done}).decode()
+    else:
+        text = "\n".join(line for step in steps for line in _lines(step, done))
+    click.echo(text)
+
+
+def _lines(step: Step, done: bool) -> list[str]:
+    words = {"create": "created", "change": "changed", "refuse": "REFUSED", "none": "ok"}
+    action = words[step.action] if done or step.action in ("refuse", "none") else step.action
+    lines = [f"{action:<8} {step.name:<28} {step.partitions} partitions, {step.replication} copies"]
+    if step.why:
+        lines.append(f"{'':<8} {step.why}")
+    for name, (before, after) in sorted(step.settings.items()):
+        lines.append(f"{'':<8}   {name} = {after}" + (f" (was {before})" if before is not None else ""))
+    return lines

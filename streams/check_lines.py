@@ -1,0 +1,152 @@
+"""Turn what was found about an installation into lines that a person can act upon.
+
+Pure: the command collects the facts, the lines are the same whoever collected them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from streams.config import Config, ModelConfig
+from streams.topic_plan import REPLICATION, SOURCES, Step, TopicFacts
+from streams.topic_roles import ROLES, Right
+
+Level = Literal["ok", "warning", "error"]
+
+BYTES_PER_PREDICTION = 650
+"""What the join holds for a prediction in its window, its truth included; docs/reference/performance.md measures it."""
+
+RIGHTS_SHOWN = 6
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One finding: `what` was looked at, what was found, and the `fix` where something should be done."""
+
+    level: Level
+    what: str
+    found: str
+    fix: str = ""
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """How many predictions came within a time that ends now, in milliseconds."""
+
+    predictions: int
+    span_ms: int
+
+
+def topics_lines(steps: Sequence[Step], facts: Mapping[str, TopicFacts]) -> list[Line]:
+    """Return a line for each topic, and one for what the topics have in common."""
+    lines = [_topic_line(step) for step in steps]
+    counts = {step.topic: facts[step.name].partitions for step in steps if step.name in facts}
+    if all(topic in counts for topic in SOURCES):
+        predictions, feedback = (counts[topic] for topic in SOURCES)
+        if predictions == feedback:
+            lines.append(Line("ok", "co-partitioning", f"predictions and feedback have {predictions} partitions each"))
+        else:
+            found = (
+                f"{predictions} partitions of predictions, {feedback} of feedback: truths would miss their predictions"
+            )
+            fix = "start afresh under another kafka.topics.prefix, with equally many"
+            lines.append(Line("error", "co-partitioning", found, fix))
+    few = sorted(name for name, topic in facts.items() if topic.replication < REPLICATION)
+    if few:
+        least = min(topic.replication for topic in facts.values())
+        found = f"{len(few)} topics have fewer than {REPLICATION} copies of each record, the fewest {least}"
+        fix = "use three brokers, and kafka-reassign-partitions.sh for topics that exist: a disk may die"
+        lines.append(Line("warning", "copies", found, fix))
+    lone = sorted(
+        name
+        for name, topic in facts.items()
+        if topic.replication >= REPLICATION and int(topic.settings.get("min.insync.replicas", 2)) < 2
+    )
+    if lone:
+        found = f"min.insync.replicas is 1 for {', '.join(lone)}: what one broker confirms may exist only once"
+        lines.append(Line("warning", "copies", found, "set min.insync.replicas=2 on these topics"))
+    return lines
+
+
+def _topic_line(step: Step) -> Line:
+    what = f"topic {step.name}"
+    if step.action == "create":
+        return Line("error", what, "does not exist", "run: unship topics apply")
+    if step.action == "refuse":
+        return Line("error", what, step.why, "see above; unship topics plan shows all of it")
+    if step.action == "none":
+        return Line("ok", what, f"{step.partitions} partitions, {step.replication} copies")
+    differences = [f"{name} is {before}, expected {after}" for name, (before, after) in sorted(step.settings.items())]
+    if step.grows:
+        differences.insert(0, f"too few partitions, expected {step.partitions}")
+    return Line("error", what, "; ".join(differences), "run: unship topics apply")
+
+
+def rights_lines(role: str, missing: Sequence[Right], beyond: Sequence[Right]) -> list[Line]:
+    """Return what to say of the rights: those that the role needs and lacks, and those that it has and should not."""
+    lines = [
+        Line(
+            "error",
+            f"right {right.operation}",
+            f"missing on {right.resource} {right.name}{'*' if right.prefixed else ''}",
+            f"give it to this principal: the role {role} needs it",
+        )
+        for right in missing
+    ]
+    if not missing:
+        lines.append(Line("ok", "rights", f"all that the role {role} needs"))
+    if beyond:
+        named = ", ".join(f"{right.operation} {right.name}" for right in beyond[:RIGHTS_SHOWN])
+        more = f" and {len(beyond) - RIGHTS_SHOWN} more" if len(beyond) > RIGHTS_SHOWN else ""
+        lines.append(
+            Line(
+                "warning",
+                "rights",
+                f"more than the role {role} needs: {named}{more}; whoever holds these credentials could forge events",
+                "give each role its own principal and only its rights: docs/how-to/kafka.md",
+            )
+        )
+    return lines
+
+
+def beyond(role: str, of_all: Mapping[str, Sequence[Right]]) -> list[Right]:
+    """Return the rights to write that other roles have and this one has not."""
+    own = set(of_all[role])
+    others = {right for name in ROLES for right in of_all[name] if right.operation == "WRITE"}
+    return sorted(others - own)
+
+
+def memory_lines(config: Config, volume: Volume, memory_bytes: int | None) -> list[Line]:
+    """Return what the join will hold: predictions of the longest window, at the rate seen lately."""
+    name, model = max([("defaults", config.defaults), *config.models.items()], key=lambda item: _window_ms(item[1]))
+    if not volume.predictions or not volume.span_ms:
+        return [Line("ok", "memory", "no predictions lately, so nothing to reckon with")]
+    per_s = volume.predictions * 1000 / volume.span_ms
+    needed = per_s * _window_ms(model) / 1000 * BYTES_PER_PREDICTION
+    found = (
+        f"{per_s:,.1f} predictions/s x {_window_ms(model) / 3_600_000:,.1f} h (horizon and early of {name}) x "
+        f"{BYTES_PER_PREDICTION} bytes = {_size(needed)} in the join"
+    )
+    if memory_bytes is None or needed <= memory_bytes / 2:
+        return [Line("ok", "memory", found)]
+    level: Level = "error" if needed > memory_bytes else "warning"
+    fix = f"shorten labels.horizon of {name}, add memory, or share the partitions among several monitors"
+    return [Line(level, "memory", f"{found}; this machine has {_size(memory_bytes)}", fix)]
+
+
+def _window_ms(model: ModelConfig) -> int:
+    return model.horizon_ms + model.early_ms
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _size(3_200_000_000), _size(5_000)
+    ('3.2 GB', '0.0 MB')
+    """
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def worst(lines: Iterable[Line]) -> Level:
+    """Return the gravest level among the lines."""
+    order: tuple[Level, ...] = ("ok", "warning", "error")
+    return max((line.level for line in lines), key=order.index, default="ok")

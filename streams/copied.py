@@ -1,0 +1,118 @@
+"""Compare the ledger's copies of deployments and operators' acts with the records they were copied from."""
+
+from collections import deque
+
+import msgspec
+
+from streams.clock import DAY_MS
+from streams.differences import Difference, difference
+from streams.recording import Place, Taken, Topics, place_of
+from streams.records import Deployed, Operated
+from unship.codec import decode_value
+from unship.events import Deployment, Event, OperatorAct
+from unship.rejections import Rejection
+from unship.signing import OPERATOR_TYPE, Trust, TrustedKey, verify
+
+KINDS = {"deployments": "deployment", "operator": "operator"}
+#: More models or deployments than these are beyond the limits of the join, which then leaves some out.
+REMEMBERED = 100_000
+
+
+class Copies:
+    """Follows both topics beside the ledger. `unsigned` counts acts whose signature could not be checked."""
+
+    def __init__(self, topics: Topics, trust: Trust | None) -> None:
+        self.topics = topics
+        self.trust = trust
+        self.unsigned = 0
+        self._next: dict[Place, int] = {}
+        self._pages: dict[Place, deque[Taken]] = {}
+        self._seen: set[tuple[str, str, str, int | None, str | None]] = set()
+
+    def check(self, record: Deployed | Operated) -> Difference | None:
+        """Compare a copy with its source, and look at what was passed over before it."""
+        event = record.event
+        topic = "deployments" if isinstance(record, Deployed) else "operator"
+        if event.at is None or event.at[0].rpartition(".")[2] != topic:
+            return Difference(f"the copy from {topic}", "event.at", str(event.at), "a place there")
+        _, partition, offset, _ = event.at
+        place = (topic, partition)
+        if isinstance(event, Deployment):
+            self._seen.add(_said(event))
+        if offset < self._next.get(place, 0):
+            # Several copiers may copy one record, and say no time with it; the fold takes the first.
+            twice = Difference(f"{topic}[{partition}]@{offset}", "its copies", "two", "one")
+            return None if record.clock < 0 else twice
+        left_out = self._pass(place, offset)
+        if left_out is not None:
+            return left_out
+        taken = self._take(place, offset)
+        if taken is None:
+            where = f"{topic}[{partition}]@{offset}"
+            kept = place in self.topics.ends() and self.topics.first(*place) <= offset
+            return Difference(where, "the record", "absent", "present") if kept else None
+        return self._compare(taken, event)
+
+    def passed(self, positions: dict[str, int]) -> Difference | None:
+        """Look at what a monitor says it has read without a copy: it must be a repeat, or refused.
+
+        Args:
+            positions: how far each topic was read.
+        """
+        for topic in KINDS:
+            if topic in positions and (found := self._pass((topic, 0), positions[topic])) is not None:
+                return found
+        return None
+
+    def _compare(self, taken: Taken, event: Event) -> Difference | None:
+        source = decode_value(KINDS[taken.topic], taken.value)
+        where = place_of(taken)
+        if isinstance(source, Rejection):
+            return Difference(where, "the record", str(source.code), "what the ledger has copied")
+        source = msgspec.structs.replace(source, at=(taken.topic, taken.partition, taken.offset, taken.append_ts))
+        if msgspec.structs.replace(event, at=(taken.topic, *(event.at or ())[1:])) != source:
+            return difference(
+                f"{where}, and its copy in the ledger", *(msgspec.to_builtins(e) for e in (source, event))
+            )
+        if isinstance(source, OperatorAct) and self.trust is None:
+            self.unsigned += 1
+        elif isinstance(source, OperatorAct) and not self._is_signed(taken):
+            return Difference(where, "its signature", "not of an operator", "of an operator, as the ledger has it")
+        return None
+
+    def _is_signed(self, taken: Taken) -> bool:
+        if self.trust is None:
+            return False
+        headers = tuple((name, value or b"") for name, value in taken.headers)
+        return isinstance(verify(taken.value or b"", headers, self.trust, "operator", OPERATOR_TYPE), TrustedKey)
+
+    def _pass(self, place: Place, end: int) -> Difference | None:
+        """Go on to `end`, and return the first record that should have been copied."""
+        while (taken := self._take(place, end - 1, whatever=True)) is not None:
+            if self._should_be_copied(taken):
+                return Difference(f"the copy of {place_of(taken)}", "the ledger record", "absent", "present")
+        return None
+
+    def _should_be_copied(self, taken: Taken) -> bool:
+        event = decode_value(KINDS[taken.topic], taken.value)
+        if isinstance(event, Rejection) or (event.ts is not None and event.ts > taken.append_ts + DAY_MS):
+            return False
+        if isinstance(event, Deployment):
+            return _said(event) not in self._seen and len(self._seen) < REMEMBERED
+        return self._is_signed(taken)
+
+    def _take(self, place: Place, offset: int, *, whatever: bool = False) -> Taken | None:
+        """Return the next record if it is that at `offset`, or at or before it if it may be any."""
+        page = self._pages.setdefault(place, deque())
+        if not page:
+            begin = max(self._next.get(place, 0), self.topics.first(*place)) if place in self.topics.ends() else 0
+            page.extend(self.topics.read(*place, begin) if begin < self.topics.ends().get(place, 0) else ())
+        if not page or page[0].offset > offset or (page[0].offset < offset and not whatever):
+            return None
+        taken = page.popleft()
+        self._next[place] = taken.offset + 1
+        return taken
+
+
+def _said(event: Deployment) -> tuple[str, str, str, int | None, str | None]:
+    return event.model, event.version, event.status, event.ts, event.previous

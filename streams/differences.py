@@ -1,0 +1,70 @@
+"""The first place where what was recorded and what is computed part, for people and for programs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from actions.journal import Decision, decision_bytes, rests_on
+
+_SHOWN = 120
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """The first place where the recording and the computation part: what, where, and both values."""
+
+    what: str
+    path: str
+    recorded: str
+    computed: str
+
+    def sentence(self) -> str:
+        """Return it for people."""
+        return f"{self.what}: {self.path} is {self.recorded} in the recording, {self.computed} when computed again"
+
+
+def difference(what: str, recorded: Any, computed: Any) -> Difference:
+    """Return the first difference of two values made of dicts, lists and scalars, which are not the same.
+
+    >>> difference("decision d-1", {"ts": 5, "to": ["a"]}, {"ts": 5, "to": ["b"]}).sentence()
+    'decision d-1: to[0] is a in the recording, b when computed again'
+    """
+    path, theirs, ours = next(_differences(recorded, computed, ""), ("its bytes", "other bytes", "the same values"))
+    return Difference(what, path.lstrip("."), short(theirs), short(ours))
+
+
+def decision_difference(recorded: bytes, decision: Decision) -> Difference:
+    """Return how a recorded decision differs from the computed one, and from what that comes if it can be said."""
+    ours = decision_bytes(decision)
+    what = f"decision {decision.id} ({decision.model}, {decision.reason})"
+    try:
+        theirs = msgspec.json.decode(recorded)
+    except (ValueError, RecursionError):
+        return Difference(what, "its line", short(recorded), short(ours))
+    found = difference(what, theirs, msgspec.json.decode(ours))
+    digests = theirs.get("digests") if isinstance(theirs, dict) else None
+    if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests["config"]):
+        # A different configuration changes much; it is the cause, whatever field shows it first.
+        return Difference(what, "digests.config", short(digests["config"]), decision.digests["config"])
+    if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests["ledger"]):
+        where = f"{what}, which rests on {rests_on(decision.provenance)}: a byte among them differs"
+        return Difference(where, found.path, found.recorded, found.computed)
+    return found
+
+
+def _differences(recorded: Any, computed: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(recorded, dict) and isinstance(computed, dict):
+        for key in [*computed, *(key for key in recorded if key not in computed)]:
+            yield from _differences(recorded.get(key, "absent"), computed.get(key, "absent"), f"{path}.{key}")
+    elif isinstance(recorded, list | tuple) and isinstance(computed, list | tuple) and len(recorded) == len(computed):
+        for i, (theirs, ours) in enumerate(zip(recorded, computed, strict=True)):
+            yield from _differences(theirs, ours, f"{path}[{i}]")
+    elif recorded != computed or type(recorded) is not type(computed):
+        yield path, recorded, computed
+
+
+def short(value: Any) -> str:
+    """Return a value as text that is safe to print and not long."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

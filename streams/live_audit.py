@@ -1,0 +1,319 @@
+"""The audit of a live log, or of a recording of one: sources against the ledger as sets, the ledger against the rest.
+
+When a live monitor read its sources decides how its ledger is cut, so the ledger itself cannot be computed again. What
+can is everything else: which rows it must hold (`streams.rejoin`), every decision, byte for byte, and what each command
+had to say. Everything is read by pages; what is in memory is one fold, one window of the join, and what was desired.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from actions.journal import Decision, decision_bytes, digest_of
+from actions.reconcile import Timing, command_of
+from streams.audit import AuditResult, decision_id_of
+from streams.config import Config
+from streams.copied import Copies
+from streams.coverage import Coverage
+from streams.differences import Difference, decision_difference, difference, short
+from streams.fold import LedgerMismatch
+from streams.ledger_lines import ledger_line, read_ledger_line
+from streams.pipeline import Pipeline, fold_step
+from streams.recording import Taken, Topics, place_of, records_of
+from streams.records import Batch, Begun, Configured, Deployed, Operated, Record, Tick
+from streams.rejoin import Rejoin
+from unship.commands import Command, Malformed, decode_command
+from unship.errors import RecordingError
+from unship.signing import COMMAND_TYPE, Trust, TrustedKey, verify
+
+Epoch = tuple[int, int, int]
+_NO_TIME = Timing(0, 0)
+
+
+class _Decided(msgspec.Struct):
+    """What identifies a decision in the journal."""
+
+    model: str
+    epoch: Epoch
+
+
+class _Found(Exception):
+    """The first difference."""
+
+    def __init__(self, difference: Difference) -> None:
+        super().__init__(difference.sentence())
+        self.difference = difference
+
+
+def audit_topics(
+    topics: Topics, trust: Trust | None, damage: str | None = None, progress: Callable[[int], None] | None = None
+) -> AuditResult:
+    """Audit the ledger of these topics, partition by partition.
+
+    Args:
+        topics: a log, or a recording of one.
+        trust: whose signatures count; without it they are not checked.
+        damage: what is wrong with the first line of a recording that no log can have given.
+        progress: called with the number of ledger records after each page.
+
+    Raises:
+        RecordingError: if there is no ledger, or not from its configuration on.
+    """
+    result = AuditResult()
+    if damage is not None:
+        result.first_difference = Difference(damage, "the line", "damaged", "as the log had it")
+    for number in range(max(topics.partitions("ledger"), 1)):
+        result.known.update(
+            name
+            for taken in records_of(topics, "decisions", number)
+            if (name := decision_id_of(taken.value or b"")) is not None
+        )
+        if topics.ends().get(("ledger", number), 0) and topics.first("ledger", number) == 0:
+            audit = LedgerAudit(topics, number, trust, result, progress)
+            try:
+                audit.run()
+            except _Found as found:
+                result.first_difference = result.first_difference or found.difference
+            result.remarks += audit.remarks()
+        elif damage is None:
+            raise RecordingError(
+                f"ledger[{number}] does not begin with its configuration, so nothing can be audited; record it from "
+                "its first record on"
+            )
+    result.decisions = len(result.known)
+    return result
+
+
+class LedgerAudit:
+    """Audits one ledger partition with the journal and the commands that follow from it."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        number: int,
+        trust: Trust | None,
+        result: AuditResult,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.topics = topics
+        self.number = number
+        self.trust = trust
+        self.result = result
+        self.copies = Copies(topics, trust)
+        self.commands = 0
+        self._progress = progress
+        self._pipeline: Pipeline | None = None
+        self._shape = (1, 1)
+        self._rejoins: dict[int, Rejoin] = {}
+        self._journal = self._decisions()
+        self._incarnations = self._last_incarnations()
+        self._unjoined = self._begun_anew = 0
+        # What was desired at each epoch, and the newest epoch of each model.
+        self._desired: dict[tuple[str, Epoch], Command] = {}
+        self._epochs: dict[str, Epoch] = {}
+
+    def run(self) -> None:
+        """Go through the ledger to its end, or to the first difference, which is raised."""
+        for taken in records_of(self.topics, "ledger", self.number):
+            record = self._read(taken)
+            what = f"ledger record {taken.offset} ({type(record).__name__.lower()})"
+            self._check(record, what)
+            self._step(record, what)
+            self.result.ledger_records += 1
+            if self._progress is not None and self.result.ledger_records % 100 == 0:
+                self._progress(100)
+        for taken in self._journal:
+            raise _Found(Difference(f"decision {place_of(taken)}", "the decision", short(taken.value), "absent"))
+        for taken in records_of(self.topics, "control", self.number):
+            self._check_command(taken)
+
+    def remarks(self) -> list[str]:
+        """Return in sentences what was not checked."""
+        remarks = []
+        if self._unjoined:
+            remarks.append(
+                f"the rows of {self._unjoined} batches, because their sources are not there from the first "
+                "record on; the digest of a batch was compared where all its source records are there"
+            )
+        if self._begun_anew:
+            remarks.append(f"{self._begun_anew} batches of source topics that were begun anew since")
+        if self.trust is None and (self.commands or self.copies.unsigned):
+            remarks.append(
+                f"the signatures of {self.commands} commands and {self.copies.unsigned} operators' acts, because no "
+                "trust.json is configured"
+            )
+        return remarks
+
+    # The ledger
+
+    def _read(self, taken: Taken) -> Record:
+        value = taken.value or b""
+        try:
+            read = read_ledger_line(value)
+        except RecordingError as error:
+            raise _Found(Difference(place_of(taken), "the record", short(error), "a ledger record")) from error
+        if read.offset != taken.offset:
+            raise _Found(Difference(place_of(taken), "offset", str(read.offset), str(taken.offset)))
+        ours = ledger_line(read.offset, read.record)
+        if ours != value:
+            raise _Found(difference(place_of(taken), msgspec.json.decode(value), msgspec.json.decode(ours)))
+        if self._pipeline is None:
+            self._configure(read.record)
+        return read.record
+
+    def _configure(self, record: Record) -> None:
+        what = "ledger record 0"
+        if not isinstance(record, Configured):
+            raise _Found(Difference(what, "its kind", type(record).__name__.lower(), "a configuration"))
+        try:
+            self._pipeline = Pipeline(msgspec.convert(record.config, Config))
+        except msgspec.ValidationError as error:
+            raise _Found(Difference(f"{what} (configured)", "config", short(error), "a configuration")) from error
+        self._shape = (record.partitions, record.ledger_partitions)
+
+    def _check(self, record: Record, what: str) -> None:
+        """Compare a record with the sources before it is folded."""
+        found = None
+        if isinstance(record, Batch):
+            found = self._check_batch(record)
+        elif isinstance(record, Deployed | Operated):
+            found = self.copies.check(record)
+        elif isinstance(record, Tick) and record.positions:
+            found = self.copies.passed(record.positions)
+        if found is not None:
+            raise _Found(msgspec.structs.replace(found, what=f"{what}: {found.what}"))
+
+    def _check_batch(self, batch: Batch) -> Difference | None:
+        assert self._pipeline is not None
+        fold = self._pipeline.fold
+        before = fold.coverage.get(batch.partition, Coverage())
+        known = batch.incarnation == before.incarnation and 0 <= batch.partition < fold.partitions
+        known = known and fold.config_digest.startswith(batch.config)
+        if not known or not before.reaches(batch.base):
+            # The fold refuses it, so nothing in it counts.
+            return None
+        if batch.incarnation < self._incarnations.get(batch.partition, 0):
+            self._begun_anew += 1
+            return None
+        rejoin = self._rejoins.get(batch.partition)
+        if rejoin is None:
+            partitions, ledger_partitions = self._shape
+            rejoin = Rejoin(self.topics, batch.partition, partitions, (self.number, ledger_partitions))
+            self._rejoins[batch.partition] = rejoin
+        self._unjoined += not rejoin.whole
+        after = msgspec.structs.replace(before)
+        after.add(batch.end)
+        return rejoin.check(batch, before, after, fold.config)
+
+    def _step(self, record: Record, what: str) -> None:
+        assert self._pipeline is not None
+        fold = self._pipeline.fold
+        digest = fold.config_digest
+        try:
+            decisions = fold_step(self._pipeline, record)
+        except LedgerMismatch as error:
+            raise _Found(Difference(what, "its digest", short(error), "the configuration's own")) from error
+        if fold.config_digest != digest:
+            for number, rejoin in self._rejoins.items():
+                if rejoin.whole:
+                    # The join keeps other things of an event under another configuration.
+                    rejoin.begin(fold.config, fold.coverage.get(number, Coverage()).incarnation)
+        for decision in decisions:
+            self._compare(decision)
+        self._note_desired(record, decisions)
+
+    def _last_incarnations(self) -> dict[int, int]:
+        """Return the present incarnation of each source partition: the one that the recorded sources are of."""
+        found: dict[int, int] = {}
+        for taken in records_of(self.topics, "ledger", self.number):
+            if b'"kind":"incarnation"' in (taken.value or b"")[:80]:
+                record = read_ledger_line(taken.value or b"").record
+                if isinstance(record, Begun):
+                    found[record.partition] = max(found.get(record.partition, 0), record.incarnation)
+        return found
+
+    # The journal
+
+    def _decisions(self) -> Iterator[Taken]:
+        """Yield the journal without repeats; two different decisions of one epoch are a difference."""
+        known: dict[tuple[str, Epoch], str] = {}
+        for taken in records_of(self.topics, "decisions", self.number):
+            try:
+                decided = msgspec.json.decode(taken.value or b"", type=_Decided)
+            except (ValueError, RecursionError):
+                # Not one byte of it can be right, which shows where it is compared.
+                yield taken
+                continue
+            name, digest = (decided.model, decided.epoch), digest_of(taken.value or b"")
+            if name in known and known[name] != digest:
+                what = f"decision {place_of(taken)} ({decided.model}, EQUIVOCATION)"
+                raise _Found(Difference(what, f"the digest for epoch {list(decided.epoch)}", digest, known[name]))
+            if name not in known:
+                known[name] = digest
+                yield taken
+
+    def _compare(self, decision: Decision) -> None:
+        result = self.result
+        result.known.add(decision.id)
+        taken = next(self._journal, None)
+        if taken is None:
+            what = f"decision {decision.id} ({decision.model}, {decision.reason})"
+            raise _Found(Difference(what, "the decision", "absent", "present"))
+        if taken.value != decision_bytes(decision):
+            found = decision_difference(taken.value or b"", decision)
+            raise _Found(msgspec.structs.replace(found, what=f"{found.what} at {place_of(taken)}"))
+        result.reproduced += 1
+        result.ids.append(decision.id)
+
+    # Commands
+
+    def _note_desired(self, record: Record, decisions: list[Decision]) -> None:
+        """Remember what was desired of the models that a record may have changed."""
+        assert self._pipeline is not None
+        models = self._pipeline.fold.models
+        touched = {decision.model for decision in decisions}
+        if isinstance(record, Batch):
+            touched.update(part.outcomes.model for part in record.parts)
+        elif isinstance(record, Deployed | Operated):
+            touched.add(record.event.model)
+        elif isinstance(record, Configured):
+            touched.update(models)
+        for name in touched & models.keys():
+            desired = models[name].state.desired
+            if models[name].config.mode == "observe" or self._epochs.get(name) == desired.epoch:
+                continue
+            command = command_of(name, desired, "", 0, _NO_TIME)
+            if command is not None:
+                self._epochs[name] = desired.epoch
+                self._desired[name, desired.epoch] = command
+
+    def _check_command(self, taken: Taken) -> None:
+        self.commands += 1
+        value = taken.value or b""
+        what = f"command {place_of(taken)}"
+        if self.trust is not None:
+            headers = tuple((name, text or b"") for name, text in taken.headers)
+            signer = verify(value, headers, self.trust, "controller", COMMAND_TYPE)
+            if not isinstance(signer, TrustedKey):
+                raise _Found(Difference(what, "its signature", signer, "a controller's"))
+        command = decode_command(value)
+        if isinstance(command, Malformed):
+            raise _Found(Difference(what, "the command", command.detail, "a command"))
+        what = f"{what} ({command.model})"
+        desired = self._desired.get((command.model, command.epoch))
+        if desired is None:
+            known = self._epochs.get(command.model)
+            computed = "nothing was desired then" if known is None else f"none such; the newest is {list(known)}"
+            raise _Found(Difference(what, "epoch", str(list(command.epoch)), computed))
+        audience = command.audience if self.trust is None else self.trust.audience
+        said = msgspec.structs.replace(
+            desired, audience=audience, issued_ts=command.issued_ts, not_after_ts=command.not_after_ts
+        )
+        if said != command:
+            raise _Found(difference(what, _fields(command), _fields(said)))
+
+
+def _fields(command: Command) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(command)
+    return fields

@@ -1,0 +1,219 @@
+"""Lines of a recording that was taken from a log, and how to read exactly the record back that a line stands for.
+
+A line is the record's own JSON with its place in the log put behind: `"at": [topic, partition, offset, append time]`.
+What these two do not say goes into `"raw"`, in base64: the value where it is not such JSON to the byte, the key where
+it is not the usual one, and the headers. Values that are no event at all become lines of type `raw`.
+
+The text of a line follows from the record alone. So a reader that writes what it has read once more, and compares, sees
+every byte that somebody changed, even where the change still makes sense.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from unship.codec import decode_value, encode_line
+from unship.errors import RecordingError
+from unship.events import EVENT_TYPES, Ack, At, Deployment, Event, Feedback, OperatorAct, Prediction
+from unship.rejections import Rejection
+
+#: What is copied, in the order in which records of one append time are written: causes before effects.
+KIND_OF = {
+    "deployments": "deployment",
+    "operator": "operator",
+    "predictions": "prediction",
+    "feedback": "feedback",
+    "acks": "ack",
+    "ledger": "ledger",
+    "decisions": "decision",
+    "control": "command",
+}
+RANK = {topic: rank for rank, topic in enumerate(KIND_OF)}
+Place = tuple[str, int]
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """A record as the log holds it, with its place there; `append_ts` in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    append_ts: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Topics(Protocol):
+    """Whatever topics are read from: a log that lives, or a recording of one. Offsets rise, and may have holes."""
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+
+    def first(self, topic: str, partition: int) -> int:
+        """Return the smallest offset that is kept, or the end if nothing is."""
+
+    def ends(self) -> Mapping[Place, int]:
+        """Return the offset after the last record of each (topic, partition), causes no older than their effects."""
+
+    def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
+        """Return some records from `offset` on, in order; none only at the end."""
+
+
+class _Raw(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a line does not say otherwise. Bytes are base64 in JSON."""
+
+    key: bytes | msgspec.UnsetType | None = msgspec.UNSET
+    value: bytes | msgspec.UnsetType | None = msgspec.UNSET
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class _Tail(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    at: At
+    raw: _Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Keyed(msgspec.Struct):
+    """Any JSON object; the key of its record is usually its model."""
+
+    model: str | None = None
+    at: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    raw: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_NO_EVENT = b'{"type":"raw"'
+_encode = msgspec.json.Encoder().encode
+_keyed = msgspec.json.Decoder(_Keyed).decode
+_tail = msgspec.json.Decoder(_Tail).decode
+
+
+def line_of(taken: Taken) -> bytes:
+    """Return a record's line, without a line feed.
+
+    >>> value = b'{"type":"feedback","id":"p-1","truth":1}'
+    >>> line_of(Taken("feedback", 0, 7, 1_000, b"p-1", value)).decode()
+    '{"type":"feedback","id":"p-1","truth":1,"at":["feedback",0,7,1000]}'
+    >>> line_of(Taken("feedback", 0, 8, 1_000, b"p-1", b"{")).decode()
+    '{"type":"raw","at":["feedback",0,8,1000],"raw":{"key":"cC0x","value":"ew=="}}'
+    """
+    head, value, key = _head(taken)
+    raw = _Raw(msgspec.UNSET if taken.key == key else taken.key, value, taken.headers)
+    place = (taken.topic, taken.partition, taken.offset, taken.append_ts)
+    return head + b"," + _encode(_Tail(place, msgspec.UNSET if raw == _Raw() else raw))[1:]
+
+
+def read_line(line: bytes) -> Taken:
+    """Return the record that `line_of` wrote as this line; a line feed at its end is no part of it.
+
+    Raises:
+        RecordingError: if no record has this line.
+    """
+    text = line.removesuffix(b"\n")
+    taken = read_sound_line(text)
+    if line_of(taken) != text:
+        raise RecordingError(f"it is not what a recording says of {place_of(taken)}")
+    return taken
+
+
+def read_sound_line(line: bytes) -> Taken:
+    """Return the record of a line that `read_line` has read before, without looking at every byte again.
+
+    Raises:
+        RecordingError: if the line has no place, or none that is recorded.
+    """
+    text = line.removesuffix(b"\n")
+    begin = text.rfind(b',"at":[')
+    if begin < 0:
+        raise RecordingError("it has no place in a log")
+    try:
+        tail = _tail(b"{" + text[begin + 1 :])
+    except ValueError as error:
+        raise RecordingError(f"its place in the log cannot be read: {error}") from error
+    topic, partition, offset, append_ts = tail.at
+    if topic not in KIND_OF:
+        raise RecordingError(f"it is of a topic that is not recorded: {topic!r}")
+    raw = _Raw() if isinstance(tail.raw, msgspec.UnsetType) else tail.raw
+    value, key = raw.value, raw.key
+    if isinstance(value, msgspec.UnsetType):
+        value = text[:begin] + b"}"
+    if isinstance(key, msgspec.UnsetType):
+        key = None if text.startswith(_NO_EVENT) else _usual_key(KIND_OF[topic], value)
+    return Taken(topic, partition, offset, append_ts, key, value, raw.headers)
+
+
+def is_of(line: bytes, topic: str, partition: int) -> bool:
+    """Whether a sound line is of a partition, found out without reading the line."""
+    begin = line.rfind(b',"at":[')
+    return begin >= 0 and line.startswith(b',"at":["%b",%d,' % (topic.encode(), partition), begin)
+
+
+def place_of(taken: Taken) -> str:
+    """Return where a record stands, for people."""
+    return f"{taken.topic}[{taken.partition}]@{taken.offset}"
+
+
+def records_of(topics: Topics, topic: str, partition: int) -> Iterator[Taken]:
+    """Yield the records of a partition up to its end as `ends` says it."""
+    end = topics.ends().get((topic, partition), 0)
+    offset = topics.first(topic, partition) if end else 0
+    while offset < end and (page := topics.read(topic, partition, offset)):
+        yield from (taken for taken in page if taken.offset < end)
+        offset = page[-1].offset + 1
+
+
+def order_of(taken: Taken) -> tuple[int, int, int, int]:
+    """Return what recordings are sorted by."""
+    return taken.append_ts, RANK[taken.topic], taken.partition, taken.offset
+
+
+def _head(taken: Taken) -> tuple[bytes, bytes | msgspec.UnsetType | None, bytes | None]:
+    """Return how the line begins, the value if that does not tell it, and the usual key of such a record."""
+    kind, value = KIND_OF[taken.topic], taken.value
+    decoded = _decoded(kind, value)
+    if decoded is None or value is None:
+        return _NO_EVENT, value, None
+    key = _key_of(decoded)
+    begin = b'{"type":"%b",' % kind.encode()
+    if value.startswith(begin) and value.endswith(b"}") and not _is_ambiguous(value):
+        return value[:-1], msgspec.UNSET, key
+    if isinstance(decoded, _Keyed):
+        return _NO_EVENT, value, None
+    return encode_line(decoded)[:-1], value, key
+
+
+def _is_ambiguous(value: bytes) -> bool:
+    """Whether a value would not stay one line, or has fields that the line itself adds."""
+    if b"\n" in value or b"\r" in value:
+        return True
+    if b'"at"' not in value and b'"raw"' not in value:
+        return False
+    fields = _keyed(value)
+    return fields.at is not msgspec.UNSET or fields.raw is not msgspec.UNSET
+
+
+def _decoded(kind: str, value: bytes | None) -> Event | _Keyed | None:
+    """Return the event in a value, or that it is an object at all where its kind is decoded elsewhere."""
+    if kind in EVENT_TYPES:
+        event = decode_value(kind, value)
+        return None if isinstance(event, Rejection) else event
+    try:
+        (value or b"").decode()
+        return _keyed(value or b"")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _usual_key(kind: str, value: bytes | None) -> bytes | None:
+    decoded = _decoded(kind, value)
+    return None if decoded is None else _key_of(decoded)
+
+
+def _key_of(decoded: Any) -> bytes | None:
+    if isinstance(decoded, Prediction | Feedback):
+        return decoded.id.encode()
+    if isinstance(decoded, Deployment | OperatorAct):
+        return decoded.model.encode()
+    if isinstance(decoded, Ack):
+        return f"{decoded.model}/{decoded.replica}".encode()
+    return None if decoded.model is None else str(decoded.model).encode()

@@ -1,0 +1,246 @@
+"""Join recorded sources again and compare, batch by batch, with what a ledger took of them.
+
+A live monitor reads when it reads, so its batches are cut anywhere, and several readers may overlap. What does not
+depend on that is which rows there are between two corners. So the sources are joined once more, always as far as the
+ledger has come; each row that the fold takes must be among those that were joined, and none may be left over.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from math import isnan
+from typing import Any, TypeAlias
+
+import msgspec
+
+from streams.config import Config
+from streams.coverage import ORIGIN, Corner, Coverage
+from streams.differences import Difference, difference
+from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
+from streams.recording import Topics
+from streams.records import Batch, Coded, Floats, Part, Scalar
+from streams.routing import partitions_of
+from unship.rejections import RejectCode
+
+#: What a row is, and where it comes from in both logs; -1 where it comes from the other one alone.
+Key: TypeAlias = tuple[str, int, int]
+Row: TypeAlias = dict[str, Any]
+_encode = msgspec.json.Encoder().encode
+TOPICS = ("predictions", "feedback")
+#: Codes of feedback for which nothing was found: when a reader notices that depends on when it looked.
+NOTICED = frozenset({RejectCode.UNMATCHED_FEEDBACK, RejectCode.LATE_FEEDBACK, RejectCode.HOLE})
+
+
+class Rejoin:
+    """Joins one pair of source partitions again, for one ledger partition.
+
+    Args:
+        topics: where the sources are.
+        partition: number of the source partition.
+        partitions: how many source partitions there are.
+        ledger: number of the ledger partition, and how many of them there are.
+    """
+
+    def __init__(self, topics: Topics, partition: int, partitions: int, ledger: tuple[int, int]) -> None:
+        self.topics = topics
+        self.partition = partition
+        self.partitions = partitions
+        self.ledger = ledger
+        self.corner = ORIGIN
+        self.reader: Reader | None = None
+        self._pending: dict[Key, Row] = {}
+        ends = topics.ends()
+        kept = [topics.first(topic, partition) for topic in TOPICS if (topic, partition) in ends]
+        #: Whether the sources are there from their first record on; if not, they cannot be joined.
+        self.whole = bool(kept) and not any(kept)
+
+    def begin(self, config: Config, incarnation: int) -> None:
+        """Join under this configuration from the present corner on; the window is filled from the beginning."""
+        position = Position(self.partitions, incarnation, self.corner)
+        _, count = self.ledger
+        self.reader = Reader(config, self.partition, position, ledger_partitions=count, route=self._route)
+        self._read(self.corner)
+        self._pending.clear()
+
+    def _route(self, model: str) -> int:
+        return 0 if self.ledger[1] == 1 else int(partitions_of([model.encode()], self.ledger[1])[0])
+
+    def check(self, batch: Batch, before: Coverage, after: Coverage, config: Config) -> Difference | None:
+        """Compare what the fold took of a batch with the sources; None if they agree.
+
+        Args:
+            batch: a batch that the fold took.
+            before: what was covered of the partition before it.
+            after: what is covered now.
+            config: the configuration in force.
+        """
+        where = f"{_range('predictions', batch, 0)}, {_range('feedback', batch, 1)}"
+        if not self.whole:
+            return self._check_digest(batch, where)
+        if self.reader is None:
+            self.begin(config, batch.incarnation)
+        assert self.reader is not None
+        base, self.corner = self.corner, (max(self.corner[0], batch.end[0]), max(self.corner[1], batch.end[1]))
+        self._read(self.corner)
+        ours = self.reader.flush()[self.ledger[0]]
+        self._pending.update(_rows_of(ours, config))
+        for key, row in _rows_of(batch, config):
+            if _is_in(key, before):
+                continue
+            joined = self._pending.pop(key, None)
+            # As text, because True equals 1, but they are two values of a slice.
+            if _encode(joined) != _encode(row):
+                return difference(f"{_named(key)} of {where}", _shown(row), _shown(joined))
+        for key in [key for key in self._pending if _is_in(key, after)]:
+            return difference(f"{_named(key)} of {where}", "absent", _shown(self._pending[key]))
+        if (base, self.corner) != (batch.base, batch.end):
+            return self._check_digest(batch, where)
+        return self._digests_differ(batch, where, ours.source_digest)
+
+    def _read(self, corner: Corner) -> None:
+        """Read both logs up to a corner, in the order of append times."""
+        reader = self.reader
+        assert reader is not None
+        while True:
+            for side in (PREDICTIONS, FEEDBACK):
+                begin = reader.next_offset(side)
+                if reader.queued(side) or begin >= corner[side]:
+                    continue
+                page = _page(self.topics, TOPICS[side], self.partition, begin, corner[side])
+                if page:
+                    reader.give(side, page)
+                else:
+                    # Nothing stands between the last record and the corner.
+                    reader.skip(side, corner[side])
+            full = (reader.next_offset(PREDICTIONS) >= corner[0], reader.next_offset(FEEDBACK) >= corner[1])
+            if not reader.advance(full) and all(full):
+                return
+
+    def _check_digest(self, batch: Batch, where: str) -> Difference | None:
+        """Compare the digest of a batch with that of its range, if all of that is there."""
+        ends = self.topics.ends()
+        for side, topic in enumerate(TOPICS):
+            first = self.topics.first(topic, self.partition) if (topic, self.partition) in ends else batch.end[side]
+            if batch.base[side] < min(first, batch.end[side]):
+                return None
+        digests = [self._digest_of(side, batch.base[side], batch.end[side]) for side in (PREDICTIONS, FEEDBACK)]
+        return self._digests_differ(batch, where, hashlib.sha256(b"".join(digests)).hexdigest())
+
+    def _digest_of(self, side: int, begin: int, end: int) -> bytes:
+        digest = hashlib.sha256()
+        while page := _page(self.topics, TOPICS[side], self.partition, begin, end):
+            for raw in page:
+                value = raw.value or b""
+                digest.update(b"%d:" % len(value))
+                digest.update(value)
+            begin = page[-1].offset + 1
+        return digest.digest()
+
+    @staticmethod
+    def _digests_differ(batch: Batch, where: str, computed: str) -> Difference | None:
+        if batch.source_digest == computed:
+            return None
+        return Difference(f"the source records {where}", "their digest", batch.source_digest, computed)
+
+
+def _page(topics: Topics, topic: str, partition: int, begin: int, end: int) -> list[Raw]:
+    if begin >= end:
+        return []
+    page = topics.read(topic, partition, begin)
+    return [Raw(taken.offset, taken.append_ts, taken.value) for taken in page if taken.offset < end]
+
+
+def _range(topic: str, batch: Batch, side: int) -> str:
+    return f"{topic}[{batch.partition}]@{batch.base[side]}..{batch.end[side] - 1}"
+
+
+def _rows_of(batch: Batch, config: Config) -> Iterator[tuple[Key, Row]]:
+    """Yield a batch's rows by what and where they are, so that neither order nor coding matters."""
+    for part in batch.parts:
+        names = config.of(part.outcomes.model).slices_by
+        yield from _seen(part)
+        yield from _outcomes(part, names)
+        yield from _pairs(part, names)
+    counted = batch.counted
+    changes: Counter[Key] = Counter()
+    columns = (counted.reason.codes, counted.change, counted.prediction, counted.feedback)
+    for code, change, p, f in zip(*(column.tolist() for column in columns), strict=True):
+        reason = str(counted.reason.values[code])
+        # What comes from neither log is told by the reader of another one.
+        if reason not in NOTICED and (p, f) != (-1, -1):
+            changes[f"count of {reason}", p, f] += change
+    yield from ((key, {"change": change}) for key, change in changes.items() if change)
+
+
+def _seen(part: Part) -> Iterator[tuple[Key, Row]]:
+    seen, arms, model = part.seen, part.outcomes.arms, part.outcomes.model
+    for arm, at, p in zip(seen.arm.tolist(), seen.predicted_at.tolist(), seen.position.tolist(), strict=True):
+        who = {"model": model, "version": arms[arm].version, "role": arms[arm].role}
+        yield ("prediction", p, -1), {**who, "predicted_at": at}
+
+
+def _outcomes(part: Part, names: tuple[str, ...] | list[str]) -> Iterator[tuple[Key, Row]]:
+    columns = part.outcomes
+    losses = _by_row(columns.losses)
+    slices = [_values(column) for column in columns.slices]
+    sources = _values(columns.source)
+    for i, (p, f) in enumerate(zip(columns.position.tolist(), part.answered.tolist(), strict=True)):
+        arm = columns.arms[columns.arm[i]]
+        yield (
+            ("outcome", p, f),
+            {
+                "model": columns.model,
+                "version": arm.version,
+                "role": arm.role,
+                "losses": losses[i],
+                "slices": {name: values[i] for name, values in zip(names, slices, strict=False)},
+                "source": sources[i],
+                "predicted_at": int(columns.predicted_at[i]),
+                "labelled_at": int(columns.labelled_at[i]),
+            },
+        )
+
+
+def _pairs(part: Part, names: tuple[str, ...] | list[str]) -> Iterator[tuple[Key, Row]]:
+    pairs, arms = part.outcomes.pairs, part.outcomes.arms
+    if pairs is None:
+        return
+    excess = _by_row(pairs.excess)
+    slices = [_values(column) for column in pairs.slices]
+    for i, (p, f) in enumerate(zip(part.pair_predictions.tolist(), part.pair_answered.tolist(), strict=True)):
+        live, shadow = arms[pairs.live[i]], arms[pairs.shadow[i]]
+        yield (
+            (f"pair of {live.version} and {shadow.version}", p, f),
+            {
+                "model": part.outcomes.model,
+                "excess": excess[i],
+                "slices": {name: values[i] for name, values in zip(names, slices, strict=False)},
+                "live_at": int(pairs.position[i]),
+                "predicted_at": int(pairs.predicted_at[i]),
+            },
+        )
+
+
+def _values(column: Coded) -> list[Scalar | None]:
+    return [None if code < 0 else column.values[code] for code in column.codes.tolist()]
+
+
+def _by_row(losses: Floats) -> list[list[float | None]]:
+    return [[None if isnan(value) else value for value in row] for row in losses.T.tolist()]
+
+
+def _is_in(key: Key, coverage: Coverage) -> bool:
+    kind, p, f = key
+    if kind == "prediction":
+        return p < coverage.predictions
+    return any(p < corner[0] and f < corner[1] for corner in coverage.corners)
+
+
+def _named(key: Key) -> str:
+    kind, p, f = key
+    places = [f"{topic}@{offset}" for topic, offset in zip(TOPICS, (p, f), strict=True) if offset >= 0]
+    return f"{kind} at {', '.join(places)}"
+
+
+def _shown(row: Row | None) -> Any:
+    return "absent" if row is None else row

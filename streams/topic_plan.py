@@ -1,0 +1,188 @@
+"""Say what the topics of a Kafka log should be like, and what it takes to get there from what they are.
+
+Pure: what a broker has comes in as facts, what is to be done goes out as steps. Nothing here deletes a topic, takes a
+partition away or shortens how long records are kept, and what only tunes a topic is set when it is made and then left
+to whoever runs the broker.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from streams.config import Config
+from unship.topics import COMPACTED, TOPICS
+
+HOUR_MS = 3_600_000
+DOWNTIME_MS = 24 * HOUR_MS
+"""How long the monitor may be away without losing events that it has not joined yet."""
+
+EVENT_BATCH_BYTES = 1_048_588
+"""Largest batch of events: the broker's own default, sixteen events of the largest size that the decoder reads."""
+
+RECORD_BYTES = 8 * 1_048_576
+"""Largest record of the monitor: parts of snapshots have 4 MiB; a limit twice that leaves room for what is around."""
+
+SOURCES = ("predictions", "feedback")
+APPEND_TIME = ("predictions", "feedback", "deployments", "operator", "acks", "ledger")
+"""Topics whose append time is a clock of the monitor, so that it must be the broker's and not the writer's."""
+BY_MODEL = ("deployments", "operator", "ledger", "decisions", "control", "acks", "snapshots", "rejected")
+REPLICATION = 3
+FOR_EVER = -1
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting of a topic: the value that a new topic gets, and what an existing one must hold to.
+
+    `least` bounds a number from below, where -1 is more than any; `exactly` asks for the value; with neither, an
+    existing topic may have any value.
+    """
+
+    value: str
+    least: int | None = None
+    exactly: bool = False
+
+    def kept_by(self, found: str | None) -> bool:
+        """Say whether an existing topic's value will do; one that the broker does not tell will."""
+        if found is None:
+            return True
+        if self.least is not None:
+            return int(found) == FOR_EVER or (self.least != FOR_EVER and int(found) >= self.least)
+        return not self.exactly or found == self.value
+
+    @property
+    def repaired(self) -> str:
+        """Return the value that an existing topic is given if its own will not do."""
+        return self.value if self.least is None else str(self.least)
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
+    """What a topic should be like; `name` is the broker's, `topic` ours."""
+
+    topic: str
+    name: str
+    partitions: int
+    settings: dict[str, Setting]
+
+
+class TopicFacts(msgspec.Struct, frozen=True):
+    """What a broker's topic is like; `empty` if it never held a record."""
+
+    partitions: int
+    replication: int
+    settings: dict[str, str]
+    empty: bool
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What becomes of one topic.
+
+    Attributes:
+        action: `create`, `change` (settings, or more partitions of an empty topic), `refuse` (it takes a person), or
+            `none`.
+        partitions, replication: as they will be.
+        settings: for each setting that changes, what it is (None in a new topic) and what it will be.
+        why: for `refuse`, what is in the way and what to do.
+    """
+
+    topic: str
+    name: str
+    action: Literal["create", "change", "refuse", "none"]
+    partitions: int
+    replication: int
+    grows: bool = False
+    settings: dict[str, tuple[str | None, str]] = {}
+    why: str = ""
+
+
+def needed_ms(config: Config) -> int:
+    """Return how long events must be kept: until no label can join them any more, and the monitor was away besides."""
+    every = [config.defaults, *config.models.values()]
+    return max(model.horizon_ms + model.early_ms for model in every) + DOWNTIME_MS
+
+
+def specs(config: Config) -> list[TopicSpec]:
+    """Return what every topic should be like under a configuration, in the order of the contract."""
+    section = config.kafka.topics
+    names = section.names
+    partitions = dict.fromkeys(SOURCES, section.partitions) | dict.fromkeys(BY_MODEL, section.ledger_partitions)
+    return [
+        TopicSpec(topic, names.of(topic), partitions.get(topic, 1), _settings(topic, needed_ms(config)))
+        for topic in TOPICS
+    ]
+
+
+def _settings(topic: str, events_ms: int) -> dict[str, Setting]:
+    large = topic in ("ledger", "decisions", "snapshots")
+    size = RECORD_BYTES if large else EVENT_BATCH_BYTES
+    settings = {
+        "cleanup.policy": Setting("compact" if topic in COMPACTED else "delete", exactly=True),
+        "max.message.bytes": Setting(str(size), least=size),
+        # A replica that is behind must not become the leader: offsets would be given out twice.
+        "unclean.leader.election.enable": Setting("false", exactly=True),
+    }
+    if topic in APPEND_TIME:
+        settings["message.timestamp.type"] = Setting("LogAppendTime", exactly=True)
+    if topic in COMPACTED:
+        # A reader that was away for a week still sees that a key was deleted; a new one reads an hour of repeats.
+        settings["delete.retention.ms"] = Setting(str(7 * 24 * HOUR_MS))
+        settings["max.compaction.lag.ms"] = Setting(str(HOUR_MS))
+        settings["min.cleanable.dirty.ratio"] = Setting("0.1")
+        # Compaction leaves the newest segment alone, so segments end early.
+        settings["segment.ms"] = Setting(str(HOUR_MS // 6))
+        return settings
+    # By time only: a limit by size would delete what is still to be joined on a busy day.
+    settings["retention.bytes"] = Setting(str(FOR_EVER), least=FOR_EVER)
+    kept_ms = events_ms if topic in (*SOURCES, "rejected") else FOR_EVER
+    settings["retention.ms"] = Setting(str(kept_ms), least=events_ms)
+    # Records are deleted by whole segments, so a segment of a week would keep personal data a week longer.
+    settings["segment.ms"] = Setting(str(24 * HOUR_MS))
+    return settings
+
+
+def plan(wanted: Iterable[TopicSpec], facts: Mapping[str, TopicFacts], brokers: int, copies: int | None) -> list[Step]:
+    """Return a step for each topic.
+
+    Args:
+        wanted: what the topics should be like.
+        facts: what those that exist are like, by the broker's name.
+        brokers: how many there are.
+        copies: of each record in a new topic; None for three, or one per broker where there are fewer.
+    """
+    replication = min(REPLICATION, brokers) if copies is None else copies
+    return [_step(spec, facts.get(spec.name), replication, brokers) for spec in wanted]
+
+
+def _step(spec: TopicSpec, found: TopicFacts | None, replication: int, brokers: int) -> Step:
+    if found is None:
+        if replication > brokers:
+            why = f"{replication} copies need as many brokers, and there are {brokers}: lower kafka.topics.replication"
+            return Step(spec.topic, spec.name, "refuse", spec.partitions, replication, why=why)
+        settings: dict[str, tuple[str | None, str]] = {name: (None, each.value) for name, each in spec.settings.items()}
+        settings["min.insync.replicas"] = (None, "2" if replication >= REPLICATION else "1")
+        return Step(spec.topic, spec.name, "create", spec.partitions, replication, settings=settings)
+    grows = found.partitions < spec.partitions and found.empty
+    changes: dict[str, tuple[str | None, str]] = {
+        name: (found.settings.get(name), setting.repaired)
+        for name, setting in spec.settings.items()
+        if not setting.kept_by(found.settings.get(name))
+    }
+    why = "" if grows or found.partitions == spec.partitions else _other_count(spec, found)
+    action: Literal["change", "refuse", "none"] = "refuse" if why else "change" if grows or changes else "none"
+    partitions = spec.partitions if grows else found.partitions
+    return Step(spec.topic, spec.name, action, partitions, found.replication, grows, changes, why)
+
+
+def _other_count(spec: TopicSpec, found: TopicFacts) -> str:
+    """Say why a topic keeps the partitions that it has, and what to do instead."""
+    obstacle = "partitions cannot be taken away"
+    if found.partitions < spec.partitions:
+        obstacle = "it holds records, whose keys would move"
+    keys = dict.fromkeys(SOURCES, "partitions") | dict.fromkeys(BY_MODEL, "ledger_partitions")
+    way_out = ""
+    if spec.topic in keys:
+        way_out = f"set kafka.topics.{keys[spec.topic]}: {found.partitions} if all its topics have that many, or "
+    return (
+        f"{found.partitions} partitions, expected {spec.partitions}, and {obstacle}: "
+        f"{way_out}start afresh under another kafka.topics.prefix"
+    )

@@ -1,0 +1,368 @@
+"""The audit of what was taken from a live log: clean whatever the rounds were, and whatever was changed is found."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from actions.journal import decision_bytes
+from streams.audit import AuditResult
+from streams.config import Config, parse
+from streams.fold import Fold
+from streams.ledger_lines import ledger_line
+from streams.live import Signer
+from streams.live_audit import audit_topics
+from streams.pipeline import configuration_record
+from streams.reader import Position, Raw, Reader
+from streams.recorded import EmbeddedTopics, RecordedTopics, Span, record_log
+from streams.recording import Taken, line_of, read_line
+from streams.records import Record
+from streams.routing import partitions_of
+from tests.unit.streams.test_live import Site
+from tests.worlds.busy import CONFIG, busy_lines
+from unship.codec import decode_line
+from unship.embedded import EmbeddedLog, Message
+from unship.errors import RecordingError
+from unship.events import Feedback, Prediction
+from unship.keys import load_private_key, new_keys
+from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
+
+
+@dataclass
+class Played:
+    """A log that was lived through, its recording, and who may sign."""
+
+    log: EmbeddedLog
+    taken: list[Taken]
+    trust: Trust
+
+
+def play(folder: Path, seed: int) -> Played:
+    """Let a monitor live through a rollback, in rounds of random size with noise between, and die now and then."""
+    trust = new_keys(folder / "keys", "prod")
+    controller, operator = (load_private_key(folder / "keys" / f"{role}.key") for role in ("controller", "operator"))
+    signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
+    site, rng = Site(folder / "log", busy_lines(seed), parse(CONFIG)), np.random.default_rng(seed)
+    live, held = site.monitor(signer), False
+    while site.sent < len(site.lines):
+        site.send(int(rng.integers(1, 400)))
+        if rng.random() < 0.3:
+            site.log.append("predictions", [Message(b"{", b"x")])
+            site.log.append("feedback", [Message(None, b"x"), Message(b'{"id":"p1",  "truth":1}', b"p1")])
+            site.log.append("operator", [Message(b"{}", b"m")])
+        if not held and site.sent > 100:
+            act = json.dumps({"act": "resume", "model": "m", "reason": "drill", "by": "ann"}).encode()
+            site.log.append("operator", [Message(act, b"m", tuple(sign(act, operator, OPERATOR_TYPE)))])
+            held = True
+        if rng.random() < 0.8:
+            live.step()
+            live.publish()
+        if rng.random() < 0.15:
+            live.save_snapshot()
+        if rng.random() < 0.2:
+            live = site.monitor(signer)
+    live = site.monitor(signer)
+    live.step()
+    live.publish()
+    return Played(site.log, taken_of(site.log), trust)
+
+
+def taken_of(log: EmbeddedLog, span: Span | None = None) -> list[Taken]:
+    stream = io.BytesIO()
+    record_log(log, stream, *(() if span is None else (span,)))
+    return [read_line(line) for line in stream.getvalue().splitlines()]
+
+
+def audited(lines: list[bytes], trust: Trust | None) -> AuditResult:
+    topics = RecordedTopics(io.BytesIO(b"".join(line + b"\n" for line in lines)))
+    return audit_topics(topics, trust, topics.damage)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return play(tmp_path_factory.mktemp("played"), 1)
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_recording_of_random_rounds_and_restarts_is_clean(tmp_path: Path, seed: int) -> None:
+    lived = play(tmp_path, seed)
+    result = audited([line_of(taken) for taken in lived.taken], lived.trust)
+    assert result.first_difference is None
+    assert result.remarks == []
+    assert result.reproduced == result.decisions == len(result.ids) >= 3
+    assert result.ledger_records == lived.log.end("ledger")
+    assert audit_topics(EmbeddedTopics(lived.log), lived.trust) == result
+
+
+def test_ledger_that_goes_on_under_another_configuration_is_clean(tmp_path: Path) -> None:
+    site = Site(tmp_path / "log", busy_lines(1), parse(CONFIG))
+    for change in ("", "brier, zero_one", "zero_one, brier"):
+        site.config = parse(CONFIG.replace("zero_one", change) if change else CONFIG)
+        live = site.monitor()
+        for _ in range(5):
+            site.send(250)
+            live.step()
+    result = audited([line_of(taken) for taken in taken_of(site.log)], None)
+    assert result.first_difference is None
+    assert result.remarks == []
+    ledger = [entry.value or b"" for entry in site.log.read("ledger", 0)]
+    assert result.ledger_records == len(ledger)
+    assert sum(b'"kind":"configuration"' in record for record in ledger) == 3
+
+
+def test_audit_without_keys_says_that_signatures_were_not_checked(played: Played) -> None:
+    result = audited([line_of(taken) for taken in played.taken], None)
+    assert result.first_difference is None
+    (remark,) = result.remarks
+    assert f"{played.log.end('control')} commands and 1 operators' acts" in remark
+
+
+# What was changed is found and named
+
+Change = Callable[[Taken], Taken]
+
+
+def value(old: bytes, new: bytes) -> Change:
+    def change(taken: Taken) -> Taken:
+        assert taken.value is not None
+        assert old in taken.value
+        return msgspec.structs.replace(taken, value=taken.value.replace(old, new, 1))
+
+    return change
+
+
+def changed(played: Played, topic: str, wanted: bytes, change: Change, skip: int = 0) -> list[bytes]:
+    """Return the recording's lines with one record changed: the first of a topic that has some bytes."""
+    places = [i for i, t in enumerate(played.taken) if t.topic == topic and wanted in (t.value or b"")]
+    lines = [line_of(taken) for taken in played.taken]
+    lines[places[skip]] = line_of(change(played.taken[places[skip]]))
+    return lines
+
+
+def found(lines: list[bytes], trust: Trust | None) -> str:
+    difference = audited(lines, trust).first_difference
+    assert difference is not None
+    return difference.sentence()
+
+
+@pytest.mark.parametrize(
+    ("topic", "wanted", "change", "named"),
+    [
+        ("predictions", b'"p300"', value(b'"output":1', b'"output":0'), "outcome at predictions@"),
+        ("predictions", b'"p300"', value(b'"output":1', b'"output" :1'), "the source records predictions[0]@"),
+        ("predictions", b'"p300"', value(b'"country":"', b'"country":"X'), "outcome at predictions@"),
+        ("predictions", b'"p300"', value(b'"p300"', b'"q300"'), "outcome at predictions@"),
+        ("predictions", b'"p300"', value(b'"v1"', b'"v3"'), "prediction at predictions@"),
+        ("predictions", b'"p300"', lambda t: msgspec.structs.replace(t, append_ts=t.append_ts + 2), "predicted_at"),
+        ("feedback", b'"p300"', value(b'"truth":1', b'"truth":0'), "outcome at predictions@"),
+        ("feedback", b'"p300"', value(b'"source":"', b'"source":"x'), "source is"),
+        ("deployments", b'"v2"', value(b'"v2"', b'"v3"'), "and its copy in the ledger: version"),
+        ("operator", b"drill", value(b"drill", b"Drill"), "and its copy in the ledger: reason"),
+        ("operator", b"drill", lambda t: msgspec.structs.replace(t, headers=()), "its signature"),
+        (
+            "ledger",
+            b'"kind":"configuration"',
+            value(b'"worse_by":0.02', b'"worse_by":0.03'),
+            "ledger record 0 (configured)",
+        ),
+        ("ledger", b'"kind":"batch"', value(b'"source_digest":"', b'"source_digest":"0'), "their digest"),
+        ("ledger", b'"DE","FR"', value(b'"DE","FR"', b'"FR","DE"'), "slices.country"),
+        ("ledger", b'"losses":[[0.0', value(b'"losses":[[0.0', b'"losses":[[1.0'), "losses[0] is 1.0"),
+        ("ledger", b'"kind":"tick"', value(b'"clock":1', b'"clock":2'), "a byte among them differs"),
+        ("ledger", b'"kind":"deployment"', value(b'"version":"v1"', b'"version":"v4"'), "and its copy in the ledger"),
+        ("decisions", b'"rollback"', value(b'"outcomes":', b'"outcomes":1'), "outcomes is 1"),
+        ("decisions", b'"rollback"', value(b'{"type"', b'{ "type"'), "its bytes is other bytes"),
+        ("control", b'"rollback"', value(b'"serve":"v1"', b'"serve":"v2"'), "its signature is BAD_SIGNATURE"),
+    ],
+)
+def test_change_that_mattered_is_found_and_named(
+    played: Played, topic: str, wanted: bytes, change: Change, named: str
+) -> None:
+    assert named in found(changed(played, topic, wanted, change), played.trust)
+
+
+@pytest.mark.parametrize("topic", ["predictions", "feedback", "ledger", "deployments", "decisions"])
+def test_record_that_was_taken_out_is_found(played: Played, topic: str) -> None:
+    places = [i for i, taken in enumerate(played.taken) if taken.topic == topic]
+    lines = [line_of(taken) for taken in played.taken]
+    del lines[places[len(places) // 2]]
+    assert found(lines, played.trust)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (value(b'"serve":"v1"', b'"serve":"v2"'), "serve is v2 in the recording, v1"),
+        (value(b'"decision":"d-', b'"decision":"e-'), "decision is e-"),
+        (value(b'"version":"v2"', b'"version":"v7"'), "quarantine[0].version is v7"),
+        (value(b'"epoch":[0,', b'"epoch":[1,'), "epoch is [1, "),
+        (value(b'"model":"m"', b'"model":"n"'), "nothing was desired then"),
+    ],
+)
+def test_command_that_says_something_else_is_found_without_keys_too(played: Played, change: Change, named: str) -> None:
+    assert named in found(changed(played, "control", b'"action":"rollback"', change), None)
+
+
+def appended(played: Played, after: bytes, value: bytes) -> list[bytes]:
+    """Return the lines with a further decision, directly behind the one with some bytes."""
+    lines = []
+    moved = 0
+    for taken in played.taken:
+        if taken.topic != "decisions":
+            lines.append(line_of(taken))
+            continue
+        lines.append(line_of(msgspec.structs.replace(taken, offset=taken.offset + moved)))
+        if after in (taken.value or b""):
+            moved = 1
+            lines.append(line_of(msgspec.structs.replace(taken, offset=taken.offset + 1, value=value)))
+    return lines
+
+
+def test_decision_that_stands_twice_is_read_once_and_another_of_its_epoch_is_equivocation(played: Played) -> None:
+    rollback = next(
+        t.value or b"" for t in played.taken if t.topic == "decisions" and b'"rollback"' in (t.value or b"")
+    )
+    assert audited(appended(played, b'"rollback"', rollback), None).first_difference is None
+    other = rollback.replace(b'"to":"v1"', b'"to":"v2"')
+    assert "EQUIVOCATION" in found(appended(played, b'"rollback"', other), None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_flipped_bit_anywhere_before_the_last_decision_is_found(played: Played, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    last = [t for t in played.taken if t.topic == "decisions"][-1]
+    rests = json.loads(last.value or b"")["provenance"]
+    ends = {topic: rests[topic]["0"][1] for topic in ("predictions", "feedback")} | {"ledger": rests["ledger"][1] + 1}
+    topic = str(rng.choice(["predictions", "feedback", "ledger", "decisions", "control", "deployments"]))
+    end = ends.get(topic, 1 << 40)
+    places = [i for i, t in enumerate(played.taken) if t.topic == topic and t.offset < end]
+    place = int(rng.choice(places))
+    lines = [line_of(taken) for taken in played.taken]
+    # The value: what else the line says is its place, which the next lines contradict or which changes nothing.
+    size = len(lines[place]) if not (at := lines[place].rfind(b',"at":[')) else at
+    line = bytearray(lines[place])
+    line[int(rng.integers(size))] ^= 1 << int(rng.integers(8))
+    lines[place] = bytes(line).replace(b"\n", b"\r")
+    assert found(lines, played.trust)
+
+
+def test_decision_before_the_first_difference_is_reproduced_and_one_after_it_is_known(played: Played) -> None:
+    first, *_, last = (json.loads(t.value or b"")["id"] for t in played.taken if t.topic == "decisions")
+    result = audited(changed(played, "decisions", b'"rollback"', value(b'"outcomes":', b'"outcomes":1')), None)
+    assert first in result.ids
+    assert last not in result.ids
+    assert {first, last} <= result.known
+
+
+def test_span_is_audited_as_far_as_it_goes_and_says_so(played: Played) -> None:
+    middle = played.taken[len(played.taken) // 2].append_ts
+    taken = taken_of(played.log, Span(since=middle))
+    result = audited([line_of(t) for t in taken], None)
+    assert result.first_difference is None
+    assert "sources are not there from the first record on" in result.remarks[0]
+    assert result.reproduced >= 3
+    # The sources that are there are bound to their batches by digests all the same.
+    last = [i for i, t in enumerate(taken) if t.topic == "predictions"][-30]
+    lines = [line_of(t) for t in taken]
+    lines[last] = line_of(value(b'"output":1', b'"output":0')(taken[last]))
+    assert "their digest" in found(lines, None)
+
+
+def test_ledger_that_does_not_begin_with_its_configuration_is_refused(played: Played) -> None:
+    lines = [line_of(t) for t in played.taken if t.topic != "ledger" or t.offset > 0]
+    with pytest.raises(RecordingError, match="does not begin with its configuration"):
+        audited(lines, None)
+
+
+# Several readers
+
+
+class Memory:
+    """Topics with several partitions, in memory."""
+
+    def __init__(self, records: list[Taken]) -> None:
+        self.records: dict[tuple[str, int], list[Taken]] = {}
+        for taken in records:
+            self.records.setdefault((taken.topic, taken.partition), []).append(taken)
+
+    def partitions(self, topic: str) -> int:
+        return max((number + 1 for name, number in self.records if name == topic), default=0)
+
+    def first(self, topic: str, partition: int) -> int:
+        return self.records[topic, partition][0].offset
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        return {place: records[-1].offset + 1 for place, records in self.records.items()}
+
+    def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
+        return [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]
+
+
+def partitioned(seed: int, count: int) -> list[Taken]:
+    """Return the busy site's predictions and feedback in partitions, offsets with holes as transactions leave them."""
+    rng = np.random.default_rng(seed)
+    ends: dict[tuple[str, int], int] = {}
+    records, now = [], 0
+    for line in busy_lines(seed, 900):
+        event = decode_line(line)
+        if not isinstance(event, Prediction | Feedback):
+            continue
+        now = max(now, event.ts or 0)
+        topic = "predictions" if isinstance(event, Prediction) else "feedback"
+        number = int(partitions_of([event.id.encode()], count)[0])
+        end = ends.get((topic, number), 0)
+        offset = end + (1 if end and rng.random() < 0.05 else 0)
+        ends[topic, number] = offset + 1
+        records.append(Taken(topic, number, offset, now, event.id.encode(), line))
+    return records
+
+
+def read_twice(sources: Memory, config: Config, count: int, seed: int) -> list[Record]:
+    """Let three readers of each partition run at once, each from a position that an earlier one has committed."""
+    rng = np.random.default_rng(seed)
+    first = msgspec.structs.replace(configuration_record(config), partitions=count)
+    ledger: list[Record] = [first]
+    positions = [[Position(count)] for _ in range(count)]
+    readers: list[Reader] = []
+    for _ in range(60 * count):
+        if len(readers) < 3 * count or rng.random() < 0.1:
+            number = int(rng.integers(count))
+            start = positions[number][int(rng.integers(len(positions[number])))]
+            readers = [*readers[-3 * count :], Reader(config, number, start)]
+        reader = readers[int(rng.integers(len(readers)))]
+        for side, topic in enumerate(("predictions", "feedback")):
+            page = sources.read(topic, reader.partition, reader.next_offset(side))[: int(rng.integers(1, 40))]
+            reader.give(side, [Raw(taken.offset, taken.append_ts, taken.value) for taken in page])
+        reader.advance((True, True))
+        if not reader.filling and reader.moved:
+            ledger += reader.flush()
+            positions[reader.partition].append(reader.position())
+    return ledger
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ledger_of_readers_that_overlap_is_clean_and_a_lost_record_is_found(seed: int) -> None:
+    count = 1 + seed % 3
+    config, sources = parse(CONFIG), partitioned(seed, count)
+    ledger = read_twice(Memory(sources), config, count, seed)
+    fold = Fold(config)
+    corners = 1
+    journal: list[bytes] = []
+    for record in ledger:
+        journal += [decision_bytes(decision) for decision in fold.step(record)]
+        corners = max([corners, *(len(coverage.corners) for coverage in fold.coverage.values())])
+    assert corners > 1
+    records = sources + [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+    records += [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)]
+    result = audit_topics(Memory(records), None)
+    assert result.first_difference is None
+    assert result.remarks == []
+    number = max(fold.coverage, key=lambda number: fold.coverage[number].predictions)
+    # Without the first record the sources would be a log that was cut off at the front, which is no lie.
+    lost = [taken for taken in sources if (taken.topic, taken.partition) == ("predictions", number)][1]
+    assert audit_topics(Memory([taken for taken in records if taken is not lost]), None).first_difference is not None
