@@ -12,7 +12,7 @@ CHECKS := setup lock-check lint types contracts sizes words tools test wheels re
 KAFKA_PORT ?= 9092
 BROKERS ?= 1
 
-.PHONY: help setup demo kafka tools test check lint format types contracts sizes words lock lock-check wheels readme bench clean
+.PHONY: help setup demo demo-all kafka tools test check lint format types contracts sizes words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -23,6 +23,9 @@ setup:  ## .venv with both distributions, everything the tests need, and the com
 
 demo: setup  ## the main job on real data, in your terminal
 	@.venv/bin/unship demo
+
+demo-all: setup  ## every scenario of the demo on seeds 1 to 5, as processes, and whether each ended as named
+	@$(PY) -m tests.demos $(DEMO_ARGS)
 
 kafka: setup  ## a real Kafka on 127.0.0.1 until Ctrl-C; KAFKA_PORT=9092 BROKERS=1, or 3
 	@PYTHONPATH=.:sdk $(PY) -m tests.kafka --port $(KAFKA_PORT) --brokers $(BROKERS)

@@ -17,11 +17,12 @@ import msgspec
 from actions.policy import GUARDS
 from actions.reasons import Action, Reason
 from console.cli import main as command_line
-from docs_demo import demo_parts
+from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config import ConfigFile, ModelSection
 from streams.join import MODELS_MAX, SERIES_MAX
 from streams.model import BESIDE_MAX, ONCE
+from streams.replicas import REPLICAS_MAX
 from streams.slices import OTHER, SOURCES_MAX
 from streams.topic_roles import FENCE, GROUPS, ROLES
 from tree import ROOT
@@ -98,6 +99,7 @@ def limits() -> str:
         ["a line of any other kind", f"{LIMITS.max_other_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
         ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
         ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
+        ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
         ["versions judged beside a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
         ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
         ["label sources of a model", str(SOURCES_MAX), f"counted as {code(OTHER)}"],
@@ -213,7 +215,9 @@ def _command(name: str, command: click.Command) -> str:
     rows = []
     for option in options:
         takes = "" if option.is_flag else option.make_metavar(click.Context(command))
-        default = f" Default: {code(option.default)}." if isinstance(option.default, int | str) and takes else ""
+        default = (
+            f" Default: {code(option.default)}." if isinstance(option.default, int | float | str) and takes else ""
+        )
         rows.append([code(f"{', '.join(option.opts)} {takes}".strip()), (option.help or "") + default])
     text = inspect.cleandoc(command.help or "")
     head = f"## {name}\n\n```text\n{usage}\n```\n\n{text}"
@@ -236,12 +240,18 @@ PARTS: dict[str, Callable[[], str]] = {
 def refreshed(text: str, parts: dict[str, Callable[[], str]]) -> str:
     """Return a page with the named parts made again; other parts stay as they are.
 
+    The parts that show a run stay as well if another run would only have other numbers; all show the same run.
+
     >>> refreshed("<!-- generated: a -->\\nold\\n<!-- end of a -->", {"a": lambda: "new"})
     '<!-- generated: a -->\\n\\nnew\\n\\n<!-- end of a -->'
     """
+    shown = [(name, body) for _, name, body, _ in PART.findall(text) if name in RUNS and name in parts]
+    kept = RUNS if all(same_story(parts[name](), body.strip("\n")) for name, body in shown) else set()
 
     def part(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{parts[match[2]]()}\n\n{match[4]}" if match[2] in parts else match[0]
+        if match[2] not in parts or match[2] in kept:
+            return match[0]
+        return f"{match[1]}\n{parts[match[2]]()}\n\n{match[4]}"
 
     return PART.sub(part, text)
 

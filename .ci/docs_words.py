@@ -47,7 +47,8 @@ KEYS: dict[str, str] = {
     "models.NAME.policy.confirm_within": "How long to look for proof that another version is better before a person is "
     "paged.",
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
-    "fleet.max_simultaneous": "How many models may be rolled back at the same time. " + NOT_USED_YET,
+    "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
+    "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",
     "kafka.security.protocol": "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. Without it `SASL_SSL` with a "
     "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Where `kafka.security` says nothing at all, the "
     "environment's `UNSHIP_SECURITY_*` variables do: see [Kafka](../how-to/kafka.md#let-clients-in).",

@@ -15,6 +15,8 @@ Epoch = tuple[int, int, int]
 EARLIER_MAX = 20
 #: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
 VERSIONS_MAX = 1_000
+#: Orders that an ack may still speak of.
+ORDERS_MAX = 20
 
 
 class Quarantined(msgspec.Struct, frozen=True):
@@ -34,19 +36,22 @@ class Proposal(msgspec.Struct, frozen=True):
 
 
 class VersionFacts(msgspec.Struct):
-    """What is known of a version from deployments and from its own predictions."""
+    """What is known of a version from deployments and from its own predictions; it last answered at `answered_at`."""
 
     status: str | None = None
     first_role: str | None = None
     artifact: str | None = None
     deployed_ts: int = -1
     reference: dict[str, tuple[float, float]] = {}
+    answered_at: int = -1
 
 
 class DesiredState(msgspec.Struct):
     """Desired state and what bears on it. Times are milliseconds of the ledger's clock.
 
-    `epoch` rises with every change of what replicas have to obey; `action` and `decision` say what the last one was.
+    `epoch` rises with every change of what replicas have to obey; `action` and `decision` say what the last one was,
+    and `orders` which version each of the newest epochs asked for. `stopped` and `frozen` forbid automatic acts until
+    an operator resumes them: too many rollbacks of this model, or of too many models at once.
     """
 
     versions: dict[str, VersionFacts]
@@ -63,6 +68,8 @@ class DesiredState(msgspec.Struct):
     switches: list[int] = []
     earlier: list[str] = []
     proposal: Proposal | None = None
+    frozen: bool = False
+    orders: list[tuple[Epoch, str]] = []
 
     def facts(self, version: str) -> VersionFacts:
         """Return what is known of a version, from now on something."""
@@ -94,6 +101,14 @@ class DesiredState(msgspec.Struct):
         self.serve, self.artifact, self.epoch = version, self.facts(version).artifact, epoch
         self.action, self.decision = action, decision
         self.proposal = None
+        self._ordered(version)
+
+    def _ordered(self, version: str) -> None:
+        self.orders = [*self.orders, (self.epoch, version)][-ORDERS_MAX:]
+
+    def ordered(self, epoch: Epoch) -> str | None:
+        """Return the version that the command of an epoch asks for, None if it is none of the newest."""
+        return next((version for known, version in reversed(self.orders) if known == epoch), None)
 
     def ladder(self, answering: Iterable[str]) -> list[str]:
         """Return the versions that could be gone back to, the newest deployment first.
@@ -120,6 +135,8 @@ class DesiredState(msgspec.Struct):
         """Take a version out of quarantine."""
         self.quarantine = [entry for entry in self.quarantine if entry.version != version]
         self.epoch, self.action, self.decision = epoch, "release", None
+        if self.serve is not None:
+            self._ordered(self.serve)
 
     def roll_back(self, to: str, epoch: Epoch, now: int, automatic: bool, decision: str | None = None) -> None:
         """Go back to `to` and quarantine what served."""

@@ -20,7 +20,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
     `target` is the version to go back to, None if none is known to be better. `confirmed` says that it is better now;
     `on_record` that nothing answers beside the live version, and that the target was better when it was live. `quorum`
-    is asked only if one of the two holds. `any_target` says whether there is anything to compare with at all.
+    is asked only if one of the two holds. `any_target` says whether there is anything to compare with at all,
+    `all_unfit` that no replica could serve any of it.
     """
 
     version: str
@@ -34,6 +35,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: bool = False
     target: str | None = None
     any_target: bool = False
+    all_unfit: bool = False
     all_degraded: bool = False
     confirmed: bool = False
     on_record: bool = False
@@ -44,7 +46,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """What bears on an act beside the evidence. Times are milliseconds; `now` is the ledger's clock.
 
-    `without_control` says how far an act may go that rests on a record only: `propose`, `act` or `page`.
+    `without_control` says how far an act may go that rests on a record only: `propose`, `act` or `page`. `others`
+    counts the other models whose automatic rollback is under way, `others_max` is how many may be.
     """
 
     now: int
@@ -58,3 +61,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     stopped: bool = False
     confirm_within_ms: int = 0
     without_control: str = "propose"
+    others: int = 0
+    others_max: int = 1
+    frozen: bool = False

@@ -71,6 +71,11 @@ def target_unknown(findings: Findings, view: View) -> Reason | None:
     return None if findings.any_target else Reason.TARGET_UNKNOWN
 
 
+def target_unfit(findings: Findings, view: View) -> Reason | None:
+    """Other versions are known, but the replicas cannot serve them."""
+    return Reason.TARGET_UNFIT if findings.all_unfit else None
+
+
 def _goes_back(findings: Findings) -> bool:
     """Whether there is a version to go back to: one that is better now, else one that was, if nothing explains more."""
     return findings.confirmed or (findings.on_record and findings.mix is None and not findings.all_degraded)
@@ -96,6 +101,12 @@ def switch_limit(findings: Findings, view: View) -> Reason | None:
     """There were too many rollbacks; this stays until an operator resumes."""
     too_many = view.stopped or view.switches >= view.switches_max
     return Reason.SWITCH_LIMIT if _goes_back(findings) and too_many else None
+
+
+def fleet_limit(findings: Findings, view: View) -> Reason | None:
+    """Too many other models were rolled back just now; this stays until an operator resumes."""
+    too_many = view.frozen or view.others >= view.others_max
+    return Reason.FLEET_LIMIT if _goes_back(findings) and too_many else None
 
 
 def target_better(findings: Findings, view: View) -> Reason | None:
@@ -138,10 +149,12 @@ GUARDS: tuple[Guard, ...] = (
     held,
     pinned,
     target_unknown,
+    target_unfit,
     label_source_suspect,
     quorum_waiting,
     cooldown,
     switch_limit,
+    fleet_limit,
     target_better,
     mix_shift,
     all_degraded,

@@ -69,6 +69,12 @@ class Reason(StrEnum):
         "The version got worse, but no other version answers beside it or has a record to compare with, so nobody "
         "knows whether going back would help.",
     )
+    TARGET_UNFIT = (
+        "TARGET_UNFIT",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "The version got worse, but no other one can be served: replicas refuse it, or nothing shows that one has it.",
+    )
     LABEL_SOURCE_SUSPECT = (
         "LABEL_SOURCE_SUSPECT",
         Verdict.DEGRADED,
@@ -81,6 +87,13 @@ class Reason(StrEnum):
         Verdict.DEGRADED,
         Action.PAGE,
         "There were as many rollbacks lately as are allowed; automatic acts stop until an operator resumes them.",
+    )
+    FLEET_LIMIT = (
+        "FLEET_LIMIT",
+        Verdict.DEGRADED,
+        Action.PAGE,
+        "Many models got worse together, so the labels are suspect: as many as allowed were rolled back just now, and "
+        "automatic acts on this one stop until an operator resumes them.",
     )
     TARGET_BETTER = (
         "TARGET_BETTER",

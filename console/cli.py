@@ -144,14 +144,27 @@ def explain(settings: Settings, decision: str, source: str | None) -> None:
 @main.command()
 @click.option("--scenario", default="decay", show_default=True, help="What happens; `list` names them all.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another course of the same story.")
-@click.option("--no-web", is_flag=True, help="No web page; this form of the demo has none anyway.")
-@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep the complete recording.")
+@click.option("--speed", type=click.FloatRange(0.01, 1_000), default=1.0, show_default=True, help="How much faster.")
+@click.option("--no-holdback", is_flag=True, help="v41 does not go on answering beside v42.")
+@click.option("--no-web", is_flag=True, help="No web page; there is none yet.")
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep the recording.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables, as with --json before it.")
 @click.pass_obj
-def demo(settings: Settings, scenario: str, seed: int, no_web: bool, record: Path | None) -> None:
-    """Replay real predictions on census rows: a version decays silently, and is taken back."""
-    from console.demo import demo_command
+def demo(
+    settings: Settings,
+    scenario: str,
+    seed: int,
+    speed: float,
+    no_holdback: bool,
+    no_web: bool,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Let replicas answer on real census rows until a version decays silently, and see it taken back."""
+    from console.demo.command import demo_command
 
-    sys.exit(demo_command(settings, scenario, seed, record))
+    settings.as_json = settings.as_json or as_json
+    sys.exit(demo_command(settings, scenario, seed, speed, not no_holdback, record))
 
 
 @main.command()

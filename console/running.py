@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from streams.config import Config
 from streams.config_file import load
 from streams.live import SOURCE_TOPICS, Live, Signer
-from unship.embedded import EmbeddedLogError
+from unship.embedded import EmbeddedLogError, wall_ms
 from unship.embedded_link import EmbeddedLink
 from unship.errors import ConfigurationError
 from unship.kafka_access import SCHEME
@@ -25,27 +26,33 @@ IDLE_S = 1.0
 LOCK_S = 5.0
 
 
-def run_command(settings: Any) -> int:
-    """Run the monitor until SIGTERM or SIGINT."""
+def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
+    """Run the monitor until SIGTERM or SIGINT.
+
+    Args:
+        settings: the global options.
+        now_ms: the clock, in milliseconds since the epoch; that of everybody who writes to the log.
+    """
     config = load(settings.config)
     signer = _signer(settings, config)
     if (settings.log or config.log).startswith(SCHEME):
-        _run_on_kafka(settings, config, signer)
+        _run_on_kafka(settings, config, signer, now_ms)
     stop = stop_by_signal()
-    with closing(EmbeddedLink(embedded_folder(settings, config), busy_timeout_s=LOCK_S)) as link:
-        live = Live(link.log(), config, _now_ms, signer)
+    folder = embedded_folder(settings, config)
+    with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=now_ms)) as link:
+        live = Live(link.log(), config, now_ms, signer)
         settings.tell(f"run: watching {link.folder}, {live.pipeline.fold.offset} ledger records so far")
         _loop(settings, live, link, stop)
     return 0
 
 
-def _run_on_kafka(settings: Any, config: Config, signer: Signer | None) -> NoReturn:
+def _run_on_kafka(settings: Any, config: Config, signer: Signer | None, now_ms: Callable[[], int]) -> NoReturn:
     """Run one worker of the monitor on Kafka; it ends by a signal."""
     from faust import Worker
 
     from streams.app import make_app
 
-    app = make_app(kafka_access(settings, config), config, signer, _now_ms)
+    app = make_app(kafka_access(settings, config), config, signer, now_ms)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     worker = Worker(app, loglevel=settings.level.upper(), quiet=True, redirect_stdouts=False)
     settings.tell(f"run: watching {settings.log or config.log}")
@@ -103,10 +110,6 @@ def _check_in_place(live: Live, link: EmbeddedLink) -> None:
         raise EmbeddedLogError(
             f"{link.folder}: another log took the place of the one that was watched; start the monitor again"
         )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def embedded_folder(settings: Any, config: Config) -> Path:

@@ -1,5 +1,6 @@
 """`unship status`: what should serve and what does, from the log alone; the monitor need not be running."""
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -9,66 +10,80 @@ from console.running import embedded_folder
 from console.sentences import clean
 from streams.config_file import load
 from streams.live import STATUS_KEY
+from streams.records import ReplicaChange
+from streams.replicas import Replica, Replicas
 from streams.status import ModelStatus, Status
 from unship.codec import decode_value
-from unship.commands import Command, decode_command
 from unship.embedded import EmbeddedLog
+from unship.embedded import Record as Entry
 from unship.embedded_file import FILE_NAME
 from unship.errors import ConfigurationError
-from unship.events import Ack, Epoch
+from unship.events import Ack
 
 
 def status_command(settings: Any, wanted: str | None) -> int:
-    """Print the status; 1 if a replica serves something else than it should, or refuses the newest command."""
+    """Print the status; 1 if a replica does not obey."""
     folder = embedded_folder(settings, load(settings.config))
     if not (folder / FILE_NAME).is_file():
         raise ConfigurationError(f"{folder}: there is no log; start one with: unship run --log embedded:{folder}")
     with EmbeddedLog(folder) as log:
         record = log.latest("snapshots").get(STATUS_KEY)
-        acks = [decode_value("ack", entry.value) for entry in log.latest("acks").values()]
-        commands = [decode_command(entry.value) for entry in log.latest("control").values()]
-    status = Status(-1, {}, {}, {}) if record is None else msgspec.json.decode(record.value or b"", type=Status)
+        acks = sorted(log.latest("acks").values(), key=lambda entry: entry.offset)
+    status = Status(-1, {}, {}) if record is None else msgspec.json.decode(record.value or b"", type=Status)
     if wanted is not None and wanted not in status.models:
         raise ConfigurationError(f"no model {clean(wanted)} is known; known are {', '.join(map(clean, status.models))}")
     models = {name: model for name, model in status.models.items() if wanted in (None, name)}
-    replicas = {name: _replicas(name, acks) for name in models}
-    epochs = {command.model: command.epoch for command in commands if isinstance(command, Command)}
-    obeying = {name: _obeying(models[name], replicas[name], epochs.get(name)) for name in models}
+    replicas = {name: _replicas(name, model, acks, status.clock) for name, model in models.items()}
+    faults = {name: model.lagging(replicas[name]) for name, model in models.items()}
     if settings.as_json:
-        shown = {name: {**msgspec.to_builtins(model), "replicas": replicas[name]} for name, model in models.items()}
+        shown = {name: _shown(model, replicas[name], faults[name]) for name, model in models.items()}
         click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected}).decode())
     else:
-        click.echo("\n".join(_lines(models, replicas, obeying)) or "nothing has been seen yet")
-    return 0 if all(obeying[name] == len(replicas[name]) for name in models) else 1
+        click.echo("\n".join(_lines(models, replicas, faults)) or "nothing has been seen yet")
+    return 1 if any(faults.values()) else 0
 
 
-def _replicas(model: str, acks: list[Any]) -> dict[str, dict[str, Any]]:
-    found = [ack for ack in acks if isinstance(ack, Ack) and ack.model == model]
-    return {
-        ack.replica: {"version": ack.serving, "stage": ack.stage, "epoch": list(ack.epoch)}
-        for ack in sorted(found, key=lambda ack: ack.replica)
-    }
+def _replicas(model: str, status: ModelStatus, acks: list[Entry], clock: int) -> dict[str, Replica]:
+    """Return the living replicas as the monitor has them, brought up to date by the newest ack of each.
 
-
-def _obeying(model: ModelStatus, replicas: dict[str, dict[str, Any]], epoch: Epoch | None) -> int:
-    """Return how many replicas serve what is desired and do not refuse the newest command.
-
-    Who refuses every command, for it trusts other keys, serves the right version only until the next one.
+    The monitor may be behind or not running; the acks pass through the same rules as in the fold, so that what it has
+    read already changes nothing.
     """
-    return sum(
-        replica["version"] == model.desired
-        and not (replica["stage"] == "refused" and epoch not in (None, tuple(replica["epoch"])))
-        for replica in replicas.values()
-    )
+    known = Replicas(dict(status.replicas))
+    changes = []
+    for entry in acks:
+        ack = decode_value("ack", entry.value)
+        if isinstance(ack, Ack) and ack.model == model:
+            place = "acks", 0, entry.offset
+            changes.append(
+                ReplicaChange(ack.replica, False, ack.stage, ack.serving, ack.epoch, ack.code, entry.append_ts, place)
+            )
+    now = max([clock, *(change.at for change in changes)])
+    known.take(changes, now, lambda epoch: None, Counter())
+    return dict(sorted(known.alive(now)))
 
 
-def _lines(models: dict[str, ModelStatus], replicas: dict[str, dict[str, Any]], obeying: dict[str, int]) -> list[str]:
+def _shown(model: ModelStatus, replicas: dict[str, Replica], faults: dict[str, str]) -> dict[str, Any]:
+    """Return a model for scripts."""
+    each = {}
+    for name, replica in replicas.items():
+        version, epoch = replica.serves()
+        each[name] = {"version": version, "stage": replica.stage(), "epoch": epoch}
+    return {**msgspec.to_builtins(model), "replicas": each, "lagging": faults}
+
+
+def _lines(
+    models: dict[str, ModelStatus], replicas: dict[str, dict[str, Replica]], faults: dict[str, dict[str, str]]
+) -> list[str]:
     lines = [f"{'MODEL':<20} {'DESIRED':<12} {'REPLICAS':<10} {'LABELS':<8} {'EVIDENCE':<10} STATE"]
     for name, model in models.items():
+        obeying = len(replicas[name]) - len(faults[name])
         labels = "-" if model.label_coverage is None else f"{100 * model.label_coverage:.0f} %"
         evidence = "-" if model.evidence is None else f"{model.evidence:.2g} of 1"
         lines.append(
-            f"{clean(name):<20} {clean(model.desired or '-'):<12} {f'{obeying[name]}/{len(replicas[name])}':<10} "
+            f"{clean(name):<20} {clean(model.desired or '-'):<12} {f'{obeying}/{len(replicas[name])}':<10} "
             f"{labels:<8} {evidence:<10} {model.state}"
         )
+    for name, lagging in faults.items():
+        lines += [f"{clean(name)}: {clean(replica)} does not obey: {clean(why)}" for replica, why in lagging.items()]
     return lines

@@ -1,7 +1,8 @@
 """The Faust application: one process of the monitor on Kafka. The only module that knows Faust.
 
 Faust owns the life of the process. The two services move what is much, in batches; the agents carry what is little:
-deployments and operators' acts into the ledger, decisions to those who are alerted. No rule of the product is here.
+deployments, operators' acts and news of acks into the ledger, decisions to those who are alerted. No rule of the
+product is here.
 """
 
 import asyncio
@@ -104,6 +105,7 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
 
     copying("deployments")
     copying("operator")
+    copying("acks")
 
     @app.agent(_topic(app, names.of("decisions")), name="alert")
     async def alert(stream: StreamT[bytes]) -> None:

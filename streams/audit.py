@@ -17,7 +17,7 @@ from streams.config import Config
 from streams.differences import Difference, decision_difference, difference, short
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
+from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
 from streams.records import Configured, Record, Tick
 from streams.replay import LINE_BYTES_MAX
 from unship.codec import OtherLine, decode_line
@@ -87,10 +87,11 @@ class Audit:
         result = self.result
         if self._has_sources and result.first_difference is None:
             pipeline = self._from_sources()
-            self._compute(pipeline, pipeline.sources.cut())
+            self._compute(pipeline, with_fleet_facts(pipeline, pipeline.sources.cut()))
             if self._ledger and isinstance(self._ledger[-1].record, Tick):
                 # The clock went on after the last line, as a replay may be told to.
-                self._compute(pipeline, pipeline.sources.advance(self._ledger[-1].record.clock))
+                advanced = pipeline.sources.advance(self._ledger[-1].record.clock)
+                self._compute(pipeline, with_fleet_facts(pipeline, advanced))
         elif self._has_ledger and result.first_difference is None:
             self._fold_ledger()
         self._compare()

@@ -4,7 +4,7 @@ Lines are joined as they come; what was joined is *cut* into ledger records at p
 after 4,096 accepted lines, where the source clock enters a new second, before a deployment or an operator's act, and
 before a tick. How many lines were read at once, where a replay was stopped, or how much noise stands between the
 accepted lines changes nothing. Only lines that put something into the ledger count as accepted, so noise does not move
-a cut either.
+a cut either. Nor do acks, which leave their own records: at the next cut, or at the next second if nothing else waits.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import msgspec
 from streams.clock import SOURCES, SourceClock
 from streams.config import Config
 from streams.ingest import Ingest, SavedIngest
-from streams.records import Deployed, Operated, Record, Tick
+from streams.records import Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.tally import NOWHERE
 from unship.codec import Decoded, OtherLine, decode_line
 from unship.events import Ack, At, Deployment, Feedback, OperatorAct, Prediction
@@ -44,6 +44,7 @@ class SavedSources(msgspec.Struct):
     raw: list[bytes]
     controls: list[str]
     ingest: SavedIngest
+    facts_at: int
 
 
 class Sources:
@@ -64,10 +65,12 @@ class Sources:
         self.counts = self.ingest.counts
         self.timer_due = NEVER
         self.clock = SourceClock()
+        self.replicas = self.ingest.replicas
         self.line = 0
         self._cut_from = 0
         self._accepted = 0
         self._accepted_at = -1
+        self._facts_at = -1
         self._pending_due = NEVER
         self._digest_prefix = b""
         self._raw: list[bytes] = []
@@ -105,7 +108,7 @@ class Sources:
                 continue
             if now >= self._pending_due or now >= self.timer_due:
                 yield from self._tick_until(now)
-            if self._accepted and (now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES):
+            if self._is_cut_due(now):
                 yield from self.cut()
             if place is not None:
                 # Only now: a batch that is cut before this record does not cover it.
@@ -121,6 +124,11 @@ class Sources:
             else:
                 yield from self._control(event, now, raw)
 
+    def _is_cut_due(self, now: int) -> bool:
+        if self._accepted:
+            return now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES
+        return self.replicas.waiting and now // CUT_MS != self._facts_at // CUT_MS
+
     def _placed(self, place: At, raw: bytes) -> None:
         self.counts.place = NOWHERE
         if place[0] in SOURCES:
@@ -130,8 +138,7 @@ class Sources:
         """Let the source clock go to `ts` without a line, as a caught-up reader does."""
         if ts > self.clock.now:
             yield from self._tick_until(ts)
-            if self._accepted:
-                yield from self.cut()
+            yield from self.cut()
             self.clock.now = ts
             yield Tick(ts)
 
@@ -176,6 +183,10 @@ class Sources:
 
     def _control(self, event: Any, now: int, line: bytes) -> Iterator[Record]:
         if isinstance(event, Ack):
+            known = self.window.admit(event.model)
+            place = ("", 0, self.line) if event.at is None else event.at[:3]
+            if known and self.replicas.acknowledged(event, place, self.clock.at, self.counts):
+                self._facts_at = now
             self._keep(line)
             return
         if self._known(event, now, line) or not self.window.admit(event.model):
@@ -210,7 +221,7 @@ class Sources:
 
     def _tick_until(self, now: int) -> Iterator[Record]:
         while (due := min(self.timer_due, self._pending_due)) <= now:
-            if self._accepted:
+            if self._accepted or self.replicas.waiting:
                 # The fold learns of the pending cohorts first; what is due then is asked again.
                 yield from self.cut()
                 continue
@@ -226,18 +237,23 @@ class Sources:
         return digest, lines
 
     def cut(self) -> Iterator[Record]:
-        """Yield what was joined since the last cut; of a recording, one record for each model that has anything new."""
-        if not self._accepted:
+        """Yield what was joined, and what changed at replicas, since the last cut.
+
+        Of a recording, that is one record of a kind for each model that has anything new.
+        """
+        if not self._accepted and not self.replicas.waiting:
             return
         digest, lines = self._close_range()
         self._cohorts.clear()
+        # Not the time of the line that makes the cut: what falls due between the two comes first.
+        accepted, now = self._accepted, self._accepted_at if self._accepted else self._facts_at
         self._accepted, self._pending_due = 0, NEVER
         self.window.evict(self.clock.now, self.clock.now)
-        # Not the time of the line that makes the cut: what falls due between the two comes first.
-        now = self._accepted_at
-        if self.live:
+        for model, changes in self.replicas.take().items():
+            yield ReplicaFacts(now, lines, digest, model, changes)
+        if self.live and accepted:
             yield self.ingest.batch(now)
-        else:
+        elif accepted:
             yield from self.ingest.records(now, lines, digest)
 
     def rest(self) -> Iterator[Record]:
@@ -259,6 +275,7 @@ class Sources:
             self._raw,
             list(self._controls),
             self.ingest.save(),
+            self._facts_at,
         )
 
     def load(self, saved: SavedSources) -> None:
@@ -273,6 +290,7 @@ class Sources:
             if model.mature_after_ms:
                 self._cohorts.add((held.series, held.at // model.cohort_ms))
         self._controls = dict.fromkeys(saved.controls)
+        self._facts_at = saved.facts_at
 
 
 def _why_refused(event: Any) -> RejectCode:

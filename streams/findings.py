@@ -9,6 +9,7 @@ from streams.health import Health
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
 from streams.records import Arm
+from streams.replicas import unfit
 from streams.rows import Alarm, Rules, rounded
 from streams.slices import Stream
 from streams.track_records import Against, Known, TrackRecord, weigh, young_part
@@ -181,6 +182,13 @@ def usable_records(
     return found
 
 
+def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | None:
+    """Return why no replica could serve a version, None if nothing speaks against it."""
+    facts = state.desired.versions.get(version)
+    answered_at = -1 if facts is None else facts.answered_at
+    return unfit(state.replicas, version, answered_at, state.clock, config.horizon_ms)
+
+
 def find(
     state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
 ) -> tuple[Findings, Confirmation | None]:
@@ -203,14 +211,16 @@ def find(
         return findings, None
     # A slice that appeared since the last judged cohort has no row yet.
     streams = state.layout.slices.streams[: health.streams]
-    targets = state.desired.ladder(live.beside)
+    ladder = state.desired.ladder(live.beside)
+    targets = [target for target in ladder if why_unfit(state, target, config) is None]
     unfit = {
         target
         for target in targets
         if target in live.beside and is_genuine(live.beside[target].health, streams, config)
     }
     chosen = choose(live, [target for target in targets if target not in unfit], rules)
-    records = usable_records(state, live, targets, len(streams))
+    past = usable_records(state, live, targets, len(streams))
+    records = [(record, known) for record, known in past if why_unfit(state, record.version, config) is None]
     if chosen.target is None:
         for alarm in health.alarms:
             explain_by_mix(health, alarm, streams, config)
@@ -226,7 +236,8 @@ def find(
         slice=streams[chosen.alarm.stream].describe(),
         quarantined=state.desired.is_quarantined(live.version),
         target=chosen.target,
-        any_target=bool(targets or records),
+        any_target=bool(ladder or past),
+        all_unfit=bool(ladder or past) and not targets and not records,
         all_degraded=bool(targets) and len(unfit) == len(targets),
         confirmed=concurrent,
         on_record=chosen.target is not None and not concurrent,

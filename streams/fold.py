@@ -8,13 +8,26 @@ import msgspec
 
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
+from streams.clock import SOURCES
 from streams.config import FOLD_VERSION, Config
 from streams.coverage import Coverage
 from streams.covered import counts_of, outcomes_of
+from streams.fleet_facts import FleetState, fleet_fact
 from streams.model import ModelFold, SavedModel
 from streams.operating import operate
 from streams.periods import NEVER
-from streams.records import Batch, Begun, Configured, Deployed, Operated, Outcomes, Record, record_digest
+from streams.records import (
+    Batch,
+    Begun,
+    Configured,
+    Deployed,
+    FleetFact,
+    Operated,
+    Outcomes,
+    Record,
+    ReplicaFacts,
+    record_digest,
+)
 from unship.events import At
 from unship.rejections import RejectCode
 
@@ -40,6 +53,7 @@ class SavedFold(msgspec.Struct):
     gaps: list[int]
     copied: dict[str, int]
     rejected: dict[str, int]
+    fleet: FleetState
 
 
 class Fold:
@@ -56,6 +70,7 @@ class Fold:
         self.gaps: set[int] = set()
         self.copied: dict[str, int] = {}
         self.rejected: Counter[str] = Counter()
+        self.fleet = FleetState(config.max_simultaneous)
         self._chain = b""
         self._lines = (0, -1)
         self._index = 0
@@ -67,7 +82,7 @@ class Fold:
         self._index = 0
         self._written = []
         self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
-        if not isinstance(record, Batch):
+        if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
             self._configure(record)
@@ -82,6 +97,10 @@ class Fold:
             self._begin_anew(record)
         elif isinstance(record, Deployed | Operated):
             self._take_control(record)
+        elif isinstance(record, ReplicaFacts):
+            self._take_replicas(record)
+        elif isinstance(record, FleetFact):
+            self._take_fleet(record)
         else:
             self._advance_due(record.clock)
         self.offset += 1
@@ -148,6 +167,8 @@ class Fold:
             # Time goes on: what a partition has said of it stays true.
             self.coverage[record.partition] = Coverage(record.incarnation, clock=known.clock)
             self.gaps.discard(record.partition)
+            for model in self.models.values():
+                model.state.replicas.begin_anew(SOURCES[0], record.partition)
 
     def _advance_due(self, clock: int) -> None:
         for name in [name for name, due in self._dues.items() if due <= clock]:
@@ -187,18 +208,36 @@ class Fold:
 
     def _adopt(self, config: Config) -> None:
         self.config, self.config_digest = config, config.digest()
+        self.fleet.limit = config.max_simultaneous
 
     def _advance(self, model: ModelFold, clock: int) -> None:
         model.epoch = (INCARNATION, self.offset, self._index)
         model.advance(clock)
         self._dues[model.name] = model.due()
 
+    def _take_replicas(self, record: ReplicaFacts) -> None:
+        if record.clock >= 0:
+            self._lines = (0, record.lines[1])
+        model = self._model(record.model)
+        self._advance(model, self.clock)
+        model.take_replicas(record.changes, self.clock)
+        self._dues[model.name] = model.due()
+
+    def _take_fleet(self, record: FleetFact) -> None:
+        for name in self.fleet.take(record, self.clock):
+            self._model(name).evaluate(self.clock)
+        # A rollback elsewhere that ends is an instant at which a model that waits for it is asked again.
+        self._dues = {name: model.due() for name, model in self.models.items()}
+
     def _model(self, name: str) -> ModelFold:
         model = self.models.get(name)
         if model is None:
-            model = self.models[name] = ModelFold(name, self.config.of(name), self._write)
+            model = self.models[name] = self._new_model(name)
         model.epoch = (INCARNATION, self.offset, self._index)
         return model
+
+    def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
+        return ModelFold(name, self.config.of(name), self._write, saved, self.fleet)
 
     def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
         epoch = (INCARNATION, self.offset, self._index)
@@ -225,6 +264,9 @@ class Fold:
         model.epoch = epoch
         self._index += 1
         self._written.append(decision)
+        fact = fleet_fact(decision, self.config)
+        if fact is not None:
+            self.fleet.owed[fact.decision] = fact
         return name
 
     def _sources(self) -> dict[str, Any]:
@@ -252,6 +294,7 @@ class Fold:
             sorted(self.gaps),
             self.copied,
             dict(self.rejected),
+            self.fleet,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -265,11 +308,12 @@ class Fold:
                 f"the snapshot was saved by version {saved.fold_version} of the fold, this is {FOLD_VERSION}; start "
                 "without it"
             )
+        self.fleet = saved.fleet
         self._adopt(saved.config)
         self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copied = saved.copied
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
-            self.models[name] = ModelFold(name, self.config.of(name), self._write, model)
+            self.models[name] = self._new_model(name, model)
             self._dues[name] = self.models[name].due()

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 import msgspec
 import numpy as np
 
+from streams.clock import SOURCES
 from streams.columns import RecordBuilder, coded
 from streams.config import CONFIG_DIGITS, Config, ModelConfig
 from streams.coverage import ORIGIN, Corner
 from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.records import Batch, Counted, Outcomes, Part
+from streams.replica_watch import Place, ReplicaWatch, SavedWatch
 from streams.tally import NOWHERE, Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
@@ -30,6 +32,7 @@ class SavedIngest(msgspec.Struct):
     pairs: list[tuple[int, int, int]]
     seen_pairs: list[tuple[int, int]]
     window: SavedWindow
+    replicas: SavedWatch
 
 
 class Joined(msgspec.Struct):
@@ -49,6 +52,8 @@ class Ingest:
         self.config = config
         self.partition = partition
         self.incarnation = incarnation
+        self.placed = placed
+        self.replicas = ReplicaWatch()
         self.base = self.end = ORIGIN
         self._config = config.digest()[:CONFIG_DIGITS]
         rules = {name: window_rule(model) for name, model in config.models.items()}
@@ -68,6 +73,9 @@ class Ingest:
         held = self.window.add_prediction(event, position, at)
         if held is not None:
             self.seen.append(held)
+            if event.replica is not None and self.replicas.is_news(event, at):
+                place = (SOURCES[0], self.partition, position) if self.placed else _place_in_recording(event, position)
+                self.replicas.answered(event, place, at, self.counts)
         return held
 
     def feedback(self, event: Feedback, position: int, at: int) -> bool:
@@ -157,6 +165,7 @@ class Ingest:
     def forget(self) -> None:
         """Let go of what was joined: it is in the ledger already, and the records were read to fill the window."""
         self.batches(-1, 1, lambda model: 0)
+        self.replicas.take()
 
     def _builder(self, model: str) -> RecordBuilder:
         return RecordBuilder(self.config.of(model), self.window.series, self.counts)
@@ -174,6 +183,7 @@ class Ingest:
             [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
             [(live.position, shadow.position) for live, shadow in seen_pairs],
             window.save(),
+            self.replicas.save(),
         )
         window.outcomes, window.pairs, window.seen_pairs = outcomes, pairs, seen_pairs
         return saved
@@ -181,12 +191,17 @@ class Ingest:
     def load(self, saved: SavedIngest) -> None:
         """Take over what `save` returned; `self` must be new and have the same configuration."""
         self.window.load(saved.window)
+        self.replicas.load(saved.replicas)
         self.base, self.end = saved.base, saved.end
         held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
         self.seen = [held[position] for position in saved.seen]
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
         self.window.seen_pairs = [(held[live], held[shadow]) for live, shadow in saved.seen_pairs]
+
+
+def _place_in_recording(event: Prediction, line: int) -> Place:
+    return ("", 0, line) if event.at is None else event.at[:3]
 
 
 def _counted(rows: list[tuple[str, int, int, int]]) -> Counted:

@@ -20,7 +20,7 @@ from streams.config import Config
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.periods import NEVER
-from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step
+from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, with_fleet_facts
 from streams.records import Record, Tick
 from streams.status import Status, status_of
 from unship.codec import Decoded, decode_value
@@ -81,7 +81,6 @@ class Live:
         self.config = config
         self.pipeline = Pipeline(config, live=True)
         self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
-        self.served: dict[str, tuple[str, str, list[int] | None]] = {}
         self._dead: list[Message] = []
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
@@ -158,7 +157,7 @@ class Live:
         decisions: list[Decision] = []
 
         def apply(produced: Iterator[Record]) -> None:
-            for record in produced:
+            for record in with_fleet_facts(pipeline, produced):
                 records.append(record)
                 decisions.extend(fold_step(pipeline, record))
 
@@ -169,9 +168,7 @@ class Live:
             apply(pipeline.sources.advance(now))
         apply(pipeline.sources.rest())
         if records or batch:
-            tick = Tick(pipeline.sources.clock.now, dict(self.positions))
-            records.append(tick)
-            decisions.extend(fold_step(pipeline, tick))
+            apply(iter([Tick(pipeline.sources.clock.now, dict(self.positions))]))
             self._commit(records, decisions)
         return decisions
 
@@ -188,7 +185,7 @@ class Live:
 
     def status(self) -> Status:
         """Return what operators ask for."""
-        return status_of(self.pipeline, self.served)
+        return status_of(self.pipeline)
 
     # Commands
 
@@ -278,9 +275,6 @@ class Live:
         if isinstance(event, Rejection):
             self._dead.append(_dead_letter(topic, entry, event))
             return event
-        if isinstance(event, Prediction) and event.replica is not None:
-            epoch = None if event.epoch is None else list(event.epoch)
-            self.served[event.replica] = (event.model, event.version, epoch)
         if isinstance(event, Prediction | Feedback):
             return event
         # What the ledger copies says where it comes from, so that a second copy of it can be told.

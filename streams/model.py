@@ -6,7 +6,7 @@ be remembered stands in `ModelState` and the detectors' snapshots.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from streams.cohorts import (
 from streams.comparing import new_comparison
 from streams.config import ModelConfig
 from streams.findings import find, is_blind
+from streams.fleet_facts import FleetState
 from streams.health import new_health
 from streams.label_health import LabelHealth, new_label_health
 from streams.opinions import Opinions, SavedOpinion
@@ -47,7 +48,7 @@ from streams.periods import (
     new_period,
     rules_for,
 )
-from streams.records import Arm, Deployed, Floats, Ints, Outcomes, PairColumns
+from streams.records import Arm, Deployed, Floats, Ints, Outcomes, PairColumns, ReplicaChange
 from streams.reporting import evidence_of
 from streams.rows import Entries
 from unship.rejections import RejectCode
@@ -73,8 +74,16 @@ class ModelFold:
     """Folds the ledger records of one model. `epoch` is the epoch of the next change; the fold sets it for each
     record."""
 
-    def __init__(self, name: str, config: ModelConfig, write: Write, saved: SavedModel | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: ModelConfig,
+        write: Write,
+        saved: SavedModel | None = None,
+        fleet: FleetState | None = None,
+    ) -> None:
         self.name = name
+        self.fleet = FleetState(1) if fleet is None else fleet
         self.config = config
         self.state = new_model_state(config) if saved is None else saved.state
         self.opinions = Opinions(config.detectors, len(config.losses))
@@ -103,7 +112,7 @@ class ModelFold:
         if self.config.outcomes_labelled is not False:
             self._count_outcomes(record.arms, record.arm)
         for arm, _, count in record.predictions:
-            self._notice(record.arms[arm], count)
+            self._notice(record.arms[arm], count, record.clock)
         for arm, cohort, count in record.predictions:
             if self.width and cohort >= state.closed_until:
                 predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
@@ -142,12 +151,13 @@ class ModelFold:
             version = arms[number].version
             outcomes[version] = outcomes.get(version, 0) + count
 
-    def _notice(self, arm: Arm, count: int) -> None:
+    def _notice(self, arm: Arm, count: int, now: int) -> None:
         """Take note of who answers; the first version ever seen live, without a deployment, becomes the live one."""
         desired = self.state.desired
         facts = desired.facts(arm.version)
         if facts.first_role is None:
             facts.first_role = arm.role
+        facts.answered_at = max(facts.answered_at, now)
         if arm.role == "live" and desired.serve is None and facts.status is None:
             desired.change(arm.version, self.epoch)
             # It was live from its first prediction on, which is older than the record that tells of it.
@@ -176,6 +186,13 @@ class ModelFold:
                 return
             self.state.refused = refused
             self.write(event.version, ruling, {"serving": desired.serve, "deployed": event.version}, record.clock)
+
+    def take_replicas(self, changes: Iterable[ReplicaChange], now: int) -> None:
+        """Take what changed at the model's replicas; a target that can be served no more is seen at once."""
+        state = self.state
+        state.replicas.take(changes, now, state.desired.ordered, self.counts)
+        if state.live is not None and state.live.health.degraded:
+            self.evaluate(now)
 
     def start_period(self, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
@@ -221,6 +238,9 @@ class ModelFold:
             waits = [live.health.alarms[0].at + config.confirm_within_ms]
             if state.desired.switches:
                 waits.append(state.desired.switches[-1] + config.cooldown_ms)
+            waits += [fact.until for fact in self.fleet.others(self.name, now)]
+            if self.name in self.fleet.waiting:
+                waits.append(self.fleet.busy_until())
             due = min([due, *(at for at in waits if at > now)])
         if state.desired.proposal is not None:
             due = min(due, max(state.desired.proposal.made_at + config.proposal_ttl_ms, now + 1))
@@ -385,6 +405,9 @@ class ModelFold:
             confirm_within_ms=config.confirm_within_ms,
             # An operator who approves has the last word on a comparison with the past.
             without_control=config.without_control if mode is None else "act",
+            others=len(self.fleet.others(self.name, now)),
+            others_max=self.fleet.limit,
+            frozen=desired.frozen,
         )
 
     def evaluate(self, now: int) -> None:
@@ -399,7 +422,15 @@ class ModelFold:
             self.state.desired.proposal = None
         if not self._is_new(ruling, live, standing):
             return
+        self.fleet.waiting.pop(self.name, None)
+        if ruling.action is Action.ROLLBACK and now < self.fleet.busy_until():
+            # The ledger does not say yet what was decided last elsewhere, and the limit over all models needs it.
+            self.fleet.waiting[self.name] = None
+            return
         evidence = evidence_of(self.state, live, self.config, rules, self.opinions, chosen)
+        if ruling.reason is Reason.FLEET_LIMIT:
+            under_way = {fact.model: fact.decision for fact in self.fleet.others(self.name, now)}
+            evidence["fleet"] = {"limit": self.fleet.limit, "under_way": under_way}
         self._settle(ruling, findings, live, evidence, now)
 
     def _is_new(self, ruling: Ruling, live: LivePeriod, standing: Standing | None) -> bool:
@@ -421,6 +452,8 @@ class ModelFold:
             live.written_once.append(ruling.reason)
         if ruling.reason is Reason.SWITCH_LIMIT:
             desired.stopped = True
+        elif ruling.reason is Reason.FLEET_LIMIT:
+            desired.frozen = True
         decision = self.write(live.version, ruling, evidence, now)
         said = ruling.reason is Reason.RECORD_BETTER and ruling.action is Action.PAGE
         if ruling.action is Action.OBSERVE or said:

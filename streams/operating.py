@@ -18,7 +18,7 @@ def operate(model: ModelFold, record: Operated) -> None:
     if event.act == "hold":
         desired.held = True
     elif event.act == "resume":
-        desired.held = desired.stopped = False
+        desired.held = desired.stopped = desired.frozen = False
     elif desired.held and not event.override:
         _refuse(model, event, record.clock, "automatic and manual acts are on hold; repeat the act with --override")
     elif event.act == "unpin":

@@ -12,6 +12,7 @@ from streams.comparing import Comparison
 from streams.config import ModelConfig
 from streams.health import Health, new_health
 from streams.label_health import LabelHealth, Silence, new_label_health
+from streams.replicas import Replicas
 from streams.rows import Baselines, Rules
 from streams.slices import OTHER, SourceTable, slice_table
 from streams.track_records import TrackRecord, track_record
@@ -78,6 +79,7 @@ class ModelState(msgspec.Struct):
     silence: Silence = msgspec.field(default_factory=Silence)
     records: dict[str, TrackRecord] = {}
     replaced_coverage: float | None = None
+    replicas: Replicas = msgspec.field(default_factory=Replicas)
 
 
 def new_model_state(config: ModelConfig) -> ModelState:

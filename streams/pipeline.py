@@ -58,7 +58,26 @@ def configuration_record(config: Config) -> Configured:
 
 def join_step(pipeline: Pipeline, lines: Iterable[bytes]) -> Iterator[Record]:
     """Join source lines and yield the ledger records they complete."""
-    return pipeline.sources.feed(lines)
+    return with_fleet_facts(pipeline, pipeline.sources.feed(lines))
+
+
+def with_fleet_facts(pipeline: Pipeline, records: Iterable[Record]) -> Iterator[Record]:
+    """Yield records, and after each the `FleetFact` records that its decisions call for.
+
+    The caller steps the fold with each record before it asks for the next one. A ledger that is read already holds
+    these records where they were written, so it is never passed through here.
+    """
+    yield from _owed(pipeline)
+    for record in records:
+        yield record
+        yield from _owed(pipeline)
+
+
+def _owed(pipeline: Pipeline) -> Iterator[Record]:
+    while pipeline.fold.fleet.owed:
+        fact = next(iter(pipeline.fold.fleet.owed.values()))
+        yield fact
+        assert fact.decision not in pipeline.fold.fleet.owed, fact.decision
 
 
 def fold_step(pipeline: Pipeline, record: Record) -> list[Decision]:

@@ -31,7 +31,7 @@ from streams.config import Config
 from streams.coverage import ORIGIN, Corner
 from streams.ingest import Ingest
 from streams.periods import NEVER
-from streams.records import Batch
+from streams.records import Batch, ReplicaFacts
 from streams.routing import partitions_of
 from unship.codec import decode_value
 from unship.events import Feedback, Prediction
@@ -285,6 +285,13 @@ class Reader:
         clocks = [max(side.clock, at) for side, at in zip(self._sides, stated, strict=True)]
         self._ingest.window.evict(self._sides[PREDICTIONS].clock, self._sides[FEEDBACK].clock)
         return self._ingest.batches(min(clocks), self._ledger_partitions, self._route)
+
+    def replica_facts(self) -> list[ReplicaFacts]:
+        """Return what the answers read since the last time showed of replicas, a record for each model; the driver puts
+        each behind the batch of its ledger partition. They carry their places, and tell no time."""
+        assert not self.filling, "the window is not full yet"
+        found = self._ingest.replicas.take().items()
+        return [ReplicaFacts(-1, (0, -1), "", model, changes) for model, changes in found]
 
     def position(self) -> Position:
         """Return what to commit once everything that `flush` returned so far is acknowledged."""

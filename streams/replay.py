@@ -17,7 +17,7 @@ from streams.arrays import pack, unpack
 from streams.config import Config
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import ledger_line, read_ledger_line
-from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, join_step
+from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, join_step, with_fleet_facts
 from streams.records import Configured, Record
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
@@ -140,7 +140,7 @@ class Replay:
             if collecting:
                 gc.enable()
         if (stop_after is None or self.lines < stop_after) and not self.from_ledger:
-            yield from self._run(self.pipeline.sources.cut())
+            yield from self._run(with_fleet_facts(self.pipeline, self.pipeline.sources.cut()))
 
     def _read(self, lines: list[bytes]) -> Iterator[Decision]:
         if not self.from_ledger and self.pipeline.fold.offset == 0:
@@ -178,7 +178,7 @@ class Replay:
 
     def advance(self, ts: int) -> Iterator[Decision]:
         """Let the clock go to `ts` (ms) without a line."""
-        yield from self._run(self.pipeline.sources.advance(ts))
+        yield from self._run(with_fleet_facts(self.pipeline, self.pipeline.sources.advance(ts)))
 
     def _skip_read(self, stream: BinaryIO) -> None:
         """Pass over what a stopped replay has read, and make sure that it is the same."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from detectors.multiplicity import e_d_bh
 from streams.config import ModelConfig
-from streams.findings import Confirmation, rise_without, since_change, source_shares
+from streams.findings import Confirmation, rise_without, since_change, source_shares, why_unfit
 from streams.health import Health
 from streams.opinions import E_DETECTOR, Opinions
 from streams.periods import LivePeriod, ModelState
@@ -44,6 +44,9 @@ def evidence_of(
     if mix is not None:
         dimension, stream = mix
         report["mix"] = {"dimension": dimension, "value": state.layout.slices.streams[stream].value}
+    unfit = {target: why_unfit(state, target, config) for target in state.desired.ladder(live.beside)}
+    if any(unfit.values()):
+        report["unfit"] = {target: why for target, why in unfit.items() if why is not None}
     return report
 
 

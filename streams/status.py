@@ -1,5 +1,6 @@
 """The status of all models, as operators and scripts read it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -7,14 +8,16 @@ import msgspec
 from streams.fold import Fold
 from streams.model import ModelFold
 from streams.pipeline import Pipeline
+from streams.replicas import Replica, lagging
 from streams.rows import rounded
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """One model: what should serve, what was counted, and how the evidence stands.
+    """One model: what should serve, what was counted, how the evidence stands, and what the replicas do.
 
     `outcomes` counts the labelled answers of each version, all roles, exactly once each. `evidence` is that of the
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
+    `commanded` says whether replicas are told anything; in mode `observe` nobody is. `replicas` are those that live.
     """
 
     state: str
@@ -24,25 +27,30 @@ class ModelStatus(msgspec.Struct, frozen=True):
     label_coverage: float | None
     evidence: float | None
     quarantine: list[str]
+    commanded: bool
+    replicas: dict[str, Replica]
+
+    def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
+        """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
+        return lagging(replicas.items(), self.desired, self.epoch if self.commanded else None)
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All models; `served` is what each replica's own predictions say: (model, version, epoch)."""
+    """All models, at the source clock `clock`."""
 
     clock: int
     models: dict[str, ModelStatus]
     rejected: dict[str, int]
-    served: dict[str, tuple[str, str, list[int] | None]]
 
 
-def status_of(pipeline: Pipeline, served: dict[str, tuple[str, str, list[int] | None]]) -> Status:
+def status_of(pipeline: Pipeline) -> Status:
     """Return the status as the ledger has it now."""
+    now = pipeline.sources.clock.now
     counts = pipeline.sources.counts + pipeline.fold.counts()
     return Status(
-        clock=pipeline.sources.clock.now,
-        models={name: _model_status(model) for name, model in sorted(pipeline.fold.models.items())},
+        clock=now,
+        models={name: _model_status(model, now) for name, model in sorted(pipeline.fold.models.items())},
         rejected=dict(sorted((str(reason), count) for reason, count in counts.items())),
-        served=dict(sorted(served.items())),
     )
 
 
@@ -50,13 +58,12 @@ def fold_status(fold: Fold) -> Status:
     """Return the status of the models of one ledger partition."""
     return Status(
         clock=fold.clock,
-        models={name: _model_status(model) for name, model in sorted(fold.models.items())},
+        models={name: _model_status(model, fold.clock) for name, model in sorted(fold.models.items())},
         rejected=dict(sorted((str(reason), count) for reason, count in fold.counts().items() if count)),
-        served={},
     )
 
 
-def _model_status(model: ModelFold) -> ModelStatus:
+def _model_status(model: ModelFold, now: int) -> ModelStatus:
     state, live = model.state, model.state.live
     return ModelStatus(
         state=_word(model),
@@ -66,6 +73,8 @@ def _model_status(model: ModelFold) -> ModelStatus:
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
         evidence=_evidence(model),
         quarantine=[entry.version for entry in state.desired.quarantine],
+        commanded=model.config.mode != "observe",
+        replicas=dict(sorted(state.replicas.alive(now))),
     )
 
 

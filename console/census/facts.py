@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from console.census.scenarios import ANOMALY, Scenario
-from console.census.traffic import MATURE_AFTER_MS, TS_START_MS, Traffic
+from console.census.traffic import MATURE_AFTER_MS, TS_START_MS, Requests, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class PhaseFacts:
 class RecordingFacts:
     """State what a recording holds; times are milliseconds since the epoch, rows are indexes in the survey file.
 
-    `banded_from_row` and `ts_banded_ms` are None without a re-encoding, `ts_anomaly_ms` (first request, last request)
+    `changed_from_row` and `ts_changed_ms` are None where nothing changes, `ts_anomaly_ms` (first request, last request)
     without the rows of the anomaly. `labelled_share` is the share of predictions that ever get a label,
     `labelled_in_time_share` of those whose label comes within `MATURE_AFTER_MS`.
     """
@@ -41,67 +42,80 @@ class RecordingFacts:
     labelled_in_time_share: float
     ts_first_ms: int
     ts_released_ms: int
-    ts_banded_ms: int | None
+    ts_changed_ms: int | None
     ts_anomaly_ms: tuple[int, int] | None
     ts_last_ms: int
-    banded_from_row: int | None
+    changed_from_row: int | None
     phases: tuple[PhaseFacts, ...]
 
 
 def measure(scenario: Scenario, seed: int, traffic: Traffic, lines: int) -> RecordingFacts:
     """Measure the traffic of a recording of `lines` lines."""
-    rows = traffic.rows.row
-    anomaly = np.flatnonzero((rows >= ANOMALY[0]) & (rows < ANOMALY[1]))
-    in_time = traffic.labelled & (traffic.ts_label_ms - traffic.ts_ms <= MATURE_AFTER_MS)
-    banded = bool(traffic.banded.any())
+    asked = traffic.requests
+    anomaly = np.flatnonzero(_in_anomaly(asked))
+    in_time = asked.labelled & (asked.ts_label_ms - asked.ts_ms <= MATURE_AFTER_MS)
     return RecordingFacts(
         scenario=scenario.name,
         story=scenario.story,
         seed=seed,
         lines=lines,
-        predictions=len(rows),
-        labels=int(traffic.labelled.sum()),
-        labelled_share=float(traffic.labelled.mean()),
+        predictions=len(asked.ts_ms),
+        labels=int(asked.labelled.sum()),
+        labelled_share=float(asked.labelled.mean()),
         labelled_in_time_share=float(in_time.mean()),
         ts_first_ms=TS_START_MS,
-        ts_released_ms=int(traffic.ts_ms[np.argmax(traffic.released)]),
-        ts_banded_ms=int(traffic.ts_ms[np.argmax(traffic.banded)]) if banded else None,
-        ts_anomaly_ms=(int(traffic.ts_ms[anomaly[0]]), int(traffic.ts_ms[anomaly[-1]])) if len(anomaly) else None,
-        ts_last_ms=int(max(traffic.ts_ms[-1], traffic.ts_label_ms[traffic.labelled].max())),
-        banded_from_row=scenario.banded_from,
-        phases=_phases(traffic),
+        ts_released_ms=int(asked.ts_ms[np.argmax(asked.released)]),
+        ts_changed_ms=int(asked.ts_ms[np.argmax(asked.changed)]) if asked.changed.any() else None,
+        ts_anomaly_ms=(int(asked.ts_ms[anomaly[0]]), int(asked.ts_ms[anomaly[-1]])) if len(anomaly) else None,
+        ts_last_ms=int(max(asked.ts_ms[-1], asked.ts_label_ms[asked.labelled].max())),
+        changed_from_row=scenario.changed_from,
+        phases=phases(scenario, traffic, len(asked.ts_ms)),
     )
 
 
-def _phases(traffic: Traffic) -> tuple[PhaseFacts, ...]:
-    """Cut the traffic where something happens and measure each version between two cuts."""
-    rows = traffic.rows.row
-    in_anomaly = (rows >= ANOMALY[0]) & (rows < ANOMALY[1])
+def phases(
+    scenario: Scenario, traffic: Traffic, answered: int, taken_back: int | None = None
+) -> tuple[PhaseFacts, ...]:
+    """Cut the traffic where something happens, and measure each version between two cuts.
+
+    Args:
+        scenario: names the phase after the change.
+        traffic: requests with their answers.
+        answered: how many of the requests were answered, the first ones.
+        taken_back: the first request after a rollback; what comes then is a phase of its own.
+    """
+    asked = traffic.requests
+    known = np.arange(len(asked.ts_ms)) < answered
+    after = np.arange(len(asked.ts_ms)) >= (answered if taken_back is None else taken_back)
+    anomaly, late = _in_anomaly(asked), asked.rows.row >= ANOMALY[1]
+    changed, calm = asked.changed, asked.released & ~asked.changed
     named = {
-        "v41 alone": ~traffic.released,
-        "v42 released": traffic.released & ~traffic.banded & ~in_anomaly & (rows < ANOMALY[0]),
-        "age in bands": traffic.banded & ~in_anomaly & (rows < ANOMALY[0]),
-        "group quarters": in_anomaly & ~traffic.banded,
-        "group quarters, age in bands": in_anomaly & traffic.banded,
-        "after group quarters": (rows >= ANOMALY[1]) & ~traffic.banded,
-        "after group quarters, age in bands": (rows >= ANOMALY[1]) & traffic.banded,
+        "v41 alone": ~asked.released,
+        "v42 released": calm & ~anomaly & ~late,
+        scenario.change.value: changed & ~anomaly & ~late,
+        "group quarters": anomaly & ~changed,
+        f"group quarters, {scenario.change}": anomaly & changed,
+        "after group quarters": late & ~changed,
+        f"after group quarters, {scenario.change}": late & changed,
     }
-    wrong = traffic.output != traffic.rows.truth
-    squared = (traffic.score - traffic.rows.truth) ** 2
+    cut = {name: inside & known & ~after for name, inside in named.items()} | {"v42 taken back": known & after}
+    wrong = traffic.output != asked.truth
+    squared = (traffic.score - asked.truth) ** 2
+    held = asked.held & (taken_back is None or ~after)
     found = []
-    for phase, inside in named.items():
-        for version, answered in (("v42", traffic.by_v42), ("v41", ~traffic.by_v42)):
-            chosen = inside & answered
-            if not chosen.any():
-                continue
-            found.append(
-                PhaseFacts(
-                    phase=phase,
-                    version=version,
-                    role="live" if version == "v42" or not traffic.released[chosen].any() else "holdback",
-                    predictions=int(chosen.sum()),
-                    zero_one=float(wrong[chosen].mean()),
-                    brier=float(squared[chosen].mean()),
-                )
-            )
+    for phase, inside in cut.items():
+        for version, role, answers in (
+            ("v42", "live", traffic.by_v42),
+            ("v41", "live", ~traffic.by_v42 & ~held),
+            ("v41", "holdback", ~traffic.by_v42 & held),
+        ):
+            chosen = inside & answers
+            if chosen.any():
+                mean = float(wrong[chosen].mean()), float(squared[chosen].mean())
+                found.append(PhaseFacts(phase, version, role, int(chosen.sum()), *mean))
     return tuple(found)
+
+
+def _in_anomaly(asked: Requests) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (asked.rows.row >= ANOMALY[0]) & (asked.rows.row < ANOMALY[1])
+    return inside

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -21,13 +21,14 @@ from console.census.traffic import SOURCES, TS_START_MS, Traffic, draw_traffic
 from console.census.trees import load_v42
 
 
-def make_recording(scenario: str, seed: int, out: BinaryIO | Path) -> RecordingFacts:
+def make_recording(scenario: str, seed: int, out: BinaryIO | Path, holdback: bool = True) -> RecordingFacts:
     """Write the recording of a scenario as NDJSON in order of arrival; the same seed gives the same bytes.
 
     Args:
         scenario: a name of `SCENARIOS`.
         seed: draws arrival times, the router's choice, and labels' sources and delays; the rows are always the same.
         out: a file opened for binary writing, or a path; a path that ends in `.gz` is compressed.
+        holdback: whether v41 goes on answering every tenth request after the release.
 
     Raises:
         ValueError: no scenario has this name.
@@ -39,8 +40,8 @@ def make_recording(scenario: str, seed: int, out: BinaryIO | Path) -> RecordingF
         (True, 41125)
     """
     wanted = scenario_named(scenario)
-    traffic = draw_traffic(wanted, np.random.default_rng(seed))
-    lines = _lines(traffic)
+    traffic = draw_traffic(wanted, np.random.default_rng(seed), holdback)
+    lines = _lines(traffic, holdback)
     if isinstance(out, Path):
         with out.open("wb") as file:
             if out.suffix == ".gz":
@@ -54,45 +55,56 @@ def make_recording(scenario: str, seed: int, out: BinaryIO | Path) -> RecordingF
     return measure(wanted, seed, traffic, len(lines))
 
 
-def _lines(traffic: Traffic) -> list[bytes]:
+def _lines(traffic: Traffic, holdback: bool) -> list[bytes]:
     """Put deployments, predictions and labels into one order of arrival; ties keep this order of kinds."""
-    released_at = int(np.argmax(traffic.released))
-    deployed = list(_deployments(TS_START_MS, int(traffic.ts_ms[released_at])))
-    asked = list(_predictions(traffic))
+    asked = traffic.requests
+    released_at = int(np.argmax(asked.released))
+    start = [first_deployment(TS_START_MS)]
+    release = release_deployments(int(asked.ts_ms[released_at]), holdback)
+    predictions = list(_predictions(traffic))
     told = list(_labels(traffic))
     ts_ms = np.concatenate(
-        [[ts for ts, _ in deployed], traffic.ts_ms, traffic.ts_label_ms[traffic.labelled]], dtype=np.int64
+        [[event["ts"] for event in (*start, *release)], asked.ts_ms, asked.ts_label_ms[asked.labelled]], dtype=np.int64
     )
-    lines = [line for _, line in deployed] + asked + told
+    lines = [_line(event) for event in (*start, *release)] + predictions + told
     return [lines[at] for at in np.argsort(ts_ms, kind="stable").tolist()]
 
 
-def _deployments(ts_start_ms: int, ts_released_ms: int) -> Iterator[tuple[int, bytes]]:
-    """Yield what the release pipeline states, with each version's offline metrics from the survey of 2015."""
+def first_deployment(ts_ms: int) -> dict[str, Any]:
+    """Return what the release pipeline states of v41, with its offline metrics from the survey of 2015."""
     rows = load_rows()
     known = rows.year == rows.year[0]
     wrong = float((rows.prediction[known] != rows.truth[known]).mean())
     squared = float(((rows.probability[known] - rows.truth[known]) ** 2).mean())
-    of_v41 = {
+    reference = {
         "zero_one": {"mean": round(wrong, 6), "n": int(known.sum())},
         "brier": {"mean": round(squared, 6), "n": int(known.sum())},
     }
+    return {**_deployment(ts_ms, "v41", "live"), "reference": reference}
+
+
+def release_deployments(ts_ms: int, holdback: bool) -> list[dict[str, Any]]:
+    """Return what the release pipeline states when v42 replaces v41, with the offline metrics of v42.
+
+    Without a holdback nothing is said of v41: it serves no more, but could be loaded again.
+    """
     v42 = load_v42()
-    of_v42 = {loss: {"mean": metric.mean, "n": metric.n} for loss, metric in v42.model.offline.items()}
-    first = {"type": "deployment", "ts": ts_start_ms, "model": MODEL, "version": "v41", "status": "live"}
-    release = {"type": "deployment", "ts": ts_released_ms, "model": MODEL, "version": "v42", "status": "live"}
-    keep = {"type": "deployment", "ts": ts_released_ms, "model": MODEL, "version": "v41", "status": "holdback"}
-    yield ts_start_ms, _line({**first, "reference": of_v41})
-    yield ts_released_ms, _line({**release, "previous": "v41", "artifact": v42.artifact, "reference": of_v42})
-    yield ts_released_ms, _line(keep)
+    reference = {loss: {"mean": metric.mean, "n": metric.n} for loss, metric in v42.model.offline.items()}
+    release = {**_deployment(ts_ms, "v42", "live"), "previous": "v41", "artifact": v42.artifact, "reference": reference}
+    return [release, _deployment(ts_ms, "v41", "holdback")] if holdback else [release]
+
+
+def _deployment(ts_ms: int, version: str, status: str) -> dict[str, Any]:
+    return {"type": "deployment", "ts": ts_ms, "model": MODEL, "version": version, "status": status}
 
 
 def _predictions(traffic: Traffic) -> Iterator[bytes]:
     """Yield one line per request."""
-    role = np.where(traffic.released & ~traffic.by_v42, "holdback", "live").tolist()
+    asked = traffic.requests
+    role = np.where(asked.held, "holdback", "live").tolist()
     version = np.where(traffic.by_v42, "v42", "v41").tolist()
-    slices = zip(*(traffic.rows.feature(name).tolist() for name in SLICES), strict=True)
-    columns = (traffic.rows.row, traffic.ts_ms, traffic.output, traffic.score)
+    slices = zip(*(asked.rows.feature(name).tolist() for name in SLICES), strict=True)
+    columns = (asked.rows.row, asked.ts_ms, traffic.output, traffic.score)
     for row, ts, output, score, by, serving, values in zip(
         *(column.tolist() for column in columns), version, role, slices, strict=True
     ):
@@ -113,8 +125,9 @@ def _predictions(traffic: Traffic) -> Iterator[bytes]:
 
 def _labels(traffic: Traffic) -> Iterator[bytes]:
     """Yield one line per label that ever comes."""
-    has = traffic.labelled
-    columns = (traffic.rows.row[has], traffic.ts_label_ms[has], traffic.rows.truth[has], traffic.source[has])
+    asked = traffic.requests
+    has = asked.labelled
+    columns = (asked.rows.row[has], asked.ts_label_ms[has], traffic.told()[has], asked.source[has])
     names = [name for name, _, _, _ in SOURCES]
     for row, ts, truth, source in zip(*(column.tolist() for column in columns), strict=True):
         yield _line(
@@ -122,5 +135,5 @@ def _labels(traffic: Traffic) -> Iterator[bytes]:
         )
 
 
-def _line(event: dict[str, object]) -> bytes:
+def _line(event: dict[str, Any]) -> bytes:
     return orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)

@@ -85,7 +85,8 @@ COMPACT_RECORDS: Final = 256
 """Records that one transaction deletes, so that no writer waits long for the lock (snapshots are large: fewer)."""
 
 
-def _wall_ms() -> int:
+def wall_ms() -> int:
+    """Return the machine's clock, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000  # noqa: TID251
 
 
@@ -113,7 +114,7 @@ class EmbeddedLog:
         self,
         folder: str | os.PathLike[str],
         *,
-        now_ms: Callable[[], int] = _wall_ms,
+        now_ms: Callable[[], int] = wall_ms,
         busy_timeout_s: float = 5.0,
         fsync: bool = True,
         limits: EmbeddedLimits = EmbeddedLimits(),  # noqa: B008 (frozen)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from unship.embedded import EmbeddedLog
+from unship.embedded import EmbeddedLog, wall_ms
 from unship.embedded_file import FILE_NAME, EmbeddedLogError
 from unship.link import Batches, Overdue, Record, Refusal
 
@@ -41,11 +41,16 @@ class EmbeddedLink:
         b'{}'
     """
 
-    def __init__(self, folder: Path, *, busy_timeout_s: float = 1.0) -> None:
-        """Name the log's folder, without touching it; `busy_timeout_s` bounds the wait for a lock, in seconds."""
+    def __init__(self, folder: Path, *, busy_timeout_s: float = 1.0, now_ms: Callable[[], int] | None = None) -> None:
+        """Name the log's folder, without touching it.
+
+        `busy_timeout_s` bounds the wait for a lock, in seconds; `now_ms` is the clock of append times, the machine's
+        if None.
+        """
         self.folder = folder
         self._path = folder / FILE_NAME
         self._busy_timeout_s = busy_timeout_s
+        self._now_ms = wall_ms if now_ms is None else now_ms
         self._log: EmbeddedLog | None = None
         self._identity: tuple[int, int] | None = None
         self._opened_before = False
@@ -102,7 +107,7 @@ class EmbeddedLink:
         self.close()
         if found is None and self._opened_before:
             raise EmbeddedLogError(f"{self._path}: the log vanished; bring it back")
-        log = EmbeddedLog(self.folder, busy_timeout_s=self._busy_timeout_s)
+        log = EmbeddedLog(self.folder, now_ms=self._now_ms, busy_timeout_s=self._busy_timeout_s)
         opened = self._found()
         # Replaced while it was being opened: which of the two files is open cannot be told.
         if opened is None or (found is not None and found != opened):

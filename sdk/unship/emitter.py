@@ -91,11 +91,17 @@ class Emitter:
     Every method may be called from any thread, and none raises. Events put before `start` wait in the queue.
     """
 
-    def __init__(self, log: str, *, queue: int, linger_s: float = LINGER_S) -> None:
-        """Make an emitter of at most `queue` waiting events that is not running yet; `log` was checked."""
+    def __init__(
+        self, log: str, *, queue: int, linger_s: float = LINGER_S, now_ms: Callable[[], int] | None = None
+    ) -> None:
+        """Make an emitter of at most `queue` waiting events that is not running yet; `log` was checked.
+
+        `now_ms` is the clock of append times in an embedded log, the machine's if None.
+        """
         self._log = log
         self._limit = queue
         self._linger_s = linger_s
+        self._now_ms = now_ms
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._closed = False
         self._closing = threading.Event()
@@ -111,7 +117,7 @@ class Emitter:
     def start(self) -> None:
         """Start the thread; starting twice is harmless."""
         if self._thread is None and not self._closed:
-            connect = connector(self._log)
+            connect = connector(self._log, self._now_ms)
             self._thread = threading.Thread(target=self._run, args=(connect,), name="unship-emitter", daemon=True)
             self._thread.start()
             # The thread is a daemon, so that a service that forgets to close can end; what waits is still sent then.

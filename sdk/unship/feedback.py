@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
 from weakref import WeakSet
@@ -17,7 +18,9 @@ from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats, plain
 from unship.events import Feedback as FeedbackEvent
 from unship.link import checked_log
 
-_now_ns = time.time_ns  # noqa: TID251
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000  # noqa: TID251
 
 
 class Feedback:
@@ -42,6 +45,7 @@ class Feedback:
         *,
         queue: int = 10_000,
         wait_s: float = 30.0,
+        now_ms: Callable[[], int] = _wall_ms,
     ) -> None:
         """Describe the source.
 
@@ -51,6 +55,7 @@ class Feedback:
             model: The model of the predictions, where ids are not unique among models.
             queue: Most events that wait.
             wait_s: How long a call waits for room in the queue, in seconds; then the event is dropped and counted.
+            now_ms: The clock, in milliseconds since the epoch; see `unship.Fleet`.
 
         Raises:
             ConfigurationError: `log` names no log.
@@ -60,12 +65,13 @@ class Feedback:
         self._model = model
         self._queue = queue
         self._wait_s = wait_s
+        self._now_ms = now_ms
         self._begin()
         _SOURCES.add(self)
 
     def _begin(self) -> None:
         """Take nothing that belongs to another process: called once more after a fork."""
-        self._emitter = Emitter(self._log, queue=self._queue)
+        self._emitter = Emitter(self._log, queue=self._queue, now_ms=self._now_ms)
         self._starting = threading.Lock()
         self._started = False
 
@@ -113,7 +119,7 @@ class Feedback:
                 engagement=engagement,
                 model=self._model,
                 source=self._source if source is None else source,
-                ts=_now_ns() // 1_000_000 if ts is None else ts,
+                ts=self._now_ms() if ts is None else ts,
                 **fields,
             )
             self._emitter.wait_for_room(self._wait_s)

@@ -37,7 +37,9 @@ from unship.signing import Trust
 DEFAULT_TRUST: Final = "trust.json"
 NO_SLICES: Final[dict[str, SliceValue]] = {}
 
-_now_ns = time.time_ns  # noqa: TID251
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000  # noqa: TID251
 
 
 class FleetStats(Struct, frozen=True):
@@ -88,6 +90,7 @@ class Fleet:
         state: str | os.PathLike[str] | None = None,
         queue: int = 10_000,
         beat_s: float = 30.0,
+        now_ms: Callable[[], int] = _wall_ms,
     ) -> None:
         """Describe the replica; nothing runs before `start` or `with`.
 
@@ -111,6 +114,9 @@ class Fleet:
             queue: Most events that wait: 10,000 of about 1 KiB are 10 MB.
             beat_s: How often the monitor is expected to speak, in seconds; after two beats of silence `control_health`
                 is STALE.
+            now_ms: The clock, in milliseconds since the epoch: stamps events and acks, stamps their append in an
+                embedded log, and tells when commands expire. Give one of your own where recorded traffic is played
+                faster than it was; everybody who writes to that log then needs the same one.
 
         Raises:
             ConfigurationError: A setting is wrong, or the trust file cannot be read.
@@ -130,6 +136,7 @@ class Fleet:
         self._state = None if state is None else Path(state)
         self._queue = queue
         self._beat_ms = round(beat_s * 1_000)
+        self._now_ms = now_ms
         self._switched = threading.Condition()
         self._ids = itertools.count()
         self._begin()
@@ -140,7 +147,7 @@ class Fleet:
         self._closed = False
         self._boot = os.urandom(4).hex()  # noqa: TID251
         self.replica = self._given_replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
-        self._emitter = Emitter(self._log, queue=self._queue)
+        self._emitter = Emitter(self._log, queue=self._queue, now_ms=self._now_ms)
         self._follower: Follower | None = None
 
     def start(self, wait_s: float = 10.0) -> Fleet:
@@ -240,7 +247,7 @@ class Fleet:
             as_: The `current` that was read when the request began; by default that of this moment.
         """
         try:
-            now_ms = _now_ns() // 1_000_000
+            now_ms = self._now_ms()
             if id is None:
                 id = f"{now_ms:012x}-{next(self._ids):08x}-{self._boot}"
             serving = self._current if as_ is None else as_
@@ -294,7 +301,7 @@ class Fleet:
                     model=self.model,
                     version=now.version if version is None else version,
                     status=status,
-                    ts=_now_ns() // 1_000_000,
+                    ts=self._now_ms(),
                     previous=previous,
                     artifact=now.artifact if version in (None, now.version) else None,
                     reference=None if reference is None else {name: _reference(it) for name, it in reference.items()},
@@ -361,6 +368,7 @@ class Fleet:
             artifacts=self._artifacts,
             swap=self._swap,
             beat_ms=self._beat_ms,
+            now_ms=self._now_ms,
         )
 
     def _state_path(self) -> Path:

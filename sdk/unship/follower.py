@@ -78,6 +78,7 @@ class Follower:
         artifacts: Mapping[str, str] | None,
         swap: Callable[[Serving], None],
         beat_ms: int,
+        now_ms: Callable[[], int],
     ) -> None:
         """Make a follower that is not running yet.
 
@@ -93,8 +94,9 @@ class Follower:
             artifacts: The artifacts that may serve, by version; None allows all.
             swap: Makes a version the one that predictions are labelled with.
             beat_ms: How often the monitor is expected to speak, in milliseconds.
+            now_ms: The clock, in milliseconds since the epoch: stamps acks, and tells when commands expire.
         """
-        self._connector = connector(log)
+        self._connector = connector(log, now_ms)
         self._current = loaded
         self._state = state
         self._file = file
@@ -105,6 +107,7 @@ class Follower:
         self._registered = None if artifacts is None else frozenset(artifacts.values())
         self._swap = swap
         self._beat_ms = beat_ms
+        self._now_ms = now_ms
         self._key = state.model.encode()
         self._ack_key = f"{state.model}/{who.replica}".encode()
         self._link: Link | None = None
@@ -158,7 +161,7 @@ class Follower:
         """Return how well the control topic is heard now."""
         if not self._connected:
             return "LOST"
-        return "STALE" if fence.is_stale(self._state, _now_ms(), self._beat_ms) else "OK"
+        return "STALE" if fence.is_stale(self._state, self._now_ms(), self._beat_ms) else "OK"
 
     @property
     def refused(self) -> dict[str, int]:
@@ -201,7 +204,7 @@ class Follower:
             self._obey(link.history(record.offset, self._stop.is_set), history=True)
         if not self._announced:
             # Makes the replica, and its new boot, known before anybody commands it.
-            self._post(fence.serving(self._state, self._who, _now_ms()))
+            self._post(fence.serving(self._state, self._who, self._now_ms()))
 
     def _obey(self, records: Iterable[Record], *, history: bool = False) -> bool:
         """Judge records in order, then act on what stands at the end; tell whether any was accepted or refreshed."""
@@ -209,7 +212,7 @@ class Follower:
         acks: deque[Ack] = deque(maxlen=UNSENT_MAX)
         heard = False
         for record in records:
-            now_ms = _now_ms()
+            now_ms = self._now_ms()
             state, verdict = fence.judge(state, record.value, record.headers, self._trust, now_ms, self._registered)
             heard = heard or verdict.kind != "REFUSED"
             if history and verdict.code == "REGRESSION":
@@ -222,7 +225,7 @@ class Follower:
         if fence.must_store(before, state) and not self._store(state):
             owed = state.wanted
             if owed is not None:
-                self._post(fence.load_failed(before, owed, self._who, _now_ms()))
+                self._post(fence.load_failed(before, owed, self._who, self._now_ms()))
             return heard
         self._state = state
         self._publish()
@@ -241,9 +244,9 @@ class Follower:
             later = self._load is not None and self._load(target.version) is LATER
         except BaseException as error:  # noqa: BLE001 (SystemExit too: a load may not end the thread that obeys)
             self._refuse("LOAD_FAILED", f"version {target.version} was not loaded: {type(error).__name__}: {error}")
-            self._post(fence.load_failed(self._state, target, self._who, _now_ms()))
+            self._post(fence.load_failed(self._state, target, self._who, self._now_ms()))
             return
-        self._post(fence.staged(self._state, target, self._who, _now_ms()))
+        self._post(fence.staged(self._state, target, self._who, self._now_ms()))
         if not later:
             self._switch(target)
 
@@ -266,7 +269,7 @@ class Follower:
             self._switch(target)
             return "SWITCHED"
         self._refuse("LOAD_FAILED", f"version {target.version} was not loaded: {report.detail}")
-        self._post(fence.load_failed(self._state, target, self._who, _now_ms()))
+        self._post(fence.load_failed(self._state, target, self._who, self._now_ms()))
         return "FAILED"
 
     def _switch(self, target: Target) -> None:
@@ -274,7 +277,7 @@ class Follower:
         self._publish()
         # Unwritten, it is loaded once more after a restart: the epoch itself is on disk since before the load.
         self._store(self._state)
-        self._post(fence.serving(self._state, self._who, _now_ms()))
+        self._post(fence.serving(self._state, self._who, self._now_ms()))
 
     def _check_artifact(self, target: Target) -> None:
         if self._artifacts is None or self._artifacts.get(target.version) == target.artifact:
@@ -323,7 +326,3 @@ class Follower:
 
 def _repeats(acks: deque[Ack], ack: Ack) -> bool:
     return bool(acks) and ack.stage == "refused" and (ack.epoch, ack.code) == (acks[-1].epoch, acks[-1].code)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000  # noqa: TID251

@@ -110,8 +110,10 @@ def checked_log(log: str | None) -> str:
     return log
 
 
-def connector(log: str) -> Callable[[], Link]:
+def connector(log: str, now_ms: Callable[[], int] | None = None) -> Callable[[], Link]:
     """Return what links a thread with the log of a checked address.
+
+    `now_ms` is the clock of append times in an embedded log, the machine's if None; on Kafka the broker has its own.
 
     The modules of that kind of log are imported here, by the caller: an import that runs on another thread while this
     process forks would never end in the child.
@@ -122,7 +124,7 @@ def connector(log: str) -> Callable[[], Link]:
         return partial(KafkaLink, log)
     from unship.embedded_link import EmbeddedLink
 
-    return partial(EmbeddedLink, _folder(log))
+    return partial(EmbeddedLink, _folder(log), now_ms=now_ms)
 
 
 def state_folder(log: str) -> Path:

@@ -63,6 +63,7 @@ class RejectCode(StrEnum):
         "REFERENCE_IMPLAUSIBLE",
         "The deployment's reference is worse than the version's own first 1,000 outcomes by more than `worse_by`.",
     )
+    REPLICA_LIMIT = "REPLICA_LIMIT", "The event comes from more replicas of a model than are followed at a time."
     MISROUTED = (
         "MISROUTED",
         "The event is in another partition than its id belongs to; with kcat and other librdkafka clients set "

@@ -56,6 +56,7 @@ class _Partition:
         self.told = b""
         self.rewound: set[int] = set()
         self.stated = False
+        self.echoed: set[str] = set()
 
 
 class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -179,6 +180,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in list(self.partitions.values()):
             if partition.fold.offset >= partition.goal:
                 await self._state_configuration(partition)
+                await self._tell_fleet(partition)
                 await self._publish(partition)
                 await self._ask_again(partition)
                 await self._tell(partition)
@@ -207,6 +209,15 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             await answered(self._producer.send_and_wait(topic, value, decision.model.encode()))
             partition.journalled[decision.model] = (decision.epoch, digest_of(value))
             self.on_decision(decision)
+
+    async def _tell_fleet(self, partition: _Partition) -> None:
+        """Tell every ledger partition of automatic rollbacks that the journal has: other models count them."""
+        owed = partition.fold.fleet.owed
+        partition.echoed &= owed.keys()
+        for fact in [fact for name, fact in owed.items() if name not in partition.echoed]:
+            for number in range(self._ledger_count):
+                await answered(self._producer.send_and_wait(self.ledger, to_json(fact), partition=number))
+            partition.echoed.add(fact.decision)
 
     async def _publish(self, partition: _Partition) -> None:
         if self.signer is None or partition.writer is None:

@@ -1,4 +1,4 @@
-"""Copy what a decision reads beside the outcomes into the ledger: deployments, operators' acts.
+"""Copy what a decision reads beside the outcomes into the ledger: deployments, operators' acts, news of replicas' acks.
 
 A copy says where it comes from (topic, partition, offset), and the fold drops what it has; so a copier may begin again
 anywhere before the first record that is not copied yet, and two may copy at once. One copier copies a partition in
@@ -7,6 +7,7 @@ order, each record acknowledged before the next.
 
 import asyncio
 import logging
+from collections import Counter
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -16,17 +17,18 @@ from streams.arrays import to_json
 from streams.config import Config
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
-from streams.records import Deployed, Operated
+from streams.records import Deployed, Operated, ReplicaFacts
+from streams.replica_watch import ReplicaWatch
 from streams.routing import partitions_of
 from unship.codec import decode_value
 from unship.errors import UnshipError
-from unship.events import Deployment, OperatorAct
+from unship.events import Ack, Deployment, OperatorAct
 from unship.rejections import RejectCode, Rejection
 from unship.signing import OPERATOR_TYPE, Headers, Trust, TrustedKey, verify
 
 log = logging.getLogger("unship.copy")
 
-KINDS = {"deployments": "deployment", "operator": "operator"}
+KINDS = {"deployments": "deployment", "operator": "operator", "acks": "ack"}
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -47,6 +49,9 @@ class Copier:
         self.trust = trust
         self._producer: AIOKafkaProducer | None = None
         self._ledger_count = 0
+        self._watch = ReplicaWatch()
+        self._news: list[ReplicaFacts] = []
+        self._counts: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Connect."""
@@ -92,6 +97,9 @@ class Copier:
             await self._send("rejected", msgspec.json.encode(letter), None, None)
             log.info("%s %d/%d: %s", place.topic, place.partition, place.offset, event.code)
             return
+        if isinstance(event, Ack):
+            await self._copy_news(event, place)
+            return
         at = (place.topic, place.partition, place.offset, place.append_ts)
         event = msgspec.structs.replace(event, at=at)
         # Time is the fold's own: a copy says nothing of how far the sources were read.
@@ -99,7 +107,17 @@ class Copier:
         key = event.model.encode()
         await self._send("ledger", to_json(record), key, int(partitions_of([key], self._ledger_count)[0]))
 
-    def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Rejection:
+    async def _copy_news(self, ack: Ack, place: Place) -> None:
+        """Copy an ack if it says something new, because heartbeats are many; what was not sent is kept."""
+        where = place.topic, place.partition, place.offset
+        if self._watch.acknowledged(ack, where, place.append_ts, self._counts):
+            self._news += [ReplicaFacts(-1, (0, -1), "", *entry) for entry in self._watch.take().items()]
+        while self._news:
+            key = self._news[0].model.encode()
+            await self._send("ledger", to_json(self._news[0]), key, int(partitions_of([key], self._ledger_count)[0]))
+            del self._news[0]
+
+    def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Ack | Rejection:
         if place.topic == "operator":
             signer = (
                 None if self.trust is None else verify(value or b"", headers, self.trust, "operator", OPERATOR_TYPE)
@@ -107,7 +125,7 @@ class Copier:
             if not isinstance(signer, TrustedKey):
                 return Rejection(RejectCode.UNSIGNED_ACT)
         event = decode_value(KINDS[place.topic], value)
-        assert isinstance(event, Deployment | OperatorAct | Rejection), event
+        assert isinstance(event, Deployment | OperatorAct | Ack | Rejection), event
         return event
 
     async def _send(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:

@@ -297,6 +297,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         reader = partition.reader
         stated = self._clock_ms() - CLOCK_SKEW_MS
         batches = reader.flush((stated if caught_up[0] else -1, stated if caught_up[1] else -1))
+        facts = reader.replica_facts()
         position = reader.position()
         dead, reader.dead = reader.dead, []
         futures = []
@@ -304,6 +305,9 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             models = [part.outcomes.model for part in batch.parts]
             key = models[0].encode() if models else None
             futures.append(self._producer.send_and_wait(self.ledger, to_json(batch), key, partition=k))
+        for fact in facts:
+            key, k = fact.model.encode(), self._ledger_partition(fact.model)
+            futures.append(self._producer.send_and_wait(self.ledger, to_json(fact), key, partition=k))
         for letter in dead:
             value = _dead_letter(self.topics, partition.number, letter)
             futures.append(self._producer.send_and_wait(self.access.names.of("rejected"), value))

@@ -34,6 +34,15 @@ def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, Any]]:
     return found(status_when(folder, met))
 
 
+def named(folder: Path) -> object:
+    """Wait until the monitor names somebody who does not obey, and return what it says."""
+
+    def lagging(shown: dict[str, Any]) -> bool:
+        return bool(shown["models"] and shown["models"]["fraud"]["lagging"])
+
+    return status_when(folder, lagging)["models"]["fraud"]["lagging"]
+
+
 def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Path) -> None:
     (tmp_path / "unship.yaml").write_text(CONFIG)
     assert unship(tmp_path, "keys", "new").returncode == 0
@@ -76,6 +85,12 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                 assert {first.current.version, second.current.version} == {"v41"}
                 assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}
                 assert unship(tmp_path, "status").returncode == 0
+                old = {"id": "stray", "model": "fraud", "version": "v42", "output": 1, "replica": "r-9"}
+                assert unship(tmp_path, "emit", "prediction", json.dumps(old)).returncode == 0
+                assert named(tmp_path) == {"r-9": "answers with v42 under no epoch"}
+                shown = unship(tmp_path, "status")
+                assert shown.returncode == 1
+                assert b"fraud: r-9 does not obey: answers with v42 under no epoch" in shown.stdout
         finally:
             third.communicate(timeout=30)
     decisions = [json.loads(line) for line in unship(tmp_path, "-q", "--json", "status").stdout.splitlines()]

@@ -164,41 +164,6 @@ def test_explain_of_a_decision_that_does_not_exist_is_refused(decay: Path) -> No
     assert (done.returncode, b"there is no decision d-0" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "expected"),
-    [
-        ("decay", [("rollback", "TARGET_BETTER", "v41")]),
-        ("no-change", []),
-        ("mix-shift", [("page", "MIX_SHIFT", None)]),
-    ],
-)
-def test_demo_ends_as_its_scenario_is_named(scenario: str, expected: list[object]) -> None:
-    done = unship("--json", "demo", "--scenario", scenario, "--seed", 1, "--no-web")
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    decisions = [(d["action"], d["reason"], d["to"]) for d in summary["decisions"] if d["action"] != "none"]
-    assert decisions == expected
-    assert summary["audit"]["decisions"] == summary["audit"]["reproduced"] == len(summary["decisions"])
-    if scenario == "mix-shift":
-        assert [d["slice"] for d in summary["decisions"] if d["action"] == "page"] == [{"RELP": 17}]
-
-
-def test_demo_with_mix_shift_and_decay_takes_the_version_back() -> None:
-    summary = json.loads(unship("--json", "demo", "--scenario", "mix-shift-and-decay").stdout)
-    assert [d["to"] for d in summary["decisions"] if d["action"] == "rollback"] == ["v41"]
-
-
-def test_demo_ends_with_one_plain_sentence() -> None:
-    done = unship("demo", "--scenario", "no-change")
-    assert done.stdout.decode().splitlines()[-1].startswith("Nothing was done, because nothing got worse")
-
-
-def test_demo_of_an_unknown_scenario_lists_those_there_are() -> None:
-    done = unship("demo", "--scenario", "nope")
-    assert done.returncode == 2
-    assert b"mix-shift" in done.stderr
-
-
 @pytest.mark.parametrize("what", ["events", "config"])
 def test_schema_is_a_valid_json_schema(what: str) -> None:
     schema = json.loads(unship("schema", what).stdout)

@@ -29,7 +29,7 @@ UNSURE = msgspec.structs.replace(BAD, confirmed=False, target=None)
 #: Nothing answers beside it, but an earlier version was better by its record.
 PAST = msgspec.structs.replace(BAD, confirmed=False, on_record=True)
 MODES = ["act", "approve", "observe"]
-VIEW = View(now=2_000, mode="act", cooldown_ms=500, switches_max=2, confirm_within_ms=5_000)
+VIEW = View(now=2_000, mode="act", cooldown_ms=500, switches_max=2, confirm_within_ms=5_000, others_max=3)
 
 
 def findings(base: Findings = BAD, **changes: Any) -> Findings:
@@ -53,6 +53,11 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
     policy.target_unknown: (
         Reason.TARGET_UNKNOWN,
         [(findings(UNSURE, any_target=False), VIEW)],
+        [(BAD, VIEW), (UNSURE, VIEW)],
+    ),
+    policy.target_unfit: (
+        Reason.TARGET_UNFIT,
+        [(findings(UNSURE, all_unfit=True), VIEW)],
         [(BAD, VIEW), (UNSURE, VIEW)],
     ),
     policy.label_source_suspect: (
@@ -90,6 +95,12 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
         [(BAD, VIEW), (BAD, view(switches=1)), (UNSURE, view(switches=2)), (UNSURE, view(stopped=True))],
     ),
     policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW), (PAST, VIEW)]),
+    policy.fleet_limit: (
+        Reason.FLEET_LIMIT,
+        [(BAD, view(others=3)), (BAD, view(others=4)), (BAD, view(frozen=True))],
+        [(BAD, VIEW), (BAD, view(others=2)), (UNSURE, view(others=3)), (UNSURE, view(frozen=True))],
+    ),
+    policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW)]),
     policy.mix_shift: (Reason.MIX_SHIFT, [(findings(UNSURE, mix={"country": "FR"}), VIEW)], [(UNSURE, VIEW)]),
     policy.all_degraded: (Reason.ALL_DEGRADED, [(findings(UNSURE, all_degraded=True), VIEW)], [(UNSURE, VIEW)]),
     policy.record_better: (Reason.RECORD_BETTER, [(PAST, VIEW)], [(BAD, VIEW), (UNSURE, VIEW)]),
@@ -110,10 +121,12 @@ ORDER = [
     "held",
     "pinned",
     "target_unknown",
+    "target_unfit",
     "label_source_suspect",
     "quorum_waiting",
     "cooldown",
     "switch_limit",
+    "fleet_limit",
     "target_better",
     "mix_shift",
     "all_degraded",
@@ -172,6 +185,7 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         quarantined=st.booleans(),
         target=st.sampled_from([None, "v41"]),
         any_target=st.booleans(),
+        all_unfit=st.booleans(),
         all_degraded=st.booleans(),
         confirmed=st.booleans(),
         on_record=st.booleans(),
@@ -191,6 +205,9 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         stopped=st.booleans(),
         confirm_within_ms=st.integers(0, 5),
         without_control=st.sampled_from(["propose", "act", "page"]),
+        others=st.integers(0, 3),
+        others_max=st.integers(1, 3),
+        frozen=st.booleans(),
     ),
 )
 def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: View) -> None:
@@ -207,8 +224,18 @@ def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: 
         assert found.degraded
         assert found.confirmed or (found.on_record and seen.without_control == "act")
         assert found.quorum is Quorum.AGREED
-        forbids = [seen.held, seen.pinned, seen.stopped, found.quarantined, found.learning, found.incomputable]
+        forbids = [
+            seen.held,
+            seen.pinned,
+            seen.stopped,
+            seen.frozen,
+            found.all_unfit,
+            found.quarantined,
+            found.learning,
+            found.incomputable,
+        ]
         assert not any(forbids)
+        assert seen.others < seen.others_max
     if ruling.verdict is not Verdict.DEGRADED:
         assert (ruling.to, ruling.slice) == (None, None)
 

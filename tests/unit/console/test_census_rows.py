@@ -66,8 +66,8 @@ def test_the_turning_points_of_a_scenario_are_among_its_rows_in_order(scenario):
     rows = load_rows().take(scenario.stretches).row.tolist()
     released = rows.index(scenario.released_at)
     assert 0 < released < len(rows)
-    if scenario.banded_from is not None:
-        assert rows.index(scenario.banded_from) > released
+    if scenario.changed_from is not None:
+        assert rows.index(scenario.changed_from) > released
 
 
 def test_age_bands_change_no_other_feature_and_leave_no_gap():

@@ -42,6 +42,20 @@ def test_prediction_arrives_with_all_that_was_said_and_the_replica(unship_embedd
     assert fleet.stats.dropped == {}
 
 
+def test_a_clock_that_was_given_stamps_events_and_their_append(unship_embedded):
+    then = 1_900_000_000_000
+    with emitting(unship_embedded, now_ms=lambda: then) as fleet:
+        answer = fleet.predicted(1)
+        fleet.deployed()
+        assert fleet.flush()
+    with Feedback(unship_embedded.log, now_ms=lambda: then + 5) as feedback:
+        feedback.truth(answer, 1)
+        assert feedback.flush()
+    for topic, ts in (("predictions", then), ("deployments", then), ("feedback", then + 5)):
+        (event,), (record,) = unship_embedded.events(topic), unship_embedded.records(topic)
+        assert (event.ts, record.append_ts) == (ts, ts)
+
+
 def test_ids_made_here_are_unique_and_sort_in_order_of_the_calls(unship_embedded):
     with emitting(unship_embedded) as fleet:
         ids = [fleet.predicted(0) for _ in range(1_000)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from unship import ConfigurationError, Fleet
-from unship.embedded import EmbeddedLog
+from unship.embedded import EmbeddedLog, wall_ms
 from unship.epoch_file import EpochFile, epoch_path
 from unship.fence import restore
 from unship.follower import LATER
@@ -327,15 +327,22 @@ def assert_becomes(fleet, health):
     raise AssertionError(f"{fleet.control_health}: {fleet.stats}")
 
 
-def test_monitor_that_falls_silent_is_reported_and_changes_nothing(unship_embedded, monkeypatch):
-    with following(unship_embedded, beat_s=30.0) as fleet:
+def test_monitor_that_falls_silent_is_reported_and_changes_nothing(unship_embedded):
+    ahead = [0]
+    with following(unship_embedded, beat_s=30.0, now_ms=lambda: wall_ms() + ahead[0]) as fleet:
         unship_embedded.command("fraud", "v41")
         assert fleet.wait_for("v41")
         assert fleet.control_health == "OK"
-        heard = fleet._follower._state.heard_ts
-        monkeypatch.setattr("unship.follower._now_ms", lambda: heard + 60_001)
+        ahead[0] = 3_600_000
         assert fleet.control_health == "STALE"
         assert fleet.current.version == "v41"
+
+
+def test_command_expires_by_the_clock_that_the_replica_was_given(unship_embedded):
+    with following(unship_embedded, now_ms=lambda: wall_ms() + 10 * 86_400_000) as fleet:
+        unship_embedded.command("fraud", "v41")
+        assert refusal(unship_embedded, fleet, "EXPIRED")
+        assert fleet.current.version == "v42"
 
 
 def test_two_models_of_one_process_do_not_share_an_epoch(unship_embedded):

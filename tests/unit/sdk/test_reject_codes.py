@@ -39,6 +39,7 @@ def test_codes_are_pinned() -> None:
         "UNSIGNED_ACT",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
+        "REPLICA_LIMIT",
         "MISROUTED",
         "HOLE",
         "FOREIGN_BATCH",

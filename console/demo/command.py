@@ -1,0 +1,144 @@
+"""`unship demo`: replicas, label sources and the monitor as processes, from the first request to the proof."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import closing
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import click
+import msgspec
+import numpy as np
+
+from console.census import SCENARIOS, Scenario, config_yaml
+from console.census.facts import PhaseFacts, phases
+from console.census.scenarios import MODEL
+from console.census.traffic import TS_START_MS, Requests, draw_requests
+from console.demo.course import Course, Decision, Seen
+from console.demo.views import print_tables, view
+from console.demo.workers import REPLICAS, private_folder, stage
+from console.sentences import sentence
+from streams.audit import AuditResult, audit_recording
+from streams.config import parse
+from streams.replay import open_recording
+from streams.units import span_text
+from unship.errors import ConfigurationError
+
+
+class Played(msgspec.Struct, frozen=True):
+    """What is left of a course when its processes have ended."""
+
+    seen: Seen
+    phases: tuple[PhaseFacts, ...]
+    replicas: dict[str, tuple[str, list[int] | None]]
+    converged: bool
+    events: int
+
+
+def demo_command(settings: Any, name: str, seed: int, speed: float, holdback: bool, record: Path | None) -> int:
+    """Run one scenario; returns 1 if a replica did not obey or the audit finds a difference."""
+    began = time.monotonic()
+    # Asked to end, it ends as after Ctrl-C: the processes are gone and the keys removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    scenario = _scenario(name)
+    if scenario is None:
+        return 0
+    if seed < 0:
+        raise ConfigurationError(f"--seed: expected 0 or more, was {seed}")
+    recording = record or Path(mkdtemp(prefix="unship-demo-recording-")) / "recording.ndjson"
+    try:
+        recording.open("wb").close()
+    except OSError as error:
+        raise ConfigurationError(f"--record: {recording} cannot be written: {error.strerror}") from error
+    played = _play(
+        settings, scenario, draw_requests(scenario, np.random.default_rng(seed), holdback), holdback, speed, recording
+    )
+    with open_recording(str(recording)) as stream:
+        audit = audit_recording(stream, parse(""))
+    if settings.as_json:
+        summary = _summary(scenario.name, seed, played, audit)
+        summary |= {"recording": str(recording), "seconds": round(time.monotonic() - began, 3)}
+        click.echo(msgspec.json.encode(summary).decode())
+    else:
+        _show(settings, played, audit, recording)
+    return 0 if played.converged and audit.first_difference is None else 1
+
+
+def _scenario(name: str) -> Scenario | None:
+    """Return the scenario; None where only the list was wanted, which is then printed."""
+    if name in SCENARIOS:
+        return SCENARIOS[name]
+    lines = "\n".join(f"  {entry.name}: {entry.story}" for entry in SCENARIOS.values())
+    if name == "list":
+        click.echo(lines)
+        return None
+    raise ConfigurationError(f"there is no scenario {name!r}; the scenarios are\n{lines}")
+
+
+def _play(
+    settings: Any, scenario: Scenario, requests: Requests, holdback: bool, speed: float, recording: Path
+) -> Played:
+    """Let the scenario happen and write its recording; all processes and keys are gone afterwards."""
+    maturity = span_text(parse(config_yaml(scenario.name)).of(MODEL).mature_after_ms)
+    settings.tell(
+        f"{scenario.story}\n{len(REPLICAS)} replicas, the label sources and the monitor are processes of their own. "
+        f"Answers are judged {maturity} after they were given (mature_after: {maturity})."
+    )
+    with (
+        private_folder() as folder,
+        stage(folder, scenario.name, TS_START_MS) as standing,
+        view(settings, maturity) as shown,
+        closing(Course(standing, scenario, requests, holdback, speed, shown.show, shown.tell)) as course,
+    ):
+        seen = course.play()
+        replicas, command = course.answering(), course.command()
+        obeyed = command is not None and all(
+            found == (command.serve, list(command.epoch)) for found in replicas.values()
+        )
+        course.keep(recording)
+        return Played(
+            seen,
+            phases(scenario, course.traffic, seen.answered, seen.taken_back),
+            replicas,
+            course.converged() and obeyed and len(replicas) == len(REPLICAS),
+            course.events(),
+        )
+
+
+def _summary(scenario: str, seed: int, played: Played, audit: AuditResult) -> dict[str, Any]:
+    status = played.seen.status
+    return {
+        "scenario": scenario,
+        "seed": seed,
+        "decisions": played.seen.decisions,
+        "replicas": {name: {"version": version, "epoch": epoch} for name, (version, epoch) in played.replicas.items()},
+        "converged": played.converged,
+        "audit": {"decisions": audit.decisions, "reproduced": audit.reproduced},
+        "events": played.events,
+        "rejected": {} if status is None else status.rejected,
+    }
+
+
+def _show(settings: Any, played: Played, audit: AuditResult, recording: Path) -> None:
+    """Print what happened as tables, and last the one sentence."""
+    print_tables(settings, played.phases, played.seen.decisions, played.replicas)
+    click.echo(f"audit: {audit.reproduced} of {audit.decisions} decisions reproduced bit for bit from {recording}")
+    if audit.first_difference is not None:
+        click.echo(f"first difference: {audit.first_difference.sentence()}")
+    click.echo(_in_the_end(played.seen, played.converged))
+
+
+def _in_the_end(seen: Seen, converged: bool) -> str:
+    """Return the one sentence that tells how it ended."""
+    acted: list[Decision] = [decision for decision in seen.decisions if decision["action"] != "none"]
+    if not converged:
+        return "Not every replica obeyed; the table above says which one serves what."
+    if not acted:
+        return f"Nothing was done, because nothing got worse in {seen.answered} answers of both versions."
+    said = sentence(acted[-1])
+    if acted[-1]["action"] != "rollback":
+        return said
+    return f"{said[:-1]}; all {len(REPLICAS)} replicas have obeyed."

@@ -1,0 +1,308 @@
+"""The course of the demo: rounds of requests and truths, on a clock that is moved by them.
+
+The log's append times, by which labels mature and cohorts close, are this clock's; so the verdict depends on what is
+sent and not on how fast this machine is. A round goes out only when the one before is in the log, and never far ahead
+of the monitor; a release waits until all replicas obeyed, as a release should.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from console.census.recording import first_deployment, release_deployments
+from console.census.scenarios import MODEL, Scenario
+from console.census.traffic import MATURE_AFTER_MS, SOURCES, TS_START_MS, Requests, Traffic
+from console.demo.keeping import keep
+from console.demo.messages import Answers, Round, Time, Told, ToldClock, Truths
+from console.demo.workers import DemoError, Stage
+from streams.ledger_lines import read_ledger_line
+from streams.live import STATUS_KEY
+from streams.records import Tick
+from streams.status import Status
+from unship.codec import decode_value
+from unship.commands import Command, decode_command
+from unship.embedded import EmbeddedLog, Message
+from unship.events import Ack, Prediction
+
+Decision = dict[str, Any]
+
+ROUND_MS = 120_000
+"""Requests come every half second on this clock: some 240 in a round."""
+
+AHEAD_ROUNDS = 3
+"""How many rounds the monitor may be behind: far less than a cohort waits for its labels."""
+
+PACE = 1_800.0
+"""Seconds of the demo's day per second, at --speed 1."""
+
+AFTER_MS = 20 * 60_000
+"""How long requests go on after a version was taken back, to show what its successor does."""
+
+PATIENCE_S = 120.0
+WAIT_S_MAX = 600.0
+"""Longest wait for what has to follow: while nothing is written to the log, and at all."""
+
+LOOK_S = 0.05
+TAIL = 500
+ACTS = ("rollback", "propose")
+
+
+@dataclass(slots=True)
+class Seen:
+    """Hold what has happened so far; read by the views."""
+
+    now: int
+    answered: int = 0
+    told: int = 0
+    replicas: dict[str, tuple[str, tuple[int, int, int] | None]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    status: Status | None = None
+    taken_back: int | None = None
+
+
+class Course:
+    """Play one scenario on a stage that stands."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        scenario: Scenario,
+        requests: Requests,
+        holdback: bool,
+        speed: float,
+        show: Callable[[Seen], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Describe the course.
+
+        Args:
+            stage: the processes.
+            scenario: the story.
+            requests: what is asked.
+            holdback: whether the release keeps v41 beside.
+            speed: how much faster than `PACE`.
+            show: called with every round.
+            tell: called with what is worth a line.
+        """
+        self.stage, self.scenario, self.requests = stage, scenario, requests
+        self._holdback, self._speed, self._show, self._tell = holdback, speed, show, tell
+        count = len(requests.ts_ms)
+        self.traffic = Traffic(requests, np.zeros(count, np.bool_), np.zeros(count), np.zeros(count, np.int64))
+        self.seen = Seen(TS_START_MS)
+        self._clock = ToldClock(TS_START_MS)
+        self._log = EmbeddedLog(stage.log, now_ms=self._clock)
+        self._ends: list[dict[str, int]] = []
+        self._labels = np.flatnonzero(requests.labelled)
+        self._labels = self._labels[np.argsort(requests.ts_label_ms[self._labels], kind="stable")]
+        self._reached, self._waiting = 0, self._labels[:0]
+        self._pause = threading.Event()
+
+    def play(self) -> Seen:
+        """Play until the story has ended and the monitor knows all of it."""
+        requests, began = self.requests, time.monotonic()
+        released = int(np.argmax(requests.released))
+        ts_released, ts_last = int(requests.ts_ms[released]), int(requests.ts_ms[-1])
+        self._deploy([first_deployment(TS_START_MS)], TS_START_MS)
+        ends = [*range(TS_START_MS + ROUND_MS, ts_last + MATURE_AFTER_MS + 4 * ROUND_MS, ROUND_MS), ts_released - 1]
+        for now in sorted(ends):
+            due = began + (now - TS_START_MS) / 1_000 / PACE / self._speed
+            if (early := due - time.monotonic()) > 0:
+                self._pause.wait(early)
+            self._round(now)
+            if now == ts_released - 1:
+                self._deploy(release_deployments(ts_released, self._holdback), ts_released)
+            if self._over(now):
+                break
+        self._until(self._caught_up, "the monitor did not read everything")
+        self._look()
+        return self.seen
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    def command(self) -> Command | None:
+        """Return what is commanded now."""
+        record = self._log.latest("control").get(MODEL.encode())
+        command = None if record is None else decode_command(record.value)
+        return command if isinstance(command, Command) else None
+
+    def converged(self) -> bool:
+        """Whether every replica acknowledged that it serves what the newest command says."""
+        command = self.command()
+        if command is None:
+            return False
+        wanted = command.serve, command.epoch
+        acks = [decode_value("ack", record.value) for record in self._log.latest("acks").values()]
+        obeyed = {
+            ack.replica
+            for ack in acks
+            if isinstance(ack, Ack) and ack.stage == "serving" and (ack.serving, ack.epoch) == wanted
+        }
+        return all(worker.name in obeyed for worker in self.stage.replicas)
+
+    def answering(self) -> dict[str, tuple[str, list[int] | None]]:
+        """Return the version and epoch of each replica's newest answer as the live version, from the log itself."""
+        end = self._log.end("predictions")
+        found: dict[str, tuple[str, list[int] | None]] = {}
+        while end > 0 and len(found) < len(self.stage.replicas):
+            begin = max(0, end - TAIL)
+            for record in reversed(self._log.read("predictions", begin, limit=end - begin)):
+                event = decode_value("prediction", record.value)
+                if isinstance(event, Prediction) and event.role == "live" and event.replica is not None:
+                    found.setdefault(event.replica, (event.version, None if event.epoch is None else list(event.epoch)))
+            end = begin
+        return dict(sorted(found.items()))
+
+    def events(self) -> int:
+        """Return how many events were sent to the monitor."""
+        ends = self._log.ends()
+        return sum(ends[topic] for topic in ("predictions", "feedback", "deployments"))
+
+    def keep(self, path: Path) -> None:
+        """Write the recording."""
+        keep(self._log, path)
+
+    # Rounds
+
+    def _round(self, now: int) -> None:
+        """Let the requests and truths of one stretch of time happen."""
+        self._until(self._near, "the monitor does not get on")
+        first = self.seen.answered
+        last = int(np.searchsorted(self.requests.ts_ms, now, side="right"))
+        shares = [np.arange(first + at, last, len(self.stage.replicas)) for at in range(len(self.stage.replicas))]
+        for worker, share in zip(self.stage.replicas, shares, strict=True):
+            worker.send(self._asked(now, share))
+        # Only truths about answers of earlier rounds: what a source says may depend on the answer.
+        self.stage.labels.send(self._known(now))
+        for worker, share in zip(self.stage.replicas, shares, strict=True):
+            self._take(worker.name, share, worker.receive(Answers))
+        self.stage.labels.receive(Told)
+        self.seen.answered, self.seen.now, self._clock.now = last, now, now
+        self.stage.monitor.send(Time(now))
+        self._ends.append(self._log.ends())
+        self._look()
+        self._show(self.seen)
+
+    def _asked(self, now: int, share: Any) -> Round:
+        requests = self.requests
+        return Round(
+            now,
+            requests.rows.row[share].tolist(),
+            requests.ts_ms[share].tolist(),
+            requests.features[:, share].T.tolist(),
+            requests.held[share].tolist(),
+        )
+
+    def _known(self, now: int) -> Truths:
+        """Return the truths that became known, about what was answered."""
+        requests, first = self.requests, self._reached
+        ts = requests.ts_label_ms[self._labels]
+        self._reached = int(np.searchsorted(ts, now, side="right"))
+        due = np.concatenate([self._waiting, self._labels[first : self._reached]])
+        answered = due < self.seen.answered
+        due, self._waiting = due[answered], due[~answered]
+        self.seen.told += due.size
+        told = self.traffic.told()[due]
+        names = [name for name, _, _, _ in SOURCES]
+        return Truths(
+            now,
+            [f"ma-{row}" for row in requests.rows.row[due].tolist()],
+            told.tolist(),
+            [names[source] for source in requests.source[due].tolist()],
+            requests.ts_label_ms[due].tolist(),
+        )
+
+    def _take(self, name: str, share: Any, answers: Answers) -> None:
+        by_v42 = np.array(answers.by) == "v42"
+        self.traffic.by_v42[share], self.traffic.score[share] = by_v42, answers.score
+        self.traffic.output[share] = answers.output
+        seen = self.seen
+        before = seen.replicas.get(name)
+        seen.replicas[name] = answers.version, answers.epoch
+        seen.counts[name] = seen.counts.get(name, 0) + share.size
+        if before is not None and before[0] != answers.version:
+            self._tell(f"{name} now serves {answers.version}")
+            if before[0] == "v42" and share.size and (seen.taken_back is None or share[0] < seen.taken_back):
+                seen.taken_back = int(share[0])
+
+    def _deploy(self, events: list[dict[str, Any]], ts: int) -> None:
+        """Announce deployments as a release pipeline does, and wait until the replicas obey what follows from them."""
+        before = self.command()
+        self._clock.now = ts
+        self._log.append("deployments", [Message(msgspec.json.encode(event), MODEL.encode()) for event in events])
+        self.stage.monitor.send(Time(ts))
+        serve = events[0]["version"]
+
+        def obeyed() -> bool:
+            command = self.command()
+            new = command is not None and command.serve == serve and (before is None or command.epoch > before.epoch)
+            return new and self.converged()
+
+        self._until(obeyed, f"the replicas do not serve {serve}")
+        self._tell(f"{serve} was released; all {len(self.stage.replicas)} replicas serve it")
+
+    # Looking
+
+    def _look(self) -> None:
+        """Read what the monitor has written."""
+        seen, log = self.seen, self._log
+        for record in log.read("decisions", len(seen.decisions)):
+            decision = msgspec.json.decode(record.value or b"")
+            seen.decisions.append(decision)
+            target = f" to {decision['to']}" if decision["to"] else ""
+            self._tell(f"{decision['reason']}: {decision['action']}{target}")
+        status = log.latest("snapshots").get(STATUS_KEY)
+        if status is not None:
+            seen.status = msgspec.json.decode(status.value or b"", type=Status)
+
+    def _positions(self) -> dict[str, int]:
+        """Return how far the monitor has read the topics."""
+        end = self._log.end("ledger")
+        while end > 0:
+            end -= 1
+            record = read_ledger_line(self._log.read("ledger", end, limit=1)[0].value or b"").record
+            if isinstance(record, Tick) and record.positions:
+                return record.positions
+        return {}
+
+    def _has_read(self, ends: dict[str, int]) -> bool:
+        positions = self._positions()
+        return all(positions.get(topic, 0) >= ends[topic] for topic in ("predictions", "feedback"))
+
+    def _near(self) -> bool:
+        return len(self._ends) < AHEAD_ROUNDS or self._has_read(self._ends[-AHEAD_ROUNDS])
+
+    def _caught_up(self) -> bool:
+        return self._has_read(self._log.ends()) and self.converged()
+
+    def _until(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Wait for a condition as long as anything moves in the log."""
+        began = moved = time.monotonic()
+        before = self._log.ends()
+        while not condition():
+            for worker in (self.stage.monitor, self.stage.labels, *self.stage.replicas):
+                worker.check()
+            self._log.wait({topic: before[topic] for topic in ("ledger", "acks", "control")}, LOOK_S)
+            ends, now = self._log.ends(), time.monotonic()
+            if ends != before:
+                moved, before = now, ends
+            if now - moved > PATIENCE_S or now - began > WAIT_S_MAX:
+                raise DemoError(
+                    f"{complaint} after {now - began:.0f} s, {now - moved:.0f} s of them without news in the log; "
+                    "see what else keeps this machine busy, and run the demo again"
+                )
+
+    def _over(self, now: int) -> bool:
+        """Whether a version was taken back, or proposed to be, long enough ago."""
+        acted = next((decision["ts"] for decision in self.seen.decisions if decision["action"] in ACTS), None)
+        return acted is not None and now >= acted + AFTER_MS

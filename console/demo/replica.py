@@ -1,0 +1,92 @@
+"""One replica of the demo, as a service would be written: it answers requests, and the library does the rest.
+
+It holds no key: `trust.json` lets it check who commands. Which version it serves it learns from commands alone.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from console.census.rows import FEATURES, load_rows
+from console.census.scenarios import MODEL, SLICES
+from console.census.trees import load_v42, probability_of_work
+from console.demo.messages import Answers, Begin, Round, ToldClock, messages, read_begin, say
+from unship import Fleet
+from unship.fence import Serving
+
+FLUSH_S = 120.0
+"""Longest wait until a round is in the log: only a machine that stands still needs so long."""
+
+HOLDBACK = Serving("v41", None, None)
+
+
+def load(version: str) -> None:
+    """Load a version, so that requests can be answered with it; raises ValueError for one that does not exist."""
+    if version == "v42":
+        load_v42()
+    elif version == "v41":
+        load_rows()
+    else:
+        raise ValueError("expected v41 or v42")
+
+
+def probabilities(version: str, row: list[int], features: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return each person's probability of work, (n,): v42 walks its trees, of v41 the answers to all rows are kept."""
+    if version == "v42":
+        return probability_of_work(load_v42().model, features)
+    known = load_rows()
+    found: NDArray[np.float64] = known.probability[np.searchsorted(known.row, row)]
+    return found
+
+
+def answer(fleet: Fleet, asked: Round) -> Answers:
+    """Answer the requests of a round and tell the monitor; returns when all of it is in the log."""
+    now = fleet.current
+    # Once v41 serves again there is nothing beside it.
+    beside = np.array(asked.held, dtype=np.bool_) & (now.version != HOLDBACK.version)
+    features = np.array(asked.features, dtype=np.uint8).reshape(-1, len(FEATURES)).T
+    score = np.empty(len(asked.row))
+    for serving, chosen in ((now, ~beside), (HOLDBACK, beside)):
+        if chosen.any():
+            rows = np.array(asked.row)[chosen].tolist()
+            score[chosen] = probabilities(serving.version, rows, features[:, chosen])
+    output = outputs(asked.row, np.where(beside, HOLDBACK.version, now.version), score)
+    places = [FEATURES.index(name) for name in SLICES]
+    for at, row in enumerate(asked.row):
+        fleet.predicted(
+            output[at],
+            id=f"ma-{row}",
+            score=float(score[at]),
+            role="holdback" if beside[at] else "live",
+            slices={name: asked.features[at][place] for name, place in zip(SLICES, places, strict=True)},
+            ts=asked.ts[at],
+            as_=HOLDBACK if beside[at] else now,
+        )
+    written = fleet.flush(FLUSH_S)
+    stats = fleet.stats
+    detail = stats.detail if written else f"not written within {FLUSH_S:.0f} s: {stats.detail}"
+    by = [HOLDBACK.version if each else now.version for each in beside.tolist()]
+    return Answers(now.version, now.epoch, by, score.tolist(), output, stats.dropped, detail)
+
+
+def outputs(row: list[int], by: NDArray[np.str_], score: NDArray[np.float64]) -> list[int]:
+    """Return the answers: v42's from its probability, v41's as they were kept, since its own threshold is not known."""
+    known = load_rows()
+    kept = known.prediction[np.searchsorted(known.row, row)]
+    chosen: list[int] = np.where(by == "v42", score >= 0.5, kept).astype(int).tolist()
+    return chosen
+
+
+def serve(begin: Begin) -> None:
+    """Serve until the pipe ends."""
+    clock = ToldClock(begin.now)
+    load("v41")
+    with Fleet(
+        MODEL, "v41", on_version=load, log=begin.log, trust=begin.trust, replica=begin.replica, now_ms=clock
+    ) as fleet:
+        for asked in messages(Round):
+            clock.now = asked.now
+            say(answer(fleet, asked))
+
+
+if __name__ == "__main__":
+    serve(read_begin())

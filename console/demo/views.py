@@ -1,0 +1,151 @@
+"""What the demo shows while it runs, and the tables at its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from console.census import PhaseFacts
+from console.census.scenarios import MODEL
+from console.demo.course import Seen
+
+LINE_EVERY_MS = 30 * 60_000
+LINES_MAX = 12
+
+
+class View(Protocol):
+    """Show how far the demo has come; `tell` adds a line of its own."""
+
+    def show(self, seen: Seen) -> None:
+        """Show what was seen so far."""
+
+    def tell(self, text: str) -> None:
+        """Say something."""
+
+
+class Lines:
+    """Say it in plain lines on standard error."""
+
+    def __init__(self, settings: Any) -> None:
+        """Begin with nothing said."""
+        self._settings = settings
+        self._now = 0
+        self._due = 0
+
+    def show(self, seen: Seen) -> None:
+        """Say every half hour of the demo's day how things stand."""
+        self._now = seen.now
+        if seen.now < self._due:
+            return
+        self._due = seen.now - seen.now % LINE_EVERY_MS + LINE_EVERY_MS
+        versions = sorted({version for version, _ in seen.replicas.values()})
+        self.tell(f"{' and '.join(versions)} serving; {seen.answered} answers, {seen.told} truths; {evidence(seen)}")
+
+    def tell(self, text: str) -> None:
+        """Say something, with the time."""
+        self._settings.tell(f"{clock(self._now)}  {text}" if self._now else text)
+
+
+class Screen:
+    """Show it all at once, and again and again, where a terminal is looking."""
+
+    def __init__(self, live: Live, maturity: str) -> None:
+        """Take the part of the terminal that `live` holds."""
+        self._live = live
+        self._maturity = maturity
+        self._lines: list[str] = []
+        self._now = 0
+
+    def show(self, seen: Seen) -> None:
+        """Show what was seen so far."""
+        self._now = seen.now
+        table = Table(title=f"{clock(seen.now)} on the demo's clock", title_justify="left")
+        for column in ("replica", "serves", "epoch", "answers"):
+            table.add_column(column, justify="right" if column == "answers" else "left")
+        for name, (version, epoch) in sorted(seen.replicas.items()):
+            table.add_row(name, version, "-" if epoch is None else dotted(epoch), str(seen.counts[name]))
+        counts = f"{seen.answered} answers, {seen.told} truths; judged {self._maturity} after they were given"
+        self._live.update(Group(table, counts, evidence(seen), *self._lines[-LINES_MAX:]))
+
+    def tell(self, text: str) -> None:
+        """Keep a line in sight."""
+        self._lines.append(f"{clock(self._now)}  {text}" if self._now else text)
+
+
+@contextmanager
+def view(settings: Any, maturity: str) -> Iterator[View]:
+    """Return the view that fits where standard output goes."""
+    if settings.as_json or settings.quiet or not sys.stdout.isatty():
+        yield Lines(settings)
+        return
+    with Live(console=Console(no_color=not settings.color, highlight=False), transient=True) as live:
+        yield Screen(live, maturity)
+
+
+def evidence(seen: Seen) -> str:
+    """Return how the evidence stands, in words."""
+    model = None if seen.status is None else seen.status.models.get(MODEL)
+    if model is None or model.evidence is None:
+        return "no evidence yet"
+    labels = "" if model.label_coverage is None else f", {100 * model.label_coverage:.0f} % of the answers have a label"
+    return f"evidence that {model.desired} got worse: {model.evidence:.2g} of 1{labels}"
+
+
+def clock(ts_ms: int) -> str:
+    """Return a time of the demo's day.
+
+    >>> clock(1_767_571_260_000)
+    '00:01'
+    """
+    return datetime.fromtimestamp(ts_ms / 1_000, UTC).strftime("%H:%M")
+
+
+def dotted(epoch: tuple[int, ...] | list[int]) -> str:
+    """Return an epoch as it is shown.
+
+    >>> dotted([0, 12, 1])
+    '0.12.1'
+    """
+    return ".".join(map(str, epoch))
+
+
+def print_tables(
+    settings: Any,
+    phases: tuple[PhaseFacts, ...],
+    decisions: list[dict[str, Any]],
+    replicas: dict[str, tuple[str, list[int] | None]],
+) -> None:
+    """Print what the models did, what the monitor decided, and whom the replicas obeyed."""
+    console = Console(no_color=not settings.color, highlight=False, width=None if sys.stdout.isatty() else 100)
+    did = _table("What the models did (share of wrong answers)", ("phase", "version", "role"), ("answers", "wrong"))
+    for phase in phases:
+        did.add_row(phase.phase, phase.version, phase.role, str(phase.predictions), f"{100 * phase.zero_one:.1f} %")
+    console.print(did)
+    acts = _table("What the monitor decided", ("clock", "verdict", "reason", "action"), ("labelled answers",))
+    for decision in decisions:
+        target = f" to {decision['to']}" if decision["to"] else ""
+        labelled = str(decision["outcomes"])
+        acts.add_row(
+            clock(decision["ts"]), decision["verdict"], decision["reason"], decision["action"] + target, labelled
+        )
+    console.print(acts if decisions else "The monitor decided nothing, because nothing got worse.")
+    obeyed = _table("What the replicas serve", ("replica", "version", "under the command of epoch"), ())
+    for name, (version, epoch) in replicas.items():
+        obeyed.add_row(name, version, "-" if epoch is None else dotted(epoch))
+    console.print(obeyed)
+
+
+def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in left:
+        table.add_column(column)
+    for column in right:
+        table.add_column(column, justify="right")
+    return table

@@ -1,0 +1,61 @@
+"""The limit over all models: rollbacks under way elsewhere, as the ledger tells them.
+
+Many models that get worse together say less about the models than about the labels they share. So only
+`fleet.max_simultaneous` automatic rollbacks of different models may be under way; one is under way for the `cooldown`
+of its model. A model learns of the others from `FleetFact` records alone, never from the memory of the process, so a
+replay agrees and a model in another partition of the ledger can count too.
+
+Whoever steps the fold appends a `FleetFact` after each automatic rollback (`FleetState.owed`). Until that record has
+come back through the ledger, the next rollback of the same partition waits for it. So the limit is exact in one
+partition, even where one tick alarms on every model, and over several partitions it can be exceeded by at most one
+for each of the others.
+"""
+
+import msgspec
+
+from actions.journal import Decision
+from actions.reasons import Action, Reason
+from streams.config import Config
+from streams.records import FleetFact
+
+#: A rollback waits no longer than this for the record of the one before: a driver that lost it must not stop them all.
+ECHO_MS = 10_000
+
+
+class FleetState(msgspec.Struct):
+    """What one partition of the ledger knows: rollbacks under way by model, own ones whose record has not come back
+    yet by decision, and the models whose rollback waits for that, in their order. `limit` is how many may be under way.
+    """
+
+    limit: int
+    under_way: dict[str, FleetFact] = {}
+    owed: dict[str, FleetFact] = {}
+    waiting: dict[str, None] = {}
+
+    def take(self, fact: FleetFact, now: int) -> list[str]:
+        """Take a record at `now` of the ledger's clock (ms); a repeat changes nothing. Return who waited for it."""
+        self.owed.pop(fact.decision, None)
+        known = self.under_way.get(fact.model)
+        if known is None or (fact.until, fact.decision) > (known.until, known.decision):
+            self.under_way[fact.model] = fact
+        self.under_way = {name: other for name, other in self.under_way.items() if other.until > now}
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        return waiting
+
+    def others(self, model: str, now: int) -> list[FleetFact]:
+        """Return the rollbacks of other models that are under way at `now`, in milliseconds of the ledger's clock."""
+        return [fact for name, fact in self.under_way.items() if name != model and fact.until > now]
+
+    def busy_until(self) -> int:
+        """Return until when the next automatic rollback has to wait for the record of the one before; -1 if not."""
+        return max((fact.clock + ECHO_MS for fact in self.owed.values()), default=-1)
+
+
+def fleet_fact(decision: Decision, config: Config) -> FleetFact | None:
+    """Return the record that follows a decision, None unless it is an automatic rollback."""
+    ordered = decision.reason in (Reason.APPROVED, Reason.OPERATOR_ROLLBACK)
+    if decision.action != Action.ROLLBACK or ordered:
+        return None
+    until = decision.ts + config.of(decision.model).cooldown_ms
+    return FleetFact(decision.ts, decision.id, decision.model, until)

@@ -1,0 +1,152 @@
+"""From acks and predictions to what changed at the replicas: only that goes into the ledger.
+
+A heartbeat, or the thousandth answer of the same replica with the same version under the same epoch, says nothing new
+and writes nothing. What is written is a function of the lines alone, so that a replay from the sources writes the same.
+"""
+
+from collections import Counter
+from typing import TypeAlias
+
+import msgspec
+
+from streams.records import ReplicaChange
+from streams.replicas import FORGET_MS, REPLICAS_MAX, RESTATE_MS, SETTLE_MS, VERSIONS_MAX
+from unship.events import Ack, Epoch, Prediction
+from unship.rejections import RejectCode
+
+#: Topic, partition and offset.
+Place: TypeAlias = tuple[str, int, int]
+
+
+class Seen(msgspec.Struct, gc=False):
+    """What was last written of one replica.
+
+    `asked_at` is set by an ack that says something new: the first answer from then on is written whatever it shows,
+    because it proves the ack or belies it.
+    """
+
+    version: str | None = None
+    epoch: Epoch | None = None
+    shown_at: int = -1
+    asked_at: int = -1
+    acked: tuple[str, str | None, Epoch] | None = None
+    acked_at: int = -1
+    refused: tuple[Epoch, str | None] | None = None
+    refused_at: int = -1
+    beside: tuple[str, ...] = ()
+
+    def written_at(self) -> int:
+        """Return when the replica was last written down."""
+        return max(self.shown_at, self.acked_at, self.refused_at)
+
+
+class SavedWatch(msgspec.Struct):
+    """A `ReplicaWatch` at rest."""
+
+    seen: dict[str, dict[str, Seen]]
+    waiting: list[tuple[str, ReplicaChange]]
+
+
+class ReplicaWatch:
+    """Notices changes until the next cut takes them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[str, Seen]] = {}
+        self._waiting: dict[tuple[object, ...], tuple[str, ReplicaChange]] = {}
+
+    def is_news(self, event: Prediction, at: int) -> bool:
+        """Whether `answered` has anything to do: mostly not, and this is asked of every prediction."""
+        replicas = self._seen.get(event.model)
+        seen = None if replicas is None else replicas.get(event.replica)  # type: ignore[arg-type]
+        if seen is None or event.role != "live" or seen.version != event.version or seen.epoch != event.epoch:
+            return True
+        return at >= seen.shown_at + RESTATE_MS or 0 <= seen.asked_at <= at
+
+    def answered(self, event: Prediction, place: Place, at: int, counts: Counter[str]) -> None:
+        """Take a prediction that counted, with its place in the log and its append time."""
+        assert event.replica is not None
+        seen = self._of(event.model, event.replica, at, counts)
+        if seen is None:
+            return
+        if event.role != "live":
+            if event.version not in seen.beside:
+                seen.beside = (*seen.beside, event.version)[-VERSIONS_MAX:]
+                self._write(event.model, event, "staged", True, place, at)
+            return
+        if not self.is_news(event, at):
+            return
+        if seen.asked_at <= at:
+            seen.asked_at = -1
+        seen.version, seen.epoch, seen.shown_at = event.version, event.epoch, at
+        self._write(event.model, event, "serving", True, place, at)
+
+    def acknowledged(self, event: Ack, place: Place, at: int, counts: Counter[str]) -> bool:
+        """Take an ack; return whether it says something new."""
+        seen = self._of(event.model, event.replica, at, counts)
+        if seen is None:
+            return False
+        if event.stage == "refused":
+            said = event.epoch, event.code
+            if said == seen.refused and at < seen.refused_at + RESTATE_MS:
+                return False
+            seen.refused, seen.refused_at = said, at
+        else:
+            claim = event.stage, event.serving, event.epoch
+            if claim == seen.acked and at < seen.acked_at + RESTATE_MS:
+                return False
+            if claim != seen.acked:
+                seen.asked_at = at + SETTLE_MS
+            seen.acked, seen.acked_at = claim, at
+        self._write(event.model, event, event.stage, False, place, at)
+        return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something changed since the last cut."""
+        return bool(self._waiting)
+
+    def take(self) -> dict[str, list[ReplicaChange]]:
+        """Return what changed since the last call, by model in the order of names, changes in that of their lines."""
+        found: dict[str, list[ReplicaChange]] = {}
+        for model, change in self._waiting.values():
+            found.setdefault(model, []).append(change)
+        self._waiting.clear()
+        return dict(sorted(found.items()))
+
+    def _of(self, model: str, replica: str, at: int, counts: Counter[str]) -> Seen | None:
+        replicas = self._seen.get(model)
+        if replicas is None:
+            replicas = self._seen[model] = {}
+        seen = replicas.get(replica)
+        if seen is None:
+            if len(replicas) >= REPLICAS_MAX:
+                oldest = next(iter(replicas))
+                if replicas[oldest].written_at() >= at - FORGET_MS:
+                    counts[RejectCode.REPLICA_LIMIT] += 1
+                    return None
+                del replicas[oldest]
+            seen = replicas[replica] = Seen()
+        return seen
+
+    def _write(self, model: str, event: Prediction | Ack, stage: str, shown: bool, place: Place, at: int) -> None:
+        version = event.version if isinstance(event, Prediction) else event.serving
+        code = event.code if isinstance(event, Ack) else None
+        assert event.replica is not None
+        change = ReplicaChange(event.replica, shown, stage, version, event.epoch, code, at, place)
+        # Written last, so it stands last: of those before it, the one written longest ago is the first to be forgotten.
+        replicas = self._seen[model]
+        replicas[event.replica] = replicas.pop(event.replica)
+        key = model, event.replica, shown, stage, version, event.epoch, code
+        self._waiting.pop(key, None)
+        self._waiting[key] = model, change
+
+    def save(self) -> SavedWatch:
+        """Return everything, to go on after the same line."""
+        return SavedWatch(self._seen, list(self._waiting.values()))
+
+    def load(self, saved: SavedWatch) -> None:
+        """Take over what `save` returned; `self` must be new."""
+        self._seen = saved.seen
+        for model, change in saved.waiting:
+            key = model, change.replica, change.shown, change.stage, change.version, change.epoch, change.code
+            self._waiting[key] = model, change

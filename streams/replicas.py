@@ -1,0 +1,246 @@
+"""What the fold knows of a model's replicas: what they said, what their answers show, and what follows from both.
+
+A replica speaks twice. Its acks say how far it has come with a command; its predictions carry the version that answered
+and the epoch it answered under. The second is the proof, because it is the work itself, so an ack is believed only
+until the replica answers. Everything here is a function of the ledger's `ReplicaFacts`: repeats are dropped by the
+place they came from, and what is older than what is known changes nothing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from actions.desired import Epoch
+from streams.records import ReplicaChange
+from unship.rejections import RejectCode
+
+#: Replicas of one model that are followed at a time; further ones are counted and left out.
+REPLICAS_MAX = 10_000
+#: A replica that goes on as before is written down again after this time, so that the ledger knows that it lives.
+RESTATE_MS = 600_000
+#: A replica of which nothing was written for this long is gone.
+FORGET_MS = 3_600_000
+#: Requests under way while a replica switches are still answered by the old version; for this long after its ack they
+#: do not belie it.
+SETTLE_MS = 5_000
+#: Versions that are remembered for each replica, as held ready or as refused; the newest stay.
+VERSIONS_MAX = 20
+#: Refusals that say something of the version. The others say something of the command, its signature or its time.
+OF_THE_VERSION = ("LOAD_FAILED", "UNREGISTERED_ARTIFACT", "QUARANTINED")
+
+
+class Acked(msgspec.Struct, frozen=True):
+    """What a replica says of itself: since when it has said so, and when it last did."""
+
+    version: str | None
+    stage: str
+    epoch: Epoch
+    since: int
+    at: int
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What a replica's own live predictions show, and when they last did."""
+
+    version: str
+    epoch: Epoch | None
+    at: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The newest command a replica refused, and why."""
+
+    epoch: Epoch
+    code: str | None
+    at: int
+
+
+class Replica(msgspec.Struct):
+    """One replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest word; `heard`
+    is when something was last written of it, in milliseconds."""
+
+    acked: Acked | None = None
+    shown: Shown | None = None
+    refused: Refused | None = None
+    ready: list[str] = []
+    unable: list[str] = []
+    heard: int = -1
+
+    def serves(self) -> tuple[str | None, Epoch | None]:
+        """Return the version that serves and its epoch, by the replica's newest word or answer.
+
+        >>> replica = Replica(Acked("v41", "serving", (0, 9, 0), 50, 90), Shown("v42", (0, 3, 0), 60))
+        >>> replica.serves()
+        ('v41', (0, 9, 0))
+        >>> replica.shown = Shown("v42", (0, 3, 0), 6_000)
+        >>> replica.serves()
+        ('v42', (0, 3, 0))
+        """
+        acked, shown = self.acked, self.shown
+        if shown is not None and (acked is None or shown.at >= acked.since + SETTLE_MS):
+            return shown.version, shown.epoch
+        return (None, None) if acked is None else (acked.version, acked.epoch)
+
+    def stage(self) -> str | None:
+        """Return the newest stage it acknowledged; `serving` where only its answers are known."""
+        acked, refused = self.acked, self.refused
+        if refused is not None and (acked is None or refused.at > acked.at):
+            return "refused"
+        if acked is not None:
+            return acked.stage
+        return "serving" if self.shown is not None else "staged" if self.ready else None
+
+
+class Replicas(msgspec.Struct):
+    """All replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
+    log."""
+
+    known: dict[str, Replica] = {}
+    covered: dict[str, int] = {}
+
+    def alive(self, now: int) -> Iterator[tuple[str, Replica]]:
+        """Yield the replicas that were heard of lately; `now` is the source clock."""
+        return ((name, replica) for name, replica in self.known.items() if replica.heard >= now - FORGET_MS)
+
+    def take(
+        self, changes: Iterable[ReplicaChange], now: int, ordered: Callable[[Epoch], str | None], counts: Counter[str]
+    ) -> None:
+        """Apply what changed.
+
+        Args:
+            changes: in the order of their lines.
+            now: the source clock, in milliseconds.
+            ordered: gives the version that an epoch's command asks for.
+            counts: gets one `REPLICA_LIMIT` for each change that finds no room.
+        """
+        self._forget(now)
+        for change in changes:
+            log = f"{change.place[0]}/{change.place[1]}"
+            if change.place[2] < self.covered.get(log, 0):
+                continue
+            self.covered[log] = change.place[2] + 1
+            replica = self.known.pop(change.replica, None)
+            if replica is None and len(self.known) >= REPLICAS_MAX:
+                counts[RejectCode.REPLICA_LIMIT] += 1
+                continue
+            # At the end again, so that those of which nothing was heard for longest stand first.
+            replica = self.known[change.replica] = replica or Replica()
+            replica.heard = max(replica.heard, change.at)
+            if change.shown:
+                _show(replica, change)
+            else:
+                _acknowledge(replica, change, ordered(change.epoch or (0, 0, 0)))
+
+    def begin_anew(self, topic: str, partition: int) -> None:
+        """Take note that offsets of a log mean other records from here on."""
+        self.covered.pop(f"{topic}/{partition}", None)
+
+    def _forget(self, now: int) -> None:
+        while self.known:
+            name = next(iter(self.known))
+            if self.known[name].heard >= now - FORGET_MS:
+                return
+            del self.known[name]
+
+
+def _show(replica: Replica, change: ReplicaChange) -> None:
+    assert change.version is not None
+    _hold_ready(replica, change.version)
+    if change.stage == "serving" and (replica.shown is None or change.at >= replica.shown.at):
+        replica.shown = Shown(change.version, change.epoch, change.at)
+
+
+def _acknowledge(replica: Replica, change: ReplicaChange, wanted: str | None) -> None:
+    """Take an ack; `wanted` is the version that its epoch's command asks for."""
+    epoch = change.epoch or (0, 0, 0)
+    if change.stage == "refused":
+        if replica.refused is None or change.at >= replica.refused.at:
+            replica.refused = Refused(epoch, change.code, change.at)
+        if wanted is not None and change.code in OF_THE_VERSION:
+            replica.ready = [version for version in replica.ready if version != wanted]
+            replica.unable = _newest(replica.unable, wanted)
+        return
+    if change.stage == "staged" and wanted is not None:
+        _hold_ready(replica, wanted)
+    if change.stage == "serving" and change.version is not None:
+        _hold_ready(replica, change.version)
+    acked = replica.acked
+    if acked is not None and change.at < acked.at:
+        return
+    same = acked is not None and (acked.version, acked.stage, acked.epoch) == (change.version, change.stage, epoch)
+    since = acked.since if acked is not None and same else change.at
+    replica.acked = Acked(change.version, change.stage, epoch, since, change.at)
+
+
+def _hold_ready(replica: Replica, version: str) -> None:
+    replica.unable = [other for other in replica.unable if other != version]
+    replica.ready = _newest(replica.ready, version)
+
+
+def _newest(versions: list[str], version: str) -> list[str]:
+    return [*(other for other in versions if other != version), version][-VERSIONS_MAX:]
+
+
+def unfit(replicas: Replicas, version: str, answered_at: int, now: int, horizon_ms: int) -> str | None:
+    """Return why a version could not be served if it were ordered now, None if nothing speaks against it.
+
+    Args:
+        replicas: of the model.
+        version: the one to go back to.
+        answered_at: when a prediction of it was last seen, by the source clock; -1 if never.
+        now: the source clock, in milliseconds.
+        horizon_ms: how long a prediction proves that a version is loaded somewhere.
+    """
+    alive = [replica for _, replica in replicas.alive(now)]
+    answers = [version in replica.ready for replica in alive if version in replica.ready or version in replica.unable]
+    if answers and not any(answers):
+        return "every replica that answered refused it"
+    speaks = any(replica.acked is not None or replica.refused is not None for replica in alive)
+    if not speaks and (answered_at < 0 or answered_at < now - horizon_ms):
+        return "no replica acknowledges commands, and it has not answered within the horizon"
+    return None
+
+
+def lagging(replicas: Iterable[tuple[str, Replica]], serve: str | None, epoch: Epoch | None) -> dict[str, str]:
+    """Return the replicas that do not obey, with what each does instead; empty means converged.
+
+    A replica that has answered since it acknowledged is judged by its answers, any other by its word. One that never
+    acknowledged anything and whose answers carry no epoch follows no commands, so that only the version counts.
+
+    Args:
+        replicas: name and replica, of those that live.
+        serve: the version that should serve; None while nothing is desired.
+        epoch: that of the command; None where nothing is commanded, so that only versions are compared.
+
+    >>> obeys = Replica(Acked("v41", "serving", (0, 9, 0), 50, 90), Shown("v41", (0, 9, 0), 60))
+    >>> lies = Replica(Acked("v41", "serving", (0, 9, 0), 50, 90), Shown("v42", (0, 3, 0), 6_000))
+    >>> lagging([("r-1", obeys), ("r-2", lies)], "v41", (0, 9, 0))
+    {'r-2': 'acknowledged v41, but answers with v42 under epoch 0.3.0'}
+    """
+    if serve is None:
+        return {}
+    found = ((name, _fault(replica, serve, epoch)) for name, replica in replicas)
+    return {name: fault for name, fault in found if fault is not None}
+
+
+def _fault(replica: Replica, serve: str, epoch: Epoch | None) -> str | None:
+    acked, shown, refused = replica.acked, replica.shown, replica.refused
+    since = -1 if acked is None else acked.since
+    if shown is not None and shown.at >= since:
+        follows = acked is not None or refused is not None or shown.epoch is not None
+        if shown.version == serve and (epoch is None or shown.epoch == epoch or not follows):
+            return None
+        if acked is None or shown.at >= since + SETTLE_MS:
+            claims = acked is not None and (acked.stage, acked.version) == ("serving", serve)
+            word = f"acknowledged {serve}, but answers" if claims else "answers"
+            return f"{word} with {shown.version} under {_named(shown.epoch)}"
+    if acked is None:
+        return None if refused is None or epoch is None else f"refused {_named(refused.epoch)}: {refused.code}"
+    if acked.version == serve and (epoch is None or (acked.epoch, acked.stage) == (epoch, "serving")):
+        return None
+    return f"says that {acked.version} serves ({acked.stage}, {_named(acked.epoch)})"
+
+
+def _named(epoch: Epoch | None) -> str:
+    return "no epoch" if epoch is None else f"epoch {'.'.join(map(str, epoch))}"

@@ -1,0 +1,453 @@
+"""What replicas say and show: only changes are written, repeats change nothing, and who does not obey is named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams import replica_watch, replicas
+from streams.arrays import from_json, pack, unpack
+from streams.config import parse
+from streams.fold import Fold
+from streams.kafka.copying import Copier, Place
+from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
+from streams.reader import PREDICTIONS, Position, Raw, Reader
+from streams.records import Begun, Outcomes, Record, ReplicaChange, ReplicaFacts
+from streams.replica_watch import ReplicaWatch, SavedWatch
+from streams.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
+from unship.codec import encode_line
+from unship.events import Ack, Deployment, Event, Prediction, RefusalCode, Stage
+
+START = 1_772_409_600_000
+HOUR_MS = 3_600_000
+CONFIG = parse("models: {m: {policy: {mode: act}}}")
+OLD, NEW = (0, 3, 0), (0, 9, 0)
+ORDERED = {OLD: "v42", NEW: "v41"}
+
+
+def ack(
+    at: int, replica: str = "r-1", stage: Stage = "serving", serving: str = "v41", epoch: Any = NEW, **fields: Any
+) -> Ack:
+    return Ack(model="m", replica=replica, boot="b", epoch=epoch, stage=stage, serving=serving, ts=START + at, **fields)
+
+
+def answer(at: int, number: int, version: str = "v41", epoch: Any = NEW, replica: str = "r-1", **more: Any) -> Event:
+    return Prediction(
+        id=f"p{number}",
+        model="m",
+        version=version,
+        output=1,
+        ts=START + at,
+        replica=replica,
+        epoch=epoch,
+        **more,
+    )
+
+
+def ledger_of(events: Sequence[Event]) -> tuple[Pipeline, list[Record]]:
+    """Return the pipeline and the ledger after a recording."""
+    pipeline = Pipeline(CONFIG)
+    fold_step(pipeline, configuration_record(CONFIG))
+    found: list[Record] = []
+    for records in (join_step(pipeline, map(encode_line, events)), pipeline.sources.cut()):
+        for record in records:
+            fold_step(pipeline, record)
+            found.append(record)
+    return pipeline, found
+
+
+def changes_of(records: Sequence[Record]) -> list[tuple[str, str, str | None]]:
+    facts = [record for record in records if isinstance(record, ReplicaFacts)]
+    return [(change.replica, change.stage, change.version) for record in facts for change in record.changes]
+
+
+def known_of(events: Sequence[Event]) -> Replicas:
+    return ledger_of(events)[0].fold.models["m"].state.replicas
+
+
+# What is written
+
+
+def test_a_thousand_equal_answers_and_acks_are_written_once() -> None:
+    events: list[Event] = []
+    for i in range(1_000):
+        events += [answer(10 * i, i), ack(10 * i + 1)]
+    _, records = ledger_of(events)
+    # The answer before the ack, the ack, and one answer that proves the ack.
+    assert changes_of(records) == [("r-1", "serving", "v41")] * 3
+    facts = [record for record in records if isinstance(record, ReplicaFacts)]
+    assert [[change.shown for change in record.changes] for record in facts] == [[True, False], [True]]
+
+
+def test_each_change_is_written_with_the_place_it_came_from() -> None:
+    events = [answer(0, 1, "v42", OLD), ack(10, stage="received", serving="v42"), ack(2_000), answer(9_000, 2)]
+    placed = [msgspec.structs.replace(event, at=("acks", 3, 70 + i, START)) for i, event in enumerate(events)]
+    for lines, places in ((events, [("", 0, i) for i in range(4)]), (placed, [("acks", 3, 70 + i) for i in range(4)])):
+        _, records = ledger_of(lines)
+        facts = [record for record in records if isinstance(record, ReplicaFacts)]
+        assert [change.place for record in facts for change in record.changes] == places
+
+
+def test_repeated_prediction_of_a_replica_is_no_change() -> None:
+    _, records = ledger_of([answer(0, 1, "v42", OLD), answer(10, 1, "v42", OLD, replica="r-2")])
+    assert changes_of(records) == [("r-1", "serving", "v42")]
+
+
+def test_answers_beside_show_once_that_a_version_is_ready() -> None:
+    events = [answer(i, i, "v41", None, role="shadow") for i in range(50)]
+    pipeline, records = ledger_of(events)
+    assert changes_of(records) == [("r-1", "staged", "v41")]
+    known = pipeline.fold.models["m"].state.replicas.known["r-1"]
+    assert (known.ready, known.shown) == (["v41"], None)
+
+
+def test_replica_that_goes_on_as_before_is_written_again_so_that_the_ledger_knows_it_lives() -> None:
+    events = [answer(i * 60_000, i) for i in range(121)]
+    _, records = ledger_of(events)
+    assert len(changes_of(records)) == 1 + 120 * 60_000 // RESTATE_MS
+
+
+def test_replica_that_fell_silent_is_forgotten() -> None:
+    events = [answer(0, 1, replica="gone"), answer(0, 2), answer(FORGET_MS, 3), answer(FORGET_MS + 1_000, 4, "v42")]
+    assert set(known_of(events).known) == {"r-1"}
+
+
+def test_replicas_beyond_the_limit_are_counted_until_another_one_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_watch, "REPLICAS_MAX", 3)
+    monkeypatch.setattr(replicas, "REPLICAS_MAX", 3)
+    events = [answer(i, i, replica=f"r-{i}") for i in range(5)]
+    pipeline, _ = ledger_of(events)
+    assert pipeline.sources.counts["REPLICA_LIMIT"] == 2
+    assert list(pipeline.fold.models["m"].state.replicas.known) == ["r-0", "r-1", "r-2"]
+    pipeline, _ = ledger_of([*events, answer(FORGET_MS + 10_000, 9, replica="new")])
+    assert pipeline.sources.counts["REPLICA_LIMIT"] == 2
+    assert list(pipeline.fold.models["m"].state.replicas.known) == ["new"]
+
+
+def test_fold_keeps_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "REPLICAS_MAX", 2)
+    counts, known = Counter[str](), Replicas()
+    changes = [ReplicaChange(f"r-{i}", True, "serving", "v1", None, None, 0, ("p", 0, i)) for i in range(4)]
+    known.take(changes, 0, ORDERED.get, counts)
+    assert (list(known.known), counts) == (["r-0", "r-1"], {"REPLICA_LIMIT": 2})
+
+
+def test_answers_reach_the_ledger_without_moving_the_cuts_of_outcomes() -> None:
+    silent = [answer(i * 300, i, replica=None) for i in range(20)]  # type: ignore[arg-type]
+    spoken = [answer(i * 300, i, epoch=(0, i // 4, 0)) for i in range(20)]
+    acked = [ack(i * 300, stage="received", epoch=(0, i, 0)) for i in range(20)]
+
+    def cuts(events: Sequence[Event]) -> list[Any]:
+        return [(r.clock, r.predictions) for r in ledger_of(events)[1] if isinstance(r, Outcomes)]
+
+    assert cuts(spoken) == cuts(silent)
+    mixed = [event for pair in zip(silent, acked, strict=True) for event in pair]
+    assert cuts(mixed) == cuts(silent)
+
+
+# Repeats, order, restarts
+
+words = st.builds(
+    lambda kind, replica, version, epoch, code: (kind, f"r-{replica}", version, epoch, code),
+    st.sampled_from(["serving", "staged", "received", "refused", "answers", "beside"]),
+    st.integers(0, 2),
+    st.sampled_from(["v41", "v42"]),
+    st.sampled_from([OLD, NEW, None]),
+    st.sampled_from(["LOAD_FAILED", "REGRESSION"]),
+)
+
+
+def told(word: Any, at: int, number: int) -> Event:
+    kind, replica, version, epoch, code = word
+    if kind in ("answers", "beside"):
+        return answer(at, number, version, epoch, replica, role="live" if kind == "answers" else "shadow")
+    code = code if kind == "refused" else None
+    return ack(at, replica, kind, version, epoch or (0, 0, 0), code=code)
+
+
+@given(st.lists(st.tuples(words, st.sampled_from([0, 1, 400, 7_000, RESTATE_MS])), max_size=30), st.data())
+def test_stopping_anywhere_writes_the_same_facts(story: list[Any], data: st.DataObject) -> None:
+    events, at = [], 0
+    for number, (word, wait) in enumerate(story):
+        at += wait
+        events.append(told(word, at, number))
+    whole = ReplicaWatch()
+    parts = ReplicaWatch()
+    counts = Counter[str]()
+    for number, event in enumerate(events):
+        if data.draw(st.booleans()):
+            saved = unpack(pack(parts.save()), SavedWatch)
+            parts = ReplicaWatch()
+            parts.load(saved)
+        for watch in (whole, parts):
+            take = watch.answered if isinstance(event, Prediction) else watch.acknowledged
+            take(event, ("", 0, number), event.ts or 0, counts)  # type: ignore[arg-type]
+        if data.draw(st.booleans()):
+            assert parts.take() == whole.take()
+    assert parts.take() == whole.take()
+
+
+@given(st.lists(words, max_size=25), st.lists(st.integers(0, 40), max_size=25))
+def test_repeats_of_places_that_were_read_change_nothing(story: list[Any], cuts: list[int]) -> None:
+    """Another reader that began further back writes the same facts once more, in whatever pieces."""
+    watch = ReplicaWatch()
+    for number, word in enumerate(story):
+        event = told(word, number * 10_000, number)
+        take = watch.answered if isinstance(event, Prediction) else watch.acknowledged
+        take(event, ("log", 0, number), event.ts or 0, Counter())  # type: ignore[arg-type]
+    changes = watch.take().get("m", [])
+    once, twice = Replicas(), Replicas()
+    once.take(changes, START, ORDERED.get, Counter())
+    for end in sorted(cut for cut in cuts if cut < len(changes)):
+        twice.take(changes[:end], START, ORDERED.get, Counter())
+    twice.take(changes, START, ORDERED.get, Counter())
+    twice.take(changes, START, ORDERED.get, Counter())
+    assert twice == once
+
+
+def test_word_older_than_what_is_known_changes_nothing_whichever_log_it_comes_from() -> None:
+    known = Replicas()
+    newer = ReplicaChange("r", True, "serving", "v41", NEW, None, 2_000, ("predictions", 0, 5))
+    older = ReplicaChange("r", True, "serving", "v42", OLD, None, 1_000, ("predictions", 1, 9))
+    known.take([newer, older], 2_000, ORDERED.get, Counter())
+    assert known.known["r"].serves() == ("v41", NEW)
+    assert known.known["r"].ready == ["v41", "v42"]
+
+
+def test_fold_at_rest_goes_on_with_the_replicas_it_knew() -> None:
+    events = [answer(0, 1, "v42", OLD), ack(10), ack(2_000, "r-2", "refused", "v42", code="LOAD_FAILED")]
+    pipeline, _ = ledger_of(events)
+    saved = pipeline.fold.save()
+    again = Fold(CONFIG)
+    again.load(unpack(pack(saved), type(saved)))
+    assert pack(again.save()) == pack(pipeline.fold.save())
+    assert set(again.models["m"].state.replicas.known) == {"r-1", "r-2"}
+
+
+# Who could serve a target
+
+
+def vetted(events: Sequence[Event], answered_at: int = -1, now: int = 0) -> str | None:
+    """Ask about v41, with orders of which the newest asks for it."""
+    watch, known = ReplicaWatch(), Replicas()
+    for number, event in enumerate(events):
+        take = watch.answered if isinstance(event, Prediction) else watch.acknowledged
+        take(event, ("log", 0, number), event.ts or 0, Counter())  # type: ignore[arg-type]
+        for changes in watch.take().values():
+            known.take(changes, event.ts or 0, ORDERED.get, Counter())
+    return unfit(known, "v41", answered_at, START + now, HOUR_MS)
+
+
+def refusal(at: int, replica: str, code: RefusalCode = "LOAD_FAILED", epoch: Any = NEW) -> Ack:
+    return ack(at, replica, "refused", "v42", epoch, code=code)
+
+
+def test_target_that_every_replica_that_answered_refused_is_unfit() -> None:
+    assert vetted([refusal(0, "r-1"), refusal(1, "r-2"), ack(2, "r-3", "serving", "v42", OLD)]) is not None
+
+
+@pytest.mark.parametrize("good", [ack(9, "r-2", "staged", "v42"), ack(9, "r-2"), answer(9, 1, replica="r-2")])
+def test_one_replica_that_has_it_is_enough(good: Event) -> None:
+    assert vetted([refusal(0, "r-1"), good]) is None
+
+
+def test_replica_that_could_load_it_later_refuses_it_no_more() -> None:
+    assert vetted([refusal(0, "r-1"), ack(5_000, "r-1", "staged", "v42")]) is None
+    assert vetted([ack(0, "r-1", "staged", "v42"), refusal(5_000, "r-1")]) is not None
+
+
+@pytest.mark.parametrize("code", ["REGRESSION", "BAD_SIGNATURE", "EXPIRED", "EQUIVOCATION", "WRONG_AUDIENCE"])
+def test_refusal_of_a_command_is_no_refusal_of_its_version(code: RefusalCode) -> None:
+    assert vetted([refusal(0, "r-1", code)]) is None
+
+
+@pytest.mark.parametrize("epoch", [OLD, (0, 77, 0), (0, 0, 0)])
+def test_refusal_under_another_epoch_says_nothing_of_the_target(epoch: Any) -> None:
+    assert vetted([refusal(0, "r-1", epoch=epoch)]) is None
+
+
+def test_without_any_ack_only_answers_within_the_horizon_prove_a_target() -> None:
+    assert vetted([]) is not None
+    assert vetted([], answered_at=START - HOUR_MS) is None
+    assert vetted([], answered_at=START - HOUR_MS - 1) is not None
+    assert vetted([ack(0, serving="v42", epoch=OLD)]) is None
+    # Who has not spoken for long is no proof that anybody listens.
+    assert vetted([ack(0, serving="v42", epoch=OLD)], now=FORGET_MS + 1) is not None
+
+
+# Who obeys
+
+
+def faults(events: Sequence[Event], epoch: Any = NEW) -> dict[str, str]:
+    return lagging(known_of(events).known.items(), "v41", epoch)
+
+
+def test_replica_that_acknowledges_and_serves_the_old_version_is_named() -> None:
+    events = [ack(0), *(answer(100 * i, i, "v42", OLD) for i in range(1, 200))]
+    assert faults(events) == {"r-1": "acknowledged v41, but answers with v42 under epoch 0.3.0"}
+
+
+def test_answers_under_way_while_a_replica_switches_do_not_belie_it() -> None:
+    assert faults([answer(0, 1, "v42", OLD), ack(10), answer(SETTLE_MS, 2, "v42", OLD)]) == {}
+    assert faults([answer(0, 1, "v42", OLD), ack(10), answer(SETTLE_MS + 10, 2, "v42", OLD)]) != {}
+
+
+def test_right_version_under_an_old_epoch_has_not_converged() -> None:
+    assert faults([ack(0), answer(SETTLE_MS, 1, "v41", OLD)]) == {
+        "r-1": "acknowledged v41, but answers with v41 under epoch 0.3.0"
+    }
+    # Where nothing is commanded there is no epoch to show.
+    assert faults([ack(0), answer(SETTLE_MS, 1, "v41", OLD)], epoch=None) == {}
+
+
+def test_proof_by_answers_outweighs_an_ack_that_was_lost() -> None:
+    assert faults([ack(0, stage="received", serving="v42"), answer(100, 1)]) == {}
+    assert "received" in faults([ack(0, stage="received", serving="v42")])["r-1"]
+
+
+def test_replica_that_restarts_with_the_old_version_has_converged_no_more() -> None:
+    assert faults([ack(0), answer(100, 1), ack(60_000, serving="v42", epoch=(0, 0, 0))]) == {
+        "r-1": "says that v42 serves (serving, epoch 0.0.0)"
+    }
+
+
+def test_replica_that_follows_no_commands_is_judged_by_its_version() -> None:
+    assert faults([answer(0, 1, "v41", None)]) == {}
+    assert faults([answer(0, 1, "v42", None)]) == {"r-1": "answers with v42 under no epoch"}
+
+
+def test_refused_command_of_a_replica_that_never_served_one_is_named_with_its_code() -> None:
+    assert faults([refusal(0, "r-1", "EXPIRED")]) == {"r-1": "refused epoch 0.9.0: EXPIRED"}
+
+
+def test_nothing_desired_is_obeyed_by_all() -> None:
+    assert lagging([("r", Replica())], None, NEW) == {}
+
+
+@given(st.lists(st.tuples(words, st.integers(0, 20_000)), max_size=40))
+def test_convergence_implies_that_newest_answers_show_the_epoch(story: list[Any]) -> None:
+    """Of every replica whose answer came long enough after the newest thing it acknowledged."""
+    events, at = [], 0
+    for number, (word, wait) in enumerate(story):
+        at += wait
+        events.append(told(word, at, number))
+    if not events:
+        return
+    pipeline, _ = ledger_of(events)
+    known = pipeline.fold.models["m"].state.replicas if "m" in pipeline.fold.models else Replicas()
+    if lagging(known.known.items(), "v41", NEW):
+        return
+    for replica in {event.replica for event in events}:  # type: ignore[union-attr]
+        mine = [event for event in events if event.replica == replica]  # type: ignore[union-attr]
+        answers = [e for e in mine if isinstance(e, Prediction) and e.role == "live"]
+        acks = [e.ts or 0 for e in mine if isinstance(e, Ack)]
+        if answers and (answers[-1].ts or 0) >= max((ts for ts in acks), default=0) + SETTLE_MS:
+            follows = bool(acks) or answers[-1].epoch is not None
+            assert answers[-1].version == "v41", story
+            assert not follows or answers[-1].epoch == NEW, story
+
+
+def test_deployment_and_its_command_are_what_a_replica_answers_for() -> None:
+    """From the events alone: the version of an epoch is known to the fold, as the acks speak of epochs only."""
+    deployed = [Deployment(model="m", version=v, status="live", ts=START + i) for i, v in enumerate(("v41", "v42"))]
+    pipeline, _ = ledger_of(deployed)
+    epoch = pipeline.fold.models["m"].state.desired.epoch
+    pipeline, _ = ledger_of([*deployed, ack(10, stage="refused", serving="v41", epoch=epoch, code="LOAD_FAILED")])
+    assert pipeline.fold.models["m"].state.replicas.known["r-1"].unable == ["v42"]
+
+
+# On a broker
+
+
+def raw(event: Prediction, offset: int) -> Raw:
+    return Raw(offset, event.ts or 0, encode_line(event))
+
+
+def predictions() -> list[Prediction]:
+    made = [answer(i * 1_000, i, "v42" if i < 5 else "v41", OLD if i < 5 else NEW) for i in range(10)]
+    return [event for event in made if isinstance(event, Prediction)]
+
+
+def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_changed_since() -> None:
+    first = Reader(CONFIG, 2, Position(1))
+    first.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions()[:5])])
+    first.advance((True, True))
+    first.flush()
+    (facts,) = first.replica_facts()
+    assert (facts.clock, [change.place for change in facts.changes]) == (-1, [("predictions", 2, 0)])
+    assert first.replica_facts() == []
+    second = Reader(CONFIG, 2, first.position())
+    second.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
+    second.advance((True, True))
+    second.flush()
+    (later,) = second.replica_facts()
+    assert [(change.version, change.place[2]) for change in later.changes] == [("v41", 5)]
+
+
+def test_facts_without_a_time_move_no_clock_and_repeats_after_a_rewind_change_nothing() -> None:
+    reader = Reader(CONFIG, 0, Position(1))
+    reader.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
+    reader.advance((True, True))
+    (batch,) = reader.flush()
+    (facts,) = reader.replica_facts()
+    fold = Fold(CONFIG)
+    fold.step(configuration_record(CONFIG))
+    fold.step(facts)
+    assert fold.clock == -1
+    fold.step(batch)
+    fold.step(facts)
+    once = pack(fold.models["m"].save())
+    fold.step(facts)
+    assert pack(fold.models["m"].save()) == once
+    assert fold.models["m"].state.replicas.known["r-1"].serves() == ("v41", NEW)
+
+
+def test_partition_that_begins_anew_is_believed_again() -> None:
+    fold = Fold(CONFIG)
+    fold.step(configuration_record(CONFIG))
+    change = ReplicaChange("r", True, "serving", "v42", OLD, None, 1_000, ("predictions", 0, 500))
+    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [change]))
+    fold.step(Begun(-1, 0, 1))
+    anew = msgspec.structs.replace(change, version="v41", epoch=NEW, at=2_000, place=("predictions", 0, 3))
+    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [anew]))
+    assert fold.models["m"].state.replicas.known["r"].serves() == ("v41", NEW)
+
+
+class Unsteady(Copier):
+    """A copier whose broker refuses chosen records; what the ledger got is kept."""
+
+    def __init__(self, refused: set[int]) -> None:
+        super().__init__(None, CONFIG, None)  # type: ignore[arg-type]
+        self._ledger_count, self.refused, self.tries, self.ledger = 4, refused, 0, list[ReplicaFacts]()
+
+    async def _send(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
+        self.tries += 1
+        if self.tries in self.refused:
+            raise TimeoutError
+        self.ledger.append(from_json(value, Record))
+
+
+@pytest.mark.parametrize("refused", [set(), {1}, {1, 2, 4}])
+def test_copier_of_acks_writes_each_change_once_however_often_the_broker_refuses(refused: set[int]) -> None:
+    copier = Unsteady(refused)
+    acks = [ack(i * 10_000, serving="v42" if i < 10 else "v41") for i in range(20)]
+
+    async def copy_all() -> None:
+        for offset, event in enumerate(acks):
+            while True:
+                try:
+                    await copier.copy(Place("acks", 3, offset, event.ts or 0), encode_line(event), ())
+                    break
+                except TimeoutError:
+                    continue
+
+    asyncio.run(copy_all())
+    places = [change.place for facts in copier.ledger for change in facts.changes]
+    assert places == [("acks", 3, 0), ("acks", 3, 10)]
