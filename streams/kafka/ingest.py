@@ -99,9 +99,16 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 for partition in list(self.partitions.values()):
                     await self._settle(partition)
             finally:
-                self.partitions.clear()
+                self._give_up()
                 await rewinds.stop()
                 await end_consumer(self._consumer)
+
+    def _give_up(self) -> None:
+        """Let go of what is on its way: whether it arrives is seen by whoever reads it again."""
+        for partition in self.partitions.values():
+            if partition.sending is not None:
+                partition.sending.cancel()
+        self.partitions.clear()
 
     # Assignment
 
