@@ -248,6 +248,19 @@ def topics_apply(settings: Settings, timeout: float) -> None:
     sys.exit(topics_command(settings, True, timeout))
 
 
+@topics.command("renew")
+@click.argument("partition", type=click.IntRange(0))
+@click.pass_obj
+def topics_renew(settings: Settings, partition: int) -> None:
+    """Say that a partition of predictions and feedback begins anew, because its topics were made again or cut off.
+
+    The monitor refuses to read on where an offset holds another record than it did, until somebody says this.
+    """
+    from console.topics import renew_command
+
+    sys.exit(renew_command(settings, partition))
+
+
 @main.command()
 @click.option(
     "--role",

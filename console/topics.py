@@ -38,6 +38,22 @@ def topics_command(settings: Any, apply: bool, timeout_s: float) -> int:
     return 1 if refused else 0
 
 
+def renew_command(settings: Any, partition: int) -> int:
+    """Begin a new incarnation of a pair of source partitions."""
+    from streams.kafka.rewinds import renew_now
+
+    config = load(settings.config)
+    kafka_options(settings, config)
+    incarnation = renew_now(kafka_access(settings, config), partition)
+    if settings.as_json:
+        click.echo(msgspec.json.encode({"partition": partition, "incarnation": incarnation}).decode())
+    else:
+        settings.tell(
+            f"topics: partition {partition} begins anew, incarnation {incarnation}; it is read from its start"
+        )
+    return 0
+
+
 async def steps_of(admin: Admin, config: Config) -> tuple[list[Step], dict[str, TopicFacts]]:
     """Return the plan for the topics of a configuration, and what the topics are like."""
     wanted = specs(config)

@@ -16,7 +16,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from streams.config import Config
 from streams.kafka.clients import Access, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
-from streams.kafka.rewinds import Rewinds
+from streams.kafka.rewinds import POSITION, Rewinds, position_of
 from streams.ledger_lines import ledger_value
 from streams.reader import FEEDBACK, PREDICTIONS, DeadLetter, Position, Raw, Reader, fingerprint
 from streams.routing import partitions_of
@@ -157,10 +157,10 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         positions = {}
         for place in places:
             committed = found.get(place)
-            position = _position(committed.metadata) if committed is not None and committed.offset >= 0 else None
-            if position is None:
-                # What cannot be read is worth as much as nothing: from the origin on everything is safe.
-                position = Position(self._count)
+            position = None
+            if committed is not None and committed.offset >= 0:
+                position = position_of(committed.metadata.encode())
+            position = position or self._rewinds.positions.get(place.partition) or Position(self._count)
             incarnation = self._rewinds.incarnations.get(place.partition, 0)
             if position.incarnation < incarnation:
                 # Committed in the topics that were.
@@ -334,18 +334,13 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             # The second one only tells other tools how far we are.
             ends = {places[0]: (position.end[0], metadata), places[1]: (position.end[1], "")}
+            topic, key = self.access.names.of("rewind"), POSITION + b"%d" % partition.number
+            await answered(self._producer.send_and_wait(topic, metadata.encode(), key))
             await answered(self._consumer.commit(ends))
         except CommitFailedError:
             log.info("partition %d went to another worker; its batches are covered by what it reads", partition.number)
         partition.acknowledged = None
         partition.committed_at = asyncio.get_running_loop().time()
-
-
-def _position(metadata: str) -> Position | None:
-    try:
-        return msgspec.json.decode(metadata.encode(), type=Position)
-    except (msgspec.DecodeError, ValueError):
-        return None
 
 
 def _dead_letter(topics: tuple[str, ...], partition: int, letter: DeadLetter) -> bytes:

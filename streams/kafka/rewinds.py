@@ -1,11 +1,27 @@
 """Which source partitions are to be read again: because a fold misses something, or because they begin anew."""
 
+import asyncio
+
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
-from streams.kafka.clients import Access, answered, end_consumer, partition_count, read_all
+from streams.kafka.clients import (
+    Access,
+    answered,
+    end_consumer,
+    explained,
+    partition_count,
+    producing,
+    read_all,
+)
 from streams.ledger_lines import ledger_value
+from streams.reader import Position
 from streams.records import Begun
+from unship.errors import BrokerUnreachable, ConfigurationError
+
+#: Begins the keys of copies of committed positions.
+POSITION = b"position/"
 
 
 class Rewind(msgspec.Struct, frozen=True):
@@ -21,10 +37,15 @@ class Rewind(msgspec.Struct, frozen=True):
 
 
 class Rewinds:
-    """Follows the topic `rewind`. Gaps of before now are healed by every start, or asked again; incarnations stay."""
+    """Follows the topic `rewind`. Gaps of before now are healed by every start, or asked again; incarnations stay.
+
+    It also keeps a copy of every committed position: a broker forgets what a group committed for a topic that is
+    deleted, and after a while without members, and with it how to tell a topic that was made again.
+    """
 
     def __init__(self, access: Access) -> None:
         self.incarnations: dict[int, int] = {}
+        self.positions: dict[int, Position] = {}
         self._access = access
         self._consumer = access.reader()
 
@@ -32,7 +53,10 @@ class Rewinds:
         """Learn the incarnations, and follow from the topic's end."""
         name = self._access.names.of("rewind")
         for record in await read_all(self._access, "rewind"):
-            self._take(record.value)
+            if record.key is not None and record.key.startswith(POSITION):
+                self._keep(record.key, record.value)
+            else:
+                self._take(record.value)
         await self._consumer.start()
         places = [TopicPartition(name, number) for number in range(await partition_count(self._consumer, name))]
         self._consumer.assign(places)
@@ -48,9 +72,16 @@ class Rewinds:
         found: dict[int, None] = {}
         for records in (await self._consumer.getmany(timeout_ms=0)).values():
             for record in records:
+                if record.key is not None and record.key.startswith(POSITION):
+                    continue
                 if (number := self._take(record.value)) is not None:
                     found[number] = None
         return list(found)
+
+    def _keep(self, key: bytes, value: bytes | None) -> None:
+        position, number = position_of(value), key.removeprefix(POSITION)
+        if position is not None and number.isdigit():
+            self.positions[int(number)] = position
 
     def _take(self, value: bytes | None) -> int | None:
         try:
@@ -60,6 +91,38 @@ class Rewinds:
         known = self.incarnations.get(rewind.partition, 0)
         self.incarnations[rewind.partition] = max(known, rewind.incarnation)
         return rewind.partition
+
+
+def position_of(value: bytes | None) -> Position | None:
+    """Return the position that was committed, None for what cannot be read: from the origin on everything is safe."""
+    try:
+        return msgspec.json.decode(value or b"", type=Position)
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+def renew_now(access: Access, partition: int) -> int:
+    """Say that a pair of source partitions begins anew; return its new incarnation.
+
+    Raises:
+        ConfigurationError: there is no such partition.
+        BrokerUnreachable: no broker answers.
+    """
+
+    async def job() -> int:
+        async with producing(access) as producer:
+            name = access.names.of("predictions")
+            count = len(await producer.partitions_for(name))
+            if partition >= count:
+                raise ConfigurationError(
+                    f"{name} has {count} partitions, the last is {count - 1}, asked for {partition}"
+                )
+            return await renew(access, producer, partition)
+
+    try:
+        return asyncio.run(job())
+    except (KafkaError, OSError) as error:
+        raise BrokerUnreachable(explained(error, access)) from error
 
 
 async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> int:

@@ -184,3 +184,49 @@ def said_that_broker_is_away(site: KafkaSite) -> Any:
         return text if "it begins again by itself" in text else ""
 
     return said
+
+
+def test_topics_made_again_stop_the_partition_until_an_operator_says_so(
+    site: KafkaSite, world: tuple[list[bytes], str]
+) -> None:
+    lines = world[0][:8_000]
+    worker = site.start()
+
+    async def counted(expected: dict[str, dict[str, int]]) -> None:
+        async def met() -> Any:
+            return await site.outcomes() == expected
+
+        await site.until(met, f"status counts {expected}")
+
+    async def make_again() -> None:
+        admin = site.access.admin()
+        await admin.start()
+        names = [site.access.names.of(topic) for topic in ("predictions", "feedback")]
+        await admin.delete_topics(names)
+
+        async def gone() -> Any:
+            return not set(names) & set(await admin.list_topics())
+
+        await site.until(gone, "the topics are gone")
+        await admin.close()
+
+    first, second = lines[:4_000], lines[4_000:]
+    asyncio.run(site.play(first))
+    expected = expected_outcomes(first)
+    asyncio.run(counted(expected))
+    # Stopped in order, so that its position is committed.
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(timeout=60)
+    asyncio.run(make_again())
+    site.make_topics()
+    asyncio.run(site.play(second, at={}))
+    site.start()
+
+    async def refused() -> Any:
+        return "topics renew" in site.output()
+
+    asyncio.run(site.until(refused, "a line that says what happened"))
+    for partition in range(4):
+        assert site.unship("topics", "renew", str(partition)).returncode == 0
+    again = expected_outcomes(second)
+    asyncio.run(counted({"fraud": {v: expected["fraud"].get(v, 0) + again["fraud"].get(v, 0) for v in ("v41", "v42")}}))

@@ -73,7 +73,7 @@ class LargerOfBoth(Coverage):
         self.corners = [(max(self.corners[0][0], end[0]), max(self.corners[0][1], end[1]))]
 
 
-class WatermarkSite(Site):
+class LargestCornerSite(Site):
     coverage_class = LargerOfBoth
 
 
@@ -174,7 +174,7 @@ class EarlyCommitSite(Site):
     driver_class = CommitsFirst
 
 
-MUTANTS = [WatermarkSite, QuietSite, TightSite, EagerSite, RawSite, EarlyCommitSite]
+MUTANTS = [LargestCornerSite, QuietSite, TightSite, EagerSite, RawSite, EarlyCommitSite]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda kind: kind.__name__)
