@@ -15,6 +15,7 @@ import mode
 from aiokafka.errors import KafkaError
 from faust.types import StreamT
 
+import detectors
 from actions.reconcile import Timing
 from streams.config import Config
 from streams.kafka.alerts import alert_text
@@ -86,6 +87,7 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
         value_serializer="raw",
         key_serializer="raw",
     )
+    _load_detectors(config)
     ingest = Ingest(access, config, clock_ms, tick_s=tick_s(config))
     controller = Controller(access, config, clock_ms, signer, Timing())
     copier = Copier(access, config, None if signer is None else signer.trust)
@@ -119,6 +121,12 @@ def _closing(copier: Copier) -> Callable[..., Awaitable[None]]:
         await copier.stop()
 
     return closed
+
+
+def _load_detectors(config: Config) -> None:
+    """Import what the detectors need before the loop runs: in the middle of the work it would stand still for it."""
+    for name in sorted({name for model in (config.defaults, *config.models.values()) for name in model.detectors}):
+        detectors.create(name)
 
 
 def tick_s(config: Config) -> float:

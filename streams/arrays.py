@@ -4,6 +4,7 @@ read.
 Both have a schema, the record's own type; nothing in them can run code when it is read.
 """
 
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -62,10 +63,19 @@ def _nulls(value: Any) -> Any:
     return None if value != value else value  # noqa: PLR0124
 
 
-def _from_list(kind: Any, value: Any) -> Any:
-    if getattr(kind, "__origin__", kind) is not np.ndarray or not isinstance(value, list):
+@cache
+def _dtype_of(kind: Any) -> Any:
+    """Return the type of an array's numbers: a ledger record has a dozen arrays, and the answer never changes."""
+    if getattr(kind, "__origin__", kind) is not np.ndarray:
         raise TypeError(f"cannot read a {kind}")
     (dtype,) = get_args(get_args(kind)[1])
+    return np.dtype(dtype)
+
+
+def _from_list(kind: Any, value: Any) -> Any:
+    dtype = _dtype_of(kind)
+    if not isinstance(value, list):
+        raise TypeError(f"cannot read a {kind}")
     try:
         return np.array(value, dtype)
     except (TypeError, OverflowError) as error:

@@ -99,9 +99,16 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 for partition in list(self.partitions.values()):
                     await self._settle(partition)
             finally:
-                self.partitions.clear()
+                self._give_up()
                 await rewinds.stop()
                 await end_consumer(self._consumer)
+
+    def _give_up(self) -> None:
+        """Let go of what is on its way: whether it arrives is seen by whoever reads it again."""
+        for partition in self.partitions.values():
+            if partition.sending is not None:
+                partition.sending.cancel()
+        self.partitions.clear()
 
     # Assignment
 
@@ -207,8 +214,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _record_at(self, place: TopicPartition, offset: int) -> Raw | None:
         consumer = self.access.reader()
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign([place])
             consumer.seek(place, offset)
             for _ in range(20):
@@ -216,7 +223,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                     return Raw(records[0].offset, records[0].timestamp, records[0].value)
             return None
         finally:
-            await consumer.stop()
+            await end_consumer(consumer)
 
     def _ledger_partition(self, model: str) -> int:
         found = self._route.get(model)
