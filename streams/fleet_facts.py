@@ -2,13 +2,13 @@
 
 Many models that get worse together say less about the models than about the labels they share. So only
 `fleet.max_simultaneous` automatic rollbacks of different models may be under way; one is under way for the `cooldown`
-of its model. A model learns of the others from `FleetFact` records alone, never from the memory of the process, so a
-replay agrees and a model in another partition of the ledger can count too.
+of its model. A model learns of the others from the ledger alone, by `FleetFact` records and, inside its own
+partition, by what their records led to; so a replay agrees, and a model in another partition can count too.
 
 Whoever steps the fold appends a `FleetFact` after each automatic rollback (`FleetState.owed`). Until that record has
-come back through the ledger, the next rollback of the same partition waits for it. So the limit is exact in one
-partition, even where one tick alarms on every model, and over several partitions it can be exceeded by at most one
-for each of the others.
+come back through the ledger, at most for `ECHO_MS`, the next rollback of the same partition waits for it. So over
+several partitions the limit is exceeded by at most one for each of the others, as long as records come back in that
+time. In one partition it is exact whatever happens, even where one tick alarms on every model.
 """
 
 import msgspec
@@ -45,7 +45,9 @@ class FleetState(msgspec.Struct):
 
     def others(self, model: str, now: int) -> list[FleetFact]:
         """Return the rollbacks of other models that are under way at `now`, in milliseconds of the ledger's clock."""
-        return [fact for name, fact in self.under_way.items() if name != model and fact.until > now]
+        # Own ones count before their record has come back: it may come late, behind a backlog.
+        newest = self.under_way | {fact.model: fact for fact in self.owed.values()}
+        return [fact for name, fact in newest.items() if name != model and fact.until > now]
 
     def busy_until(self) -> int:
         """Return until when the next automatic rollback has to wait for the record of the one before; -1 if not."""

@@ -44,7 +44,8 @@ def evidence_of(
     if mix is not None:
         dimension, stream = mix
         report["mix"] = {"dimension": dimension, "value": state.layout.slices.streams[stream].value}
-    unfit = {target: why_unfit(state, target, config) for target in state.desired.ladder(live.beside)}
+    known = [*state.desired.ladder(live.beside), *state.desired.past()]
+    unfit = {target: why_unfit(state, target, config) for target in known}
     if any(unfit.values()):
         report["unfit"] = {target: why for target, why in unfit.items() if why is not None}
     return report

@@ -253,6 +253,20 @@ def test_rollback_waits_for_the_record_of_the_one_before_and_not_for_ever() -> N
     assert rolled_back(fold.step(Tick(fact.clock + ECHO_MS)))
 
 
+@pytest.mark.parametrize("limit", [1, 3])
+def test_limit_of_one_partition_is_exact_though_no_record_ever_comes_back(limit: int) -> None:
+    """As in a backlog: what was decided on it is told behind its end."""
+    config, events = config_of(limit), shared_feed()
+    pipeline = Pipeline(config)
+    decisions = fold_step(pipeline, configuration_record(config))
+    for record in pipeline.sources.feed(map(encode_line, events)):
+        decisions += fold_step(pipeline, record)
+    for record in pipeline.sources.advance(START + 600_000):
+        decisions += fold_step(pipeline, record)
+    assert len(rolled_back(decisions)) == limit
+    assert sorted(rolled_back(decisions) + paged(decisions)) == list(MODELS)
+
+
 def test_recovered_fold_still_owes_the_record_that_a_crash_lost() -> None:
     config, records, fold = folded()
     again = Fold(config)
@@ -275,6 +289,45 @@ def test_repeated_record_changes_nothing_and_a_rollback_elsewhere_counts() -> No
     fold.step(fact)
     assert pack(fold.fleet) == state
     assert {name: pack(model.save()) for name, model in fold.models.items()} == chain_free
+
+
+@pytest.mark.parametrize("maturity", ["0s", "5s"])
+@settings(max_examples=10)
+@given(limit=st.integers(1, 3), delay=st.integers(0, 8), split=st.integers(1, 4), seed=st.integers(0, 99))
+def test_two_ledger_partitions_exceed_the_limit_by_one_at_most(
+    maturity: str, limit: int, delay: int, split: int, seed: int
+) -> None:
+    """Each hears of the other, and of itself, some time after the decision; rollbacks wait for that meanwhile."""
+    config, events = config_of(limit, maturity), shared_feed(seed, 200)
+    partitions = [Pipeline(config), Pipeline(config)]
+    for pipeline in partitions:
+        fold_step(pipeline, configuration_record(config))
+    decisions: list[Decision] = []
+    told: dict[str, tuple[int, FleetFact]] = {}
+
+    def step(pipeline: Pipeline, record: Record, now: int) -> None:
+        decisions.extend(fold_step(pipeline, record))
+        for fact in pipeline.fold.fleet.owed.values():
+            told.setdefault(fact.decision, (now, fact))
+
+    def mine(event: Event) -> bool:
+        name = event.id if isinstance(event, Prediction | Feedback) else event.model
+        return name[0] in MODELS[:split]
+
+    for second in range(40):
+        # What was told is read by both before what is new, and nothing is told twice.
+        for said_at, fact in list(told.values()):
+            if said_at + delay == second:
+                for pipeline in partitions:
+                    step(pipeline, fact, second)
+        now = START + second * 1_000
+        for number, pipeline in enumerate(partitions):
+            part = [e for e in events if 0 <= (e.ts or 0) - now < 1_000 and mine(e) is (number == 0)]
+            for records in (pipeline.sources.feed(map(encode_line, part)), pipeline.sources.advance(now + 999)):
+                for record in records:
+                    step(pipeline, record, second + 1)
+    assert limit <= len(rolled_back(decisions)) <= limit + 1
+    assert sorted(rolled_back(decisions) + paged(decisions)) == list(MODELS)
 
 
 facts = st.builds(

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import replica_watch, replicas
-from streams.arrays import from_json, pack, unpack
+from streams.arrays import pack, unpack
 from streams.config import parse
 from streams.fold import Fold
 from streams.kafka.copying import Copier, Place
+from streams.ledger_lines import read_ledger_line
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from streams.reader import PREDICTIONS, Position, Raw, Reader
 from streams.records import Begun, Outcomes, Record, ReplicaChange, ReplicaFacts
@@ -431,7 +432,9 @@ class Unsteady(Copier):
         self.tries += 1
         if self.tries in self.refused:
             raise TimeoutError
-        self.ledger.append(from_json(value, Record))
+        record = read_ledger_line(value).record
+        assert isinstance(record, ReplicaFacts)
+        self.ledger.append(record)
 
 
 @pytest.mark.parametrize("refused", [set(), {1}, {1, 2, 4}])

@@ -18,12 +18,12 @@ PLAN: Plan = msgspec.structs.replace(EVERYTHING, slices=False, sources=1, noise=
 ORDER_OF_V1, ORDER_OF_V2 = (0, 1, 0), (0, 2, 0)
 
 
-def decided(extra: Sequence[Event]) -> list[Decision]:
+def decided(extra: Sequence[Event], plan: Plan = PLAN) -> list[Decision]:
     """Return the decisions on a version that decays beside a good one, with more events between."""
-    events = [*(event for _, event in events_of(PLAN)), *extra]
+    events = [*(event for _, event in events_of(plan)), *extra]
     events.sort(key=lambda event: event.ts or 0)
-    pipeline = Pipeline(config_of(PLAN))
-    found = fold_step(pipeline, configuration_record(config_of(PLAN)))
+    pipeline = Pipeline(config_of(plan))
+    found = fold_step(pipeline, configuration_record(config_of(plan)))
     for record in join_step(pipeline, map(encode_line, events)):
         found += fold_step(pipeline, record)
     return found
@@ -69,3 +69,15 @@ def test_holdback_that_was_announced_and_never_answered_is_passed_over_for_the_o
     (rollback,) = [decision for decision in decisions if decision.action == "rollback"]
     assert rollback.to == "v1"
     assert list(rollback.evidence["unfit"]) == ["v9"]
+
+
+def test_earlier_version_known_by_its_record_alone_is_no_target_if_every_replica_refused_it() -> None:
+    alone = msgspec.structs.replace(PLAN, beside="none", before=1_200, without_control="act", mature_after_s=0)
+    (free,) = [decision for decision in decided([], alone) if decision.action == "rollback"]
+    assert (free.reason, free.to) == ("RECORD_BETTER", "v1")
+    # Said shortly before, because a replica of which nothing is heard for an hour is gone.
+    refused = [ack(free.ts - START - 5_000, "r-1", "refused", ORDER_OF_V1, "LOAD_FAILED")]
+    decisions = decided(refused, alone)
+    assert "rollback" not in [decision.action for decision in decisions]
+    unfit = next(decision for decision in decisions if decision.reason == "TARGET_UNFIT")
+    assert list(unfit.evidence["unfit"]) == ["v1"]
