@@ -86,12 +86,15 @@ def recall(
     samples of another kind, and no record confirms anything.
     """
     found = []
+    rise = not config.negative
     for alarm in live.health.alarms:
+        # Nothing is immature without a maturity, and a loss that needs no label has no missing ones.
+        whole = not config.mature_after_ms or alarm.loss in config.latency_losses
         threshold = threshold_of(alarm.stream, rules) * len(records)
         against = [
             weigh(record, known, live.health, alarm, streams, config.slices_by, threshold) for record, known in records
         ]
-        fair = [not config.mature_after_ms or live.labels.agrees_with_record(record.coverage) for record, _ in records]
+        fair = [whole or live.labels.agrees_with_record(record.coverage, rise) for record, _ in records]
         better = [
             entry
             for entry, comparable in zip(against, fair, strict=True)

@@ -99,17 +99,19 @@ class LabelHealth(msgspec.Struct):
         if not self.shifted and reached:
             self.shifted, self.shifted_at = True, now
 
-    def agrees_with_record(self, usual: float | None) -> bool:
+    def agrees_with_record(self, usual: float | None, rise: bool = True) -> bool:
         """Whether labels are as complete now as they were on record; else the outcomes are samples of another kind.
 
-        The newest cohort alone must fit as well, for an alarm may be younger than the others.
+        The newest cohort alone must fit as well, for an alarm may be younger than the others. Without `rise` more
+        labels are no objection: where only bad news is told, they are the decay itself.
         """
         mine = self.share
         if usual is None or mine is None:
             return False
         predictions, labelled = self.recent[-1]
-        newest = abs(labelled / predictions - usual) <= SHIFT + by_chance(usual, predictions)
-        return newest and abs(mine - usual) <= SHIFT
+        gaps = (labelled / predictions - usual, mine - usual)
+        newest, whole = (abs(gap) if rise else -gap for gap in gaps)
+        return newest <= SHIFT + by_chance(usual, predictions) and whole <= SHIFT
 
     def agrees_with(self, other: "LabelHealth") -> bool:
         """Whether two arms have the same label coverage, so that comparing them is fair all the same."""

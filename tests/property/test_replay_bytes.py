@@ -21,7 +21,6 @@ from unship.errors import SnapshotError
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
 
 START = 1_772_409_600_000
-REFERENCE = {name: Reference(mean=0.1, n=1_000) for name in ("zero_one", "brier", "latency")}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -106,7 +105,7 @@ def events_of(plan: Plan) -> list[tuple[int, Event]]:
     """Return predictions of a version that decays, of one that does not, and their labels, by time."""
     rng = random.Random(plan.seed)
     switch = 1 + plan.before * 60
-    stated = {name: Reference(mean=plan.reference, n=1_000) for name in ("zero_one", "brier")}
+    stated = {name: Reference(mean=plan.reference, n=1_000) for name in ("zero_one", "brier", "latency")}
     after = Deployment(model="m", version="v2", status="live", previous="v1", reference=stated, ts=START + switch)
     events: list[tuple[int, Event]] = [
         (0, Deployment(model="m", version="v1", status="live", ts=START)),

@@ -178,6 +178,14 @@ def test_record_is_comparable_only_if_labels_are_as_complete_now(
     assert health.agrees_with_record(record) is fair
 
 
+@pytest.mark.parametrize(("labelled", "fair"), [(3, True), (30, True), (0, False)])
+def test_more_bad_news_than_on_record_is_the_decay_and_less_is_none(labelled: int, fair: bool) -> None:
+    health = new_label_health()
+    for _ in range(COHORTS):
+        health.close(100, labelled, PROMISE)
+    assert health.agrees_with_record(0.15 if not labelled else 0.03, rise=False) is fair
+
+
 def test_saved_label_health_goes_on_bit_for_bit() -> None:
     whole = new_label_health()
     shares(whole, 0.8, 40, 50)

@@ -189,6 +189,31 @@ def test_labels_that_go_missing_at_the_same_time_prove_nothing_by_the_past() -> 
     assert "COVERAGE_SHIFT" in {d.reason for d in told}
 
 
+@pytest.mark.parametrize("told", ["bad news only", "how long it took"])
+def test_losses_that_need_no_label_of_every_answer_are_held_against_the_past_as_well(told: str) -> None:
+    latency = told == "how long it took"
+    judged = "losses: [{latency: {objective_ms: 100}}]" if latency else "losses: [zero_one]"
+    labels = "{mature_after: 20s}" if latency else "{mature_after: 20s, missing: negative}"
+    story = Story()
+    story.config = parse(
+        f"models: {{m: {{{judged}, labels: {labels}, worse_by: 0.02, one_false_alarm_per: 10000, "
+        "detectors: [e_detector], policy: {mode: act, without_control: act}}}"
+    )
+    for version, parts in (("v1", [(2_500, 0.05)]), ("v2", [(1_500, 0.05), (900, 0.3)])):
+        story.live(version)
+        for count, share in parts:
+            for _ in range(count):
+                story.now += STEP
+                name, bad = str(story.now), bool(story.rng.random() < share)
+                took = 500.0 if bad and latency else 20.0
+                story.events.append(
+                    Prediction(id=name, model="m", version=version, output=0, latency_ms=took, ts=story.now)
+                )
+                if bad and not latency:
+                    story.events.append(Feedback(id=name, truth=1, ts=story.now))
+    assert acts(story.told()) == [("RECORD_BETTER", "rollback", "v1")]
+
+
 # The share of labels settles
 
 
