@@ -214,8 +214,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _record_at(self, place: TopicPartition, offset: int) -> Raw | None:
         consumer = self.access.reader()
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign([place])
             consumer.seek(place, offset)
             for _ in range(20):
@@ -223,7 +223,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                     return Raw(records[0].offset, records[0].timestamp, records[0].value)
             return None
         finally:
-            await consumer.stop()
+            await end_consumer(consumer)
 
     def _ledger_partition(self, model: str) -> int:
         found = self._route.get(model)

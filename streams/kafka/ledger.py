@@ -4,7 +4,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.config import FOLD_VERSION, Config
-from streams.kafka.clients import Access, partition_count
+from streams.kafka.clients import Access, end_consumer, partition_count
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.pipeline import configuration_record
 from streams.records import Configured, Record
@@ -28,8 +28,8 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
             or the two source topics differ.
     """
     consumer = access.reader()
-    await consumer.start()
     try:
+        await consumer.start()
         names = [access.names.of(topic) for topic in ("predictions", "feedback", "ledger")]
         predictions, feedback, ledger = [await partition_count(consumer, name) for name in names]
         if predictions != feedback:
@@ -48,7 +48,7 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
                 _agree(place, await _first(consumer, place), shape)
         return shape
     finally:
-        await consumer.stop()
+        await end_consumer(consumer)
 
 
 def configuration_for(config: Config, shape: Shape) -> Configured:

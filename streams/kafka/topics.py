@@ -66,7 +66,11 @@ class KafkaTopics:
 
     async def _connect(self) -> None:
         self._consumer = self._access.reader()
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await end_consumer(self._consumer)
+            raise
         names = self._access.names
         for topic in KIND_OF:
             self._counts[topic] = await partition_count(self._consumer, names.of(topic))
