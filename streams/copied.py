@@ -1,4 +1,4 @@
-"""Compare the ledger's copies of deployments and operators' acts with the records they were copied from."""
+"""Compare what the ledger copies beside the outcomes with its sources: deployments, operators' acts, replica facts."""
 
 from collections import deque
 
@@ -7,13 +7,14 @@ import msgspec
 from streams.clock import DAY_MS
 from streams.differences import Difference, difference
 from streams.recording import Place, Taken, Topics, place_of
-from streams.records import Deployed, Operated
+from streams.records import Deployed, Operated, ReplicaChange, ReplicaFacts
 from unship.codec import decode_value
-from unship.events import Deployment, Event, OperatorAct
+from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.rejections import Rejection
 from unship.signing import OPERATOR_TYPE, Trust, TrustedKey, verify
 
 KINDS = {"deployments": "deployment", "operator": "operator"}
+SHOWN = {"predictions": "prediction", "acks": "ack"}
 #: More models or deployments than these are beyond the limits of the join, which then leaves some out.
 REMEMBERED = 100_000
 
@@ -64,6 +65,25 @@ class Copies:
                 return found
         return None
 
+    def check_facts(self, record: ReplicaFacts) -> Difference | None:
+        """Compare what the ledger says of replicas with the answers and acks it was read from."""
+        for change in record.changes:
+            topic, partition, offset = change.place
+            place = (topic, partition)
+            if topic not in SHOWN or self.topics.ends().get(place, 0) <= offset or self.topics.first(*place) > offset:
+                # A recording of a span has not all of them.
+                continue
+            taken = next((taken for taken in self.topics.read(*place, offset)[:1] if taken.offset == offset), None)
+            if taken is None and topic == "acks":
+                # A newer ack of the same replica has taken its place.
+                continue
+            said = None if taken is None else _shown(taken, change)
+            if said != (record.model, change):
+                told = "absent" if said is None else {"model": said[0], "change": msgspec.to_builtins(said[1])}
+                where = f"{topic}[{partition}]@{offset}, and what the ledger says of it"
+                return difference(where, told, {"model": record.model, "change": msgspec.to_builtins(change)})
+        return None
+
     def _compare(self, taken: Taken, event: Event) -> Difference | None:
         source = decode_value(KINDS[taken.topic], taken.value)
         where = place_of(taken)
@@ -112,6 +132,19 @@ class Copies:
         taken = page.popleft()
         self._next[place] = taken.offset + 1
         return taken
+
+
+def _shown(taken: Taken, change: ReplicaChange) -> tuple[str, ReplicaChange] | None:
+    """Return what an answer or an ack shows of its replica; its time is that of its log, which may be later."""
+    event, place = decode_value(SHOWN[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
+    at = max(change.at, taken.append_ts)
+    if isinstance(event, Prediction) and event.replica is not None:
+        stage = "serving" if event.role == "live" else "staged"
+        return event.model, ReplicaChange(event.replica, True, stage, event.version, event.epoch, None, at, place)
+    if isinstance(event, Ack):
+        said = (event.replica, False, event.stage, event.serving, event.epoch, event.code, at, place)
+        return event.model, ReplicaChange(*said)
+    return None
 
 
 def _said(event: Deployment) -> tuple[str, str, str, int | None, str | None]:

@@ -21,7 +21,7 @@ from streams.fold import LedgerMismatch
 from streams.ledger_lines import UNPLACED, ledger_line, read_ledger_line
 from streams.pipeline import Pipeline, fold_step
 from streams.recording import Taken, Topics, place_of, records_of
-from streams.records import Batch, Begun, Configured, Deployed, Operated, Record, Tick
+from streams.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.rejoin import Rejoin
 from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError
@@ -179,6 +179,8 @@ class LedgerAudit:
             found = self._check_batch(record)
         elif isinstance(record, Deployed | Operated):
             found = self.copies.check(record)
+        elif isinstance(record, ReplicaFacts):
+            found = self.copies.check_facts(record)
         elif isinstance(record, Tick) and record.positions:
             found = self.copies.passed(record.positions)
         if found is not None:

@@ -25,10 +25,10 @@ from streams.records import Record
 from streams.routing import partitions_of
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
-from unship.codec import decode_line
+from unship.codec import decode_line, encode_line
 from unship.embedded import EmbeddedLog, Message
 from unship.errors import RecordingError
-from unship.events import Feedback, Prediction
+from unship.events import Ack, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
 
@@ -61,7 +61,11 @@ def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str 
             held = True
         if rng.random() < 0.8:
             live.step()
-            live.publish()
+            for command in live.publish():
+                ack = Ack(
+                    model="m", replica="r0", boot="b", epoch=command.epoch, stage="serving", serving=command.serve
+                )
+                site.log.append("acks", [Message(encode_line(ack), b"m/r0")])
         if rng.random() < 0.15:
             live.save_snapshot()
         if rng.random() < 0.2:
@@ -174,6 +178,8 @@ def found(lines: list[bytes], trust: Trust | None) -> str:
         ("feedback", b'"p300"', value(b'"truth":1', b'"truth":0'), "outcome at predictions@"),
         ("feedback", b'"p300"', value(b'"source":"', b'"source":"x'), "source is"),
         ("deployments", b'"v2"', value(b'"v2"', b'"v3"'), "and its copy in the ledger: version"),
+        ("acks", b'"serving"', value(b'"serving":"v1"', b'"serving":"v5"'), "change.version is v5"),
+        ("acks", b'"serving"', value(b'"replica":"r0"', b'"replica":"r9"'), "change.replica is r9"),
         ("operator", b"drill", value(b"drill", b"Drill"), "and its copy in the ledger: reason"),
         ("operator", b"drill", lambda t: msgspec.structs.replace(t, headers=()), "its signature"),
         (
