@@ -31,7 +31,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,9 +42,9 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
 
-from streams.arrays import from_json
 from streams.kafka.clients import partition_count, read_all
-from streams.records import Batch, Record
+from streams.ledger_lines import read_ledger_line
+from streams.records import Batch
 from streams.routing import partitions_of
 from tests.kafka.shared import prefix_of
 from tests.kafka.site import KafkaSite
@@ -261,7 +261,7 @@ class Bench:
                 continue
             number = int(partitions_of([model.encode()], LEDGER)[0])
             entry = ledger[number, decision["provenance"]["ledger"][1]]
-            batch = from_json(entry.value, Record)
+            batch = read_ledger_line(entry.value).record
             assert isinstance(batch, Batch), decision
             answered = next(part.answered for part in batch.parts if part.outcomes.model == model)
             handed, appended = self.told[batch.partition, int(answered.max())]
@@ -289,9 +289,8 @@ def probe_topic(site: KafkaSite, name: str) -> str:
     return f"{site.access.names.prefix}probe-{name.replace(' ', '-')}"
 
 
-async def make_topics(site: KafkaSite) -> None:
-    """Make the monitor's topics and those of the floors."""
-    await site.make_topics()
+async def make_probe_topics(site: KafkaSite) -> None:
+    """Make the topics of the floors."""
     admin = site.access.admin()
     await admin.start()
     try:
@@ -372,7 +371,8 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
     models = [f"m{i:03}" for i in range(options.models)]
     followed = models[:: max(1, len(models) // options.fleets)][: options.fleets] if options.fleets else []
     site = KafkaSite(folder, bootstrap, prefix_of("latency"), CONFIG, sources=SOURCES, ledger=LEDGER)
-    asyncio.run(make_topics(site))
+    site.make_topics()
+    asyncio.run(make_probe_topics(site))
     worker = site.start()
     load_before = os.getloadavg()[0]
     try:

@@ -9,11 +9,12 @@ import msgspec
 
 from console.progress import counting, reading
 from console.running import keys_folder
+from console.sources import is_log, open_topics
 from streams.audit import AuditResult, audit_recording
 from streams.config import Config
 from streams.config_file import load
 from streams.live_audit import audit_topics
-from streams.recorded import EMBEDDED, EmbeddedTopics, LineStream, RecordedTopics, is_taken, open_log, open_seekable
+from streams.recorded import LineStream, RecordedTopics, is_taken, open_seekable
 from streams.recording import Topics
 from streams.replay import open_recording
 from unship.errors import ConfigurationError, RecordingError
@@ -31,10 +32,10 @@ def audit_command(settings: Any, source: str, decision: str | None, journal: Pat
 
 
 def _audit(settings: Any, config: Config, source: str, journal: Path | None) -> AuditResult:
-    if source.startswith(EMBEDDED):
+    if is_log(source):
         _refuse(journal)
-        with open_log(source) as log:
-            return _audit_topics(settings, config, EmbeddedTopics(log), None)
+        with open_topics(settings, config, source) as log:
+            return _audit_topics(settings, config, log, None)
     with open_seekable(source) as stream:
         if is_taken(stream):
             _refuse(journal)

@@ -6,12 +6,14 @@ from typing import Any
 import click
 import msgspec
 
-from console.running import embedded_folder, keys_folder
+from console.running import embedded_folder, kafka_access, keys_folder
+from console.sources import configured_log
 from streams.config_file import load
 from unship.codec import decode_value
 from unship.embedded import EmbeddedLog, Message
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Feedback, Prediction
+from unship.kafka_access import SCHEME
 from unship.keys import new_keys
 from unship.rejections import Rejection
 
@@ -26,10 +28,16 @@ def emit_command(settings: Any, kind: str, text: str) -> int:
         raise ConfigurationError(f"the {kind} would be rejected: {event.code} {event.detail}".rstrip())
     assert isinstance(event, Prediction | Feedback | Deployment)
     key = event.model if isinstance(event, Deployment) else event.id
-    with EmbeddedLog(embedded_folder(settings, load(settings.config))) as log:
-        (offset,) = log.append(TOPICS[kind], [Message(value, key.encode())])
+    config, partition = load(settings.config), 0
+    if configured_log(settings, config).startswith(SCHEME):
+        from streams.kafka.emitting import append_one
+
+        partition, offset = append_one(kafka_access(settings, config), TOPICS[kind], key.encode(), value)
+    else:
+        with EmbeddedLog(embedded_folder(settings, config)) as log:
+            (offset,) = log.append(TOPICS[kind], [Message(value, key.encode())])
     if settings.as_json:
-        click.echo(msgspec.json.encode({"topic": TOPICS[kind], "partition": 0, "offset": offset}).decode())
+        click.echo(msgspec.json.encode({"topic": TOPICS[kind], "partition": partition, "offset": offset}).decode())
     else:
         settings.tell(f"emit: {TOPICS[kind]}, offset {offset}")
     return 0

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import click
@@ -10,10 +11,10 @@ import msgspec
 
 from actions.journal import rests_on
 from actions.reasons import meaning_of
-from console.running import embedded_folder
 from console.sentences import clean, sentence
+from console.sources import configured_log, is_log, open_topics
+from streams.config import Config
 from streams.config_file import load
-from streams.recorded import EMBEDDED, EmbeddedTopics, open_log
 from streams.recording import records_of
 from streams.replay import open_recording
 from unship.errors import RecordingError
@@ -23,9 +24,10 @@ Decision = dict[str, Any]
 
 def explain_command(settings: Any, wanted: str, source: str | None) -> int:
     """Print the page of a decision."""
+    config = load(settings.config)
     if source is None:
-        source = f"{EMBEDDED}{embedded_folder(settings, load(settings.config))}"
-    with _lines_of(source) as lines:
+        source = configured_log(settings, config)
+    with _lines_of(settings, config, source) as lines:
         decision = find_decision(lines, wanted)
     if decision is None:
         raise RecordingError(f"{source}: there is no decision {wanted}")
@@ -37,11 +39,13 @@ def explain_command(settings: Any, wanted: str, source: str | None) -> int:
 
 
 @contextmanager
-def _lines_of(source: str) -> Iterator[Iterable[bytes]]:
+def _lines_of(settings: Any, config: Config, source: str) -> Iterator[Iterable[bytes]]:
     """Open what holds decisions: of a log only its journal is read."""
-    if source.startswith(EMBEDDED):
-        with open_log(source) as log:
-            yield (taken.value or b"" for taken in records_of(EmbeddedTopics(log), "decisions", 0))
+    if is_log(source):
+        with open_topics(settings, config, source) as topics:
+            numbers = range(topics.partitions("decisions"))
+            records = chain.from_iterable(records_of(topics, "decisions", number) for number in numbers)
+            yield (taken.value or b"" for taken in sorted(records, key=lambda taken: taken.append_ts))
     else:
         with open_recording(source) as stream:
             yield stream

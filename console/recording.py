@@ -11,10 +11,10 @@ import click
 import msgspec
 
 from console.progress import counting
-from console.running import embedded_folder
+from console.sources import configured_log, open_topics
 from console.times import time_ms
 from streams.config_file import load
-from streams.recorded import EMBEDDED, EVERYTHING, Span, Written, open_log, record_log
+from streams.recorded import EVERYTHING, Span, Written, record_topics
 from unship.errors import ConfigurationError, RecordingError
 
 
@@ -26,13 +26,13 @@ def record_command(settings: Any, target: str, since: str | None, until: str | N
     )
     if span.since > span.until:
         raise ConfigurationError(f"--from {since} is after --to {until}")
-    folder = embedded_folder(settings, load(settings.config))
+    config = load(settings.config)
     with (
-        open_log(f"{EMBEDDED}{folder}") as log,
+        open_topics(settings, config, configured_log(settings, config)) as topics,
         _writing(target) as stream,
         counting("record", settings.quiet) as progress,
     ):
-        written = record_log(log, stream, span, progress)
+        written = record_topics(topics, stream, span, progress)
     _summarise(settings, target, written)
     return 0
 

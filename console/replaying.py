@@ -9,9 +9,9 @@ import msgspec
 
 from actions.journal import decision_bytes
 from console.progress import reading
+from console.sources import open_lines
 from console.times import time_ms
 from streams.config_file import load
-from streams.recorded import open_source
 from streams.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
 
@@ -37,7 +37,7 @@ def replay_command(
     with ExitStack() as stack:
         recorder = Recorder(stack.enter_context(_writing(record))) if record is not None else None
         replay = Replay(config, _snapshot(resume), recorder)
-        stream = stack.enter_context(open_source(source))
+        stream = stack.enter_context(open_lines(settings, config, source))
         progress = stack.enter_context(reading("replay", source, settings.quiet))
         for decision in replay.decisions(stream, batch, stop_after, progress):
             out.write(decision_bytes(decision) + b"\n")

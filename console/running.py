@@ -1,5 +1,6 @@
 """`unship run` on the embedded log: one process, one loop, ended by a signal."""
 
+import asyncio
 import logging
 import threading
 import time
@@ -51,22 +52,25 @@ def _run_on_kafka(settings: Any, config: Config, signer: Signer | None, now_ms: 
     from faust import Worker
 
     from streams.app import make_app
+    from streams.kafka.clients import reachable
 
-    app = make_app(kafka_access(settings, config), config, signer, now_ms)
+    access = kafka_access(settings, config)
+    asyncio.run(reachable(access))
+    app = make_app(access, config, signer, now_ms)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     worker = Worker(app, loglevel=settings.level.upper(), quiet=True, redirect_stdouts=False)
     settings.tell(f"run: watching {settings.log or config.log}")
     worker.execute_from_commandline()
 
 
-def kafka_access(settings: Any, config: Config) -> "Access":
-    """Return how to reach the Kafka log that the options or the configuration name."""
+def kafka_access(settings: Any, config: Config, log: str | None = None) -> "Access":
+    """Return how to reach a Kafka log: the one given, or that of the options or the configuration."""
     from streams.kafka.clients import Access
     from unship.kafka_settings import client_options
 
     folder = settings.config.parent if settings.config is not None else Path()
     options = client_options(
-        settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
+        log or settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
     )
     return Access(options, config.kafka.topics.names)
 
@@ -120,7 +124,7 @@ def embedded_folder(settings: Any, config: Config) -> Path:
     """
     where = log_of(settings, config)
     if not where.startswith("embedded:"):
-        raise ConfigurationError(f"log: {where} is not supported yet; use embedded:DIR")
+        raise ConfigurationError(f"log: expected embedded:DIR here, was {where}; name the folder of an embedded log")
     folder = Path(where.removeprefix("embedded:"))
     base = settings.config.parent if settings.config is not None and not settings.log else Path()
     return base / folder

@@ -1,35 +1,38 @@
 """`unship status`: what should serve and what does, from the log alone; the monitor need not be running."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from console.running import embedded_folder
+from console.running import embedded_folder, kafka_access
 from console.sentences import clean
+from console.sources import configured_log
 from streams.config_file import load
 from streams.live import STATUS_KEY
+from streams.recording import Taken
 from streams.records import ReplicaChange
 from streams.replicas import Replica, Replicas
 from streams.status import ModelStatus, Status
 from unship.codec import decode_value
 from unship.embedded import EmbeddedLog
-from unship.embedded import Record as Entry
 from unship.embedded_file import FILE_NAME
 from unship.errors import ConfigurationError
 from unship.events import Ack
+from unship.kafka_access import SCHEME
 
 
 def status_command(settings: Any, wanted: str | None) -> int:
     """Print the status; 1 if a replica does not obey."""
-    folder = embedded_folder(settings, load(settings.config))
-    if not (folder / FILE_NAME).is_file():
-        raise ConfigurationError(f"{folder}: there is no log; start one with: unship run --log embedded:{folder}")
-    with EmbeddedLog(folder) as log:
-        record = log.latest("snapshots").get(STATUS_KEY)
-        acks = sorted(log.latest("acks").values(), key=lambda entry: entry.offset)
-    status = Status(-1, {}, {}) if record is None else msgspec.json.decode(record.value or b"", type=Status)
+    config = load(settings.config)
+    if configured_log(settings, config).startswith(SCHEME):
+        from streams.kafka.statuses import read_status
+
+        status, acks = read_status(kafka_access(settings, config))
+    else:
+        status, acks = _embedded(embedded_folder(settings, config))
     if wanted is not None and wanted not in status.models:
         raise ConfigurationError(f"no model {clean(wanted)} is known; known are {', '.join(map(clean, status.models))}")
     models = {name: model for name, model in status.models.items() if wanted in (None, name)}
@@ -43,7 +46,18 @@ def status_command(settings: Any, wanted: str | None) -> int:
     return 1 if any(faults.values()) else 0
 
 
-def _replicas(model: str, status: ModelStatus, acks: list[Entry], clock: int) -> dict[str, Replica]:
+def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
+    """Return what the monitor told last, and the newest ack of each replica."""
+    if not (folder / FILE_NAME).is_file():
+        raise ConfigurationError(f"{folder}: there is no log; start one with: unship run --log embedded:{folder}")
+    with EmbeddedLog(folder) as log:
+        record = log.latest("snapshots").get(STATUS_KEY)
+        entries = sorted(log.latest("acks").values(), key=lambda entry: entry.offset)
+    status = Status(-1, {}, {}) if record is None else msgspec.json.decode(record.value or b"", type=Status)
+    return status, [Taken("acks", 0, entry.offset, entry.append_ts, entry.key, entry.value) for entry in entries]
+
+
+def _replicas(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> dict[str, Replica]:
     """Return the living replicas as the monitor has them, brought up to date by the newest ack of each.
 
     The monitor may be behind or not running; the acks pass through the same rules as in the fold, so that what it has
@@ -54,7 +68,7 @@ def _replicas(model: str, status: ModelStatus, acks: list[Entry], clock: int) ->
     for entry in acks:
         ack = decode_value("ack", entry.value)
         if isinstance(ack, Ack) and ack.model == model:
-            place = "acks", 0, entry.offset
+            place = "acks", entry.partition, entry.offset
             changes.append(
                 ReplicaChange(ack.replica, False, ack.stage, ack.serving, ack.epoch, ack.code, entry.append_ts, place)
             )

@@ -45,7 +45,8 @@ def outcomes(log: str) -> int:
     """Return how many labelled answers the monitor has counted."""
     folder = Path(log.removeprefix("embedded:")).parent
     done = subprocess.run([UNSHIP, "-q", "--json", "status"], cwd=folder, capture_output=True, check=False)
-    models = json.loads(done.stdout)["models"] if done.returncode == 0 else {}
+    # The job of the night is gone, so nobody obeys what is desired: that is a finding (1), and the counts hold.
+    models = json.loads(done.stdout)["models"] if done.returncode in (0, 1) else {}
     return sum(models["churn"]["outcomes"].values()) if "churn" in models else 0
 
 

@@ -7,17 +7,24 @@ from streams.arrays import from_json, to_json
 from streams.records import Batch, Coded, Floats, Ints, Outcomes, PairColumns, Part, Record
 from unship.errors import RecordingError
 
+UNPLACED = -1
 
-class LedgerLine(msgspec.Struct, frozen=True, tag_field="type", tag="ledger"):
-    """One ledger record with its offset."""
 
-    offset: int
+class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="ledger"):
+    """One ledger record with its offset, which its writer may not know: then only its place in the log tells it."""
+
+    offset: int = UNPLACED
     record: Record
 
 
 def ledger_line(offset: int, record: Record) -> bytes:
     """Return a ledger record as one line, without a line feed."""
-    return to_json(LedgerLine(offset, record))
+    return to_json(LedgerLine(offset=offset, record=record))
+
+
+def ledger_value(record: Record) -> bytes:
+    """Return a ledger record for a log that gives the offset only as it appends."""
+    return ledger_line(UNPLACED, record)
 
 
 def read_ledger_line(line: bytes) -> LedgerLine:

@@ -18,7 +18,7 @@ from streams.copied import Copies
 from streams.coverage import Coverage
 from streams.differences import Difference, decision_difference, difference, short
 from streams.fold import LedgerMismatch
-from streams.ledger_lines import ledger_line, read_ledger_line
+from streams.ledger_lines import UNPLACED, ledger_line, read_ledger_line
 from streams.pipeline import Pipeline, fold_step
 from streams.recording import Taken, Topics, place_of, records_of
 from streams.records import Batch, Begun, Configured, Deployed, Operated, Record, Tick
@@ -153,7 +153,7 @@ class LedgerAudit:
             read = read_ledger_line(value)
         except RecordingError as error:
             raise _Found(Difference(place_of(taken), "the record", short(error), "a ledger record")) from error
-        if read.offset != taken.offset:
+        if read.offset not in (UNPLACED, taken.offset):
             raise _Found(Difference(place_of(taken), "offset", str(read.offset), str(taken.offset)))
         ours = ledger_line(read.offset, read.record)
         if ours != value:

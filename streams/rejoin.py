@@ -7,7 +7,7 @@ ledger has come; each row that the fold takes must be among those that were join
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isnan
 from typing import Any, TypeAlias
 
@@ -18,13 +18,14 @@ from streams.coverage import ORIGIN, Corner, Coverage
 from streams.differences import Difference, difference
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.recording import Topics
-from streams.records import Batch, Coded, Floats, Part, Scalar
+from streams.records import Batch, Coded, Floats, PairColumns, Part, Scalar, Unlabelled
 from streams.routing import partitions_of
 from unship.rejections import RejectCode
 
 #: What a row is, and where it comes from in both logs; -1 where it comes from the other one alone.
 Key: TypeAlias = tuple[str, int, int]
 Row: TypeAlias = dict[str, Any]
+_COUNT = "count of "
 _encode = msgspec.json.Encoder().encode
 TOPICS = ("predictions", "feedback")
 #: Codes of feedback for which nothing was found: when a reader notices that depends on when it looked.
@@ -160,7 +161,11 @@ def _rows_of(batch: Batch, config: Config) -> Iterator[tuple[Key, Row]]:
         names = config.of(part.outcomes.model).slices_by
         yield from _seen(part)
         yield from _outcomes(part, names)
-        yield from _pairs(part, names)
+        pairs, unlabelled = part.outcomes.pairs, part.outcomes.unlabelled
+        if pairs is not None:
+            yield from _pairs("pair", part, pairs, names, part.pair_predictions.tolist(), part.pair_answered.tolist())
+        if unlabelled is not None:
+            yield from _unlabelled(part, unlabelled, names)
     counted = batch.counted
     changes: Counter[Key] = Counter()
     columns = (counted.reason.codes, counted.change, counted.prediction, counted.feedback)
@@ -168,7 +173,7 @@ def _rows_of(batch: Batch, config: Config) -> Iterator[tuple[Key, Row]]:
         reason = str(counted.reason.values[code])
         # What comes from neither log is told by the reader of another one.
         if reason not in NOTICED and (p, f) != (-1, -1):
-            changes[f"count of {reason}", p, f] += change
+            changes[_COUNT + reason, p, f] += change
     yield from ((key, {"change": change}) for key, change in changes.items() if change)
 
 
@@ -179,7 +184,7 @@ def _seen(part: Part) -> Iterator[tuple[Key, Row]]:
         yield ("prediction", p, -1), {**who, "predicted_at": at}
 
 
-def _outcomes(part: Part, names: tuple[str, ...] | list[str]) -> Iterator[tuple[Key, Row]]:
+def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     columns = part.outcomes
     losses = _by_row(columns.losses)
     slices = [_values(column) for column in columns.slices]
@@ -201,16 +206,26 @@ def _outcomes(part: Part, names: tuple[str, ...] | list[str]) -> Iterator[tuple[
         )
 
 
-def _pairs(part: Part, names: tuple[str, ...] | list[str]) -> Iterator[tuple[Key, Row]]:
-    pairs, arms = part.outcomes.pairs, part.outcomes.arms
-    if pairs is None:
-        return
-    excess = _by_row(pairs.excess)
-    slices = [_values(column) for column in pairs.slices]
-    for i, (p, f) in enumerate(zip(part.pair_predictions.tolist(), part.pair_answered.tolist(), strict=True)):
+def _unlabelled(part: Part, rows: Unlabelled, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
+    arms, losses, slices = part.outcomes.arms, _by_row(rows.losses), [_values(column) for column in rows.slices]
+    for i, (p, at) in enumerate(zip(rows.position.tolist(), rows.predicted_at.tolist(), strict=True)):
+        arm = arms[rows.arm[i]]
+        row = {"model": part.outcomes.model, "version": arm.version, "role": arm.role, "predicted_at": at}
+        row |= {"losses": losses[i], "slices": {name: values[i] for name, values in zip(names, slices, strict=False)}}
+        yield ("prediction", p, -1), row
+    if rows.pairs is not None:
+        later = part.pair_seen.tolist()
+        yield from _pairs("unlabelled pair", part, rows.pairs, names, later, [-1] * len(later))
+
+
+def _pairs(
+    kind: str, part: Part, pairs: PairColumns, names: Sequence[str], predictions: list[int], feedback: list[int]
+) -> Iterator[tuple[Key, Row]]:
+    arms, excess, slices = part.outcomes.arms, _by_row(pairs.excess), [_values(column) for column in pairs.slices]
+    for i, (p, f) in enumerate(zip(predictions, feedback, strict=True)):
         live, shadow = arms[pairs.live[i]], arms[pairs.shadow[i]]
         yield (
-            (f"pair of {live.version} and {shadow.version}", p, f),
+            (f"{kind} of {live.version} and {shadow.version}", p, f),
             {
                 "model": part.outcomes.model,
                 "excess": excess[i],
@@ -231,7 +246,8 @@ def _by_row(losses: Floats) -> list[list[float | None]]:
 
 def _is_in(key: Key, coverage: Coverage) -> bool:
     kind, p, f = key
-    if kind == "prediction":
+    if f < 0 and not kind.startswith(_COUNT):
+        # What was read of one log alone is a single prefix.
         return p < coverage.predictions
     return any(p < corner[0] and f < corner[1] for corner in coverage.corners)
 

@@ -3,6 +3,7 @@
 import gc
 import gzip
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import msgspec
 from actions.journal import Decision, decision_bytes
 from streams.arrays import pack, unpack
 from streams.config import Config
-from streams.fold import LedgerMismatch
+from streams.fold import Fold, LedgerMismatch, SavedFold
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, join_step, with_fleet_facts
 from streams.records import Configured, Record
@@ -24,19 +25,22 @@ from unship.errors import RecordingError, SnapshotError
 
 _MAGIC = b"unship-snapshot-1\n"
 #: Longer lines are cut here and rejected in pieces, so that no input can fill the memory.
+_LEDGER_PLACE = re.compile(rb',"at":\["ledger",(\d+),')
 LINE_BYTES_MAX = 32 * 1_048_576
 
 
 class SavedReplay(msgspec.Struct):
     """A stopped replay: how many lines of which bytes it has read, and the pipeline.
 
-    `config` is the ledger's own where the recording has a ledger, else None: then the caller's is in force.
+    `config` is the ledger's own where the recording has a ledger, else None: then the caller's is in force. `others`
+    are the folds of further ledger partitions.
     """
 
     lines: int
     prefix: bytes
     config: Config | None
     pipeline: SavedPipeline
+    others: dict[int, SavedFold] = {}
 
 
 class Recorder:
@@ -88,6 +92,8 @@ class Replay:
         self.lines = 0
         self.from_ledger = False
         self._recorder = recorder
+        # A ledger of several partitions is folded partition by partition; the first one is the pipeline's own.
+        self._others: dict[int, Fold] = {}
         self._hash = hashlib.sha256()
         self._saved = None if snapshot is None else _read_snapshot(snapshot)
         self.pipeline = Pipeline(config if self._saved is None else self._saved.config or config)
@@ -101,6 +107,9 @@ class Replay:
                 )
             try:
                 self.pipeline.load(self._saved.pipeline)
+                for number, fold in self._saved.others.items():
+                    self._others[number] = Fold(self.pipeline.config)
+                    self._others[number].load(fold)
             except ValueError as error:
                 raise SnapshotError(str(error)) from error
 
@@ -153,7 +162,9 @@ class Replay:
         if self._recorder is not None:
             self._recorder.sources(lines)
         if self.from_ledger:
-            yield from self._run(read_ledger_line(line).record for line in lines if _is_ledger(line))
+            for line in lines:
+                if _is_ledger(line):
+                    yield from self._run(iter((read_ledger_line(line).record,)), self._fold_of(line))
         else:
             yield from self._run(join_step(self.pipeline, lines))
 
@@ -165,11 +176,21 @@ class Replay:
         except msgspec.ValidationError as error:
             raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
 
-    def _run(self, records: Iterator[Record]) -> Iterator[Decision]:
+    def _fold_of(self, line: bytes) -> Fold | None:
+        """Return the fold of the ledger partition that a line is from, None for the pipeline's own."""
+        found = _LEDGER_PLACE.search(line, max(len(line) - 200, 0))
+        number = 0 if found is None else int(found[1])
+        if not number:
+            return None
+        if number not in self._others:
+            self._others[number] = Fold(self.pipeline.config)
+        return self._others[number]
+
+    def _run(self, records: Iterator[Record], other: Fold | None = None) -> Iterator[Decision]:
         for record in records:
-            offset = self.pipeline.fold.offset
+            offset = self.pipeline.fold.offset if other is None else other.offset
             try:
-                decisions = fold_step(self.pipeline, record)
+                decisions = fold_step(self.pipeline, record) if other is None else other.step(record)
             except LedgerMismatch as error:
                 raise RecordingError(str(error)) from error
             if self._recorder is not None:
@@ -202,6 +223,7 @@ class Replay:
                 self._hash.digest(),
                 self.pipeline.config if self.from_ledger else None,
                 self.pipeline.save(),
+                {number: fold.save() for number, fold in self._others.items()},
             )
         )
         return _MAGIC + hashlib.sha256(body).digest() + body
@@ -209,6 +231,7 @@ class Replay:
     def counts(self) -> dict[str, int]:
         """Return what was rejected or set aside so far, by reason."""
         total = self.pipeline.sources.counts + self.pipeline.fold.counts()
+        total = sum((fold.counts() for fold in self._others.values()), total)
         return dict(sorted((str(reason), count) for reason, count in total.items()))
 
 

@@ -9,7 +9,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from unship.errors import BrokerUnreachable, ConfigurationError
 from unship.kafka_loop import explained as words
@@ -105,8 +105,8 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
     """Return all records of a topic's partitions up to their ends of now, in the order of offsets in each partition."""
     name = access.names.of(topic)
     consumer = access.reader()
-    await consumer.start()
     try:
+        await consumer.start()
         wanted = range(await partition_count(consumer, name)) if partitions is None else partitions
         places = [TopicPartition(name, number) for number in wanted]
         consumer.assign(places)
@@ -124,7 +124,22 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
                     open_places.discard(place)
         return records
     finally:
-        await consumer.stop()
+        await end_consumer(consumer)
+
+
+async def reachable(access: Access) -> None:
+    """Return if a broker answers.
+
+    Raises:
+        BrokerUnreachable: with what is wrong.
+    """
+    admin = access.admin()
+    try:
+        await answered(admin.start())
+    except (KafkaError, OSError) as error:
+        raise BrokerUnreachable(explained(error, access)) from error
+    finally:
+        await admin.close()
 
 
 async def answered(work: Awaitable[T]) -> T:
@@ -143,8 +158,8 @@ async def answered(work: Awaitable[T]) -> T:
 async def producing(access: Access, transactional_id: str | None = None) -> AsyncIterator[AIOKafkaProducer]:
     """Give a producer that ends in bounded time, whatever the broker does."""
     producer = access.producer(transactional_id)
-    await producer.start()
     try:
+        await producer.start()
         yield producer
     finally:
         await end_producer(producer)
@@ -176,5 +191,7 @@ async def _ended(stopping: Coroutine[Any, Any, None]) -> bool:
 
 def explained(error: Exception, access: Access) -> str:
     """Return what is wrong with the broker in one line."""
-    what = words(error) if isinstance(error, KafkaError | OSError) else str(error)
+    if isinstance(error, KafkaConnectionError | OSError):
+        return f"kafka {access.servers}: no broker answers there; start it, or correct the address in `log`"
+    what = words(error) if isinstance(error, KafkaError) else str(error)
     return f"kafka {access.servers}: {' '.join(what.split())[:300]}"

@@ -22,15 +22,15 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from actions.desired import DesiredState
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, conflicting, due_commands
-from streams.arrays import from_json, to_json
 from streams.config import Config
 from streams.fold import Fold
 from streams.kafka.clients import END_S, Access, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
 from streams.kafka.snapshots import SnapshotStore
+from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.live import Signer
-from streams.records import FleetFact, Record
+from streams.records import FleetFact
 from streams.routing import partitions_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
@@ -241,7 +241,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         # An epoch names the record that led to it.
         fold.offset = record.offset
-        return fold.step(from_json(record.value, Record))
+        return fold.step(read_ledger_line(record.value).record)
 
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
         """Write down what was not written yet; the same epoch with other content stops everything."""
@@ -269,7 +269,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.echoed &= partition.fold.fleet.owed.keys()
         facts = [fact for fact in facts if fact.decision not in partition.echoed]
         sent = [
-            self._producer.send_and_wait(self.ledger, to_json(fact), partition=number)
+            self._producer.send_and_wait(self.ledger, ledger_value(fact), partition=number)
             for fact in facts
             for number in range(self._ledger_count)
         ]
@@ -310,7 +310,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         partition.stated = True
         if partition.fold.config_digest != self.config.digest():
-            value = to_json(configuration_for(self.config, self._shape))
+            value = ledger_value(configuration_for(self.config, self._shape))
             await answered(self._producer.send_and_wait(self.ledger, value, partition=partition.number))
             log.info("ledger partition %d: another configuration is in force from here on", partition.number)
 

@@ -13,10 +13,10 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from streams.arrays import to_json
 from streams.config import Config
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
+from streams.ledger_lines import ledger_value
 from streams.records import Deployed, Operated, ReplicaFacts
 from streams.replica_watch import ReplicaWatch
 from streams.routing import partitions_of
@@ -115,7 +115,7 @@ class Copier:
         # Time is the fold's own: a copy says nothing of how far the sources were read.
         record = Deployed(-1, (0, -1), "", event) if isinstance(event, Deployment) else Operated(-1, (0, -1), "", event)
         key = event.model.encode()
-        await self._send("ledger", to_json(record), key, int(partitions_of([key], self._ledger_count)[0]))
+        await self._send("ledger", ledger_value(record), key, int(partitions_of([key], self._ledger_count)[0]))
 
     async def _copy_news(self, ack: Ack, place: Place) -> None:
         """Copy an ack if it says something new, because heartbeats are many; what was not sent is kept."""
@@ -124,7 +124,9 @@ class Copier:
             self._news += [ReplicaFacts(-1, (0, -1), "", *entry) for entry in self._watch.take().items()]
         while self._news:
             key = self._news[0].model.encode()
-            await self._send("ledger", to_json(self._news[0]), key, int(partitions_of([key], self._ledger_count)[0]))
+            await self._send(
+                "ledger", ledger_value(self._news[0]), key, int(partitions_of([key], self._ledger_count)[0])
+            )
             del self._news[0]
 
     def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Ack | Rejection:

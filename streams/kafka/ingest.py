@@ -13,11 +13,11 @@ import msgspec
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from streams.arrays import to_json
 from streams.config import Config
 from streams.kafka.clients import Access, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import Rewinds
+from streams.ledger_lines import ledger_value
 from streams.reader import FEEDBACK, PREDICTIONS, DeadLetter, Position, Raw, Reader, fingerprint
 from streams.routing import partitions_of
 from unship.errors import BrokerUnreachable
@@ -216,8 +216,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _record_at(self, place: TopicPartition, offset: int) -> Raw | None:
         consumer = self.access.reader()
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign([place])
             consumer.seek(place, offset)
             for _ in range(20):
@@ -225,7 +225,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                     return Raw(records[0].offset, records[0].timestamp, records[0].value)
             return None
         finally:
-            await consumer.stop()
+            await end_consumer(consumer)
 
     def _ledger_partition(self, model: str) -> int:
         found = self._route.get(model)
@@ -307,10 +307,10 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for k, batch in enumerate(batches):
             models = [part.outcomes.model for part in batch.parts]
             key = models[0].encode() if models else None
-            futures.append(self._producer.send_and_wait(self.ledger, to_json(batch), key, partition=k))
+            futures.append(self._producer.send_and_wait(self.ledger, ledger_value(batch), key, partition=k))
         for fact in facts:
             key, k = fact.model.encode(), self._ledger_partition(fact.model)
-            futures.append(self._producer.send_and_wait(self.ledger, to_json(fact), key, partition=k))
+            futures.append(self._producer.send_and_wait(self.ledger, ledger_value(fact), key, partition=k))
         for letter in dead:
             value = _dead_letter(self.topics, partition.number, letter)
             futures.append(self._producer.send_and_wait(self.access.names.of("rejected"), value))

@@ -3,9 +3,9 @@
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.arrays import from_json, to_json
 from streams.config import FOLD_VERSION, Config
-from streams.kafka.clients import Access, partition_count
+from streams.kafka.clients import Access, end_consumer, partition_count
+from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.pipeline import configuration_record
 from streams.records import Configured, Record
 from unship.errors import ConfigurationError
@@ -28,8 +28,8 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
             or the two source topics differ.
     """
     consumer = access.reader()
-    await consumer.start()
     try:
+        await consumer.start()
         names = [access.names.of(topic) for topic in ("predictions", "feedback", "ledger")]
         predictions, feedback, ledger = [await partition_count(consumer, name) for name in names]
         if predictions != feedback:
@@ -43,12 +43,12 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
         for place in places:
             if ends[place] == 0:
                 record = configuration_for(config, shape)
-                await producer.send_and_wait(names[2], to_json(record), partition=place.partition)
+                await producer.send_and_wait(names[2], ledger_value(record), partition=place.partition)
             elif begins[place] == 0:
                 _agree(place, await _first(consumer, place), shape)
         return shape
     finally:
-        await consumer.stop()
+        await end_consumer(consumer)
 
 
 def configuration_for(config: Config, shape: Shape) -> Configured:
@@ -60,8 +60,7 @@ def configuration_for(config: Config, shape: Shape) -> Configured:
 async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:
     consumer.assign([place])
     consumer.seek(place, 0)
-    record: Record = from_json((await consumer.getone(place)).value, Record)
-    return record
+    return read_ledger_line((await consumer.getone(place)).value).record
 
 
 def _agree(place: TopicPartition, record: Record, shape: Shape) -> None:

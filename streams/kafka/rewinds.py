@@ -3,8 +3,8 @@
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from streams.arrays import to_json
 from streams.kafka.clients import Access, answered, end_consumer, partition_count, read_all
+from streams.ledger_lines import ledger_value
 from streams.records import Begun
 
 
@@ -74,7 +74,7 @@ async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> i
     incarnation = told.incarnations.get(partition, 0) + 1
     ledger = access.names.of("ledger")
     for number in range(len(await producer.partitions_for(ledger))):
-        value = to_json(Begun(-1, partition, incarnation))
+        value = ledger_value(Begun(-1, partition, incarnation))
         await answered(producer.send_and_wait(ledger, value, partition=number))
     value = msgspec.json.encode(Rewind(partition, (0, 0), -1, incarnation))
     key = b"incarnation/%d" % partition

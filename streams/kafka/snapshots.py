@@ -18,6 +18,8 @@ from streams.kafka.clients import Access, answered, read_all
 log = logging.getLogger("unship.control")
 
 SLOTS = 4
+#: Begins the keys under which operators are told how things stand.
+STATUS = b"status/"
 PART_BYTES = 900_000
 PARTS_MAX = 64
 
@@ -56,7 +58,7 @@ class SnapshotStore:
 
     async def tell(self, number: int, status: bytes) -> None:
         """Write what operators ask for of a ledger partition."""
-        await answered(self._producer.send_and_wait(self._topic, status, b"status/%d" % number, partition=0))
+        await answered(self._producer.send_and_wait(self._topic, status, STATUS + b"%d" % number, partition=0))
 
     async def load(self, number: int, config: Config) -> Fold | None:
         """Return the newest fold that was saved whole and fits this program, None if there is none."""

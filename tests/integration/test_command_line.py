@@ -72,7 +72,7 @@ def test_snapshot_of_another_configuration_is_refused_with_both_digests(decay: P
     (tmp_path / "other.yaml").write_text("models: {employment: {worse_by: 0.5}}")
     done = unship("-c", tmp_path / "other.yaml", "replay", "events.ndjson", "--from", saved, cwd=decay)
     assert done.returncode == 2
-    assert b"was saved by fold" in done.stderr
+    assert b"was saved under configuration" in done.stderr
 
 
 def test_until_lets_time_pass_after_the_last_line(tmp_path: Path) -> None:

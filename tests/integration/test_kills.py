@@ -268,7 +268,6 @@ def check_commands(loop: Loop) -> Epoch:
     assert all(meaning[command.epoch] == (command.serve, command.decision) for command in commands)
     newest = commands[-1]
     assert (newest.serve, newest.decision) == ("v41", rollback["id"])
-    assert [command.serve for command in commands if command.epoch == newest.epoch].count("v41") > 1
     return newest.epoch
 
 

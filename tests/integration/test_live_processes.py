@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.integration.processes import (
     CONFIG,
@@ -147,10 +148,14 @@ def test_emit_refuses_what_the_monitor_would_reject(tmp_path: Path) -> None:
     assert b"would be rejected: BAD_EVENT" in done.stderr
 
 
-def test_run_on_a_log_of_another_kind_says_what_is_supported(tmp_path: Path) -> None:
-    done = unship(tmp_path, "--log", "kafka://localhost:9092", "run")
-    assert done.returncode == 2
-    assert b"not supported yet; use embedded:DIR" in done.stderr
+@pytest.mark.parametrize("command", ["run", "status", "record", "emit"])
+def test_command_without_its_broker_says_so_in_one_line_and_ends_with_three(tmp_path: Path, command: str) -> None:
+    more = {"record": ["r.ndjson"], "emit": ["feedback", '{"id": "p-1", "truth": 1}']}.get(command, [])
+    # Nobody listens on the port for discarded data.
+    done = unship(tmp_path, "-q", "--log", "kafka://127.0.0.1:9", command, *more)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    assert b"127.0.0.1:9" in done.stderr
 
 
 def test_keys_are_never_overwritten(tmp_path: Path) -> None:

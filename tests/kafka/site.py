@@ -13,18 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiokafka.admin import NewTopic
-
 from streams.kafka.clients import Access, read_all
 from streams.routing import partitions_of
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
-from unship.topics import COMPACTED, TOPICS, TopicNames
+from unship.topics import TopicNames
 
 UNSHIP = Path(sys.executable).with_name("unship")
 DEADLINE_S = 120.0
 TOPIC_OF = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
-APPENDED = {"message.timestamp.type": "LogAppendTime"}
 
 
 class KafkaSite:
@@ -35,30 +32,22 @@ class KafkaSite:
     ) -> None:
         self.folder = folder
         self.access = Access({"bootstrap_servers": bootstrap.split(",")}, TopicNames(prefix))
-        self.counts = {"predictions": sources, "feedback": sources, "ledger": ledger}
+        self.sources = sources
         self.workers: list[subprocess.Popen[bytes]] = []
-        text = f"log: kafka://{bootstrap}\nkafka: {{topics: {{prefix: {prefix}}}}}\n{config}"
+        topics = f"prefix: {prefix}, partitions: {sources}, ledger_partitions: {ledger}"
+        text = f"log: kafka://{bootstrap}\nkafka: {{topics: {{{topics}}}}}\n{config}"
         (folder / "unship.yaml").write_text(text)
         subprocess.run([UNSHIP, "-q", "keys", "new"], cwd=folder, check=True)
 
-    async def make_topics(self) -> None:
-        """Make all topics with the settings that the monitor needs."""
-        admin = self.access.admin()
-        await admin.start()
-        try:
-            await admin.create_topics(
-                [
-                    NewTopic(
-                        self.access.names.of(topic),
-                        self.counts.get(topic, 1),
-                        1,
-                        topic_configs={"cleanup.policy": "compact"} if topic in COMPACTED else APPENDED,
-                    )
-                    for topic in TOPICS
-                ]
-            )
-        finally:
-            await admin.close()
+    def make_topics(self) -> None:
+        """Make all topics, as an operator does."""
+        assert self.unship("topics", "apply").returncode == 0
+
+    def unship(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        """Run a command of an operator."""
+        return subprocess.run(
+            [str(UNSHIP), "-q", *arguments], cwd=self.folder, capture_output=True, timeout=DEADLINE_S, check=False
+        )
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start one more worker of the monitor."""
@@ -100,8 +89,7 @@ class KafkaSite:
                 assert isinstance(event, Prediction | Feedback | Deployment), event
                 topic = self.access.names.of(TOPIC_OF[type(event)])
                 key = (event.model if isinstance(event, Deployment) else event.id).encode()
-                count = self.counts.get(topic.removeprefix(self.access.names.prefix), 1)
-                partition = int(partitions_of([key], count)[0])
+                partition = None if isinstance(event, Deployment) else int(partitions_of([key], self.sources)[0])
                 futures.append(await producer.send(topic, line.rstrip(b"\n"), key, partition=partition))
                 if isinstance(event, Deployment):
                     await futures[-1]

@@ -26,7 +26,7 @@ def site(kafka: SharedKafka, tmp_path: Path) -> Iterator[KafkaSite]:
     if shutil.which("kcat") is None:
         skip_or_fail("kcat is not installed; install it with: make tools")
     made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, CONFIG)
-    asyncio.run(made.make_topics())
+    made.make_topics()
     made.start()
     yield made
     made.stop()

@@ -1,6 +1,7 @@
 """The monitor as workers on a real broker: killed, frozen, doubled, without their broker; counted by an oracle."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from unship.commands import Command, decode_command
 from unship.keys import load_trust
 from unship.signing import COMMAND_TYPE, TrustedKey, verify
 
+#: The world's fleet does not know of the rollback, so v42 answers on, and v41 as a holdback.
+ANSWERED_AFTERWARDS = ("STILL_SERVED", "ROLE_MISMATCH", "DUPLICATE_DEPLOYMENT")
 #: As many lines as make 60,000 predictions.
 LINES = 120_000
 
@@ -37,7 +40,7 @@ def world() -> tuple[list[bytes], str]:
 @pytest.fixture
 def site(kafka: SharedKafka, tmp_path: Path, world: tuple[list[bytes], str]) -> Iterator[KafkaSite]:
     made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, world[1])
-    asyncio.run(made.make_topics())
+    made.make_topics()
     yield made
     made.stop()
 
@@ -65,6 +68,26 @@ async def ended_well(site: KafkaSite, lines: list[bytes]) -> None:
     newest = epochs[max(epochs)]
     assert (newest.serve, newest.decision) == ("v41", rollbacks[0]["id"])
     assert [command.action for command in epochs.values()].count("rollback") == 1
+    await asyncio.to_thread(operators_see_the_same, site, expected, rollbacks[0]["id"])
+
+
+def operators_see_the_same(site: KafkaSite, expected: dict[str, dict[str, int]], decision: str) -> None:
+    """Status, audit, recording, replay and explanation agree with the topics."""
+    status = json.loads(site.unship("--json", "status").stdout)
+    assert {name: model["outcomes"] for name, model in status["models"].items()} == expected
+    assert {reason: count for reason, count in status["rejected"].items() if reason not in ANSWERED_AFTERWARDS} == {}
+    log = f"kafka://{site.access.servers}"
+    audited = site.unship("audit", log)
+    assert audited.returncode == 0, audited.stdout.decode() + audited.stderr.decode()
+    assert site.unship("record", "r.ndjson").returncode == 0
+    audited = site.unship("audit", "r.ndjson")
+    assert audited.returncode == 0, audited.stdout.decode() + audited.stderr.decode()
+    replayed = site.unship("replay", "r.ndjson").stdout.splitlines()
+    journal = asyncio.run(site.decisions())
+    assert sorted(map(json.loads, replayed), key=lambda entry: entry["id"]) == sorted(
+        journal, key=lambda entry: entry["id"]
+    )
+    assert b"TARGET_BETTER" in site.unship("explain", decision).stdout
 
 
 def test_worker_killed_in_the_middle_counts_everything_once(site: KafkaSite, world: tuple[list[bytes], str]) -> None:
@@ -134,7 +157,7 @@ def test_broker_gone_for_a_while_loses_nothing_and_is_said_in_one_line(
     with own_kafka(1) as cluster:
         site = KafkaSite(tmp_path, cluster.bootstrap, "unship.", config)
         try:
-            asyncio.run(site.make_topics())
+            site.make_topics()
             worker = site.start()
             asyncio.run(site.play(lines[: LINES // 4], pause_s=0.02))
             cluster.brokers[0].kill()

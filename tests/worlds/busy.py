@@ -5,8 +5,9 @@ milliseconds, now and then twice, from two sources, for nothing, or not at all.
 """
 
 import numpy as np
+from msgspec.structs import replace
 
-from unship.codec import encode_line
+from unship.codec import decode_line, encode_line
 from unship.events import Deployment, Event, Feedback, Prediction
 
 CONFIG = """
@@ -50,4 +51,29 @@ def busy_lines(seed: int, count: int = 2_000, model: str = "m") -> list[bytes]:
                 events.append((later, Feedback(id=f"p{i}", truth=int(not wrong), source=source, ts=later)))
         if rng.random() < 0.01:
             events.append((at, Feedback(id=f"nobody{i}", truth=1, ts=at)))
+    return [encode_line(event) for _, event in sorted(events, key=lambda item: item[0])]
+
+
+def untidy_lines(seed: int, count: int = 800) -> list[bytes]:
+    """Return the busy site's events with shadows, ids used again, labels too early, too late or contradicting."""
+    rng = np.random.default_rng(seed)
+    events: list[tuple[int, Event]] = []
+    for line in busy_lines(seed, count):
+        event = decode_line(line)
+        assert isinstance(event, Prediction | Feedback | Deployment)
+        at = event.ts or 0
+        events.append((at, event))
+        chance = rng.random()
+        if isinstance(event, Prediction) and chance < 0.1:
+            shadow = replace(event, version="v9", role="shadow", output=int(rng.integers(2)), latency_ms=5.0)
+            events.append((at, shadow))
+        elif isinstance(event, Prediction) and chance < 0.15:
+            again = at + int(rng.choice([500, 1_500, 2_500, 3_500, 6_000]))
+            events.append((again, replace(event, ts=again, output=int(rng.integers(2)))))
+        elif isinstance(event, Prediction) and chance < 0.17:
+            events.append((at, replace(event, id=f"far-{event.id}", ts=at + 2 * 86_400_000)))
+        elif isinstance(event, Feedback) and chance < 0.3:
+            again = max(at + int(rng.choice([-900, -100, 0, 500, 1_500, 2_100, 2_900, 3_500, 6_000])), START_MS)
+            truth = (0, 1, "x")[int(rng.integers(3))]
+            events.append((again, replace(event, ts=again, truth=truth)))
     return [encode_line(event) for _, event in sorted(events, key=lambda item: item[0])]

@@ -39,6 +39,7 @@ def test_codes_are_pinned() -> None:
         "UNSIGNED_ACT",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
+        "REFERENCE_IMPLAUSIBLE",
         "REPLICA_LIMIT",
         "MISROUTED",
         "HOLE",

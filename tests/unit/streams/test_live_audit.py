@@ -24,7 +24,7 @@ from streams.recording import Taken, line_of, read_line
 from streams.records import Record
 from streams.routing import partitions_of
 from tests.unit.streams.test_live import Site
-from tests.worlds.busy import CONFIG, busy_lines
+from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
 from unship.codec import decode_line
 from unship.embedded import EmbeddedLog, Message
 from unship.errors import RecordingError
@@ -42,12 +42,12 @@ class Played:
     trust: Trust
 
 
-def play(folder: Path, seed: int) -> Played:
+def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str = CONFIG) -> Played:
     """Let a monitor live through a rollback, in rounds of random size with noise between, and die now and then."""
     trust = new_keys(folder / "keys", "prod")
     controller, operator = (load_private_key(folder / "keys" / f"{role}.key") for role in ("controller", "operator"))
     signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
-    site, rng = Site(folder / "log", busy_lines(seed), parse(CONFIG)), np.random.default_rng(seed)
+    site, rng = Site(folder / "log", lines or busy_lines(seed), parse(config)), np.random.default_rng(seed)
     live, held = site.monitor(signer), False
     while site.sent < len(site.lines):
         site.send(int(rng.integers(1, 400)))
@@ -97,6 +97,18 @@ def test_recording_of_random_rounds_and_restarts_is_clean(tmp_path: Path, seed: 
     assert result.reproduced == result.decisions == len(result.ids) >= 3
     assert result.ledger_records == lived.log.end("ledger")
     assert audit_topics(EmbeddedTopics(lived.log), lived.trust) == result
+
+
+@pytest.mark.parametrize("labels", ["mature_after: 0s", "mature_after: 1s", "mature_after: 1s, missing: negative"])
+@pytest.mark.parametrize("seed", range(2))
+def test_untidy_events_are_clean_under_every_rule_for_labels(tmp_path: Path, labels: str, seed: int) -> None:
+    losses = "losses: [zero_one, brier, {latency: {objective_ms: 10}}], slices: {by: [country]}"
+    config = f"defaults: {{{losses}, labels: {{horizon: 2s, early: 1s, {labels}}}, policy: {{mode: act}}}}"
+    lived = play(tmp_path, seed, untidy_lines(seed), config)
+    result = audited([line_of(taken) for taken in lived.taken], lived.trust)
+    assert result.first_difference is None
+    assert result.remarks == []
+    assert result.ledger_records == lived.log.end("ledger")
 
 
 def test_ledger_that_goes_on_under_another_configuration_is_clean(tmp_path: Path) -> None:

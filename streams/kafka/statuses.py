@@ -1,0 +1,44 @@
+"""The status of all models on Kafka: each controller tells that of its partitions, and this puts them together."""
+
+import asyncio
+from collections import Counter
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from streams.kafka.clients import Access, explained, read_all
+from streams.kafka.snapshots import STATUS
+from streams.recording import Taken
+from streams.status import Status
+from unship.errors import BrokerUnreachable
+
+
+def read_status(access: Access) -> tuple[Status, list[Taken]]:
+    """Return the status of all models, and the newest ack of each replica in the order of their offsets.
+
+    Raises:
+        BrokerUnreachable: no broker answers.
+    """
+    try:
+        return asyncio.run(_read(access))
+    except (KafkaError, OSError) as error:
+        raise BrokerUnreachable(explained(error, access)) from error
+
+
+async def _read(access: Access) -> tuple[Status, list[Taken]]:
+    told: dict[bytes, bytes] = {}
+    for record in await read_all(access, "snapshots", [0]):
+        if record.key is not None and record.key.startswith(STATUS) and record.value is not None:
+            told[record.key] = record.value
+    statuses = [msgspec.json.decode(value, type=Status) for value in told.values()]
+    newest = {record.key: record for record in await read_all(access, "acks")}
+    acks = [
+        Taken("acks", record.partition, record.offset, record.timestamp, record.key, record.value)
+        for record in newest.values()
+    ]
+    rejected: Counter[str] = Counter()
+    for status in statuses:
+        rejected.update(status.rejected)
+    models = {name: model for status in statuses for name, model in status.models.items()}
+    clock = max((status.clock for status in statuses), default=-1)
+    return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items()))), acks
