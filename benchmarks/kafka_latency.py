@@ -50,9 +50,11 @@ from tests.kafka.shared import prefix_of
 from tests.kafka.site import KafkaSite
 from unship import Fleet
 from unship.commands import Command, decode_command
-from unship.events import Deployment, Feedback, Prediction, Reference
+from unship.events import Deployment, Feedback, Prediction, Reference, Role
 
 OLD, NEW = "v1", "v2"
+LIVE: Role = "live"
+HOLDBACK: Role = "holdback"
 HOLDBACK_SHARE = 0.3
 USUAL_LOSS, DECAYED_LOSS = 0.05, 0.9
 DELAY_S = (0.3, 1.5)
@@ -87,9 +89,11 @@ class World:
         """Make the next prediction, its feedback, and when that comes."""
         chance = self._random.random
         model = self.models[self._made % len(self.models)]
-        version, role = (OLD, "holdback") if chance() < HOLDBACK_SHARE else (NEW, "live")
+        version, role = NEW, LIVE
         if model in self.obeyed:
-            version, role = OLD, "live"
+            version = OLD
+        elif chance() < HOLDBACK_SHARE:
+            version, role = OLD, HOLDBACK
         loss = DECAYED_LOSS if version == NEW and now >= self.decays_at[model] else USUAL_LOSS
         self._made += 1
         id_ = f"{model}-{self._made}"
@@ -149,16 +153,15 @@ class Bench:
 
     async def _send(self, producer: AIOKafkaProducer, ends_at: float) -> None:
         """Send at the rate until every model was commanded back, at most `TAIL_S` longer than asked for."""
-        started, due, made, order = time.time(), [], 0, 0
-        events_before, self.sent = self.sent, 0
+        started, made = time.time(), 0
+        due: list[tuple[float, int, Feedback]] = []
         while (now := time.time()) < ends_at or (len(self.visible) < len(self.models) and now < ends_at + TAIL_S):
             predictions: list[Prediction] = []
             while made < (now - started) * self.rate / 2:
                 prediction, feedback, at = self.world.predict(now)
                 predictions.append(prediction)
-                order += 1
-                heapq.heappush(due, (at, order, feedback))
                 made += 1
+                heapq.heappush(due, (at, made, feedback))
             feedbacks: list[Feedback] = []
             while due and due[0][0] <= now:
                 feedbacks.append(heapq.heappop(due)[2])
@@ -166,7 +169,6 @@ class Bench:
             await self._send_all(producer, "feedback", feedbacks)
             await asyncio.sleep(TICK_S)
         self.sending_s = time.time() - started
-        self.sent += events_before
 
     async def _send_all(
         self, producer: AIOKafkaProducer, topic: str, events: Sequence[Prediction] | Sequence[Feedback]

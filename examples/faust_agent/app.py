@@ -54,10 +54,10 @@ outcomes: dict[tuple[str, str], int] = {}
 def judge(model: str, version: str, output: Any, truth: Any) -> None:
     """Step the detector of one version with one outcome, and say so if it found a change."""
     key = model, version
-    detector = detectors.setdefault(key, ADWIN())
+    detector = detectors.setdefault(key, ADWIN())  # type: ignore[no-untyped-call]
     outcomes[key] = outcomes.get(key, 0) + 1
     before = detector.estimation
-    detector.update(int(output != truth))
+    detector.update(int(output != truth))  # type: ignore[no-untyped-call]
     if detector.drift_detected:
         print(
             f"{model} {version}: drift after {outcomes[key]} outcomes, "
@@ -87,7 +87,8 @@ async def on_feedback(stream: faust.StreamT[Feedback]) -> None:
         if prediction is None:
             early[event.id] = [event.truth]
         else:
-            judge(*prediction, event.truth)
+            model, version, output = prediction
+            judge(model, version, output, event.truth)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.config import Config
 from streams.fold import Fold
-from streams.kafka.clients import END_S, Access, answered, end_consumer, end_producer, producing, read_all
+from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
 from streams.kafka.snapshots import SnapshotStore
@@ -39,6 +39,8 @@ log = logging.getLogger("unship.control")
 
 GROUP = "unship.control"
 STATUS_S = 0.5
+#: The share of the time that telling the status may take.
+STATUS_SHARE = 0.02
 SNAPSHOT_S = 60.0
 #: Decisions that wait for the journal before the fold does: a re-fold makes many of them at once.
 DECIDED_MAX = 1_000
@@ -58,7 +60,7 @@ class _Partition:
         self.published: dict[str, Command] = {}
         self.journalled: dict[str, tuple[tuple[int, int, int], str]] = {}
         self.goal = 0
-        self.told_at = self.saved_at = -1e9
+        self.tell_at = self.saved_at = -1e9
         self.told = b""
         self.rewound: set[int] = set()
         self.stated = False
@@ -259,7 +261,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             new.append((decision, value))
         sent = [self._producer.send_and_wait(topic, value, decision.model.encode()) for decision, value in new]
-        await answered(asyncio.gather(*sent))
+        await all_answered(sent)
         for decision, value in new:
             partition.journalled[decision.model] = (decision.epoch, digest_of(value))
             self.on_decision(decision)
@@ -273,7 +275,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             for fact in facts
             for number in range(self._ledger_count)
         ]
-        await answered(asyncio.gather(*sent))
+        await all_answered(sent)
         partition.echoed.update(fact.decision for fact in facts)
 
     def _due(self, partition: _Partition) -> list[Command]:
@@ -327,9 +329,11 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _tell(self, partition: _Partition) -> None:
         now = asyncio.get_running_loop().time()
-        if now - partition.told_at >= STATUS_S:
+        if now >= partition.tell_at:
             status = msgspec.json.encode(fold_status(partition.fold))
-            partition.told_at = now
+            # Of many models it takes a while, which is time that nothing is folded in.
+            took = asyncio.get_running_loop().time() - now
+            partition.tell_at = now + max(STATUS_S, took / STATUS_SHARE)
             if status != partition.told:
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)

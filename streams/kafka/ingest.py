@@ -14,7 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from streams.config import Config
-from streams.kafka.clients import Access, answered, end_consumer, producing
+from streams.kafka.clients import Access, all_answered, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import Rewinds
 from streams.ledger_lines import ledger_value
@@ -314,7 +314,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for letter in dead:
             value = _dead_letter(self.topics, partition.number, letter)
             futures.append(self._producer.send_and_wait(self.access.names.of("rejected"), value))
-        await answered(asyncio.gather(*futures))
+        await all_answered(futures)
         partition.acknowledged = position
 
     async def _settle(self, partition: _Partition) -> None:
