@@ -58,11 +58,12 @@ def due_commands(
     """
     due = []
     for model in sorted(desired):
-        command = command_of(model, desired[model], audience, now, timing)
-        if command is None:
-            continue
         last = published.get(model)
-        if last is None or (last.epoch, last.issued_ts + timing.beat_ms) <= (command.epoch, now):
+        if last is not None and (last.epoch, last.issued_ts + timing.beat_ms) > (desired[model].epoch, now):
+            # This is asked many times a second for every model, and mostly nothing is due.
+            continue
+        command = command_of(model, desired[model], audience, now, timing)
+        if command is not None:
             due.append(command)
     return due
 

@@ -42,17 +42,19 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
 
-from streams.arrays import from_json
 from streams.kafka.clients import partition_count, read_all
-from streams.records import Batch, Record
+from streams.ledger_lines import read_ledger_line
+from streams.records import Batch
 from streams.routing import partitions_of
 from tests.kafka.shared import prefix_of
 from tests.kafka.site import KafkaSite
 from unship import Fleet
 from unship.commands import Command, decode_command
-from unship.events import Deployment, Feedback, Prediction, Reference
+from unship.events import Deployment, Feedback, Prediction, Reference, Role
 
 OLD, NEW = "v1", "v2"
+LIVE: Role = "live"
+HOLDBACK: Role = "holdback"
 HOLDBACK_SHARE = 0.3
 USUAL_LOSS, DECAYED_LOSS = 0.05, 0.9
 DELAY_S = (0.3, 1.5)
@@ -87,9 +89,11 @@ class World:
         """Make the next prediction, its feedback, and when that comes."""
         chance = self._random.random
         model = self.models[self._made % len(self.models)]
-        version, role = (OLD, "holdback") if chance() < HOLDBACK_SHARE else (NEW, "live")
+        version, role = NEW, LIVE
         if model in self.obeyed:
-            version, role = OLD, "live"
+            version = OLD
+        elif chance() < HOLDBACK_SHARE:
+            version, role = OLD, HOLDBACK
         loss = DECAYED_LOSS if version == NEW and now >= self.decays_at[model] else USUAL_LOSS
         self._made += 1
         id_ = f"{model}-{self._made}"
@@ -149,16 +153,15 @@ class Bench:
 
     async def _send(self, producer: AIOKafkaProducer, ends_at: float) -> None:
         """Send at the rate until every model was commanded back, at most `TAIL_S` longer than asked for."""
-        started, due, made, order = time.time(), [], 0, 0
-        events_before, self.sent = self.sent, 0
+        started, made = time.time(), 0
+        due: list[tuple[float, int, Feedback]] = []
         while (now := time.time()) < ends_at or (len(self.visible) < len(self.models) and now < ends_at + TAIL_S):
             predictions: list[Prediction] = []
             while made < (now - started) * self.rate / 2:
                 prediction, feedback, at = self.world.predict(now)
                 predictions.append(prediction)
-                order += 1
-                heapq.heappush(due, (at, order, feedback))
                 made += 1
+                heapq.heappush(due, (at, made, feedback))
             feedbacks: list[Feedback] = []
             while due and due[0][0] <= now:
                 feedbacks.append(heapq.heappop(due)[2])
@@ -166,7 +169,6 @@ class Bench:
             await self._send_all(producer, "feedback", feedbacks)
             await asyncio.sleep(TICK_S)
         self.sending_s = time.time() - started
-        self.sent += events_before
 
     async def _send_all(
         self, producer: AIOKafkaProducer, topic: str, events: Sequence[Prediction] | Sequence[Feedback]
@@ -261,7 +263,7 @@ class Bench:
                 continue
             number = int(partitions_of([model.encode()], LEDGER)[0])
             entry = ledger[number, decision["provenance"]["ledger"][1]]
-            batch = from_json(entry.value, Record)
+            batch = read_ledger_line(entry.value).record
             assert isinstance(batch, Batch), decision
             answered = next(part.answered for part in batch.parts if part.outcomes.model == model)
             handed, appended = self.told[batch.partition, int(answered.max())]
@@ -289,9 +291,8 @@ def probe_topic(site: KafkaSite, name: str) -> str:
     return f"{site.access.names.prefix}probe-{name.replace(' ', '-')}"
 
 
-async def make_topics(site: KafkaSite) -> None:
-    """Make the monitor's topics and those of the floors."""
-    await site.make_topics()
+async def make_probe_topics(site: KafkaSite) -> None:
+    """Make the topics of the floors."""
     admin = site.access.admin()
     await admin.start()
     try:
@@ -372,7 +373,8 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
     models = [f"m{i:03}" for i in range(options.models)]
     followed = models[:: max(1, len(models) // options.fleets)][: options.fleets] if options.fleets else []
     site = KafkaSite(folder, bootstrap, prefix_of("latency"), CONFIG, sources=SOURCES, ledger=LEDGER)
-    asyncio.run(make_topics(site))
+    site.make_topics()
+    asyncio.run(make_probe_topics(site))
     worker = site.start()
     load_before = os.getloadavg()[0]
     try:

@@ -13,6 +13,8 @@ from streams.records import Batch, Coded, Counted, Outcomes, PairColumns, Part, 
 #: A partition's number stands above its offsets, so that places order by append time, partition and offset.
 OFFSET_BITS = 48
 Mask = NDArray[np.bool_]
+Use = Mask | slice
+EVERYTHING = slice(None)
 
 
 def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock: int) -> Outcomes:
@@ -27,7 +29,9 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
     """
     outcomes, pairs, unlabelled = part.outcomes, part.outcomes.pairs, part.outcomes.unlabelled
     seen = part.seen if unlabelled is None else unlabelled
-    new_seen, new = np.ones(seen.arm.shape, np.bool_), np.ones(outcomes.arm.shape, np.bool_)
+    # The usual case is that all is new, in batches of few outcomes: then nothing is picked out, which would be copied.
+    new_seen: Use = EVERYTHING
+    new: Use = EVERYTHING
     if coverage.is_beyond(batch.base):
         # What was read of one log alone is a single prefix.
         new_seen = seen.position >= coverage.predictions
@@ -36,8 +40,8 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
             pairs = _some_pairs(pairs, coverage.fresh(part.pair_predictions, part.pair_answered))
         if unlabelled is not None:
             unlabelled = _some_unlabelled(unlabelled, new_seen, part.pair_seen >= coverage.predictions)
-    cohorts = seen.predicted_at // width if width else np.zeros_like(seen.predicted_at)
-    counted = Counter(zip(seen.arm[new_seen].tolist(), cohorts[new_seen].tolist(), strict=True))
+    arms, seen_at = seen.arm[new_seen].tolist(), seen.predicted_at[new_seen].tolist()
+    counted = Counter((arm, at // width if width else 0) for arm, at in zip(arms, seen_at, strict=True))
     above = batch.partition << OFFSET_BITS
     if unlabelled is not None:
         raised = _raised(unlabelled.pairs, above)
@@ -82,7 +86,7 @@ def _some_unlabelled(unlabelled: Unlabelled, use: Mask, use_pairs: Mask) -> Unla
     )
 
 
-def _some(column: Coded, use: Mask) -> Coded:
+def _some(column: Coded, use: Use) -> Coded:
     return Coded(column.values, column.codes[use])
 
 

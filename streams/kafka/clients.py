@@ -1,7 +1,7 @@
 """Clients of the broker with the settings that the monitor's guarantees rest on; the defaults are others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -152,6 +152,16 @@ async def answered(work: Awaitable[T]) -> T:
         return await asyncio.wait_for(work, ANSWER_S)
     except TimeoutError:
         raise BrokerUnreachable(f"no answer within {ANSWER_S:g} s") from None
+
+
+async def all_answered(works: Iterable[Awaitable[Any]]) -> None:
+    """Return when the broker has answered all; see `answered`."""
+    await answered(_all(works))
+
+
+async def _all(works: Iterable[Awaitable[Any]]) -> None:
+    # In a coroutine, which asks for the outcome also when it is cancelled; else that is logged as forgotten.
+    await asyncio.gather(*works)
 
 
 @asynccontextmanager

@@ -5,6 +5,10 @@ keeps an old one from commanding is the broker: the one transaction in this syst
 
 The order on take-over matters: fence off the older writer first, read what was decided and commanded, fold to the end
 of the ledger, and only then speak. The journal is written before the command that cites it.
+
+While the broker acknowledges what a partition has to say, its fold goes on. So what is to be said is taken at one
+instant: all decisions so far, and the commands that rest on no later ones. A snapshot is taken only where the journal
+has everything, because whoever goes on from it decides none of that again.
 """
 
 import asyncio
@@ -20,12 +24,13 @@ from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.config import Config
 from streams.fold import Fold
-from streams.kafka.clients import Access, answered, end_consumer, end_producer, producing, read_all
+from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
 from streams.kafka.snapshots import SnapshotStore
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.live import Signer
+from streams.records import FleetFact
 from streams.routing import partitions_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
@@ -34,7 +39,11 @@ log = logging.getLogger("unship.control")
 
 GROUP = "unship.control"
 STATUS_S = 0.5
+#: The share of the time that telling the status may take.
+STATUS_SHARE = 0.02
 SNAPSHOT_S = 60.0
+#: Decisions that wait for the journal before the fold does: a re-fold makes many of them at once.
+DECIDED_MAX = 1_000
 
 
 class LedgerConflict(Exception):
@@ -51,11 +60,18 @@ class _Partition:
         self.published: dict[str, Command] = {}
         self.journalled: dict[str, tuple[tuple[int, int, int], str]] = {}
         self.goal = 0
-        self.told_at = self.saved_at = -1e9
+        self.tell_at = self.saved_at = -1e9
         self.told = b""
         self.rewound: set[int] = set()
         self.stated = False
         self.echoed: set[str] = set()
+        self.decided: list[Decision] = []
+        self.saying: asyncio.Task[None] | None = None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything was folded that the ledger had on take-over."""
+        return self.fold.offset >= self.goal
 
 
 class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -97,8 +113,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 while not self._stopping:
                     await self._round()
-                for partition in self.partitions.values():
-                    await self._save(partition)
+                for partition in list(self.partitions.values()):
+                    await self._finish(partition)
             finally:
                 await self._close(list(self.partitions.values()))
                 await end_consumer(self._consumer)
@@ -112,6 +128,9 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _close(self, partitions: list[_Partition]) -> None:
         self.partitions.clear()
         for partition in partitions:
+            if partition.saying is not None:
+                partition.saying.cancel()
+                await asyncio.wait((partition.saying,), timeout=END_S)
             if partition.writer is not None:
                 await end_producer(partition.writer)
 
@@ -168,21 +187,55 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._take_over_all(assigned)
         fetched = await self._consumer.getmany(timeout_ms=100, max_records=500)
         for place, records in fetched.items():
-            partition = self.partitions.get(place.partition)
-            if partition is None:
-                continue
-            decisions: list[Decision] = []
             for record in records:
-                decisions += self._apply(partition, record)
-            await self._journal(partition, decisions)
-            await asyncio.sleep(0)
+                partition = self.partitions.get(place.partition)
+                if partition is None:
+                    # Somebody else has it since a moment ago.
+                    break
+                partition.decided += self._apply(partition, record)
+                if partition.decided:
+                    self._begin_saying(partition)
+                if len(partition.decided) > DECIDED_MAX and partition.saying is not None:
+                    await asyncio.wait((partition.saying,))
+                # Everything else goes on while a long backlog is worked off.
+                await asyncio.sleep(0)
         for partition in list(self.partitions.values()):
-            if partition.fold.offset >= partition.goal:
+            self._begin_saying(partition)
+
+    def _begin_saying(self, partition: _Partition) -> None:
+        """Let a partition say what it has to say, unless it does; an error in that ends this life."""
+        saying = partition.saying
+        if saying is not None and not saying.done():
+            return
+        partition.saying = None
+        if saying is not None:
+            saying.result()
+        if partition.decided or partition.caught_up:
+            partition.saying = asyncio.create_task(self._say(partition))
+
+    async def _say(self, partition: _Partition) -> None:
+        """Journal what was decided, then command what follows from that and nothing later."""
+        while True:
+            caught_up = partition.caught_up
+            decisions, partition.decided = partition.decided, []
+            commands = self._due(partition) if caught_up else []
+            facts = list(partition.fold.fleet.owed.values())
+            await self._journal(partition, decisions)
+            if caught_up:
+                await self._publish(partition, commands)
+                await self._tell_fleet(partition, facts)
                 await self._state_configuration(partition)
-                await self._tell_fleet(partition)
-                await self._publish(partition)
                 await self._ask_again(partition)
                 await self._tell(partition)
+            if not partition.decided:
+                return
+
+    async def _finish(self, partition: _Partition) -> None:
+        """Say everything, and save what is known."""
+        if partition.saying is not None:
+            await partition.saying
+        await self._say(partition)
+        await self._save(partition)
 
     def _apply(self, partition: _Partition, record: Any) -> list[Decision]:
         fold = partition.fold
@@ -195,6 +248,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
         """Write down what was not written yet; the same epoch with other content stops everything."""
         topic = self.access.names.of("decisions")
+        new: list[tuple[Decision, bytes]] = []
         for decision in decisions:
             value = decision_bytes(decision)
             known = partition.journalled.get(decision.model)
@@ -205,30 +259,38 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                         f"{list(decision.epoch)}; compare them with: unship audit"
                     )
                 continue
-            await answered(self._producer.send_and_wait(topic, value, decision.model.encode()))
+            new.append((decision, value))
+        sent = [self._producer.send_and_wait(topic, value, decision.model.encode()) for decision, value in new]
+        await all_answered(sent)
+        for decision, value in new:
             partition.journalled[decision.model] = (decision.epoch, digest_of(value))
             self.on_decision(decision)
 
-    async def _tell_fleet(self, partition: _Partition) -> None:
+    async def _tell_fleet(self, partition: _Partition, facts: list[FleetFact]) -> None:
         """Tell every ledger partition of automatic rollbacks that the journal has: other models count them."""
-        owed = partition.fold.fleet.owed
-        partition.echoed &= owed.keys()
-        for fact in [fact for name, fact in owed.items() if name not in partition.echoed]:
-            for number in range(self._ledger_count):
-                await answered(self._producer.send_and_wait(self.ledger, ledger_value(fact), partition=number))
-            partition.echoed.add(fact.decision)
+        partition.echoed &= partition.fold.fleet.owed.keys()
+        facts = [fact for fact in facts if fact.decision not in partition.echoed]
+        sent = [
+            self._producer.send_and_wait(self.ledger, ledger_value(fact), partition=number)
+            for fact in facts
+            for number in range(self._ledger_count)
+        ]
+        await all_answered(sent)
+        partition.echoed.update(fact.decision for fact in facts)
 
-    async def _publish(self, partition: _Partition) -> None:
+    def _due(self, partition: _Partition) -> list[Command]:
         if self.signer is None or partition.writer is None:
-            return
+            return []
         desired = self._commanded(partition)
         for model in conflicting(desired, partition.published):
             raise LedgerConflict(
                 f"{model}: control holds epoch {list(partition.published[model].epoch)}, the ledger explains "
                 f"{list(desired[model].epoch)} at most; another ledger has spoken, or this one was cut off"
             )
-        commands = due_commands(desired, partition.published, self.signer.audience, self._clock_ms(), self.timing)
-        if not commands:
+        return due_commands(desired, partition.published, self.signer.audience, self._clock_ms(), self.timing)
+
+    async def _publish(self, partition: _Partition, commands: list[Command]) -> None:
+        if not commands or self.signer is None or partition.writer is None:
             return
         await answered(self._write(partition.writer, self.signer, commands))
         partition.published |= {command.model: command for command in commands}
@@ -267,20 +329,24 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _tell(self, partition: _Partition) -> None:
         now = asyncio.get_running_loop().time()
-        if now - partition.told_at >= STATUS_S:
+        if now >= partition.tell_at:
             status = msgspec.json.encode(fold_status(partition.fold))
-            partition.told_at = now
+            # Of many models it takes a while, which is time that nothing is folded in.
+            took = asyncio.get_running_loop().time() - now
+            partition.tell_at = now + max(STATUS_S, took / STATUS_SHARE)
             if status != partition.told:
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)
-        if now - partition.saved_at >= SNAPSHOT_S:
+        if now - partition.saved_at >= SNAPSHOT_S and not partition.decided:
             partition.saved_at = now
             await self._save(partition)
 
     async def _save(self, partition: _Partition) -> None:
-        if partition.fold.offset >= partition.goal:
-            await self._snapshots.tell(partition.number, msgspec.json.encode(fold_status(partition.fold)))
+        assert not partition.decided, "the journal comes first"
+        if partition.caught_up:
+            status = msgspec.json.encode(fold_status(partition.fold))
             await self._snapshots.save(partition.number, partition.fold)
+            await self._snapshots.tell(partition.number, status)
 
 
 def _decision(value: bytes) -> Decision | None:

@@ -48,22 +48,32 @@ class Copier:
         self.config = config
         self.trust = trust
         self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
         self._ledger_count = 0
         self._watch = ReplicaWatch()
         self._news: list[ReplicaFacts] = []
         self._counts: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Connect."""
-        self._producer = self.access.producer()
-        await self._producer.start()
-        self._ledger_count = (await open_ledger(self.access, self._producer, self.config)).ledger
+        """Connect; several copies may ask for it at once."""
+        async with self._starting:
+            if self._producer is not None:
+                return
+            producer = self.access.producer()
+            try:
+                await producer.start()
+                shape = await open_ledger(self.access, producer, self.config)
+            except BaseException:
+                await end_producer(producer)
+                raise
+            # Last, for whoever finds a producer copies with it: the ledger has to have begun.
+            self._ledger_count, self._producer = shape.ledger, producer
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._producer is not None:
-            await end_producer(self._producer)
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await end_producer(producer)
 
     async def copy_surely(self, place: Place, value: bytes | None, headers: Headers) -> None:
         """Copy one record, whatever the broker does meanwhile: a producer that failed is replaced by a new one."""

@@ -14,7 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from streams.config import Config
-from streams.kafka.clients import Access, answered, end_consumer, producing
+from streams.kafka.clients import Access, all_answered, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import POSITION, Rewinds, position_of
 from streams.ledger_lines import ledger_value
@@ -27,6 +27,8 @@ log = logging.getLogger("unship.ingest")
 GROUP = "unship.ingest"
 SOURCE_TOPICS = ("predictions", "feedback")
 ROWS_PER_FLUSH = 2_000
+#: Between two flushes of a partition with fewer rows: every ledger record costs its fold something, whatever it holds.
+FLUSH_S = 0.02
 COMMIT_S = 5.0
 REVOKE_S = 2.0
 #: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
@@ -245,7 +247,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             if not partition.reader.has_room(side)
         ]
         wanted = [place for place in self._consumer.assignment() if place not in full]
-        fetched = await self._consumer.getmany(*wanted, timeout_ms=2 if busy else 50, max_records=8_192)
+        fetched = await self._consumer.getmany(*wanted, timeout_ms=5 if busy else 50, max_records=8_192)
         for place, records in fetched.items():
             partition = self.partitions.get(place.partition)
             if partition is not None:
@@ -269,7 +271,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         now = asyncio.get_running_loop().time()
         idle = all(caught_up) and now - partition.stated_at >= self.tick_s
-        if reader.waiting or idle:
+        due = reader.waiting >= ROWS_PER_FLUSH or now - partition.stated_at >= FLUSH_S
+        if (reader.waiting and due) or idle:
             partition.stated_at = now
             partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
         elif partition.acknowledged is not None and now - partition.committed_at >= COMMIT_S:
@@ -311,7 +314,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for letter in dead:
             value = _dead_letter(self.topics, partition.number, letter)
             futures.append(self._producer.send_and_wait(self.access.names.of("rejected"), value))
-        await answered(asyncio.gather(*futures))
+        await all_answered(futures)
         partition.acknowledged = position
 
     async def _settle(self, partition: _Partition) -> None:
