@@ -195,11 +195,17 @@ def close_cohort(
         more, more_values = _joined(arrived.columns, rows, np.int64), _joined(arrived.losses, losses, np.float64)
         use = _not_among(more[[ARM, POSITION]], known) & ~np.isin(more[ARM], silent)
         columns, values = _appended(columns, more, use), _appended(values, more_values, use)
-    order = np.lexsort((columns[POSITION], columns[PREDICTED_AT]))
-    columns, values = columns[:, order], values[:, order]
-    order = np.lexsort((pairs[POSITION], pairs[PREDICTED_AT]))
-    pairs, excess = pairs[:, order], excess[:, order]
+    columns, values = _in_order(columns, values)
+    pairs, excess = _in_order(pairs, excess)
     return Closed(columns, values, pairs, excess, cohort.predictions, number * width, width)
+
+
+def _in_order(columns: Ints, values: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
+    """Return rows in the order of their predictions."""
+    if columns.shape[1] < 2:
+        return columns, values
+    order = np.lexsort((columns[POSITION], columns[PREDICTED_AT]))
+    return columns[:, order], values[:, order]
 
 
 def _joined(parts: list[NDArray[Any]], rows: int, kind: type[np.generic]) -> NDArray[Any]:

@@ -318,14 +318,16 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _ask_again(self, partition: _Partition) -> None:
         """Ask for a range to be read again where the ledger has a gap; said once for each gap."""
-        for number in partition.fold.gaps - partition.rewound:
+        # The fold goes on meanwhile, and a gap that it finds then has not been asked about.
+        gaps = set(partition.fold.gaps)
+        for number in gaps - partition.rewound:
             corners = partition.fold.coverage[number].corners
             corner = (min(p for p, _ in corners), min(f for _, f in corners))
             incarnation = partition.fold.coverage[number].incarnation
             value = msgspec.json.encode(Rewind(number, corner, partition.fold.offset, incarnation))
             await answered(self._producer.send_and_wait(self.access.names.of("rewind"), value, str(number).encode()))
             log.warning("ledger partition %d: a gap in source partition %d is read again", partition.number, number)
-        partition.rewound = set(partition.fold.gaps)
+        partition.rewound = gaps
 
     async def _tell(self, partition: _Partition) -> None:
         now = asyncio.get_running_loop().time()
