@@ -12,7 +12,7 @@ CHECKS := setup lock-check lint types contracts sizes words tools test wheels re
 KAFKA_PORT ?= 9092
 BROKERS ?= 1
 
-.PHONY: help setup demo demo-all kafka tools test check lint format types contracts sizes words lock lock-check wheels readme bench clean
+.PHONY: help setup demo demo-all kafka tools test simulate check lint format types contracts sizes words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -35,6 +35,9 @@ tools: setup  ## Java, Maven and kcat for the tests that need a real Kafka (apt-
 
 test: setup  ## all tests, doctests included
 	@$(PY) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+simulate: setup  ## 20,000 seeds of readers that die, come back and overlap (SEEDS=N for more or fewer)
+	@UNSHIP_SIMULATION_SEEDS=$(or $(SEEDS),20000) $(PY) -m pytest -q -n auto tests/simulation
 
 check:  ## everything the gate runs: lint, types, contracts, tests, wheels, README
 	@MAKE='$(MAKE)' sh .ci/step.sh $(CHECKS)
