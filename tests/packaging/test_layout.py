@@ -35,7 +35,7 @@ LIBRARY_EXPORTS = [
     "encode_line",
     "event_schemas",
 ]
-LIBRARY_DEPENDENCIES = {"cryptography", "msgspec", "orjson"}
+LIBRARY_DEPENDENCIES = {"aiokafka", "cryptography", "msgspec", "orjson"}
 
 LOADED_AFTER_IMPORT = """
 import sys
@@ -90,7 +90,7 @@ def test_using_every_name_of_the_library_loads_no_numeric_library_and_no_client(
     assert not loaded & {"aiokafka", "asyncio", "numpy", "scipy", "river", "faust", "mode", "click", "rich", "yaml"}
 
 
-def test_library_depends_on_its_decoders_only():
+def test_library_depends_on_its_client_its_decoders_and_its_signatures_only():
     asked = project(ROOT / "sdk")["dependencies"]
     assert isinstance(asked, list)
     assert {text.partition(">")[0] for text in asked} == LIBRARY_DEPENDENCIES
