@@ -168,7 +168,7 @@ class Fold:
             self.coverage[record.partition] = Coverage(record.incarnation, clock=known.clock)
             self.gaps.discard(record.partition)
             for model in self.models.values():
-                model.state.replicas.begin_anew(SOURCES[0], record.partition)
+                model.begin_anew(SOURCES[0], record.partition)
 
     def _advance_due(self, clock: int) -> None:
         for name in [name for name, due in self._dues.items() if due <= clock]:

@@ -194,6 +194,10 @@ class ModelFold:
         if state.live is not None and state.live.health.degraded:
             self.evaluate(now)
 
+    def begin_anew(self, topic: str, partition: int) -> None:
+        """Forget how far the replicas were read in a partition that was made again."""
+        self.state.replicas.begin_anew(topic, partition)
+
     def start_period(self, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
         state = self.state

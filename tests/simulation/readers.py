@@ -37,6 +37,9 @@ class SeenModel:
     def reconfigure(self, config: Any, clock: int) -> None:
         pass
 
+    def begin_anew(self, topic: str, partition: int) -> None:
+        pass
+
     def due(self) -> int:
         return 2**62
 
