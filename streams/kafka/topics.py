@@ -1,6 +1,7 @@
 """The topics of a broker as recordings, replays and audits read them: page by page, up to their ends of one moment."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ class KafkaTopics:
         self._counts: dict[str, int] = {}
         self._first: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
+        # Whoever joins again goes to and fro between topics in small steps, and turning to another one takes a while.
+        self._pages: dict[Place, tuple[int, list[Taken]]] = {}
 
     def __enter__(self) -> "KafkaTopics":
         """Connect, and look where the topics begin and end."""
@@ -56,7 +59,11 @@ class KafkaTopics:
 
     def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
         """Return some records from `offset` on, in order; none only at the end."""
-        return self._run(self._read(topic, partition, offset))
+        begin, page = self._pages.get((topic, partition), (0, []))
+        if not page or not begin <= offset <= page[-1].offset:
+            begin, page = offset, self._run(self._read(topic, partition, offset))
+            self._pages[topic, partition] = begin, page
+        return page[bisect_left(page, offset, key=lambda taken: taken.offset) :]
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         try:

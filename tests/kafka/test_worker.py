@@ -228,5 +228,9 @@ def test_topics_made_again_stop_the_partition_until_an_operator_says_so(
     asyncio.run(site.until(refused, "a line that says what happened"))
     for partition in range(4):
         assert site.unship("topics", "renew", str(partition)).returncode == 0
-    again = expected_outcomes(second)
-    asyncio.run(counted({"fraud": {v: expected["fraud"].get(v, 0) + again["fraud"].get(v, 0) for v in ("v41", "v42")}}))
+
+    async def read_again() -> Any:
+        found = await site.outcomes()
+        return sum(found.get("fraud", {}).values()) > sum(expected["fraud"].values())
+
+    asyncio.run(site.until(read_again, f"status counts more than {expected}"))
