@@ -257,7 +257,7 @@ class Cluster:
         broker.folder.mkdir()
         properties = {**self._properties(broker), **self._settings}
         broker.properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        command = [*_java("-Xmx96m", main="kafka.tools.StorageTool"), "format", "-t", self._cluster_id]
+        command = [*_java("-Xmx96m", main="kafka.tools.StorageTool"), "format", f"--cluster-id={self._cluster_id}"]
         command += ["-c", str(broker.properties)]
         for user, password in (self.users or {}).items():
             command += ["--add-scram", f"{MECHANISM}=[name={user},password={password}]"]
