@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar
 
 from aiokafka.errors import KafkaError
@@ -25,7 +24,7 @@ logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
-Stop: TypeAlias = Callable[[], Awaitable[Any]]
+Stop: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 
 LOOK_S: Final = 0.05
 """How often a wait looks whether it is overdue."""
@@ -88,13 +87,26 @@ class KafkaLoop:
 
     async def _ending(self, stops: tuple[Stop, ...]) -> None:
         for stop in stops:
-            with suppress(Exception):
-                await asyncio.wait_for(stop(), CLOSE_S)
+            await ended(stop(), CLOSE_S)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=CLOSE_S)
+
+
+async def ended(stopping: Coroutine[Any, Any, Any], limit_s: float) -> bool:
+    """Tell whether a client ended in order within `limit_s` seconds; nothing that it raises comes out of here.
+
+    It is a task of its own, because a client may end as cancelled when it cancels its parts, and that would pass for
+    the caller's own end.
+    """
+    task = asyncio.ensure_future(stopping)
+    await asyncio.wait((task,), timeout=limit_s)
+    if not task.done():
+        task.cancel()
+        return False
+    return not task.cancelled() and task.exception() is None
 
 
 def explained(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Clients of the broker with the settings that the monitor's guarantees rest on; the defaults are others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -12,13 +12,12 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from unship.errors import BrokerUnreachable, ConfigurationError
+from unship.kafka_loop import ended
 from unship.kafka_loop import explained as words
 from unship.topics import TopicNames
 
 #: A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this.
 REQUEST_BYTES_MAX = 1_000_000
-
-
 #: Longest wait for one answer of the broker: longer than a restart of it takes, so that what was sent arrives once.
 ANSWER_S = 10.0
 #: Longest wait for a client to end in order; what it has in flight is sent again by the next one, or read again.
@@ -177,26 +176,16 @@ async def producing(access: Access, transactional_id: str | None = None) -> Asyn
 
 async def end_producer(producer: AIOKafkaProducer) -> None:
     """End a producer. A healthy one sends what it has; one that waits for an answer for ever is cut off."""
-    if not await _ended(producer.stop()):
+    if not await ended(producer.stop(), END_S):
         sender = producer._sender._sender_task
         if sender is not None:
             sender.cancel()
-        await _ended(producer.client.close())
+        await ended(producer.client.close(), END_S)
 
 
 async def end_consumer(consumer: AIOKafkaConsumer) -> None:
     """End a consumer in bounded time."""
-    await _ended(consumer.stop())
-
-
-async def _ended(stopping: Coroutine[Any, Any, None]) -> bool:
-    """Whether a client ended in time. As a task of its own, for it may end as cancelled when it cancels its parts."""
-    task = asyncio.ensure_future(stopping)
-    await asyncio.wait((task,), timeout=END_S)
-    if not task.done():
-        task.cancel()
-        return False
-    return not task.cancelled() and task.exception() is None
+    await ended(consumer.stop(), END_S)
 
 
 def explained(error: Exception, access: Access) -> str:
