@@ -41,6 +41,18 @@ def decision_bytes(decision: Decision) -> bytes:
     return _encoder.encode(decision)
 
 
+def read_decision(value: bytes | None) -> Decision | None:
+    """Return the decision that a record of the journal holds, None if it holds none.
+
+    >>> read_decision(b"no decision") is None
+    True
+    """
+    try:
+        return msgspec.json.decode(value or b"", type=Decision)
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
 def digest_of(data: bytes) -> str:
     """Return the SHA-256 of bytes as hexadecimal text."""
     return hashlib.sha256(data).hexdigest()

@@ -20,6 +20,7 @@ from streams.check_lines import (
     topics_lines,
     worst,
 )
+from streams.clock import DAY_MS, HOUR_MS
 from streams.config import Config
 from streams.config_file import load
 from streams.kafka.admin import LATEST, Admin, run
@@ -30,8 +31,7 @@ from unship.kafka_access import SCHEME
 from unship.keys import load_private_key, load_trust
 from unship.signing import public_bytes
 
-HOUR_MS = 3_600_000
-SPANS_MS = (HOUR_MS, 24 * HOUR_MS)
+SPANS_MS = (HOUR_MS, DAY_MS)
 """The rate is that of the busier of these spans, so that neither a quiet hour nor a quiet day hides the other."""
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")

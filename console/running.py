@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from streams.config import Config
 from streams.config_file import load
 from streams.live import SOURCE_TOPICS, Live, Signer
-from unship.embedded import EmbeddedLogError, wall_ms
+from unship.embedded import EmbeddedLogError
 from unship.embedded_link import EmbeddedLink
 from unship.errors import ConfigurationError
 from unship.kafka_access import SCHEME
+from unship.link import EMBEDDED, wall_ms
 from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
 from unship.stopping import stop_by_signal
 
@@ -123,9 +124,9 @@ def embedded_folder(settings: Any, config: Config) -> Path:
         ConfigurationError: if the log is of another kind.
     """
     where = log_of(settings, config)
-    if not where.startswith("embedded:"):
+    if not where.startswith(EMBEDDED):
         raise ConfigurationError(f"log: expected embedded:DIR here, was {where}; name the folder of an embedded log")
-    folder = Path(where.removeprefix("embedded:"))
+    folder = Path(where.removeprefix(EMBEDDED))
     base = settings.config.parent if settings.config is not None and not settings.log else Path()
     return base / folder
 

@@ -14,14 +14,13 @@ import msgspec
 
 from actions.journal import Decision, decision_bytes
 from streams.config import Config
-from streams.differences import Difference, decision_difference, difference, short
+from streams.differences import Difference, decision_difference, difference, named, short
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
+from streams.pipeline import Pipeline, configuration_of, configuration_record, fold_step, join_step, with_fleet_facts
 from streams.records import Configured, Record, Tick
 from streams.replay import LINE_BYTES_MAX
 from unship.codec import OtherLine, decode_line
-from unship.errors import RecordingError
 
 _BATCH = 4_096
 
@@ -122,10 +121,7 @@ class Audit:
     def _take_ledger(self, entry: LedgerLine) -> None:
         if not self._has_ledger and isinstance(entry.record, Configured):
             # The ledger's configuration decides.
-            try:
-                self.config = msgspec.convert(entry.record.config, Config)
-            except msgspec.ValidationError as error:
-                raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
+            self.config = configuration_of(entry.record)
         self._has_ledger = True
         self._ledger.append(entry)
 
@@ -174,9 +170,7 @@ class Audit:
         elif self._journal:
             result.first_difference = Difference("the journal", "a further decision", short(self._journal[0]), "absent")
         elif self._decisions:
-            decision = self._decisions[0]
-            what = f"decision {decision.id} ({decision.model}, {decision.reason})"
-            result.first_difference = Difference(what, "the decision", "absent", "present")
+            result.first_difference = Difference(named(self._decisions[0]), "the decision", "absent", "present")
 
 
 def audit_recording(stream: BinaryIO, config: Config, progress: Callable[[int], None] | None = None) -> AuditResult:

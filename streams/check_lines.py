@@ -8,8 +8,9 @@ from typing import Literal
 
 import msgspec
 
+from streams.clock import SOURCES
 from streams.config import Config, ModelConfig
-from streams.topic_plan import REPLICATION, SOURCES, Step, TopicFacts
+from streams.topic_plan import REPLICATION, Step, TopicFacts
 from streams.topic_roles import ROLES, Right
 
 Level = Literal["ok", "warning", "error"]

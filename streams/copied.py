@@ -11,7 +11,7 @@ from streams.records import Deployed, Operated, ReplicaChange, ReplicaFacts
 from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.rejections import Rejection
-from unship.signing import OPERATOR_TYPE, Trust, TrustedKey, verify
+from unship.signing import Trust, is_operators
 
 KINDS = {"deployments": "deployment", "operator": "operator"}
 SHOWN = {"predictions": "prediction", "acks": "ack"}
@@ -101,10 +101,7 @@ class Copies:
         return None
 
     def _is_signed(self, taken: Taken) -> bool:
-        if self.trust is None:
-            return False
-        headers = tuple((name, value or b"") for name, value in taken.headers)
-        return isinstance(verify(taken.value or b"", headers, self.trust, "operator", OPERATOR_TYPE), TrustedKey)
+        return is_operators(taken.value, [(name, value or b"") for name, value in taken.headers], self.trust)
 
     def _pass(self, place: Place, end: int) -> Difference | None:
         """Go on to `end`, and return the first record that should have been copied."""

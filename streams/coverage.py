@@ -67,7 +67,7 @@ class Coverage(msgspec.Struct):
 
     def add(self, end: Corner) -> None:
         """Take note that everything below `end` was applied."""
-        if any(end[0] <= p and end[1] <= f for p, f in self.corners):
+        if self.reaches(end):
             return
         kept = [corner for corner in self.corners if not (corner[0] <= end[0] and corner[1] <= end[1])]
         self.corners = sorted([*kept, end])

@@ -33,10 +33,15 @@ def difference(what: str, recorded: Any, computed: Any) -> Difference:
     return Difference(what, path.lstrip("."), short(theirs), short(ours))
 
 
+def named(decision: Decision) -> str:
+    """Return what a computed decision is called where it differs."""
+    return f"decision {decision.id} ({decision.model}, {decision.reason})"
+
+
 def decision_difference(recorded: bytes, decision: Decision) -> Difference:
     """Return how a recorded decision differs from the computed one, and from what that comes if it can be said."""
     ours = decision_bytes(decision)
-    what = f"decision {decision.id} ({decision.model}, {decision.reason})"
+    what = named(decision)
     try:
         theirs = msgspec.json.decode(recorded)
     except (ValueError, RecursionError):

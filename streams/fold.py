@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from actions.desired import DesiredState
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from streams.clock import SOURCES
@@ -177,6 +178,10 @@ class Fold:
     def due(self) -> int:
         """Return the next instant at which a tick is needed."""
         return min(self._dues.values(), default=NEVER)
+
+    def commanded(self) -> dict[str, DesiredState]:
+        """Return what is desired of every model that may be commanded; mode `observe` commands nothing."""
+        return {name: model.state.desired for name, model in self.models.items() if model.config.mode != "observe"}
 
     def counts(self) -> Counter[str]:
         """Return what the models counted, by reason."""

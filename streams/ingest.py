@@ -6,6 +6,7 @@ between which two corners of the partitions it stands, so that a fold can tell w
 
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -92,8 +93,7 @@ class Ingest:
         p, f = self.end
         self.end = (position + 1, f) if side == 0 else (p, position + 1)
         self.counts.place = (position, -1) if side == 0 else (-1, position)
-        self._digests[side].update(b"%d:" % len(value))
-        self._digests[side].update(value)
+        add_record(self._digests[side], value)
 
     def skip(self, side: int, position: int) -> None:
         """Take note that nothing comes any more below a position of one log."""
@@ -198,6 +198,12 @@ class Ingest:
         self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
         self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
         self.window.seen_pairs = [(held[live], held[shadow]) for live, shadow in saved.seen_pairs]
+
+
+def add_record(digest: Any, value: bytes) -> None:
+    """Add a source record to the SHA-256 of its range, with its length, so that none can be cut otherwise."""
+    digest.update(b"%d:" % len(value))
+    digest.update(value)
 
 
 def _place_in_recording(event: Prediction, line: int) -> Place:

@@ -6,17 +6,16 @@ any instruction the ledger and the positions agree: the newest snapshot is loade
 sources are read again only to fill the join's window, and nothing is lost or counted twice.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from actions.desired import DesiredState
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.arrays import pack, unpack
 from streams.config import Config
+from streams.dead_letters import dead_letter
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.periods import NEVER
@@ -30,7 +29,7 @@ from unship.embedded import Record as Entry
 from unship.errors import RecordingError, SnapshotError
 from unship.events import At, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
-from unship.signing import OPERATOR_TYPE, Trust, TrustedKey, verify
+from unship.signing import Trust, is_operators
 
 #: Source topics with the kind of event they hold, in the order in which equal append times are merged.
 SOURCE_TOPICS = {
@@ -196,7 +195,7 @@ class Live:
         """
         if self.signer is None:
             return []
-        desired = self._commanded()
+        desired = self.pipeline.fold.commanded()
         commands = due_commands(desired, self._published, self.signer.audience, self._steady_ms(), self.timing)
         messages = []
         for command in commands:
@@ -220,12 +219,7 @@ class Live:
 
     def conflicts(self) -> list[str]:
         """Return models whose commands on the log are ahead of this ledger: another ledger has spoken."""
-        return conflicting(self._commanded(), self._published)
-
-    def _commanded(self) -> dict[str, DesiredState]:
-        """Return the desired state of every model that may be commanded; mode `observe` commands nothing."""
-        models = self.pipeline.fold.models
-        return {name: model.state.desired for name, model in models.items() if model.config.mode != "observe"}
+        return conflicting(self.pipeline.fold.commanded(), self._published)
 
     def _read_published(self) -> dict[str, Command]:
         published = {}
@@ -261,31 +255,19 @@ class Live:
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
 
-    def _is_signed(self, entry: Entry) -> bool:
-        if self.signer is None or entry.value is None:
-            return False
-        found = verify(entry.value, entry.headers, self.signer.trust, "operator", OPERATOR_TYPE)
-        return isinstance(found, TrustedKey)
-
     def _decode(self, topic: str, entry: Entry, place: At) -> Any:
-        if topic == "operator" and not self._is_signed(entry):
+        trust = None if self.signer is None else self.signer.trust
+        if topic == "operator" and not is_operators(entry.value, entry.headers, trust):
             event: Any = Rejection(RejectCode.UNSIGNED_ACT)
         else:
             event = decode_value(SOURCE_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
-            self._dead.append(_dead_letter(topic, entry, event))
+            self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, event).encoded()))
             return event
         if isinstance(event, Prediction | Feedback):
             return event
         # What the ledger copies says where it comes from, so that a second copy of it can be told.
         return msgspec.structs.replace(event, at=place)
-
-
-def _dead_letter(topic: str, entry: Entry, rejection: Rejection) -> Message:
-    """Return what is kept of a rejected record: where it stands and why, never what it says."""
-    digest = hashlib.sha256(entry.value or b"").hexdigest()
-    letter = {"topic": topic, "partition": 0, "offset": entry.offset, "digest": digest, "code": rejection.code}
-    return Message(msgspec.json.encode(letter | {"detail": rejection.detail}))
 
 
 def ledger_of(log: EmbeddedLog) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from streams.audit import AuditResult, decision_id_of
 from streams.config import Config
 from streams.copied import Copies
 from streams.coverage import Coverage
-from streams.differences import Difference, decision_difference, difference, short
+from streams.differences import Difference, decision_difference, difference, named, short
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import UNPLACED, ledger_line, read_ledger_line
 from streams.pipeline import Pipeline, fold_step
@@ -260,8 +260,7 @@ class LedgerAudit:
         result.known.add(decision.id)
         taken = next(self._journal, None)
         if taken is None:
-            what = f"decision {decision.id} ({decision.model}, {decision.reason})"
-            raise _Found(Difference(what, "the decision", "absent", "present"))
+            raise _Found(Difference(named(decision), "the decision", "absent", "present"))
         if taken.value != decision_bytes(decision):
             found = decision_difference(taken.value or b"", decision)
             raise _Found(msgspec.structs.replace(found, what=f"{found.what} at {place_of(taken)}"))

@@ -23,6 +23,7 @@ from streams.config import FOLD_VERSION, Config
 from streams.cutting import SavedSources, Sources
 from streams.fold import Fold, SavedFold
 from streams.records import Configured, Record
+from unship.errors import RecordingError
 
 
 class SavedPipeline(msgspec.Struct):
@@ -54,6 +55,18 @@ class Pipeline:
 def configuration_record(config: Config) -> Configured:
     """Return the first record of a ledger: the configuration in force from there on."""
     return Configured(-1, FOLD_VERSION, config.digest(), config.recorded())
+
+
+def configuration_of(record: Configured) -> Config:
+    """Return the configuration that a ledger begins with.
+
+    Raises:
+        RecordingError: if it is none.
+    """
+    try:
+        return msgspec.convert(record.config, Config)
+    except msgspec.ValidationError as error:
+        raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
 
 
 def join_step(pipeline: Pipeline, lines: Iterable[bytes]) -> Iterator[Record]:

@@ -26,9 +26,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from streams.clock import DAY_MS
+from streams.clock import DAY_MS, SOURCES
 from streams.config import Config
 from streams.coverage import ORIGIN, Corner
+from streams.dead_letters import DeadLetter, dead_letter
 from streams.ingest import Ingest
 from streams.periods import NEVER
 from streams.records import Batch, ReplicaFacts
@@ -75,16 +76,6 @@ class Position(msgspec.Struct, frozen=True):
     low: Corner = ORIGIN
     low_clocks: tuple[int, int] = (-1, -1)
     last: tuple[Fingerprint | None, Fingerprint | None] = (None, None)
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A record that became no event: where it stands and why, never what it says. `side` as in `KINDS`."""
-
-    side: int
-    offset: int
-    digest: str
-    code: str
-    detail: str
 
 
 class _Side:
@@ -247,8 +238,7 @@ class Reader:
         if isinstance(event, Rejection):
             ingest.counts[event.code] += 1
             if not self.filling:
-                digest = hashlib.sha256(raw.value or b"").hexdigest()
-                self.dead.append(DeadLetter(side, raw.offset, digest, event.code, event.detail))
+                self.dead.append(dead_letter(SOURCES[side], self.partition, raw.offset, raw.value, event))
         elif isinstance(event, Prediction):
             ingest.prediction(event, raw.offset, log.clock)
         else:

@@ -28,8 +28,8 @@ from streams.replay import LINE_BYTES_MAX, open_recording
 from unship.embedded import EmbeddedLog
 from unship.embedded_file import FILE_NAME
 from unship.errors import RecordingError
+from unship.link import EMBEDDED
 
-EMBEDDED = "embedded:"
 INDEX_EVERY = 256
 DAMAGED_MAX = 1_000
 _END_OF_TIME = 2**62

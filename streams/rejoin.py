@@ -13,13 +13,15 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from streams.clock import SOURCES
 from streams.config import Config
 from streams.coverage import ORIGIN, Corner, Coverage
 from streams.differences import Difference, difference
+from streams.ingest import add_record
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.recording import Topics
 from streams.records import Batch, Coded, Floats, PairColumns, Part, Scalar, Unlabelled
-from streams.routing import partitions_of
+from streams.routing import partition_of
 from unship.rejections import RejectCode
 
 #: What a row is, and where it comes from in both logs; -1 where it comes from the other one alone.
@@ -27,7 +29,6 @@ Key: TypeAlias = tuple[str, int, int]
 Row: TypeAlias = dict[str, Any]
 _COUNT = "count of "
 _encode = msgspec.json.Encoder().encode
-TOPICS = ("predictions", "feedback")
 #: Codes of feedback for which nothing was found: when a reader notices that depends on when it looked.
 NOTICED = frozenset({RejectCode.UNMATCHED_FEEDBACK, RejectCode.LATE_FEEDBACK, RejectCode.HOLE})
 
@@ -51,7 +52,7 @@ class Rejoin:
         self.reader: Reader | None = None
         self._pending: dict[Key, Row] = {}
         ends = topics.ends()
-        kept = [topics.first(topic, partition) for topic in TOPICS if (topic, partition) in ends]
+        kept = [topics.first(topic, partition) for topic in SOURCES if (topic, partition) in ends]
         #: Whether the sources are there from their first record on; if not, they cannot be joined.
         self.whole = bool(kept) and not any(kept)
 
@@ -64,7 +65,7 @@ class Rejoin:
         self._pending.clear()
 
     def _route(self, model: str) -> int:
-        return 0 if self.ledger[1] == 1 else int(partitions_of([model.encode()], self.ledger[1])[0])
+        return 0 if self.ledger[1] == 1 else partition_of(model.encode(), self.ledger[1])
 
     def check(self, batch: Batch, before: Coverage, after: Coverage, config: Config) -> Difference | None:
         """Compare what the fold took of a batch with the sources; None if they agree.
@@ -107,7 +108,7 @@ class Rejoin:
                 begin = reader.next_offset(side)
                 if reader.queued(side) or begin >= corner[side]:
                     continue
-                page = _page(self.topics, TOPICS[side], self.partition, begin, corner[side])
+                page = _page(self.topics, SOURCES[side], self.partition, begin, corner[side])
                 if page:
                     reader.give(side, page)
                 else:
@@ -120,7 +121,7 @@ class Rejoin:
     def _check_digest(self, batch: Batch, where: str) -> Difference | None:
         """Compare the digest of a batch with that of its range, if all of that is there."""
         ends = self.topics.ends()
-        for side, topic in enumerate(TOPICS):
+        for side, topic in enumerate(SOURCES):
             first = self.topics.first(topic, self.partition) if (topic, self.partition) in ends else batch.end[side]
             if batch.base[side] < min(first, batch.end[side]):
                 return None
@@ -129,11 +130,9 @@ class Rejoin:
 
     def _digest_of(self, side: int, begin: int, end: int) -> bytes:
         digest = hashlib.sha256()
-        while page := _page(self.topics, TOPICS[side], self.partition, begin, end):
+        while page := _page(self.topics, SOURCES[side], self.partition, begin, end):
             for raw in page:
-                value = raw.value or b""
-                digest.update(b"%d:" % len(value))
-                digest.update(value)
+                add_record(digest, raw.value or b"")
             begin = page[-1].offset + 1
         return digest.digest()
 
@@ -187,7 +186,7 @@ def _seen(part: Part) -> Iterator[tuple[Key, Row]]:
 def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     columns = part.outcomes
     losses = _by_row(columns.losses)
-    slices = [_values(column) for column in columns.slices]
+    slices = _by_name(names, columns.slices, columns.position.size)
     sources = _values(columns.source)
     for i, (p, f) in enumerate(zip(columns.position.tolist(), part.answered.tolist(), strict=True)):
         arm = columns.arms[columns.arm[i]]
@@ -198,7 +197,7 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
                 "version": arm.version,
                 "role": arm.role,
                 "losses": losses[i],
-                "slices": {name: values[i] for name, values in zip(names, slices, strict=False)},
+                "slices": slices[i],
                 "source": sources[i],
                 "predicted_at": int(columns.predicted_at[i]),
                 "labelled_at": int(columns.labelled_at[i]),
@@ -207,11 +206,11 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
 
 
 def _unlabelled(part: Part, rows: Unlabelled, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
-    arms, losses, slices = part.outcomes.arms, _by_row(rows.losses), [_values(column) for column in rows.slices]
+    arms, losses, slices = part.outcomes.arms, _by_row(rows.losses), _by_name(names, rows.slices, rows.position.size)
     for i, (p, at) in enumerate(zip(rows.position.tolist(), rows.predicted_at.tolist(), strict=True)):
         arm = arms[rows.arm[i]]
         row = {"model": part.outcomes.model, "version": arm.version, "role": arm.role, "predicted_at": at}
-        row |= {"losses": losses[i], "slices": {name: values[i] for name, values in zip(names, slices, strict=False)}}
+        row |= {"losses": losses[i], "slices": slices[i]}
         yield ("prediction", p, -1), row
     if rows.pairs is not None:
         later = part.pair_seen.tolist()
@@ -221,7 +220,7 @@ def _unlabelled(part: Part, rows: Unlabelled, names: Sequence[str]) -> Iterator[
 def _pairs(
     kind: str, part: Part, pairs: PairColumns, names: Sequence[str], predictions: list[int], feedback: list[int]
 ) -> Iterator[tuple[Key, Row]]:
-    arms, excess, slices = part.outcomes.arms, _by_row(pairs.excess), [_values(column) for column in pairs.slices]
+    arms, excess, slices = part.outcomes.arms, _by_row(pairs.excess), _by_name(names, pairs.slices, pairs.position.size)
     for i, (p, f) in enumerate(zip(predictions, feedback, strict=True)):
         live, shadow = arms[pairs.live[i]], arms[pairs.shadow[i]]
         yield (
@@ -229,7 +228,7 @@ def _pairs(
             {
                 "model": part.outcomes.model,
                 "excess": excess[i],
-                "slices": {name: values[i] for name, values in zip(names, slices, strict=False)},
+                "slices": slices[i],
                 "live_at": int(pairs.position[i]),
                 "predicted_at": int(pairs.predicted_at[i]),
             },
@@ -238,6 +237,12 @@ def _pairs(
 
 def _values(column: Coded) -> list[Scalar | None]:
     return [None if code < 0 else column.values[code] for code in column.codes.tolist()]
+
+
+def _by_name(names: Sequence[str], columns: Sequence[Coded], count: int) -> list[Row]:
+    """Return the slices of each of so many rows."""
+    values = [_values(column) for column in columns]
+    return [{name: column[i] for name, column in zip(names, values, strict=False)} for i in range(count)]
 
 
 def _by_row(losses: Floats) -> list[list[float | None]]:
@@ -254,7 +259,7 @@ def _is_in(key: Key, coverage: Coverage) -> bool:
 
 def _named(key: Key) -> str:
     kind, p, f = key
-    places = [f"{topic}@{offset}" for topic, offset in zip(TOPICS, (p, f), strict=True) if offset >= 0]
+    places = [f"{topic}@{offset}" for topic, offset in zip(SOURCES, (p, f), strict=True) if offset >= 0]
     return f"{kind} at {', '.join(places)}"
 
 

@@ -18,7 +18,15 @@ from streams.arrays import pack, unpack
 from streams.config import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
 from streams.ledger_lines import ledger_line, read_ledger_line
-from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, join_step, with_fleet_facts
+from streams.pipeline import (
+    Pipeline,
+    SavedPipeline,
+    configuration_of,
+    configuration_record,
+    fold_step,
+    join_step,
+    with_fleet_facts,
+)
 from streams.records import Configured, Record
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
@@ -171,10 +179,7 @@ class Replay:
     def _take_configuration(self, record: Record) -> None:
         if not isinstance(record, Configured):
             raise RecordingError("the ledger does not begin with its configuration; record it from its first offset on")
-        try:
-            self.pipeline = Pipeline(msgspec.convert(record.config, Config))
-        except msgspec.ValidationError as error:
-            raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
+        self.pipeline = Pipeline(configuration_of(record))
 
     def _fold_of(self, line: bytes) -> Fold | None:
         """Return the fold of the ledger partition that a line is from, None for the pipeline's own."""

@@ -24,6 +24,15 @@ def partitions_of(keys: Sequence[bytes], count: int) -> NDArray[np.int64]:
     return (_murmur2(keys) & np.uint32(0x7FFFFFFF)).astype(np.int64) % count
 
 
+def partition_of(key: bytes, count: int) -> int:
+    """Return the partition of one key.
+
+    >>> partition_of(b"fraud", 12)
+    10
+    """
+    return int(partitions_of([key], count)[0])
+
+
 def _murmur2(keys: Sequence[bytes]) -> NDArray[np.uint32]:
     """Return the hashes; keys of one length are hashed together, word by word."""
     by_length: dict[int, list[int]] = defaultdict(list)

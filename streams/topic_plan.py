@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
+from streams.clock import HOUR_MS, SOURCES
 from streams.config import Config
 from unship.topics import COMPACTED, TOPICS
 
-HOUR_MS = 3_600_000
 DOWNTIME_MS = 24 * HOUR_MS
 """How long the monitor may be away without losing events that it has not joined yet."""
 
@@ -23,7 +23,6 @@ EVENT_BATCH_BYTES = 1_048_588
 RECORD_BYTES = 8 * 1_048_576
 """Largest record of the monitor: parts of snapshots have 4 MiB; a limit twice that leaves room for what is around."""
 
-SOURCES = ("predictions", "feedback")
 APPEND_TIME = ("predictions", "feedback", "deployments", "operator", "acks", "ledger")
 """Topics whose append time is a clock of the monitor, so that it must be the broker's and not the writer's."""
 BY_MODEL = ("deployments", "operator", "ledger", "decisions", "control", "acks", "snapshots", "rejected")

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from streams.live import ledger_of
+from streams.recorded import EmbeddedTopics
+from streams.recording import records_of
 from unship.embedded import EmbeddedLog
 
 
@@ -11,13 +13,5 @@ def keep(log: EmbeddedLog, path: Path) -> None:
     with path.open("wb") as file:
         for line in ledger_of(log):
             file.write(line + b"\n")
-        for value in values_of(log, "decisions"):
-            file.write(value + b"\n")
-
-
-def values_of(log: EmbeddedLog, topic: str) -> list[bytes]:
-    """Return the values of all records of a topic."""
-    values: list[bytes] = []
-    while records := log.read(topic, len(values)):
-        values += [record.value or b"" for record in records]
-    return values
+        for taken in records_of(EmbeddedTopics(log), "decisions", 0):
+            file.write((taken.value or b"") + b"\n")

@@ -57,7 +57,7 @@ from unship.embedded_table import (
     record_of,
     table_of,
 )
-from unship.link import Message, Record
+from unship.link import Message, Record, wall_ms
 from unship.topics import COMPACTED, TOPICS
 
 __all__ = [
@@ -83,11 +83,6 @@ hundred looks a second at 10 to 100 us each, so an idle waiter costs at most a h
 TRIM_RECORDS: Final = 10_000
 COMPACT_RECORDS: Final = 256
 """Records that one transaction deletes, so that no writer waits long for the lock (snapshots are large: fewer)."""
-
-
-def wall_ms() -> int:
-    """Return the machine's clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000  # noqa: TID251
 
 
 class EmbeddedLog:

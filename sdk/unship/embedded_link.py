@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from unship.embedded import EmbeddedLog, wall_ms
+from unship.embedded import EmbeddedLog
 from unship.embedded_file import FILE_NAME, EmbeddedLogError
-from unship.link import Batches, Overdue, Record, Refusal
+from unship.link import Batches, Overdue, Record, Refusal, wall_ms
 
 READ_RECORDS: Final = 500
 

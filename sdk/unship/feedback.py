@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
@@ -16,11 +15,7 @@ from weakref import WeakSet
 
 from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats, plain
 from unship.events import Feedback as FeedbackEvent
-from unship.link import checked_log
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000  # noqa: TID251
+from unship.link import checked_log, wall_ms
 
 
 class Feedback:
@@ -45,7 +40,7 @@ class Feedback:
         *,
         queue: int = 10_000,
         wait_s: float = 30.0,
-        now_ms: Callable[[], int] = _wall_ms,
+        now_ms: Callable[[], int] = wall_ms,
     ) -> None:
         """Describe the source.
 

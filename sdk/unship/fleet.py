@@ -14,7 +14,6 @@ import itertools
 import os
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -31,15 +30,11 @@ from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceV
 from unship.fence import Identity, Serving, Target, boot, restore
 from unship.follower import Confirmed, ControlHealth, Follower
 from unship.keys import load_trust
-from unship.link import checked_log, state_folder
+from unship.link import checked_log, state_folder, wall_ms
 from unship.signing import Trust
 
 DEFAULT_TRUST: Final = "trust.json"
 NO_SLICES: Final[dict[str, SliceValue]] = {}
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000  # noqa: TID251
 
 
 class FleetStats(Struct, frozen=True):
@@ -90,7 +85,7 @@ class Fleet:
         state: str | os.PathLike[str] | None = None,
         queue: int = 10_000,
         beat_s: float = 30.0,
-        now_ms: Callable[[], int] = _wall_ms,
+        now_ms: Callable[[], int] = wall_ms,
     ) -> None:
         """Describe the replica; nothing runs before `start` or `with`.
 

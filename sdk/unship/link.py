@@ -7,6 +7,7 @@ connects anew where it must, and raises where the log is away, so that the calle
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,19 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from msgspec import Struct
 
 from unship.errors import ConfigurationError
+from unship.kafka_access import SCHEME
 
 EMBEDDED: Final = "embedded:"
-KAFKA: Final = "kafka://"
 
 STATE_FOLDER: Final = Path("unship-state")
 """Where replicas on Kafka keep their highest epoch unless told otherwise: a folder of the current one."""
 
 Headers = tuple[tuple[str, bytes], ...]
+
+
+def wall_ms() -> int:
+    """Return the machine's clock, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000  # noqa: TID251
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -100,7 +106,7 @@ def checked_log(log: str | None) -> str:
     """
     if log is None:
         raise ConfigurationError("log: none was given; pass log='embedded:DIR' or kafka://HOST:PORT, or set UNSHIP_LOG")
-    if log.startswith(KAFKA):
+    if log.startswith(SCHEME):
         from unship.kafka_settings import client_options, topic_names
 
         client_options(log)
@@ -118,7 +124,7 @@ def connector(log: str, now_ms: Callable[[], int] | None = None) -> Callable[[],
     The modules of that kind of log are imported here, by the caller: an import that runs on another thread while this
     process forks would never end in the child.
     """
-    if log.startswith(KAFKA):
+    if log.startswith(SCHEME):
         from unship.kafka_link import KafkaLink
 
         return partial(KafkaLink, log)
@@ -129,7 +135,7 @@ def connector(log: str, now_ms: Callable[[], int] | None = None) -> Callable[[],
 
 def state_folder(log: str) -> Path:
     """Return where replicas keep their highest epoch by default: beside an embedded log, else `STATE_FOLDER`."""
-    return STATE_FOLDER if log.startswith(KAFKA) else _folder(log) / "replicas"
+    return STATE_FOLDER if log.startswith(SCHEME) else _folder(log) / "replicas"
 
 
 def _folder(log: str) -> Path:

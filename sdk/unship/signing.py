@@ -127,6 +127,13 @@ def verify(
     return "BAD_SIGNATURE" if hint is None or any(key.id.encode() == hint for key in candidates) else "UNKNOWN_KEY"
 
 
+def is_operators(value: bytes | None, headers: Headers, trust: Trust | None) -> bool:
+    """Tell whether an operator signed exactly this act; without a trust file nobody counts as one."""
+    if value is None or trust is None:
+        return False
+    return isinstance(verify(value, headers, trust, "operator", OPERATOR_TYPE), TrustedKey)
+
+
 def _signature_of(headers: Headers) -> bytes | None:
     text = _only(headers, SIGNATURE_HEADER)
     if text is None or len(text) != _SIGNATURE_TEXT_BYTES:

@@ -1,8 +1,6 @@
 """What people are alerted of: decisions that did something or need a person, one line each."""
 
-import msgspec
-
-from actions.journal import Decision
+from actions.journal import read_decision
 from actions.reasons import Action, meaning_of
 
 
@@ -12,12 +10,12 @@ def alert_text(value: bytes | None) -> str | None:
     >>> alert_text(b"no decision") is None
     True
     """
-    try:
-        decision = msgspec.json.decode(value or b"", type=Decision)
-        meaning = meaning_of(decision.reason)
-    except (msgspec.DecodeError, ValueError):
+    decision = read_decision(value)
+    if decision is None or decision.action == Action.NONE:
         return None
-    if decision.action == Action.NONE:
+    try:
+        meaning = meaning_of(decision.reason)
+    except ValueError:
         return None
     to = f" to {decision.to!r}" if decision.to else ""
     return (

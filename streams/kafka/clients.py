@@ -1,7 +1,7 @@
 """Clients of the broker with the settings that the monitor's guarantees rest on; the defaults are others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -124,6 +124,18 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
         return records
     finally:
         await end_consumer(consumer)
+
+
+def run(access: Access, work: Coroutine[Any, Any, T]) -> T:
+    """Do something in an event loop of its own.
+
+    Raises:
+        BrokerUnreachable: no broker does it.
+    """
+    try:
+        return asyncio.run(work)
+    except (KafkaError, OSError) as error:
+        raise BrokerUnreachable(explained(error, access)) from error
 
 
 async def reachable(access: Access) -> None:

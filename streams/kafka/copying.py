@@ -14,17 +14,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.config import Config
+from streams.dead_letters import dead_letter
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
 from streams.ledger_lines import ledger_value
 from streams.records import Deployed, Operated, ReplicaFacts
 from streams.replica_watch import ReplicaWatch
-from streams.routing import partitions_of
+from streams.routing import partition_of
 from unship.codec import decode_value
 from unship.errors import UnshipError
 from unship.events import Ack, Deployment, OperatorAct
 from unship.rejections import RejectCode, Rejection
-from unship.signing import OPERATOR_TYPE, Headers, Trust, TrustedKey, verify
+from unship.signing import Headers, Trust, is_operators
 
 log = logging.getLogger("unship.copy")
 
@@ -97,14 +98,8 @@ class Copier:
         """Copy one record, and return when the ledger has it."""
         event = self._event(place, value, headers)
         if isinstance(event, Rejection):
-            letter = {
-                "topic": self.access.names.of(place.topic),
-                "partition": place.partition,
-                "offset": place.offset,
-                "code": event.code,
-                "detail": event.detail,
-            }
-            await self._send("rejected", msgspec.json.encode(letter), None, None)
+            letter = dead_letter(self.access.names.of(place.topic), place.partition, place.offset, value, event)
+            await self._send("rejected", letter.encoded(), None, None)
             log.info("%s %d/%d: %s", place.topic, place.partition, place.offset, event.code)
             return
         if isinstance(event, Ack):
@@ -115,7 +110,7 @@ class Copier:
         # Time is the fold's own: a copy says nothing of how far the sources were read.
         record = Deployed(-1, (0, -1), "", event) if isinstance(event, Deployment) else Operated(-1, (0, -1), "", event)
         key = event.model.encode()
-        await self._send("ledger", ledger_value(record), key, int(partitions_of([key], self._ledger_count)[0]))
+        await self._send("ledger", ledger_value(record), key, partition_of(key, self._ledger_count))
 
     async def _copy_news(self, ack: Ack, place: Place) -> None:
         """Copy an ack if it says something new, because heartbeats are many; what was not sent is kept."""
@@ -124,18 +119,12 @@ class Copier:
             self._news += [ReplicaFacts(-1, (0, -1), "", *entry) for entry in self._watch.take().items()]
         while self._news:
             key = self._news[0].model.encode()
-            await self._send(
-                "ledger", ledger_value(self._news[0]), key, int(partitions_of([key], self._ledger_count)[0])
-            )
+            await self._send("ledger", ledger_value(self._news[0]), key, partition_of(key, self._ledger_count))
             del self._news[0]
 
     def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Ack | Rejection:
-        if place.topic == "operator":
-            signer = (
-                None if self.trust is None else verify(value or b"", headers, self.trust, "operator", OPERATOR_TYPE)
-            )
-            if not isinstance(signer, TrustedKey):
-                return Rejection(RejectCode.UNSIGNED_ACT)
+        if place.topic == "operator" and not is_operators(value, headers, self.trust):
+            return Rejection(RejectCode.UNSIGNED_ACT)
         event = decode_value(KINDS[place.topic], value)
         assert isinstance(event, Deployment | OperatorAct | Ack | Rejection), event
         return event

@@ -1,11 +1,6 @@
 """Append one record from a shell."""
 
-import asyncio
-
-from aiokafka.errors import KafkaError
-
-from streams.kafka.clients import Access, answered, explained, producing
-from unship.errors import BrokerUnreachable
+from streams.kafka.clients import Access, answered, producing, run
 
 
 def append_one(access: Access, topic: str, key: bytes, value: bytes) -> tuple[int, int]:
@@ -14,10 +9,7 @@ def append_one(access: Access, topic: str, key: bytes, value: bytes) -> tuple[in
     Raises:
         BrokerUnreachable: no broker took it.
     """
-    try:
-        return asyncio.run(_append(access, access.names.of(topic), key, value))
-    except (KafkaError, OSError) as error:
-        raise BrokerUnreachable(explained(error, access)) from error
+    return run(access, _append(access, access.names.of(topic), key, value))
 
 
 async def _append(access: Access, name: str, key: bytes, value: bytes) -> tuple[int, int]:

@@ -13,19 +13,19 @@ import msgspec
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from streams.clock import SOURCES
 from streams.config import Config
 from streams.kafka.clients import Access, all_answered, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import POSITION, Rewinds, position_of
 from streams.ledger_lines import ledger_value
-from streams.reader import FEEDBACK, PREDICTIONS, DeadLetter, Position, Raw, Reader, fingerprint
-from streams.routing import partitions_of
+from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, fingerprint
+from streams.routing import partition_of
 from unship.errors import BrokerUnreachable
 
 log = logging.getLogger("unship.ingest")
 
 GROUP = "unship.ingest"
-SOURCE_TOPICS = ("predictions", "feedback")
 ROWS_PER_FLUSH = 2_000
 #: Between two flushes of a partition with fewer rows: every ledger record costs its fold something, whatever it holds.
 FLUSH_S = 0.02
@@ -66,7 +66,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.group = access.names.prefix + group.removeprefix("unship.")
         self.tick_s = tick_s
         self.ledger = access.names.of("ledger")
-        self.topics = tuple(access.names.of(topic) for topic in SOURCE_TOPICS)
+        self.topics = tuple(access.names.of(topic) for topic in SOURCES)
         self.partitions: dict[int, _Partition] = {}
         self.records_read = 0
         self._stopping = False
@@ -89,7 +89,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned = []
         self.partitions.clear()
         async with producing(self.access) as self._producer:
-            self._consumer = self.access.member(self.group, SOURCE_TOPICS, self)
+            self._consumer = self.access.member(self.group, SOURCES, self)
             await self._consumer.start()
             rewinds = self._rewinds = Rewinds(self.access)
             try:
@@ -230,7 +230,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
     def _ledger_partition(self, model: str) -> int:
         found = self._route.get(model)
         if found is None:
-            found = self._route[model] = int(partitions_of([model.encode()], self._ledger_count)[0])
+            found = self._route[model] = partition_of(model.encode(), self._ledger_count)
         return found
 
     # Rounds
@@ -312,7 +312,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             key, k = fact.model.encode(), self._ledger_partition(fact.model)
             futures.append(self._producer.send_and_wait(self.ledger, ledger_value(fact), key, partition=k))
         for letter in dead:
-            value = _dead_letter(self.topics, partition.number, letter)
+            value = msgspec.structs.replace(letter, topic=self.access.names.of(letter.topic)).encoded()
             futures.append(self._producer.send_and_wait(self.access.names.of("rejected"), value))
         await all_answered(futures)
         partition.acknowledged = position
@@ -344,16 +344,3 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             log.info("partition %d went to another worker; its batches are covered by what it reads", partition.number)
         partition.acknowledged = None
         partition.committed_at = asyncio.get_running_loop().time()
-
-
-def _dead_letter(topics: tuple[str, ...], partition: int, letter: DeadLetter) -> bytes:
-    return msgspec.json.encode(
-        {
-            "topic": topics[letter.side],
-            "partition": partition,
-            "offset": letter.offset,
-            "digest": letter.digest,
-            "code": letter.code,
-            "detail": letter.detail,
-        }
-    )

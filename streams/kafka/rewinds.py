@@ -1,24 +1,21 @@
 """Which source partitions are to be read again: because a fold misses something, or because they begin anew."""
 
-import asyncio
-
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import (
     Access,
     answered,
     end_consumer,
-    explained,
     partition_count,
     producing,
     read_all,
+    run,
 )
 from streams.ledger_lines import ledger_value
 from streams.reader import Position
 from streams.records import Begun
-from unship.errors import BrokerUnreachable, ConfigurationError
+from unship.errors import ConfigurationError
 
 #: Begins the keys of copies of committed positions.
 POSITION = b"position/"
@@ -52,16 +49,17 @@ class Rewinds:
     async def start(self) -> None:
         """Learn the incarnations, and follow from the topic's end."""
         name = self._access.names.of("rewind")
-        for record in await read_all(self._access, "rewind"):
-            if record.key is not None and record.key.startswith(POSITION):
-                self._keep(record.key, record.value)
-            else:
-                self._take(record.value)
+        await self.learn()
         await self._consumer.start()
         places = [TopicPartition(name, number) for number in range(await partition_count(self._consumer, name))]
         self._consumer.assign(places)
         for place, end in (await self._consumer.end_offsets(places)).items():
             self._consumer.seek(place, end)
+
+    async def learn(self) -> None:
+        """Read everything that the topic holds."""
+        for record in await read_all(self._access, "rewind"):
+            self._take(record.key or b"", record.value)
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -72,18 +70,17 @@ class Rewinds:
         found: dict[int, None] = {}
         for records in (await self._consumer.getmany(timeout_ms=0)).values():
             for record in records:
-                if record.key is not None and record.key.startswith(POSITION):
-                    continue
-                if (number := self._take(record.value)) is not None:
+                if (number := self._take(record.key or b"", record.value)) is not None:
                     found[number] = None
         return list(found)
 
-    def _keep(self, key: bytes, value: bytes | None) -> None:
-        position, number = position_of(value), key.removeprefix(POSITION)
-        if position is not None and number.isdigit():
-            self.positions[int(number)] = position
-
-    def _take(self, value: bytes | None) -> int | None:
+    def _take(self, key: bytes, value: bytes | None) -> int | None:
+        """Take note of a record; return the source partition that it asks to read again."""
+        if key.startswith(POSITION):
+            position, number = position_of(value), key.removeprefix(POSITION)
+            if position is not None and number.isdigit():
+                self.positions[int(number)] = position
+            return None
         try:
             rewind = msgspec.json.decode(value or b"", type=Rewind)
         except (msgspec.DecodeError, ValueError):
@@ -119,10 +116,7 @@ def renew_now(access: Access, partition: int) -> int:
                 )
             return await renew(access, producer, partition)
 
-    try:
-        return asyncio.run(job())
-    except (KafkaError, OSError) as error:
-        raise BrokerUnreachable(explained(error, access)) from error
+    return run(access, job())
 
 
 async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> int:
@@ -132,8 +126,7 @@ async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> i
     begins once more.
     """
     told = Rewinds(access)
-    for record in await read_all(access, "rewind"):
-        told._take(record.value)
+    await told.learn()
     incarnation = told.incarnations.get(partition, 0) + 1
     ledger = access.names.of("ledger")
     for number in range(len(await producer.partitions_for(ledger))):

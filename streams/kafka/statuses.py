@@ -1,16 +1,13 @@
 """The status of all models on Kafka: each controller tells that of its partitions, and this puts them together."""
 
-import asyncio
 from collections import Counter
 
 import msgspec
-from aiokafka.errors import KafkaError
 
-from streams.kafka.clients import Access, explained, read_all
+from streams.kafka.clients import Access, read_all, run
 from streams.kafka.snapshots import STATUS
 from streams.recording import Taken
 from streams.status import Status
-from unship.errors import BrokerUnreachable
 
 
 def read_status(access: Access) -> tuple[Status, list[Taken]]:
@@ -19,10 +16,7 @@ def read_status(access: Access) -> tuple[Status, list[Taken]]:
     Raises:
         BrokerUnreachable: no broker answers.
     """
-    try:
-        return asyncio.run(_read(access))
-    except (KafkaError, OSError) as error:
-        raise BrokerUnreachable(explained(error, access)) from error
+    return run(access, _read(access))
 
 
 async def _read(access: Access) -> tuple[Status, list[Taken]]:
