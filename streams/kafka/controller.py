@@ -19,8 +19,7 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
-from actions.desired import DesiredState
-from actions.journal import Decision, decision_bytes, digest_of
+from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.config import Config
 from streams.fold import Fold
@@ -31,7 +30,7 @@ from streams.kafka.snapshots import SnapshotStore
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.live import Signer
 from streams.records import FleetFact
-from streams.routing import partitions_of
+from streams.routing import partition_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
 
@@ -145,39 +144,49 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _take_over_all(self, assigned: list[TopicPartition]) -> None:
         self._shape = await open_ledger(self.access, self._producer, self.config)
         self._ledger_count = self._shape.ledger
-        for place in assigned:
-            self.partitions[place.partition] = await self._take_over(place)
-        self._consumer.resume(*assigned)
-
-    async def _take_over(self, place: TopicPartition) -> _Partition:
-        writer = None
-        if self.signer is not None:
-            # From here on the older writer of this partition's commands is refused by the broker.
-            writer = self.access.producer(f"{self.access.names.prefix}control-{place.partition}")
-            await writer.start()
-        fold = await self._snapshots.load(place.partition, self.config) or Fold(self.config)
-        partition = _Partition(place.partition, fold, writer)
+        taken = [(place, await self._fence(place.partition)) for place in assigned]
+        # Each topic is read once, however many partitions are taken over.
         for record in await read_all(self.access, "control"):
             command = decode_command(record.value)
-            if isinstance(command, Command) and self._is_mine(partition, command.model):
+            if isinstance(command, Command) and (partition := self._partition_of(command.model)) is not None:
                 partition.published[command.model] = command
         for record in await read_all(self.access, "decisions"):
-            decision = _decision(record.value)
-            if decision is not None and self._is_mine(partition, decision.model):
+            decision = read_decision(record.value)
+            if decision is not None and (partition := self._partition_of(decision.model)) is not None:
                 partition.journalled[decision.model] = (decision.epoch, digest_of(record.value))
-        first = (await self._consumer.beginning_offsets([place]))[place]
-        partition.goal = (await self._consumer.end_offsets([place]))[place]
-        if fold.offset < first:
-            raise LedgerConflict(
-                f"{place.topic} partition {place.partition} begins at offset {first}, and {fold.offset} is the first "
-                "that is needed; raise its retention, and bring the records back from a recording"
-            )
-        self._consumer.seek(place, fold.offset)
-        log.info("ledger partition %d: from offset %d of %d", place.partition, fold.offset, partition.goal)
+        saved = await self._snapshots.read()
+        for place, partition in taken:
+            partition.fold = self._snapshots.load(saved, place.partition, self.config) or partition.fold
+            await self._seek(place, partition)
+        self._consumer.resume(*assigned)
+
+    async def _fence(self, number: int) -> _Partition:
+        """Begin a partition: from here on the broker refuses the older writer of its commands."""
+        writer = None
+        if self.signer is not None:
+            writer = self.access.producer(f"{self.access.names.prefix}control-{number}")
+        # Known before it is started: whatever goes wrong from here on, it is ended with the others.
+        partition = self.partitions[number] = _Partition(number, Fold(self.config), writer)
+        if writer is not None:
+            await writer.start()
         return partition
 
-    def _is_mine(self, partition: _Partition, model: str) -> bool:
-        return int(partitions_of([model.encode()], self._ledger_count)[0]) == partition.number
+    async def _seek(self, place: TopicPartition, partition: _Partition) -> None:
+        """Go to where the fold is in the ledger, and note what it has to reach before anything is said."""
+        offset = partition.fold.offset
+        first = (await self._consumer.beginning_offsets([place]))[place]
+        partition.goal = (await self._consumer.end_offsets([place]))[place]
+        if offset < first:
+            raise LedgerConflict(
+                f"{place.topic} partition {place.partition} begins at offset {first}, and {offset} is the first "
+                "that is needed; raise its retention, and bring the records back from a recording"
+            )
+        self._consumer.seek(place, offset)
+        log.info("ledger partition %d: from offset %d of %d", place.partition, offset, partition.goal)
+
+    def _partition_of(self, model: str) -> _Partition | None:
+        """Return the partition whose ledger a model is in, None if it is not ours."""
+        return self.partitions.get(partition_of(model.encode(), self._ledger_count))
 
     # Rounds
 
@@ -281,7 +290,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     def _due(self, partition: _Partition) -> list[Command]:
         if self.signer is None or partition.writer is None:
             return []
-        desired = self._commanded(partition)
+        desired = partition.fold.commanded()
         for model in conflicting(desired, partition.published):
             raise LedgerConflict(
                 f"{model}: control holds epoch {list(partition.published[model].epoch)}, the ledger explains "
@@ -301,10 +310,6 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             for command in commands:
                 value = encode_command(command)
                 await writer.send(topic, value, command.model.encode(), headers=signer.sign(value))
-
-    def _commanded(self, partition: _Partition) -> dict[str, DesiredState]:
-        models = partition.fold.models
-        return {name: model.state.desired for name, model in models.items() if model.config.mode != "observe"}
 
     async def _state_configuration(self, partition: _Partition) -> None:
         """Put this worker's configuration in force, once after taking over: whoever starts last has the say."""
@@ -349,10 +354,3 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             status = msgspec.json.encode(fold_status(partition.fold))
             await self._snapshots.save(partition.number, partition.fold)
             await self._snapshots.tell(partition.number, status)
-
-
-def _decision(value: bytes) -> Decision | None:
-    try:
-        return msgspec.json.decode(value, type=Decision)
-    except (msgspec.DecodeError, ValueError):
-        return None

@@ -6,6 +6,7 @@ that are written in turn, so that a controller that was thought dead can spoil a
 
 import hashlib
 import logging
+from typing import TypeAlias
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -22,6 +23,9 @@ SLOTS = 4
 STATUS = b"status/"
 PART_BYTES = 900_000
 PARTS_MAX = 64
+
+
+Saved: TypeAlias = dict[bytes | None, bytes | None]
 
 
 class _Head(msgspec.Struct):
@@ -60,19 +64,22 @@ class SnapshotStore:
         """Write what operators ask for of a ledger partition."""
         await answered(self._producer.send_and_wait(self._topic, status, STATUS + b"%d" % number, partition=0))
 
-    async def load(self, number: int, config: Config) -> Fold | None:
+    async def read(self) -> Saved:
+        """Return the newest record of each key, of all ledger partitions."""
+        return {record.key: record.value for record in await read_all(self._access, "snapshots", [0])}
+
+    def load(self, saved: Saved, number: int, config: Config) -> Fold | None:
         """Return the newest fold that was saved whole and fits this program, None if there is none."""
-        newest = {record.key: record.value for record in await read_all(self._access, "snapshots", [0])}
         found: list[tuple[int, bytes]] = []
         for slot in range(SLOTS):
-            value = newest.get(_key(number, slot, "head"))
+            value = saved.get(_key(number, slot, "head"))
             if value is None:
                 continue
             try:
                 head = msgspec.json.decode(value, type=_Head)
             except (msgspec.DecodeError, ValueError):
                 continue
-            data = b"".join(newest.get(_key(number, slot, str(i))) or b"" for i in range(min(head.parts, PARTS_MAX)))
+            data = b"".join(saved.get(_key(number, slot, str(i))) or b"" for i in range(min(head.parts, PARTS_MAX)))
             if hashlib.sha256(data).hexdigest() == head.digest:
                 found.append((head.offset, data))
                 self._slot[number] = slot
