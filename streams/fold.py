@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -75,13 +76,22 @@ class Fold:
         self._chain = b""
         self._lines = (0, -1)
         self._index = 0
-        self._written: list[Decision] = []
+        self.written: list[Decision] = []
         self._dues: dict[str, int] = {}
 
     def step(self, record: Record) -> list[Decision]:
         """Apply the next ledger record; return the decisions it leads to, in order."""
+        for _ in self.pieces(record):
+            pass
+        return self.written
+
+    def pieces(self, record: Record) -> Iterator[None]:
+        """Apply the next ledger record in pieces of a millisecond or less; `written` has the decisions at the end.
+
+        For drivers that have other things to do as well. In between nothing may be asked of the fold.
+        """
         self._index = 0
-        self._written = []
+        self.written = []
         self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
         if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
@@ -93,7 +103,7 @@ class Fold:
             model.take_outcomes(record)
             self._advance(model, record.clock)
         elif isinstance(record, Batch):
-            self._take_batch(record)
+            yield from self._take_batch(record)
         elif isinstance(record, Begun):
             self._begin_anew(record)
         elif isinstance(record, Deployed | Operated):
@@ -105,7 +115,6 @@ class Fold:
         else:
             self._advance_due(record.clock)
         self.offset += 1
-        return self._written
 
     def _take_control(self, record: Deployed | Operated) -> None:
         if record.clock < 0:
@@ -134,7 +143,7 @@ class Fold:
         self.copied[name] = offset
         return False
 
-    def _take_batch(self, batch: Batch) -> None:
+    def _take_batch(self, batch: Batch) -> Iterator[None]:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
         coverage = self.coverage.get(batch.partition, Coverage())
         known = batch.incarnation == coverage.incarnation and 0 <= batch.partition < self.partitions
@@ -157,6 +166,7 @@ class Fold:
             at = self.clock if self.clock >= 0 else batch.clock
             model.take_outcomes(outcomes_of(part, batch, coverage, model.width, at))
             self._advance(model, self.clock)
+            yield
         for reason, change in counts_of(batch.counted, coverage):
             self.rejected[reason] += change
         coverage.add(batch.end)
@@ -268,7 +278,7 @@ class Fold:
         model.state.digest = digest_of(decision_bytes(decision))
         model.epoch = epoch
         self._index += 1
-        self._written.append(decision)
+        self.written.append(decision)
         fact = fleet_fact(decision, self.config)
         if fact is not None:
             self.fleet.owed[fact.decision] = fact
