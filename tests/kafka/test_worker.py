@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,19 +154,23 @@ def test_broker_gone_for_a_while_loses_nothing_and_is_said_in_one_line(
     own_kafka: type[Cluster], tmp_path: Path, world: tuple[list[bytes], str]
 ) -> None:
     lines, config = world
-    lines = lines[: LINES // 2]
+    lines = lines[: LINES // 4]
     with own_kafka(1) as cluster:
         site = KafkaSite(tmp_path, cluster.bootstrap, "unship.", config)
         try:
             site.make_topics()
-            worker = site.start()
-            asyncio.run(site.play(lines[: LINES // 4], pause_s=0.02))
+            worker, leaver = site.start(), site.start()
+            asyncio.run(site.play(lines[: LINES // 8], pause_s=0.02))
             cluster.brokers[0].kill()
-            said = asyncio.run(site.until(said_that_broker_is_away(site), "a line on the outage"))
+            asyncio.run(site.until(each_said_that_broker_is_away(site), "a line of each worker on the outage"))
+            ends_without_its_broker(site, leaver)
+            asked = site.unship("status")
+            assert (asked.returncode, asked.stdout, asked.stderr.count(b"\n")) == (3, b"", 1)
+            assert b"no broker answers there" in asked.stderr
             assert worker.poll() is None
             cluster.brokers[0].start()
             cluster.wait_ready()
-            asyncio.run(site.play(lines[LINES // 4 :], pause_s=0.02))
+            asyncio.run(site.play(lines[LINES // 8 :], pause_s=0.02))
             expected = expected_outcomes(lines)
 
             async def counted() -> Any:
@@ -173,17 +178,30 @@ def test_broker_gone_for_a_while_loses_nothing_and_is_said_in_one_line(
 
             asyncio.run(site.until(counted, f"status counts {expected}"))
             assert worker.poll() is None
-            assert said.count("Traceback") == 0
+            assert "Traceback" not in site.output()
         finally:
             site.stop()
 
 
-def said_that_broker_is_away(site: KafkaSite) -> Any:
-    async def said() -> str:
-        text = site.output()
-        return text if "it begins again by itself" in text else ""
+def each_said_that_broker_is_away(site: KafkaSite) -> Any:
+    async def said() -> bool:
+        texts = [path.read_text() for path in site.folder.glob("run-*.log")]
+        return all("it begins again by itself" in text for text in texts)
 
     return said
+
+
+def ends_without_its_broker(site: KafkaSite, leaver: "subprocess.Popen[bytes]") -> None:
+    """A worker that is told to end while its broker is away does not wait for it, and says so in one line."""
+    leaver.send_signal(signal.SIGTERM)
+    assert leaver.wait(timeout=30) == 3
+    lines = (site.folder / f"run-{site.workers.index(leaver)}.log").read_text().splitlines()
+    assert lines[-1].startswith("run: ")
+    assert "what was not handed over is read again" in lines[-1]
+    # Whatever goes wrong again and again is said once.
+    warnings = [line.partition("[WARNING]")[2] for line in lines if "[WARNING]" in line]
+    assert len(warnings) == len(set(warnings))
+    assert not [line for line in lines if "Traceback" in line or "[ERROR]" in line]
 
 
 def test_topics_made_again_stop_the_partition_until_an_operator_says_so(
