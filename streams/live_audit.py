@@ -13,6 +13,7 @@ import msgspec
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, command_of
 from streams.audit import AuditResult, decision_id_of
+from streams.clock import SOURCES
 from streams.config import Config
 from streams.copied import Copies
 from streams.coverage import Coverage
@@ -177,7 +178,7 @@ class LedgerAudit:
         elif isinstance(record, Deployed | Operated):
             found = self.copies.check(record)
         elif isinstance(record, ReplicaFacts):
-            found = self.copies.check_facts(record)
+            found = self._check_facts(record)
         elif isinstance(record, Tick) and record.positions:
             found = self.copies.passed(record.positions)
         if found is not None:
@@ -205,6 +206,23 @@ class LedgerAudit:
             return self._check_batch(batch) if batch.incarnation < self._last.get(batch.partition, 0) else found
         self._unjoined += not rejoin.whole
         return found
+
+    def _check_facts(self, record: ReplicaFacts) -> Difference | None:
+        found = self.copies.check_facts(record)
+        if found is None:
+            return None
+        if self._last is None:
+            self._last = self._last_incarnations()
+        kept = [change for change in record.changes if not self._is_gone(change.place)]
+        return self.copies.check_facts(msgspec.structs.replace(record, changes=kept))
+
+    def _is_gone(self, place: tuple[str, int, int]) -> bool:
+        """Whether a source record stood in a topic that was made again since."""
+        assert self._pipeline is not None
+        assert self._last is not None
+        topic, partition, _ = place
+        now = self._pipeline.fold.coverage.get(partition, Coverage()).incarnation
+        return topic in SOURCES and now < self._last.get(partition, 0)
 
     def _rejoin_of(self, batch: Batch) -> Rejoin:
         rejoin = self._rejoins.get(batch.partition)

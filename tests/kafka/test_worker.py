@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,10 +205,10 @@ def ends_without_its_broker(site: KafkaSite, leaver: "subprocess.Popen[bytes]") 
     assert not [line for line in lines if "Traceback" in line or "[ERROR]" in line]
 
 
-def test_topics_made_again_stop_the_partition_until_an_operator_says_so(
+def test_topics_made_again_wait_for_an_operator_and_then_count_once_on_top_of_what_was_counted(
     site: KafkaSite, world: tuple[list[bytes], str]
 ) -> None:
-    lines = world[0][:8_000]
+    lines = world[0][:9_000]
     worker = site.start()
 
     async def counted(expected: dict[str, dict[str, int]]) -> None:
@@ -228,27 +229,36 @@ def test_topics_made_again_stop_the_partition_until_an_operator_says_so(
         await site.until(gone, "the topics are gone")
         await admin.close()
 
-    first, second = lines[:4_000], lines[4_000:]
+    first, second, third = lines[:4_000], lines[4_000:8_000], lines[8_000:]
     asyncio.run(site.play(first))
-    expected = expected_outcomes(first)
-    asyncio.run(counted(expected))
+    before = expected_outcomes(first)
+    asyncio.run(counted(before))
     # Stopped in order, so that its position is committed.
     worker.send_signal(signal.SIGTERM)
     worker.wait(timeout=60)
     asyncio.run(make_again())
     site.make_topics()
     asyncio.run(site.play(second, at={}))
-    site.start()
+    worker = site.start()
 
     async def refused() -> Any:
         return "topics renew" in site.output()
 
     asyncio.run(site.until(refused, "a line that says what happened"))
+    assert asyncio.run(site.outcomes()) == before
     for partition in range(4):
         assert site.unship("topics", "renew", str(partition)).returncode == 0
+    asyncio.run(counted(on_top(before, expected_outcomes(second))))
+    # What was begun anew is gone on with like anything else.
+    site.kill(worker)
+    asyncio.run(site.play(third, at={}))
+    site.start()
+    asyncio.run(counted(on_top(before, expected_outcomes(second + third))))
+    audited = site.unship("audit", f"kafka://{site.access.servers}")
+    assert audited.returncode == 0, audited.stdout.decode() + audited.stderr.decode()
+    assert b"batches of source topics that were begun anew since" in audited.stdout
 
-    async def read_again() -> Any:
-        found = await site.outcomes()
-        return sum(found.get("fraud", {}).values()) > sum(expected["fraud"].values())
 
-    asyncio.run(site.until(read_again, f"status counts more than {expected}"))
+def on_top(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Add the counts of each model's versions."""
+    return {model: dict(Counter(before.get(model, {})) + Counter(after.get(model, {}))) for model in before | after}

@@ -362,7 +362,7 @@ def read_twice(sources: Memory, config: Config, count: int, seed: int, incarnati
             reader.give(side, [Raw(taken.offset, taken.append_ts, taken.value) for taken in page])
         reader.advance((True, True))
         if not reader.filling and reader.moved:
-            ledger += reader.flush()
+            ledger += [*reader.flush(), *reader.replica_facts()]
             positions[reader.partition].append(reader.position())
     return ledger
 
