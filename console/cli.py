@@ -217,6 +217,23 @@ def keys_new(settings: Settings, audience: str) -> None:
     sys.exit(keys_command(settings, audience))
 
 
+@main.command()
+@click.argument("act", type=click.Choice(["renew"]))
+@click.argument("model")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the ledger.")
+@click.option("--incarnation", type=click.IntRange(1), metavar="N", help="Which one begins, if not the next.")
+@click.pass_obj
+def ctl(settings: Settings, act: str, model: str, reason: str, incarnation: int | None) -> None:
+    """Give a signed order for a model; it needs operator.key.
+
+    renew: the epochs of its commands begin with a new incarnation from here on. Replicas obey no epoch lower than the
+    highest that they have seen, so a new ledger in the place of a lost one is not heard until this was said.
+    """
+    from console.operating import renew_command
+
+    sys.exit(renew_command(settings, model, reason, incarnation))
+
+
 TIMEOUT = click.option(
     "--timeout",
     type=click.FloatRange(0.1),

@@ -73,9 +73,9 @@ def _loop(settings: Any, live: Live, link: EmbeddedLink, stop: threading.Event) 
                 epochs[command.model] = command.epoch
                 settings.tell(f"run: {command.model}: {command.serve} is to serve, epoch {list(command.epoch)}")
         if (conflicts := live.conflicts()) != told:
+            for sentence in conflicts:
+                settings.tell(f"run: {sentence}")
             told = conflicts
-            for model in conflicts:
-                settings.tell(f"run: {model}: the control topic is ahead of this ledger; nothing is commanded for it")
         if time.monotonic() - saved_at >= SNAPSHOT_EVERY_S:
             live.save_snapshot()
             saved_at = time.monotonic()

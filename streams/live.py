@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from actions.journal import Decision, decision_bytes
-from actions.reconcile import Timing, conflicting, due_commands
+from actions.reconcile import Timing, due_commands
 from streams.arrays import pack, unpack
 from streams.clock import SteadyClock
 from streams.config import Config
 from streams.dead_letters import dead_letter
-from streams.fold import LedgerMismatch
+from streams.fold import LedgerMismatch, unexplained_models
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.periods import NEVER
 from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, with_fleet_facts
@@ -210,8 +210,8 @@ class Live:
         return commands
 
     def conflicts(self) -> list[str]:
-        """Return models whose commands on the log are ahead of this ledger: another ledger has spoken."""
-        return conflicting(self.pipeline.fold.commanded(), self._published)
+        """Return a sentence for each model of which more is known outside than this ledger explains."""
+        return unexplained_models(self.pipeline.fold, self._published)
 
     def _read_published(self) -> dict[str, Command]:
         published = {}

@@ -23,7 +23,7 @@ from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.clock import SteadyClock
 from streams.config import Config
-from streams.fold import Fold
+from streams.fold import Fold, unexplained_models
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
@@ -67,6 +67,7 @@ class _Partition:
         self.echoed: set[str] = set()
         self.decided: list[Decision] = []
         self.saying: asyncio.Task[None] | None = None
+        self.warned: list[str] = []
 
     @property
     def caught_up(self) -> bool:
@@ -345,6 +346,11 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             # Of many models it takes a while, which is time that nothing is folded in.
             took = asyncio.get_running_loop().time() - now
             partition.tell_at = now + max(STATUS_S, took / STATUS_SHARE)
+            unexplained = unexplained_models(partition.fold, {})
+            for sentence in unexplained:
+                if sentence not in partition.warned:
+                    log.warning("%s", sentence)
+            partition.warned = unexplained
             if status != partition.told:
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)

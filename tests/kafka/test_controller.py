@@ -1,6 +1,7 @@
 """The controller on a real broker, with a ledger that the test writes and a clock that the test sets."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,11 +16,11 @@ from streams.kafka.controller import Controller
 from streams.kafka.ledger import open_ledger
 from streams.ledger_lines import ledger_value
 from streams.live import Signer
-from streams.records import Deployed
+from streams.records import Deployed, Operated, Record, ReplicaChange, ReplicaFacts
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
 from unship.commands import Command, decode_command
-from unship.events import Deployment
+from unship.events import Deployment, OperatorAct
 from unship.signing import Trust
 
 HOUR_MS = 3_600_000
@@ -53,12 +54,16 @@ async def controlling(site: KafkaSite, clock: Clock) -> AsyncIterator[None]:
         await running
 
 
-async def deploy(site: KafkaSite, version: str, offset: int) -> None:
+async def append(site: KafkaSite, record: Record) -> None:
+    """Append to the ledger, as the services beside the controller do."""
     async with producing(site.access) as producer:
         await open_ledger(site.access, producer, CONFIG)
-        event = Deployment(model="m", version=version, status="live", at=("deployments", 0, offset, 1_000))
-        value = ledger_value(Deployed(-1, (0, -1), "", event))
-        await producer.send_and_wait(site.access.names.of("ledger"), value, partition=0)
+        await producer.send_and_wait(site.access.names.of("ledger"), ledger_value(record), partition=0)
+
+
+async def deploy(site: KafkaSite, version: str, offset: int) -> None:
+    event = Deployment(model="m", version=version, status="live", at=("deployments", 0, offset, 1_000))
+    await append(site, Deployed(-1, (0, -1), "", event))
 
 
 async def commanded(site: KafkaSite, met: Callable[[Command], bool]) -> Command:
@@ -95,3 +100,26 @@ def test_clock_that_is_set_back_neither_silences_the_heartbeat_nor_makes_an_orde
             assert last.issued_ts >= order.issued_ts + 60_000
 
     asyncio.run(job())
+
+
+def test_replica_that_knows_another_ledger_is_told_of_and_obeys_after_an_operators_order(
+    site: KafkaSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def job() -> None:
+        await deploy(site, "v1", 0)
+        change = ReplicaChange("r0", False, "serving", "v0", (0, 1_000, 0), None, 1_000, ("acks", 0, 0))
+        await append(site, ReplicaFacts(-1, (0, -1), "", "m", [change]))
+        async with controlling(site, Clock(HOUR_MS)):
+
+            async def told() -> bool:
+                return any("unship ctl renew 'm'" in record.getMessage() for record in caplog.records)
+
+            await site.until(told, "a line that says what to do")
+            at = ("operator", 0, 0, 1_000)
+            act = OperatorAct(act="renew", model="m", reason="the disk is gone", by="ann", incarnation=1, at=at)
+            await append(site, Operated(-1, (0, -1), "", act))
+            command = await commanded(site, lambda command: command.epoch > (0, 1_000, 0))
+            assert (command.serve, command.epoch[0]) == ("v1", 1)
+
+    with caplog.at_level(logging.WARNING, "unship"):
+        asyncio.run(job())
