@@ -118,6 +118,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "to": "For `rollback`: the version to go back to.",
         "decision": "For `approve` and `reject`: the proposal's `id`; without it, the open one.",
         "override": "Follow the order even under a hold, or for a version in quarantine.",
+        "incarnation": "For `renew`: the one that begins, higher than that of the ledger.",
     },
     "Ack": {
         "model": "Which model.",

@@ -50,7 +50,8 @@ class DesiredState(msgspec.Struct):
     """Desired state and what bears on it. Times are milliseconds of the ledger's clock.
 
     `epoch` rises with every change of what replicas have to obey; `action` and `decision` say what the last one was,
-    and `orders` which version each of the newest epochs asked for. `stopped` and `frozen` forbid automatic acts until
+    and `orders` which version each of the newest epochs asked for. Epochs begin with `incarnation`, which only an
+    operator raises. `stopped` and `frozen` forbid automatic acts until
     an operator resumes them: too many rollbacks of this model, or of too many models at once.
     """
 
@@ -70,6 +71,7 @@ class DesiredState(msgspec.Struct):
     proposal: Proposal | None = None
     frozen: bool = False
     orders: list[tuple[Epoch, str]] = []
+    incarnation: int = 0
 
     def facts(self, version: str) -> VersionFacts:
         """Return what is known of a version, from now on something."""
@@ -135,6 +137,13 @@ class DesiredState(msgspec.Struct):
         """Take a version out of quarantine."""
         self.quarantine = [entry for entry in self.quarantine if entry.version != version]
         self.epoch, self.action, self.decision = epoch, "release", None
+        if self.serve is not None:
+            self._ordered(self.serve)
+
+    def renew(self, incarnation: int, epoch: Epoch) -> None:
+        """Say the same under an epoch of a new incarnation: it is higher than all that replicas have seen."""
+        self.incarnation = incarnation
+        self.epoch = (incarnation, *epoch[1:])
         if self.serve is not None:
             self._ordered(self.serve)
 

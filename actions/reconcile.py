@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from actions.desired import DesiredState
+from actions.desired import DesiredState, Epoch
 from unship.commands import Command, Quarantined
 
 #: Replicas refuse a command with more entries than this; the newest stay.
@@ -71,3 +71,20 @@ def due_commands(
 def conflicting(desired: Mapping[str, DesiredState], published: Mapping[str, Command]) -> list[str]:
     """Return the models whose published epoch is ahead of what this monitor's ledger can explain."""
     return sorted(model for model, last in published.items() if model in desired and last.epoch > desired[model].epoch)
+
+
+def unexplained(model: str, known: Epoch, desired: DesiredState) -> str | None:
+    """Return what to say where a higher epoch is known than this ledger explains, and what to do; else None.
+
+    Replicas obey nothing lower, whatever another ledger was that reached it. Only an operator can tell that it is gone
+    for good, and not the newer of the two.
+
+    >>> unexplained("m", (0, 9, 0), DesiredState({}, epoch=(0, 9, 0))) is None
+    True
+    """
+    if known <= desired.epoch:
+        return None
+    return (
+        f"{model!r}: epoch {list(known)} is known outside, this ledger explains {list(desired.epoch)} at most, and "
+        f"replicas obey nothing lower; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
+    )

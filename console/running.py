@@ -1,13 +1,11 @@
-"""`unship run` on the embedded log: one process, one loop, ended by a signal."""
+"""`unship run`; on the embedded log it is one process and one loop, ended by a signal."""
 
-import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from streams.config import Config
 from streams.config_file import load
@@ -38,7 +36,9 @@ def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
     config = load(settings.config)
     signer = _signer(settings, config)
     if (settings.log or config.log).startswith(SCHEME):
-        _run_on_kafka(settings, config, signer, now_ms)
+        from console.working import run_on_kafka
+
+        run_on_kafka(settings, kafka_access(settings, config), config, signer, now_ms)
     stop = stop_by_signal()
     folder = embedded_folder(settings, config)
     with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=now_ms)) as link:
@@ -46,22 +46,6 @@ def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
         settings.tell(f"run: watching {link.folder}, {live.pipeline.fold.offset} ledger records so far")
         _loop(settings, live, link, stop)
     return 0
-
-
-def _run_on_kafka(settings: Any, config: Config, signer: Signer | None, now_ms: Callable[[], int]) -> NoReturn:
-    """Run one worker of the monitor on Kafka; it ends by a signal."""
-    from faust import Worker
-
-    from streams.app import make_app
-    from streams.kafka.clients import reachable
-
-    access = kafka_access(settings, config)
-    asyncio.run(reachable(access))
-    app = make_app(access, config, signer, now_ms)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    worker = Worker(app, loglevel=settings.level.upper(), quiet=True, redirect_stdouts=False)
-    settings.tell(f"run: watching {settings.log or config.log}")
-    worker.execute_from_commandline()
 
 
 def kafka_access(settings: Any, config: Config, log: str | None = None) -> "Access":
@@ -89,9 +73,9 @@ def _loop(settings: Any, live: Live, link: EmbeddedLink, stop: threading.Event) 
                 epochs[command.model] = command.epoch
                 settings.tell(f"run: {command.model}: {command.serve} is to serve, epoch {list(command.epoch)}")
         if (conflicts := live.conflicts()) != told:
+            for sentence in conflicts:
+                settings.tell(f"run: {sentence}")
             told = conflicts
-            for model in conflicts:
-                settings.tell(f"run: {model}: the control topic is ahead of this ledger; nothing is commanded for it")
         if time.monotonic() - saved_at >= SNAPSHOT_EVERY_S:
             live.save_snapshot()
             saved_at = time.monotonic()

@@ -10,6 +10,7 @@ import msgspec
 from console.running import embedded_folder, kafka_access
 from console.sentences import clean
 from console.sources import configured_log
+from streams.config import Config
 from streams.config_file import load
 from streams.live import STATUS_KEY
 from streams.recording import Taken
@@ -26,17 +27,11 @@ from unship.kafka_access import SCHEME
 
 def status_command(settings: Any, wanted: str | None) -> int:
     """Print the status; 1 if a replica does not obey."""
-    config = load(settings.config)
-    if configured_log(settings, config).startswith(SCHEME):
-        from streams.kafka.statuses import read_status
-
-        status, acks = read_status(kafka_access(settings, config))
-    else:
-        status, acks = _embedded(embedded_folder(settings, config))
+    status, acks = read_told(settings, load(settings.config))
     if wanted is not None and wanted not in status.models:
         raise ConfigurationError(f"no model {clean(wanted)} is known; known are {', '.join(map(clean, status.models))}")
     models = {name: model for name, model in status.models.items() if wanted in (None, name)}
-    replicas = {name: _replicas(name, model, acks, status.clock) for name, model in models.items()}
+    replicas = {name: living(name, model, acks, status.clock) for name, model in models.items()}
     faults = {name: model.lagging(replicas[name]) for name, model in models.items()}
     if settings.as_json:
         shown = {name: _shown(model, replicas[name], faults[name]) for name, model in models.items()}
@@ -44,6 +39,15 @@ def status_command(settings: Any, wanted: str | None) -> int:
     else:
         click.echo("\n".join(_lines(models, replicas, faults)) or "nothing has been seen yet")
     return 1 if any(faults.values()) else 0
+
+
+def read_told(settings: Any, config: Config) -> tuple[Status, list[Taken]]:
+    """Return what the monitor told last, and the newest ack of each replica."""
+    if configured_log(settings, config).startswith(SCHEME):
+        from streams.kafka.statuses import read_status
+
+        return read_status(kafka_access(settings, config))
+    return _embedded(embedded_folder(settings, config))
 
 
 def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
@@ -57,7 +61,7 @@ def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
     return status, [Taken("acks", 0, entry.offset, entry.append_ts, entry.key, entry.value) for entry in entries]
 
 
-def _replicas(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> dict[str, Replica]:
+def living(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> dict[str, Replica]:
     """Return the living replicas as the monitor has them, brought up to date by the newest ack of each.
 
     The monitor may be behind or not running; the acks pass through the same rules as in the fold, so that what it has

@@ -5,71 +5,38 @@ deployments, operators' acts and news of acks into the ledger, decisions to thos
 product is here.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import faust
 import mode
-from aiokafka.errors import KafkaError
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import StreamT
 
 import detectors
 from actions.reconcile import Timing
 from streams.config import Config
 from streams.kafka.alerts import alert_text
-from streams.kafka.clients import Access, explained
-from streams.kafka.controller import Controller, LedgerConflict
+from streams.kafka.clients import Access, end_consumer
+from streams.kafka.controller import Controller
 from streams.kafka.copying import Copier, Place
-from streams.kafka.ingest import Ingest, SourceChanged
+from streams.kafka.ingest import Ingest
+from streams.kafka.lives import Lives
 from streams.live import Signer
-from unship.errors import UnshipError
 from unship.kafka_access import SCHEME
 
 log = logging.getLogger("unship")
 
-RETRY_MIN_S, RETRY_MAX_S = 0.5, 15.0
-#: What ends one life of a service and begins another; anything else is a bug, and ends the process.
-TROUBLE = (KafkaError, OSError, TimeoutError, UnshipError, SourceChanged, LedgerConflict)
+
+class Monitor(NamedTuple):
+    """The application, and the two services that it hosts."""
+
+    app: faust.App
+    lives: tuple[Lives, ...]
 
 
-class Lives(mode.Service):
-    """Runs something crash-only: whatever the broker does to it, it begins again, and says why once."""
-
-    def __init__(self, what: str, access: Access, run: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> None:
-        super().__init__()
-        self._what, self._access, self._run, self._end = what, access, run, stop
-        self._ended = asyncio.Event()
-
-    @mode.Service.task
-    async def _live(self) -> None:
-        pause, said = RETRY_MIN_S, ""
-        while not self.should_stop:
-            began = asyncio.get_running_loop().time()
-            try:
-                await self._run()
-                said = ""
-            except TROUBLE as error:
-                text = explained(error, self._access)
-                if text != said:
-                    log.warning("%s stopped: %s; it begins again by itself", self._what, text)
-                    said = text
-                lasted = asyncio.get_running_loop().time() - began
-                pause = RETRY_MIN_S if lasted > RETRY_MAX_S else min(2 * pause, RETRY_MAX_S)
-                await self.sleep(pause)
-        self._ended.set()
-
-    async def on_stop(self) -> None:
-        """Let the life end in order: it hands over and commits what it has."""
-        self._end()
-        try:
-            await asyncio.wait_for(self._ended.wait(), 10.0)
-        except TimeoutError:
-            log.warning("%s did not end in time; what it had is read again", self._what)
-
-
-def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Callable[[], int]) -> faust.App:
+def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Callable[[], int]) -> Monitor:
     """Return the application: services, and agents on the quiet topics."""
     names = access.names
     app = faust.App(
@@ -87,12 +54,17 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
         value_serializer="raw",
         key_serializer="raw",
     )
+    app.transport = _Transport(app.conf.broker_consumer, app)
     _load_detectors(config)
     ingest = Ingest(access, config, clock_ms, tick_s=tick_s(config))
     controller = Controller(access, config, clock_ms, signer, Timing())
     copier = Copier(access, config, None if signer is None else signer.trust)
-    app.service(_service("ingest", access, ingest.run, ingest.stop))
-    app.service(_service("control", access, controller.run, controller.stop))
+    lives = (
+        Lives("ingest", access, ingest.run, ingest.stop),
+        Lives("control", access, controller.run, controller.stop),
+    )
+    for each in lives:
+        app.service(_service(each))
     app.on_before_shutdown.connect(_closing(copier))
 
     def copying(topic: str) -> None:
@@ -113,7 +85,54 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
             if (text := alert_text(value)) is not None:
                 log.warning("%s", text)
 
-    return app
+    return Monitor(app, lives)
+
+
+def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], None]) -> NoReturn:
+    """Run the application as this process, which ends with it.
+
+    Args:
+        monitor: what to run.
+        level: the least level that is logged.
+        on_start: called once it runs, with what begins its end, from any thread.
+    """
+
+    class Worker(faust.Worker):
+        """Hands over what ends it instead of leaving that to signals alone."""
+
+        def install_signal_handlers(self) -> None:
+            super().install_signal_handlers()
+            on_start(lambda: self.loop.call_soon_threadsafe(self._end))
+
+        def _end(self) -> None:
+            # At once, and not one after the other as the application comes to them.
+            for each in monitor.lives:
+                each.finish()
+            self._on_sigterm()
+
+    worker = Worker(monitor.app, loglevel=level.upper(), quiet=True, redirect_stdouts=False)
+    # It writes to a log as it does to a terminal.
+    worker.spinner = None
+    worker.execute_from_commandline()
+
+
+class _ConsumerThread(AIOKafkaConsumerThread):
+    """Stops in bounded time: a consumer without its broker ends as cancelled, and then Faust waits a minute for it."""
+
+    async def on_thread_stop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        await super().on_thread_stop()
+        if consumer is not None:
+            await end_consumer(consumer)
+
+
+class _Consumer(Consumer):
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(Transport):
+    Consumer = _Consumer
 
 
 def _closing(copier: Copier) -> Callable[..., Awaitable[None]]:
@@ -135,14 +154,18 @@ def tick_s(config: Config) -> float:
     return min(max(min(widths, default=5_000) / 1_000, 1.0), 5.0)
 
 
-def _service(what: str, access: Access, run: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> Any:
-    class Running(Lives):
+def _service(lives: Lives) -> Any:
+    class Running(mode.Service):
         """The same under a name of its own: Faust makes services from classes."""
 
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            Lives.__init__(self, what, access, run, stop)
+        @mode.Service.task
+        async def _live(self) -> None:
+            await lives.live()
 
-    Running.__name__ = what
+        async def on_stop(self) -> None:
+            await lives.finished()
+
+    Running.__name__ = lives.what
     return Running
 
 

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from actions.desired import DesiredState
+from actions.desired import DesiredState, Epoch
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
+from actions.reconcile import unexplained
 from streams.clock import SOURCES
 from streams.config import FOLD_VERSION, Config
 from streams.coverage import Coverage
@@ -30,10 +31,9 @@ from streams.records import (
     ReplicaFacts,
     record_digest,
 )
+from unship.commands import Command
 from unship.events import At
 from unship.rejections import RejectCode
-
-INCARNATION = 0
 
 
 class LedgerMismatch(ValueError):
@@ -217,7 +217,7 @@ class Fold:
             return
         self._adopt(config)
         for model in self.models.values():
-            model.epoch = (INCARNATION, self.offset, self._index)
+            model.epoch = self._epoch(model)
             model.reconfigure(config.of(model.name), self.clock)
             self._dues[model.name] = model.due()
 
@@ -226,7 +226,7 @@ class Fold:
         self.fleet.limit = config.max_simultaneous
 
     def _advance(self, model: ModelFold, clock: int) -> None:
-        model.epoch = (INCARNATION, self.offset, self._index)
+        model.epoch = self._epoch(model)
         model.advance(clock)
         self._dues[model.name] = model.due()
 
@@ -248,14 +248,17 @@ class Fold:
         model = self.models.get(name)
         if model is None:
             model = self.models[name] = self._new_model(name)
-        model.epoch = (INCARNATION, self.offset, self._index)
+        model.epoch = self._epoch(model)
         return model
+
+    def _epoch(self, model: ModelFold) -> Epoch:
+        return (model.state.desired.incarnation, self.offset, self._index)
 
     def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
         return ModelFold(name, self.config.of(name), self._write, saved, self.fleet)
 
     def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
-        epoch = (INCARNATION, self.offset, self._index)
+        epoch = self._epoch(model)
         name = decision_id(model.name, epoch, model.state.digest)
         live = model.state.live
         decision = Decision(
@@ -332,3 +335,15 @@ class Fold:
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)
             self._dues[name] = self.models[name].due()
+
+
+def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str]:
+    """Return a sentence for each model of which commands or replicas know a higher epoch than this ledger explains."""
+    found = []
+    for name, desired in sorted(fold.commanded().items()):
+        known = fold.models[name].state.replicas.newest
+        if (last := published.get(name)) is not None:
+            known = max(known, last.epoch)
+        if (sentence := unexplained(name, known, desired)) is not None:
+            found.append(sentence)
+    return found

@@ -28,6 +28,8 @@ Key = str | tuple[str, int, str]
 #: More models or versions than this are a mistake or an attack: they are counted and left out.
 MODELS_MAX = 1_000
 SERIES_MAX = 100_000
+#: How many places in a window are remembered, to know when it was seen that feedback stays alone.
+WITNESSES = 10_000
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -61,7 +63,10 @@ class Held(msgspec.Struct, gc=False):
 
 
 class HeldFeedback(msgspec.Struct, gc=False):
-    """A truth that a prediction may still follow; `code` is what it was counted under meanwhile."""
+    """A truth that a prediction may still follow; `code` is what it was counted under meanwhile.
+
+    `late` and `unfit` say of a truth that answers nothing why: it came after the horizon, or was of no use.
+    """
 
     key: Key
     position: int
@@ -69,9 +74,11 @@ class HeldFeedback(msgspec.Struct, gc=False):
     truth: Any
     source: str
     model: str | None
-    matched: bool
-    code: str
     engagement: float | None = None
+    matched: bool = False
+    code: str = ""
+    late: bool = False
+    unfit: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -123,6 +130,8 @@ class JoinWindow:
         self.rules = rules
         self.default = default
         self.early_max = max(rule.early_ms for rule in (default, *rules.values()))
+        longest = self.early_max + max(rule.horizon_ms for rule in (default, *rules.values()))
+        self.witness_ms = max(longest // WITNESSES, 1)
         self.engagement = any(rule.engagement for rule in (default, *rules.values()))
         self.series: list[Series] = []
         self.series_rules: list[WindowRule] = []
@@ -138,6 +147,8 @@ class JoinWindow:
         self.seen_pairs: list[tuple[Held, Held]] = []
         self.counts = Tally()
         self.closed_until = -1
+        # (interval, position) of the first prediction in each interval of its clock, see `witness`.
+        self._witnesses: deque[tuple[int, int]] = deque()
 
     def series_of(self, event: Prediction) -> int:
         """Return the code of an event's series, or -1 if there is no room for another."""
@@ -195,8 +206,10 @@ class JoinWindow:
             self._pair_seen(held, others, rule)
         if at <= self.closed_until:
             held.answered = position
-        elif key in self.early:
-            self._match_early(held, rule)
+        else:
+            for feedback in self.early.get(key, ()):
+                if feedback.model is None or feedback.model == event.model:
+                    self._meet(held, feedback, rule)
         return None if repeats else held
 
     def _repeats(self, event: Prediction, code: int, others: list[Held], at: int, rule: WindowRule) -> bool:
@@ -225,61 +238,63 @@ class JoinWindow:
                 return False
         return True
 
-    def _match_early(self, held: Held, rule: WindowRule) -> None:
-        model = self.series[held.series].model
-        for feedback in self.early[held.key]:
-            fits = feedback.model is None or feedback.model == model
-            if fits and rule.takes(feedback) and -rule.early_ms <= feedback.at - held.at <= rule.horizon_ms:
-                if not self._answer(held, feedback.position, feedback, feedback.at, rule):
-                    return
-                if feedback.code:
-                    # It repeats what others knew, but for this prediction it is the first.
-                    self.counts[feedback.code] -= 1
-                feedback.matched, feedback.code = True, ""
-                return
-
     def add_feedback(self, event: Feedback, position: int, at: int) -> bool:
         """Take a label at join clock `at`; return whether it is the first label of at least one prediction."""
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
-        matched, late, unfit = False, False, False
-        known: Held | HeldFeedback | None = None
+        feedback = HeldFeedback(key, position, at, event.truth, event.source, event.model, event.engagement)
         for held in self.waiting.get(key, ()):
-            if event.model is not None and self.series[held.series].model != event.model:
-                continue
-            rule = self.series_rules[held.series]
-            if not rule.takes(event):
-                unfit = True
-            elif at - held.at > rule.horizon_ms:
-                late = True
-            elif held.answered >= 0:
-                known = held if known is None else known
-            elif at - held.at >= -rule.early_ms:
-                if self._answer(held, position, event, at, rule):
-                    matched = True
-                elif known is None:
-                    known = held
-        code = "" if matched else self._why_unused(event, key, late, known)
-        if not matched and not code and unfit:
-            code = RejectCode.UNUSABLE_TRUTH
-        if code:
-            self.counts[code] += 1
-        kept = HeldFeedback(key, position, at, event.truth, event.source, event.model, matched, code, event.engagement)
-        self.early.setdefault(key, []).append(kept)
-        self.early_leaving.append(kept)
-        return matched
+            if event.model is None or self.series[held.series].model == event.model:
+                self._meet(held, feedback, self.series_rules[held.series])
+        if (
+            self.counts.rows is None
+            and not feedback.matched
+            and not feedback.code
+            and (feedback.late or feedback.unfit)
+        ):
+            # Where no other reader may count it too, at once.
+            feedback.code = self._why_unused(feedback)
+            self.counts[feedback.code] += 1
+        self.early.setdefault(key, []).append(feedback)
+        self.early_leaving.append(feedback)
+        return feedback.matched
 
-    def _why_unused(self, event: Feedback, key: Key, late: bool, known: Held | HeldFeedback | None) -> str:
-        """Return the code of a label that answers nothing now, empty if it may only be early."""
-        if known is None:
-            # Nothing is answered yet; an earlier label for the same id may be waiting as this one is.
-            waiting = (other for other in self.early.get(key, ()) if other.model == event.model)
-            known = next((other for other in waiting if (other.truth is None) == (event.truth is None)), None)
-        if known is not None:
+    def _meet(self, held: Held, feedback: HeldFeedback, rule: WindowRule) -> None:
+        """Take note of what a prediction and a label of one key are to each other, whichever was read first.
+
+        A label that an answered prediction has no use for is counted at the place of the two, and no more as soon as
+        another prediction has use for it: both follow from what stands before these places in either log.
+        """
+        since = feedback.at - held.at
+        if since < -rule.early_ms:
+            return
+        if since > rule.horizon_ms:
+            feedback.late = feedback.late or rule.takes(feedback)
+            return
+        if not rule.takes(feedback):
+            feedback.unfit = True
+            return
+        if held.answered < 0 and self._answer(held, feedback.position, feedback, feedback.at, rule):
+            if feedback.code:
+                # It repeats what others knew, but for this prediction it is the first.
+                self._count(feedback.code, -1, held, feedback)
+            feedback.matched, feedback.code = True, ""
+        elif not feedback.matched and not feedback.code:
             # Where truths are told, they decide whether two labels say the same.
-            by_truth = known.truth is not None or event.truth is not None
-            same = known.truth == event.truth if by_truth else known.engagement == event.engagement
-            return RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK
-        return RejectCode.LATE_FEEDBACK if late else ""
+            by_truth = held.truth is not None or feedback.truth is not None
+            same = held.truth == feedback.truth if by_truth else held.engagement == feedback.engagement
+            feedback.code = RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK
+            self._count(feedback.code, 1, held, feedback)
+
+    def _count(self, code: str, change: int, held: Held, feedback: HeldFeedback) -> None:
+        self.counts.place = held.position, feedback.position
+        self.counts[code] += change
+
+    @staticmethod
+    def _why_unused(feedback: HeldFeedback) -> RejectCode:
+        """Return the code of a label that answers nothing, and that no prediction was there for that was answered."""
+        if feedback.unfit:
+            return RejectCode.UNUSABLE_TRUTH
+        return RejectCode.LATE_FEEDBACK if feedback.late else RejectCode.UNMATCHED_FEEDBACK
 
     def _answer(self, held: Held, position: int, label: Feedback | HeldFeedback, at: int, rule: WindowRule) -> bool:
         """Take note of a prediction's first feedback; return whether the two are each other's first: an outcome."""
@@ -341,17 +356,40 @@ class JoinWindow:
         """Forget feedback that no future prediction can belong to; what leaves unmatched is counted."""
         queued = self.early_leaving
         while queued and predictions_at > queued[0].at + self.early_max:
-            feedback = queued.popleft()
             if self.counts.rows is not None:
-                # The count comes from both: this feedback, and the first prediction that shows it to be alone.
-                self.counts.place = (self.counts.place[0], feedback.position)
+                witness = self._witness_against(queued[0])
+                if witness < 0:
+                    return
+                # The count comes from both: this feedback, and the prediction that shows it to be alone.
+                self.counts.place = witness, queued[0].position
+            feedback = queued.popleft()
             if not feedback.matched and not feedback.code:
-                self.counts[RejectCode.UNMATCHED_FEEDBACK] += 1
+                self.counts[self._why_unused(feedback)] += 1
             others_early = self.early[feedback.key]
             if len(others_early) == 1:
                 del self.early[feedback.key]
             else:
                 others_early.remove(feedback)
+
+    def witness(self, position: int, at: int) -> None:
+        """Take note of a record of the prediction log, the first in its interval of the join clock.
+
+        One that comes so late that feedback cannot belong to any after it shows that this feedback is alone. Which one
+        it is must not depend on what was read first, so of all that show it the first of an interval counts.
+        """
+        interval = at // self.witness_ms
+        if not self._witnesses or interval > self._witnesses[-1][0]:
+            self._witnesses.append((interval, position))
+
+    def _witness_against(self, feedback: HeldFeedback) -> int:
+        """Return the position of the prediction that shows that feedback is alone, -1 if none was read yet."""
+        possible = (feedback.at + self.early_max) // self.witness_ms
+        # Later feedback needs a later one. The last stays, because the next of its interval is none.
+        while len(self._witnesses) > 1 and self._witnesses[0][0] <= possible:
+            self._witnesses.popleft()
+        if not self._witnesses or self._witnesses[0][0] <= possible:
+            return -1
+        return self._witnesses[0][1]
 
     def close_unanswered(self, until: int) -> None:
         """Let no prediction that waits, or that is made up to `until`, be answered any more.

@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 
 from actions.journal import Decision, decision_bytes
-from actions.reconcile import Timing, conflicting, due_commands
+from actions.reconcile import Timing, due_commands
 from streams.arrays import pack, unpack
+from streams.clock import SteadyClock
 from streams.config import Config
 from streams.dead_letters import dead_letter
-from streams.fold import LedgerMismatch
+from streams.fold import LedgerMismatch, unexplained_models
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.periods import NEVER
 from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, with_fleet_facts
@@ -84,7 +85,8 @@ class Live:
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
         self._published = self._read_published()
-        self._read_ms, self._ahead_ms = max((last.issued_ts for last in self._published.values()), default=0), 0
+        self._steady = SteadyClock()
+        self._steady.reached(max((last.issued_ts for last in self._published.values()), default=0))
         self._recover()
 
     # Recovery
@@ -196,7 +198,8 @@ class Live:
         if self.signer is None:
             return []
         desired = self.pipeline.fold.commanded()
-        commands = due_commands(desired, self._published, self.signer.audience, self._steady_ms(), self.timing)
+        now = self._steady.at(self._clock_ms())
+        commands = due_commands(desired, self._published, self.signer.audience, now, self.timing)
         messages = []
         for command in commands:
             value = encode_command(command)
@@ -206,20 +209,9 @@ class Live:
             self._published |= {command.model: command for command in commands}
         return commands
 
-    def _steady_ms(self) -> int:
-        """Return the wall clock for commands, which goes on from where it was when it is set back.
-
-        A command issued before the one that replicas heard last would be no sign of life to them, and the next order
-        would have expired before it was written.
-        """
-        read = self._clock_ms()
-        self._ahead_ms += max(0, self._read_ms - read)
-        self._read_ms = read
-        return read + self._ahead_ms
-
     def conflicts(self) -> list[str]:
-        """Return models whose commands on the log are ahead of this ledger: another ledger has spoken."""
-        return conflicting(self.pipeline.fold.commanded(), self._published)
+        """Return a sentence for each model of which more is known outside than this ledger explains."""
+        return unexplained_models(self.pipeline.fold, self._published)
 
     def _read_published(self) -> dict[str, Command]:
         published = {}

@@ -13,6 +13,7 @@ import msgspec
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, command_of
 from streams.audit import AuditResult, decision_id_of
+from streams.clock import SOURCES
 from streams.config import Config
 from streams.copied import Copies
 from streams.coverage import Coverage
@@ -64,13 +65,8 @@ def audit_topics(
     if damage is not None:
         result.first_difference = Difference(damage, "the line", "damaged", "as the log had it")
     for number in range(max(topics.partitions("ledger"), 1)):
-        result.known.update(
-            name
-            for taken in records_of(topics, "decisions", number)
-            if (name := decision_id_of(taken.value or b"")) is not None
-        )
+        audit = LedgerAudit(topics, number, trust, result, progress)
         if topics.ends().get(("ledger", number), 0) and topics.first("ledger", number) == 0:
-            audit = LedgerAudit(topics, number, trust, result, progress)
             try:
                 audit.run()
             except _Found as found:
@@ -81,6 +77,7 @@ def audit_topics(
                 f"ledger[{number}] does not begin with its configuration, so nothing can be audited; record it from "
                 "its first record on"
             )
+        audit.name_the_rest()
     result.decisions = len(result.known)
     return result
 
@@ -106,8 +103,9 @@ class LedgerAudit:
         self._pipeline: Pipeline | None = None
         self._shape = (1, 1)
         self._rejoins: dict[int, Rejoin] = {}
+        self._written = records_of(topics, "decisions", number)
         self._journal = self._decisions()
-        self._incarnations = self._last_incarnations()
+        self._last: dict[int, int] | None = None
         self._unjoined = self._begun_anew = 0
         # What was desired at each epoch, and the newest epoch of each model.
         self._desired: dict[tuple[str, Epoch], Command] = {}
@@ -180,7 +178,7 @@ class LedgerAudit:
         elif isinstance(record, Deployed | Operated):
             found = self.copies.check(record)
         elif isinstance(record, ReplicaFacts):
-            found = self.copies.check_facts(record)
+            found = self._check_facts(record)
         elif isinstance(record, Tick) and record.positions:
             found = self.copies.passed(record.positions)
         if found is not None:
@@ -195,18 +193,45 @@ class LedgerAudit:
         if not known or not before.reaches(batch.base):
             # The fold refuses it, so nothing in it counts.
             return None
-        if batch.incarnation < self._incarnations.get(batch.partition, 0):
+        if self._last is not None and batch.incarnation < self._last.get(batch.partition, 0):
             self._begun_anew += 1
             return None
-        rejoin = self._rejoins.get(batch.partition)
-        if rejoin is None:
-            partitions, ledger_partitions = self._shape
-            rejoin = Rejoin(self.topics, batch.partition, partitions, (self.number, ledger_partitions))
-            self._rejoins[batch.partition] = rejoin
-        self._unjoined += not rejoin.whole
+        rejoin = self._rejoin_of(batch)
         after = msgspec.structs.replace(before)
         after.add(batch.end)
-        return rejoin.check(batch, before, after, fold.config)
+        found = rejoin.check(batch, before, after, fold.config)
+        if found is not None and self._last is None:
+            # Perhaps of topics that were made again since; only where it matters the ledger is read ahead.
+            self._last = self._last_incarnations()
+            return self._check_batch(batch) if batch.incarnation < self._last.get(batch.partition, 0) else found
+        self._unjoined += not rejoin.whole
+        return found
+
+    def _check_facts(self, record: ReplicaFacts) -> Difference | None:
+        found = self.copies.check_facts(record)
+        if found is None:
+            return None
+        if self._last is None:
+            self._last = self._last_incarnations()
+        kept = [change for change in record.changes if not self._is_gone(change.place)]
+        return self.copies.check_facts(msgspec.structs.replace(record, changes=kept))
+
+    def _is_gone(self, place: tuple[str, int, int]) -> bool:
+        """Whether a source record stood in a topic that was made again since."""
+        assert self._pipeline is not None
+        assert self._last is not None
+        topic, partition, _ = place
+        now = self._pipeline.fold.coverage.get(partition, Coverage()).incarnation
+        return topic in SOURCES and now < self._last.get(partition, 0)
+
+    def _rejoin_of(self, batch: Batch) -> Rejoin:
+        rejoin = self._rejoins.get(batch.partition)
+        if rejoin is None or rejoin.incarnation != batch.incarnation:
+            partitions, ledger_partitions = self._shape
+            ledger = self.number, ledger_partitions
+            rejoin = Rejoin(self.topics, batch.partition, partitions, ledger, batch.incarnation)
+            self._rejoins[batch.partition] = rejoin
+        return rejoin
 
     def _step(self, record: Record, what: str) -> None:
         assert self._pipeline is not None
@@ -217,10 +242,10 @@ class LedgerAudit:
         except LedgerMismatch as error:
             raise _Found(Difference(what, "its digest", short(error), "the configuration's own")) from error
         if fold.config_digest != digest:
-            for number, rejoin in self._rejoins.items():
+            for rejoin in self._rejoins.values():
                 if rejoin.whole:
                     # The join keeps other things of an event under another configuration.
-                    rejoin.begin(fold.config, fold.coverage.get(number, Coverage()).incarnation)
+                    rejoin.begin(fold.config)
         for decision in decisions:
             self._compare(decision)
         self._note_desired(record, decisions)
@@ -237,10 +262,21 @@ class LedgerAudit:
 
     # The journal
 
+    def name_the_rest(self) -> None:
+        """Take the names of those decisions that were not reached."""
+        for taken in self._written:
+            self._name(taken)
+
+    def _name(self, taken: Taken) -> None:
+        name = decision_id_of(taken.value or b"")
+        if name is not None:
+            self.result.known.add(name)
+
     def _decisions(self) -> Iterator[Taken]:
         """Yield the journal without repeats; two different decisions of one epoch are a difference."""
         known: dict[tuple[str, Epoch], str] = {}
-        for taken in records_of(self.topics, "decisions", self.number):
+        for taken in self._written:
+            self._name(taken)
             try:
                 decided = msgspec.json.decode(taken.value or b"", type=_Decided)
             except (ValueError, RecursionError):

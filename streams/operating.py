@@ -14,7 +14,9 @@ from unship.events import OperatorAct
 def operate(model: ModelFold, record: Operated) -> None:
     """Apply an operator's act; what cannot be followed is answered by a decision that says why."""
     event, desired = record.event, model.state.desired
-    if event.act == "hold":
+    if event.act == "renew":
+        _renew(model, event, record.clock)
+    elif event.act == "hold":
         desired.held = True
     elif event.act == "resume":
         desired.held = desired.stopped = desired.frozen = False
@@ -44,6 +46,16 @@ def _refuse(model: ModelFold, event: OperatorAct, now: int, why: str) -> None:
     live = model.state.live
     ruling = Ruling(Verdict.INCONCLUSIVE, Reason.OPERATOR_REFUSED, Action.NONE, None, None)
     model.write(live.version if live else event.version or "", ruling, {**_by(event), "missing": why}, now)
+
+
+def _renew(model: ModelFold, event: OperatorAct, now: int) -> None:
+    """Begin another incarnation; it changes nothing of what should serve, so that no hold stands against it."""
+    desired = model.state.desired
+    if event.incarnation is None or event.incarnation <= desired.incarnation:
+        _refuse(model, event, now, f"renew needs an incarnation above {desired.incarnation}")
+        return
+    desired.renew(event.incarnation, model.epoch)
+    model.epoch = desired.epoch
 
 
 def _release(model: ModelFold, event: OperatorAct, now: int) -> None:

@@ -12,7 +12,7 @@ rules that the driver keeps:
 A new reader first fills the join's window again: it reads from the *low water*, below which no record can meet a future
 one, up to the committed corner, and hands nothing of that over. With a and b the join clocks of predictions and
 feedback, H the longest horizon and E the longest early time of any model, records below the low water are older than
-min(b - H, a - H - E) for predictions and min(a - E, b - H - E) for feedback.
+min(b - H, a - H - E) for predictions and min(a - E, b - H - E, a - H - 2 E) for feedback.
 
 The two logs are read in the order of their append times as far as both are at hand, so that which log happened to be
 fetched first decides nothing but the corners.
@@ -229,6 +229,8 @@ class Reader:
     def _read(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection) -> None:
         log, ingest = self._sides[side], self._ingest
         log.passed(raw)
+        if side == PREDICTIONS:
+            ingest.window.witness(raw.offset, log.clock)
         if self._gone and side == FEEDBACK:
             self._gone = False
             ingest.window.close_unanswered(log.clock + self._early_ms)
@@ -289,7 +291,8 @@ class Reader:
         a, b = (side.clock for side in self._sides)
         horizon, early = self._horizon_ms, self._early_ms
         low_p = self._sides[PREDICTIONS].low_water(min(b - horizon, a - horizon - early))
-        low_f = self._sides[FEEDBACK].low_water(min(a - early, b - horizon - early))
+        # What stands before the first truth that may still meet a prediction says whether that one is counted.
+        low_f = self._sides[FEEDBACK].low_water(min(a - early, b - horizon - early, a - horizon - 2 * early))
         last = tuple(
             known if side.last is None else fingerprint(side.last)
             for side, known in zip(self._sides, self._committed.last, strict=True)

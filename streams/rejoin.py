@@ -41,13 +41,17 @@ class Rejoin:
         partition: number of the source partition.
         partitions: how many source partitions there are.
         ledger: number of the ledger partition, and how many of them there are.
+        incarnation: which of the source partitions of this number it is.
     """
 
-    def __init__(self, topics: Topics, partition: int, partitions: int, ledger: tuple[int, int]) -> None:
+    def __init__(
+        self, topics: Topics, partition: int, partitions: int, ledger: tuple[int, int], incarnation: int
+    ) -> None:
         self.topics = topics
         self.partition = partition
         self.partitions = partitions
         self.ledger = ledger
+        self.incarnation = incarnation
         self.corner = ORIGIN
         self.reader: Reader | None = None
         self._pending: dict[Key, Row] = {}
@@ -56,9 +60,9 @@ class Rejoin:
         #: Whether the sources are there from their first record on; if not, they cannot be joined.
         self.whole = bool(kept) and not any(kept)
 
-    def begin(self, config: Config, incarnation: int) -> None:
+    def begin(self, config: Config) -> None:
         """Join under this configuration from the present corner on; the window is filled from the beginning."""
-        position = Position(self.partitions, incarnation, self.corner)
+        position = Position(self.partitions, self.incarnation, self.corner)
         _, count = self.ledger
         self.reader = Reader(config, self.partition, position, ledger_partitions=count, route=self._route)
         self._read(self.corner)
@@ -80,7 +84,7 @@ class Rejoin:
         if not self.whole:
             return self._check_digest(batch, where)
         if self.reader is None:
-            self.begin(config, batch.incarnation)
+            self.begin(config)
         assert self.reader is not None
         base, self.corner = self.corner, (max(self.corner[0], batch.end[0]), max(self.corner[1], batch.end[1]))
         self._read(self.corner)

@@ -94,10 +94,11 @@ class Replica(msgspec.Struct):
 
 class Replicas(msgspec.Struct):
     """All replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
-    log."""
+    log, and `newest` the highest epoch that any of them has shown to know."""
 
     known: dict[str, Replica] = {}
     covered: dict[str, int] = {}
+    newest: Epoch = (0, 0, 0)
 
     def alive(self, now: int) -> Iterator[tuple[str, Replica]]:
         """Yield the replicas that were heard of lately; `now` is the source clock."""
@@ -127,6 +128,7 @@ class Replicas(msgspec.Struct):
             # At the end again, so that those of which nothing was heard for longest stand first.
             replica = self.known[change.replica] = replica or Replica()
             replica.heard = max(replica.heard, change.at)
+            self.newest = max(self.newest, _knows(change))
             if change.shown:
                 _show(replica, change)
             else:
@@ -142,6 +144,14 @@ class Replicas(msgspec.Struct):
             if self.known[name].heard >= now - FORGET_MS:
                 return
             del self.known[name]
+
+
+def _knows(change: ReplicaChange) -> Epoch:
+    """Return the highest epoch that a replica certainly knows: what it refuses as older is below that."""
+    if change.epoch is None:
+        return (0, 0, 0)
+    incarnation, offset, index = change.epoch
+    return (incarnation, offset, index + 1) if change.code == "REGRESSION" else change.epoch
 
 
 def _show(replica: Replica, change: ReplicaChange) -> None:

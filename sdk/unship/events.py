@@ -24,7 +24,7 @@ INTEGER_MAX = 2**53
 Role: TypeAlias = Literal["live", "shadow", "holdback"]
 Status: TypeAlias = Literal["live", "shadow", "holdback", "retired"]
 Stage: TypeAlias = Literal["received", "verified", "staged", "serving", "refused"]
-Act: TypeAlias = Literal["approve", "reject", "rollback", "pin", "unpin", "hold", "resume", "release"]
+Act: TypeAlias = Literal["approve", "reject", "rollback", "pin", "unpin", "hold", "resume", "release", "renew"]
 RefusalCode: TypeAlias = Literal[
     "REGRESSION",
     "EQUIVOCATION",
@@ -154,7 +154,10 @@ class Deployment(WireRecord, frozen=True, gc=False, kw_only=True, tag="deploymen
 
 
 class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator"):
-    """Carry what a person ordered for a model, with the reason; the signature travels in the record's headers."""
+    """Carry what a person ordered for a model, with the reason; the signature travels in the record's headers.
+
+    `incarnation` goes with the act `renew`: the epochs of the model's commands begin with it from there on.
+    """
 
     act: Act
     model: Name
@@ -164,6 +167,7 @@ class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator
     to: Name | None = None
     decision: Label | None = None
     override: bool = False
+    incarnation: Natural | None = None
     ts: EventTime = None
     at: At | None = None
 

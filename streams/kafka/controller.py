@@ -21,8 +21,9 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Timing, conflicting, due_commands
+from streams.clock import SteadyClock
 from streams.config import Config
-from streams.fold import Fold
+from streams.fold import Fold, unexplained_models
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
@@ -66,6 +67,7 @@ class _Partition:
         self.echoed: set[str] = set()
         self.decided: list[Decision] = []
         self.saying: asyncio.Task[None] | None = None
+        self.warned: list[str] = []
 
     @property
     def caught_up(self) -> bool:
@@ -87,6 +89,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions: dict[int, _Partition] = {}
         self.on_decision: Callable[[Decision], None] = lambda decision: None
         self._clock_ms = clock_ms
+        self._steady = SteadyClock()
         self._stopping = False
         self._assigned: list[TopicPartition] = []
         self._ledger_count = 0
@@ -150,6 +153,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             command = decode_command(record.value)
             if isinstance(command, Command) and (partition := self._partition_of(command.model)) is not None:
                 partition.published[command.model] = command
+                self._steady.reached(command.issued_ts)
         for record in await read_all(self.access, "decisions"):
             decision = read_decision(record.value)
             if decision is not None and (partition := self._partition_of(decision.model)) is not None:
@@ -296,7 +300,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 f"{model}: control holds epoch {list(partition.published[model].epoch)}, the ledger explains "
                 f"{list(desired[model].epoch)} at most; another ledger has spoken, or this one was cut off"
             )
-        return due_commands(desired, partition.published, self.signer.audience, self._clock_ms(), self.timing)
+        now = self._steady.at(self._clock_ms())
+        return due_commands(desired, partition.published, self.signer.audience, now, self.timing)
 
     async def _publish(self, partition: _Partition, commands: list[Command]) -> None:
         if not commands or self.signer is None or partition.writer is None:
@@ -341,6 +346,11 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             # Of many models it takes a while, which is time that nothing is folded in.
             took = asyncio.get_running_loop().time() - now
             partition.tell_at = now + max(STATUS_S, took / STATUS_SHARE)
+            unexplained = unexplained_models(partition.fold, {})
+            for sentence in unexplained:
+                if sentence not in partition.warned:
+                    log.warning("%s", sentence)
+            partition.warned = unexplained
             if status != partition.told:
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)

@@ -70,6 +70,16 @@ def test_profiles_are_those_that_the_file_explains():
     assert {profile for service in SERVICES.values() for profile in service["profiles"]} == {"core", "ui", "metrics"}
 
 
+def test_prometheus_asks_only_what_is_started_with_it_and_listens_there():
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    targets = [target for job in jobs for entry in job["static_configs"] for target in entry["targets"]]
+    assert targets
+    for target in targets:
+        name, _, port = target.partition(":")
+        assert set(SERVICES["prometheus"]["profiles"]) <= set(SERVICES[name]["profiles"])
+        assert f"--web.listen-address=:{port}" in SERVICES[name]["command"]
+
+
 def test_broker_is_the_one_that_the_tests_run_against():
     assert SERVICES["broker"]["image"] == f"apache/kafka:{version()}"
 

@@ -95,19 +95,43 @@ class World:
         """Return (model, version, p) of every outcome: the mutual-first rule over the whole logs."""
         predictions, feedback = (self._clocked(log) for log in (self.predictions, self.feedback))
 
-        def belong(p: Any, f: Any) -> bool:
-            named = "model" not in f[1] or f[1]["model"] == p[1]["model"]
-            return p[1]["id"] == f[1]["id"] and named and -self.early <= f[2] - p[2] <= self.horizon
-
         found = set()
         for p in predictions:
-            first = next((f for f in feedback if belong(p, f)), None)
+            first = next((f for f in feedback if self._belong(p, f)), None)
             if first is None:
                 continue
             same = [q for q in predictions if (q[1]["model"], q[1]["version"]) == (p[1]["model"], p[1]["version"])]
-            if next(q for q in same if belong(q, first))[0] == p[0]:
+            if next(q for q in same if self._belong(q, first))[0] == p[0]:
                 found.add((0, p[1]["model"], p[1]["version"], p[0]))
         return found
+
+    def expected_counts(self) -> Counter[str]:
+        """Return how often each code must be counted, by the rules over the whole logs.
+
+        Feedback that answers nothing is counted once: whether it is called late or unmatched depends on what was still
+        known when that was seen.
+        """
+        predictions, feedback = (self._clocked(log) for log in (self.predictions, self.feedback))
+        counts = Counter({"BAD_JSON": len(self.predictions) + len(self.feedback) - len(predictions) - len(feedback)})
+        for i, (_, event, at) in enumerate(predictions):
+            same = [q for q in predictions[:i] if all(q[1][name] == event[name] for name in ("id", "model", "version"))]
+            counts["DUPLICATE"] += any(at - q[2] <= self.horizon + self.early for q in same)
+        joined, last = self.expected(), max(raw.append_ts for raw in self.predictions)
+        for f in feedback:
+            first = [(p, next(g for g in feedback if self._belong(p, g))) for p in predictions if self._belong(p, f)]
+            if any(g is f and (0, p[1]["model"], p[1]["version"], p[0]) in joined for p, g in first):
+                continue
+            if first:
+                same_truth = first[0][1][1]["truth"] == f[1]["truth"]
+                counts["DUPLICATE_FEEDBACK" if same_truth else "CONFLICTING_FEEDBACK"] += 1
+            else:
+                # The log of predictions has to show that none can follow.
+                counts["UNANSWERING"] += last > f[2] + self.early
+        return +counts
+
+    def _belong(self, p: Any, f: Any) -> bool:
+        named = "model" not in f[1] or f[1]["model"] == p[1]["model"]
+        return p[1]["id"] == f[1]["id"] and named and -self.early <= f[2] - p[2] <= self.horizon
 
     @staticmethod
     def _clocked(log: list[Raw]) -> list[tuple[int, dict[str, Any], int]]:
@@ -265,12 +289,19 @@ class Verdict(msgspec.Struct):
 def verdict_of(site: Site) -> Verdict:
     """Compare what was applied with the oracle."""
     expected, applied = site.world.expected(), site.applied()
-    bad = sum(not raw.value.startswith(b'{"') for raw in (*site.world.predictions, *site.world.feedback) if raw.value)
-    rejected = site.rejected()
     return Verdict(
         lost=len(expected - set(applied)),
         doubled=sum(count > 1 for count in applied.values()),
         phantoms=len(set(applied) - expected),
         gaps=site.reached["gap"],
-        miscounted=abs(rejected["BAD_JSON"] - bad),
+        miscounted=miscounted(site),
     )
+
+
+def miscounted(site: Site) -> int:
+    """Return by how much the counts are wrong."""
+    counts, rejected = site.world.expected_counts(), site.rejected()
+    rejected["UNANSWERING"] = rejected.pop("UNMATCHED_FEEDBACK", 0) + rejected.pop("LATE_FEEDBACK", 0)
+    # What the simulator does to the logs is counted too.
+    codes = {*rejected, *counts} - {"FOREIGN_BATCH", "GAP"}
+    return sum(abs(rejected[code] - counts[code]) for code in codes)

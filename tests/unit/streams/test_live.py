@@ -13,10 +13,11 @@ from streams.live import STATUS_KEY, Live, Signer, ledger_of
 from streams.replay import Replay
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario
-from unship.codec import decode_line
+from unship.codec import decode_line, encode_line
 from unship.commands import decode_command
 from unship.embedded import EmbeddedLog, Message, WriterFenced
 from unship.events import Deployment, Feedback, Prediction
+from unship.fence import Identity, acks, judge, restore
 from unship.keys import load_private_key, new_keys
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
 
@@ -273,3 +274,69 @@ def test_operators_act_counts_only_if_an_operator_signed_it(tmp_path: Path) -> N
     site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
     live.step()
     assert live.pipeline.fold.models["m"].state.desired.held
+
+
+class FollowingReplica:
+    """A replica's fence, fed with what stands on the control topic, whose acks go to the log."""
+
+    def __init__(self, trust: Trust) -> None:
+        self.trust = trust
+        self.state, _ = restore(None, "m", "prod")
+
+    def read(self, site: Site) -> str:
+        record = site.log.latest("control")[b"m"]
+        self.state, verdict = judge(self.state, record.value, record.headers, self.trust, site.clock.now)
+        for ack in acks(self.state, verdict, Identity("r0", "b"), site.clock.now):
+            site.log.append("acks", [Message(encode_line(ack), b"m/r0")])
+        return verdict.code or verdict.kind
+
+
+def test_new_ledger_in_the_place_of_a_lost_one_is_obeyed_once_an_operator_began_an_incarnation(tmp_path: Path) -> None:
+    trust = new_keys(tmp_path / "keys", "prod")
+    controller, operator = (load_private_key(tmp_path / "keys" / f"{role}.key") for role in ("controller", "operator"))
+    signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
+    replica = FollowingReplica(trust)
+
+    def deploy(site: Site, live: Live, version: str) -> None:
+        event = {"model": "m", "version": version, "status": "live"}
+        site.log.append("deployments", [Message(json.dumps(event).encode(), b"m")])
+        live.step()
+        live.publish()
+
+    def renew(site: Site, live: Live, **fields: int) -> None:
+        act = {"act": "renew", "model": "m", "reason": "the disk is gone", "by": "ann", **fields}
+        value = json.dumps(act).encode()
+        site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
+        live.step()
+        live.publish()
+
+    config = parse("models: {m: {policy: {mode: act}}}")
+    site = Site(tmp_path / "log", [], config)
+    site.clock.now = 1_000
+    live = site.monitor(signer)
+    for version in ("v1", "v2", "v3"):
+        deploy(site, live, version)
+    assert replica.read(site) == "ACCEPT"
+    lost = Site(tmp_path / "another", [], config)
+    lost.clock.now = 2_000
+    live = lost.monitor(signer)
+    deploy(lost, live, "v4")
+    assert live.conflicts() == []
+    assert replica.read(lost) == "REGRESSION"
+    live.step()
+    (sentence,) = live.conflicts()
+    assert "unship ctl renew 'm'" in sentence
+    renew(lost, live, incarnation=1)
+    assert live.conflicts() == []
+    assert replica.read(lost) == "ACCEPT"
+    assert replica.state.epoch is not None
+    assert replica.state.epoch[0] == 1
+    assert replica.state.wanted is not None
+    assert replica.state.wanted.version == "v4"
+    # It goes on in that incarnation, after a restart too, and none is begun twice.
+    live = lost.monitor(signer)
+    renew(lost, live, incarnation=1)
+    assert [json.loads(line)["reason"] for line in lost.journal()] == ["OPERATOR_REFUSED"]
+    deploy(lost, live, "v5")
+    assert replica.read(lost) == "ACCEPT"
+    assert replica.state.epoch[0] == 1

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from streams.pipeline import configuration_record
 from streams.reader import Position, Raw, Reader
 from streams.recorded import EmbeddedTopics, RecordedTopics, Span, record_log
 from streams.recording import Taken, line_of, read_line
-from streams.records import Record
+from streams.records import Batch, Begun, Record
 from streams.routing import partitions_of
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
@@ -304,6 +305,7 @@ class Memory:
     """Topics with several partitions, in memory."""
 
     def __init__(self, records: list[Taken]) -> None:
+        self.given: Counter[tuple[str, int, int]] = Counter()
         self.records: dict[tuple[str, int], list[Taken]] = {}
         for taken in records:
             self.records.setdefault((taken.topic, taken.partition), []).append(taken)
@@ -318,7 +320,9 @@ class Memory:
         return {place: records[-1].offset + 1 for place, records in self.records.items()}
 
     def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
-        return [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]
+        page = [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]
+        self.given.update((topic, partition, taken.offset) for taken in page)
+        return page
 
 
 def partitioned(seed: int, count: int) -> list[Taken]:
@@ -340,12 +344,12 @@ def partitioned(seed: int, count: int) -> list[Taken]:
     return records
 
 
-def read_twice(sources: Memory, config: Config, count: int, seed: int) -> list[Record]:
+def read_twice(sources: Memory, config: Config, count: int, seed: int, incarnation: int = 0) -> list[Record]:
     """Let three readers of each partition run at once, each from a position that an earlier one has committed."""
     rng = np.random.default_rng(seed)
     first = msgspec.structs.replace(configuration_record(config), partitions=count)
     ledger: list[Record] = [first]
-    positions = [[Position(count)] for _ in range(count)]
+    positions = [[Position(count, incarnation)] for _ in range(count)]
     readers: list[Reader] = []
     for _ in range(60 * count):
         if len(readers) < 3 * count or rng.random() < 0.1:
@@ -358,9 +362,42 @@ def read_twice(sources: Memory, config: Config, count: int, seed: int) -> list[R
             reader.give(side, [Raw(taken.offset, taken.append_ts, taken.value) for taken in page])
         reader.advance((True, True))
         if not reader.filling and reader.moved:
-            ledger += reader.flush()
+            ledger += [*reader.flush(), *reader.replica_facts()]
             positions[reader.partition].append(reader.position())
     return ledger
+
+
+def folded(ledger: list[Record], config: Config) -> tuple[Fold, list[Taken], int]:
+    """Return the fold of a ledger, the records of it and of the journal, and how many corners there were at once."""
+    fold, journal, corners = Fold(config), [], 1
+    for record in ledger:
+        journal += [decision_bytes(decision) for decision in fold.step(record)]
+        corners = max([corners, *(len(coverage.corners) for coverage in fold.coverage.values())])
+    records = [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+    return fold, records + [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)], corners
+
+
+def test_ledger_and_journal_are_read_once(played: Played) -> None:
+    topics = Memory(played.taken)
+    assert audit_topics(topics, played.trust).first_difference is None
+    once = [place for place in topics.given if place[0] in ("ledger", "decisions", "control")]
+    assert len(once) > 50
+    assert {topics.given[place] for place in once} == {1}
+
+
+def test_batches_of_topics_that_were_made_again_are_passed_over_and_the_others_are_joined() -> None:
+    config, before, after = parse(CONFIG), partitioned(1, 1), partitioned(2, 1)
+    ledger = read_twice(Memory(before), config, 1, 1)
+    old = sum(isinstance(record, Batch) for record in ledger)
+    ledger += [Begun(-1, 0, 1), *read_twice(Memory(after), config, 1, 2, incarnation=1)[1:]]
+    fold, records, _ = folded(ledger, config)
+    assert fold.rejected["FOREIGN_BATCH"] == 0
+    result = audit_topics(Memory(after + records), None)
+    assert result.first_difference is None
+    assert result.remarks == [f"{old} batches of source topics that were begun anew since"]
+    # What stands in the topics of now is compared all the same.
+    lost = [taken for taken in after if taken.topic == "predictions"][1]
+    assert audit_topics(Memory([taken for taken in after + records if taken is not lost]), None).first_difference
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -368,15 +405,9 @@ def test_ledger_of_readers_that_overlap_is_clean_and_a_lost_record_is_found(seed
     count = 1 + seed % 3
     config, sources = parse(CONFIG), partitioned(seed, count)
     ledger = read_twice(Memory(sources), config, count, seed)
-    fold = Fold(config)
-    corners = 1
-    journal: list[bytes] = []
-    for record in ledger:
-        journal += [decision_bytes(decision) for decision in fold.step(record)]
-        corners = max([corners, *(len(coverage.corners) for coverage in fold.coverage.values())])
+    fold, records, corners = folded(ledger, config)
     assert corners > 1
-    records = sources + [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
-    records += [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)]
+    records += sources
     result = audit_topics(Memory(records), None)
     assert result.first_difference is None
     assert result.remarks == []

@@ -1,0 +1,73 @@
+"""`unship ctl`: signed orders of an operator."""
+
+import getpass
+from typing import Any
+
+import click
+import msgspec
+
+from console.running import embedded_folder, kafka_access, keys_folder
+from console.sentences import clean
+from console.sources import configured_log
+from console.statuses import living, read_told
+from streams.config import Config
+from streams.config_file import load
+from unship.codec import encode_line
+from unship.embedded import EmbeddedLog, Message
+from unship.errors import ConfigurationError
+from unship.events import OperatorAct
+from unship.kafka_access import SCHEME
+from unship.keys import OPERATOR_FILE, load_private_key
+from unship.signing import OPERATOR_TYPE, sign
+
+
+def renew_command(settings: Any, model: str, reason: str, incarnation: int | None) -> int:
+    """Begin a new incarnation of a model's epochs."""
+    config = load(settings.config)
+    key = load_private_key(keys_folder(settings, config) / OPERATOR_FILE)
+    chosen = _next(settings, config, model) if incarnation is None else incarnation
+    act = OperatorAct(act="renew", model=model, reason=reason, by=getpass.getuser(), incarnation=chosen)
+    value = encode_line(act).rstrip(b"\n")
+    _append(settings, config, model.encode(), value, tuple(sign(value, key, OPERATOR_TYPE)))
+    if settings.as_json:
+        click.echo(msgspec.json.encode({"model": model, "incarnation": chosen}).decode())
+    else:
+        settings.tell(f"ctl: {clean(model)}: incarnation {chosen} begins as soon as the monitor reads this")
+    return 0
+
+
+def _next(settings: Any, config: Config, model: str) -> int:
+    """Return the incarnation after that of the ledger.
+
+    Raises:
+        ConfigurationError: nobody knows the model, or its replicas say that they know more. What they say is signed by
+            nobody, and an incarnation cannot be taken back.
+    """
+    status, acks = read_told(settings, config)
+    known = status.models.get(model)
+    if known is None:
+        raise ConfigurationError(f"no model {clean(model)} is known; known are {', '.join(map(clean, status.models))}")
+    replicas = living(model, known, acks, status.clock)
+    claimed = max((max(_epochs(replica))[0] for replica in replicas.values()), default=0)
+    following = known.epoch[0] + 1
+    if claimed >= following:
+        raise ConfigurationError(
+            f"replicas of {clean(model)} say that they know incarnation {claimed}, and this ledger is in "
+            f"{known.epoch[0]}; if that is true, repeat with --incarnation {claimed + 1}"
+        )
+    return following
+
+
+def _epochs(replica: Any) -> list[tuple[int, int, int]]:
+    said = (replica.acked, replica.shown, replica.refused)
+    return [(0, 0, 0), *(each.epoch for each in said if each is not None and each.epoch is not None)]
+
+
+def _append(settings: Any, config: Config, key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> None:
+    if configured_log(settings, config).startswith(SCHEME):
+        from streams.kafka.emitting import append_one
+
+        append_one(kafka_access(settings, config), "operator", key, value, headers)
+        return
+    with EmbeddedLog(embedded_folder(settings, config)) as log:
+        log.append("operator", [Message(value, key, headers)])

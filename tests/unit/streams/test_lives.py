@@ -1,0 +1,82 @@
+"""A service's lives: trouble begins another one and is said once, and an end is not waited for longer than a while."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from streams.kafka import lives as module
+from streams.kafka.clients import Access
+from streams.kafka.lives import Lives
+from unship.errors import BrokerUnreachable
+from unship.topics import TopicNames
+
+ACCESS = Access({"bootstrap_servers": ["nowhere:1"]}, TopicNames("t."))
+
+
+def lives_of(run: Callable[[], Awaitable[None]], stop: Callable[[], None] = lambda: None) -> Lives:
+    return Lives("ingest", ACCESS, run, stop)
+
+
+def test_trouble_begins_another_life_and_is_said_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_MIN_S", 0.0)
+    begun = 0
+
+    async def main() -> None:
+        async def run() -> None:
+            nonlocal begun
+            begun += 1
+            if begun == 4:
+                lives.finish()
+                return
+            raise BrokerUnreachable("no answer")
+
+        lives = lives_of(run)
+        await lives.live()
+        await lives.finished()
+        assert lives.ended
+        assert lives.error is None
+
+    with caplog.at_level(logging.WARNING, "unship"):
+        asyncio.run(main())
+    assert begun == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "ingest stopped: kafka nowhere:1: no answer; it begins again by itself"
+    ]
+
+
+def test_end_in_a_pause_does_not_wait_for_the_next_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_MIN_S", 1_000.0)
+    monkeypatch.setattr(module, "RETRY_MAX_S", 1_000.0)
+
+    async def main() -> None:
+        failed = asyncio.Event()
+
+        async def run() -> None:
+            failed.set()
+            raise BrokerUnreachable("no answer")
+
+        lives = lives_of(run)
+        living = asyncio.create_task(lives.live())
+        await failed.wait()
+        lives.finish()
+        await asyncio.wait_for(living, 30)
+        assert isinstance(lives.error, BrokerUnreachable)
+
+    asyncio.run(main())
+
+
+def test_life_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ORDER_S", 0.01)
+
+    async def main() -> None:
+        lives = lives_of(asyncio.Event().wait)  # type: ignore[arg-type]
+        living = asyncio.create_task(lives.live())
+        await asyncio.wait_for(lives.finished(), 30)
+        assert not lives.ended
+        living.cancel()
+
+    asyncio.run(main())
