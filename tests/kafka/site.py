@@ -93,12 +93,12 @@ class KafkaSite:
                 futures.append(await producer.send(topic, line.rstrip(b"\n"), key, partition=partition))
                 if isinstance(event, Deployment):
                     await futures[-1]
-                    await self.until(partial(self._copied, event), f"the copy of {event.version}, {event.status}")
+                    await self.until(partial(self.copied, event), f"the copy of {event.version}, {event.status}")
                 if number % 500 == 499 and pause_s:
                     await asyncio.sleep(pause_s)
             await asyncio.gather(*futures)
 
-    async def _copied(self, event: Deployment) -> bool:
+    async def copied(self, event: Deployment) -> bool:
         """Whether the ledger knows of a deployment: what is answered next is then answered after it."""
         wanted = f'"version":"{event.version}"'.encode(), f'"status":"{event.status}"'.encode()
         return any(all(text in record.value for text in wanted) for record in await read_all(self.access, "ledger"))
