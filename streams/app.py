@@ -30,8 +30,10 @@ from unship.kafka_access import SCHEME
 log = logging.getLogger("unship")
 
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 15.0
+#: What takes a person: every life ends in it, until somebody has done what it says.
+HALTS = (SourceChanged, LedgerConflict)
 #: What ends one life of a service and begins another; anything else is a bug, and ends the process.
-TROUBLE = (KafkaError, OSError, TimeoutError, UnshipError, SourceChanged, LedgerConflict)
+TROUBLE = (KafkaError, OSError, TimeoutError, UnshipError, *HALTS)
 
 
 class Lives(mode.Service):
@@ -53,7 +55,8 @@ class Lives(mode.Service):
             except TROUBLE as error:
                 text = explained(error, self._access)
                 if text != said:
-                    log.warning("%s stopped: %s; it begins again by itself", self._what, text)
+                    again = "it looks again" if isinstance(error, HALTS) else "it begins again by itself"
+                    log.warning("%s stopped: %s; %s", self._what, text, again)
                     said = text
                 lasted = asyncio.get_running_loop().time() - began
                 pause = RETRY_MIN_S if lasted > RETRY_MAX_S else min(2 * pause, RETRY_MAX_S)
