@@ -32,6 +32,7 @@ class Replica:
         self.name = name
         self.orders_file = folder / "orders.json"
         self.obeyed_file = folder / f"{name}.obeyed"
+        self.waiting_file = folder / f"{name}.waiting"
         trust, state = folder / "unship-keys" / "trust.json", folder / "state"
         self.fleets = {
             model: Fleet(model, FIRST, log=log, trust=trust, replica=name, state=state, queue=QUEUE, beat_s=30.0)
@@ -53,6 +54,7 @@ class Replica:
             now = time.monotonic()
             if now - looked > LOOK_S:
                 looked, self.orders = now, json.loads(self.orders_file.read_bytes())
+                self.waiting_file.write_text(str(sum(fleet.stats.waiting for fleet in self.fleets.values())))
             for model, fleet in self.fleets.items():
                 self._answer(model, fleet, f"{model}-{self.name}-{self._boot}-{number}", now)
             number += 1

@@ -7,18 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiokafka.errors import KafkaError
 
 from streams.config import Config
 from streams.config_file import load
 from streams.kafka.clients import Access, answered, producing, read_all
 from streams.routing import partition_of, partitions_of
-from tests.kafka.cluster import Cluster
-from tests.kafka.site import KafkaSite
+from tests.faults.weak import make_weak
+from tests.kafka.cluster import Broker, Cluster
+from tests.kafka.site import DEADLINE_S, KafkaSite
 from unship.codec import encode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
@@ -28,16 +32,21 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("fraud", "churn")
 PROBES = ("probe-a", "probe")
 SOURCES, LEDGER = 4, 2
+PARTITIONS = {"predictions": SOURCES, "feedback": SOURCES, "ledger": LEDGER, "acks": LEDGER, "snapshots": LEDGER}
 REPLICAS = ("r1", "r2", "r3")
 USUAL, BAD = 0.05, 0.45
 #: From the moment when nothing is broken any more.
 PROGRESS_S = 30.0
+#: Short, because whoever starts reads the last horizon again.
 CONFIG = """\
 defaults:
-  labels: {horizon: 30m, early: 5m, mature_after: 0s}
+  labels: {horizon: 10m, early: 2m, mature_after: 0s}
   policy: {mode: act, cooldown: 0s, max_switches: 1000 per 1d}
 fleet: {max_simultaneous: 1000}
 """
+
+
+Event = Prediction | Feedback | Deployment
 
 
 class Scene:
@@ -46,27 +55,40 @@ class Scene:
     def __init__(self, folder: Path, cluster: Cluster, seed: int, bootstrap: str | None = None) -> None:
         self.folder = folder
         self.cluster = cluster
-        self.seed = seed
-        self.site = KafkaSite(
-            folder, bootstrap or cluster.bootstrap, "unship.", CONFIG, sources=SOURCES, ledger=LEDGER
-        )
+        self.chance = np.random.default_rng(seed)
+        self.site = KafkaSite(folder, bootstrap or cluster.bootstrap, "unship.", CONFIG, sources=SOURCES, ledger=LEDGER)
         self.log = f"kafka://{bootstrap or cluster.bootstrap}"
         self.replicas: dict[str, subprocess.Popen[bytes]] = {}
         self.orders: dict[str, Any] = {"rate": 25, "usual": USUAL, "errors": {}, "beside": {}}
         self.decayed: list[tuple[str, str, str]] = []
         self.figures: dict[str, Any] = {}
         self.declared: dict[str, int] = {}
+        self.before: dict[str, dict[str, int]] = {}
+        self.brokers_lost = False
         self.broken_at_ms = 0
-        self._probed = 0
+        self._probed = self._said = 0
 
     @property
     def config(self) -> Config:
         """What the monitor runs under."""
         return load(self.folder / "unship.yaml")
 
+    def broker(self, node: int) -> Broker:
+        """Return a broker by its number."""
+        return next(broker for broker in self.cluster.brokers if broker.node_id == node)
+
     def breaks(self) -> None:
         """Take note that the fault begins."""
         self.broken_at_ms = time.time_ns() // 1_000_000
+        self._said = len(self.said())
+
+    def said_since_broken(self) -> list[str]:
+        """Return what the workers said since the fault began."""
+        return self.said()[self._said :].splitlines()
+
+    def said(self) -> str:
+        """Return all that the workers said, one worker after the other was started."""
+        return "".join(path.read_text() for path in sorted(self.folder.glob("run-*.log")))
 
     @property
     def access(self) -> Access:
@@ -113,22 +135,20 @@ class Scene:
         if beside is not None:
             events.append(Deployment(model=model, version=beside, status="holdback"))
         for event in events:
-            async with producing(self.access) as producer:
-                topic = self.access.names.of("deployments")
-                await producer.send_and_wait(topic, encode_line(event), model.encode())
-            await self.site.copied(event)
+            await self._send_surely([("deployments", None, event, model)], time.monotonic() + DEADLINE_S)
+            await self.site.until(partial(self.site.copied, event), f"the copy of {model} {version}")
         self.orders["beside"][model] = beside
         self._order()
 
     # Looking
 
-    async def counted(self, model: str, version: str, least: int) -> None:
+    async def counted(self, model: str, version: str, least: int, deadline_s: float = DEADLINE_S) -> None:
         """Wait until so many outcomes of a version are counted."""
 
         async def met() -> Any:
             return (await self.site.outcomes()).get(model, {}).get(version, 0) >= least
 
-        await self.site.until(met, f"{least} outcomes of {model} {version}")
+        await self.site.until(met, f"{least} outcomes of {model} {version}", deadline_s)
 
     async def progress(self) -> float:
         """Send an event to each source partition for each ledger partition; return the seconds until all count."""
@@ -140,7 +160,8 @@ class Scene:
             ids.setdefault(int(partitions_of([name.encode()], SOURCES)[0]), name)
             if len(ids) == SOURCES:
                 break
-        await self._send_surely(ids, begun + PROGRESS_S)
+        events = [(topic, number, event, id_) for number, id_ in ids.items() for topic, event in _probe_events(id_)]
+        await self._send_surely(events, begun + PROGRESS_S)
         wanted = SOURCES * self._probed
         while True:
             found = {} if (read := await self._looked()) is None else read
@@ -155,25 +176,29 @@ class Scene:
             return await asyncio.wait_for(self.site.outcomes(), 10.0)
         return None
 
-    async def _send_surely(self, ids: dict[int, str], deadline: float) -> None:
-        waiting = [(topic, number, event) for number, id_ in ids.items() for topic, event in _probe_events(id_)]
+    async def _send_surely(self, events: Iterable[tuple[str, int | None, Event, str]], deadline: float) -> None:
+        """Send events, (topic, partition, event, key), one after the other whatever the brokers do."""
+        waiting = list(events)
         while waiting:
             try:
                 async with producing(self.access) as producer:
                     while waiting:
-                        topic, number, event = waiting[0]
+                        topic, number, event, key = waiting[0]
                         name, value = self.access.names.of(topic), encode_line(event)
-                        await answered(producer.send_and_wait(name, value, event.id.encode(), partition=number))
+                        await answered(producer.send_and_wait(name, value, key.encode(), partition=number))
                         del waiting[0]
             except (KafkaError, OSError, UnshipError):
-                assert time.monotonic() < deadline, "the probes could not be sent"
+                assert time.monotonic() < deadline, "events could not be sent"
                 await asyncio.sleep(0.2)
 
     # The story that every fault interrupts
 
-    async def begin(self, workers: int = 1) -> None:
-        """Have version v1 counted, and v2 live beside it, of both models."""
-        self.site.make_topics()
+    async def begin(self, workers: int = 1, weak: Iterable[str] = ()) -> None:
+        """Have version v1 counted, and v2 live beside it, of both models; `weak` topics can lose what they hold."""
+        if weak:
+            await make_weak(self.site, PARTITIONS, weak)
+        else:
+            await asyncio.to_thread(self.site.make_topics)
         for _ in range(workers):
             self.site.start()
         for model in MODELS:
@@ -186,25 +211,31 @@ class Scene:
         for model in MODELS:
             await self.counted(model, "v2", 150)
 
-    async def rolled_back(self) -> None:
+    async def rolled_back(self, deadline_s: float = DEADLINE_S) -> None:
         """Wait until what decayed was taken back, and every replica serves what it was taken back to."""
 
         async def met() -> Any:
-            found = [(d["model"], d["version"], d["to"]) for d in await self.site.decisions() if d["action"] == "rollback"]
+            found = [
+                (d["model"], d["version"], d["to"]) for d in await self.site.decisions() if d["action"] == "rollback"
+            ]
             return sorted(found) == sorted(self.decayed)
 
-        await self.site.until(met, f"rollbacks of {self.decayed}")
+        await self.site.until(met, f"rollbacks of {self.decayed}", deadline_s)
 
         async def obeyed() -> Any:
             newest = {model: to for model, _, to in self.decayed}
             return all(self.serving(name).get(model) == to for name in REPLICAS for model, to in newest.items())
 
-        await self.site.until(obeyed, "all replicas obey")
+        await self.site.until(obeyed, "all replicas obey", deadline_s)
 
     def obeyed(self, name: str) -> list[dict[str, Any]]:
         """Return what a replica wrote down."""
         file = self.folder / f"{name}.obeyed"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def waiting(self, name: str) -> int:
+        """Return how many events wait in a replica."""
+        return int((self.folder / f"{name}.waiting").read_text() or 0)
 
     def serving(self, name: str) -> dict[str, str]:
         """Return what a replica serves, by model."""
