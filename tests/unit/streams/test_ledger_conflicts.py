@@ -27,7 +27,15 @@ def taken_over(goal: int) -> tuple[Controller, _Partition]:
 
 def decided(epoch: tuple[int, int, int] = EPOCH) -> Decision:
     names = dict.fromkeys(("model", "version", "action", "verdict", "reason", "mode"), "x")
-    more: dict[str, Any] = {"to": None, "ts": 0, "slice": None, "outcomes": 0, "evidence": {}, "provenance": {}, "digests": {}}
+    more: dict[str, Any] = {
+        "to": None,
+        "ts": 0,
+        "slice": None,
+        "outcomes": 0,
+        "evidence": {},
+        "provenance": {},
+        "digests": {},
+    }
     return Decision(id="d", epoch=epoch, **names, **more)  # type: ignore[arg-type]
 
 
