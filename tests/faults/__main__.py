@@ -5,6 +5,7 @@ import asyncio
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from tests.faults.network import CutCluster
@@ -24,8 +25,8 @@ def run_row(name: str, seed: int) -> bool:
         try:
             with Scene(Path(folder), cluster, seed) as scene:
                 asyncio.run(row.story(scene))
-        except AssertionError as error:
-            print(f"fault {name}: FAILED after {time.monotonic() - begun:.0f} s: {error}", flush=True)
+        except Exception:  # noqa: BLE001 (the next fault is tried all the same)
+            print(f"fault {name}: FAILED after {time.monotonic() - begun:.0f} s\n{traceback.format_exc()}", flush=True)
             return False
         print(f"fault {name}: held, {time.monotonic() - begun:.0f} s, {shown(scene.figures)}", flush=True)
     return True
@@ -45,8 +46,9 @@ def run_soak(seed: int, minutes: float) -> bool:
         try:
             with scene:
                 asyncio.run(Soak(scene, rounds).run())
-        except AssertionError as error:
-            print(f"soak: FAILED after {time.monotonic() - begun:.0f} s, --seed {seed}: {error}", flush=True)
+        except Exception:  # noqa: BLE001 (whatever it was, the seed has to be told)
+            print(f"soak: FAILED after {time.monotonic() - begun:.0f} s, --seed {seed}", flush=True)
+            print(traceback.format_exc(), flush=True)
             return False
         print(f"soak: held, {time.monotonic() - begun:.0f} s, --seed {seed}, {shown(scene.figures)}", flush=True)
     return True

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +129,17 @@ class Scene:
         self.decayed.append((model, version, to))
 
     async def deploy(self, model: str, version: str, beside: str | None = None) -> None:
-        """Deploy a version, and let another one answer beside it; return when the ledger knows."""
+        """Deploy a version, and let another one answer beside it; return when the monitor wants it."""
         events = [Deployment(model=model, version=version, status="live", previous=beside)]
         if beside is not None:
             events.append(Deployment(model=model, version=beside, status="holdback"))
-        for event in events:
-            await self._send_surely([("deployments", None, event, model)], time.monotonic() + DEADLINE_S)
-            await self.site.until(partial(self.site.copied, event), f"the copy of {model} {version}")
+        sent: list[tuple[str, int | None, Event, str]] = [("deployments", None, event, model) for event in events]
+        await self._send_surely(sent, time.monotonic() + DEADLINE_S)
+
+        async def wanted() -> Any:
+            return (await self.site.models()).get(model, {}).get("desired") == version
+
+        await self.site.until(wanted, f"{model} {version} is desired")
         self.orders["beside"][model] = beside
         self._order()
 
@@ -160,7 +163,9 @@ class Scene:
             ids.setdefault(int(partitions_of([name.encode()], SOURCES)[0]), name)
             if len(ids) == SOURCES:
                 break
-        events = [(topic, number, event, id_) for number, id_ in ids.items() for topic, event in _probe_events(id_)]
+        events: list[tuple[str, int | None, Event, str]] = [
+            (topic, number, event, id_) for number, id_ in ids.items() for topic, event in _probe_events(id_)
+        ]
         await self._send_surely(events, begun + PROGRESS_S)
         wanted = SOURCES * self._probed
         while True:

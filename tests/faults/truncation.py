@@ -149,7 +149,7 @@ async def ledger_made_again(scene: Scene) -> None:
 
 async def halted(scene: Scene, fold: Folded) -> None:
     """Nothing is commanded any more, whatever comes, until a person has looked; the replicas serve on."""
-    scene.figures["noticed_s"] = await said(scene, "ledger")
+    scene.figures["noticed_s"] = await said(scene, "was cut off or made again; nothing of it is commanded until")
     before = {command.model: command.epoch for command in await commands(scene)}
     count = len(await commands(scene))
     # As long as it takes until a state is asserted again, and longer than any pause between two tries.
@@ -158,7 +158,7 @@ async def halted(scene: Scene, fold: Folded) -> None:
     assert len(after) == count, f"commanded after the halt: {after[count:]}"
     assert all((command.model, command.epoch) in fold.desired for command in after), before
     shown = await asyncio.to_thread(scene.site.unship, "status")
-    assert b"ledger" in shown.stdout, shown.stdout.decode()
+    assert b"halted: ledger partition" in shown.stdout, shown.stdout.decode()
     assert all(scene.serving(name)["fraud"] == "v1" for name in REPLICAS)
     await scene.end_traffic()
     scene.figures |= {"commands": len(after), "models": len(before)}

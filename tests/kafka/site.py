@@ -45,7 +45,8 @@ class KafkaSite:
 
     def make_topics(self) -> None:
         """Make all topics, as an operator does."""
-        assert self.unship("topics", "apply").returncode == 0
+        made = self.unship("topics", "apply")
+        assert made.returncode == 0, made.stdout.decode() + made.stderr.decode()
 
     def unship(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
         """Run a command of an operator."""
@@ -97,12 +98,12 @@ class KafkaSite:
                 futures.append(await producer.send(topic, line.rstrip(b"\n"), key, partition=partition))
                 if isinstance(event, Deployment):
                     await futures[-1]
-                    await self.until(partial(self.copied, event), f"the copy of {event.version}, {event.status}")
+                    await self.until(partial(self._copied, event), f"the copy of {event.version}, {event.status}")
                 if number % 500 == 499 and pause_s:
                     await asyncio.sleep(pause_s)
             await asyncio.gather(*futures)
 
-    async def copied(self, event: Deployment) -> bool:
+    async def _copied(self, event: Deployment) -> bool:
         """Whether the ledger knows of a deployment: what is answered next is then answered after it."""
         wanted = f'"version":"{event.version}"'.encode(), f'"status":"{event.status}"'.encode()
         return any(all(text in record.value for text in wanted) for record in await read_all(self.access, "ledger"))
@@ -135,10 +136,14 @@ class KafkaSite:
 
     async def outcomes(self) -> dict[str, dict[str, int]]:
         """Return the counted outcomes of each model and version, as the monitor tells them."""
-        found: dict[str, dict[str, int]] = {}
+        return {name: model["outcomes"] for name, model in (await self.models()).items()}
+
+    async def models(self) -> dict[str, dict[str, Any]]:
+        """Return the status of each model, as the monitor tells it."""
+        found: dict[str, dict[str, Any]] = {}
         for record in await read_all(self.access, "snapshots", [0]):
             if record.key.startswith(b"status/"):
-                found |= {name: model["outcomes"] for name, model in json.loads(record.value)["models"].items()}
+                found |= json.loads(record.value)["models"]
         return found
 
 
