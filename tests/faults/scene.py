@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,7 @@ class Scene:
 
     # The story that every fault interrupts
 
-    async def begin(self, workers: int = 1, weak: Iterable[str] = ()) -> None:
+    async def begin(self, workers: int = 1, weak: Collection[str] = ()) -> None:
         """Have version v1 counted, and v2 live beside it, of both models; `weak` topics can lose what they hold."""
         if weak:
             await make_weak(self.site, PARTITIONS, weak)
