@@ -29,7 +29,7 @@ HARMLESS = {"STILL_SERVED", "ROLE_MISMATCH", "DUPLICATE", "DUPLICATE_FEEDBACK", 
 Epoch = tuple[int, int, int]
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
     """An event with its partition's join clock at it."""
 
     event: Any
@@ -55,13 +55,13 @@ async def sources_of(scene: Scene) -> Sources:
     twice = distinct = 0
     told: dict[tuple[str, str], list[tuple[int, Epoch, str]]] = defaultdict(list)
     for id_, placed in predictions.items():
-        apart: dict[tuple[str, str], list[_Placed]] = defaultdict(list)
+        apart: dict[tuple[str, str], list[Placed]] = defaultdict(list)
         for each in placed:
             apart[each.event.model, each.event.version].append(each)
         distinct += len(apart)
         twice += len(placed) - len(apart)
         for (model, version), these in apart.items():
-            if _joined(these, feedback.get(id_, [])):
+            if joined(these, feedback.get(id_, [])):
                 outcomes[model][version] += 1
             event = these[0].event
             if event.role == "live" and event.epoch is not None:
@@ -72,21 +72,21 @@ async def sources_of(scene: Scene) -> Sources:
     return Sources(distinct, len(feedback), twice, shown, frozenset(predictions), told)
 
 
-def _by_id(records: list[Any], kind: str) -> dict[str, list[_Placed]]:
+def _by_id(records: list[Any], kind: str) -> dict[str, list[Placed]]:
     clocks: dict[int, int] = defaultdict(lambda: -1)
-    found: dict[str, list[_Placed]] = defaultdict(list)
+    found: dict[str, list[Placed]] = defaultdict(list)
     for record in records:
         clocks[record.partition] = max(clocks[record.partition], record.timestamp)
         event = decode_value(kind, record.value)
         assert isinstance(event, Prediction | Feedback), (record, event)
-        found[event.id].append(_Placed(event, clocks[record.partition]))
+        found[event.id].append(Placed(event, clocks[record.partition]))
     return found
 
 
-def _joined(predictions: list[_Placed], feedback: list[_Placed]) -> bool:
+def joined(predictions: list[Placed], feedback: list[Placed]) -> bool:
     """Whether some answer and some prediction are each the first that the other may have; offsets rise in each list."""
 
-    def may(p: _Placed, f: _Placed) -> bool:
+    def may(p: Placed, f: Placed) -> bool:
         return -EARLY_MS <= f.clock - p.clock <= HORIZON_MS
 
     for p in predictions:
@@ -201,7 +201,7 @@ def obeyed_what_was_desired(scene: Scene, name: str, fold: Folded, sources: Sour
 
 
 def everything_sent_is_there(scene: Scene, sources: Sources) -> None:
-    """What the replicas were told is written stands in the topics."""
+    """What the replicas were told is written stands in the topics; a life that was killed has said nothing."""
     for name in REPLICAS:
         for line in scene.obeyed(name):
             if "answered" in line:
