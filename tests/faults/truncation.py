@@ -26,10 +26,10 @@ async def ends(scene: Scene, topic: str) -> dict[int, int]:
 
 
 async def grown(scene: Scene, topic: str, than: dict[int, int]) -> None:
-    """Wait until every partition of a topic ends beyond an earlier end."""
+    """Wait until every partition of a topic that holds anything ends beyond an earlier end."""
 
     async def met() -> Any:
-        return all(end > than[number] for number, end in (await ends(scene, topic)).items())
+        return all(end > than[number] for number, end in (await ends(scene, topic)).items() if than[number])
 
     await scene.site.until(met, f"{topic} grows beyond {than}")
 
@@ -165,14 +165,13 @@ async def halted(scene: Scene, fold: Folded) -> None:
 
 
 async def said(scene: Scene, words: str) -> float:
-    """Wait until a worker says something since the fault; return the seconds since then."""
+    """Wait until a worker says something since the fault; return the seconds from the fault on."""
 
     async def met() -> Any:
         return any(words in line for line in scene.said_since_broken())
 
-    begun = time.monotonic()
     await scene.site.until(met, f"a line with {words!r}", PROGRESS_S)
-    return time.monotonic() - begun
+    return time.time() - scene.broken_at_ms / 1_000
 
 
 async def commands(scene: Scene) -> list[Command]:
