@@ -201,17 +201,24 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for side, topic in enumerate(self.topics):
             place = TopicPartition(topic, number)
             first = (await self._consumer.beginning_offsets([place]))[place]
-            await self._check(place, position.last[side], position.incarnation)
-            incarnation, given = self._given.get(place, (-1, None))
-            if given is not None and incarnation == position.incarnation:
-                # Read by an earlier life, and handed over before it was committed.
-                await self._check(place, fingerprint(given), incarnation)
+            await self._check(place, self._newest(place, position, side), position.incarnation)
             if first > reader.next_offset(side):
                 # Retention was faster than we: what is gone is counted, never passed over in silence.
                 reader.skip(side, first, lost=True)
             self._consumer.seek(place, max(first, reader.next_offset(side)))
         self.partitions[number] = _Partition(number, reader)
         log.info("partition %d: from %s, window from %s", number, position.end, position.low)
+
+    def _newest(self, place: TopicPartition, position: Position, side: int) -> Fingerprint | None:
+        """Return what is known of the newest record that was read: by an earlier life it may be more than it committed.
+
+        Where that one is the same, those before it are too.
+        """
+        known = position.last[side]
+        incarnation, given = self._given.get(place, (-1, None))
+        if given is None or incarnation != position.incarnation or (known is not None and given.offset <= known.offset):
+            return known
+        return fingerprint(given)
 
     async def _check(self, place: TopicPartition, known: Fingerprint | None, incarnation: int) -> None:
         """Make sure that a record that was read is still there; every worker is told if it is not.
