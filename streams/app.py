@@ -29,7 +29,10 @@ from unship.kafka_access import SCHEME
 
 log = logging.getLogger("unship")
 
-RETRY_MIN_S, RETRY_MAX_S = 0.5, 15.0
+#: Between two tries. Where brokers come back, this is time in which nothing is decided.
+RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0
+#: A life that lasted so long was a good one, and the first pause after it is the shortest again.
+GOOD_LIFE_S = 15.0
 #: What takes a person: every life ends in it, until somebody has done what it says.
 HALTS = (SourceChanged, LedgerConflict)
 #: What ends one life of a service and begins another; anything else is a bug, and ends the process.
@@ -59,7 +62,7 @@ class Lives(mode.Service):
                     log.warning("%s stopped: %s; %s", self._what, text, again)
                     said = text
                 lasted = asyncio.get_running_loop().time() - began
-                pause = RETRY_MIN_S if lasted > RETRY_MAX_S else min(2 * pause, RETRY_MAX_S)
+                pause = RETRY_MIN_S if lasted > GOOD_LIFE_S else min(2 * pause, RETRY_MAX_S)
                 await self.sleep(pause)
         self._ended.set()
 
