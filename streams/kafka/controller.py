@@ -125,8 +125,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer = self.access.member(
                 self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
             )
-            await self._consumer.start()
             self._leaders = Leaders(self._consumer)
+            await self._consumer.start()
             try:
                 while not self._stopping:
                     await self._round()

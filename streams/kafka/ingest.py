@@ -93,8 +93,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions.clear()
         async with producing(self.access) as self._producer:
             self._consumer = self.access.member(self.group, SOURCES, self)
-            await self._consumer.start()
             self._leaders = Leaders(self._consumer)
+            await self._consumer.start()
             rewinds = self._rewinds = Rewinds(self.access)
             try:
                 await rewinds.start()
