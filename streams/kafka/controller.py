@@ -14,6 +14,7 @@ has everything, because whoever goes on from it decides none of that again.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,9 +28,11 @@ from streams.fold import Fold, unexplained_models
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
-from streams.kafka.snapshots import SnapshotStore
+from streams.kafka.sameness import Leaders, difference
+from streams.kafka.snapshots import HALT, SnapshotStore
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.live import Signer
+from streams.reader import Fingerprint, Raw, fingerprint
 from streams.records import FleetFact
 from streams.routing import partition_of
 from streams.status import fold_status
@@ -46,8 +49,18 @@ SNAPSHOT_S = 60.0
 DECIDED_MAX = 1_000
 
 
+LOOK_FIRST = (
+    "the ledger was cut off or made again; nothing of it is commanded until its records are back, or a new one is "
+    "begun under another kafka.topics.prefix"
+)
+
+
 class LedgerConflict(Exception):
     """The log holds decisions or commands that this ledger cannot explain; a person has to look first."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(why)
+        self.number = number
 
 
 class _Partition:
@@ -68,6 +81,10 @@ class _Partition:
         self.decided: list[Decision] = []
         self.saying: asyncio.Task[None] | None = None
         self.warned: list[str] = []
+        # What the journal holds and the fold has not led to yet; and the last record that was folded.
+        self.owed: set[str] = set()
+        self.last: Raw | None = None
+        self.halt = b""
 
     @property
     def caught_up(self) -> bool:
@@ -111,12 +128,16 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer = self.access.member(
                 self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
             )
+            self._leaders = Leaders(self._consumer)
             await self._consumer.start()
             try:
                 while not self._stopping:
                     await self._round()
                 for partition in list(self.partitions.values()):
                     await self._finish(partition)
+            except LedgerConflict as error:
+                await self._snapshots.tell_halt(error.number, str(error))
+                raise
             finally:
                 await self._close(list(self.partitions.values()))
                 await end_consumer(self._consumer)
@@ -160,8 +181,12 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 partition.journalled[decision.model] = (decision.epoch, digest_of(record.value))
         saved = await self._snapshots.read()
         for place, partition in taken:
-            partition.fold = self._snapshots.load(saved, place.partition, self.config) or partition.fold
+            stands = partial(self._stands, place)
+            loaded = await self._snapshots.load(saved, place.partition, self.config, stands)
+            partition.fold = loaded or partition.fold
+            partition.halt = saved.get(HALT + b"%d" % place.partition) or b""
             await self._seek(place, partition)
+            self._expect(partition)
         self._consumer.resume(*assigned)
 
     async def _fence(self, number: int) -> _Partition:
@@ -182,11 +207,32 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.goal = (await self._consumer.end_offsets([place]))[place]
         if offset < first:
             raise LedgerConflict(
+                place.partition,
                 f"{place.topic} partition {place.partition} begins at offset {first}, and {offset} is the first "
-                "that is needed; raise its retention, and bring the records back from a recording"
+                "that is needed; raise its retention, and bring the records back from a recording",
             )
         self._consumer.seek(place, offset)
         log.info("ledger partition %d: from offset %d of %d", place.partition, offset, partition.goal)
+
+    async def _stands(self, place: TopicPartition, known: Fingerprint) -> bool:
+        return await difference(self.access, self._consumer, place, known) is None
+
+    def _expect(self, partition: _Partition) -> None:
+        """Note what the journal holds of the ledger that is to be folded; what is of more than there is, is a conflict.
+
+        The ledger's end was asked for after the journal and the commands were read.
+        """
+        newest = {model: epoch for model, (epoch, _) in partition.journalled.items()}
+        partition.owed = {model for model, epoch in newest.items() if epoch[1] >= partition.fold.offset}
+        for model, command in partition.published.items():
+            newest[model] = max(newest.get(model, command.epoch), command.epoch)
+        for model, epoch in sorted(newest.items()):
+            if epoch[1] >= partition.goal:
+                raise LedgerConflict(
+                    partition.number,
+                    f"ledger partition {partition.number} ends at {partition.goal}, and {model} was decided or "
+                    f"commanded at epoch {list(epoch)}: {LOOK_FIRST}",
+                )
 
     def _partition_of(self, model: str) -> _Partition | None:
         """Return the partition whose ledger a model is in, None if it is not ours."""
@@ -200,6 +246,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._take_over_all(assigned)
         fetched = await self._consumer.getmany(timeout_ms=100, max_records=500)
         for place, records in fetched.items():
+            await self._compare(place)
             for record in records:
                 partition = self.partitions.get(place.partition)
                 if partition is None:
@@ -214,6 +261,14 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.sleep(0)
         for partition in list(self.partitions.values()):
             self._begin_saying(partition)
+
+    async def _compare(self, place: TopicPartition) -> None:
+        """Make sure, ahead of what another leader gives, that it still has what was folded."""
+        partition = self.partitions.get(place.partition)
+        if self._leaders.changed(place) and partition is not None and partition.last is not None:
+            found = await difference(self.access, self._consumer, place, fingerprint(partition.last))
+            if found is not None:
+                raise LedgerConflict(place.partition, f"{found}; it is folded again")
 
     def _begin_saying(self, partition: _Partition) -> None:
         """Let a partition say what it has to say, unless it does; an error in that ends this life."""
@@ -235,6 +290,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             facts = list(partition.fold.fleet.owed.values())
             await self._journal(partition, decisions)
             if caught_up:
+                self._explained(partition)
                 await self._publish(partition, commands)
                 await self._tell_fleet(partition, facts)
                 await self._state_configuration(partition)
@@ -242,6 +298,15 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._tell(partition)
             if not partition.decided:
                 return
+
+    def _explained(self, partition: _Partition) -> None:
+        """Make sure that the ledger has led to what the journal holds of it."""
+        for model in sorted(partition.owed):
+            raise LedgerConflict(
+                partition.number,
+                f"ledger partition {partition.number} does not lead to the decision of epoch "
+                f"{list(partition.journalled[model][0])} of {model}, which the journal holds: {LOOK_FIRST}",
+            )
 
     async def _finish(self, partition: _Partition) -> None:
         """Say everything, and save what is known."""
@@ -256,6 +321,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         # An epoch names the record that led to it.
         fold.offset = record.offset
+        partition.last = Raw(record.offset, record.timestamp, record.value)
         return fold.step(read_ledger_line(record.value).record)
 
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
@@ -268,9 +334,12 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             if known is not None and decision.epoch <= known[0]:
                 if decision.epoch == known[0] and digest_of(value) != known[1]:
                     raise LedgerConflict(
+                        partition.number,
                         f"decision {decision.id} of {decision.model}: the journal holds another one of epoch "
-                        f"{list(decision.epoch)}; compare them with: unship audit"
+                        f"{list(decision.epoch)}; compare them with: unship audit",
                     )
+                if decision.epoch == known[0]:
+                    partition.owed.discard(decision.model)
                 continue
             new.append((decision, value))
         sent = [self._producer.send_and_wait(topic, value, decision.model.encode()) for decision, value in new]
@@ -297,8 +366,9 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         desired = partition.fold.commanded()
         for model in conflicting(desired, partition.published):
             raise LedgerConflict(
-                f"{model}: control holds epoch {list(partition.published[model].epoch)}, the ledger explains "
-                f"{list(desired[model].epoch)} at most; another ledger has spoken, or this one was cut off"
+                partition.number,
+                f"{model}: control holds epoch {list(partition.published[model].epoch)}, ledger partition "
+                f"{partition.number} explains {list(desired[model].epoch)} at most: {LOOK_FIRST}",
             )
         now = self._steady.at(self._clock_ms())
         return due_commands(desired, partition.published, self.signer.audience, now, self.timing)
@@ -351,6 +421,9 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 if sentence not in partition.warned:
                     log.warning("%s", sentence)
             partition.warned = unexplained
+            if partition.halt:
+                partition.halt = b""
+                await self._snapshots.tell_halt(partition.number, "")
             if status != partition.told:
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)
@@ -362,5 +435,6 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         assert not partition.decided, "the journal comes first"
         if partition.caught_up:
             status = msgspec.json.encode(fold_status(partition.fold))
-            await self._snapshots.save(partition.number, partition.fold)
+            last = None if partition.last is None else fingerprint(partition.last)
+            await self._snapshots.save(partition.number, partition.fold, last)
             await self._snapshots.tell(partition.number, status)

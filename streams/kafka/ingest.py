@@ -17,9 +17,10 @@ from streams.clock import SOURCES
 from streams.config import Config
 from streams.kafka.clients import Access, all_answered, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
-from streams.kafka.rewinds import POSITION, Rewinds, position_of
+from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, tell_halt
+from streams.kafka.sameness import Leaders, difference
 from streams.ledger_lines import ledger_value
-from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, fingerprint
+from streams.reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
 from streams.routing import partition_of
 from unship.errors import BrokerUnreachable
 
@@ -73,6 +74,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned: list[TopicPartition] = []
         self._count = self._ledger_count = 0
         self._route: dict[str, int] = {}
+        # The last record of each log that was given to a reader, and its incarnation: lives of this process share them.
+        self._given: dict[TopicPartition, tuple[int, Raw]] = {}
 
     def stop(self) -> None:
         """Let `run` end after it has handed over and committed what it has."""
@@ -90,6 +93,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions.clear()
         async with producing(self.access) as self._producer:
             self._consumer = self.access.member(self.group, SOURCES, self)
+            self._leaders = Leaders(self._consumer)
             await self._consumer.start()
             rewinds = self._rewinds = Rewinds(self.access)
             try:
@@ -139,6 +143,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             numbers[place.topic].add(place.partition)
         if not numbers[self.topics[0]]:
             return
+        # What another worker found since this one began.
+        await self._rewinds.learn()
         shape = await open_ledger(self.access, self._producer, self.config)
         self._count, self._ledger_count = shape.sources, shape.ledger
         # Both topics have the same number of partitions, and the assignor deals them out alike.
@@ -186,13 +192,16 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._open(number, Position(self._count, self._rewinds.incarnations.get(number, 0)))
 
     async def _open(self, number: int, position: Position) -> None:
+        halt = self._rewinds.halts.get(number)
+        if halt is not None and halt.incarnation == position.incarnation:
+            raise SourceChanged(halt.why)
         reader = Reader(
             self.config, number, position, ledger_partitions=self._ledger_count, route=self._ledger_partition
         )
         for side, topic in enumerate(self.topics):
             place = TopicPartition(topic, number)
             first = (await self._consumer.beginning_offsets([place]))[place]
-            await self._check(place, position, side, first)
+            await self._check(place, self._newest(place, position, side), position.incarnation)
             if first > reader.next_offset(side):
                 # Retention was faster than we: what is gone is counted, never passed over in silence.
                 reader.skip(side, first, lost=True)
@@ -200,32 +209,32 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions[number] = _Partition(number, reader)
         log.info("partition %d: from %s, window from %s", number, position.end, position.low)
 
-    async def _check(self, place: TopicPartition, position: Position, side: int, first: int) -> None:
-        """Make sure that the record below the position is still the one that was read."""
+    def _newest(self, place: TopicPartition, position: Position, side: int) -> Fingerprint | None:
+        """Return what is known of the newest record that was read: by an earlier life it may be more than it committed.
+
+        Where that one is the same, those before it are too.
+        """
         known = position.last[side]
-        if known is None or known.offset < first:
-            return
-        end = (await self._consumer.end_offsets([place]))[place]
-        found = await self._record_at(place, known.offset) if known.offset < end else None
-        if found is None or fingerprint(found) != known:
-            raise SourceChanged(
-                f"{place.topic} partition {place.partition}: offset {known.offset} holds another record than was read "
-                f"(the log ends at {end}); if the topic was made again or cut off on purpose, say so with: "
+        incarnation, given = self._given.get(place, (-1, None))
+        if given is None or incarnation != position.incarnation or (known is not None and given.offset <= known.offset):
+            return known
+        return fingerprint(given)
+
+    async def _check(self, place: TopicPartition, known: Fingerprint | None, incarnation: int) -> None:
+        """Make sure that a record that was read is still there; every worker is told if it is not.
+
+        Raises:
+            SourceChanged: it is not.
+        """
+        found = None if known is None else await difference(self.access, self._consumer, place, known)
+        if found is not None:
+            why = (
+                f"{found}; if the topic was made again or cut off on purpose, say so with: "
                 f"unship topics renew {place.partition}"
             )
-
-    async def _record_at(self, place: TopicPartition, offset: int) -> Raw | None:
-        consumer = self.access.reader()
-        try:
-            await consumer.start()
-            consumer.assign([place])
-            consumer.seek(place, offset)
-            for _ in range(20):
-                for records in (await consumer.getmany(timeout_ms=500, max_records=1)).values():
-                    return Raw(records[0].offset, records[0].timestamp, records[0].value)
-            return None
-        finally:
-            await end_consumer(consumer)
+            # Whoever reads this partition next may have committed less, and would not see it.
+            await answered(tell_halt(self.access, self._producer, Halt(place.partition, incarnation, why)))
+            raise SourceChanged(why)
 
     def _ledger_partition(self, model: str) -> int:
         found = self._route.get(model)
@@ -251,10 +260,17 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for place, records in fetched.items():
             partition = self.partitions.get(place.partition)
             if partition is not None:
-                side = self.topics.index(place.topic)
-                partition.reader.give(side, [Raw(r.offset, r.timestamp, r.value) for r in records])
+                await self._give(place, partition, [Raw(r.offset, r.timestamp, r.value) for r in records])
         for partition in list(self.partitions.values()):
             await self._work(partition)
+
+    async def _give(self, place: TopicPartition, partition: _Partition, records: list[Raw]) -> None:
+        """Give records to a reader; ahead of the first ones of another leader, what was read before is compared."""
+        incarnation, given = self._given.get(place, (-1, None))
+        if self._leaders.changed(place) and given is not None and incarnation == partition.reader.incarnation:
+            await self._check(place, fingerprint(given), incarnation)
+        partition.reader.give(self.topics.index(place.topic), records)
+        self._given[place] = partition.reader.incarnation, records[-1]
 
     async def _work(self, partition: _Partition) -> None:
         reader = partition.reader
