@@ -17,7 +17,7 @@ from streams.clock import SOURCES
 from streams.config import Config
 from streams.kafka.clients import Access, all_answered, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
-from streams.kafka.rewinds import POSITION, Rewinds, position_of
+from streams.kafka.rewinds import POSITION, Rewinds, position_of, position_text
 from streams.ledger_lines import ledger_value
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, fingerprint
 from streams.routing import partition_of
@@ -332,7 +332,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _commit(self, partition: _Partition) -> None:
         position = partition.acknowledged
         assert position is not None
-        metadata = msgspec.json.encode(position).decode()
+        metadata = position_text(position)
         places = [TopicPartition(topic, partition.number) for topic in self.topics]
         try:
             # The second one only tells other tools how far we are.

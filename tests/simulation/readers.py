@@ -12,16 +12,27 @@ from typing import Any
 
 import msgspec
 
+from streams.clock import DAY_MS
 from streams.config import Config, parse
 from streams.coverage import Coverage
 from streams.fold import Fold
 from streams.pipeline import configuration_record
-from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
+from streams.reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
 from streams.records import Batch, Outcomes
+from unship.codec import decode_value
+from unship.rejections import RejectCode, Rejection
 
 LEDGER_PARTITIONS = 3
 MODELS = ("a", "b", "c", "d")
 Applied = tuple[int, str, str, int]
+#: Values that are no event. Each is read all the same, counted once under its code, and moves the clock.
+POISON = (
+    None, b"", b"{no json", b"\xff\xfe{}", b"[" * 2_000, b"NaN", b'{"id": 1}', b'{"id": NaN}', b"[]",
+    b'{"id": "i0", "model": "a", "version": "v1", "output": 1, "row": 1180591620717411303424}',
+    b'{"id": "i0", "truth": 1e400}', b'{"id": "i0", "ts": "yesterday", "truth": 1}',
+)  # fmt: skip
+#: What an event may say of its own time, beside nothing: it decides nothing, but what lies far ahead is refused.
+OWN_TIMES = (0, 1_000, 5_000, DAY_MS // 2, 2 * DAY_MS, 40_000 * DAY_MS)
 
 
 class SeenModel:
@@ -39,6 +50,9 @@ class SeenModel:
 
     def begin_anew(self, topic: str, partition: int) -> None:
         pass
+
+    def save(self) -> Any:
+        return self.counts, self.applied, self.predicted
 
     def due(self) -> int:
         return 2**62
@@ -78,9 +92,13 @@ class World:
             at += rng.randrange(0, 4)
             # Append times fall back now and then, and offsets leave room as transactions do.
             offset += 1 if rng.random() < 0.9 else 2
-            value = b"{no json" if rng.random() < 0.05 else msgspec.json.encode(make(rng, rng.choice(ids)))
+            value = rng.choice(POISON) if rng.random() < 0.05 else self._value(rng, make(rng, rng.choice(ids)))
             records.append(Raw(offset, at - rng.choice([0, 0, 0, 5]), value))
         return records
+
+    @staticmethod
+    def _value(rng: random.Random, event: dict[str, Any]) -> bytes:
+        return msgspec.json.encode(event | ({"ts": rng.choice(OWN_TIMES)} if rng.random() < 0.1 else {}))
 
     def _prediction(self, rng: random.Random, id: str) -> dict[str, Any]:
         return {"id": id, "model": rng.choice(MODELS), "version": rng.choice(["v1", "v2"]), "output": 1}
@@ -114,8 +132,23 @@ class World:
         clock, found = -1, []
         for raw in log:
             clock = max(clock, raw.append_ts)
-            if raw.value is not None and raw.value.startswith(b'{"'):
-                found.append((raw.offset, msgspec.json.decode(raw.value), clock))
+            if raw.value in POISON:
+                continue
+            event = msgspec.json.decode(raw.value or b"")
+            if event.get("ts", 0) <= raw.append_ts + DAY_MS:
+                found.append((raw.offset, event, clock))
+        return found
+
+    def refused(self) -> Counter[str]:
+        """Return how often each code has to be counted for what is no event."""
+        found: Counter[str] = Counter()
+        for kind, log in zip(KINDS, (self.predictions, self.feedback), strict=True):
+            for raw in log:
+                event = decode_value(kind, raw.value)  # type: ignore[call-overload]
+                if isinstance(event, Rejection):
+                    found[event.code] += 1
+                elif event.ts is not None and event.ts > raw.append_ts + DAY_MS:
+                    found[RejectCode.FUTURE_TS] += 1
         return found
 
 
@@ -256,21 +289,21 @@ class Verdict(msgspec.Struct):
     phantoms: int = 0
     gaps: int = 0
     miscounted: int = 0
+    overrun: int = 0
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.doubled or self.phantoms or self.gaps or self.miscounted)
+        return not any(msgspec.structs.astuple(self))
 
 
 def verdict_of(site: Site) -> Verdict:
     """Compare what was applied with the oracle."""
     expected, applied = site.world.expected(), site.applied()
-    bad = sum(not raw.value.startswith(b'{"') for raw in (*site.world.predictions, *site.world.feedback) if raw.value)
-    rejected = site.rejected()
+    refused, rejected = site.world.refused(), site.rejected()
     return Verdict(
         lost=len(expected - set(applied)),
         doubled=sum(count > 1 for count in applied.values()),
         phantoms=len(set(applied) - expected),
         gaps=site.reached["gap"],
-        miscounted=abs(rejected["BAD_JSON"] - bad),
+        miscounted=sum(abs(rejected[code] - count) for code, count in refused.items()),
     )
