@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.config import Config
-from streams.fold import Fold
+from streams.fold import Fold, LedgerMismatch
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
@@ -33,6 +33,7 @@ from streams.records import FleetFact
 from streams.routing import partition_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
+from unship.errors import RecordingError
 
 log = logging.getLogger("unship.control")
 
@@ -90,6 +91,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping = False
         self._assigned: list[TopicPartition] = []
         self._ledger_count = 0
+        self._cannot = ""
 
     def stop(self) -> None:
         """Let `run` end after it has saved what it knows."""
@@ -100,16 +102,22 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Raises:
             KafkaError: the broker does not do what was asked, or another controller has taken over; start again.
+            LedgerConflict: a person has to look first.
         """
         self._stopping = False
         self._assigned = []
+        if self._cannot:
+            # Those that can go on need the partitions.
+            raise LedgerConflict(self._cannot)
         async with producing(self.access) as self._producer:
+            await open_ledger(self.access, self._producer, self.config)
             self._snapshots = SnapshotStore(self.access, self._producer)
             self._consumer = self.access.member(
                 self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
             )
-            await self._consumer.start()
             try:
+                # A member whose start fails has joined its group all the same, and has to leave it.
+                await self._consumer.start()
                 while not self._stopping:
                     await self._round()
                 for partition in list(self.partitions.values()):
@@ -252,7 +260,12 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return []
         # An epoch names the record that led to it.
         fold.offset = record.offset
-        return fold.step(read_ledger_line(record.value).record)
+        try:
+            return fold.step(read_ledger_line(record.value).record)
+        except (LedgerMismatch, RecordingError) as error:
+            # This program stops before the record for good; one that can read it takes over.
+            self._cannot = f"ledger partition {partition.number}, offset {record.offset}: {error}"
+            raise LedgerConflict(self._cannot) from error
 
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
         """Write down what was not written yet; the same epoch with other content stops everything."""

@@ -1,5 +1,5 @@
-"""What befalls logs beside readers: retention that is too short, topics made anew, ledger records that vanish,
-committed positions that are damaged, a configuration or a version of the fold that changes while old workers live on."""
+"""What befalls logs beside readers: retention that is too short, topics made anew, ledger records that vanish, damaged
+positions, and another configuration or version of the fold while old workers live on."""
 
 import copy
 import random
