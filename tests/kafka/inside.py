@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from streams.config import Config, parse
 from streams.fold import Fold
@@ -24,10 +25,11 @@ from streams.ledger_lines import read_ledger_line
 from streams.routing import partitions_of
 from streams.topic_plan import plan, specs
 from tests.kafka.shared import VARIABLE, SharedKafka
+from unship.errors import UnshipError
 
 DEADLINE_S = 60.0
-#: How long a member may be silent. A broker that was given may want more than those of the tests.
-SESSION_MS = 6_000 if os.environ.get(VARIABLE) else 1_500
+#: How long a member may at least be silent. A broker that was given may ask for more than those of the tests.
+SHORT_SESSION_MS = 6_000 if os.environ.get(VARIABLE) else 1_500
 MODELS = ("a", "b", "c", "d")
 Events = Iterable[tuple[str, str, dict[str, Any]]]
 
@@ -36,7 +38,7 @@ class Inside:
     """A log on the shared broker with a configuration, and what is known of it."""
 
     def __init__(
-        self, kafka: SharedKafka, config: str = "", *, sources: int = 1, ledger: int = 1, session_ms: int = SESSION_MS
+        self, kafka: SharedKafka, config: str = "", *, sources: int = 1, ledger: int = 1, session_ms: int = 6_000
     ) -> None:
         topics = f"{{prefix: {kafka.prefix}, partitions: {sources}, ledger_partitions: {ledger}, replication: 1}}"
         self.config: Config = parse(f"log: {kafka.log}\nkafka: {{topics: {topics}}}\n{config}")
@@ -180,3 +182,20 @@ async def until_said(caplog: Any, text: str) -> str:
 
     await until(met, lambda: [record.getMessage() for record in caplog.records])
     return next(record.getMessage() for record in caplog.records if text in record.getMessage())
+
+
+class Lives:
+    """A service that begins again whatever the broker does to it, as the worker lets it."""
+
+    def __init__(self, service: Any) -> None:
+        self.service = service
+        self.errors: list[str] = []
+
+    async def run(self) -> None:
+        """Live until cut off."""
+        while True:
+            try:
+                await self.service.run()
+            except (KafkaError, OSError, TimeoutError, UnshipError) as error:
+                self.errors.append(repr(error))
+                await asyncio.sleep(0.1)
