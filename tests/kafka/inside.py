@@ -5,6 +5,7 @@ What was counted is read off the ledger, by folding it as a controller does.
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -22,11 +23,13 @@ from streams.kafka.admin import connected
 from streams.kafka.clients import Access, read_all
 from streams.kafka.ingest import Ingest
 from streams.ledger_lines import read_ledger_line
+from streams.records import Record
 from streams.routing import partitions_of
 from streams.topic_plan import plan, specs
 from tests.kafka.shared import VARIABLE, SharedKafka
 from unship.errors import UnshipError
 
+log = logging.getLogger("tests")
 DEADLINE_S = 60.0
 #: How long a member may at least be silent. A broker that was given may ask for more than those of the tests.
 SHORT_SESSION_MS = 6_000 if os.environ.get(VARIABLE) else 1_500
@@ -84,9 +87,17 @@ class Inside:
             ]
             await asyncio.gather(*sent)
 
+    def new_fold(self) -> Fold:
+        """Return a fold that has read nothing."""
+        return Fold(self.config)
+
+    async def records(self) -> list[Record]:
+        """Return the records of the ledger's first partition."""
+        return [read_ledger_line(record.value).record for record in await read_all(self.access, "ledger", [0])]
+
     async def folds(self) -> list[Fold]:
         """Fold the ledger from its beginning."""
-        folds = [Fold(self.config) for _ in range(self.ledger)]
+        folds = [self.new_fold() for _ in range(self.ledger)]
         for record in await read_all(self.access, "ledger"):
             folds[record.partition].offset = record.offset
             folds[record.partition].step(read_ledger_line(record.value).record)
@@ -146,11 +157,20 @@ def wall_ms() -> int:
 async def living(*services: Any) -> AsyncIterator[list["asyncio.Task[None]"]]:
     """Let services run; at the end they are cut off in the middle of whatever they do, except those that ended."""
     tasks = [asyncio.create_task(service.run()) for service in services]
+    for task in tasks:
+        task.add_done_callback(_note)
     try:
         yield tasks
     finally:
         for task in tasks:
-            await cut_off(task)
+            if not task.done():
+                await cut_off(task)
+
+
+def _note(task: "asyncio.Task[None]") -> None:
+    """Log why a service ended, for the message of a failure: what waits for it may wait in vain."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a service ended: %r", task.exception())
 
 
 async def cut_off(task: "asyncio.Task[None]") -> None:
