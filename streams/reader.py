@@ -116,6 +116,10 @@ class Reader:
         route: the ledger partition of a model.
     """
 
+    #: How far append times may fall back, where another broker's clock takes over: a join clock that begins behind
+    #: feedback that is gone may be that much less than it was, and what that feedback had answered must stay closed.
+    fall_back_ms = 1_000
+
     def __init__(
         self,
         config: Config,
@@ -237,7 +241,7 @@ class Reader:
         log.passed(raw)
         if self._gone and side == FEEDBACK:
             self._gone = False
-            ingest.window.close_unanswered(log.clock + self._early_ms)
+            ingest.window.close_unanswered(log.clock + self._early_ms + self.fall_back_ms)
         ingest.read(side, raw.offset, raw.value or b"")
         if not isinstance(event, Rejection) and event.ts is not None and event.ts > raw.append_ts + DAY_MS:
             event = Rejection(RejectCode.FUTURE_TS, "more than a day after its append time")

@@ -70,7 +70,7 @@ class SnapshotStore:
 
     def load(self, saved: Saved, number: int, config: Config) -> Fold | None:
         """Return the newest fold that was saved whole and fits this program, None if there is none."""
-        found: list[tuple[int, bytes]] = []
+        found: list[tuple[int, int, bytes]] = []
         for slot in range(SLOTS):
             value = saved.get(_key(number, slot, "head"))
             if value is None:
@@ -81,9 +81,11 @@ class SnapshotStore:
                 continue
             data = b"".join(saved.get(_key(number, slot, str(i))) or b"" for i in range(min(head.parts, PARTS_MAX)))
             if hashlib.sha256(data).hexdigest() == head.digest:
-                found.append((head.offset, data))
-                self._slot[number] = slot
-        for _, data in sorted(found, reverse=True):
+                found.append((head.offset, slot, data))
+        if found:
+            # The next one is written over the oldest.
+            self._slot[number] = max(found)[1]
+        for _, _, data in sorted(found, reverse=True):
             try:
                 fold = Fold(config)
                 fold.load(unpack(data, SavedFold))

@@ -15,7 +15,7 @@ from aiokafka.admin import NewPartitions, RecordsToDelete
 
 from streams.kafka.clients import read_all
 from streams.kafka.ingest import ROWS_PER_FLUSH, Ingest
-from streams.reader import KINDS
+from streams.reader import KINDS, Reader
 from tests.kafka.inside import (
     DEADLINE_S,
     MODELS,
@@ -205,7 +205,12 @@ async def refused(site: Inside) -> None:
     await until(seen)
 
 
-def test_what_retention_took_before_it_was_read_is_counted_to_the_record(kafka: SharedKafka) -> None:
+def test_what_retention_took_before_it_was_read_is_counted_to_the_record(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One broker, one clock: it does not fall back, so that what comes next counts at once.
+    monkeypatch.setattr(Reader, "fall_back_ms", 0)
+
     async def run() -> None:
         site = Inside(kafka, "defaults: {labels: {early: 0s}}")
         await site.make_topics()

@@ -31,6 +31,7 @@ POISON = (
     b'{"id": "i0", "model": "a", "version": "v1", "output": 1, "row": 1180591620717411303424}',
     b'{"id": "i0", "truth": 1e400}', b'{"id": "i0", "ts": "yesterday", "truth": 1}',
 )  # fmt: skip
+FALLS_BACK_MS = 5
 #: What an event may say of its own time, beside nothing: it decides nothing, but what lies far ahead is refused.
 OWN_TIMES = (0, 1_000, 5_000, DAY_MS // 2, 2 * DAY_MS, 40_000 * DAY_MS)
 
@@ -93,7 +94,7 @@ class World:
             # Append times fall back now and then, and offsets leave room as transactions do.
             offset += 1 if rng.random() < 0.9 else 2
             value = rng.choice(POISON) if rng.random() < 0.05 else self._value(rng, make(rng, rng.choice(ids)))
-            records.append(Raw(offset, at - rng.choice([0, 0, 0, 5]), value))
+            records.append(Raw(offset, at - rng.choice([0, 0, 0, FALLS_BACK_MS]), value))
         return records
 
     @staticmethod
@@ -215,9 +216,11 @@ class Site:
         self.alive = [self.owner]
 
     def new_reader(self, position: Position) -> Reader:
-        return self.reader_class(
+        reader = self.reader_class(
             self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
         )
+        reader.fall_back_ms = FALLS_BACK_MS
+        return reader
 
     def append(self, k: int, batch: Batch) -> None:
         fold = self.folds[k]
