@@ -80,7 +80,12 @@ class Fold:
         self._dues: dict[str, int] = {}
 
     def step(self, record: Record) -> list[Decision]:
-        """Apply the next ledger record; return the decisions it leads to, in order."""
+        """Apply the next ledger record; return the decisions it leads to, in order.
+
+        Raises:
+            LedgerMismatch: this program cannot read what comes from this record on. Nothing was changed, so that one
+                that can goes on from here.
+        """
         for _ in self.pieces(record):
             pass
         return self.written
@@ -88,8 +93,11 @@ class Fold:
     def pieces(self, record: Record) -> Iterator[None]:
         """Apply the next ledger record in pieces of a millisecond or less; `written` has the decisions at the end.
 
-        For drivers that have other things to do as well. In between nothing may be asked of the fold.
+        For drivers that have other things to do as well. In between nothing may be asked of the fold. Raises what
+        `step` does.
         """
+        if isinstance(record, Configured):
+            _config_of(record)
         self._index = 0
         self.written = []
         self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
@@ -199,26 +207,13 @@ class Fold:
 
     def _configure(self, record: Configured) -> None:
         """Take the configuration in force from here on; the ledger's own decides, whoever reads it."""
-        if record.fold_version != FOLD_VERSION:
-            raise LedgerMismatch(
-                f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}; read it "
-                "with the program that wrote it"
-            )
-        try:
-            config = msgspec.convert(record.config, Config)
-        except msgspec.ValidationError as error:
-            raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
-        if config.digest() != record.digest:
-            raise LedgerMismatch(
-                f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
-            )
         self.partitions = record.partitions
         if record.digest == self.config_digest:
             return
-        self._adopt(config)
+        self._adopt(_config_of(record))
         for model in self.models.values():
             model.epoch = self._epoch(model)
-            model.reconfigure(config.of(model.name), self.clock)
+            model.reconfigure(self.config.of(model.name), self.clock)
             self._dues[model.name] = model.due()
 
     def _adopt(self, config: Config) -> None:
@@ -347,3 +342,21 @@ def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str
         if (sentence := unexplained(name, known, desired)) is not None:
             found.append(sentence)
     return found
+
+
+def _config_of(record: Configured) -> Config:
+    """Return the configuration of a ledger record, if this program folds as its writer did."""
+    if record.fold_version != FOLD_VERSION:
+        raise LedgerMismatch(
+            f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}; read it "
+            "with the program that wrote it"
+        )
+    try:
+        config = msgspec.convert(record.config, Config)
+    except msgspec.ValidationError as error:
+        raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
+    if config.digest() != record.digest:
+        raise LedgerMismatch(
+            f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
+        )
+    return config

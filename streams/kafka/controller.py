@@ -22,9 +22,10 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Timing, conflicting, due_commands
+from streams.arrays import pack
 from streams.clock import SteadyClock
 from streams.config import Config
-from streams.fold import Fold, unexplained_models
+from streams.fold import Fold, LedgerMismatch, unexplained_models
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
@@ -37,6 +38,7 @@ from streams.records import FleetFact
 from streams.routing import partition_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
+from unship.errors import RecordingError
 
 log = logging.getLogger("unship.control")
 
@@ -47,6 +49,9 @@ STATUS_SHARE = 0.02
 SNAPSHOT_S = 60.0
 #: Decisions that wait for the journal before the fold does: a re-fold makes many of them at once.
 DECIDED_MAX = 1_000
+#: How long the fold keeps everything else waiting: from a feedback to its ledger record it takes a dozen turns of the
+#: loop, and each of them waits so long behind a busy fold.
+PIECE_S = 0.001
 
 
 LOOK_FIRST = (
@@ -80,6 +85,8 @@ class _Partition:
         self.echoed: set[str] = set()
         self.decided: list[Decision] = []
         self.saying: asyncio.Task[None] | None = None
+        # Held while a record is folded, piece by piece, and by whoever asks the fold for something.
+        self.folding = asyncio.Lock()
         self.warned: list[str] = []
         # What the journal holds and the fold has not led to yet; and the last record that was folded.
         self.owed: set[str] = set()
@@ -110,6 +117,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping = False
         self._assigned: list[TopicPartition] = []
         self._ledger_count = 0
+        self._cannot: LedgerConflict | None = None
 
     def stop(self) -> None:
         """Let `run` end after it has saved what it knows."""
@@ -120,17 +128,23 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Raises:
             KafkaError: the broker does not do what was asked, or another controller has taken over; start again.
+            LedgerConflict: a person has to look first.
         """
         self._stopping = False
         self._assigned = []
+        if self._cannot is not None:
+            # Those that can go on need the partitions.
+            raise self._cannot
         async with producing(self.access) as self._producer:
+            await open_ledger(self.access, self._producer, self.config)
             self._snapshots = SnapshotStore(self.access, self._producer)
             self._consumer = self.access.member(
                 self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
             )
             self._leaders = Leaders(self._consumer)
-            await self._consumer.start()
             try:
+                # A member whose start fails has joined its group all the same, and has to leave it.
+                await self._consumer.start()
                 while not self._stopping:
                     await self._round()
                 for partition in list(self.partitions.values()):
@@ -252,13 +266,13 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 if partition is None:
                     # Somebody else has it since a moment ago.
                     break
-                partition.decided += self._apply(partition, record)
+                await self._apply(partition, record)
+                if self.partitions.get(place.partition) is not partition:
+                    break
                 if partition.decided:
                     self._begin_saying(partition)
                 if len(partition.decided) > DECIDED_MAX and partition.saying is not None:
                     await asyncio.wait((partition.saying,))
-                # Everything else goes on while a long backlog is worked off.
-                await asyncio.sleep(0)
         for partition in list(self.partitions.values()):
             self._begin_saying(partition)
 
@@ -284,10 +298,11 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _say(self, partition: _Partition) -> None:
         """Journal what was decided, then command what follows from that and nothing later."""
         while True:
-            caught_up = partition.caught_up
-            decisions, partition.decided = partition.decided, []
-            commands = self._due(partition) if caught_up else []
-            facts = list(partition.fold.fleet.owed.values())
+            async with partition.folding:
+                caught_up = partition.caught_up
+                decisions, partition.decided = partition.decided, []
+                commands = self._due(partition) if caught_up else []
+                facts = list(partition.fold.fleet.owed.values())
             await self._journal(partition, decisions)
             if caught_up:
                 self._explained(partition)
@@ -315,14 +330,28 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._say(partition)
         await self._save(partition)
 
-    def _apply(self, partition: _Partition, record: Any) -> list[Decision]:
-        fold = partition.fold
+    async def _apply(self, partition: _Partition, record: Any) -> None:
+        """Fold a record, in pieces between which everything else goes on: reading, sending, the other services."""
+        fold, now = partition.fold, asyncio.get_running_loop().time
         if record.offset < fold.offset:
-            return []
-        # An epoch names the record that led to it.
-        fold.offset = record.offset
-        partition.last = Raw(record.offset, record.timestamp, record.value)
-        return fold.step(read_ledger_line(record.value).record)
+            return
+        async with partition.folding:
+            # An epoch names the record that led to it.
+            fold.offset = record.offset
+            paused_at = now()
+            try:
+                for _ in fold.pieces(read_ledger_line(record.value).record):
+                    if now() - paused_at >= PIECE_S:
+                        await asyncio.sleep(0)
+                        paused_at = now()
+            except (LedgerMismatch, RecordingError) as error:
+                # This program stops before the record for good; one that can read it takes over.
+                why = f"ledger partition {partition.number}, offset {record.offset}: {error}"
+                self._cannot = LedgerConflict(partition.number, why)
+                raise self._cannot from error
+            partition.last = Raw(record.offset, record.timestamp, record.value)
+            partition.decided += fold.written
+        await asyncio.sleep(0)
 
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
         """Write down what was not written yet; the same epoch with other content stops everything."""
@@ -412,11 +441,13 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _tell(self, partition: _Partition) -> None:
         now = asyncio.get_running_loop().time()
         if now >= partition.tell_at:
-            status = msgspec.json.encode(fold_status(partition.fold))
+            async with partition.folding:
+                began = asyncio.get_running_loop().time()
+                status = msgspec.json.encode(fold_status(partition.fold))
+                unexplained = unexplained_models(partition.fold, {})
             # Of many models it takes a while, which is time that nothing is folded in.
-            took = asyncio.get_running_loop().time() - now
+            took = asyncio.get_running_loop().time() - began
             partition.tell_at = now + max(STATUS_S, took / STATUS_SHARE)
-            unexplained = unexplained_models(partition.fold, {})
             for sentence in unexplained:
                 if sentence not in partition.warned:
                     log.warning("%s", sentence)
@@ -427,14 +458,17 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             if status != partition.told:
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)
-        if now - partition.saved_at >= SNAPSHOT_S and not partition.decided:
+        if now - partition.saved_at >= SNAPSHOT_S:
             partition.saved_at = now
             await self._save(partition)
 
     async def _save(self, partition: _Partition) -> None:
-        assert not partition.decided, "the journal comes first"
-        if partition.caught_up:
+        async with partition.folding:
+            if partition.decided or not partition.caught_up:
+                # The journal comes first.
+                return
+            offset, data = partition.fold.offset, pack(partition.fold.save())
             status = msgspec.json.encode(fold_status(partition.fold))
             last = None if partition.last is None else fingerprint(partition.last)
-            await self._snapshots.save(partition.number, partition.fold, last)
-            await self._snapshots.tell(partition.number, status)
+        await self._snapshots.save(partition.number, offset, data, last)
+        await self._snapshots.tell(partition.number, status)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from streams.arrays import pack, unpack
+from streams.arrays import unpack
 from streams.config import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
 from streams.kafka.clients import Access, answered, read_all
@@ -51,9 +51,8 @@ class SnapshotStore:
         self._topic = access.names.of("snapshots")
         self._slot: dict[int, int] = {}
 
-    async def save(self, number: int, fold: Fold, last: Fingerprint | None = None) -> None:
-        """Write a snapshot of a ledger partition's fold, and what its last record was."""
-        data = pack(fold.save())
+    async def save(self, number: int, offset: int, data: bytes, last: Fingerprint | None = None) -> None:
+        """Write a snapshot of a ledger partition: its packed fold, the offset of it, and what the last record was."""
         parts = [data[i : i + PART_BYTES] for i in range(0, len(data), PART_BYTES)]
         if len(parts) > PARTS_MAX:
             log.warning("ledger partition %d: a snapshot of %d bytes is too large to keep", number, len(data))
@@ -62,7 +61,7 @@ class SnapshotStore:
         # All under one key's partition, so that they are read in the order they were written.
         for i, part in enumerate(parts):
             await answered(self._producer.send_and_wait(self._topic, part, _key(number, slot, str(i)), partition=0))
-        head = _Head(fold.offset, hashlib.sha256(data).hexdigest(), len(parts), last)
+        head = _Head(offset, hashlib.sha256(data).hexdigest(), len(parts), last)
         value = msgspec.json.encode(head)
         await answered(self._producer.send_and_wait(self._topic, value, _key(number, slot, "head"), partition=0))
 
@@ -84,7 +83,7 @@ class SnapshotStore:
 
         `stands` says whether a ledger record is still there.
         """
-        found: list[tuple[int, bytes, Fingerprint | None]] = []
+        found: list[tuple[int, int, bytes, Fingerprint | None]] = []
         for slot in range(SLOTS):
             value = saved.get(_key(number, slot, "head"))
             if value is None:
@@ -95,9 +94,11 @@ class SnapshotStore:
                 continue
             data = b"".join(saved.get(_key(number, slot, str(i))) or b"" for i in range(min(head.parts, PARTS_MAX)))
             if hashlib.sha256(data).hexdigest() == head.digest:
-                found.append((head.offset, data, head.last))
-                self._slot[number] = slot
-        for _, data, last in sorted(found, key=lambda each: each[0], reverse=True):
+                found.append((head.offset, slot, data, head.last))
+        if found:
+            # The next one is written over the oldest.
+            self._slot[number] = max(found, key=lambda each: each[:2])[1]
+        for _, _, data, last in sorted(found, key=lambda each: each[:2], reverse=True):
             if last is not None and not await stands(last):
                 log.warning("ledger partition %d: a snapshot is passed over: its ledger was another one", number)
                 continue
