@@ -8,15 +8,16 @@ logs what must have been applied.
 import random
 from bisect import bisect_left
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 
+from actions.desired import DesiredState
 from streams.clock import DAY_MS
-from streams.config import Config, ModelConfig, parse
+from streams.config import Config, parse
 from streams.coverage import Coverage
 from streams.fold import Fold
-from streams.periods import new_model_state
 from streams.pipeline import configuration_record
 from streams.reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
 from streams.records import Batch, Outcomes
@@ -42,7 +43,7 @@ class SeenModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.state = new_model_state(ModelConfig())
+        self.state = SimpleNamespace(desired=DesiredState({}))
         self.width = 0
         self.counts: Counter[str] = Counter()
         self.applied: Counter[tuple[str, int]] = Counter()
