@@ -5,6 +5,7 @@ deployments, operators' acts and news of acks into the ledger, decisions to thos
 product is here.
 """
 
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, NoReturn
@@ -56,6 +57,7 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
     )
     app.transport = _Transport(app.conf.broker_consumer, app)
     _load_detectors(config)
+    _collect_rarely()
     ingest = Ingest(access, config, clock_ms, tick_s=tick_s(config))
     controller = Controller(access, config, clock_ms, signer, Timing())
     copier = Copier(access, config, None if signer is None else signer.trust)
@@ -140,6 +142,17 @@ def _closing(copier: Copier) -> Callable[..., Awaitable[None]]:
         await copier.stop()
 
     return closed
+
+
+def _collect_rarely() -> None:
+    """Let the collector of cycles pass over what is there for good, and look seldom at what the windows hold.
+
+    That is millions of small objects without a cycle; walking through them stops everything for a good part of a
+    second, again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def _load_detectors(config: Config) -> None:

@@ -124,6 +124,9 @@ class RecordBuilder:
         return joined, sorted(late.items())
 
     def _losses(self, held: Sequence[Held]) -> Floats:
+        if not held:
+            # A part that only tells of predictions: half of them all, where labels come soon.
+            return np.zeros((len(self.config.losses), 0))
         losses = loss_columns(self._columns(held), self.config.losses, self.config.kind)
         if self._latency and not self.config.mature_after_ms:
             # It was judged already, when the prediction arrived.

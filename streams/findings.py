@@ -46,13 +46,19 @@ def since_change(health: Health, alarm: Alarm) -> tuple[float, float]:
     return float(n[first:].sum()), float(k[first:].sum())
 
 
+def answers_since(health: Health, alarm: Alarm) -> bool:
+    """Whether another version has outcomes in an alarm's stream since the alarm's change point."""
+    health.settle()
+    return health.history.has_any_since(alarm.since, alarm.stream, alarm.loss)
+
+
 def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) -> Confirmation:
     """Ask the fit targets, in the order of the ladder, whether they are better now where the alarm was."""
     threshold = threshold_of(alarm.stream, rules)
     best: tuple[str | None, float] = (None, 0.0)
     for target in targets:
         beside = live.beside.get(target)
-        if beside is None or not since_change(beside.health, alarm)[0]:
+        if beside is None or not answers_since(beside.health, alarm):
             # A version that has stopped answering cannot be better now.
             continue
         value = rounded(beside.comparison.value(alarm.loss, alarm.stream))

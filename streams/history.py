@@ -61,6 +61,14 @@ class BlockHistory(msgspec.Struct):
             window[:, block.cells] += block.sums
         return window.reshape(2 * losses, streams, SOURCES)
 
+    def has_any_since(self, start: int, stream: int, loss: int) -> bool:
+        """Whether one stream has outcomes in the blocks from the first one on that begins at or after `start` (ms)."""
+        blocks = self.blocks()
+        for block in reversed(blocks[self.first_from(start) :]):
+            if block.sums[loss, block.cells // SOURCES == stream].any():
+                return True
+        return False
+
     def first_from(self, start: int) -> int:
         """Return the number of the first block that begins at or after `start` (ms)."""
         blocks = self.blocks()

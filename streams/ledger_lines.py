@@ -84,6 +84,8 @@ def _rows_fit(arm: Ints, arms: int, predicted_at: Ints, position: Ints, losses: 
     lengths = [predicted_at.size, position.size, *(column.codes.size for column in slices)]
     if losses.ndim != 2 or any(length != arm.size for length in (*lengths, losses.shape[1])):
         return False
+    if not arm.size:
+        return True
     bounded = np.isnan(losses) | ((losses >= 0) & (losses <= 1))
     inside = _codes_fit(arm, arms) and all(_coded_fits(column) for column in slices)
     return inside and bool(bounded.all()) and bool((predicted_at >= 0).all())
@@ -103,9 +105,12 @@ def _pairs_fit(pairs: PairColumns | None, arms: int) -> bool:
     return inside and all(_coded_fits(column) for column in pairs.slices)
 
 
-def _codes_fit(codes: Ints, size: int) -> bool:
-    return bool((codes >= 0).all() and (codes < size).all())
+def _codes_fit(codes: Ints, size: int, least: int = 0) -> bool:
+    if codes.size < 2:
+        # Parts of a batch have a row or none, as a rule, and asking arrays costs more than reading them.
+        return not codes.size or least <= codes.item() < size
+    return bool(codes.min() >= least and codes.max() < size)
 
 
 def _coded_fits(column: Coded) -> bool:
-    return bool((column.codes >= -1).all() and (column.codes < len(column.values)).all())
+    return _codes_fit(column.codes, len(column.values), -1)

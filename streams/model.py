@@ -117,10 +117,12 @@ class ModelFold:
         """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
         state = self.state
         numbers = state.layout.arm_numbers(record)
-        if self.config.outcomes_labelled is not False:
-            self._count_outcomes(record.arms, record.arm)
         for arm, _, count in record.predictions:
             self._notice(record.arms[arm], count, record.clock)
+        if not self.width and not record.arm.size and record.unlabelled is None and record.pairs is None:
+            return
+        if self.config.outcomes_labelled is not False:
+            self._count_outcomes(record.arms, record.arm)
         for arm, cohort, count in record.predictions:
             if self.width and cohort >= state.closed_until:
                 predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
@@ -418,10 +420,14 @@ class ModelFold:
             confirm_within_ms=config.confirm_within_ms,
             # An operator who approves has the last word on a comparison with the past.
             without_control=config.without_control if mode is None else "act",
-            others=len(self.fleet.others(self.name, now)),
+            # Nothing is done about a version that is well, so nobody asks.
+            others=len(self.fleet.others(self.name, now)) if mode or self._degraded() else 0,
             others_max=self.fleet.limit,
             frozen=desired.frozen,
         )
+
+    def _degraded(self) -> bool:
+        return self.state.live is not None and self.state.live.health.degraded
 
     def evaluate(self, now: int) -> None:
         """Ask the policy, and write a decision if it says something new."""

@@ -31,7 +31,7 @@ ROWS_PER_FLUSH = 2_000
 #: Records that are read of a pair before the next one has its turn, while its window is filled.
 FILL_RECORDS = 4_096
 #: Between two flushes of a partition with fewer rows: every ledger record costs its fold something, whatever it holds.
-FLUSH_S = 0.02
+FLUSH_S = 0.05
 COMMIT_S = 5.0
 REVOKE_S = 2.0
 #: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
