@@ -12,7 +12,7 @@ CHECKS := setup lock-check lint types contracts sizes words tools test wheels re
 KAFKA_PORT ?= 9092
 BROKERS ?= 1
 
-.PHONY: help setup demo demo-all kafka tools test simulate check lint format types contracts sizes words lock lock-check wheels readme bench clean
+.PHONY: help setup demo demo-all kafka tools test simulate faults check lint format types contracts sizes words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -38,6 +38,9 @@ test: setup  ## all tests, doctests included
 
 simulate: setup  ## 20,000 seeds of readers that die, come back and overlap (SEEDS=N for more or fewer)
 	@UNSHIP_SIMULATION_SEEDS=$(or $(SEEDS),20000) $(PY) -m pytest -q -n auto tests/simulation
+
+faults: setup  ## faults on three real brokers, one after another, then a soak: MINUTES=60 SEED=N, or FAULTS_ARGS='rows 9 13'
+	@PYTHONPATH=.:sdk $(PY) -m tests.faults $(or $(FAULTS_ARGS),all --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)))
 
 check:  ## everything the gate runs: lint, types, contracts, tests, wheels, README
 	@MAKE='$(MAKE)' sh .ci/step.sh $(CHECKS)

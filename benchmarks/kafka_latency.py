@@ -261,12 +261,12 @@ class Bench:
             model = decision["model"]
             if decision["action"] != "rollback" or model not in self.visible:
                 continue
-            number = int(partitions_of([model.encode()], LEDGER)[0])
-            entry = ledger[number, decision["provenance"]["ledger"][1]]
-            batch = read_ledger_line(entry.value).record
-            assert isinstance(batch, Batch), decision
-            answered = next(part.answered for part in batch.parts if part.outcomes.model == model)
-            handed, appended = self.told[batch.partition, int(answered.max())]
+            number, offset = int(partitions_of([model.encode()], LEDGER)[0]), decision["provenance"]["ledger"][1]
+            while (newest := newest_feedback(ledger[number, offset].value, model)) is None:
+                # A decision that waited for what was decided of other models rests on an earlier record of its own.
+                offset -= 1
+            entry = ledger[number, offset]
+            handed, appended = self.told[newest]
             moments = (handed, appended, entry.timestamp / 1_000, journalled.timestamp / 1_000,
                        self.command_appended[model], self.visible[model])  # fmt: skip
             for name, begin, end in zip(STEPS[1:], moments, moments[1:], strict=False):
@@ -274,6 +274,16 @@ class Bench:
             found[STEPS[0]].append(1_000 * (moments[-1] - moments[0]))
         found["ledger records"] = [float(len(ledger))]
         return found
+
+
+def newest_feedback(value: bytes, model: str) -> tuple[int, int] | None:
+    """Return partition and offset of the newest feedback that a ledger record has of a model, None if it has none."""
+    record = read_ledger_line(value).record
+    if isinstance(record, Batch):
+        for part in record.parts:
+            if part.outcomes.model == model and part.answered.size:
+                return record.partition, int(part.answered.max())
+    return None
 
 
 STEPS = (

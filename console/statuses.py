@@ -26,7 +26,7 @@ from unship.kafka_access import SCHEME
 
 
 def status_command(settings: Any, wanted: str | None) -> int:
-    """Print the status; 1 if a replica does not obey."""
+    """Print the status; 1 if a replica does not obey, or the monitor waits for a person to look."""
     status, acks = read_told(settings, load(settings.config))
     if wanted is not None and wanted not in status.models:
         raise ConfigurationError(f"no model {clean(wanted)} is known; known are {', '.join(map(clean, status.models))}")
@@ -35,10 +35,12 @@ def status_command(settings: Any, wanted: str | None) -> int:
     faults = {name: model.lagging(replicas[name]) for name, model in models.items()}
     if settings.as_json:
         shown = {name: _shown(model, replicas[name], faults[name]) for name, model in models.items()}
-        click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected}).decode())
+        halted = {"halted": status.halted} if status.halted else {}
+        click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected, **halted}).decode())
     else:
-        click.echo("\n".join(_lines(models, replicas, faults)) or "nothing has been seen yet")
-    return 1 if any(faults.values()) else 0
+        lines = [f"halted: {clean(why)}" for why in status.halted] + _lines(models, replicas, faults)
+        click.echo("\n".join(lines))
+    return 1 if status.halted or any(faults.values()) else 0
 
 
 def read_told(settings: Any, config: Config) -> tuple[Status, list[Taken]]:

@@ -1,5 +1,6 @@
 """`unship topics plan` and `apply`: the topics as they are and as they should be."""
 
+import asyncio
 from typing import Any
 
 import click
@@ -8,10 +9,12 @@ import msgspec
 from console.running import kafka_access, log_of
 from streams.config import Config
 from streams.config_file import load
-from streams.kafka.admin import Admin, run
+from streams.kafka.admin import LOOK_EVERY_S, Admin, run
 from streams.topic_plan import Step, TopicFacts, plan, specs
 from unship.errors import ConfigurationError
 from unship.kafka_access import SCHEME
+
+LOOKS = 50
 
 
 def topics_command(settings: Any, apply: bool, timeout_s: float) -> int:
@@ -23,8 +26,7 @@ def topics_command(settings: Any, apply: bool, timeout_s: float) -> int:
         steps, _ = await steps_of(admin, config)
         if apply:
             await admin.apply(steps)
-            # What was made is looked at again: the broker's word counts, not ours.
-            left, _ = await steps_of(admin, config)
+            left = await _left(admin, config)
             _show(settings, steps, done=True)
             return left
         _show(settings, steps, done=False)
@@ -36,6 +38,17 @@ def topics_command(settings: Any, apply: bool, timeout_s: float) -> int:
         for step in refused:
             settings.tell(f"topics: {step.name}: {step.why or 'is not yet as it should be; run it again'}")
     return 1 if refused else 0
+
+
+async def _left(admin: Admin, config: Config) -> list[Step]:
+    """Return the plan after it was carried out: the brokers' word counts, not ours."""
+    for _ in range(LOOKS):
+        left, _ = await steps_of(admin, config)
+        if all(step.action in ("none", "refuse") for step in left):
+            break
+        # One of several brokers may not have heard of a change yet.
+        await asyncio.sleep(LOOK_EVERY_S)
+    return left
 
 
 def renew_command(settings: Any, partition: int) -> int:

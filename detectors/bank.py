@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Floats
-from detectors.e_detector import GRID_BINARY, GRID_LOW_VARIANCE, advance, factors, predictive_mean, total
+from detectors.e_detector import GRID_BINARY, GRID_LOW_VARIANCE, advance, advance_once, factors, predictive_mean, total
 
 Ints = NDArray[np.int64]
 
@@ -24,6 +24,7 @@ BASELINE_CAP = 20_000.0
 BASELINE_LEAST = 500.0
 #: Outcomes after which a row without any other baseline takes its own.
 LEARN = 1_000.0
+NO_ROWS = np.zeros(0, np.int64)
 
 
 class Blocks(msgspec.Struct, frozen=True):
@@ -75,10 +76,6 @@ class Bank(msgspec.Struct):
         if not rows.size:
             return Blocks(np.zeros(1, np.int64), rows, np.zeros(0), np.zeros((0, self.grid.size)))
         n, k = self.n[rows], self.k[rows]
-        if positions[-1] == positions[0] == 0 and not positions.any():
-            # A single outcome: each row is its own block, and nothing comes before.
-            factor = factors(losses, predictive_mean(k, n, worse_by), self.grid)
-            return Blocks(np.array([0, rows.size]), rows, np.ones(rows.size), factor)
         begins = np.ones(rows.size, np.bool_)
         begins[1:] = rows[1:] != rows[:-1]
         if growing:
@@ -120,18 +117,45 @@ class Bank(msgspec.Struct):
         self.evidence[rows] = after
         self.totals[rows] = total(after)
 
+    def step_one(self, rows: Ints, loss: float, worse_by: float, growth: float) -> None:
+        """Step the rows of a single outcome, each of them once: what `blocks` and `step` do with a block of one."""
+        if self.learning.any():
+            rows = rows[~self.learning[rows]]
+            if not rows.size:
+                return
+        mean = predictive_mean(self.k[rows], self.n[rows], worse_by)
+        factor = (1.0 + loss * self.grid) / (1.0 + mean[:, None] * self.grid)
+        after = advance_once(self.evidence[rows], growth, factor)
+        self.evidence[rows] = after
+        self.totals[rows] = total(after)
+
     def count(self, rows: Ints, losses: Floats, growing: bool) -> None:
         """Add outcomes to the baselines and to the version's own; those of an unhealthy version are no baseline."""
+        if not growing:
+            return
         use = ~np.isnan(losses)
         rows, losses = rows[use], losses[use]
         n = np.bincount(rows, minlength=self.n.size).astype(np.float64)
         k = np.bincount(rows, weights=losses, minlength=self.n.size).astype(np.float64)
-        if growing:
-            add_capped(self.own_n, self.own_k, n, k)
-            add_capped(self.n, self.k, n, k)
+        add_capped(self.own_n, self.own_k, n, k)
+        add_capped(self.n, self.k, n, k)
+
+    def count_one(self, rows: Ints, loss: float, growing: bool) -> None:
+        """Add a single outcome as `count` does."""
+        if not growing:
+            return
+        for count, losses in ((self.own_n, self.own_k), (self.n, self.k)):
+            n, k = count[rows] + 1.0, losses[rows] + loss
+            if n.max() > BASELINE_CAP:
+                over = n > BASELINE_CAP
+                k[over] *= BASELINE_CAP / n[over]
+                n[over] = BASELINE_CAP
+            count[rows], losses[rows] = n, k
 
     def learn(self) -> Ints:
         """Let rows that have seen enough outcomes take them as their baseline; return these rows."""
+        if not self.learning.any():
+            return NO_ROWS
         ready = self.learning & (self.n >= LEARN)
         self.learning[ready] = False
         return np.flatnonzero(ready)

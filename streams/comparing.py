@@ -5,6 +5,8 @@ make a block; where one arm is still missing, the block goes on into the next su
 depend on counts but not on losses. A shadow answers the same requests, so it is compared request by request.
 """
 
+from math import isnan
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -55,34 +57,16 @@ class Comparison(msgspec.Struct):
         """Step all rows with one cohort that begins at `begin` and is `width` wide (ms); width 0 is a single block."""
         if not target.source.size and not candidate.source.size:
             return
-        sums = np.stack([self._sums(target, begin, width), self._sums(candidate, begin, width)])
-        for sub in range(sums.shape[1]):
-            if sums[:, sub, :2].any():
-                self._step_block(sums[:, sub])
-
-    def _sums(self, entries: Entries, begin: int, width: int) -> Floats:
-        """Return counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
-        losses, streams = self.waited.shape
         subs = SUB_INTERVALS if width else 1
-        if not entries.source.size:
-            return np.zeros((subs, 2, losses, streams))
-        sub = (
-            (entries.predicted_at - begin) * SUB_INTERVALS // width
-            if width
-            else np.zeros(entries.source.size, np.int64)
-        )
-        known = entries.streams >= 0
-        cell = (np.clip(sub, 0, subs - 1) * streams + entries.streams)[known]
-        place = np.broadcast_to(np.arange(entries.source.size), entries.streams.shape)[known]
-        sums = np.zeros((subs, 2, losses, streams))
-        for loss in range(losses):
-            column = entries.losses[loss, place]
-            usable = ~np.isnan(column)
-            n = np.bincount(cell[usable], minlength=subs * streams)
-            k = np.bincount(cell[usable], weights=column[usable], minlength=subs * streams)
-            sums[:, 0, loss] = n.reshape(subs, streams)
-            sums[:, 1, loss] = k.reshape(subs, streams)
-        return sums
+        sums = np.zeros((2, subs, 2, *self.waited.shape))
+        for arm, entries in zip(sums, (target, candidate), strict=True):
+            if entries.source.size == 1:
+                _add_one(arm, entries, begin, width)
+            elif entries.source.size:
+                _add(arm, entries, begin, width)
+        for sub in range(subs):
+            if subs == 1 or sums[:, sub, :2].any():
+                self._step_block(sums[:, sub])
 
     def _step_block(self, sums: Floats) -> None:
         """Add one sub-interval, shape (arms, 2, losses, streams), and step the rows whose block now has both arms."""
@@ -101,8 +85,9 @@ class Comparison(msgspec.Struct):
             self.pooled_k[over] *= POOL_CAP / self.pooled_n[over]
             self.pooled_n[over] = POOL_CAP
         done = ready | (self.waited >= WAIT_MAX)
-        self.open_[:, done] = 0.0
-        self.waited[done] = 0.0
+        if done.any():
+            self.open_[:, done] = 0.0
+            self.waited[done] = 0.0
 
     def step_pairs(self, streams: Ints, excess: Floats) -> None:
         """Step all rows with requests that both versions answered.
@@ -124,6 +109,37 @@ class Comparison(msgspec.Struct):
                 factor = np.multiply.reduceat(pair_factors(excess[loss, place[use][order]]), edges, axis=0)
                 mine = rows[edges]
                 self.evidence[loss, mine] = advance_comparison(self.evidence[loss, mine], factor)
+
+
+def _add(sums: Floats, entries: Entries, begin: int, width: int) -> None:
+    """Write counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
+    subs, _, losses, streams = sums.shape
+    sub = np.zeros(entries.source.size, np.int64)
+    if width:
+        sub = np.clip((entries.predicted_at - begin) * SUB_INTERVALS // width, 0, subs - 1)
+    known = entries.streams >= 0
+    cell = (sub * streams + entries.streams)[known]
+    place = np.broadcast_to(np.arange(entries.source.size), entries.streams.shape)[known]
+    for loss in range(losses):
+        column = entries.losses[loss, place]
+        usable = ~np.isnan(column)
+        n = np.bincount(cell[usable], minlength=subs * streams)
+        k = np.bincount(cell[usable], weights=column[usable], minlength=subs * streams)
+        sums[:, 0, loss] = n.reshape(subs, streams)
+        sums[:, 1, loss] = k.reshape(subs, streams)
+
+
+def _add_one(sums: Floats, entries: Entries, begin: int, width: int) -> None:
+    """Write what `_add` writes for a single outcome."""
+    sub = 0
+    if width:
+        sub = min(max((int(entries.predicted_at[0]) - begin) * SUB_INTERVALS // width, 0), sums.shape[0] - 1)
+    streams = entries.streams[:, 0]
+    streams = streams[streams >= 0]
+    for number, loss in enumerate(entries.losses[:, 0].tolist()):
+        if not isnan(loss):
+            sums[sub, 0, number, streams] = 1.0
+            sums[sub, 1, number, streams] = loss
 
 
 def new_comparison(target: str, role: str, losses: int, streams: int) -> Comparison:

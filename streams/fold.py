@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -76,13 +76,30 @@ class Fold:
         self._chain = b""
         self._lines = (0, -1)
         self._index = 0
-        self._written: list[Decision] = []
+        self.written: list[Decision] = []
         self._dues: dict[str, int] = {}
 
     def step(self, record: Record) -> list[Decision]:
-        """Apply the next ledger record; return the decisions it leads to, in order."""
+        """Apply the next ledger record; return the decisions it leads to, in order.
+
+        Raises:
+            LedgerMismatch: this program cannot read what comes from this record on. Nothing was changed, so that one
+                that can goes on from here.
+        """
+        for _ in self.pieces(record):
+            pass
+        return self.written
+
+    def pieces(self, record: Record) -> Iterator[None]:
+        """Apply the next ledger record in pieces of a millisecond or less; `written` has the decisions at the end.
+
+        For drivers that have other things to do as well. In between nothing may be asked of the fold. Raises what
+        `step` does.
+        """
+        if isinstance(record, Configured):
+            _config_of(record)
         self._index = 0
-        self._written = []
+        self.written = []
         self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
         if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
@@ -94,7 +111,7 @@ class Fold:
             model.take_outcomes(record)
             self._advance(model, record.clock)
         elif isinstance(record, Batch):
-            self._take_batch(record)
+            yield from self._take_batch(record)
         elif isinstance(record, Begun):
             self._begin_anew(record)
         elif isinstance(record, Deployed | Operated):
@@ -106,7 +123,6 @@ class Fold:
         else:
             self._advance_due(record.clock)
         self.offset += 1
-        return self._written
 
     def _take_control(self, record: Deployed | Operated) -> None:
         if record.clock < 0:
@@ -135,7 +151,7 @@ class Fold:
         self.copied[name] = offset
         return False
 
-    def _take_batch(self, batch: Batch) -> None:
+    def _take_batch(self, batch: Batch) -> Iterator[None]:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
         coverage = self.coverage.get(batch.partition, Coverage())
         known = batch.incarnation == coverage.incarnation and 0 <= batch.partition < self.partitions
@@ -158,6 +174,7 @@ class Fold:
             at = self.clock if self.clock >= 0 else batch.clock
             model.take_outcomes(outcomes_of(part, batch, coverage, model.width, at))
             self._advance(model, self.clock)
+            yield
         for reason, change in counts_of(batch.counted, coverage):
             self.rejected[reason] += change
         coverage.add(batch.end)
@@ -190,26 +207,13 @@ class Fold:
 
     def _configure(self, record: Configured) -> None:
         """Take the configuration in force from here on; the ledger's own decides, whoever reads it."""
-        if record.fold_version != FOLD_VERSION:
-            raise LedgerMismatch(
-                f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}; read it "
-                "with the program that wrote it"
-            )
-        try:
-            config = msgspec.convert(record.config, Config)
-        except msgspec.ValidationError as error:
-            raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
-        if config.digest() != record.digest:
-            raise LedgerMismatch(
-                f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
-            )
         self.partitions = record.partitions
         if record.digest == self.config_digest:
             return
-        self._adopt(config)
+        self._adopt(_config_of(record))
         for model in self.models.values():
             model.epoch = self._epoch(model)
-            model.reconfigure(config.of(model.name), self.clock)
+            model.reconfigure(self.config.of(model.name), self.clock)
             self._dues[model.name] = model.due()
 
     def _adopt(self, config: Config) -> None:
@@ -272,7 +276,7 @@ class Fold:
         model.state.digest = digest_of(decision_bytes(decision))
         model.epoch = epoch
         self._index += 1
-        self._written.append(decision)
+        self.written.append(decision)
         fact = fleet_fact(decision, self.config)
         if fact is not None:
             self.fleet.owed[fact.decision] = fact
@@ -338,3 +342,21 @@ def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str
         if (sentence := unexplained(name, known, desired)) is not None:
             found.append(sentence)
     return found
+
+
+def _config_of(record: Configured) -> Config:
+    """Return the configuration of a ledger record, if this program folds as its writer did."""
+    if record.fold_version != FOLD_VERSION:
+        raise LedgerMismatch(
+            f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}; read it "
+            "with the program that wrote it"
+        )
+    try:
+        config = msgspec.convert(record.config, Config)
+    except msgspec.ValidationError as error:
+        raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
+    if config.digest() != record.digest:
+        raise LedgerMismatch(
+            f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
+        )
+    return config

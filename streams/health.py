@@ -6,6 +6,8 @@ the stream that contributes most is the one that alarmed. From then on the versi
 ends, the outcomes since the change point are taken out of the baselines, and everything since is counted.
 """
 
+from math import isnan
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +72,16 @@ class Health(msgspec.Struct):
     first: NDArray[np.float64]
     references: dict[int, StatedReference] = {}
     waiting: list[Entries] = []
+    waiting_outcomes: int = 0
     outcomes: int = 0
     unusable: int = 0
     fixed: bool = False
     last_at: int = -1
     labelled: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Count what waits, which a snapshot does not tell apart."""
+        self.waiting_outcomes = sum(part.source.size for part in self.waiting)
 
     @property
     def degraded(self) -> bool:
@@ -230,11 +237,20 @@ class Health(msgspec.Struct):
             unusable &= counted
         self.unusable += int(unusable.sum())
         self._count_first(entries.losses)
+        if size == 1:
+            self._run_one(entries, rules, now)
+            self._learn()
+            return
         start = 0
         while start < size:
             start = self._run(entries.part(0, start + RUN), start, rules, now)
-            for loss, bank in enumerate(self.banks):
-                self.basis[loss, bank.learn()] = FIRST
+            self._learn()
+
+    def _learn(self) -> None:
+        for loss, bank in enumerate(self.banks):
+            learned = bank.learn()
+            if learned.size:
+                self.basis[loss, learned] = FIRST
 
     def _counted(self, source: Ints) -> Bools:
         return source >= 0 if self.labelled else source < 0
@@ -254,7 +270,7 @@ class Health(msgspec.Struct):
         for chunk in range(start // BLOCK, -(-size // BLOCK)):
             end = min((chunk + 1) * BLOCK, size)
             self._step(blocks, chunk, entries, end, rules)
-            alarmed = self._alarmed(rules) if rules.alarming and len(self.alarms) < ALARMS_MAX else None
+            alarmed = self._alarmed(rules)
             if alarmed is not None:
                 break
         if end < size:
@@ -263,11 +279,37 @@ class Health(msgspec.Struct):
         for bank, column in zip(self.banks, losses, strict=True):
             bank.count(rows, column, growing)
         self._note(entries, start, end, growing)
+        self._latch(alarmed, now)
+        return end
+
+    def _run_one(self, entries: Entries, rules: Rules, now: int) -> None:
+        """Step a single outcome as `_run` would: where labels count as they come, most records hold just one."""
+        rows, growing, losses = self._rows_of_one(entries), not self.degraded, entries.losses[:, 0].tolist()
+        growth = self._passed(entries, 1) if rules.in_time else 1.0
+        for bank, loss in zip(self.banks, losses, strict=True):
+            if not isnan(loss):
+                bank.step_one(rows, loss, rules.worse_by, growth)
+        alarmed = self._alarmed(rules)
+        for bank, loss in zip(self.banks, losses, strict=True):
+            if not isnan(loss):
+                bank.count_one(rows, loss, growing)
+        self._note(entries, 0, 1, growing)
+        self._latch(alarmed, now)
+
+    def _rows_of_one(self, entries: Entries) -> Ints:
+        """Return the rows that a single outcome steps."""
+        streams, source = entries.streams[:, 0], int(entries.source[0])
+        rows = streams[streams >= 0] * self.variants
+        if self.variants > 1:
+            kept = [variant for variant in range(self.variants) if variant == 0 or source != variant - 1]
+            rows = (rows[:, None] + kept).reshape(-1)
+        return rows
+
+    def _latch(self, alarmed: tuple[int, int, float, float] | None, now: int) -> None:
         if alarmed is not None:
             loss, stream, evidence, threshold = alarmed
             self.banks[loss].restart(self.row(stream))
             self.raise_alarm("e_detector", loss, stream, now, evidence, threshold)
-        return end
 
     def _note(self, entries: Entries, start: int, end: int, growing: bool) -> None:
         """Keep outcomes for the record of the requests and for the history.
@@ -276,7 +318,8 @@ class Health(msgspec.Struct):
         """
         if growing and end - start < BLOCK:
             self.waiting.append(entries.part(start, end))
-            if sum(part.source.size for part in self.waiting) >= BLOCK:
+            self.waiting_outcomes += end - start
+            if self.waiting_outcomes >= BLOCK:
                 self.settle()
             return
         self.settle()
@@ -288,7 +331,7 @@ class Health(msgspec.Struct):
         """Bring the record of the requests and the history up to date."""
         if not self.waiting:
             return
-        parts, self.waiting = self.waiting, []
+        parts, self.waiting, self.waiting_outcomes = self.waiting, [], 0
         entries = Entries(
             np.concatenate([part.predicted_at for part in parts]),
             np.concatenate([part.streams for part in parts], axis=1),
@@ -301,16 +344,22 @@ class Health(msgspec.Struct):
     def _step(self, blocks: list[Blocks], chunk: int, entries: Entries, end: int, rules: Rules) -> None:
         growth = None
         if rules.in_time:
-            # The promise is a span of time: evidence grows by the seconds that passed, whatever the traffic.
-            at = int(entries.predicted_at[end - 1])
-            passed = max(at - self.last_at, 0) / 1000 if self.last_at >= 0 else 0.0
-            self.last_at = max(at, self.last_at)
-            growth = np.full(self.streams * self.variants, passed)
+            growth = np.full(self.streams * self.variants, self._passed(entries, end))
         for bank, mine in zip(self.banks, blocks, strict=True):
             bank.step(mine, chunk, growth)
 
+    def _passed(self, entries: Entries, end: int) -> float:
+        """Return the seconds up to the newest outcome: where the promise is a span of time, evidence grows by them,
+        whatever the traffic."""
+        at = int(entries.predicted_at[end - 1])
+        passed = max(at - self.last_at, 0) / 1000 if self.last_at >= 0 else 0.0
+        self.last_at = max(at, self.last_at)
+        return passed
+
     def _alarmed(self, rules: Rules) -> tuple[int, int, float, float] | None:
         """Return (loss, stream, evidence, threshold) of the stream that carries the alarm, if there is one."""
+        if not rules.alarming or len(self.alarms) >= ALARMS_MAX:
+            return None
         if self.learning:
             # Without a baseline of the primary loss there is no verdict; what has gathered alarms when there is one.
             return None

@@ -50,7 +50,7 @@ from streams.periods import (
 )
 from streams.records import Arm, Deployed, Floats, Ints, Outcomes, PairColumns, ReplicaChange
 from streams.reporting import evidence_of
-from streams.rows import Entries
+from streams.rows import Entries, Rules
 from unship.rejections import RejectCode
 
 #: Written once in a live period, however often they come and go.
@@ -92,12 +92,20 @@ class ModelFold:
         self.counts: Counter[str] = Counter(self.state.counts)
         self.epoch = (0, 0, 0)
         self._writer = write
+        self._rules: dict[bool, Rules] = {}
         self.width = width_of(config)
 
     def save(self) -> SavedModel:
         """Return everything, to go on bit for bit."""
         self.state.counts = dict(self.counts)
         return SavedModel(self.state, self.opinions.save())
+
+    def rules(self, alarming: bool) -> Rules:
+        """Return what an alarm takes at present; it changes only with the configuration and with new slices."""
+        rules = self._rules.get(alarming)
+        if rules is None or rules.weights.size != len(self.state.layout.slices.streams):
+            rules = self._rules[alarming] = rules_for(self.state, self.config, alarming)
+        return rules
 
     def write(self, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
         """Write a decision down; return its id."""
@@ -216,6 +224,7 @@ class ModelFold:
         if config == self.config:
             return
         old, self.config, self.width = self.config, config, width_of(config)
+        self._rules.clear()
         if config.judges_as(old):
             return
         state = self.state
@@ -298,7 +307,7 @@ class ModelFold:
         if self.width and closed.begin >= live.since:
             self._close_labels(live.labels, closed, mine, entries, now)
         if entries.source.size:
-            rules = rules_for(state, config, self.opinions.deciding is None)
+            rules = self.rules(self.opinions.deciding is None)
             live.health.judge(entries, rules, now)
             self.opinions.step(entries, live.health, rules, now)
             ignored = live.health.check_references(config.worse_by)
@@ -352,8 +361,8 @@ class ModelFold:
 
     def _judge_beside(self, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int) -> None:
         """Judge holdback and shadow versions, and compare them with the live one (arm `mine`, outcomes `own`)."""
-        state, config = self.state, self.config
-        rules = rules_for(state, config, True)
+        state = self.state
+        rules = self.rules(True)
         streams = len(state.layout.slices.streams)
         for number, arm in enumerate(state.layout.arms):
             if arm.role == "live" or arm.version == live.version:
@@ -419,7 +428,7 @@ class ModelFold:
         live, standing = self.state.live, self.state.standing
         if live is None or (live.health.outcomes == 0 and not is_blind(self.state, live, self.config)):
             return
-        rules = rules_for(self.state, self.config, True)
+        rules = self.rules(True)
         findings, chosen = find(self.state, live, self.config, rules)
         ruling = decide(findings, self.view(now))
         if ruling.verdict is Verdict.HEALTHY:

@@ -6,7 +6,6 @@ from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.findings import find, is_blind
 from streams.model import ModelFold
-from streams.periods import rules_for
 from streams.records import Operated
 from streams.reporting import evidence_of
 from unship.events import OperatorAct
@@ -112,7 +111,7 @@ def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
     state = model.state
     proposal, live = state.desired.proposal, state.live
     if proposal is not None and (event.decision is None or event.decision == proposal.decision) and live is not None:
-        rules = rules_for(state, model.config, True)
+        rules = model.rules(True)
         findings, chosen = find(state, live, model.config, rules)
         # The evidence may have gone since the proposal was made, so the guards are asked again.
         ruling = decide(findings, model.view(now, mode="act", override=event.override))

@@ -116,6 +116,10 @@ class Reader:
         route: the ledger partition of a model.
     """
 
+    #: How far append times may fall back, where another broker's clock takes over: a join clock that begins behind
+    #: feedback that is gone may be that much less than it was, and what that feedback had answered must stay closed.
+    fall_back_ms = 1_000
+
     def __init__(
         self,
         config: Config,
@@ -136,6 +140,7 @@ class Reader:
         self._committed = position
         self._target: Corner | None = position.end
         self._gone = False
+        self._lost = [0, 0]
         models = (config.defaults, *config.models.values())
         self._horizon_ms = max(model.horizon_ms for model in models)
         self._early_ms = max(model.early_ms for model in models)
@@ -151,7 +156,7 @@ class Reader:
     def next_offset(self, side: int) -> int:
         """Return the offset of the next record of a log to be given."""
         queue = self._sides[side].queue
-        return queue[-1][0].offset + 1 if queue else self._sides[side].next
+        return queue[-1][0].offset + 1 if queue else max(self._sides[side].next, self._lost[side])
 
     def queued(self, side: int) -> int:
         """Return how many records of a log wait to be read."""
@@ -182,7 +187,12 @@ class Reader:
         What is lost is counted, one for each offset. Everything given before must have been read.
         """
         log = self._sides[side]
-        assert not log.queue, "records wait that come before"
+        assert not log.queue or log.queue[0][0].offset >= offset, "records wait that come before"
+        if self._target is not None and offset > self._target[side]:
+            # What lies behind the window was never read, and is counted when the window is full.
+            if lost:
+                self._lost[side] = max(self._lost[side], offset)
+            offset = self._target[side]
         if offset <= log.next:
             return
         if lost and side == FEEDBACK:
@@ -233,7 +243,7 @@ class Reader:
             ingest.window.witness(raw.offset, log.clock)
         if self._gone and side == FEEDBACK:
             self._gone = False
-            ingest.window.close_unanswered(log.clock + self._early_ms)
+            ingest.window.close_unanswered(log.clock + self._early_ms + self.fall_back_ms)
         ingest.read(side, raw.offset, raw.value or b"")
         if not isinstance(event, Rejection) and event.ts is not None and event.ts > raw.append_ts + DAY_MS:
             event = Rejection(RejectCode.FUTURE_TS, "more than a day after its append time")
@@ -253,6 +263,8 @@ class Reader:
             self._ingest.end = self._target
             self._ingest.forget()
             self._target = None
+            for side, offset in enumerate(self._lost):
+                self.skip(side, offset, lost=True)
 
     # Handing over
 

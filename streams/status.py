@@ -36,11 +36,12 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All models, at the source clock `clock`."""
+    """All models, at the source clock `clock`; `halted` says in sentences what waits for a person to look."""
 
     clock: int
     models: dict[str, ModelStatus]
     rejected: dict[str, int]
+    halted: list[str] = []
 
 
 def status_of(pipeline: Pipeline) -> Status:

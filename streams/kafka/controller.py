@@ -14,6 +14,7 @@ has everything, because whoever goes on from it decides none of that again.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,19 +22,23 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Timing, conflicting, due_commands
+from streams.arrays import pack
 from streams.clock import SteadyClock
 from streams.config import Config
-from streams.fold import Fold, unexplained_models
+from streams.fold import Fold, LedgerMismatch, unexplained_models
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
-from streams.kafka.snapshots import SnapshotStore
+from streams.kafka.sameness import Leaders, difference
+from streams.kafka.snapshots import HALT, SnapshotStore
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.live import Signer
+from streams.reader import Fingerprint, Raw, fingerprint
 from streams.records import FleetFact
 from streams.routing import partition_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
+from unship.errors import RecordingError
 
 log = logging.getLogger("unship.control")
 
@@ -44,10 +49,23 @@ STATUS_SHARE = 0.02
 SNAPSHOT_S = 60.0
 #: Decisions that wait for the journal before the fold does: a re-fold makes many of them at once.
 DECIDED_MAX = 1_000
+#: How long the fold keeps everything else waiting: from a feedback to its ledger record it takes a dozen turns of the
+#: loop, and each of them waits so long behind a busy fold.
+PIECE_S = 0.001
+
+
+LOOK_FIRST = (
+    "the ledger was cut off or made again; nothing of it is commanded until its records are back, or a new one is "
+    "begun under another kafka.topics.prefix"
+)
 
 
 class LedgerConflict(Exception):
     """The log holds decisions or commands that this ledger cannot explain; a person has to look first."""
+
+    def __init__(self, number: int, why: str) -> None:
+        super().__init__(why)
+        self.number = number
 
 
 class _Partition:
@@ -67,7 +85,13 @@ class _Partition:
         self.echoed: set[str] = set()
         self.decided: list[Decision] = []
         self.saying: asyncio.Task[None] | None = None
+        # Held while a record is folded, piece by piece, and by whoever asks the fold for something.
+        self.folding = asyncio.Lock()
         self.warned: list[str] = []
+        # What the journal holds and the fold has not led to yet; and the last record that was folded.
+        self.owed: set[str] = set()
+        self.last: Raw | None = None
+        self.halt = b""
 
     @property
     def caught_up(self) -> bool:
@@ -93,6 +117,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping = False
         self._assigned: list[TopicPartition] = []
         self._ledger_count = 0
+        self._cannot: LedgerConflict | None = None
 
     def stop(self) -> None:
         """Let `run` end after it has saved what it knows."""
@@ -103,20 +128,30 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
         Raises:
             KafkaError: the broker does not do what was asked, or another controller has taken over; start again.
+            LedgerConflict: a person has to look first.
         """
         self._stopping = False
         self._assigned = []
+        if self._cannot is not None:
+            # Those that can go on need the partitions.
+            raise self._cannot
         async with producing(self.access) as self._producer:
+            await open_ledger(self.access, self._producer, self.config)
             self._snapshots = SnapshotStore(self.access, self._producer)
             self._consumer = self.access.member(
                 self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
             )
-            await self._consumer.start()
+            self._leaders = Leaders(self._consumer)
             try:
+                # A member whose start fails has joined its group all the same, and has to leave it.
+                await self._consumer.start()
                 while not self._stopping:
                     await self._round()
                 for partition in list(self.partitions.values()):
                     await self._finish(partition)
+            except LedgerConflict as error:
+                await self._snapshots.tell_halt(error.number, str(error))
+                raise
             finally:
                 await self._close(list(self.partitions.values()))
                 await end_consumer(self._consumer)
@@ -160,8 +195,12 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 partition.journalled[decision.model] = (decision.epoch, digest_of(record.value))
         saved = await self._snapshots.read()
         for place, partition in taken:
-            partition.fold = self._snapshots.load(saved, place.partition, self.config) or partition.fold
+            stands = partial(self._stands, place)
+            loaded = await self._snapshots.load(saved, place.partition, self.config, stands)
+            partition.fold = loaded or partition.fold
+            partition.halt = saved.get(HALT + b"%d" % place.partition) or b""
             await self._seek(place, partition)
+            self._expect(partition)
         self._consumer.resume(*assigned)
 
     async def _fence(self, number: int) -> _Partition:
@@ -182,11 +221,32 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.goal = (await self._consumer.end_offsets([place]))[place]
         if offset < first:
             raise LedgerConflict(
+                place.partition,
                 f"{place.topic} partition {place.partition} begins at offset {first}, and {offset} is the first "
-                "that is needed; raise its retention, and bring the records back from a recording"
+                "that is needed; raise its retention, and bring the records back from a recording",
             )
         self._consumer.seek(place, offset)
         log.info("ledger partition %d: from offset %d of %d", place.partition, offset, partition.goal)
+
+    async def _stands(self, place: TopicPartition, known: Fingerprint) -> bool:
+        return await difference(self.access, self._consumer, place, known) is None
+
+    def _expect(self, partition: _Partition) -> None:
+        """Note what the journal holds of the ledger that is to be folded; what is of more than there is, is a conflict.
+
+        The ledger's end was asked for after the journal and the commands were read.
+        """
+        newest = {model: epoch for model, (epoch, _) in partition.journalled.items()}
+        partition.owed = {model for model, epoch in newest.items() if epoch[1] >= partition.fold.offset}
+        for model, command in partition.published.items():
+            newest[model] = max(newest.get(model, command.epoch), command.epoch)
+        for model, epoch in sorted(newest.items()):
+            if epoch[1] >= partition.goal:
+                raise LedgerConflict(
+                    partition.number,
+                    f"ledger partition {partition.number} ends at {partition.goal}, and {model} was decided or "
+                    f"commanded at epoch {list(epoch)}: {LOOK_FIRST}",
+                )
 
     def _partition_of(self, model: str) -> _Partition | None:
         """Return the partition whose ledger a model is in, None if it is not ours."""
@@ -200,20 +260,29 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._take_over_all(assigned)
         fetched = await self._consumer.getmany(timeout_ms=100, max_records=500)
         for place, records in fetched.items():
+            await self._compare(place)
             for record in records:
                 partition = self.partitions.get(place.partition)
                 if partition is None:
                     # Somebody else has it since a moment ago.
                     break
-                partition.decided += self._apply(partition, record)
+                await self._apply(partition, record)
+                if self.partitions.get(place.partition) is not partition:
+                    break
                 if partition.decided:
                     self._begin_saying(partition)
                 if len(partition.decided) > DECIDED_MAX and partition.saying is not None:
                     await asyncio.wait((partition.saying,))
-                # Everything else goes on while a long backlog is worked off.
-                await asyncio.sleep(0)
         for partition in list(self.partitions.values()):
             self._begin_saying(partition)
+
+    async def _compare(self, place: TopicPartition) -> None:
+        """Make sure, ahead of what another leader gives, that it still has what was folded."""
+        partition = self.partitions.get(place.partition)
+        if self._leaders.changed(place) and partition is not None and partition.last is not None:
+            found = await difference(self.access, self._consumer, place, fingerprint(partition.last))
+            if found is not None:
+                raise LedgerConflict(place.partition, f"{found}; it is folded again")
 
     def _begin_saying(self, partition: _Partition) -> None:
         """Let a partition say what it has to say, unless it does; an error in that ends this life."""
@@ -229,12 +298,14 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _say(self, partition: _Partition) -> None:
         """Journal what was decided, then command what follows from that and nothing later."""
         while True:
-            caught_up = partition.caught_up
-            decisions, partition.decided = partition.decided, []
-            commands = self._due(partition) if caught_up else []
-            facts = list(partition.fold.fleet.owed.values())
+            async with partition.folding:
+                caught_up = partition.caught_up
+                decisions, partition.decided = partition.decided, []
+                commands = self._due(partition) if caught_up else []
+                facts = list(partition.fold.fleet.owed.values())
             await self._journal(partition, decisions)
             if caught_up:
+                self._explained(partition)
                 await self._publish(partition, commands)
                 await self._tell_fleet(partition, facts)
                 await self._state_configuration(partition)
@@ -243,6 +314,15 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             if not partition.decided:
                 return
 
+    def _explained(self, partition: _Partition) -> None:
+        """Make sure that the ledger has led to what the journal holds of it."""
+        for model in sorted(partition.owed):
+            raise LedgerConflict(
+                partition.number,
+                f"ledger partition {partition.number} does not lead to the decision of epoch "
+                f"{list(partition.journalled[model][0])} of {model}, which the journal holds: {LOOK_FIRST}",
+            )
+
     async def _finish(self, partition: _Partition) -> None:
         """Say everything, and save what is known."""
         if partition.saying is not None:
@@ -250,13 +330,28 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._say(partition)
         await self._save(partition)
 
-    def _apply(self, partition: _Partition, record: Any) -> list[Decision]:
-        fold = partition.fold
+    async def _apply(self, partition: _Partition, record: Any) -> None:
+        """Fold a record, in pieces between which everything else goes on: reading, sending, the other services."""
+        fold, now = partition.fold, asyncio.get_running_loop().time
         if record.offset < fold.offset:
-            return []
-        # An epoch names the record that led to it.
-        fold.offset = record.offset
-        return fold.step(read_ledger_line(record.value).record)
+            return
+        async with partition.folding:
+            # An epoch names the record that led to it.
+            fold.offset = record.offset
+            paused_at = now()
+            try:
+                for _ in fold.pieces(read_ledger_line(record.value).record):
+                    if now() - paused_at >= PIECE_S:
+                        await asyncio.sleep(0)
+                        paused_at = now()
+            except (LedgerMismatch, RecordingError) as error:
+                # This program stops before the record for good; one that can read it takes over.
+                why = f"ledger partition {partition.number}, offset {record.offset}: {error}"
+                self._cannot = LedgerConflict(partition.number, why)
+                raise self._cannot from error
+            partition.last = Raw(record.offset, record.timestamp, record.value)
+            partition.decided += fold.written
+        await asyncio.sleep(0)
 
     async def _journal(self, partition: _Partition, decisions: list[Decision]) -> None:
         """Write down what was not written yet; the same epoch with other content stops everything."""
@@ -268,9 +363,12 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             if known is not None and decision.epoch <= known[0]:
                 if decision.epoch == known[0] and digest_of(value) != known[1]:
                     raise LedgerConflict(
+                        partition.number,
                         f"decision {decision.id} of {decision.model}: the journal holds another one of epoch "
-                        f"{list(decision.epoch)}; compare them with: unship audit"
+                        f"{list(decision.epoch)}; compare them with: unship audit",
                     )
+                if decision.epoch == known[0]:
+                    partition.owed.discard(decision.model)
                 continue
             new.append((decision, value))
         sent = [self._producer.send_and_wait(topic, value, decision.model.encode()) for decision, value in new]
@@ -297,8 +395,9 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         desired = partition.fold.commanded()
         for model in conflicting(desired, partition.published):
             raise LedgerConflict(
-                f"{model}: control holds epoch {list(partition.published[model].epoch)}, the ledger explains "
-                f"{list(desired[model].epoch)} at most; another ledger has spoken, or this one was cut off"
+                partition.number,
+                f"{model}: control holds epoch {list(partition.published[model].epoch)}, ledger partition "
+                f"{partition.number} explains {list(desired[model].epoch)} at most: {LOOK_FIRST}",
             )
         now = self._steady.at(self._clock_ms())
         return due_commands(desired, partition.published, self.signer.audience, now, self.timing)
@@ -342,25 +441,34 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _tell(self, partition: _Partition) -> None:
         now = asyncio.get_running_loop().time()
         if now >= partition.tell_at:
-            status = msgspec.json.encode(fold_status(partition.fold))
+            async with partition.folding:
+                began = asyncio.get_running_loop().time()
+                status = msgspec.json.encode(fold_status(partition.fold))
+                unexplained = unexplained_models(partition.fold, {})
             # Of many models it takes a while, which is time that nothing is folded in.
-            took = asyncio.get_running_loop().time() - now
+            took = asyncio.get_running_loop().time() - began
             partition.tell_at = now + max(STATUS_S, took / STATUS_SHARE)
-            unexplained = unexplained_models(partition.fold, {})
             for sentence in unexplained:
                 if sentence not in partition.warned:
                     log.warning("%s", sentence)
             partition.warned = unexplained
+            if partition.halt:
+                partition.halt = b""
+                await self._snapshots.tell_halt(partition.number, "")
             if status != partition.told:
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)
-        if now - partition.saved_at >= SNAPSHOT_S and not partition.decided:
+        if now - partition.saved_at >= SNAPSHOT_S:
             partition.saved_at = now
             await self._save(partition)
 
     async def _save(self, partition: _Partition) -> None:
-        assert not partition.decided, "the journal comes first"
-        if partition.caught_up:
+        async with partition.folding:
+            if partition.decided or not partition.caught_up:
+                # The journal comes first.
+                return
+            offset, data = partition.fold.offset, pack(partition.fold.save())
             status = msgspec.json.encode(fold_status(partition.fold))
-            await self._snapshots.save(partition.number, partition.fold)
-            await self._snapshots.tell(partition.number, status)
+            last = None if partition.last is None else fingerprint(partition.last)
+        await self._snapshots.save(partition.number, offset, data, last)
+        await self._snapshots.tell(partition.number, status)

@@ -11,15 +11,16 @@ from typing import Any
 
 import msgspec
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 
 from streams.clock import SOURCES
 from streams.config import Config
 from streams.kafka.clients import Access, all_answered, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
-from streams.kafka.rewinds import POSITION, Rewinds, position_of
+from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position_text, tell_halt
+from streams.kafka.sameness import Leaders, difference
 from streams.ledger_lines import ledger_value
-from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, fingerprint
+from streams.reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
 from streams.routing import partition_of
 from unship.errors import BrokerUnreachable
 
@@ -27,12 +28,16 @@ log = logging.getLogger("unship.ingest")
 
 GROUP = "unship.ingest"
 ROWS_PER_FLUSH = 2_000
+#: Records that are read of a pair before the next one has its turn, while its window is filled.
+FILL_RECORDS = 4_096
 #: Between two flushes of a partition with fewer rows: every ledger record costs its fold something, whatever it holds.
 FLUSH_S = 0.02
 COMMIT_S = 5.0
 REVOKE_S = 2.0
 #: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
 CLOCK_SKEW_MS = 1_000
+#: How long a transaction may hold a source back before it is said: longer than a healthy writer's takes.
+HELD_S = 10.0
 
 
 class SourceChanged(Exception):
@@ -49,6 +54,9 @@ class _Partition:
         self.acknowledged: Position | None = None
         self.committed_at = 0.0
         self.stated_at = 0.0
+        # Since when a transaction holds each log back, and whether that was said.
+        self.held_since: list[float | None] = [None, None]
+        self.held_said = [False, False]
 
 
 class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -69,10 +77,13 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.topics = tuple(access.names.of(topic) for topic in SOURCES)
         self.partitions: dict[int, _Partition] = {}
         self.records_read = 0
+        self.rows_per_flush = ROWS_PER_FLUSH
         self._stopping = False
         self._assigned: list[TopicPartition] = []
         self._count = self._ledger_count = 0
         self._route: dict[str, int] = {}
+        # The last record of each log that was given to a reader, and its incarnation: lives of this process share them.
+        self._given: dict[TopicPartition, tuple[int, Raw]] = {}
 
     def stop(self) -> None:
         """Let `run` end after it has handed over and committed what it has."""
@@ -84,22 +95,38 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         Raises:
             KafkaError: the broker does not do what was asked; start again.
             SourceChanged: an operator has to say that a source begins anew.
+            ConfigurationError: the topics are not such that they can be read.
         """
         self._stopping = False
         self._assigned = []
         self.partitions.clear()
         async with producing(self.access) as self._producer:
+            # Before it joins the group, from which a worker that cannot read would only take the work of others.
+            await open_ledger(self.access, self._producer, self.config)
             self._consumer = self.access.member(self.group, SOURCES, self)
-            await self._consumer.start()
+            self._leaders = Leaders(self._consumer)
             rewinds = self._rewinds = Rewinds(self.access)
             try:
+                # A member whose start fails has joined its group all the same, and has to leave it.
+                await self._consumer.start()
                 await rewinds.start()
                 while not self._stopping:
                     for number in await rewinds.asked():
                         await self._rewind(number)
-                    await self._round()
+                    try:
+                        await self._round()
+                    except IllegalStateError:
+                        self._keep_what_is_ours()
                 for partition in list(self.partitions.values()):
                     await self._settle(partition)
+            except MessageSizeTooLargeError:
+                self.rows_per_flush = max(self.rows_per_flush // 2, 1)
+                log.warning(
+                    "the ledger takes no larger record, so batches have %d rows at most from here on; "
+                    "raise max.message.bytes: unship topics apply",
+                    self.rows_per_flush,
+                )
+                raise
             finally:
                 self._give_up()
                 await rewinds.stop()
@@ -132,6 +159,15 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer.seek(place, 0)
             self._consumer.pause(place)
 
+    def _keep_what_is_ours(self) -> None:
+        """Let go of partitions that the group gave to somebody else in the middle of a round: no reason for a new life,
+        which would make the group deal them out again."""
+        ours = {place.partition for place in self._consumer.assignment()}
+        for number in self.partitions.keys() - ours:
+            sending = self.partitions.pop(number).sending
+            if sending is not None:
+                sending.cancel()
+
     async def _open_all(self, assigned: list[TopicPartition]) -> None:
         """Open a reader for each assigned pair, from its committed position."""
         numbers: dict[str, set[int]] = {topic: set() for topic in self.topics}
@@ -139,6 +175,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             numbers[place.topic].add(place.partition)
         if not numbers[self.topics[0]]:
             return
+        # What another worker found since this one began.
+        await self._rewinds.learn()
         shape = await open_ledger(self.access, self._producer, self.config)
         self._count, self._ledger_count = shape.sources, shape.ledger
         # Both topics have the same number of partitions, and the assignor deals them out alike.
@@ -186,13 +224,16 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._open(number, Position(self._count, self._rewinds.incarnations.get(number, 0)))
 
     async def _open(self, number: int, position: Position) -> None:
+        halt = self._rewinds.halts.get(number)
+        if halt is not None and halt.incarnation == position.incarnation:
+            raise SourceChanged(halt.why)
         reader = Reader(
             self.config, number, position, ledger_partitions=self._ledger_count, route=self._ledger_partition
         )
         for side, topic in enumerate(self.topics):
             place = TopicPartition(topic, number)
             first = (await self._consumer.beginning_offsets([place]))[place]
-            await self._check(place, position, side, first)
+            await self._check(place, self._newest(place, position, side), position.incarnation)
             if first > reader.next_offset(side):
                 # Retention was faster than we: what is gone is counted, never passed over in silence.
                 reader.skip(side, first, lost=True)
@@ -200,32 +241,32 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions[number] = _Partition(number, reader)
         log.info("partition %d: from %s, window from %s", number, position.end, position.low)
 
-    async def _check(self, place: TopicPartition, position: Position, side: int, first: int) -> None:
-        """Make sure that the record below the position is still the one that was read."""
+    def _newest(self, place: TopicPartition, position: Position, side: int) -> Fingerprint | None:
+        """Return what is known of the newest record that was read: by an earlier life it may be more than it committed.
+
+        Where that one is the same, those before it are too.
+        """
         known = position.last[side]
-        if known is None or known.offset < first:
-            return
-        end = (await self._consumer.end_offsets([place]))[place]
-        found = await self._record_at(place, known.offset) if known.offset < end else None
-        if found is None or fingerprint(found) != known:
-            raise SourceChanged(
-                f"{place.topic} partition {place.partition}: offset {known.offset} holds another record than was read "
-                f"(the log ends at {end}); if the topic was made again or cut off on purpose, say so with: "
+        incarnation, given = self._given.get(place, (-1, None))
+        if given is None or incarnation != position.incarnation or (known is not None and given.offset <= known.offset):
+            return known
+        return fingerprint(given)
+
+    async def _check(self, place: TopicPartition, known: Fingerprint | None, incarnation: int) -> None:
+        """Make sure that a record that was read is still there; every worker is told if it is not.
+
+        Raises:
+            SourceChanged: it is not.
+        """
+        found = None if known is None else await difference(self.access, self._consumer, place, known)
+        if found is not None:
+            why = (
+                f"{found}; if the topic was made again or cut off on purpose, say so with: "
                 f"unship topics renew {place.partition}"
             )
-
-    async def _record_at(self, place: TopicPartition, offset: int) -> Raw | None:
-        consumer = self.access.reader()
-        try:
-            await consumer.start()
-            consumer.assign([place])
-            consumer.seek(place, offset)
-            for _ in range(20):
-                for records in (await consumer.getmany(timeout_ms=500, max_records=1)).values():
-                    return Raw(records[0].offset, records[0].timestamp, records[0].value)
-            return None
-        finally:
-            await end_consumer(consumer)
+            # Whoever reads this partition next may have committed less, and would not see it.
+            await answered(tell_halt(self.access, self._producer, Halt(place.partition, incarnation, why)))
+            raise SourceChanged(why)
 
     def _ledger_partition(self, model: str) -> int:
         found = self._route.get(model)
@@ -251,15 +292,26 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         for place, records in fetched.items():
             partition = self.partitions.get(place.partition)
             if partition is not None:
-                side = self.topics.index(place.topic)
-                partition.reader.give(side, [Raw(r.offset, r.timestamp, r.value) for r in records])
+                await self._give(place, partition, [Raw(r.offset, r.timestamp, r.value) for r in records])
         for partition in list(self.partitions.values()):
             await self._work(partition)
+
+    async def _give(self, place: TopicPartition, partition: _Partition, records: list[Raw]) -> None:
+        """Give records to a reader; ahead of the first ones of another leader, what was read before is compared."""
+        incarnation, given = self._given.get(place, (-1, None))
+        if self._leaders.changed(place) and given is not None and incarnation == partition.reader.incarnation:
+            await self._check(place, fingerprint(given), incarnation)
+        partition.reader.give(self.topics.index(place.topic), records)
+        self._given[place] = partition.reader.incarnation, records[-1]
 
     async def _work(self, partition: _Partition) -> None:
         reader = partition.reader
         caught_up = await self._caught_up(partition)
-        self.records_read += reader.advance(caught_up)
+        if reader.filling:
+            self.records_read += reader.advance(caught_up, FILL_RECORDS)
+        elif reader.waiting < self.rows_per_flush:
+            # What one batch holds has a bound also where the ledger is slow: the rest waits in the log.
+            self.records_read += reader.advance(caught_up, self.rows_per_flush)
         # Fetching and heartbeats go on while a long backlog is worked off.
         await asyncio.sleep(0)
         if partition.sending is not None:
@@ -271,7 +323,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         now = asyncio.get_running_loop().time()
         idle = all(caught_up) and now - partition.stated_at >= self.tick_s
-        due = reader.waiting >= ROWS_PER_FLUSH or now - partition.stated_at >= FLUSH_S
+        due = reader.waiting >= self.rows_per_flush or now - partition.stated_at >= FLUSH_S
         if (reader.waiting and due) or idle:
             partition.stated_at = now
             partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
@@ -288,12 +340,32 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 # What ends the range may be no record but the end of a transaction.
                 partition.reader.skip(side, position)
             try:
-                end = self._consumer.last_stable_offset(place)
+                stable, end = self._consumer.last_stable_offset(place), self._consumer.highwater(place)
             except IllegalStateError:
                 # Somebody else has the partition since a moment ago.
-                end = None
+                stable = end = None
+            # What stands behind an open transaction cannot be read yet, and is not nothing.
             found.append(end is not None and position >= end >= 0)
+            held = None not in (stable, end) and 0 <= stable <= position < end
+            self._say_held(partition, side, place, (position, end) if held else None)
         return found[PREDICTIONS], found[FEEDBACK]
+
+    def _say_held(self, partition: _Partition, side: int, place: TopicPartition, held: tuple[int, int] | None) -> None:
+        """Say once that a transaction which does not end holds a log back: everything behind it is not counted."""
+        now = asyncio.get_running_loop().time()
+        if held is None:
+            if partition.held_said[side]:
+                log.warning("%s partition %d: the open transaction has ended", place.topic, place.partition)
+            partition.held_since[side], partition.held_said[side] = None, False
+            return
+        since = partition.held_since[side] = partition.held_since[side] or now
+        if now - since >= HELD_S and not partition.held_said[side]:
+            partition.held_said[side] = True
+            log.warning(
+                "%s partition %d: an open transaction holds back everything from offset %d on (the log ends at %d): "
+                "nothing of it is counted and no time passes until its writer ends it",
+                place.topic, place.partition, *held,
+            )  # fmt: skip
 
     async def _send(self, partition: _Partition, caught_up: tuple[bool, bool]) -> None:
         """Append everything read to the ledger; only then the position may be committed."""
@@ -332,7 +404,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _commit(self, partition: _Partition) -> None:
         position = partition.acknowledged
         assert position is not None
-        metadata = msgspec.json.encode(position).decode()
+        metadata = position_text(position)
         places = [TopicPartition(topic, partition.number) for topic in self.topics]
         try:
             # The second one only tells other tools how far we are.

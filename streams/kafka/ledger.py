@@ -2,6 +2,7 @@
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.config import FOLD_VERSION, Config
 from streams.kafka.clients import Access, end_consumer, partition_count
@@ -25,7 +26,7 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
 
     Raises:
         ConfigurationError: the ledger was begun by another version of the fold or with other numbers of partitions,
-            or the two source topics differ.
+            the two source topics differ, or a broker compacts what has to be read whole.
     """
     consumer = access.reader()
     try:
@@ -37,6 +38,7 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
                 f"{names[0]} has {predictions} partitions and {names[1]} has {feedback}, so ids do not meet; make them "
                 "equal: unship topics plan shows how"
             )
+        await _refuse_compaction(access, names)
         shape = Shape(predictions, ledger)
         places = [TopicPartition(names[2], number) for number in range(ledger)]
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
@@ -55,6 +57,25 @@ def configuration_for(config: Config, shape: Shape) -> Configured:
     """Return the record that puts a configuration in force."""
     record = configuration_record(config)
     return msgspec.structs.replace(record, partitions=shape.sources, ledger_partitions=shape.ledger)
+
+
+async def _refuse_compaction(access: Access, names: list[str]) -> None:
+    """Make sure that no record of these topics vanishes because a later one has its key."""
+    admin = access.admin()
+    try:
+        await admin.start()
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in names]
+        (response,) = await admin.describe_configs(asked)
+    finally:
+        await admin.close()
+    for _, _, _, name, settings in response.resources:
+        # Who may not look at settings is told none, and `unship check` names the right.
+        for _, value, *_ in settings:
+            if "compact" in value:
+                raise ConfigurationError(
+                    f"topic {name}: cleanup.policy is {value}, expected delete, so the broker takes records away that "
+                    "must be joined; mend it with: unship topics apply"
+                )
 
 
 async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:

@@ -13,11 +13,16 @@ from unship.errors import BrokerUnreachable, UnshipError
 
 log = logging.getLogger("unship")
 
-RETRY_MIN_S, RETRY_MAX_S = 0.5, 15.0
+#: Between two tries. Where brokers come back, this is time in which nothing is decided.
+RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0
+#: A life that lasted so long was a good one, and the first pause after it is the shortest again.
+GOOD_LIFE_S = 15.0
 #: How long the last life has to hand over what it has, when the process is told to end.
 ORDER_S = 4.0
+#: What takes a person: every life ends in it, until somebody has done what it says.
+HALTS = (SourceChanged, LedgerConflict)
 #: What ends one life of a service and begins another; anything else is a bug, and ends the process.
-TROUBLE = (KafkaError, OSError, TimeoutError, UnshipError, SourceChanged, LedgerConflict)
+TROUBLE = (KafkaError, OSError, TimeoutError, UnshipError, *HALTS)
 #: The part of it that the broker has to answer for.
 NO_BROKER = (KafkaError, OSError, TimeoutError, BrokerUnreachable)
 
@@ -54,9 +59,10 @@ class Lives:
                 if self._told.is_set():
                     break
                 if text != said:
-                    log.warning("%s stopped: %s; it begins again by itself", self.what, text)
+                    again = "it looks again" if isinstance(error, HALTS) else "it begins again by itself"
+                    log.warning("%s stopped: %s; %s", self.what, text, again)
                     said = text
-                pause = RETRY_MIN_S if now() - began > RETRY_MAX_S else min(2 * pause, RETRY_MAX_S)
+                pause = RETRY_MIN_S if now() - began > GOOD_LIFE_S else min(2 * pause, RETRY_MAX_S)
                 await asyncio.wait((asyncio.ensure_future(self._told.wait()),), timeout=pause)
         self._ended.set()
 

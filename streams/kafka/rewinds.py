@@ -1,5 +1,8 @@
 """Which source partitions are to be read again: because a fold misses something, or because they begin anew."""
 
+import hashlib
+from contextlib import suppress
+
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
@@ -19,6 +22,10 @@ from unship.errors import ConfigurationError
 
 #: Begins the keys of copies of committed positions.
 POSITION = b"position/"
+#: Begins the keys of what stops the reading of a partition until its next incarnation.
+HALTED = b"halted/"
+#: Hexadecimal digits of a digest that stand before a committed position.
+CHECK_DIGITS = 16
 
 
 class Rewind(msgspec.Struct, frozen=True):
@@ -33,6 +40,14 @@ class Rewind(msgspec.Struct, frozen=True):
     incarnation: int = 0
 
 
+class Halt(msgspec.Struct, frozen=True):
+    """A partition pair is not read any more in this incarnation, because its log is not the one that was read."""
+
+    partition: int
+    incarnation: int
+    why: str
+
+
 class Rewinds:
     """Follows the topic `rewind`. Gaps of before now are healed by every start, or asked again; incarnations stay.
 
@@ -43,6 +58,7 @@ class Rewinds:
     def __init__(self, access: Access) -> None:
         self.incarnations: dict[int, int] = {}
         self.positions: dict[int, Position] = {}
+        self.halts: dict[int, Halt] = {}
         self._access = access
         self._consumer = access.reader()
 
@@ -60,6 +76,11 @@ class Rewinds:
         """Read everything that the topic holds."""
         for record in await read_all(self._access, "rewind"):
             self._take(record.key or b"", record.value)
+
+    def standing(self) -> list[str]:
+        """Return why partitions are not read, of those that have not begun anew since."""
+        halts = sorted(self.halts.items())
+        return [halt.why for number, halt in halts if halt.incarnation >= self.incarnations.get(number, 0)]
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -81,6 +102,11 @@ class Rewinds:
             if position is not None and number.isdigit():
                 self.positions[int(number)] = position
             return None
+        if key.startswith(HALTED):
+            with suppress(msgspec.DecodeError, ValueError):
+                halt = msgspec.json.decode(value or b"", type=Halt)
+                self.halts[halt.partition] = halt
+            return None
         try:
             rewind = msgspec.json.decode(value or b"", type=Rewind)
         except (msgspec.DecodeError, ValueError):
@@ -90,12 +116,37 @@ class Rewinds:
         return rewind.partition
 
 
+def position_text(position: Position) -> str:
+    """Return a position as it is committed: with a digest, because a low water that is wrong would lose pairs silently.
+
+    >>> position_of(position_text(Position(4)).encode()) == Position(4)
+    True
+    >>> position_of(position_text(Position(4)).replace(":4,", ":5,").encode()) is None
+    True
+    """
+    text = msgspec.json.encode(position).decode()
+    return f"{_check(text.encode())} {text}"
+
+
 def position_of(value: bytes | None) -> Position | None:
-    """Return the position that was committed, None for what cannot be read: from the origin on everything is safe."""
+    """Return the position that was committed, None for what was changed: from the origin on everything is safe."""
+    check, _, text = (value or b"").partition(b" ")
+    if check != _check(text).encode():
+        return None
     try:
-        return msgspec.json.decode(value or b"", type=Position)
+        return msgspec.json.decode(text, type=Position)
     except (msgspec.DecodeError, ValueError):
         return None
+
+
+async def tell_halt(access: Access, producer: AIOKafkaProducer, halt: Halt) -> None:
+    """Tell every worker that a partition pair must not be read."""
+    name, key = access.names.of("rewind"), HALTED + b"%d" % halt.partition
+    await producer.send_and_wait(name, msgspec.json.encode(halt), key)
+
+
+def _check(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:CHECK_DIGITS]
 
 
 def renew_now(access: Access, partition: int) -> int:

@@ -5,7 +5,8 @@ from collections import Counter
 import msgspec
 
 from streams.kafka.clients import Access, read_all, run
-from streams.kafka.snapshots import STATUS
+from streams.kafka.rewinds import Rewinds
+from streams.kafka.snapshots import HALT, STATUS
 from streams.recording import Taken
 from streams.status import Status
 
@@ -21,9 +22,12 @@ def read_status(access: Access) -> tuple[Status, list[Taken]]:
 
 async def _read(access: Access) -> tuple[Status, list[Taken]]:
     told: dict[bytes, bytes] = {}
+    halts: dict[bytes, bytes] = {}
     for record in await read_all(access, "snapshots", [0]):
         if record.key is not None and record.key.startswith(STATUS) and record.value is not None:
             told[record.key] = record.value
+        elif record.key is not None and record.key.startswith(HALT):
+            halts[record.key] = record.value or b""
     statuses = [msgspec.json.decode(value, type=Status) for value in told.values()]
     newest = {record.key: record for record in await read_all(access, "acks")}
     acks = [
@@ -35,4 +39,7 @@ async def _read(access: Access) -> tuple[Status, list[Taken]]:
         rejected.update(status.rejected)
     models = {name: model for status in statuses for name, model in status.models.items()}
     clock = max((status.clock for status in statuses), default=-1)
-    return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items()))), acks
+    sources = Rewinds(access)
+    await sources.learn()
+    halted = [*sources.standing(), *(why.decode(errors="replace") for _, why in sorted(halts.items()) if why)]
+    return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items())), halted), acks

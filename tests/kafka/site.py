@@ -13,9 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from streams.kafka.clients import Access, read_all
 from streams.routing import partitions_of
 from unship.codec import decode_line
+from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
 from unship.topics import TopicNames
 
@@ -33,6 +36,7 @@ class KafkaSite:
         self.folder = folder
         self.access = Access({"bootstrap_servers": bootstrap.split(",")}, TopicNames(prefix))
         self.sources = sources
+        self.patience_s = DEADLINE_S
         self.workers: list[subprocess.Popen[bytes]] = []
         topics = f"prefix: {prefix}, partitions: {sources}, ledger_partitions: {ledger}"
         text = f"log: kafka://{bootstrap}\nkafka: {{topics: {{{topics}}}}}\n{config}"
@@ -41,12 +45,13 @@ class KafkaSite:
 
     def make_topics(self) -> None:
         """Make all topics, as an operator does."""
-        assert self.unship("topics", "apply").returncode == 0
+        made = self.unship("topics", "apply")
+        assert made.returncode == 0, made.stdout.decode() + made.stderr.decode()
 
     def unship(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
         """Run a command of an operator."""
         return subprocess.run(
-            [str(UNSHIP), "-q", *arguments], cwd=self.folder, capture_output=True, timeout=DEADLINE_S, check=False
+            [str(UNSHIP), "-q", *arguments], cwd=self.folder, capture_output=True, timeout=self.patience_s, check=False
         )
 
     def start(self) -> "subprocess.Popen[bytes]":
@@ -103,14 +108,23 @@ class KafkaSite:
         wanted = f'"version":"{event.version}"'.encode(), f'"status":"{event.status}"'.encode()
         return any(all(text in record.value for text in wanted) for record in await read_all(self.access, "ledger"))
 
-    async def until(self, met: Callable[[], Awaitable[Any]], what: str = "the condition") -> Any:
-        """Wait until something holds, and return it; the workers' output stands in the message if it never does."""
-        deadline = time.monotonic() + DEADLINE_S
+    async def until(
+        self, met: Callable[[], Awaitable[Any]], what: str = "the condition", deadline_s: float = DEADLINE_S
+    ) -> Any:
+        """Wait until something holds, and return it; the workers' output stands in the message if it never does.
+
+        A broker that does not answer just now does not make it hold.
+        """
+        deadline, trouble = time.monotonic() + deadline_s, ""
         while time.monotonic() < deadline:
-            if found := await met():
-                return found
+            try:
+                if found := await met():
+                    return found
+                trouble = ""
+            except (KafkaError, OSError, UnshipError) as error:
+                trouble = f" ({error!r})"
             await asyncio.sleep(0.3)
-        raise AssertionError(f"{what} was not met within {DEADLINE_S:g} s\n{self.output()}")
+        raise AssertionError(f"{what} was not met within {deadline_s:g} s{trouble}\n{self.output()}")
 
     async def decisions(self) -> list[dict[str, Any]]:
         """Return the journal, repeats left out as every reader leaves them out."""
@@ -122,10 +136,14 @@ class KafkaSite:
 
     async def outcomes(self) -> dict[str, dict[str, int]]:
         """Return the counted outcomes of each model and version, as the monitor tells them."""
-        found: dict[str, dict[str, int]] = {}
+        return {name: model["outcomes"] for name, model in (await self.models()).items()}
+
+    async def models(self) -> dict[str, dict[str, Any]]:
+        """Return the status of each model, as the monitor tells it."""
+        found: dict[str, dict[str, Any]] = {}
         for record in await read_all(self.access, "snapshots", [0]):
             if record.key.startswith(b"status/"):
-                found |= {name: model["outcomes"] for name, model in json.loads(record.value)["models"].items()}
+                found |= json.loads(record.value)["models"]
         return found
 
 

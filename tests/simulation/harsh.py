@@ -1,19 +1,41 @@
-"""What befalls logs beside readers: retention that is too short, topics made anew, ledger records that vanish, and a
-configuration that changes while old workers live on."""
+"""What befalls logs beside readers: retention that is too short, topics made anew, ledger records that vanish, damaged
+positions, and another configuration or version of the fold while old workers live on."""
 
+import copy
 import random
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
-from streams.config import parse
+import streams.config
+import streams.fold
+import streams.pipeline
+from streams.config import FOLD_VERSION, parse
+from streams.fold import LedgerMismatch
+from streams.kafka.rewinds import position_of, position_text
 from streams.pipeline import configuration_record
 from streams.reader import Position, Reader
-from streams.records import Batch, Begun
-from tests.simulation.readers import LEDGER_PARTITIONS, MODELS, Driver, Site, Verdict, World, miscounted
+from streams.records import Batch, Begun, Configured
+from tests.simulation.readers import LEDGER_PARTITIONS, Driver, SeeingFold, Site, Verdict, World, miscounted
 
-LOST = frozenset({"retention", "renewal", "vanishing", "reconfiguration"})
+LOST = frozenset({"retention", "renewal", "vanishing", "reconfiguration", "damage", "upgrade"})
+UPGRADES_MAX = 2
+
+
+@contextmanager
+def program(version: int) -> Iterator[None]:
+    """Be the program whose fold has a version."""
+    modules: Any = (streams.config, streams.fold, streams.pipeline)
+    for module in modules:
+        module.FOLD_VERSION = version
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.FOLD_VERSION = FOLD_VERSION
 
 
 class HarshDriver(Driver):
@@ -58,14 +80,14 @@ class HarshSite(Site):
         self.incarnation = 0
         self.worlds: list[World] = []
         self.vanished: set[int] = set()
-        self.retained: list[tuple[int, int]] = []
+        self.version = FOLD_VERSION
+        self.overrun = 0
         super().__init__(seed)
         self.worlds.append(self.world)
 
     def new_reader(self, position: Position) -> Reader:
-        return self.reader_class(
-            self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
-        )
+        with program(self.version):
+            return super().new_reader(position)
 
     def append(self, k: int, batch: Batch) -> None:
         if k in self.vanished:
@@ -102,6 +124,10 @@ class HarshSite(Site):
             self.vanished.add(self.rng.randrange(LEDGER_PARTITIONS))
         elif chance < 0.035 and "reconfiguration" in self.faults:
             self._reconfigure()
+        elif chance < 0.045 and "damage" in self.faults:
+            self._damage()
+        elif chance < 0.05 and "upgrade" in self.faults and self.version < FOLD_VERSION + UPGRADES_MAX:
+            self._upgrade()
         else:
             super().step()
 
@@ -124,10 +150,52 @@ class HarshSite(Site):
         """A worker with another configuration starts; the others live on with the one they have."""
         text = f"defaults: {{labels: {{horizon: {self.world.horizon}ms, early: {self.world.early}ms}}, worse_by: "
         self.config = parse(f"{text}{self.rng.choice([0.01, 0.03, 0.05])}}}")
-        record = msgspec.structs.replace(configuration_record(self.config), ledger_partitions=LEDGER_PARTITIONS)
-        for fold in self.folds:
-            fold.step(record)
+        with program(self.version):
+            for fold in self.folds:
+                fold.step(self._stated())
         self.rewind()
+
+    def _stated(self) -> Configured:
+        return msgspec.structs.replace(configuration_record(self.config), ledger_partitions=LEDGER_PARTITIONS)
+
+    def _damage(self) -> None:
+        """What was committed is cut short, or one of its bits flips, before the owner dies."""
+        data = bytearray(position_text(self.committed).encode())
+        if self.rng.random() < 0.2:
+            del data[self.rng.randrange(len(data)) :]
+        else:
+            data[self.rng.randrange(len(data))] ^= 1 << self.rng.randrange(8)
+        position = self.read_position(bytes(data))
+        if position is None:
+            self.reached["damage_noticed"] += 1
+        self.committed = position or Position(partitions=1, incarnation=self.incarnation)
+        self.drop(self.owner)
+
+    def read_position(self, data: bytes) -> Position | None:
+        return position_of(data)
+
+    def _upgrade(self) -> None:
+        """A worker with the next program starts, which knows the rules so far as well; the others cannot go on."""
+        self.version += 1
+        with program(self.version):
+            record = self._stated()
+        for fold in self.folds:
+            with program(self.version - 1):
+                self._stop_before(copy.deepcopy(fold), record)
+            with program(self.version):
+                fold.step(record)
+        self.rewind()
+
+    def _stop_before(self, old: SeeingFold, record: Configured) -> None:
+        """The fold of an old program refuses the record, and is what it was before."""
+        before = copy.deepcopy(old.save())
+        try:
+            old.step(record)
+        except LedgerMismatch:
+            self.reached["old_stops"] += 1
+        else:
+            self.overrun += 1
+        self.overrun += old.save() != before
 
     def run(self, steps: int = 150) -> None:
         """Faults first; then the owner alone, to the end of both logs."""
@@ -169,4 +237,5 @@ def harsh_verdict(site: HarshSite) -> Verdict:
         gaps=sum(len(fold.gaps) for fold in site.folds),
         # Counts of what is gone are gone too, and those of topics made anew come on top.
         miscounted=0 if site.faults & {"retention", "renewal"} else miscounted(site),
+        overrun=site.overrun,
     )

@@ -8,20 +8,34 @@ logs what must have been applied.
 import random
 from bisect import bisect_left
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 
+from actions.desired import DesiredState
+from streams.clock import DAY_MS
 from streams.config import Config, parse
 from streams.coverage import Coverage
 from streams.fold import Fold
 from streams.pipeline import configuration_record
-from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
+from streams.reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
 from streams.records import Batch, Outcomes
+from unship.codec import decode_value
+from unship.rejections import RejectCode, Rejection
 
 LEDGER_PARTITIONS = 3
 MODELS = ("a", "b", "c", "d")
 Applied = tuple[int, str, str, int]
+#: Values that are no event. Each is read all the same, counted once under its code, and moves the clock.
+POISON = (
+    None, b"", b"{no json", b"\xff\xfe{}", b"[" * 2_000, b"NaN", b'{"id": 1}', b'{"id": NaN}', b"[]",
+    b'{"id": "i0", "model": "a", "version": "v1", "output": 1, "row": 1180591620717411303424}',
+    b'{"id": "i0", "truth": 1e400}', b'{"id": "i0", "ts": "yesterday", "truth": 1}',
+)  # fmt: skip
+FALLS_BACK_MS = 5
+#: What an event may say of its own time, beside nothing: it decides nothing, but what lies far ahead is refused.
+OWN_TIMES = (0, 1_000, 5_000, DAY_MS // 2, 2 * DAY_MS, 40_000 * DAY_MS)
 
 
 class SeenModel:
@@ -29,6 +43,7 @@ class SeenModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.state = SimpleNamespace(desired=DesiredState({}))
         self.width = 0
         self.counts: Counter[str] = Counter()
         self.applied: Counter[tuple[str, int]] = Counter()
@@ -39,6 +54,9 @@ class SeenModel:
 
     def begin_anew(self, topic: str, partition: int) -> None:
         pass
+
+    def save(self) -> Any:
+        return self.counts, self.applied, self.predicted
 
     def due(self) -> int:
         return 2**62
@@ -78,9 +96,13 @@ class World:
             at += rng.randrange(0, 4)
             # Append times fall back now and then, and offsets leave room as transactions do.
             offset += 1 if rng.random() < 0.9 else 2
-            value = b"{no json" if rng.random() < 0.05 else msgspec.json.encode(make(rng, rng.choice(ids)))
-            records.append(Raw(offset, at - rng.choice([0, 0, 0, 5]), value))
+            value = rng.choice(POISON) if rng.random() < 0.05 else self._value(rng, make(rng, rng.choice(ids)))
+            records.append(Raw(offset, at - rng.choice([0, 0, 0, FALLS_BACK_MS]), value))
         return records
+
+    @staticmethod
+    def _value(rng: random.Random, event: dict[str, Any]) -> bytes:
+        return msgspec.json.encode(event | ({"ts": rng.choice(OWN_TIMES)} if rng.random() < 0.1 else {}))
 
     def _prediction(self, rng: random.Random, id: str) -> dict[str, Any]:
         return {"id": id, "model": rng.choice(MODELS), "version": rng.choice(["v1", "v2"]), "output": 1}
@@ -112,7 +134,7 @@ class World:
         known when that was seen.
         """
         predictions, feedback = (self._clocked(log) for log in (self.predictions, self.feedback))
-        counts = Counter({"BAD_JSON": len(self.predictions) + len(self.feedback) - len(predictions) - len(feedback)})
+        counts = self.refused()
         for i, (_, event, at) in enumerate(predictions):
             same = [q for q in predictions[:i] if all(q[1][name] == event[name] for name in ("id", "model", "version"))]
             counts["DUPLICATE"] += any(at - q[2] <= self.horizon + self.early for q in same)
@@ -138,8 +160,23 @@ class World:
         clock, found = -1, []
         for raw in log:
             clock = max(clock, raw.append_ts)
-            if raw.value is not None and raw.value.startswith(b'{"'):
-                found.append((raw.offset, msgspec.json.decode(raw.value), clock))
+            if raw.value in POISON:
+                continue
+            event = msgspec.json.decode(raw.value or b"")
+            if event.get("ts", 0) <= raw.append_ts + DAY_MS:
+                found.append((raw.offset, event, clock))
+        return found
+
+    def refused(self) -> Counter[str]:
+        """Return how often each code has to be counted for what is no event."""
+        found: Counter[str] = Counter()
+        for kind, log in zip(KINDS, (self.predictions, self.feedback), strict=True):
+            for raw in log:
+                event = decode_value(kind, raw.value)  # type: ignore[call-overload]
+                if isinstance(event, Rejection):
+                    found[event.code] += 1
+                elif event.ts is not None and event.ts > raw.append_ts + DAY_MS:
+                    found[RejectCode.FUTURE_TS] += 1
         return found
 
 
@@ -206,9 +243,11 @@ class Site:
         self.alive = [self.owner]
 
     def new_reader(self, position: Position) -> Reader:
-        return self.reader_class(
+        reader = self.reader_class(
             self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
         )
+        reader.fall_back_ms = FALLS_BACK_MS
+        return reader
 
     def append(self, k: int, batch: Batch) -> None:
         fold = self.folds[k]
@@ -280,10 +319,11 @@ class Verdict(msgspec.Struct):
     phantoms: int = 0
     gaps: int = 0
     miscounted: int = 0
+    overrun: int = 0
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.doubled or self.phantoms or self.gaps or self.miscounted)
+        return not any(msgspec.structs.astuple(self))
 
 
 def verdict_of(site: Site) -> Verdict:

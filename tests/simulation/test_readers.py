@@ -6,19 +6,16 @@ survives fails the test as well. `UNSHIP_SIMULATION_SEEDS` sets how many seeds a
 
 import os
 from collections import Counter
-from typing import Any
 
-import msgspec
 import pytest
 
-from streams.coverage import Coverage
-from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, _Side
-from streams.records import Batch
 from tests.simulation.harsh import LOST, HarshSite, harsh_verdict
-from tests.simulation.readers import Driver, Site, Verdict, verdict_of
+from tests.simulation.mutants import MUTANT_SEEDS, MUTANTS, is_caught
+from tests.simulation.readers import Site, Verdict, verdict_of
 
 SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", "150"))
-MUTANT_SEEDS = 1_500
+#: Feedback was gone whose join clock had been ahead of what was left: a later answer counted a prediction twice.
+FOUND = (2_599, 5_199)
 
 
 def run(seed: int, kind: type[Site] = Site) -> tuple[Site, Verdict]:
@@ -48,6 +45,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "renewal": ("foreign", "rewind", "old_commit"),
     "retention": ("hole", "window_hole"),
     "reconfiguration": ("foreign", "rewind"),
+    "damage": ("damage_noticed", "restart"),
+    "upgrade": ("old_stops", "foreign", "rewind"),
 }
 
 
@@ -66,117 +65,13 @@ def test_faults_of_the_logs_are_healed_or_counted(faults: frozenset[str]) -> Non
         assert reached[path] > 0, (path, reached)
 
 
-class LargerOfBoth(Coverage):
-    """One corner, the larger of two in each coordinate."""
-
-    def add(self, end: Any) -> None:
-        self.corners = [(max(self.corners[0][0], end[0]), max(self.corners[0][1], end[1]))]
-
-
-class LargestCornerSite(Site):
-    coverage_class = LargerOfBoth
-
-
-class OnlyWithRows(Driver):
-    """Ledger partitions without a row are told nothing, before a commit either."""
-
-    def flush(self, rng: Any, *, cut_off: bool) -> None:
-        if self.reader.filling or not (self.reader.moved or self.reader.waiting):
-            return
-        for k, batch in enumerate(self.reader.flush()):
-            if batch.parts:
-                self.site.append(k, batch)
-
-
-class QuietSite(Site):
-    driver_class = OnlyWithRows
-
-
-class TightWindow(Reader):
-    """Fills the window with what labels may still reach, and forgets what may block them."""
-
-    def position(self) -> Position:
-        position = super().position()
-        a, b = (side.clock for side in self._sides)
-        low = []
-        for side, oldest in ((PREDICTIONS, b - self._horizon_ms + 1), (FEEDBACK, a + 1)):
-            log = self._sides[side]
-            older = [raw for raw in self._seen[side] if raw.append_ts < oldest]
-            low.append(older[-1].offset + 1 if older else log.samples[0][0])
-        return msgspec.structs.replace(position, low=(max(low[0], position.low[0]), max(low[1], position.low[1])))
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self._seen: tuple[list[Raw], list[Raw]] = ([], [])
-        super().__init__(*arguments, **settings)
-
-    def _read(self, side: int, raw: Raw, event: Any) -> None:
-        self._seen[side].append(raw)
-        super()._read(side, raw, event)
-
-
-class TightSite(Site):
-    reader_class = TightWindow
-
-
-class EagerReader(Reader):
-    """Forgets by the faster of the two clocks."""
-
-    def _read(self, side: int, raw: Raw, event: Any) -> None:
-        super()._read(side, raw, event)
-        now = max(log.clock for log in self._sides)
-        self._ingest.window.evict(now, now)
-
-
-class EagerSite(Site):
-    reader_class = EagerReader
-
-
-class RawSide(_Side):
-    """Takes append times as they are, also when they fall back."""
-
-    def passed(self, raw: Raw) -> None:
-        super().passed(raw)
-        self.clock = raw.append_ts
-
-
-class RawClock(Reader):
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        for side in self._sides:
-            side.__class__ = RawSide
-
-
-class RawSite(Site):
-    reader_class = RawClock
-
-
-class CommitsFirst(Driver):
-    """Commits what it has read before the batches are acknowledged."""
-
-    def flush(self, rng: Any, *, cut_off: bool) -> None:
-        if self.reader.filling or not self.reader.moved:
-            return
-        batches = self.reader.flush()
-        self.site.committed = self.reader.position()
-        for k, batch in enumerate(batches):
-            if cut_off and rng.random() < 0.5:
-                self.sent = False
-                continue
-            self._append(k, batch)
-        if not self.sent:
-            self.site.drop(self)
-
-    def _append(self, k: int, batch: Batch) -> None:
-        self.site.append(k, batch)
-
-
-class EarlyCommitSite(Site):
-    driver_class = CommitsFirst
-
-
-MUTANTS = [LargestCornerSite, QuietSite, TightSite, EagerSite, RawSite, EarlyCommitSite]
+@pytest.mark.parametrize("seed", FOUND)
+def test_seeds_that_found_something_stay_clean(seed: int) -> None:
+    site = HarshSite(seed)
+    site.run()
+    assert harsh_verdict(site).clean
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda kind: kind.__name__)
 def test_each_tempting_shortcut_is_caught(mutant: type[Site]) -> None:
-    assert any(not run(seed, mutant)[1].clean for seed in range(MUTANT_SEEDS))
+    assert any(is_caught(mutant, seed) for seed in range(MUTANT_SEEDS))

@@ -339,6 +339,23 @@ def test_monitor_that_falls_silent_is_reported_and_changes_nothing(unship_embedd
         assert fleet.current.version == "v41"
 
 
+@pytest.mark.parametrize(("off_ms", "obeys"), [(86_400_000, False), (-86_400_000, True)])
+def test_clock_that_jumps_a_day_keeps_what_serves_and_is_reported(unship_embedded, off_ms, obeys):
+    off = [0]
+    with following(unship_embedded, beat_s=30.0, now_ms=lambda: wall_ms() + off[0]) as fleet:
+        unship_embedded.command("fraud", "v41")
+        assert fleet.wait_for("v41")
+        off[0] = off_ms
+        assert (fleet.control_health, fleet.current.version) == ("STALE", "v41")
+        # What is new has expired for a clock that is ahead, and for one that is behind it has not.
+        unship_embedded.command("fraud", "v40")
+        if obeys:
+            assert fleet.wait_for("v40")
+        else:
+            assert refusal(unship_embedded, fleet, "EXPIRED")
+            assert fleet.current.version == "v41"
+
+
 def test_command_expires_by_the_clock_that_the_replica_was_given(unship_embedded):
     with following(unship_embedded, now_ms=lambda: wall_ms() + 10 * 86_400_000) as fleet:
         unship_embedded.command("fraud", "v41")

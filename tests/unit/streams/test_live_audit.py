@@ -415,3 +415,22 @@ def test_ledger_of_readers_that_overlap_is_clean_and_a_lost_record_is_found(seed
     # Without the first record the sources would be a log that was cut off at the front, which is no lie.
     lost = [taken for taken in sources if (taken.topic, taken.partition) == ("predictions", number)][1]
     assert audit_topics(Memory([taken for taken in records if taken is not lost]), None).first_difference is not None
+
+
+@pytest.mark.parametrize("wider", [(2, 2), (0, 3), (10_000, 10_000)])
+def test_batch_that_claims_more_than_was_read_is_found(wider: tuple[int, int]) -> None:
+    """Whoever may write to the ledger can keep outcomes from being counted, but not from being missed."""
+    config, sources = parse(CONFIG), partitioned(5, 1)
+    ledger = read_twice(Memory(sources), config, 1, 5)
+    place = next(i for i, record in enumerate(ledger) if isinstance(record, Batch) and record.end[0] > 100)
+    batch = ledger[place]
+    assert isinstance(batch, Batch)
+    ledger[place] = msgspec.structs.replace(batch, end=(batch.end[0] + wider[0], batch.end[1] + wider[1]))
+    fold, journal = Fold(config), list[bytes]()
+    for record in ledger:
+        journal += [decision_bytes(decision) for decision in fold.step(record)]
+    records = sources + [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+    records += [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)]
+    difference = audit_topics(Memory(records), None).first_difference
+    assert difference is not None
+    assert f"ledger record {place}" in difference.sentence()
