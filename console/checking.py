@@ -10,6 +10,8 @@ import msgspec
 
 from console.cli import FINDING, GOOD, TIMED_OUT, UNREACHABLE
 from console.running import embedded_folder, keys_folder, log_of
+from console.sources import configured_log, open_topics
+from console.statuses import read_told
 from console.topics import kafka_options, steps_of
 from streams.check_lines import (
     Line,
@@ -25,6 +27,7 @@ from streams.config import Config
 from streams.config_file import load
 from streams.kafka.admin import LATEST, Admin, run
 from streams.kafka.probes import missing
+from streams.label_lines import delays_in, label_lines
 from streams.topic_roles import ROLES, rights
 from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 from unship.kafka_access import SCHEME
@@ -47,9 +50,12 @@ def check_command(settings: Any, role: str, timeout_s: float) -> int:
     code = GOOD
     try:
         if where.startswith(SCHEME):
-            lines += _kafka_lines(settings, config, role, timeout_s)
+            found, whole = _kafka_lines(settings, config, role, timeout_s)
         else:
-            lines += _embedded(settings, config)
+            found, whole = _embedded(settings, config)
+        lines += found
+        if whole:
+            lines += _label_lines(settings, config)
     except (BrokerUnreachable, TimedOut) as error:
         # The lines before it are still of use.
         lines.append(Line("error", "brokers", str(error)))
@@ -92,10 +98,12 @@ def _key_lines(settings: Any, config: Config) -> list[Line]:
     return [Line("ok", "keys", f"{folder}, controller {known[0]}, audience {trust.audience}")]
 
 
-def _kafka_lines(settings: Any, config: Config, role: str, timeout_s: float) -> list[Line]:
+def _kafka_lines(settings: Any, config: Config, role: str, timeout_s: float) -> tuple[list[Line], bool]:
+    """Return the lines, and whether all topics are there to be read."""
     options = kafka_options(settings, config)
 
-    async def job(admin: Admin) -> list[Line]:
+    async def job(admin: Admin) -> tuple[list[Line], bool]:
+        whole = False
         names = config.kafka.topics.names
         lines = [_broker_line(options, await admin.brokers())]
         every = {name: rights(name, names) for name in ROLES}
@@ -106,11 +114,12 @@ def _kafka_lines(settings: Any, config: Config, role: str, timeout_s: float) -> 
         if ROLES[role].looks and not lacks:
             steps, facts = await steps_of(admin, config)
             lines += topics_lines(steps, facts)
+            whole = role == "monitor" and len(facts) == len(steps)
             if names.of("predictions") in facts and role == "monitor":
                 lines += memory_lines(config, await _volume(admin, names.of("predictions")), _memory_bytes())
         elif ROLES[role].looks:
             lines.append(Line("warning", "topics", "not looked at, for want of rights", "see the lines above"))
-        return lines
+        return lines, whole
 
     return run(options, job, timeout_s)
 
@@ -138,13 +147,21 @@ async def _volume(admin: Admin, name: str) -> Volume:
     return max(volumes, key=lambda volume: volume.predictions / volume.span_ms)
 
 
-def _embedded(settings: Any, config: Config) -> list[Line]:
+def _label_lines(settings: Any, config: Config) -> list[Line]:
+    """Return what the newest of the ledger and the counts show of labels."""
+    status, _ = read_told(settings, config)
+    outcomes = {name: sum(model.outcomes.values()) for name, model in status.models.items()}
+    with open_topics(settings, config, configured_log(settings, config)) as topics:
+        return label_lines(config, delays_in(topics), outcomes, status.rejected)
+
+
+def _embedded(settings: Any, config: Config) -> tuple[list[Line], bool]:
     from unship.embedded import EmbeddedLog
     from unship.embedded_file import FILE_NAME
 
     folder = embedded_folder(settings, config)
     if not (folder / FILE_NAME).is_file():
-        return [Line("ok", "log", f"none in {folder} yet; it is made by unship run, or by the first that emits")]
+        return [Line("ok", "log", f"none in {folder} yet; it is made by unship run, or by the first that emits")], False
     with EmbeddedLog(folder) as log:
         ends = log.ends()
         first = log.first("predictions")
@@ -153,7 +170,7 @@ def _embedded(settings: Any, config: Config) -> list[Line]:
     size = sum(file.stat().st_size for file in Path(folder).glob(f"{FILE_NAME}*"))
     lines = [Line("ok", "log", f"{folder}, {sum(ends.values()):,} records so far, {size / 1e6:,.1f} MB")]
     span_ms = newest[0].append_ts - oldest[0].append_ts if newest else 0
-    return lines + memory_lines(config, Volume(ends["predictions"] - first, span_ms), _memory_bytes())
+    return lines + memory_lines(config, Volume(ends["predictions"] - first, span_ms), _memory_bytes()), True
 
 
 def _memory_bytes() -> int | None:

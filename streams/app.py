@@ -8,6 +8,7 @@ product is here.
 import gc
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 import faust
@@ -104,7 +105,12 @@ def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], 
 
         def install_signal_handlers(self) -> None:
             super().install_signal_handlers()
-            on_start(lambda: self.loop.call_soon_threadsafe(self._end))
+            on_start(self._end_soon)
+
+        def _end_soon(self) -> None:
+            # A loop that is closed has ended already.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._end)
 
         def _end(self) -> None:
             # At once, and not one after the other as the application comes to them.

@@ -10,8 +10,9 @@ import msgspec
 
 from streams.clock import SOURCES
 from streams.config import Config, ModelConfig
-from streams.topic_plan import REPLICATION, Step, TopicFacts
+from streams.topic_plan import DOWNTIME_MS, REPLICATION, Step, TopicFacts
 from streams.topic_roles import ROLES, Right
+from streams.units import span_text
 
 Level = Literal["ok", "warning", "error"]
 
@@ -76,10 +77,22 @@ def _topic_line(step: Step) -> Line:
         return Line("error", what, step.why, "see above; unship topics plan shows all of it")
     if step.action == "none":
         return Line("ok", what, f"{step.partitions} partitions, {step.replication} copies")
-    differences = [f"{name} is {before}, expected {after}" for name, (before, after) in sorted(step.settings.items())]
+    differences = [_difference(name, before, after) for name, (before, after) in sorted(step.settings.items())]
     if step.grows:
         differences.insert(0, f"too few partitions, expected {step.partitions}")
     return Line("error", what, "; ".join(differences), "run: unship topics apply")
+
+
+def _difference(name: str, before: str | None, after: str) -> str:
+    if name != "retention.ms":
+        return f"{name} is {before}, expected {after}"
+    # The arithmetic stands beside it, because the way out may also be a shorter horizon.
+    away = span_text(DOWNTIME_MS)
+    kept = [span_text(int(value)) if value and int(value) >= 0 else "for ever" for value in (before, after)]
+    return (
+        f"retention.ms is {before} ({kept[0]}), expected {after} ({kept[1]}: the longest labels.horizon and early, and "
+        f"{away} that the monitor may be away)"
+    )
 
 
 def rights_lines(role: str, missing: Sequence[Right], beyond: Sequence[Right]) -> list[Line]:

@@ -128,8 +128,9 @@ def test_rate_of_predictions_is_taken_from_the_topic(kafka, unship):
     assert unship("topics", "apply")[0] == 0
     asyncio.run(produce(kafka.bootstrap, kafka.names.of("predictions"), b"x"))
     code, out, _ = unship("--json", "check")
-    (memory,) = [line for line in json.loads(out)["lines"] if line["what"] == "memory"]
+    memory, labels = [line for line in json.loads(out)["lines"] if line["what"] in ("memory", "labels")]
     assert code == 0
+    assert labels["found"] == "too few outcomes yet to say how long they take"
     assert memory["found"].startswith("0.0 predictions/s x 168.2 h (horizon and early of defaults) x 650 bytes")
 
 

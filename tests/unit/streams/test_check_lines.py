@@ -52,6 +52,16 @@ def test_wrong_clock_names_what_is_and_what_is_expected(good):
     assert line.found == "message.timestamp.type is CreateTime, expected LogAppendTime"
 
 
+def test_retention_shorter_than_horizon_and_absence_shows_the_arithmetic(good):
+    good["unship.feedback"].settings["retention.ms"] = "86400000"
+    (line,) = [line for line in lines_for(good) if line.level != "ok"]
+    assert (line.level, line.fix) == ("error", "run: unship topics apply")
+    assert line.found == (
+        "retention.ms is 86400000 (1d), expected 950400000 (11d: the longest labels.horizon and early, and 1d that the "
+        "monitor may be away)"
+    )
+
+
 def test_few_copies_are_a_warning(good):
     good["unship.acks"] = msgspec.structs.replace(good["unship.acks"], replication=1)
     good["unship.ledger"].settings["min.insync.replicas"] = "1"
