@@ -20,7 +20,7 @@ from streams.units import count_per_span, duration_ms
 from unship.errors import ConfigurationError
 
 #: Raised with every change that can alter a decision's bytes.
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 #: So much of a configuration's digest stands in every batch.
 CONFIG_DIGITS = 16
 DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")

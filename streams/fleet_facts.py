@@ -6,9 +6,11 @@ of its model. A model learns of the others from the ledger alone, by `FleetFact`
 partition, by what their records led to; so a replay agrees, and a model in another partition can count too.
 
 Whoever steps the fold appends a `FleetFact` after each automatic rollback (`FleetState.owed`). Until that record has
-come back through the ledger, at most for `ECHO_MS`, the next rollback of the same partition waits for it. So over
-several partitions the limit is exceeded by at most one for each of the others, as long as records come back in that
-time. In one partition it is exact whatever happens, even where one tick alarms on every model.
+come back through the ledger, at most for `ECHO_MS`, it counts against the partition's share of what the limit leaves
+free, and one rollback is always such a share: the next one waits. So as long as records come back in that time, the
+limit is kept while every partition has a share of its own, and exceeded by at most one for each of the others in the
+end. In one partition it is exact whatever happens, even where one tick alarms on every model. A limit far off holds up
+nothing: a hundred models that are broken by one deployment are taken back as fast as they are found.
 """
 
 import msgspec
@@ -24,13 +26,15 @@ ECHO_MS = 10_000
 
 class FleetState(msgspec.Struct):
     """What one partition of the ledger knows: rollbacks under way by model, own ones whose record has not come back
-    yet by decision, and the models whose rollback waits for that, in their order. `limit` is how many may be under way.
+    yet by decision, and the models whose rollback waits for that, in their order. `limit` is how many may be under way,
+    over all `partitions` of the ledger.
     """
 
     limit: int
     under_way: dict[str, FleetFact] = {}
     owed: dict[str, FleetFact] = {}
     waiting: dict[str, None] = {}
+    partitions: int = 1
 
     def take(self, fact: FleetFact, now: int) -> list[str]:
         """Take a record at `now` of the ledger's clock (ms); a repeat changes nothing. Return who waited for it."""
@@ -49,9 +53,14 @@ class FleetState(msgspec.Struct):
         newest = self.under_way | {fact.model: fact for fact in self.owed.values()}
         return [fact for name, fact in newest.items() if name != model and fact.until > now]
 
-    def busy_until(self) -> int:
-        """Return until when the next automatic rollback has to wait for the record of the one before; -1 if not."""
-        return max((fact.clock + ECHO_MS for fact in self.owed.values()), default=-1)
+    def busy_until(self, model: str, now: int) -> int:
+        """Return until when (ms) the model's automatic rollback waits for the records of those before; -1 if not."""
+        ends = sorted(fact.clock + ECHO_MS for fact in self.owed.values() if fact.clock + ECHO_MS > now)
+        if not ends:
+            return -1
+        free = self.limit - (len(self.others(model, now)) - len(ends))
+        share = max(free // self.partitions, 1)
+        return -1 if len(ends) < share else ends[len(ends) - share]
 
 
 def fleet_fact(decision: Decision, config: Config) -> FleetFact | None:

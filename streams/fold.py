@@ -207,7 +207,7 @@ class Fold:
 
     def _configure(self, record: Configured) -> None:
         """Take the configuration in force from here on; the ledger's own decides, whoever reads it."""
-        self.partitions = record.partitions
+        self.partitions, self.fleet.partitions = record.partitions, record.ledger_partitions
         if record.digest == self.config_digest:
             return
         self._adopt(_config_of(record))

@@ -466,6 +466,9 @@ class Health(msgspec.Struct):
 
     def _remember(self, entries: Entries, start: int, end: int) -> None:
         """Add outcomes to the history, one block for each chunk, and to the windows of the alarms."""
+        if end - start == 1:
+            self._remember_one(entries, start)
+            return
         streams = entries.streams[:, start:end]
         known = streams >= 0
         place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
@@ -490,6 +493,19 @@ class Health(msgspec.Struct):
             np.add.at(window.T, keys % width, sums.T)
             for alarm in self.alarms:
                 alarm.window += window.reshape(2 * count, self.streams, SOURCES)
+
+    def _remember_one(self, entries: Entries, place: int) -> None:
+        """Add a single outcome as `_remember` does."""
+        streams = entries.streams[:, place]
+        cells = np.sort(streams[streams >= 0]) * SOURCES + entries.source[place] % SOURCES
+        count = len(self.banks)
+        sums = np.zeros((2 * count, cells.size))
+        for number, loss in enumerate(entries.losses[:, place].tolist()):
+            if not isnan(loss):
+                sums[number], sums[count + number] = 1.0, loss
+        self.history.append(Block(int(entries.predicted_at[place]), cells, sums))
+        for alarm in self.alarms:
+            alarm.window.reshape(2 * count, -1)[:, cells] += sums
 
 
 def new_health(

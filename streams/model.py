@@ -255,7 +255,7 @@ class ModelFold:
                 waits.append(state.desired.switches[-1] + config.cooldown_ms)
             waits += [fact.until for fact in self.fleet.others(self.name, now)]
             if self.name in self.fleet.waiting:
-                waits.append(self.fleet.busy_until())
+                waits.append(self.fleet.busy_until(self.name, now))
             due = min([due, *(at for at in waits if at > now)])
         if state.desired.proposal is not None:
             due = min(due, max(state.desired.proposal.made_at + config.proposal_ttl_ms, now + 1))
@@ -442,7 +442,7 @@ class ModelFold:
         if not self._is_new(ruling, live, standing):
             return
         self.fleet.waiting.pop(self.name, None)
-        if ruling.action is Action.ROLLBACK and now < self.fleet.busy_until():
+        if ruling.action is Action.ROLLBACK and now < self.fleet.busy_until(self.name, now):
             # The ledger does not say yet what was decided last elsewhere, and the limit over all models needs it.
             self.fleet.waiting[self.name] = None
             return

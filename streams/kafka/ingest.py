@@ -295,6 +295,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._give(place, partition, [Raw(r.offset, r.timestamp, r.value) for r in records])
         for partition in list(self.partitions.values()):
             await self._work(partition)
+        # Fetching and heartbeats go on while a long backlog is worked off.
+        await asyncio.sleep(0)
 
     async def _give(self, place: TopicPartition, partition: _Partition, records: list[Raw]) -> None:
         """Give records to a reader; ahead of the first ones of another leader, what was read before is compared."""
@@ -312,8 +314,6 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         elif reader.waiting < self.rows_per_flush:
             # What one batch holds has a bound also where the ledger is slow: the rest waits in the log.
             self.records_read += reader.advance(caught_up, self.rows_per_flush)
-        # Fetching and heartbeats go on while a long backlog is worked off.
-        await asyncio.sleep(0)
         if partition.sending is not None:
             if not partition.sending.done():
                 return

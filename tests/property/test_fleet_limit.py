@@ -113,9 +113,27 @@ def test_limit_holds_where_one_tick_alarms_on_every_model() -> None:
     decisions, _ = replayed(config_of(), recording(shared_feed()))
     at = {decision.ts for decision in decisions if decision.action == "rollback" or decision.reason == "FLEET_LIMIT"}
     assert len(at) < len(MODELS)
-    offsets = [decision.epoch[1] for decision in decisions if decision.action == "rollback"]
-    # Each stands behind the record of the one before.
-    assert len(set(offsets)) == 3
+    assert (len(rolled_back(decisions)), len(paged(decisions))) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "partitions", "together"), [(20, 1, True), (20, 4, True), (20, 5, False), (3, 3, False)]
+)
+def test_rollbacks_wait_for_each_other_only_where_the_share_of_the_limit_is_used_up(
+    limit: int, partitions: int, together: bool
+) -> None:
+    config = config_of(limit)
+    pipeline = Pipeline(config)
+    began = msgspec.structs.replace(configuration_record(config), ledger_partitions=partitions)
+    decisions = fold_step(pipeline, began)
+    for record in pipeline.sources.feed(map(encode_line, shared_feed())):
+        decisions += fold_step(pipeline, record)
+        if rolled_back(decisions):
+            break
+    at = decisions[-1].ts
+    decisions += pipeline.fold.step(Tick(at + 5_000))
+    # No record of the ledger has told of a rollback yet.
+    assert len(rolled_back(decisions)) == (5 if together else max(limit // partitions, 1))
 
 
 @pytest.mark.parametrize("mode", ["observe", "approve"])
@@ -231,7 +249,8 @@ def folded() -> tuple[Config, list[Record], Fold]:
     """Return a ledger up to the first rollback that another one waits behind, and the fold there."""
     config = config_of()
     pipeline = Pipeline(config)
-    record: Record = configuration_record(config)
+    # With as many other partitions as rollbacks may be under way, each has a share of one.
+    record: Record = msgspec.structs.replace(configuration_record(config), ledger_partitions=3)
     fold_step(pipeline, record)
     records = [record]
     for record in join_step(pipeline, map(encode_line, shared_feed())):
@@ -293,7 +312,7 @@ def test_repeated_record_changes_nothing_and_a_rollback_elsewhere_counts() -> No
 
 @pytest.mark.parametrize("maturity", ["0s", "5s"])
 @settings(max_examples=10)
-@given(limit=st.integers(1, 3), delay=st.integers(0, 8), split=st.integers(1, 4), seed=st.integers(0, 99))
+@given(limit=st.integers(1, 4), delay=st.integers(0, 8), split=st.integers(1, 4), seed=st.integers(0, 99))
 def test_two_ledger_partitions_exceed_the_limit_by_one_at_most(
     maturity: str, limit: int, delay: int, split: int, seed: int
 ) -> None:
@@ -301,7 +320,7 @@ def test_two_ledger_partitions_exceed_the_limit_by_one_at_most(
     config, events = config_of(limit, maturity), shared_feed(seed, 200)
     partitions = [Pipeline(config), Pipeline(config)]
     for pipeline in partitions:
-        fold_step(pipeline, configuration_record(config))
+        fold_step(pipeline, msgspec.structs.replace(configuration_record(config), ledger_partitions=2))
     decisions: list[Decision] = []
     told: dict[str, tuple[int, FleetFact]] = {}
 
