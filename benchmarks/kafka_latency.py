@@ -1,6 +1,6 @@
 """Measure on a real Kafka how soon feedback becomes a command, and a command what every replica serves.
 
-One worker of the monitor watches many models, each with a live version and a holdback, whose live version decays once,
+Workers of the monitor watch many models, each with a live version and a holdback, whose live version decays once,
 one model after the other. Traffic obeys: once a model's command is visible, its old version answers alone.
 
 (a) *Feedback to command*: from the moment the newest feedback of the model in the deciding ledger record was handed to
@@ -14,7 +14,7 @@ a process of its own, is another one.
 The floor is a record that the same broker takes and gives back in the same run, to the same kind of consumer, plainly
 and in a transaction.
 
-Run: python benchmarks/kafka_latency.py [--rate 2000] [--models 200] [--seconds 60] [--fleets 5] [--json]
+Run: python benchmarks/kafka_latency.py [--rate 2000] [--models 200] [--seconds 60] [--workers 2] [--fleets 5] [--json]
 [--expect-ms 250 --expect-switch-ms 100]. KAFKA_BOOTSTRAP_SERVERS names a broker; without it one is started (Java
 needed). Exit code 1 when a p99 passes what is expected of it, or a model was never decided.
 """
@@ -385,15 +385,15 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
     site = KafkaSite(folder, bootstrap, prefix_of("latency"), CONFIG, sources=SOURCES, ledger=LEDGER)
     site.make_topics()
     asyncio.run(make_probe_topics(site))
-    worker = site.start()
+    workers = [site.start() for _ in range(options.workers)]
     load_before = os.getloadavg()[0]
     try:
         with replicas(site, followed) as children:
             bench = Bench(site, models, options.rate, options.seconds, options.seed)
-            used = processor_seconds(worker.pid)
+            used = sum(processor_seconds(worker.pid) for worker in workers)
             began = time.time()
             asyncio.run(bench.run())
-            used, took = processor_seconds(worker.pid) - used, time.time() - began
+            used, took = sum(processor_seconds(worker.pid) for worker in workers) - used, time.time() - began
             at = switched(children)
     finally:
         site.stop()
@@ -410,6 +410,7 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
         "asked_per_s": options.rate,
         "models": len(models),
         "decided": len(bench.visible),
+        "workers": options.workers,
         "worker_cores": round(used / took, 2),
         "ledger_records_per_s": round(steps.pop("ledger records")[0] / took),
         "steps_ms": {name: quantiles(values) for name, values in steps.items()},
@@ -432,7 +433,7 @@ def shown(figures: dict[str, Any]) -> str:
             f"{figures['machine']}; load {figures['load'][0]} before, {figures['load'][1]} after.",
             f"{figures['events_per_s']:,} events/s of {figures['asked_per_s']:,} asked for; {figures['decided']} of "
             f"{figures['models']} models commanded back; {figures['switch_models'][0]} of "
-            f"{figures['switch_models'][1]} followed models switched everywhere; the worker used "
+            f"{figures['switch_models'][1]} followed models switched everywhere; {figures['workers']} workers used "
             f"{figures['worker_cores']:.2f} cores and wrote {figures['ledger_records_per_s']:,} ledger records/s.",
             f"Feedback to command is {whole['p50'] / max(floor['p50'], 0.1):.1f} times the floor in a transaction at "
             f"the median, {whole['p99'] / max(floor['p99'], 0.1):.1f} times at p99.",
@@ -448,6 +449,7 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=2_000, help="events/s, predictions and feedback together")
     parser.add_argument("--models", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the decays are spread over")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the monitor that share the work")
     parser.add_argument("--fleets", type=int, default=5, help="models that replicas follow")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--expect-ms", type=float, help="p99 of feedback to command")
