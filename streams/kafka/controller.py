@@ -82,12 +82,19 @@ class _Partition:
         # What the journal holds and the fold has not led to yet; and the last record that was folded.
         self.owed: set[str] = set()
         self.last: Raw | None = None
+        # The same of the snapshot that it began from.
+        self.begun: Fingerprint | None = None
         self.halt = b""
 
     @property
     def caught_up(self) -> bool:
         """Whether everything was folded that the ledger had on take-over."""
         return self.fold.offset >= self.goal
+
+    @property
+    def newest(self) -> Fingerprint | None:
+        """What the last ledger record was that is in the fold."""
+        return self.begun if self.last is None else fingerprint(self.last)
 
 
 class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -179,7 +186,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         for place, partition in taken:
             stands = partial(self._stands, place)
             loaded = await self._snapshots.load(saved, place.partition, self.config, stands)
-            partition.fold = loaded or partition.fold
+            if loaded is not None:
+                partition.fold, partition.begun = loaded
             partition.halt = saved.get(HALT + b"%d" % place.partition) or b""
             await self._seek(place, partition)
             self._expect(partition)
@@ -261,8 +269,9 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _compare(self, place: TopicPartition) -> None:
         """Make sure, ahead of what another leader gives, that it still has what was folded."""
         partition = self.partitions.get(place.partition)
-        if self._leaders.changed(place) and partition is not None and partition.last is not None:
-            found = await difference(self.access, self._consumer, place, fingerprint(partition.last))
+        newest = None if partition is None else partition.newest
+        if self._leaders.changed(place) and newest is not None:
+            found = await difference(self.access, self._consumer, place, newest)
             if found is not None:
                 raise LedgerConflict(place.partition, f"{found}; it is folded again")
 
@@ -425,6 +434,5 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         assert not partition.decided, "the journal comes first"
         if partition.caught_up:
             status = msgspec.json.encode(fold_status(partition.fold))
-            last = None if partition.last is None else fingerprint(partition.last)
-            await self._snapshots.save(partition.number, partition.fold, last)
+            await self._snapshots.save(partition.number, partition.fold, partition.newest)
             await self._snapshots.tell(partition.number, status)
