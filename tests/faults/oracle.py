@@ -38,8 +38,10 @@ class Placed(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """What the source topics hold: distinct events, how many were there twice, and how many labels are of nothing, because
-    a replica was killed with the prediction in its hands; outcomes by model and version."""
+    """What the source topics hold: distinct events, how many were there twice, and outcomes by model and version.
+
+    Labels are `lonely` whose prediction was never written: its replica was killed with it in its hands.
+    """
 
     predictions: int
     feedback: int
@@ -160,7 +162,8 @@ async def check(scene: Scene) -> None:
     audited = await asyncio.to_thread(scene.site.unship, "audit", scene.log)
     assert audited.returncode == 0, audited.stdout.decode() + audited.stderr.decode()
     scene.figures |= {
-        "predictions": sources.predictions, "feedback": sources.feedback, "twice": sources.twice, "lonely": sources.lonely,
+        "predictions": sources.predictions, "feedback": sources.feedback, "twice": sources.twice,
+        "lonely": sources.lonely,
         "outcomes": sum(sum(versions.values()) for versions in sources.outcomes.values()),
         "decisions": len(journal), "rollbacks": len(acts), "gap_s": fold.gap_s,
     }  # fmt: skip
