@@ -1,7 +1,6 @@
 """Compare what the ledger copies beside the outcomes with its sources: deployments, operators' acts, replica facts."""
 
 from collections import deque
-from collections.abc import Collection
 
 import msgspec
 
@@ -66,18 +65,11 @@ class Copies:
                 return found
         return None
 
-    def check_facts(self, record: ReplicaFacts, gone: Collection[int] = ()) -> Difference | None:
-        """Compare what the ledger says of replicas with the answers and acks it was read from.
-
-        Args:
-            record: what the ledger says.
-            gone: partitions of the predictions that were begun anew since, so that other answers stand there.
-        """
+    def check_facts(self, record: ReplicaFacts) -> Difference | None:
+        """Compare what the ledger says of replicas with the answers and acks it was read from."""
         for change in record.changes:
             topic, partition, offset = change.place
             place = (topic, partition)
-            if topic == "predictions" and partition in gone:
-                continue
             if topic not in SHOWN or self.topics.ends().get(place, 0) <= offset or self.topics.first(*place) > offset:
                 # A recording of a span has not all of them.
                 continue

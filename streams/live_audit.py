@@ -180,17 +180,11 @@ class LedgerAudit:
         elif isinstance(record, Deployed | Operated):
             found = self.copies.check(record)
         elif isinstance(record, ReplicaFacts):
-            found = self.copies.check_facts(record, self._gone())
+            found = self.copies.check_facts(record)
         elif isinstance(record, Tick) and record.positions:
             found = self.copies.passed(record.positions)
         if found is not None:
             raise _Found(msgspec.structs.replace(found, what=f"{what}: {found.what}"))
-
-    def _gone(self) -> set[int]:
-        """Return the source partitions that were begun anew after what the ledger has come to."""
-        assert self._pipeline is not None
-        coverage = self._pipeline.fold.coverage
-        return {i for i, last in self._incarnations.items() if last > coverage.get(i, Coverage()).incarnation}
 
     def _check_batch(self, batch: Batch) -> Difference | None:
         assert self._pipeline is not None
