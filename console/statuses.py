@@ -39,7 +39,7 @@ def status_command(settings: Any, wanted: str | None) -> int:
         click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected, **halted}).decode())
     else:
         lines = [f"halted: {clean(why)}" for why in status.halted] + _lines(models, replicas, faults)
-        click.echo("\n".join(lines))
+        click.echo("\n".join(lines) or "nothing has been seen yet")
     return 1 if status.halted or any(faults.values()) else 0
 
 

@@ -64,7 +64,7 @@ ROLES: dict[str, Role] = {
     ),
     "operator": Role(
         "A person: `unship ctl`, `status`, `explain`.",
-        reads=("ledger", "decisions", "control", "acks", "snapshots"),
+        reads=("ledger", "decisions", "control", "acks", "rewind", "snapshots"),
         writes=("operator",),
     ),
     "auditor": Role("Whoever checks decisions: `unship record`, `audit`.", reads=TOPICS),

@@ -91,12 +91,19 @@ class _Partition:
         # What the journal holds and the fold has not led to yet; and the last record that was folded.
         self.owed: set[str] = set()
         self.last: Raw | None = None
+        # The same of the snapshot that it began from.
+        self.begun: Fingerprint | None = None
         self.halt = b""
 
     @property
     def caught_up(self) -> bool:
         """Whether everything was folded that the ledger had on take-over."""
         return self.fold.offset >= self.goal
+
+    @property
+    def newest(self) -> Fingerprint | None:
+        """What the last ledger record was that is in the fold."""
+        return self.begun if self.last is None else fingerprint(self.last)
 
 
 class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -197,7 +204,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         for place, partition in taken:
             stands = partial(self._stands, place)
             loaded = await self._snapshots.load(saved, place.partition, self.config, stands)
-            partition.fold = loaded or partition.fold
+            if loaded is not None:
+                partition.fold, partition.begun = loaded
             partition.halt = saved.get(HALT + b"%d" % place.partition) or b""
             await self._seek(place, partition)
             self._expect(partition)
@@ -279,8 +287,9 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _compare(self, place: TopicPartition) -> None:
         """Make sure, ahead of what another leader gives, that it still has what was folded."""
         partition = self.partitions.get(place.partition)
-        if self._leaders.changed(place) and partition is not None and partition.last is not None:
-            found = await difference(self.access, self._consumer, place, fingerprint(partition.last))
+        newest = None if partition is None else partition.newest
+        if self._leaders.changed(place) and newest is not None:
+            found = await difference(self.access, self._consumer, place, newest)
             if found is not None:
                 raise LedgerConflict(place.partition, f"{found}; it is folded again")
 
@@ -469,6 +478,6 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 return
             offset, data = partition.fold.offset, pack(partition.fold.save())
             status = msgspec.json.encode(fold_status(partition.fold))
-            last = None if partition.last is None else fingerprint(partition.last)
+            last = partition.newest
         await self._snapshots.save(partition.number, offset, data, last)
         await self._snapshots.tell(partition.number, status)

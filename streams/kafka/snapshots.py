@@ -30,6 +30,7 @@ PARTS_MAX = 64
 
 
 Saved: TypeAlias = dict[bytes | None, bytes | None]
+Loaded: TypeAlias = tuple[Fold, Fingerprint | None]
 Stands: TypeAlias = Callable[[Fingerprint], Awaitable[bool]]
 
 
@@ -78,10 +79,10 @@ class SnapshotStore:
         """Return the newest record of each key, of all ledger partitions."""
         return {record.key: record.value for record in await read_all(self._access, "snapshots", [0])}
 
-    async def load(self, saved: Saved, number: int, config: Config, stands: Stands) -> Fold | None:
+    async def load(self, saved: Saved, number: int, config: Config, stands: Stands) -> Loaded | None:
         """Return the newest fold that was saved whole and fits this program and this ledger, None if there is none.
 
-        `stands` says whether a ledger record is still there.
+        With it comes what its last record was; `stands` says whether a ledger record is still there.
         """
         found: list[tuple[int, int, bytes, Fingerprint | None]] = []
         for slot in range(SLOTS):
@@ -108,7 +109,7 @@ class SnapshotStore:
             except (msgspec.DecodeError, ValueError, TypeError, LedgerMismatch) as error:
                 log.info("ledger partition %d: a snapshot is passed over: %s", number, error)
             else:
-                return fold
+                return fold, last
         return None
 
 

@@ -26,6 +26,7 @@ HORIZON_MS, EARLY_MS = 10 * 60_000, 2 * 60_000
 #: What is counted beside outcomes when nothing is wrong: a replica that has not switched yet, a producer that was made
 #: again and sent twice, a deployment that names what is known.
 HARMLESS = {"STILL_SERVED", "ROLE_MISMATCH", "DUPLICATE", "DUPLICATE_FEEDBACK", "DUPLICATE_DEPLOYMENT"}
+UNMATCHED = "UNMATCHED_FEEDBACK"
 Epoch = tuple[int, int, int]
 
 
@@ -37,11 +38,15 @@ class Placed(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """What the source topics hold: distinct events, and how many were there twice; outcomes by model and version."""
+    """What the source topics hold: distinct events, how many were there twice, and outcomes by model and version.
+
+    Labels are `lonely` whose prediction was never written: its replica was killed with it in its hands.
+    """
 
     predictions: int
     feedback: int
     twice: int
+    lonely: int
     outcomes: dict[str, dict[str, int]]
     ids: frozenset[str]
     told: dict[tuple[str, str], list[tuple[int, Epoch, str]]]
@@ -69,7 +74,8 @@ async def sources_of(scene: Scene) -> Sources:
                 told[model, event.replica].append((number, tuple(event.epoch), version))
     twice += sum(len(placed) - 1 for placed in feedback.values())
     shown = {model: dict(sorted(versions.items())) for model, versions in outcomes.items()}
-    return Sources(distinct, len(feedback), twice, shown, frozenset(predictions), told)
+    lonely = len(feedback.keys() - predictions.keys())
+    return Sources(distinct, len(feedback), twice, lonely, shown, frozenset(predictions), told)
 
 
 def _by_id(records: list[Any], kind: str) -> dict[str, list[Placed]]:
@@ -140,6 +146,9 @@ async def check(scene: Scene) -> None:
 
     await scene.site.until(counted, f"status counts {expected}")
     fold = await folded(scene)
+    # They are counted once nothing can answer them any more.
+    unmatched = fold.rejected.pop(UNMATCHED, 0)
+    assert unmatched <= sources.lonely, f"{unmatched} labels of nothing, the topics have {sources.lonely}"
     left = {str(reason): count for reason, count in fold.rejected.items() if count and str(reason) not in HARMLESS}
     assert left == scene.declared, f"counted beside outcomes: {left}"
     journal = await scene.site.decisions()
@@ -154,6 +163,7 @@ async def check(scene: Scene) -> None:
     assert audited.returncode == 0, audited.stdout.decode() + audited.stderr.decode()
     scene.figures |= {
         "predictions": sources.predictions, "feedback": sources.feedback, "twice": sources.twice,
+        "lonely": sources.lonely,
         "outcomes": sum(sum(versions.values()) for versions in sources.outcomes.values()),
         "decisions": len(journal), "rollbacks": len(acts), "gap_s": fold.gap_s,
     }  # fmt: skip

@@ -22,7 +22,7 @@ from tests.faults.scene import Scene
 
 FIRST, SECOND = (0, 1, 0), (0, 2, 0)
 FOLDED = Folded({("m", FIRST): ("v1", "deploy", None), ("m", SECOND): ("v2", "deploy", None)}, [], Counter(), 0.0)
-NOTHING = Sources(0, 0, 0, {}, frozenset(), {})
+NOTHING = Sources(0, 0, 0, 0, {}, frozenset(), {})
 
 
 def at(*clocks: int) -> list[Placed]:
