@@ -69,7 +69,7 @@ class Inside:
 
     def ingest(self, kind: type[Ingest] = Ingest, group: str = "unship.ingest", **settings: Any) -> Ingest:
         """Return an ingest service that is not running yet."""
-        settings = {"tick_s": 0.2, "access": self.access, "clock_ms": wall_ms} | settings
+        settings = dict[str, Any](tick_s=0.2, access=self.access, clock_ms=wall_ms) | settings
         return kind(config=self.config, group=group, **settings)
 
     async def send(self, events: Events) -> None:
@@ -129,7 +129,8 @@ class Inside:
 
 def counted_by(folds: Iterable[Fold]) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     """Return the outcomes of each model and version, and what was rejected."""
-    outcomes, rejected = {}, Counter[str]()
+    outcomes: dict[str, dict[str, int]] = {}
+    rejected = Counter[str]()
     for fold in folds:
         outcomes |= {name: dict(sorted(model.state.outcomes.items())) for name, model in fold.models.items()}
         rejected += fold.counts()

@@ -31,7 +31,7 @@ class Kept:
 
 
 def store(kept: Kept) -> SnapshotStore:
-    return SnapshotStore(Access({}, TopicNames()), kept)  # type: ignore[arg-type]
+    return SnapshotStore(Access({}, TopicNames()), kept)
 
 
 def folds(count: int) -> list[Fold]:
