@@ -309,9 +309,10 @@ SMALL_AND_QUICK = {
     "num.io.threads": "2",
     "background.threads": "2",
     "log.cleaner.threads": "1",
+    "log.cleaner.backoff.ms": "200",
     "log.cleaner.dedupe.buffer.size": "8388608",
 }
-"""What keeps a broker small, and lets it notice the death of another within seconds."""
+"""What keeps a broker small, and lets it notice the death of another, or what to compact, within seconds."""
 
 
 def _secured() -> dict[str, str]:

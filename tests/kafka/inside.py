@@ -47,6 +47,7 @@ class Inside:
         self.config: Config = parse(f"log: {kafka.log}\nkafka: {{topics: {topics}}}\n{config}")
         self.access = Access({"bootstrap_servers": kafka.bootstrap.split(",")}, kafka.names, session_ms)
         self.sources, self.ledger = sources, ledger
+        self._folds = [self.new_fold() for _ in range(ledger)]
 
     async def make_topics(self) -> None:
         """Make all topics as an operator does."""
@@ -68,7 +69,7 @@ class Inside:
 
     def ingest(self, kind: type[Ingest] = Ingest, group: str = "unship.ingest", **settings: Any) -> Ingest:
         """Return an ingest service that is not running yet."""
-        settings = {"tick_s": 0.2, "access": self.access, "clock_ms": wall_ms} | settings
+        settings = dict[str, Any](tick_s=0.2, access=self.access, clock_ms=wall_ms) | settings
         return kind(config=self.config, group=group, **settings)
 
     async def send(self, events: Events) -> None:
@@ -96,12 +97,13 @@ class Inside:
         return [read_ledger_line(record.value).record for record in await read_all(self.access, "ledger", [0])]
 
     async def folds(self) -> list[Fold]:
-        """Fold the ledger from its beginning."""
-        folds = [self.new_fold() for _ in range(self.ledger)]
+        """Fold the ledger up to its end of now."""
         for record in await read_all(self.access, "ledger"):
-            folds[record.partition].offset = record.offset
-            folds[record.partition].step(read_ledger_line(record.value).record)
-        return folds
+            fold = self._folds[record.partition]
+            if record.offset >= fold.offset:
+                fold.offset = record.offset
+                fold.step(read_ledger_line(record.value).record)
+        return self._folds
 
     async def counted(self) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
         """Return the outcomes of each model and version, and what was rejected, as the ledger has them."""
@@ -127,7 +129,8 @@ class Inside:
 
 def counted_by(folds: Iterable[Fold]) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
     """Return the outcomes of each model and version, and what was rejected."""
-    outcomes, rejected = {}, Counter[str]()
+    outcomes: dict[str, dict[str, int]] = {}
+    rejected = Counter[str]()
     for fold in folds:
         outcomes |= {name: dict(sorted(model.state.outcomes.items())) for name, model in fold.models.items()}
         rejected += fold.counts()
@@ -191,7 +194,7 @@ async def until(met: Callable[[], Awaitable[Any]], shown: Callable[[], object] =
     deadline = time.monotonic() + DEADLINE_S
     while not await met():
         assert time.monotonic() < deadline, f"not met within {DEADLINE_S:g} s: {shown()}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)
 
 
 async def until_said(caplog: Any, text: str) -> str:

@@ -30,7 +30,7 @@ SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRU
 ACTING = "models: {a: {policy: {mode: act}}, b: {policy: {mode: act}}}"
 
 
-class Died(KafkaError):
+class Died(KafkaError):  # type: ignore[misc]
     """The process died."""
 
 

@@ -239,3 +239,28 @@ def test_truth_of_a_process_that_ends_at_once_is_sent(monitor, kafka):
     done = subprocess.run([sys.executable, "-c", program, named], check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "")
     assert [entry.key for entry in monitor.records("feedback")] == [b"p-1"]
+
+
+def test_replica_that_was_away_while_the_commands_were_compacted_obeys_the_newest(monitor, monkeypatch):
+    names = type(monitor.names)(monitor.names.prefix + "compacted.")
+    monkeypatch.setenv("UNSHIP_TOPIC_PREFIX", names.prefix)
+    small = Monitor(monitor.options, names, monitor.bench)
+    settings = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
+    small.make_topics("control", **settings)
+    small.make_topics("predictions", "deployments", "acks")
+    with following() as fleet:
+        obeyed = small.command("fraud", "v41")
+        assert fleet.wait_for("v41", 30.0)
+    for number in range(5):
+        small.command("fraud", f"v{number}")
+    newest, value, headers = small.signed("fraud", "v9")
+
+    def compacted() -> bool:
+        # What is newest stays where it is, so it is said again until all else is behind it.
+        small.publish("fraud", value, headers)
+        return value in {entry.value for entry in small.records("control")[:1]}
+
+    until(compacted, 60.0)
+    with following() as fleet:
+        assert obeyed < newest
+        assert (fleet.current.version, fleet.current.epoch, fleet.stats.refused) == ("v9", newest, {})

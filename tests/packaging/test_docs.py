@@ -176,7 +176,9 @@ def test_make_targets_in_shell_blocks_exist(page):
 def test_files_and_modules_named_in_the_text_exist(page):
     folders = r"\.ci|streams|detectors|actions|console|tests|benchmarks|examples|docs"
     for name in re.findall(rf"`((?:{folders})/[^`\s]*)`", prose(page)):
-        assert (ROOT / name).exists(), name
+        path, _, test = name.partition("::")
+        assert (ROOT / path).exists(), name
+        assert not test or re.search(rf"^(?:async )?def {test}\(", text_of(ROOT / path), re.MULTILINE), name
     if page.name == "decisions.md":
         return  # paths inside a decision look like modules
     for name in re.findall(r"`((?:streams|detectors|actions|console|unship)\.[a-z_.]+)`", prose(page)):
@@ -196,6 +198,13 @@ OF_THE_LIBRARY = {
     *get_args(Protocol),
     *get_args(Mechanism),
 }
+
+
+def test_matrix_of_faults_numbers_its_rows_and_names_a_test_in_each():
+    page = text_of(ROOT / "docs/reference/faults.md")
+    rows = re.findall(r"^\| (\d+) \|(.*)$", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+    assert all(re.search(r"`tests/[a-z_/]+\.py(::test_[a-z0-9_]+)?`", row) for _, row in rows)
 
 
 @names

@@ -172,7 +172,7 @@ class World:
         found: Counter[str] = Counter()
         for kind, log in zip(KINDS, (self.predictions, self.feedback), strict=True):
             for raw in log:
-                event = decode_value(kind, raw.value)  # type: ignore[call-overload]
+                event = decode_value(kind, raw.value)
                 if isinstance(event, Rejection):
                     found[event.code] += 1
                 elif event.ts is not None and event.ts > raw.append_ts + DAY_MS:

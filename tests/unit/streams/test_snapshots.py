@@ -32,7 +32,7 @@ class Kept:
 
 
 def store(kept: Kept) -> SnapshotStore:
-    return SnapshotStore(Access({}, TopicNames()), kept)  # type: ignore[arg-type]
+    return SnapshotStore(Access({}, TopicNames()), kept)
 
 
 def load(used: SnapshotStore, kept: Kept) -> Fold | None:

@@ -1,0 +1,57 @@
+"""A worker behind a bad network: everything is counted once, and goes on by itself."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
+from tests.kafka.network import HOST, Network, network
+from tests.kafka.shared import SharedKafka
+
+
+def test_slow_narrow_reset_and_silent_network_and_lost_replies_lose_nothing_and_double_nothing(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kafka.bootstrap.startswith(f"{HOST}:"):
+        pytest.skip("the broker is on another machine")
+    monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
+
+    async def run() -> None:
+        site = Inside(kafka, sources=2)
+        await site.make_topics()
+        async with network(kafka.bootstrap) as net:
+            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+            lives = Lives(site.ingest(access=behind))
+            async with living(lives):
+                await more(site, 0)
+                # Replies to appends are lost: the records are there, and are sent again.
+                net.replies_lost = 4
+                await more(site, 1)
+                assert net.lost > 0
+                net.delay_s, net.bytes_per_s = 0.05, 200_000.0
+                net.reset()
+                await more(site, 2)
+                net.delay_s, net.bytes_per_s = 0.0, None
+                await silence(site, net, lives)
+                assert await site.until_counted(expected(800)) == {}
+
+    asyncio.run(run())
+
+
+async def more(site: Inside, turn: int) -> None:
+    await site.send(pairs(range(200 * turn, 200 * turn + 200)))
+    assert await site.until_counted(expected(200 * turn + 200)) == {}
+
+
+async def silence(site: Inside, net: Network, lives: Lives) -> None:
+    """Nothing comes through until a life of the worker has ended of it."""
+    before = len(lives.errors)
+    net.silent = True
+    await site.send(pairs(range(600, 800)))
+
+    async def noticed() -> bool:
+        return len(lives.errors) > before
+
+    await until(noticed)
+    net.silent = False
