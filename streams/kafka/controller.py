@@ -84,7 +84,12 @@ class _Partition:
         self.stated = False
         self.echoed: set[str] = set()
         self.decided: list[Decision] = []
+        # What it says, and beside that what it tells of itself. It tells nothing before it has spoken once, and nothing
+        # that the journal does not have: `unwritten` decisions are on their way there.
         self.saying: asyncio.Task[None] | None = None
+        self.telling: asyncio.Task[None] | None = None
+        self.spoken = False
+        self.unwritten = False
         # Held while a record is folded, piece by piece, and by whoever asks the fold for something.
         self.folding = asyncio.Lock()
         self.warned: list[str] = []
@@ -94,6 +99,11 @@ class _Partition:
         # The same of the snapshot that it began from.
         self.begun: Fingerprint | None = None
         self.halt = b""
+
+    @property
+    def behind(self) -> bool:
+        """Whether the fold is ahead of the journal, or has not reached the end that the ledger had on take-over."""
+        return bool(self.decided) or self.unwritten or not self.caught_up
 
     @property
     def caught_up(self) -> bool:
@@ -172,9 +182,10 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _close(self, partitions: list[_Partition]) -> None:
         self.partitions.clear()
         for partition in partitions:
-            if partition.saying is not None:
-                partition.saying.cancel()
-                await asyncio.wait((partition.saying,), timeout=END_S)
+            for task in (partition.saying, partition.telling):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait((task,), timeout=END_S)
             if partition.writer is not None:
                 await end_producer(partition.writer)
 
@@ -283,6 +294,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                     await asyncio.wait((partition.saying,))
         for partition in list(self.partitions.values()):
             self._begin_saying(partition)
+            self._begin_telling(partition)
 
     async def _compare(self, place: TopicPartition) -> None:
         """Make sure, ahead of what another leader gives, that it still has what was folded."""
@@ -304,22 +316,36 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition.decided or partition.caught_up:
             partition.saying = asyncio.create_task(self._say(partition))
 
+    def _begin_telling(self, partition: _Partition) -> None:
+        """Let a partition tell how things stand, and save what it knows; what it has to say does not wait for that."""
+        telling = partition.telling
+        if telling is not None:
+            if not telling.done():
+                return
+            partition.telling = None
+            telling.result()
+        now = asyncio.get_running_loop().time()
+        if partition.spoken and now >= min(partition.tell_at, partition.saved_at + SNAPSHOT_S):
+            partition.telling = asyncio.create_task(self._tell(partition, now))
+
     async def _say(self, partition: _Partition) -> None:
         """Journal what was decided, then command what follows from that and nothing later."""
         while True:
             async with partition.folding:
                 caught_up = partition.caught_up
                 decisions, partition.decided = partition.decided, []
+                partition.unwritten = bool(decisions)
                 commands = self._due(partition) if caught_up else []
                 facts = list(partition.fold.fleet.owed.values())
             await self._journal(partition, decisions)
+            partition.unwritten = False
             if caught_up:
                 self._explained(partition)
                 await self._publish(partition, commands)
                 await self._tell_fleet(partition, facts)
                 await self._state_configuration(partition)
                 await self._ask_again(partition)
-                await self._tell(partition)
+                partition.spoken = True
             if not partition.decided:
                 return
 
@@ -337,6 +363,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition.saying is not None:
             await partition.saying
         await self._say(partition)
+        if partition.telling is not None:
+            await partition.telling
         await self._save(partition)
 
     async def _apply(self, partition: _Partition, record: Any) -> None:
@@ -447,10 +475,11 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("ledger partition %d: a gap in source partition %d is read again", partition.number, number)
         partition.rewound = gaps
 
-    async def _tell(self, partition: _Partition) -> None:
-        now = asyncio.get_running_loop().time()
+    async def _tell(self, partition: _Partition, now: float) -> None:
         if now >= partition.tell_at:
             async with partition.folding:
+                if partition.behind:
+                    return
                 began = asyncio.get_running_loop().time()
                 status = msgspec.json.encode(fold_status(partition.fold))
                 unexplained = unexplained_models(partition.fold, {})
@@ -468,16 +497,15 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 partition.told = status
                 await self._snapshots.tell(partition.number, status)
         if now - partition.saved_at >= SNAPSHOT_S:
-            partition.saved_at = now
             await self._save(partition)
 
     async def _save(self, partition: _Partition) -> None:
         async with partition.folding:
-            if partition.decided or not partition.caught_up:
-                # The journal comes first.
+            if partition.behind:
                 return
             offset, data = partition.fold.offset, pack(partition.fold.save())
             status = msgspec.json.encode(fold_status(partition.fold))
             last = partition.newest
+        partition.saved_at = asyncio.get_running_loop().time()
         await self._snapshots.save(partition.number, offset, data, last)
         await self._snapshots.tell(partition.number, status)
