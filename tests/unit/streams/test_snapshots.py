@@ -39,7 +39,8 @@ def load(used: SnapshotStore, kept: Kept) -> Fold | None:
     async def stands(last: Any) -> bool:
         return True
 
-    return asyncio.run(used.load(kept.saved, 3, CONFIG, stands))
+    found = asyncio.run(used.load(kept.saved, 3, CONFIG, stands))
+    return None if found is None else found[0]
 
 
 def folds(count: int) -> list[Fold]:
