@@ -25,6 +25,7 @@ TEXT: tuple[tuple[str, str], ...] = (
     (r"(?<![\w.\-'\"])[SD][1-9]\d?(?![\w.\-'\"=])", "the number of a clause: say what it says"),
     (r"\.\./[s]hared\b|\b[s]hared/[a]nchors\b|\b[a]nchors/\w+\.md", "a file outside the repository"),
     (r"\bdefault_rng\(\s*\)", "a generator without a seed"),
+    (r"^(?:[<]{7}|[>]{7}) ", "two halves of a merge"),
 )
 # Files whose text is not ours, or is numbers.
 NOT_OURS = {"LICENSE", "requirements.lock"}
