@@ -12,6 +12,9 @@ CHECKS := setup lock-check lint types contracts sizes words tools test wheels re
 KAFKA_PORT ?= 9092
 BROKERS ?= 1
 
+# One more than there are processors: tests with a real Kafka wait for brokers half of their time.
+TESTERS ?= $(shell $(PY) -c 'import os; print(len(os.sched_getaffinity(0)) + 1)' 2>/dev/null || echo auto)
+
 .PHONY: help setup demo demo-all kafka tools test simulate faults check lint format types contracts sizes words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
@@ -34,7 +37,7 @@ tools: setup  ## Java, Maven and kcat for the tests that need a real Kafka (apt-
 	@sh .ci/tools.sh
 
 test: setup  ## all tests, doctests included
-	@$(PY) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(TESTERS) --dist worksteal $(PYTEST_ARGS)
 
 simulate: setup  ## 20,000 seeds of readers that die, come back and overlap (SEEDS=N for more or fewer)
 	@UNSHIP_SIMULATION_SEEDS=$(or $(SEEDS),20000) $(PY) -m pytest -q -n auto tests/simulation

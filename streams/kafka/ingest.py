@@ -120,7 +120,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 for partition in list(self.partitions.values()):
                     await self._settle(partition)
             except MessageSizeTooLargeError:
-                self.rows_per_flush = max(self.rows_per_flush // 2, 1)
+                # By much: each try takes a life, which has to join its group again.
+                self.rows_per_flush = max(self.rows_per_flush // 4, 1)
                 log.warning(
                     "the ledger takes no larger record, so batches have %d rows at most from here on; "
                     "raise max.message.bytes: unship topics apply",

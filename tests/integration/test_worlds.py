@@ -1,17 +1,20 @@
-"""The monitor against worlds whose right answer is known: `unship replay` as a program, on recordings it did not make.
+"""The monitor against worlds whose right answer is known: `unship replay`, on recordings it did not make.
 
 The recordings have 80,000 lines or the few more that their evidence needs; UNSHIP_WORLD_LINES=230000 asks for the full
 size. A decision is compared with what the world calls for, never with an earlier output of the monitor. Where two
-outputs are compared byte for byte, a shorter recording that leads to the same decisions does.
+outputs are compared byte for byte, a shorter recording that leads to the same decisions does. The command runs in the
+process of the tests, whose start it would spend most of its time on, and is compared with the program itself.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +23,7 @@ from typing import Any
 import orjson
 import pytest
 
+from console.cli import main
 from tests.worlds.expectations import brief, violations
 from tests.worlds.generator import Recording, generate
 from tests.worlds.noise import Spoiled, spoil
@@ -27,7 +31,7 @@ from tests.worlds.scenarios import SCENARIOS, Scenario, scenario
 
 UNSHIP = Path(sys.executable).parent / "unship"
 LINES = int(os.environ.get("UNSHIP_WORLD_LINES", "80000"))
-SHORT = 24_000
+SHORT = 14_000
 SETTLED = ("model", "version", "action", "to", "verdict", "reason", "slice", "outcomes")
 SPOILED = ("decay", "slice_decay", "mix_shift", "poison", "both_bad", "no_change")
 
@@ -59,17 +63,28 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Files]:
     return write
 
 
-def call(config: Path, source: Path | str, options: tuple[str, ...] = (), given: bytes | None = None) -> bytes:
+def call(config: Path, source: Path | str, options: tuple[str, ...] = ()) -> bytes:
     """Replay and return standard output; a finding is a good end, anything else is not."""
-    command = [str(UNSHIP), "-c", str(config), "replay", str(source), *options]
+    out, errors = io.TextIOWrapper(io.BytesIO()), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(errors), pytest.raises(SystemExit) as ended:
+        main(["-c", str(config), "replay", str(source), *options])
+    assert ended.value.code in {0, 1}, errors.getvalue()[-2000:]
+    out.flush()
+    written: bytes = out.buffer.getvalue()  # type: ignore[attr-defined]
+    return written
+
+
+def run(files: Files, *options: str, source: Path | str | None = None) -> bytes:
+    """Replay a scenario's recording, or the given source, under its configuration."""
+    return call(files.config, source or files.source, options)
+
+
+def program(files: Files, source: Path | str | None = None, given: bytes | None = None) -> bytes:
+    """Replay as a program."""
+    command = [str(UNSHIP), "-c", str(files.config), "replay", str(source or files.source)]
     done = subprocess.run(command, input=given, capture_output=True, timeout=600)
     assert done.returncode in {0, 1}, done.stderr.decode(errors="replace")[-2000:]
     return done.stdout
-
-
-def run(files: Files, *options: str, source: Path | str | None = None, given: bytes | None = None) -> bytes:
-    """Replay a scenario's recording, or the given source, under its configuration."""
-    return call(files.config, source or files.source, options, given)
 
 
 remembered = lru_cache(maxsize=4)(call)
@@ -91,7 +106,7 @@ def test_world_leads_to_the_decisions_it_calls_for(world: Callable[..., Files], 
     assert violations(files.scenario.expect, decisions) == [], [brief(decision) for decision in decisions]
 
 
-@pytest.mark.parametrize("seed", [2, 3, 4])
+@pytest.mark.parametrize("seed", [2, 3])
 @pytest.mark.parametrize("name", ["no_change", "decay", "slice_decay", "poison"])
 def test_other_seeds_lead_to_the_same_answer(world: Callable[..., Files], name: str, seed: int) -> None:
     files = world(name, seed)
@@ -104,7 +119,7 @@ def test_replaying_twice_gives_the_same_bytes(world: Callable[..., Files], name:
     files = world(name)
     first = whole(files)
     assert first
-    assert run(files) == first
+    assert program(files) == first
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100_000])
@@ -118,8 +133,8 @@ def test_compressed_and_standard_input_change_no_byte(world: Callable[..., Files
     plain, content = whole(files), files.source.read_bytes()
     packed = tmp_path / "recording.ndjson.gz"
     packed.write_bytes(gzip.compress(content, compresslevel=1))
-    assert run(files, source=packed) == plain
-    assert run(files, source="-", given=content) == plain
+    assert program(files, source=packed) == plain
+    assert program(files, source="-", given=content) == plain
 
 
 def stops(files: Files) -> list[int]:
