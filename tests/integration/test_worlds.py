@@ -70,8 +70,7 @@ def call(config: Path, source: Path | str, options: tuple[str, ...] = ()) -> byt
         main(["-c", str(config), "replay", str(source), *options])
     assert ended.value.code in {0, 1}, errors.getvalue()[-2000:]
     out.flush()
-    written: bytes = out.buffer.getvalue()  # type: ignore[attr-defined]
-    return written
+    return out.buffer.getvalue()
 
 
 def run(files: Files, *options: str, source: Path | str | None = None) -> bytes:
