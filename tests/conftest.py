@@ -17,6 +17,11 @@ settings.register_profile("ci", settings.get_profile("default"), derandomize=Tru
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests on a real Kafka: they wait more than they work, which others may do meanwhile."""
+    items.sort(key=lambda item: "kafka" not in item.path.parts and "kafka" not in item.path.name)
+
+
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory):
     """Return the address of a real Kafka broker that all tests of the run share; without one the test is skipped."""

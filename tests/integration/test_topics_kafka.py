@@ -175,7 +175,9 @@ def test_broker_that_makes_topics_by_itself_is_not_made_to(own_kafka, tmp_path):
             await admin.start()
             try:
                 await admin.create_topics([NewTopic("other", 1, 1)])
-                return await admin.list_topics()
+                while "other" not in (found := await asyncio.wait_for(admin.list_topics(), 30)):
+                    await asyncio.sleep(0.02)
+                return found
             finally:
                 await admin.close()
 

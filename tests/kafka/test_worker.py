@@ -162,6 +162,8 @@ def test_broker_gone_for_a_while_loses_nothing_and_is_said_in_one_line(
             site.make_topics()
             worker, leaver = site.start(), site.start()
             asyncio.run(site.play(lines[: LINES // 8], pause_s=0.02))
+            # One that has no partitions yet has nothing to miss.
+            asyncio.run(site.until(each_reads(site), "each worker reads"))
             cluster.brokers[0].kill()
             asyncio.run(site.until(each_said_that_broker_is_away(site), "a line of each worker on the outage"))
             ends_without_its_broker(site, leaver)
@@ -182,6 +184,13 @@ def test_broker_gone_for_a_while_loses_nothing_and_is_said_in_one_line(
             assert "Traceback" not in site.output()
         finally:
             site.stop()
+
+
+def each_reads(site: KafkaSite) -> Any:
+    async def reads() -> bool:
+        return all("window from" in path.read_text() for path in site.folder.glob("run-*.log"))
+
+    return reads
 
 
 def each_said_that_broker_is_away(site: KafkaSite) -> Any:
