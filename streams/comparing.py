@@ -65,7 +65,7 @@ class Comparison(msgspec.Struct):
             elif entries.source.size:
                 _add(arm, entries, begin, width)
         for sub in range(subs):
-            if subs == 1 or sums[:, sub, :2].any():
+            if sums[:, sub, :2].any():
                 self._step_block(sums[:, sub])
 
     def _step_block(self, sums: Floats) -> None:

@@ -180,6 +180,17 @@ def test_pairs_in_which_it_is_no_worse_do_not(candidate: float, shadow: float) -
         assert paired(candidate, shadow, 1_500, seed).value(0, 0) < 1e5
 
 
+@pytest.mark.parametrize("width", [WIDTH, 0])
+def test_outcome_without_a_loss_is_no_part_of_a_block(width: int) -> None:
+    comparison = new_comparison("v41", "holdback", 1, 1)
+    nothing = entries([], [[]])
+    comparison.step_blocks(entries([10], [1.0]), nothing, 0, width)
+    before = comparison.waited.copy()
+    for count in (1, 2):
+        comparison.step_blocks(nothing, entries([11] * count, [np.nan] * count), 0, width)
+    assert comparison.waited.tolist() == before.tolist() == [[1.0]]
+
+
 def test_pairs_step_in_blocks_of_their_order() -> None:
     rng = np.random.default_rng(2)
     count = 100
