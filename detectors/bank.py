@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Floats
-from detectors.e_detector import GRID_BINARY, GRID_LOW_VARIANCE, advance, advance_once, factors, predictive_mean, total
+from detectors.e_detector import GRID_BINARY, GRID_LOW_VARIANCE, advance, factors, predictive_mean, total
 
 Ints = NDArray[np.int64]
 
@@ -124,8 +124,9 @@ class Bank(msgspec.Struct):
             if not rows.size:
                 return
         mean = predictive_mean(self.k[rows], self.n[rows], worse_by)
-        factor = (1.0 + loss * self.grid) / (1.0 + mean[:, None] * self.grid)
-        after = advance_once(self.evidence[rows], growth, factor)
+        # One loss and one growth for all rows.
+        factor = factors(np.array([loss]), mean, self.grid)
+        after = advance(self.evidence[rows], np.array([growth]), factor)
         self.evidence[rows] = after
         self.totals[rows] = total(after)
 
@@ -145,11 +146,8 @@ class Bank(msgspec.Struct):
         if not growing:
             return
         for count, losses in ((self.own_n, self.own_k), (self.n, self.k)):
-            n, k = count[rows] + 1.0, losses[rows] + loss
-            if n.max() > BASELINE_CAP:
-                over = n > BASELINE_CAP
-                k[over] *= BASELINE_CAP / n[over]
-                n[over] = BASELINE_CAP
+            n, k = count[rows], losses[rows]
+            add_capped(n, k, 1.0, loss)
             count[rows], losses[rows] = n, k
 
     def learn(self) -> Ints:
@@ -181,7 +179,7 @@ def take_out(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
     losses[:] = np.minimum(np.maximum(losses - share * k / np.maximum(n, 1.0), 0.0), count)
 
 
-def add_capped(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
+def add_capped(count: Floats, losses: Floats, n: Floats | float, k: Floats | float) -> None:
     """Add outcomes and their losses to counts that fade at the cap, in place."""
     count += n
     losses += k

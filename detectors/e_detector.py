@@ -88,16 +88,11 @@ def advance(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:
         block_factor: shape (r, K), the product of the block's betting factors; may be infinite, never NaN.
             A row without outcomes has growth 0 and factor 1.
     """
-    after: Floats = evidence_path(evidence, growth[None, :], block_factor[None, :, :])[0]
-    return after
-
-
-def advance_once(evidence: Floats, growth: float, block_factor: Floats) -> Floats:
-    """Return what `advance` returns, bit for bit, where all rows grow by the same amount."""
     with np.errstate(over="ignore", under="ignore"):
-        grown = (evidence + growth / evidence.shape[-1]) * np.minimum(block_factor, LARGEST_EVIDENCE)
-    after: Floats = np.minimum(grown, LARGEST_EVIDENCE)
-    return after
+        # Infinity times an evidence of zero would be NaN; with a finite factor it is zero, which is what it means.
+        finite = np.minimum(block_factor, LARGEST_EVIDENCE)
+        after: Floats = (evidence + (growth / evidence.shape[-1])[:, None]) * finite
+    return np.minimum(after, LARGEST_EVIDENCE, out=after)
 
 
 def evidence_path(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:

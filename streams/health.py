@@ -80,7 +80,7 @@ class Health(msgspec.Struct):
     labelled: bool | None = None
 
     def __post_init__(self) -> None:
-        """Count what waits, which a snapshot does not tell apart."""
+        """Count what waits: for each outcome, counting it anew is a twentieth of the whole fold."""
         self.waiting_outcomes = sum(part.source.size for part in self.waiting)
 
     @property
