@@ -51,8 +51,8 @@ class DesiredState(msgspec.Struct):
 
     `epoch` rises with every change of what replicas have to obey; `action` and `decision` say what the last one was,
     and `orders` which version each of the newest epochs asked for. Epochs begin with `incarnation`, which only an
-    operator raises. `stopped` and `frozen` forbid automatic acts until
-    an operator resumes them: too many rollbacks of this model, or of too many models at once.
+    operator raises. `stopped` and `frozen` forbid automatic acts until an operator resumes them: too many rollbacks of
+    this model, or of too many models at once.
     """
 
     versions: dict[str, VersionFacts]

@@ -8,6 +8,7 @@ import msgspec
 
 from console.running import embedded_folder, kafka_access, keys_folder
 from console.sources import configured_log
+from streams.config import Config
 from streams.config_file import load
 from unship.codec import decode_value
 from unship.embedded import EmbeddedLog, Message
@@ -28,19 +29,25 @@ def emit_command(settings: Any, kind: str, text: str) -> int:
         raise ConfigurationError(f"the {kind} would be rejected: {event.code} {event.detail}".rstrip())
     assert isinstance(event, Prediction | Feedback | Deployment)
     key = event.model if isinstance(event, Deployment) else event.id
-    config, partition = load(settings.config), 0
-    if configured_log(settings, config).startswith(SCHEME):
-        from streams.kafka.emitting import append_one
-
-        partition, offset = append_one(kafka_access(settings, config), TOPICS[kind], key.encode(), value)
-    else:
-        with EmbeddedLog(embedded_folder(settings, config)) as log:
-            (offset,) = log.append(TOPICS[kind], [Message(value, key.encode())])
+    partition, offset = append(settings, load(settings.config), TOPICS[kind], key.encode(), value)
     if settings.as_json:
         click.echo(msgspec.json.encode({"topic": TOPICS[kind], "partition": partition, "offset": offset}).decode())
     else:
         settings.tell(f"emit: {TOPICS[kind]}, offset {offset}")
     return 0
+
+
+def append(
+    settings: Any, config: Config, topic: str, key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()
+) -> tuple[int, int]:
+    """Append a record to a topic of the configured log; return its partition and offset."""
+    if configured_log(settings, config).startswith(SCHEME):
+        from streams.kafka.emitting import append_one
+
+        return append_one(kafka_access(settings, config), topic, key, value, headers)
+    with EmbeddedLog(embedded_folder(settings, config)) as log:
+        (offset,) = log.append(topic, [Message(value, key, headers)])
+    return 0, offset
 
 
 def keys_command(settings: Any, audience: str) -> int:

@@ -6,17 +6,15 @@ from typing import Any
 import click
 import msgspec
 
-from console.running import embedded_folder, kafka_access, keys_folder
+from console.emitting import append
+from console.running import keys_folder
 from console.sentences import clean
-from console.sources import configured_log
 from console.statuses import living, read_told
 from streams.config import Config
 from streams.config_file import load
 from unship.codec import encode_line
-from unship.embedded import EmbeddedLog, Message
 from unship.errors import ConfigurationError
 from unship.events import OperatorAct
-from unship.kafka_access import SCHEME
 from unship.keys import OPERATOR_FILE, load_private_key
 from unship.signing import OPERATOR_TYPE, sign
 
@@ -28,7 +26,7 @@ def renew_command(settings: Any, model: str, reason: str, incarnation: int | Non
     chosen = _next(settings, config, model) if incarnation is None else incarnation
     act = OperatorAct(act="renew", model=model, reason=reason, by=getpass.getuser(), incarnation=chosen)
     value = encode_line(act).rstrip(b"\n")
-    _append(settings, config, model.encode(), value, tuple(sign(value, key, OPERATOR_TYPE)))
+    append(settings, config, "operator", model.encode(), value, tuple(sign(value, key, OPERATOR_TYPE)))
     if settings.as_json:
         click.echo(msgspec.json.encode({"model": model, "incarnation": chosen}).decode())
     else:
@@ -61,13 +59,3 @@ def _next(settings: Any, config: Config, model: str) -> int:
 def _epochs(replica: Any) -> list[tuple[int, int, int]]:
     said = (replica.acked, replica.shown, replica.refused)
     return [(0, 0, 0), *(each.epoch for each in said if each is not None and each.epoch is not None)]
-
-
-def _append(settings: Any, config: Config, key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> None:
-    if configured_log(settings, config).startswith(SCHEME):
-        from streams.kafka.emitting import append_one
-
-        append_one(kafka_access(settings, config), "operator", key, value, headers)
-        return
-    with EmbeddedLog(embedded_folder(settings, config)) as log:
-        log.append("operator", [Message(value, key, headers)])

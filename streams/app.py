@@ -58,7 +58,6 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
     )
     app.transport = _Transport(app.conf.broker_consumer, app)
     _load_detectors(config)
-    _collect_rarely()
     ingest = Ingest(access, config, clock_ms, tick_s=tick_s(config))
     controller = Controller(access, config, clock_ms, signer, Timing())
     copier = Copier(access, config, None if signer is None else signer.trust)
@@ -121,6 +120,7 @@ def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], 
     worker = Worker(monitor.app, loglevel=level.upper(), quiet=True, redirect_stdouts=False)
     # It writes to a log as it does to a terminal.
     worker.spinner = None
+    _collect_rarely()
     worker.execute_from_commandline()
 
 

@@ -96,15 +96,15 @@ class Fold:
         For drivers that have other things to do as well. In between nothing may be asked of the fold. Raises what
         `step` does.
         """
-        if isinstance(record, Configured):
-            _config_of(record)
+        # Read before anything is changed.
+        config = _config_of(record) if isinstance(record, Configured) else self.config
         self._index = 0
         self.written = []
         self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
         if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
-            self._configure(record)
+            self._configure(record, config)
         elif isinstance(record, Outcomes):
             self._lines = (0, record.lines[1])
             model = self._model(record.model)
@@ -205,15 +205,15 @@ class Fold:
         """Return what the models counted, by reason."""
         return sum((model.counts for model in self.models.values()), self.rejected.copy())
 
-    def _configure(self, record: Configured) -> None:
+    def _configure(self, record: Configured, config: Config) -> None:
         """Take the configuration in force from here on; the ledger's own decides, whoever reads it."""
         self.partitions, self.fleet.partitions = record.partitions, record.ledger_partitions
         if record.digest == self.config_digest:
             return
-        self._adopt(_config_of(record))
+        self._adopt(config)
         for model in self.models.values():
             model.epoch = self._epoch(model)
-            model.reconfigure(self.config.of(model.name), self.clock)
+            model.reconfigure(config.of(model.name), self.clock)
             self._dues[model.name] = model.due()
 
     def _adopt(self, config: Config) -> None:

@@ -307,25 +307,14 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _begin_saying(self, partition: _Partition) -> None:
         """Let a partition say what it has to say, unless it does; an error in that ends this life."""
-        saying = partition.saying
-        if saying is not None and not saying.done():
-            return
-        partition.saying = None
-        if saying is not None:
-            saying.result()
-        if partition.decided or partition.caught_up:
+        if _is_over(partition.saying) and (partition.decided or partition.caught_up):
             partition.saying = asyncio.create_task(self._say(partition))
 
     def _begin_telling(self, partition: _Partition) -> None:
         """Let a partition tell how things stand, and save what it knows; what it has to say does not wait for that."""
-        telling = partition.telling
-        if telling is not None:
-            if not telling.done():
-                return
-            partition.telling = None
-            telling.result()
         now = asyncio.get_running_loop().time()
-        if partition.spoken and now >= min(partition.tell_at, partition.saved_at + SNAPSHOT_S):
+        due = partition.spoken and now >= min(partition.tell_at, partition.saved_at + SNAPSHOT_S)
+        if _is_over(partition.telling) and due:
             partition.telling = asyncio.create_task(self._tell(partition, now))
 
     async def _say(self, partition: _Partition) -> None:
@@ -509,3 +498,13 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.saved_at = asyncio.get_running_loop().time()
         await self._snapshots.save(partition.number, offset, data, last)
         await self._snapshots.tell(partition.number, status)
+
+
+def _is_over(task: "asyncio.Task[None] | None") -> bool:
+    """Whether what a task did may be done again; an error in it ends this life."""
+    if task is None:
+        return True
+    if not task.done():
+        return False
+    task.result()
+    return True

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 
@@ -63,7 +64,7 @@ class Lives:
                     log.warning("%s stopped: %s; %s", self.what, text, again)
                     said = text
                 pause = RETRY_MIN_S if now() - began > GOOD_LIFE_S else min(2 * pause, RETRY_MAX_S)
-                await asyncio.wait((asyncio.ensure_future(self._told.wait()),), timeout=pause)
+                await _within(self._told, pause)
         self._ended.set()
 
     def finish(self) -> None:
@@ -77,7 +78,7 @@ class Lives:
         """Return when the last life has ended, or its time is over."""
         self.finish()
         left_s = max(self._until - asyncio.get_running_loop().time(), 0.0)
-        await asyncio.wait((asyncio.ensure_future(self._ended.wait()),), timeout=left_s)
+        await _within(self._ended, left_s)
 
     @property
     def ended(self) -> bool:
@@ -87,3 +88,9 @@ class Lives:
     def explained(self, error: Exception) -> str:
         """Return in one line what is wrong."""
         return explained(error, self._access)
+
+
+async def _within(event: asyncio.Event, limit_s: float) -> None:
+    """Wait for an event, so many seconds at most; nothing waits on after that."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), limit_s)
