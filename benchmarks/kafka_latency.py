@@ -42,10 +42,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
 
-from streams.kafka.clients import partition_count, read_all
+from streams.kafka.clients import administering, partition_count, read_all
 from streams.ledger_lines import read_ledger_line
 from streams.records import Batch
-from streams.routing import partitions_of
+from streams.routing import partition_of, partitions_of
 from tests.kafka.shared import prefix_of
 from tests.kafka.site import KafkaSite
 from unship import Fleet
@@ -261,7 +261,7 @@ class Bench:
             model = decision["model"]
             if decision["action"] != "rollback" or model not in self.visible:
                 continue
-            number, offset = int(partitions_of([model.encode()], LEDGER)[0]), decision["provenance"]["ledger"][1]
+            number, offset = partition_of(model.encode(), LEDGER), decision["provenance"]["ledger"][1]
             while (newest := newest_feedback(ledger[number, offset].value, model)) is None:
                 # A decision that waited for what was decided of other models rests on an earlier record of its own.
                 offset -= 1
@@ -303,12 +303,8 @@ def probe_topic(site: KafkaSite, name: str) -> str:
 
 async def make_probe_topics(site: KafkaSite) -> None:
     """Make the topics of the floors."""
-    admin = site.access.admin()
-    await admin.start()
-    try:
+    async with administering(site.access) as admin:
         await admin.create_topics([NewTopic(probe_topic(site, name), 1, 1) for name in ("plain", "in a transaction")])
-    finally:
-        await admin.close()
 
 
 # Replicas

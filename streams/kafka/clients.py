@@ -186,6 +186,17 @@ async def producing(access: Access, transactional_id: str | None = None) -> Asyn
         await end_producer(producer)
 
 
+@asynccontextmanager
+async def administering(access: Access) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Give an administration client."""
+    admin = access.admin()
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
 async def end_producer(producer: AIOKafkaProducer) -> None:
     """End a producer. A healthy one sends what it has; one that waits for an answer for ever is cut off."""
     if not await ended(producer.stop(), END_S):

@@ -15,7 +15,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, Me
 
 from streams.clock import SOURCES
 from streams.config import Config
-from streams.kafka.clients import Access, all_answered, answered, end_consumer, producing
+from streams.kafka.clients import Access, administering, all_answered, answered, end_consumer, producing
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position_text, tell_halt
 from streams.kafka.sameness import Leaders, difference
@@ -188,13 +188,9 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.resume(*assigned)
 
     async def _committed(self, numbers: list[int]) -> dict[int, Position]:
-        admin = self.access.admin()
-        await admin.start()
-        try:
+        async with administering(self.access) as admin:
             places = [TopicPartition(self.topics[0], number) for number in numbers]
             found = await admin.list_consumer_group_offsets(self.group, partitions=places)
-        finally:
-            await admin.close()
         positions = {}
         for place in places:
             committed = found.get(place)

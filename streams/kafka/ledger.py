@@ -5,7 +5,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.config import FOLD_VERSION, Config
-from streams.kafka.clients import Access, end_consumer, partition_count
+from streams.kafka.clients import Access, administering, end_consumer, partition_count
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.pipeline import configuration_record
 from streams.records import Configured, Record
@@ -61,13 +61,9 @@ def configuration_for(config: Config, shape: Shape) -> Configured:
 
 async def _refuse_compaction(access: Access, names: list[str]) -> None:
     """Make sure that no record of these topics vanishes because a later one has its key."""
-    admin = access.admin()
-    try:
-        await admin.start()
+    async with administering(access) as admin:
         asked = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in names]
         (response,) = await admin.describe_configs(asked)
-    finally:
-        await admin.close()
     for _, _, _, name, settings in response.resources:
         # Who may not look at settings is told none, and `unship check` names the right.
         for _, value, *_ in settings:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.protocol.metadata import MetadataRequest
 
+from streams.kafka.clients import administering
 from tests.faults import truncation
 from tests.faults.network import CLIENTS, CutCluster, Way
 from tests.faults.oracle import check
@@ -22,15 +23,11 @@ AWAY_S = 12.0
 async def a_leader(scene: Scene) -> Broker:
     """Return the broker that leads some partition of the predictions; the seed says which."""
     topic, partition = "predictions", int(scene.chance.integers(SOURCES))
-    admin = scene.access.admin()
-    await admin.start()
-    try:
+    async with administering(scene.access) as admin:
         client = admin._client
         response = await client.send(client.get_random_node(), MetadataRequest([scene.access.names.of(topic)], False))
         (found,) = response.to_object()["topics"]
         (leader,) = (each["leader"] for each in found["partitions"] if each["partition"] == partition)
-    finally:
-        await admin.close()
     return scene.broker(leader)
 
 
@@ -50,12 +47,8 @@ async def killed(scene: Scene, broker: Broker) -> None:
 
 async def coordinator_killed(scene: Scene) -> None:
     """The broker that coordinates the group of readers dies, and with it whatever was being committed."""
-    admin = scene.access.admin()
-    await admin.start()
-    try:
+    async with administering(scene.access) as admin:
         node = await admin.find_coordinator(scene.access.names.prefix + "ingest")
-    finally:
-        await admin.close()
     await killed(scene, scene.broker(node))
 
 

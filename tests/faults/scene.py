@@ -18,13 +18,14 @@ from aiokafka.errors import KafkaError
 from streams.config import Config
 from streams.config_file import load
 from streams.kafka.clients import Access, answered, producing, read_all
-from streams.routing import partition_of, partitions_of
+from streams.routing import partition_of
 from tests.faults.weak import make_weak
 from tests.kafka.cluster import Broker, Cluster
 from tests.kafka.site import DEADLINE_S, KafkaSite
 from unship.codec import encode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
+from unship.link import wall_ms
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One model of each ledger partition that has replicas, and one of each that only tells whether the work goes on.
@@ -78,7 +79,7 @@ class Scene:
 
     def breaks(self) -> None:
         """Take note that the fault begins."""
-        self.broken_at_ms = time.time_ns() // 1_000_000
+        self.broken_at_ms = wall_ms()
         self._said = len(self.said())
 
     def said_since_broken(self) -> list[str]:
@@ -160,7 +161,7 @@ class Scene:
         ids: dict[int, str] = {}
         for number in range(10_000):
             name = f"probe-{self._probed}-{number}"
-            ids.setdefault(int(partitions_of([name.encode()], SOURCES)[0]), name)
+            ids.setdefault(partition_of(name.encode(), SOURCES), name)
             if len(ids) == SOURCES:
                 break
         events: list[tuple[str, int | None, Event, str]] = [

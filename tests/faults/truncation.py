@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from streams.kafka.admin import LATEST, connected
+from streams.kafka.clients import administering
 from tests.faults.oracle import Folded, check, folded
 from tests.faults.scene import PROGRESS_S, REPLICAS, SOURCES, Scene
 from tests.faults.weak import BEHIND, KEEPER
@@ -135,15 +136,13 @@ async def ledger_made_again(scene: Scene) -> None:
     fold = await folded(scene)
     scene.site.stop()
     name = scene.access.names.of("ledger")
-    admin = scene.access.admin()
-    await admin.start()
-    await admin.delete_topics([name])
+    async with administering(scene.access) as admin:
+        await admin.delete_topics([name])
 
-    async def gone() -> Any:
-        return name not in await admin.list_topics()
+        async def gone() -> Any:
+            return name not in await admin.list_topics()
 
-    await scene.site.until(gone, "the ledger is gone")
-    await admin.close()
+        await scene.site.until(gone, "the ledger is gone")
     scene.breaks()
     await asyncio.to_thread(scene.site.make_topics)
     scene.site.start()

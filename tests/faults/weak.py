@@ -7,6 +7,7 @@ from aiokafka.admin import NewTopic
 
 from streams.config_file import load
 from streams.kafka.admin import connected
+from streams.kafka.clients import administering
 from streams.topic_plan import Step, specs
 from tests.kafka.site import KafkaSite
 
@@ -16,16 +17,12 @@ KEEPER, BEHIND = 2, 3
 
 async def make_weak(site: KafkaSite, partitions: dict[str, int], topics: Collection[str]) -> None:
     """Make topics with two copies of which one is enough, and of which the one that is behind may lead."""
-    admin = site.access.admin()
-    await admin.start()
-    try:
+    async with administering(site.access) as admin:
         made = []
         for topic in topics:
             copies = {number: [KEEPER, BEHIND] for number in range(partitions.get(topic, 1))}
             made.append(NewTopic(site.access.names.of(topic), -1, -1, replica_assignments=copies))
         await admin.create_topics(made)
-    finally:
-        await admin.close()
     await asyncio.to_thread(site.make_topics)
     weak: dict[str, tuple[str | None, str]] = {
         "unclean.leader.election.enable": (None, "true"),

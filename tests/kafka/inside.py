@@ -20,14 +20,15 @@ from aiokafka.errors import KafkaError
 from streams.config import Config, parse
 from streams.fold import Fold
 from streams.kafka.admin import connected
-from streams.kafka.clients import Access, read_all
+from streams.kafka.clients import Access, administering, read_all
 from streams.kafka.ingest import Ingest
 from streams.ledger_lines import read_ledger_line
 from streams.records import Record
-from streams.routing import partitions_of
+from streams.routing import partition_of
 from streams.topic_plan import plan, specs
 from tests.kafka.shared import VARIABLE, SharedKafka
 from unship.errors import UnshipError
+from unship.link import wall_ms
 
 log = logging.getLogger("tests")
 DEADLINE_S = 60.0
@@ -58,14 +59,10 @@ class Inside:
     async def set_topic(self, topic: str, **settings: str) -> None:
         """Give a topic these settings of its own, and no others."""
         configs = {name.replace("_", "."): value for name, value in settings.items()}
-        admin = self.access.admin()
-        await admin.start()
-        try:
+        async with administering(self.access) as admin:
             await admin.alter_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, self.access.names.of(topic), configs=configs)]
             )
-        finally:
-            await admin.close()
 
     def ingest(self, kind: type[Ingest] = Ingest, group: str = "unship.ingest", **settings: Any) -> Ingest:
         """Return an ingest service that is not running yet."""
@@ -75,7 +72,7 @@ class Inside:
     async def send(self, events: Events) -> None:
         """Append events, (topic, key, value), where their keys belong."""
         await self.append(
-            (topic, int(partitions_of([key.encode()], self.sources)[0]), msgspec.json.encode(event))
+            (topic, partition_of(key.encode(), self.sources), msgspec.json.encode(event))
             for topic, key, event in events
         )
 
@@ -150,10 +147,6 @@ def pairs(numbers: Iterable[int], models: tuple[str, ...] = MODELS) -> list[tupl
 def expected(count: int, models: tuple[str, ...] = MODELS) -> dict[str, dict[str, int]]:
     """Return how many outcomes `pairs(range(count))` have."""
     return {model: {"v1": len(range(place, count, len(models)))} for place, model in enumerate(models)}
-
-
-def wall_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @asynccontextmanager

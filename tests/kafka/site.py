@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import Access, read_all
-from streams.routing import partitions_of
+from streams.routing import partition_of
 from unship.codec import decode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
@@ -94,7 +94,7 @@ class KafkaSite:
                 assert isinstance(event, Prediction | Feedback | Deployment), event
                 topic = self.access.names.of(TOPIC_OF[type(event)])
                 key = (event.model if isinstance(event, Deployment) else event.id).encode()
-                partition = None if isinstance(event, Deployment) else int(partitions_of([key], self.sources)[0])
+                partition = None if isinstance(event, Deployment) else partition_of(key, self.sources)
                 futures.append(await producer.send(topic, line.rstrip(b"\n"), key, partition=partition))
                 if isinstance(event, Deployment):
                     await futures[-1]

@@ -19,11 +19,12 @@ from streams.kafka.ledger import configuration_for, open_ledger
 from streams.ledger_lines import ledger_value
 from streams.live import Signer
 from streams.records import Deployed, Operated, Record
-from tests.kafka.inside import Inside, ended, living, until, wall_ms
+from tests.kafka.inside import Inside, ended, living, until
 from tests.kafka.shared import SharedKafka
 from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
+from unship.link import wall_ms
 from unship.signing import COMMAND_TYPE, TrustedKey, sign, verify
 
 SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 
-from streams.kafka.clients import read_all
+from streams.kafka.clients import administering, read_all
 from streams.kafka.ingest import ROWS_PER_FLUSH, Ingest
 from streams.reader import KINDS, Reader
 from tests.kafka.inside import (
@@ -30,12 +30,12 @@ from tests.kafka.inside import (
     pairs,
     until,
     until_said,
-    wall_ms,
 )
 from tests.kafka.shared import SharedKafka
 from tests.simulation.readers import POISON
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
+from unship.link import wall_ms
 from unship.rejections import Rejection
 
 pytestmark = pytest.mark.usefixtures("said")
@@ -151,17 +151,13 @@ def test_positions_that_are_gone_or_damaged_cost_time_and_no_count(
 
 async def remake(site: Inside, topic: str) -> None:
     """Delete a topic, and make it again."""
-    admin = site.access.admin()
-    await admin.start()
-    try:
+    async with administering(site.access) as admin:
         await admin.delete_topics([site.access.names.of(topic)])
 
         async def gone() -> bool:
             return site.access.names.of(topic) not in await admin.list_topics()
 
         await until(gone)
-    finally:
-        await admin.close()
     await site.make_topics()
 
 
@@ -176,17 +172,13 @@ def test_topics_that_cannot_be_joined_are_refused_with_the_way_out(kafka: Shared
             with pytest.raises(ConfigurationError, match=r"cleanup.policy is compact,delete.*unship topics apply"):
                 await site.ingest().run()
             await site.make_topics()
-        admin = site.access.admin()
-        await admin.start()
-        try:
+        async with administering(site.access) as admin:
             await admin.create_partitions({site.access.names.of("predictions"): NewPartitions(3)})
             with pytest.raises(ConfigurationError, match=r"3 partitions and .* has 2, so ids do not meet"):
                 await refused(site)
             await admin.create_partitions({site.access.names.of("feedback"): NewPartitions(3)})
             with pytest.raises(ConfigurationError, match=r"begun with 2 source .* now there are 3 and 1; begin a new"):
                 await refused(site)
-        finally:
-            await admin.close()
 
     asyncio.run(run())
 
@@ -249,12 +241,8 @@ async def in_order(site: Inside, events: list[Any]) -> None:
 
 async def take_away(site: Inside, topic: str, before: int) -> None:
     """Do what retention does: there is nothing left before an offset."""
-    admin = site.access.admin()
-    await admin.start()
-    try:
+    async with administering(site.access) as admin:
         await admin.delete_records({TopicPartition(site.access.names.of(topic), 0): RecordsToDelete(before)})
-    finally:
-        await admin.close()
 
 
 def test_transaction_that_does_not_end_holds_time_back_and_is_said_and_an_aborted_one_counts_nothing(

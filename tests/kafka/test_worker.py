@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streams.kafka.clients import read_all
+from streams.kafka.clients import administering, read_all
 from tests.kafka.cluster import Cluster
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite, expected_outcomes
@@ -227,16 +227,14 @@ def test_topics_made_again_wait_for_an_operator_and_then_count_once_on_top_of_wh
         await site.until(met, f"status counts {expected}")
 
     async def make_again() -> None:
-        admin = site.access.admin()
-        await admin.start()
         names = [site.access.names.of(topic) for topic in ("predictions", "feedback")]
-        await admin.delete_topics(names)
+        async with administering(site.access) as admin:
+            await admin.delete_topics(names)
 
-        async def gone() -> Any:
-            return not set(names) & set(await admin.list_topics())
+            async def gone() -> Any:
+                return not set(names) & set(await admin.list_topics())
 
-        await site.until(gone, "the topics are gone")
-        await admin.close()
+            await site.until(gone, "the topics are gone")
 
     first, second, third = lines[:4_000], lines[4_000:8_000], lines[8_000:]
     asyncio.run(site.play(first))

@@ -23,7 +23,7 @@ from streams.reader import Position, Raw, Reader
 from streams.recorded import EmbeddedTopics, RecordedTopics, Span, record_log
 from streams.recording import Taken, line_of, read_line
 from streams.records import Batch, Begun, Record
-from streams.routing import partitions_of
+from streams.routing import partition_of
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
 from unship.codec import decode_line, encode_line
@@ -336,7 +336,7 @@ def partitioned(seed: int, count: int) -> list[Taken]:
             continue
         now = max(now, event.ts or 0)
         topic = "predictions" if isinstance(event, Prediction) else "feedback"
-        number = int(partitions_of([event.id.encode()], count)[0])
+        number = partition_of(event.id.encode(), count)
         end = ends.get((topic, number), 0)
         offset = end + (1 if end and rng.random() < 0.05 else 0)
         ends[topic, number] = offset + 1
