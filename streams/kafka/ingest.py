@@ -30,8 +30,10 @@ GROUP = "unship.ingest"
 ROWS_PER_FLUSH = 2_000
 #: Records that are read of a pair before the next one has its turn, while its window is filled.
 FILL_RECORDS = 4_096
-#: Between two flushes of a partition with fewer rows: every ledger record costs its fold something, whatever it holds.
+#: Between two flushes of fewer rows: every ledger record costs its fold something, whatever it holds.
 FLUSH_S = 0.05
+#: So long before a flush the logs are read again. Each read costs a request, and what arrives earlier waits anyway.
+READ_AHEAD_S = 0.01
 COMMIT_S = 5.0
 REVOKE_S = 2.0
 #: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
@@ -79,6 +81,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.records_read = 0
         self.rows_per_flush = ROWS_PER_FLUSH
         self._stopping = False
+        self._flushed_at = 0.0
         self._assigned: list[TopicPartition] = []
         self._count = self._ledger_count = 0
         self._route: dict[str, int] = {}
@@ -290,10 +293,14 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             partition = self.partitions.get(place.partition)
             if partition is not None:
                 await self._give(place, partition, [Raw(r.offset, r.timestamp, r.value) for r in records])
-        for partition in list(self.partitions.values()):
-            await self._work(partition)
+        now = asyncio.get_running_loop().time()
+        flush = now - self._flushed_at >= FLUSH_S
+        if flush:
+            self._flushed_at = now
+        caught_up = [await self._work(partition, flush) for partition in list(self.partitions.values())]
         # Fetching and heartbeats go on while a long backlog is worked off.
-        await asyncio.sleep(0)
+        pause = self._flushed_at + FLUSH_S - READ_AHEAD_S - now
+        await asyncio.sleep(pause if busy and all(caught_up) and pause > 0 else 0)
 
     async def _give(self, place: TopicPartition, partition: _Partition, records: list[Raw]) -> None:
         """Give records to a reader; ahead of the first ones of another leader, what was read before is compared."""
@@ -303,7 +310,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.reader.give(self.topics.index(place.topic), records)
         self._given[place] = partition.reader.incarnation, records[-1]
 
-    async def _work(self, partition: _Partition) -> None:
+    async def _work(self, partition: _Partition, flush: bool) -> bool:
+        """Join what was read, and hand over what is due; return whether there is nothing more to read."""
         reader = partition.reader
         caught_up = await self._caught_up(partition)
         if reader.filling:
@@ -313,19 +321,19 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             self.records_read += reader.advance(caught_up, self.rows_per_flush)
         if partition.sending is not None:
             if not partition.sending.done():
-                return
+                return all(caught_up)
             partition.sending.result()
             partition.sending = None
         if reader.filling:
-            return
+            return False
         now = asyncio.get_running_loop().time()
         idle = all(caught_up) and now - partition.stated_at >= self.tick_s
-        due = reader.waiting >= self.rows_per_flush or now - partition.stated_at >= FLUSH_S
-        if (reader.waiting and due) or idle:
+        if (reader.waiting and (flush or reader.waiting >= self.rows_per_flush)) or idle:
             partition.stated_at = now
             partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
         elif partition.acknowledged is not None and now - partition.committed_at >= COMMIT_S:
             await self._commit(partition)
+        return all(caught_up)
 
     async def _caught_up(self, partition: _Partition) -> tuple[bool, bool]:
         """Return for each log whether there is nothing more than what was given to the reader."""
