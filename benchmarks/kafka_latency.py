@@ -121,14 +121,16 @@ class Bench:
         self.sent = 0
         self.sending_s = 0.0
         self._stop = asyncio.Event()
-        self._futures: set[Any] = set()
+        self._watching: list[asyncio.Future[None]] = []
 
     async def run(self) -> None:
         """Announce all versions, send the traffic, and wait until every model was commanded back."""
         began_at = time.time() + WARM_S
         self.world = World(self.models, dict.fromkeys(self.models, 1e18), self.seed)
-        watching = asyncio.ensure_future(self._watch_control())
-        probing = [asyncio.ensure_future(self._probe(name)) for name in self.floors]
+        self._watching = [
+            asyncio.ensure_future(self._watch_control()),
+            *(asyncio.ensure_future(self._probe(name)) for name in self.floors),
+        ]
         async with self.site.access.producer() as producer:
             await self._announce(producer)
             await self._until(lambda: len(self.commanded_first) == len(self.models), 120.0, "the first commands")
@@ -137,7 +139,7 @@ class Bench:
                 self.world.decays_at[model] = began_at + self.seconds * i / len(self.models)
             await self._send(producer, began_at + self.seconds)
         self._stop.set()
-        await asyncio.gather(watching, *probing)
+        await asyncio.gather(*self._watching)
 
     async def _announce(self, producer: AIOKafkaProducer) -> None:
         topic = self.site.access.names.of("deployments")
@@ -248,6 +250,9 @@ class Bench:
     async def _until(self, met: Callable[[], bool], limit_s: float, what: str) -> None:
         deadline = time.monotonic() + limit_s
         while not met():
+            for task in self._watching:
+                if task.done():
+                    task.result()
             if time.monotonic() > deadline:
                 raise SystemExit(f"{what} did not come within {limit_s:g} s\n{self.site.output()}")
             await asyncio.sleep(0.05)
