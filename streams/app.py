@@ -1,4 +1,4 @@
-"""The Faust application: one process of the monitor on Kafka. The only module that knows Faust.
+"""The Faust application: one process of the monitor on Kafka. Nothing else knows Faust, but for how it reads.
 
 Faust owns the life of the process. The two services move what is much, in batches; the agents carry what is little:
 deployments, operators' acts and news of acks into the ledger, decisions to those who are alerted. No rule of the
@@ -13,16 +13,16 @@ from typing import Any, NamedTuple, NoReturn
 
 import faust
 import mode
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import StreamT
 
 import detectors
 from actions.reconcile import Timing
 from streams.config import Config
 from streams.kafka.alerts import alert_text
-from streams.kafka.clients import Access, end_consumer
+from streams.kafka.clients import Access
 from streams.kafka.controller import Controller
 from streams.kafka.copying import Copier, Place
+from streams.kafka.faust_transport import FaustTransport
 from streams.kafka.ingest import Ingest
 from streams.kafka.lives import Lives
 from streams.live import Signer
@@ -56,7 +56,7 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
         value_serializer="raw",
         key_serializer="raw",
     )
-    app.transport = _Transport(app.conf.broker_consumer, app)
+    app.transport = FaustTransport(app.conf.broker_consumer, app)
     _load_detectors(config)
     ingest = Ingest(access, config, clock_ms, tick_s=tick_s(config))
     controller = Controller(access, config, clock_ms, signer, Timing())
@@ -122,25 +122,6 @@ def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], 
     worker.spinner = None
     _collect_rarely()
     worker.execute_from_commandline()
-
-
-class _ConsumerThread(AIOKafkaConsumerThread):
-    """Stops in bounded time: a consumer without its broker ends as cancelled, and then Faust waits a minute for it."""
-
-    async def on_thread_stop(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        await super().on_thread_stop()
-        if consumer is not None:
-            await end_consumer(consumer)
-
-
-class _Consumer(Consumer):
-    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
-
-
-class _Transport(Transport):
-    Consumer = _Consumer
 
 
 def _closing(copier: Copier) -> Callable[..., Awaitable[None]]:
