@@ -15,7 +15,15 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, Me
 
 from streams.clock import SOURCES
 from streams.config import Config
-from streams.kafka.clients import Access, administering, all_answered, answered, end_consumer, producing
+from streams.kafka.clients import (
+    Access,
+    administering,
+    all_answered,
+    answered,
+    end_consumer,
+    producing,
+    reachable,
+)
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position_text, tell_halt
 from streams.kafka.sameness import Leaders, difference
@@ -40,6 +48,8 @@ REVOKE_S = 2.0
 CLOCK_SKEW_MS = 1_000
 #: How long a transaction may hold a source back before it is said: longer than a healthy writer's takes.
 HELD_S = 10.0
+#: How often a worker without partitions asks whether the broker is there: it fetches nothing that would tell.
+LOOK_S = 10.0
 
 
 class SourceChanged(Exception):
@@ -82,6 +92,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.rows_per_flush = ROWS_PER_FLUSH
         self._stopping = False
         self._flushed_at = 0.0
+        self._looked_at = 0.0
         self._assigned: list[TopicPartition] = []
         self._count = self._ledger_count = 0
         self._route: dict[str, int] = {}
@@ -102,6 +113,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         self._stopping = False
         self._assigned = []
+        self._looked_at = asyncio.get_running_loop().time()
         self.partitions.clear()
         async with producing(self.access) as self._producer:
             # Before it joins the group, from which a worker that cannot read would only take the work of others.
@@ -280,6 +292,12 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._assigned:
             assigned, self._assigned = self._assigned, []
             await self._open_all(assigned)
+        now = asyncio.get_running_loop().time()
+        if self.partitions:
+            self._looked_at = now
+        elif now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            await reachable(self.access)
         busy = any(partition.sending is not None or partition.reader.waiting for partition in self.partitions.values())
         full = [
             TopicPartition(topic, number)

@@ -1,10 +1,13 @@
 """A worker behind a bad network: everything is counted once, and goes on by itself."""
 
 import asyncio
+from collections.abc import Iterable
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
 
+from streams.kafka.ingest import Ingest
 from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
 from tests.kafka.network import HOST, Network, network
 from tests.kafka.shared import SharedKafka
@@ -55,3 +58,47 @@ async def silence(site: Inside, net: Network, lives: Lives) -> None:
 
     await until(noticed)
     net.silent = False
+
+
+def test_worker_without_partitions_says_that_its_broker_is_silent(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kafka.bootstrap.startswith(f"{HOST}:"):
+        pytest.skip("the broker is on another machine")
+    monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
+    monkeypatch.setattr("streams.kafka.ingest.LOOK_S", 0.2)
+
+    async def run() -> None:
+        site = Inside(kafka, sources=1)
+        await site.make_topics()
+        async with network(kafka.bootstrap) as net:
+            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+            members = [site.ingest(Member, access=behind) for _ in range(2)]
+            lives = [Lives(member) for member in members]
+            async with living(*lives):
+                await until(lambda: one_has_all(members))
+                idle = next(life for life in lives if not life.service.partitions)
+                net.silent = True
+
+                async def said() -> bool:
+                    return any("BrokerUnreachable" in error for error in idle.errors)
+
+                await until(said)
+                net.silent = False
+                await more(site, 0)
+
+    asyncio.run(run())
+
+
+class Member(Ingest):
+    """Knows whether it had its share of the partitions, which may be none."""
+
+    dealt = False
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await super().on_partitions_assigned(assigned)
+        self.dealt = True
+
+
+async def one_has_all(members: list[Member]) -> bool:
+    return all(member.dealt for member in members) and sum(bool(member.partitions) for member in members) == 1
