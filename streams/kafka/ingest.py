@@ -313,8 +313,6 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._give(place, partition, [Raw(r.offset, r.timestamp, r.value) for r in records])
         now = asyncio.get_running_loop().time()
         flush = now - self._flushed_at >= FLUSH_S
-        if flush:
-            self._flushed_at = now
         caught_up = [await self._work(partition, flush) for partition in list(self.partitions.values())]
         # Fetching and heartbeats go on while a long backlog is worked off.
         pause = self._flushed_at + FLUSH_S - READ_AHEAD_S - now
@@ -347,7 +345,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         now = asyncio.get_running_loop().time()
         idle = all(caught_up) and now - partition.stated_at >= self.tick_s
         if (reader.waiting and (flush or reader.waiting >= self.rows_per_flush)) or idle:
-            partition.stated_at = now
+            partition.stated_at = self._flushed_at = now
             partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
         elif partition.acknowledged is not None and now - partition.committed_at >= COMMIT_S:
             await self._commit(partition)
