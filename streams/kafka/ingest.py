@@ -327,7 +327,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._given[place] = partition.reader.incarnation, records[-1]
 
     async def _work(self, partition: _Partition, flush: bool) -> bool:
-        """Join what was read, and hand over what is due; return whether there is nothing more to read."""
+        """Join what was read, and hand over what is due; return whether there is nothing more to read or to join."""
         reader = partition.reader
         caught_up = await self._caught_up(partition)
         if reader.filling:
@@ -335,9 +335,10 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         elif reader.waiting < self.rows_per_flush:
             # What one batch holds has a bound also where the ledger is slow: the rest waits in the log.
             self.records_read += reader.advance(caught_up, self.rows_per_flush)
+        done = all(caught_up) and not any(map(reader.queued, (PREDICTIONS, FEEDBACK)))
         if partition.sending is not None:
             if not partition.sending.done():
-                return all(caught_up)
+                return done
             partition.sending.result()
             partition.sending = None
         if reader.filling:
@@ -349,7 +350,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
         elif partition.acknowledged is not None and now - partition.committed_at >= COMMIT_S:
             await self._commit(partition)
-        return all(caught_up)
+        return done
 
     async def _caught_up(self, partition: _Partition) -> tuple[bool, bool]:
         """Return for each log whether there is nothing more than what was given to the reader."""

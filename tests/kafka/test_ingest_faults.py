@@ -50,12 +50,12 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 class SlowlyFilling(Ingest):
     """Fills its window a few records at a time, so that whatever happens, happens while it does."""
 
-    async def _work(self, partition: Any) -> None:
+    async def _work(self, partition: Any, flush: bool) -> bool:
         whole = partition.reader.advance
         if partition.reader.filling:
             partition.reader.advance = lambda caught_up, records_max: whole(caught_up, 5)
         try:
-            await super()._work(partition)
+            return await super()._work(partition, flush)
         finally:
             partition.reader.advance = whole
 
