@@ -22,6 +22,8 @@ REQUEST_BYTES_MAX = 1_000_000
 ANSWER_S = 10.0
 #: Longest wait for a client to end in order; what it has in flight is sent again by the next one, or read again.
 END_S = 2.0
+#: Longest wait for a share of a group's partitions: longer than any other member may take to answer for the last time.
+JOIN_S = 60.0
 
 T = TypeVar("T")
 
@@ -114,13 +116,24 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
             consumer.seek(place, begins[place])
         records: list[Any] = []
         open_places = {place for place in places if begins[place] < ends[place]}
+        now, reached = asyncio.get_running_loop().time, dict(begins)
+        moved_at = now()
         while open_places:
             for place, batch in (await consumer.getmany(timeout_ms=500)).items():
                 records += [record for record in batch if record.offset < ends[place]]
             for place in list(open_places):
+                position = await consumer.position(place)
+                if position != reached[place]:
+                    reached[place], moved_at = position, now()
                 # Offsets may end with what is no record, such as the end of a transaction.
-                if await consumer.position(place) >= ends[place]:
+                if position >= ends[place]:
                     open_places.discard(place)
+            if now() - moved_at > ANSWER_S:
+                place = min(open_places)
+                raise BrokerUnreachable(
+                    f"{name} partition {place.partition}: nothing is shown of offsets {reached[place]} to "
+                    f"{ends[place] - 1} within {ANSWER_S:g} s"
+                )
         return records
     finally:
         await end_consumer(consumer)
@@ -180,7 +193,7 @@ async def producing(access: Access, transactional_id: str | None = None) -> Asyn
     """Give a producer that ends in bounded time, whatever the broker does."""
     producer = access.producer(transactional_id)
     try:
-        await producer.start()
+        await answered(producer.start())
         yield producer
     finally:
         await end_producer(producer)
@@ -195,6 +208,18 @@ async def administering(access: Access) -> AsyncIterator[AIOKafkaAdminClient]:
         yield admin
     finally:
         await admin.close()
+
+
+async def join(consumer: AIOKafkaConsumer) -> None:
+    """Start a member of a group, which then has its share of the partitions.
+
+    Raises:
+        BrokerUnreachable: it was given none in time: other members or their coordinator do not answer.
+    """
+    try:
+        await asyncio.wait_for(consumer.start(), JOIN_S)
+    except TimeoutError:
+        raise BrokerUnreachable(f"group {consumer._group_id} gave no partitions out within {JOIN_S:g} s") from None
 
 
 async def end_producer(producer: AIOKafkaProducer) -> None:

@@ -26,7 +26,17 @@ from streams.arrays import pack
 from streams.clock import SteadyClock
 from streams.config import Config
 from streams.fold import Fold, LedgerMismatch, unexplained_models
-from streams.kafka.clients import END_S, Access, all_answered, answered, end_consumer, end_producer, producing, read_all
+from streams.kafka.clients import (
+    END_S,
+    Access,
+    all_answered,
+    answered,
+    end_consumer,
+    end_producer,
+    join,
+    producing,
+    read_all,
+)
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
 from streams.kafka.sameness import Leaders, difference
@@ -161,7 +171,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             self._leaders = Leaders(self._consumer)
             try:
                 # A member whose start fails has joined its group all the same, and has to leave it.
-                await self._consumer.start()
+                await join(self._consumer)
                 while not self._stopping:
                     await self._round()
                 for partition in list(self.partitions.values()):
@@ -230,7 +240,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         # Known before it is started: whatever goes wrong from here on, it is ended with the others.
         partition = self.partitions[number] = _Partition(number, Fold(self.config), writer)
         if writer is not None:
-            await writer.start()
+            await answered(writer.start())
         return partition
 
     async def _seek(self, place: TopicPartition, partition: _Partition) -> None:

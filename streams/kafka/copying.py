@@ -62,7 +62,7 @@ class Copier:
                 return
             producer = self.access.producer()
             try:
-                await producer.start()
+                await answered(producer.start())
                 shape = await open_ledger(self.access, producer, self.config)
             except BaseException:
                 await end_producer(producer)

@@ -21,6 +21,7 @@ from streams.kafka.clients import (
     all_answered,
     answered,
     end_consumer,
+    join,
     producing,
     reachable,
 )
@@ -123,7 +124,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             rewinds = self._rewinds = Rewinds(self.access)
             try:
                 # A member whose start fails has joined its group all the same, and has to leave it.
-                await self._consumer.start()
+                await join(self._consumer)
                 await rewinds.start()
                 while not self._stopping:
                     for number in await rewinds.asked():

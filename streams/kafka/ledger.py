@@ -5,7 +5,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.config import FOLD_VERSION, Config
-from streams.kafka.clients import Access, administering, end_consumer, partition_count
+from streams.kafka.clients import Access, administering, answered, end_consumer, partition_count
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.pipeline import configuration_record
 from streams.records import Configured, Record
@@ -45,7 +45,7 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
         for place in places:
             if ends[place] == 0:
                 record = configuration_for(config, shape)
-                await producer.send_and_wait(names[2], ledger_value(record), partition=place.partition)
+                await answered(producer.send_and_wait(names[2], ledger_value(record), partition=place.partition))
             elif begins[place] == 0:
                 _agree(place, await _first(consumer, place), shape)
         return shape
@@ -77,7 +77,7 @@ async def _refuse_compaction(access: Access, names: list[str]) -> None:
 async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:
     consumer.assign([place])
     consumer.seek(place, 0)
-    return read_ledger_line((await consumer.getone(place)).value).record
+    return read_ledger_line((await answered(consumer.getone(place))).value).record
 
 
 def _agree(place: TopicPartition, record: Record, shape: Shape) -> None:

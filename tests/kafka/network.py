@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 HOST = "127.0.0.1"
 PRODUCE = 0
+INIT_PRODUCER_ID = 22
 #: Numbers of requests that are not answered yet, and of what kind they are.
 Asked: TypeAlias = dict[int, int]
 #: What ends a connection.
@@ -26,6 +27,7 @@ class Network:
         bytes_per_s: how fast replies come; None for as fast as they can.
         silent: nothing comes through in either direction, and no connection ends.
         replies_lost: of so many appends the reply is lost, and the connection with it.
+        answers: how many more requests of a kind are answered; those of a kind that is not here all are.
     """
 
     def __init__(self, broker: str) -> None:
@@ -37,6 +39,7 @@ class Network:
         self.silent = False
         self.replies_lost = 0
         self.lost = 0
+        self.answers: dict[int, int] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -93,7 +96,12 @@ class Network:
                 frame = (await _frame(broker)).replace(theirs, ours)
                 await asyncio.sleep(self.delay_s + len(frame) / (self.bytes_per_s or float("inf")))
                 await self._while_silent()
-                if asked.pop(struct.unpack_from(">i", frame)[0], None) == PRODUCE and self.replies_lost:
+                kind = asked.pop(struct.unpack_from(">i", frame)[0], None)
+                if kind in self.answers:
+                    self.answers[kind] -= 1
+                    if self.answers[kind] < 0:
+                        continue
+                if kind == PRODUCE and self.replies_lost:
                     self.replies_lost -= 1
                     self.lost += 1
                     return

@@ -19,7 +19,8 @@ from streams.kafka.ledger import configuration_for, open_ledger
 from streams.ledger_lines import ledger_value
 from streams.live import Signer
 from streams.records import Deployed, Operated, Record
-from tests.kafka.inside import Inside, ended, living, until
+from tests.kafka.inside import Inside, Lives, ended, living, until
+from tests.kafka.network import HOST, INIT_PRODUCER_ID, network
 from tests.kafka.shared import SharedKafka
 from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
 from unship.commands import Command, decode_command
@@ -210,6 +211,35 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
 
 async def _taken_over(service: Controller) -> bool:
     return any(partition.caught_up and partition.stated for partition in service.partitions.values())
+
+
+def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kafka.bootstrap.startswith(f"{HOST}:"):
+        pytest.skip("the broker is on another machine")
+    monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
+
+    async def run() -> None:
+        site = Inside(kafka, ACTING)
+        await begin(site)
+        await write(site, list(story(2)))
+        async with network(kafka.bootstrap) as net:
+            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+            # That of the ledger is, the one of the commands is not.
+            net.answers[INIT_PRODUCER_ID] = 1
+            lives = Lives(controller(site, behind))
+            async with living(lives):
+
+                async def said() -> bool:
+                    return any("no answer within" in error for error in lives.errors)
+
+                await until(said)
+                net.answers.clear()
+                await until(lambda: spoken(site, 1 + 4))
+        await check(site)
+
+    asyncio.run(run())
 
 
 def test_controller_stops_before_what_it_cannot_read_says_where_and_leaves_the_group(kafka: SharedKafka) -> None:
