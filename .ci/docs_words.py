@@ -86,8 +86,8 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "without being used.",
         "slices": "Properties of the request by name, for example `country`.",
         "latency_ms": "How long the answer took, for the loss `latency`.",
-        "replica": "Which replica answered. Not used yet.",
-        "epoch": "The desired state that the replica obeyed. Not used yet.",
+        "replica": "Which replica answered: it proves what that one serves.",
+        "epoch": "The desired state that the replica obeyed when it answered.",
         "artifact": "Digest of the version's bytes. Not used yet; a deployment's is.",
     },
     "Feedback": {

@@ -24,6 +24,11 @@ from unship.keys import TRUST_FILE, load_trust
 def audit_command(settings: Any, source: str, decision: str | None, journal: Path | None) -> int:
     """Audit a recording or a log; returns 1 if anything differs."""
     result = _audit(settings, load(settings.config), source, journal)
+    if result.first_difference is None and not (result.decisions or result.ledger_records):
+        raise RecordingError(
+            f"{source}: it holds no decision and no ledger record, so nothing can be compared; name a recording or a "
+            "log that has them, or give the decisions with --journal"
+        )
     if decision is not None and decision not in result.known:
         raise RecordingError(f"{source}: there is no decision {decision}")
     good = result.first_difference is None if decision is None else decision in result.ids

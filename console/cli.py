@@ -43,6 +43,10 @@ class Group(click.Group):
         except UnshipError as error:
             click.echo(f"unship: {error}", err=True)
             ctx.exit(USAGE)
+        except PermissionError as error:
+            # Files are looked for in many places, and all of them may be another user's.
+            click.echo(f"unship: {error.filename}: {error.strerror}; check its owner and mode", err=True)
+            ctx.exit(USAGE)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,7 +56,14 @@ class Group(click.Group):
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
 @click.option("--no-color", is_flag=True, help="No colours.")
-@click.option("-l", "--level", default="warning", metavar="LEVEL", help="Least level that is logged.")
+@click.option(
+    "-l",
+    "--level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="warning",
+    show_default=True,
+    help="Least level that is logged.",
+)
 @click.option(
     "--log", "log", metavar="URL", help="Where the topics are: embedded:DIR or kafka://HOST:PORT[,HOST:PORT]."
 )

@@ -30,7 +30,8 @@ def explain_command(settings: Any, wanted: str, source: str | None) -> int:
     with _lines_of(settings, config, source) as lines:
         decision = find_decision(lines, wanted)
     if decision is None:
-        raise RecordingError(f"{source}: there is no decision {wanted}")
+        none = "there is no decision yet" if wanted == "last" else f"there is no decision {wanted}"
+        raise RecordingError(f"{source}: {none}")
     if settings.as_json:
         click.echo(msgspec.json.encode(decision).decode())
     else:
@@ -92,12 +93,16 @@ def _lines(decision: Decision) -> list[str]:
         f"  reason    {decision['reason']}: {meaning_of(decision['reason'])}",
         f"  counted   {decision['outcomes']} labelled answers since {clean(decision['version'])} went live",
     ]
+    if "missing" in evidence:
+        lines.append(f"  missing   {clean(str(evidence['missing']))}")
     if "alarm" in evidence:
         lines += _alarm(evidence["alarm"])
-    lines += _detectors(evidence.get("detectors") or {})
+    if "detectors" in evidence:
+        lines += _detectors(evidence["detectors"] or {})
     if evidence.get("comparison"):
         lines += _comparison(evidence["comparison"])
-    lines += _sources(evidence.get("sources"))
+    if "sources" in evidence:
+        lines += _sources(evidence["sources"])
     lines += _slices(evidence.get("slices") or [])
     if "mix" in evidence:
         lines.append(

@@ -9,7 +9,7 @@ import msgspec
 from console.emitting import append
 from console.running import keys_folder
 from console.sentences import clean
-from console.statuses import living, read_told
+from console.statuses import living, read_told, unknown_model
 from streams.config import Config
 from streams.config_file import load
 from unship.codec import encode_line
@@ -23,7 +23,7 @@ def renew_command(settings: Any, model: str, reason: str, incarnation: int | Non
     """Begin a new incarnation of a model's epochs."""
     config = load(settings.config)
     key = load_private_key(keys_folder(settings, config) / OPERATOR_FILE)
-    chosen = _next(settings, config, model) if incarnation is None else incarnation
+    chosen = _next(settings, config, model, incarnation)
     act = OperatorAct(act="renew", model=model, reason=reason, by=getpass.getuser(), incarnation=chosen)
     value = encode_line(act).rstrip(b"\n")
     append(settings, config, "operator", model.encode(), value, tuple(sign(value, key, OPERATOR_TYPE)))
@@ -34,17 +34,23 @@ def renew_command(settings: Any, model: str, reason: str, incarnation: int | Non
     return 0
 
 
-def _next(settings: Any, config: Config, model: str) -> int:
-    """Return the incarnation after that of the ledger.
+def _next(settings: Any, config: Config, model: str, wanted: int | None) -> int:
+    """Return the incarnation that is wanted, or the one after that of the ledger.
 
     Raises:
-        ConfigurationError: nobody knows the model, or its replicas say that they know more. What they say is signed by
-            nobody, and an incarnation cannot be taken back.
+        ConfigurationError: nobody knows the model, what is wanted has begun, or nothing is said and its replicas say
+            that they know more. What they say is signed by nobody, and an incarnation cannot be taken back.
     """
     status, acks = read_told(settings, config)
     known = status.models.get(model)
     if known is None:
-        raise ConfigurationError(f"no model {clean(model)} is known; known are {', '.join(map(clean, status.models))}")
+        raise unknown_model(model, status)
+    if wanted is not None:
+        if wanted <= known.epoch[0]:
+            raise ConfigurationError(
+                f"--incarnation {wanted}: {clean(model)} is in incarnation {known.epoch[0]}; name a higher one"
+            )
+        return wanted
     replicas = living(model, known, acks, status.clock)
     claimed = max((max(_epochs(replica))[0] for replica in replicas.values()), default=0)
     following = known.epoch[0] + 1

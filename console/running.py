@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from console.sentences import clean
 from streams.config import Config
 from streams.config_file import load
 from streams.live import SOURCE_TOPICS, Live, Signer
@@ -67,11 +68,15 @@ def _loop(settings: Any, live: Live, link: EmbeddedLink, stop: threading.Event) 
     while not stop.is_set():
         _check_in_place(live, link)
         for decision in live.step():
-            settings.tell(f"run: {decision.model} {decision.version}: {decision.reason}, {decision.action}")
+            settings.tell(
+                f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}"
+            )
         for command in live.publish():
             if epochs.get(command.model) != command.epoch:
                 epochs[command.model] = command.epoch
-                settings.tell(f"run: {command.model}: {command.serve} is to serve, epoch {list(command.epoch)}")
+                settings.tell(
+                    f"run: {clean(command.model)}: {clean(command.serve)} is to serve, epoch {list(command.epoch)}"
+                )
         if (conflicts := live.conflicts()) != told:
             for sentence in conflicts:
                 settings.tell(f"run: {sentence}")
@@ -109,7 +114,7 @@ def embedded_folder(settings: Any, config: Config) -> Path:
     """
     where = log_of(settings, config)
     if not where.startswith(EMBEDDED):
-        raise ConfigurationError(f"log: expected embedded:DIR here, was {where}; name the folder of an embedded log")
+        raise ConfigurationError(f"log: expected embedded:DIR or kafka://HOST:PORT, was {where}")
     folder = Path(where.removeprefix(EMBEDDED))
     base = settings.config.parent if settings.config is not None and not settings.log else Path()
     return base / folder

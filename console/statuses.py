@@ -29,7 +29,7 @@ def status_command(settings: Any, wanted: str | None) -> int:
     """Print the status; 1 if a replica does not obey, or the monitor waits for a person to look."""
     status, acks = read_told(settings, load(settings.config))
     if wanted is not None and wanted not in status.models:
-        raise ConfigurationError(f"no model {clean(wanted)} is known; known are {', '.join(map(clean, status.models))}")
+        raise unknown_model(wanted, status)
     models = {name: model for name, model in status.models.items() if wanted in (None, name)}
     replicas = {name: living(name, model, acks, status.clock) for name, model in models.items()}
     faults = {name: model.lagging(replicas[name]) for name, model in models.items()}
@@ -39,8 +39,14 @@ def status_command(settings: Any, wanted: str | None) -> int:
         click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected, **halted}).decode())
     else:
         lines = [f"halted: {clean(why)}" for why in status.halted] + _lines(models, replicas, faults)
-        click.echo("\n".join(lines) or "nothing has been seen yet")
+        click.echo("\n".join(lines))
     return 1 if status.halted or any(faults.values()) else 0
+
+
+def unknown_model(wanted: str, status: Status) -> ConfigurationError:
+    """Return the error that names a model of which nothing is known."""
+    known = ", ".join(map(clean, status.models)) or "none yet; is the monitor running?"
+    return ConfigurationError(f"no model {clean(wanted)} is known; known are {known}")
 
 
 def read_told(settings: Any, config: Config) -> tuple[Status, list[Taken]]:
@@ -55,7 +61,7 @@ def read_told(settings: Any, config: Config) -> tuple[Status, list[Taken]]:
 def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
     """Return what the monitor told last, and the newest ack of each replica."""
     if not (folder / FILE_NAME).is_file():
-        raise ConfigurationError(f"{folder}: there is no log; start one with: unship run --log embedded:{folder}")
+        raise ConfigurationError(f"{folder}: there is no log; start one with: unship --log embedded:{folder} run")
     with EmbeddedLog(folder) as log:
         record = log.latest("snapshots").get(STATUS_KEY)
         entries = sorted(log.latest("acks").values(), key=lambda entry: entry.offset)
@@ -95,6 +101,8 @@ def _shown(model: ModelStatus, replicas: dict[str, Replica], faults: dict[str, s
 def _lines(
     models: dict[str, ModelStatus], replicas: dict[str, dict[str, Replica]], faults: dict[str, dict[str, str]]
 ) -> list[str]:
+    if not models:
+        return ["nothing has been seen yet"]
     lines = [f"{'MODEL':<20} {'DESIRED':<12} {'REPLICAS':<10} {'LABELS':<8} {'EVIDENCE':<10} STATE"]
     for name, model in models.items():
         obeying = len(replicas[name]) - len(faults[name])

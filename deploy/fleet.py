@@ -5,6 +5,7 @@ environment's UNSHIP_LOG and ends by a signal. `--answers N` ends it after so ma
 """
 
 import argparse
+import os
 import random
 import signal
 import threading
@@ -19,6 +20,8 @@ DECAYS_AFTER = 20_000
 ERROR_RATE, DECAYED_RATE = 0.05, 0.15
 HOLDBACK_SHARE = 0.3
 BATCH, BATCHES_PER_S = 20, 10
+#: The file of trusted keys, if there is one: without it nothing is obeyed.
+TRUST = os.environ.get("UNSHIP_TRUST")
 HEARTBEAT = Path("alive")
 """Touched with each batch; the container is healthy while this file is young."""
 
@@ -33,7 +36,10 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     # Nothing is decided here: the same run every time.
     chance = random.Random(5)
-    with Fleet(MODEL, NEW, on_version=print, trust=None, replica="fleet-0") as fleet, Feedback(source="demo") as labels:
+    with (
+        Fleet(MODEL, NEW, on_version=print, trust=TRUST, replica="fleet-0") as fleet,
+        Feedback(source="demo") as labels,
+    ):
         fleet.deployed("live", version=OLD)
         fleet.deployed("live", version=NEW, previous=OLD)
         fleet.deployed("holdback", version=OLD)

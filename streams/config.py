@@ -30,6 +30,7 @@ DETECTORS_OF_ERRORS = ("ddm", "eddm", "fhddm", "hddm_a", "hddm_w")
 DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum")
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
 _S = TypeVar("_S", bound="_Section")
 
 
@@ -281,8 +282,19 @@ def _convert(raw: Any, kind: type[_S], path: str) -> _S:
             message = (
                 f"{message.replace('Invalid enum value', 'unknown value')}; known are {_known_words(kind, inside)}"
             )
+        elif unknown := _UNKNOWN_KEY.match(message):
+            message = f"unknown key `{unknown[1]}`; known are {', '.join(_known_keys(kind, inside))}"
         full = ".".join(part for part in (path, inside) if part)
         raise ConfigurationError(f"{full}: {message}" if full else message) from error
+
+
+def _known_keys(kind: Any, path: str) -> tuple[str, ...]:
+    """Return the keys that a section may have."""
+    for name in filter(None, path.split(".")):
+        kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
+        # A section that may be absent is a union of itself and None.
+        kind = next((part for part in get_args(kind) if isinstance(part, type) and part is not type(None)), kind)
+    return tuple(kind.__struct_encode_fields__)
 
 
 def _known_words(kind: Any, path: str) -> str:

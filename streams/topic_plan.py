@@ -21,7 +21,7 @@ EVENT_BATCH_BYTES = 1_048_588
 """Largest batch of events: the broker's own default, sixteen events of the largest size that the decoder reads."""
 
 RECORD_BYTES = 8 * 1_048_576
-"""Largest record of the monitor: parts of snapshots have 4 MiB; a limit twice that leaves room for what is around."""
+"""Largest record of the monitor: no request of its producers is larger than half of that."""
 
 APPEND_TIME = ("predictions", "feedback", "deployments", "operator", "acks", "ledger")
 """Topics whose append time is a clock of the monitor, so that it must be the broker's and not the writer's."""
