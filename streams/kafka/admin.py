@@ -251,7 +251,9 @@ def _aiokafka_told() -> Iterator[list[str]]:
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(record.getMessage())
+            text = record.getMessage().rstrip(" .")
+            # A wait that ended without an answer is an error without words.
+            told.append(f"{text} no answer" if text.endswith(":") else text)
 
     logger, handler = logging.getLogger("aiokafka"), Collect(logging.WARNING)
     propagate, logger.propagate = logger.propagate, False

@@ -160,7 +160,7 @@ async def reachable(access: Access) -> None:
     admin = access.admin()
     try:
         await answered(admin.start())
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, BrokerUnreachable) as error:
         raise BrokerUnreachable(explained(error, access)) from error
     finally:
         await admin.close()
