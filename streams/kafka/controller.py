@@ -41,6 +41,7 @@ from streams.kafka.ledger import configuration_for, open_ledger
 from streams.kafka.rewinds import Rewind
 from streams.kafka.sameness import Leaders, difference
 from streams.kafka.snapshots import HALT, SnapshotStore
+from streams.kafka.stalls import Stalls
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.live import Signer
 from streams.reader import Fingerprint, Raw, fingerprint
@@ -168,7 +169,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer = self.access.member(
                 self.access.names.prefix + GROUP.removeprefix("unship."), ["ledger"], self
             )
-            self._leaders = Leaders(self._consumer)
+            self._leaders, self._stalls = Leaders(self._consumer), Stalls(self.access, self._consumer)
             try:
                 # A member whose start fails has joined its group all the same, and has to leave it.
                 await join(self._consumer)
@@ -288,6 +289,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             assigned, self._assigned = self._assigned, []
             await self._take_over_all(assigned)
         fetched = await self._consumer.getmany(timeout_ms=100, max_records=500)
+        held = [place for place in self._consumer.assignment() if place.partition in self.partitions]
+        await self._stalls.look(held, bool(fetched))
         for place, records in fetched.items():
             await self._compare(place)
             for record in records:

@@ -23,11 +23,11 @@ from streams.kafka.clients import (
     end_consumer,
     join,
     producing,
-    reachable,
 )
 from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position_text, tell_halt
 from streams.kafka.sameness import Leaders, difference
+from streams.kafka.stalls import Stalls
 from streams.ledger_lines import ledger_value
 from streams.reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
 from streams.routing import partition_of
@@ -43,14 +43,14 @@ FILL_RECORDS = 4_096
 FLUSH_S = 0.05
 #: So long before a flush the logs are read again. Each read costs a request, and what arrives earlier waits anyway.
 READ_AHEAD_S = 0.01
+#: Between two looks whether there is room again, where the ledger is slower than the sources.
+FULL_S = 0.01
 COMMIT_S = 5.0
 REVOKE_S = 2.0
 #: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
 CLOCK_SKEW_MS = 1_000
 #: How long a transaction may hold a source back before it is said: longer than a healthy writer's takes.
 HELD_S = 10.0
-#: How often a worker without partitions asks whether the broker is there: it fetches nothing that would tell.
-LOOK_S = 10.0
 
 
 class SourceChanged(Exception):
@@ -93,7 +93,6 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self.rows_per_flush = ROWS_PER_FLUSH
         self._stopping = False
         self._flushed_at = 0.0
-        self._looked_at = 0.0
         self._assigned: list[TopicPartition] = []
         self._count = self._ledger_count = 0
         self._route: dict[str, int] = {}
@@ -114,13 +113,12 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         self._stopping = False
         self._assigned = []
-        self._looked_at = asyncio.get_running_loop().time()
         self.partitions.clear()
         async with producing(self.access) as self._producer:
             # Before it joins the group, from which a worker that cannot read would only take the work of others.
             await open_ledger(self.access, self._producer, self.config)
             self._consumer = self.access.member(self.group, SOURCES, self)
-            self._leaders = Leaders(self._consumer)
+            self._leaders, self._stalls = Leaders(self._consumer), Stalls(self.access, self._consumer)
             rewinds = self._rewinds = Rewinds(self.access)
             try:
                 # A member whose start fails has joined its group all the same, and has to leave it.
@@ -293,12 +291,6 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._assigned:
             assigned, self._assigned = self._assigned, []
             await self._open_all(assigned)
-        now = asyncio.get_running_loop().time()
-        if self.partitions:
-            self._looked_at = now
-        elif now - self._looked_at >= LOOK_S:
-            self._looked_at = now
-            await reachable(self.access)
         busy = any(partition.sending is not None or partition.reader.waiting for partition in self.partitions.values())
         full = [
             TopicPartition(topic, number)
@@ -307,7 +299,13 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             if not partition.reader.has_room(side)
         ]
         wanted = [place for place in self._consumer.assignment() if place not in full]
-        fetched = await self._consumer.getmany(*wanted, timeout_ms=5 if busy else 50, max_records=8_192)
+        if full and not wanted:
+            # Asked for none, the client would give out of all.
+            fetched = {}
+            await asyncio.sleep(FULL_S)
+        else:
+            fetched = await self._consumer.getmany(*wanted, timeout_ms=5 if busy else 50, max_records=8_192)
+        await self._stalls.look(wanted if self.partitions else [], bool(fetched))
         for place, records in fetched.items():
             partition = self.partitions.get(place.partition)
             if partition is not None:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 HOST = "127.0.0.1"
 PRODUCE = 0
+FETCH = 1
 INIT_PRODUCER_ID = 22
 #: Numbers of requests that are not answered yet, and of what kind they are.
 Asked: TypeAlias = dict[int, int]

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from streams.kafka.ingest import Ingest
 from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
-from tests.kafka.network import HOST, Network, network
+from tests.kafka.network import FETCH, HOST, Network, network
 from tests.kafka.shared import SharedKafka
 
 
@@ -66,7 +66,7 @@ def test_worker_without_partitions_says_that_its_broker_is_silent(
     if not kafka.bootstrap.startswith(f"{HOST}:"):
         pytest.skip("the broker is on another machine")
     monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
-    monkeypatch.setattr("streams.kafka.ingest.LOOK_S", 0.2)
+    monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.2)
 
     async def run() -> None:
         site = Inside(kafka, sources=1)
@@ -86,6 +86,34 @@ def test_worker_without_partitions_says_that_its_broker_is_silent(
                 await until(said)
                 net.silent = False
                 await more(site, 0)
+
+    asyncio.run(run())
+
+
+def test_worker_that_is_given_nothing_of_a_log_that_goes_on_says_so_and_begins_again(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kafka.bootstrap.startswith(f"{HOST}:"):
+        pytest.skip("the broker is on another machine")
+    monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.5)
+
+    async def run() -> None:
+        site = Inside(kafka)
+        await site.make_topics()
+        async with network(kafka.bootstrap) as net:
+            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+            lives = Lives(site.ingest(access=behind))
+            async with living(lives):
+                await more(site, 0)
+                net.answers[FETCH] = 0
+                await site.send(pairs(range(200, 400)))
+
+                async def said() -> bool:
+                    return any("nothing is given out from offset" in error for error in lives.errors)
+
+                await until(said)
+                net.answers.clear()
+                assert await site.until_counted(expected(400)) == {}
 
     asyncio.run(run())
 

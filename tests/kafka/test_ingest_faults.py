@@ -361,6 +361,54 @@ def test_ledger_that_takes_only_small_records_gets_smaller_batches_and_misses_no
     asyncio.run(run())
 
 
+class Held(Ingest):
+    """Its ledger takes nothing until it is released."""
+
+    rounds = 0
+
+    async def _send(self, partition: Any, caught_up: tuple[bool, bool]) -> None:
+        await self.released.wait()
+        await super()._send(partition, caught_up)
+
+    async def _round(self) -> None:
+        if not self.rounds:
+            self.released = asyncio.Event()
+        self.rounds += 1
+        await super()._round()
+
+
+def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.reader.WAITING_MAX", 20)
+
+    async def run() -> None:
+        site = Inside(kafka)
+        await site.make_topics()
+        service = site.ingest(Held)
+        service.rows_per_flush = 10
+        async with living(service):
+
+            async def is_full() -> bool:
+                return any(not any(map(part.reader.has_room, (0, 1))) for part in service.partitions.values())
+
+            await site.send(pairs(range(100)))
+            await until(is_full)
+            (reader,) = (part.reader for part in service.partitions.values())
+            held, rounds = [reader.queued(side) for side in (0, 1)], service.rounds
+            await site.send(pairs(range(100, 200)))
+
+            async def looked_on() -> bool:
+                return service.rounds > rounds + 50
+
+            await until(looked_on)
+            assert [reader.queued(side) for side in (0, 1)] == held
+            service.released.set()
+            assert await site.until_counted(expected(200)) == {}
+
+    asyncio.run(run())
+
+
 def test_loop_that_stands_still_past_its_session_harms_nothing(kafka: SharedKafka) -> None:
     async def run() -> None:
         site = Inside(kafka, sources=2, session_ms=SHORT_SESSION_MS)

@@ -72,4 +72,5 @@ def test_page_of_a_refused_order_says_what_was_missing() -> None:
     }  # fmt: skip
     text = page(decision)
     assert "missing   renew needs an incarnation above 1" in text
-    assert "None" not in text and "unknown" not in text
+    assert "None" not in text
+    assert "unknown" not in text
