@@ -145,6 +145,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping = False
         self._assigned: list[TopicPartition] = []
         self._ledger_count = 0
+        self._taking: asyncio.Task[None] | None = None
         self._cannot: LedgerConflict | None = None
 
     def stop(self) -> None:
@@ -181,16 +182,22 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._snapshots.tell_halt(error.number, str(error))
                 raise
             finally:
-                await self._close(list(self.partitions.values()))
+                await self._close()
                 await end_consumer(self._consumer)
 
     # Assignment
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Give the partitions up; their folds are built again from the ledger by whoever takes them."""
-        await self._close(list(self.partitions.values()))
+        await self._close()
 
-    async def _close(self, partitions: list[_Partition]) -> None:
+    async def _close(self) -> None:
+        # First whoever makes more of them: a client that is ended while it starts would start for ever.
+        if self._taking is not None:
+            self._taking.cancel()
+            await asyncio.wait((self._taking,), timeout=END_S)
+            self._taking = None
+        partitions = list(self.partitions.values())
         self.partitions.clear()
         for partition in partitions:
             for task in (partition.saying, partition.telling):
@@ -207,6 +214,16 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             # Without any position the client would ask the group for one, and refuse to go on without.
             self._consumer.seek(place, 0)
             self._consumer.pause(place)
+
+    async def _taken_over(self, assigned: list[TopicPartition]) -> bool:
+        """Take partitions over; false if the group deals them out again meanwhile: no reason for a new life."""
+        taking = self._taking = asyncio.create_task(self._take_over_all(assigned))
+        await asyncio.wait((taking,))
+        self._taking = None
+        if taking.cancelled():
+            return False
+        taking.result()
+        return True
 
     async def _take_over_all(self, assigned: list[TopicPartition]) -> None:
         self._shape = await open_ledger(self.access, self._producer, self.config)
@@ -287,7 +304,8 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _round(self) -> None:
         if self._assigned:
             assigned, self._assigned = self._assigned, []
-            await self._take_over_all(assigned)
+            if not await self._taken_over(assigned):
+                return
         fetched = await self._consumer.getmany(timeout_ms=100, max_records=500)
         held = [place for place in self._consumer.assignment() if place.partition in self.partitions]
         await self._stalls.look(held, bool(fetched))

@@ -158,12 +158,15 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Hand over and commit what is there, in a short time; whoever takes over reads the rest again."""
-        for partition in list(self.partitions.values()):
-            try:
-                await asyncio.wait_for(self._settle(partition), REVOKE_S)
-            except (KafkaError, TimeoutError, BrokerUnreachable) as error:
-                log.info("partition %d was given up unsettled: %s", partition.number, error)
+        # All at once: the whole group waits for it.
+        await asyncio.gather(*map(self._settle_soon, list(self.partitions.values())))
         self.partitions.clear()
+
+    async def _settle_soon(self, partition: _Partition) -> None:
+        try:
+            await asyncio.wait_for(self._settle(partition), REVOKE_S)
+        except (KafkaError, TimeoutError, BrokerUnreachable) as error:
+            log.info("partition %d was given up unsettled: %r", partition.number, error)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Hold the partitions until they are opened in the next round, where an error ends this life."""

@@ -242,6 +242,50 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
     asyncio.run(run())
 
 
+def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes_on_in_its_group(
+    kafka: SharedKafka,
+) -> None:
+    if not kafka.bootstrap.startswith(f"{HOST}:"):
+        pytest.skip("the broker is on another machine")
+
+    async def run() -> None:
+        site = Inside(kafka, ACTING)
+        await begin(site)
+        await write(site, list(story(2)))
+        async with network(kafka.bootstrap) as net:
+            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+            first, second = (Lives(controller(site, behind)) for _ in range(2))
+            # What writes the ledger is let in, what writes the commands waits.
+            net.answers[INIT_PRODUCER_ID] = 1
+            async with living(first):
+
+                async def takes() -> bool:
+                    return bool(first.service.partitions)
+
+                await until(takes)
+                net.answers[INIT_PRODUCER_ID] = 1
+                async with living(second):
+
+                    async def gave_up() -> bool:
+                        return not first.service.partitions
+
+                    await until(gave_up)
+                    net.answers.clear()
+
+                    async def settled() -> bool:
+                        both = first.service, second.service
+                        return sum(map(len, (each.partitions for each in both))) == 1 and not any(
+                            each._assigned or each._taking for each in both
+                        )
+
+                    await until(settled)
+                    await until(lambda: spoken(site, 1 + 4))
+                    assert (first.errors, second.errors) == ([], [])
+        await check(site)
+
+    asyncio.run(run())
+
+
 def test_controller_stops_before_what_it_cannot_read_says_where_and_leaves_the_group(kafka: SharedKafka) -> None:
     async def run() -> None:
         site = Inside(kafka, ACTING)
