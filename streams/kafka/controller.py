@@ -58,6 +58,8 @@ STATUS_S = 0.5
 #: The share of the time that telling the status may take.
 STATUS_SHARE = 0.02
 SNAPSHOT_S = 60.0
+#: Longer than the ledger may be behind: who reads a range again should be let finish it.
+ASK_AGAIN_S = 600.0
 #: Decisions that wait for the journal before the fold does: a re-fold makes many of them at once.
 DECIDED_MAX = 1_000
 #: How long the fold keeps everything else waiting: from a feedback to its ledger record it takes a dozen turns of the
@@ -91,7 +93,8 @@ class _Partition:
         self.goal = 0
         self.tell_at = self.saved_at = -1e9
         self.told = b""
-        self.rewound: set[int] = set()
+        # When each gap was asked to be read again.
+        self.rewound: dict[int, float] = {}
         self.stated = False
         self.echoed: set[str] = set()
         self.decided: list[Decision] = []
@@ -483,17 +486,19 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             log.info("ledger partition %d: another configuration is in force from here on", partition.number)
 
     async def _ask_again(self, partition: _Partition) -> None:
-        """Ask for a range to be read again where the ledger has a gap; said once for each gap."""
+        """Ask for a range to be read again where the ledger has a gap, and again if it stays: nobody may have heard."""
+        now = asyncio.get_running_loop().time()
         # The fold goes on meanwhile, and a gap that it finds then has not been asked about.
-        gaps = set(partition.fold.gaps)
-        for number in gaps - partition.rewound:
+        asked = {number: partition.rewound.get(number, -ASK_AGAIN_S) for number in partition.fold.gaps}
+        for number in [number for number, at in asked.items() if now - at >= ASK_AGAIN_S]:
             corners = partition.fold.coverage[number].corners
             corner = (min(p for p, _ in corners), min(f for _, f in corners))
             incarnation = partition.fold.coverage[number].incarnation
             value = msgspec.json.encode(Rewind(number, corner, partition.fold.offset, incarnation))
             await answered(self._producer.send_and_wait(self.access.names.of("rewind"), value, str(number).encode()))
+            asked[number] = now
             log.warning("ledger partition %d: a gap in source partition %d is read again", partition.number, number)
-        partition.rewound = gaps
+        partition.rewound = asked
 
     async def _tell(self, partition: _Partition, now: float) -> None:
         if now >= partition.tell_at:

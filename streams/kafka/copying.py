@@ -84,8 +84,9 @@ class Copier:
                 if self._producer is None:
                     await self.start()
                 await self.copy(place, value, headers)
-            except (KafkaError, OSError, TimeoutError, UnshipError) as error:
-                if (text := explained(error, self.access)) != said:
+            except Exception as error:  # noqa: BLE001 - Faust takes a record as done whose agent raised, whatever it was
+                known = isinstance(error, KafkaError | OSError | TimeoutError | UnshipError)
+                if (text := explained(error, self.access) if known else repr(error)) != said:
                     log.warning("copying to the ledger waits: %s", text)
                     said = text
                 await self.stop()

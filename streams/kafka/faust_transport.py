@@ -1,12 +1,20 @@
 """How Faust reads: its own consumer, which loses nothing at a rebalance and stops in bounded time."""
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
 from streams.kafka.clients import end_consumer
+from unship.errors import BrokerUnreachable
+
+BEGINNING_S = 2.0
+#: Below the time that Faust waits, which is that of a request.
+GO_BACK_S = 60.0
 
 
 async def go_back(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int | None]:
@@ -17,11 +25,19 @@ async def go_back(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int | None
     """
     committed: dict[TopicPartition, int | None] = await consumer.seek_to_committed()
     if unknown := [place for place, offset in committed.items() if not offset]:
-        await consumer.seek_to_beginning(*unknown)
+        # It is noted at once, and done when each leader answers; where it waits long, Faust gives up for good.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(consumer.seek_to_beginning(*unknown), BEGINNING_S)
     return committed
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # What was given up in a transaction is no deployment and no order.
+        consumer._isolation_level = "read_committed"
+        return consumer
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         found: Mapping[TP, int] = await self.call_thread(go_back, self._ensure_consumer())
         return found
@@ -35,6 +51,13 @@ class _ConsumerThread(AIOKafkaConsumerThread):
 
 
 class _Consumer(Consumer):
+    async def perform_seek(self) -> None:
+        """Go back, or end the process: where this takes longer still, Faust reads no more and does not say so."""
+        try:
+            await asyncio.wait_for(super().perform_seek(), GO_BACK_S)
+        except TimeoutError:
+            raise BrokerUnreachable(f"the group's positions are not given out within {GO_BACK_S:g} s") from None
+
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 

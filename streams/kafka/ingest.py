@@ -94,6 +94,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping = False
         self._flushed_at = 0.0
         self._assigned: list[TopicPartition] = []
+        # What was asked to be read again before it was opened.
+        self._asked: set[int] = set()
         self._count = self._ledger_count = 0
         self._route: dict[str, int] = {}
         # The last record of each log that was given to a reader, and its incarnation: lives of this process share them.
@@ -188,6 +190,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _open_all(self, assigned: list[TopicPartition]) -> None:
         """Open a reader for each assigned pair, from its committed position."""
+        asked, self._asked = self._asked, set()
         numbers: dict[str, set[int]] = {topic: set() for topic in self.topics}
         for place in assigned:
             numbers[place.topic].add(place.partition)
@@ -201,7 +204,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         assert numbers[self.topics[0]] == numbers[self.topics[1]], numbers
         positions = await self._committed(sorted(numbers[self.topics[0]]))
         for number, position in positions.items():
-            await self._open(number, position)
+            again = number in asked
+            await self._open(number, Position(self._count, position.incarnation) if again else position)
         self._consumer.resume(*assigned)
 
     async def _committed(self, numbers: list[int]) -> dict[int, Position]:
@@ -231,6 +235,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         """Read a pair of partitions again from the beginning, because a fold misses something: always safe, if slow."""
         partition = self.partitions.pop(number, None)
         if partition is None:
+            # Perhaps it is about to be ours.
+            self._asked.add(number)
             return
         if partition.sending is not None:
             await partition.sending
@@ -341,17 +347,22 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         if partition.sending is not None:
             if not partition.sending.done():
                 return done
+            if partition.sending.cancelled():
+                # Given up with the partition, which whoever has it reads again from the commit.
+                self.partitions.pop(partition.number, None)
+                return done
             partition.sending.result()
             partition.sending = None
         if reader.filling:
             return False
         now = asyncio.get_running_loop().time()
+        if partition.acknowledged is not None and now - partition.committed_at >= COMMIT_S:
+            # Ahead of the next batch: in a backlog there always is one.
+            await self._commit(partition)
         idle = all(caught_up) and now - partition.stated_at >= self.tick_s
         if (reader.waiting and (flush or reader.waiting >= self.rows_per_flush)) or idle:
             partition.stated_at = self._flushed_at = now
             partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
-        elif partition.acknowledged is not None and now - partition.committed_at >= COMMIT_S:
-            await self._commit(partition)
         return done
 
     async def _caught_up(self, partition: _Partition) -> tuple[bool, bool]:

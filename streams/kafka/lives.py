@@ -55,7 +55,12 @@ class Lives:
             try:
                 await self._run()
                 self.error, said = None, ""
-            except TROUBLE as error:
+            except (*TROUBLE, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError):
+                    if _is_cancelled():
+                        raise
+                    # Somebody else gave up what it waited for.
+                    error = BrokerUnreachable("what it waited for was given up")
                 self.error, text = error, self.explained(error)
                 if self._told.is_set():
                     break
@@ -88,6 +93,12 @@ class Lives:
     def explained(self, error: Exception) -> str:
         """Return in one line what is wrong."""
         return explained(error, self._access)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that runs is to end, and not only something that it waits for was cancelled."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def _within(event: asyncio.Event, limit_s: float) -> None:

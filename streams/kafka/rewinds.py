@@ -165,9 +165,21 @@ def renew_now(access: Access, partition: int) -> int:
                 raise ConfigurationError(
                     f"{name} has {count} partitions, the last is {count - 1}, asked for {partition}"
                 )
+            if not all(await _ends(access, "ledger")):
+                raise ConfigurationError("the ledger is empty, so nothing was read that could have changed; unship run")
             return await renew(access, producer, partition)
 
     return run(access, job())
+
+
+async def _ends(access: Access, topic: str) -> list[int]:
+    consumer, name = access.reader(), access.names.of(topic)
+    try:
+        await consumer.start()
+        places = [TopicPartition(name, number) for number in range(await partition_count(consumer, name))]
+        return list((await consumer.end_offsets(places)).values())
+    finally:
+        await end_consumer(consumer)
 
 
 async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> int:

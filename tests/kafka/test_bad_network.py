@@ -7,10 +7,13 @@ import msgspec
 import pytest
 from aiokafka import TopicPartition
 
+from streams.kafka.clients import read_all
 from streams.kafka.ingest import Ingest
+from streams.kafka.topics import KafkaTopics
 from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
 from tests.kafka.network import FETCH, HOST, Network, network
 from tests.kafka.shared import SharedKafka
+from unship.errors import BrokerUnreachable
 
 
 def test_slow_narrow_reset_and_silent_network_and_lost_replies_lose_nothing_and_double_nothing(
@@ -114,6 +117,33 @@ def test_worker_that_is_given_nothing_of_a_log_that_goes_on_says_so_and_begins_a
                 await until(said)
                 net.answers.clear()
                 assert await site.until_counted(expected(400)) == {}
+
+    asyncio.run(run())
+
+
+def test_topic_of_which_nothing_is_shown_is_not_waited_for_without_end(
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kafka.bootstrap.startswith(f"{HOST}:"):
+        pytest.skip("the broker is on another machine")
+    monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
+    monkeypatch.setattr("streams.kafka.topics.ANSWER_S", 1.5)
+
+    async def run() -> None:
+        site = Inside(kafka)
+        await site.make_topics()
+        await site.send(pairs(range(10)))
+        async with network(kafka.bootstrap) as net:
+            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+            net.answers[FETCH] = 0
+
+            def read() -> None:
+                with KafkaTopics(behind) as topics:
+                    topics.read("predictions", 0, 0)
+
+            for reading in (read_all(behind, "predictions"), asyncio.to_thread(read)):
+                with pytest.raises(BrokerUnreachable, match="nothing is shown of offsets 0 to 9 within"):
+                    await reading
 
     asyncio.run(run())
 

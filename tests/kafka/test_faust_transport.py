@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
+from streams.app import make_app
 from streams.kafka.clients import Access, administering
 from streams.kafka.faust_transport import go_back
+from tests.kafka.inside import Inside
 from tests.kafka.shared import SharedKafka
+from unship.link import wall_ms
 from unship.topics import TopicNames
 
 RECORDS = 5
@@ -61,3 +65,33 @@ async def positions_after(
 
 async def within(work: Coroutine[Any, Any, Any]) -> Any:
     return await asyncio.wait_for(work, 30)
+
+
+def test_leader_that_does_not_answer_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka.faust_transport.BEGINNING_S", 0.01)
+
+    class Unanswered:
+        """A consumer that can ask for beginnings, and is told none."""
+
+        async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
+            return {TopicPartition("t", 0): None, TopicPartition("t", 1): 7}
+
+        async def seek_to_beginning(self, *places: TopicPartition) -> None:
+            assert places == (TopicPartition("t", 0),)
+            await asyncio.Event().wait()
+
+    found = asyncio.run(asyncio.wait_for(go_back(Unanswered()), 30))
+    assert found == {TopicPartition("t", 0): None, TopicPartition("t", 1): 7}
+
+
+def test_what_was_given_up_in_a_transaction_is_not_read(kafka: SharedKafka) -> None:
+    async def run() -> str:
+        site = Inside(kafka)
+        monitor = make_app(site.access, site.config, None, wall_ms)
+        worker: Any = monitor.app.consumer
+        consumer = worker._thread._create_worker_consumer(monitor.app.transport)
+        # It was never started, so that nobody else closes its loop.
+        worker._thread.thread_loop.close()
+        return str(consumer._isolation_level)
+
+    assert asyncio.run(run()) == "read_committed"

@@ -409,6 +409,59 @@ def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
     asyncio.run(run())
 
 
+class Counting(Ingest):
+    """Counts its commits."""
+
+    commits = 0
+
+    async def _commit(self, partition: Any) -> None:
+        self.commits += 1
+        await super()._commit(partition)
+
+
+def test_backlog_is_committed_while_it_is_worked_off(kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka.ingest.COMMIT_S", 0.05)
+
+    async def run() -> None:
+        site = Inside(kafka)
+        await site.make_topics()
+        await site.send(pairs(range(2_000)))
+        service = site.ingest(Counting)
+        service.rows_per_flush = 10
+        async with living(service):
+
+            async def in_the_middle() -> bool:
+                return service.commits > 2
+
+            await until(in_the_middle)
+            assert sum(part.reader.queued(side) for part in service.partitions.values() for side in (0, 1)) > 0
+
+    asyncio.run(run())
+
+
+def test_range_that_was_asked_for_before_its_partition_was_opened_is_read_again(
+    kafka: SharedKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        site = Inside(kafka)
+        await site.make_topics()
+        await site.send(pairs(range(100)))
+        first = site.ingest()
+        async with living(first) as tasks:
+            assert await site.until_counted(expected(100)) == {}
+            await ended(first, tasks[0])
+        caplog.clear()
+        second = site.ingest()
+        await second._rewind(0)
+        async with living(second):
+            await until_said(caplog, "partition 0: from (0, 0)")
+            await site.send(pairs(range(100, 200)))
+            assert await site.until_counted(expected(200)) == {}
+
+    with caplog.at_level(logging.INFO, "unship"):
+        asyncio.run(run())
+
+
 def test_loop_that_stands_still_past_its_session_harms_nothing(kafka: SharedKafka) -> None:
     async def run() -> None:
         site = Inside(kafka, sources=2, session_ms=SHORT_SESSION_MS)

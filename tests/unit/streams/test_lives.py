@@ -48,6 +48,45 @@ def test_trouble_begins_another_life_and_is_said_once(
     ]
 
 
+def test_wait_that_somebody_else_gave_up_begins_another_life(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_MIN_S", 0.0)
+    begun = 0
+
+    async def main() -> None:
+        async def run() -> None:
+            nonlocal begun
+            begun += 1
+            if begun == 2:
+                lives.finish()
+                return
+            sending = asyncio.ensure_future(asyncio.sleep(60))
+            sending.cancel()
+            await sending
+
+        lives = lives_of(run)
+        await lives.live()
+        assert lives.ended
+
+    with caplog.at_level(logging.WARNING, "unship"):
+        asyncio.run(main())
+    assert begun == 2
+    assert "what it waited for was given up" in caplog.text
+
+
+def test_life_that_is_cancelled_itself_ends() -> None:
+    async def main() -> None:
+        lives = lives_of(lambda: asyncio.sleep(60))
+        living = asyncio.create_task(lives.live())
+        await asyncio.sleep(0)
+        living.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await living
+
+    asyncio.run(main())
+
+
 def test_end_in_a_pause_does_not_wait_for_the_next_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_MIN_S", 1_000.0)
     monkeypatch.setattr(module, "RETRY_MAX_S", 1_000.0)
