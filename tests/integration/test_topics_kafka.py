@@ -70,6 +70,13 @@ def actions(text):
     return {step["topic"]: step["action"] for step in json.loads(text)["topics"]}
 
 
+def test_renewing_before_anything_was_read_is_refused_and_leaves_the_ledger_alone(unship):
+    assert unship("topics", "apply")[0] == 0
+    code, _, said = unship("topics", "renew", "0")
+    assert (code, "the ledger is empty" in said) == (2, True)
+    assert unship("topics", "plan")[0] == 0
+
+
 def test_topics_are_planned_then_made_then_in_order(kafka, unship):
     code, out, _ = unship("--json", "topics", "plan")
     assert (code, set(actions(out).values())) == (1, {"create"})

@@ -90,7 +90,8 @@ def test_what_was_given_up_in_a_transaction_is_not_read(kafka: SharedKafka) -> N
         monitor = make_app(site.access, site.config, None, wall_ms)
         worker: Any = monitor.app.consumer
         consumer = worker._thread._create_worker_consumer(monitor.app.transport)
-        # It was never started, so that nobody else closes its loop.
+        # It was never started, so that nobody else ends it.
+        await consumer.stop()
         worker._thread.thread_loop.close()
         return str(consumer._isolation_level)
 
