@@ -166,9 +166,7 @@ def renew_now(access: Access, partition: int) -> int:
                     f"{name} has {count} partitions, the last is {count - 1}, asked for {partition}"
                 )
             if not all(await _ends(access, "ledger")):
-                raise ConfigurationError(
-                    "the ledger is empty: nothing was read yet, so nothing has to be said; start the monitor"
-                )
+                raise ConfigurationError("the ledger is empty: nothing was read yet that could have changed; start it")
             return await renew(access, producer, partition)
 
     return run(access, job())
