@@ -249,6 +249,8 @@ def test_transaction_that_does_not_end_holds_time_back_and_is_said_and_an_aborte
     kafka: SharedKafka, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.kafka.ingest.HELD_S", 0.5)
+    # What a transaction holds back, or its end, is not taken for records that are not given out.
+    monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.1)
 
     async def run() -> None:
         site = Inside(kafka)
