@@ -45,7 +45,7 @@ class Group(click.Group):
             ctx.exit(USAGE)
         except PermissionError as error:
             # Files are looked for in many places, and all of them may be another user's.
-            click.echo(f"unship: {error.filename}: {error.strerror}; check its owner and mode", err=True)
+            click.echo(f"unship: {error.filename or 'a file'}: {error.strerror}; check its owner and mode", err=True)
             ctx.exit(USAGE)
 
 

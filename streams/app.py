@@ -72,6 +72,7 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
     def copying(topic: str) -> None:
         @app.agent(_topic(app, names.of(topic)), name=f"copy-{topic}")
         async def copy(stream: StreamT[bytes]) -> None:
+            # One after the other: what is committed rests on that, and so does what the fold takes for copied.
             async for event in stream.events():
                 message = event.message
                 place = Place(topic, message.partition, message.offset, round(message.timestamp * 1_000))

@@ -147,7 +147,7 @@ def run(access: Access, work: Coroutine[Any, Any, T]) -> T:
     """
     try:
         return asyncio.run(work)
-    except (KafkaError, OSError) as error:
+    except (KafkaError, OSError, BrokerUnreachable) as error:
         raise BrokerUnreachable(explained(error, access)) from error
 
 
@@ -237,7 +237,9 @@ async def end_consumer(consumer: AIOKafkaConsumer) -> None:
 
 
 def explained(error: Exception, access: Access) -> str:
-    """Return what is wrong with the broker in one line."""
+    """Return what is wrong with the broker in one line; what was explained stays as it is."""
+    if isinstance(error, BrokerUnreachable) and str(error).startswith(f"kafka {access.servers}: "):
+        return str(error)
     if isinstance(error, KafkaConnectionError | OSError):
         return f"kafka {access.servers}: no broker answers there; start it, or correct the address in `log`"
     what = words(error) if isinstance(error, KafkaError) else str(error)

@@ -13,6 +13,7 @@ has everything, because whoever goes on from it decides none of that again.
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -49,7 +50,7 @@ from streams.records import FleetFact
 from streams.routing import partition_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command
-from unship.errors import RecordingError
+from unship.errors import BrokerUnreachable, RecordingError
 
 log = logging.getLogger("unship.control")
 
@@ -90,7 +91,8 @@ class _Partition:
         self.writer = writer
         self.published: dict[str, Command] = {}
         self.journalled: dict[str, tuple[tuple[int, int, int], str]] = {}
-        self.goal = 0
+        # What has to be folded before anything is said; not known before it was asked for.
+        self.goal = sys.maxsize
         self.tell_at = self.saved_at = -1e9
         self.told = b""
         # When each gap was asked to be read again.
@@ -196,10 +198,10 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _close(self) -> None:
         # First whoever makes more of them: a client that is ended while it starts would start for ever.
-        if self._taking is not None:
-            self._taking.cancel()
-            await asyncio.wait((self._taking,), timeout=END_S)
-            self._taking = None
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.cancel()
+            await asyncio.wait((taking,), timeout=END_S)
         partitions = list(self.partitions.values())
         self.partitions.clear()
         for partition in partitions:
@@ -222,9 +224,11 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         """Take partitions over; false if the group deals them out again meanwhile: no reason for a new life."""
         taking = self._taking = asyncio.create_task(self._take_over_all(assigned))
         await asyncio.wait((taking,))
-        self._taking = None
         if taking.cancelled():
-            return False
+            if self._taking is not taking:
+                return False
+            raise BrokerUnreachable("what the take-over waited for was given up")
+        self._taking = None
         taking.result()
         return True
 

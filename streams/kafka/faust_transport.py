@@ -52,7 +52,7 @@ class _ConsumerThread(AIOKafkaConsumerThread):
 
 class _Consumer(Consumer):
     async def perform_seek(self) -> None:
-        """Go back, or end the process: where this takes longer still, Faust reads no more and does not say so."""
+        """Go back, or raise: where it takes longer still, Faust reads no more after a rebalance, without a line."""
         try:
             await asyncio.wait_for(super().perform_seek(), GO_BACK_S)
         except TimeoutError:

@@ -47,6 +47,8 @@ READ_AHEAD_S = 0.01
 FULL_S = 0.01
 COMMIT_S = 5.0
 REVOKE_S = 2.0
+#: How long a request to read a partition again waits for it to be opened here.
+ASKED_S = 60.0
 #: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
 CLOCK_SKEW_MS = 1_000
 #: How long a transaction may hold a source back before it is said: longer than a healthy writer's takes.
@@ -94,8 +96,8 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         self._stopping = False
         self._flushed_at = 0.0
         self._assigned: list[TopicPartition] = []
-        # What was asked to be read again before it was opened.
-        self._asked: set[int] = set()
+        # What was asked to be read again when it was not open here, and when.
+        self._asked: dict[int, float] = {}
         self._count = self._ledger_count = 0
         self._route: dict[str, int] = {}
         # The last record of each log that was given to a reader, and its incarnation: lives of this process share them.
@@ -190,7 +192,6 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _open_all(self, assigned: list[TopicPartition]) -> None:
         """Open a reader for each assigned pair, from its committed position."""
-        asked, self._asked = self._asked, set()
         numbers: dict[str, set[int]] = {topic: set() for topic in self.topics}
         for place in assigned:
             numbers[place.topic].add(place.partition)
@@ -203,9 +204,12 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         # Both topics have the same number of partitions, and the assignor deals them out alike.
         assert numbers[self.topics[0]] == numbers[self.topics[1]], numbers
         positions = await self._committed(sorted(numbers[self.topics[0]]))
+        now = asyncio.get_running_loop().time()
         for number, position in positions.items():
-            again = number in asked
-            await self._open(number, Position(self._count, position.incarnation) if again else position)
+            # What is older was for whoever had the partition then; who still needs it asks again.
+            again = now - self._asked.get(number, -ASKED_S) < ASKED_S
+            await self._open(number, position, again=again)
+            self._asked.pop(number, None)
         self._consumer.resume(*assigned)
 
     async def _committed(self, numbers: list[int]) -> dict[int, Position]:
@@ -236,20 +240,20 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         partition = self.partitions.pop(number, None)
         if partition is None:
             # Perhaps it is about to be ours.
-            self._asked.add(number)
+            self._asked[number] = asyncio.get_running_loop().time()
             return
         if partition.sending is not None:
             await partition.sending
         log.warning("partition %d: read again from its beginning, as the topic rewind asks", number)
         await self._open(number, Position(self._count, self._rewinds.incarnations.get(number, 0)))
 
-    async def _open(self, number: int, position: Position) -> None:
+    async def _open(self, number: int, position: Position, *, again: bool = False) -> None:
+        """Open a reader at a position, or at the beginning of the same log."""
         halt = self._rewinds.halts.get(number)
         if halt is not None and halt.incarnation == position.incarnation:
             raise SourceChanged(halt.why)
-        reader = Reader(
-            self.config, number, position, ledger_partitions=self._ledger_count, route=self._ledger_partition
-        )
+        begin = Position(self._count, position.incarnation) if again else position
+        reader = Reader(self.config, number, begin, ledger_partitions=self._ledger_count, route=self._ledger_partition)
         for side, topic in enumerate(self.topics):
             place = TopicPartition(topic, number)
             first = (await self._consumer.beginning_offsets([place]))[place]
@@ -259,7 +263,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
                 reader.skip(side, first, lost=True)
             self._consumer.seek(place, max(first, reader.next_offset(side)))
         self.partitions[number] = _Partition(number, reader)
-        log.info("partition %d: from %s, window from %s", number, position.end, position.low)
+        log.info("partition %d: from %s, window from %s", number, begin.end, begin.low)
 
     def _newest(self, place: TopicPartition, position: Position, side: int) -> Fingerprint | None:
         """Return what is known of the newest record that was read: by an earlier life it may be more than it committed.
@@ -361,7 +365,10 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit(partition)
         idle = all(caught_up) and now - partition.stated_at >= self.tick_s
         if (reader.waiting and (flush or reader.waiting >= self.rows_per_flush)) or idle:
-            partition.stated_at = self._flushed_at = now
+            partition.stated_at = now
+            if flush:
+                # Not by a full batch, of which a backlog has one after the other: others would never be due.
+                self._flushed_at = now
             partition.sending = asyncio.ensure_future(self._send(partition, caught_up))
         return done
 
