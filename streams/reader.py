@@ -206,18 +206,21 @@ class Reader:
         log.next = offset
         self._end_of_filling()
 
-    def advance(self, caught_up: tuple[bool, bool], records_max: int = 4_096) -> int:
+    def advance(self, caught_up: tuple[bool, bool], records_max: int = 4_096, *, fill_only: bool = False) -> int:
         """Join what was given, oldest first; return how many records were read.
 
         Args:
             caught_up: whether each log has nothing more than what was given: only then may the other one go ahead.
             records_max: how many records to read at most.
+            fill_only: whether to stop where the window is full: what comes from there on is handed over.
         """
         read = 0
         while read < records_max and (side := self._older(caught_up)) is not None:
             self._read(side, *self._sides[side].queue.popleft())
             self._end_of_filling()
             read += 1
+            if fill_only and not self.filling:
+                break
         return read
 
     def _older(self, caught_up: tuple[bool, bool]) -> int | None:

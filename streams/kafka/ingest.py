@@ -343,7 +343,7 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         reader = partition.reader
         caught_up = await self._caught_up(partition)
         if reader.filling:
-            self.records_read += reader.advance(caught_up, FILL_RECORDS)
+            self.records_read += reader.advance(caught_up, FILL_RECORDS, fill_only=True)
         elif reader.waiting < self.rows_per_flush:
             # What one batch holds has a bound also where the ledger is slow: the rest waits in the log.
             self.records_read += reader.advance(caught_up, self.rows_per_flush)

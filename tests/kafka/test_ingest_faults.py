@@ -53,7 +53,7 @@ class SlowlyFilling(Ingest):
     async def _work(self, partition: Any, flush: bool) -> bool:
         whole = partition.reader.advance
         if partition.reader.filling:
-            partition.reader.advance = lambda caught_up, records_max: whole(caught_up, 5)
+            partition.reader.advance = lambda caught_up, records_max, **how: whole(caught_up, 5, **how)
         try:
             return await super()._work(partition, flush)
         finally:

@@ -19,7 +19,7 @@ class Pair:
     def __init__(self, waiting: int) -> None:
         self.waiting = waiting
 
-    def advance(self, caught_up: tuple[bool, bool], records_max: int) -> int:
+    def advance(self, caught_up: tuple[bool, bool], records_max: int, *, fill_only: bool = False) -> int:
         return 0
 
     def queued(self, side: int) -> int:
