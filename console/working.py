@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -56,6 +57,12 @@ def run_on_kafka(
             raise
         settings.tell(f"run: {words[1]}")
         sys.exit(words[0])
+    except BaseException:  # noqa: BLE001 - nobody is left to take it
+        # Out of memory, say: Faust's own thread goes on, and would keep a process that does nothing any more.
+        try:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
 
 
 def last_words(services: Iterable["Lives"]) -> tuple[int, str] | None:
