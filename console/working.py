@@ -3,7 +3,6 @@
 An end that is cut off loses nothing: what was not handed over is read again by whoever comes next.
 """
 
-import asyncio
 import logging
 import os
 import signal
@@ -36,9 +35,9 @@ def run_on_kafka(
         BrokerUnreachable: no broker answers to begin with.
     """
     from streams.app import make_app, work
-    from streams.kafka.clients import reachable
+    from streams.kafka.clients import reachable, run
 
-    asyncio.run(reachable(access))
+    run(access, reachable(access))
     monitor = make_app(access, config, signer, now_ms)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.tell(f"run: watching kafka://{access.servers}")

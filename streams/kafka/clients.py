@@ -116,27 +116,42 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
             consumer.seek(place, begins[place])
         records: list[Any] = []
         open_places = {place for place in places if begins[place] < ends[place]}
-        now, reached = asyncio.get_running_loop().time, dict(begins)
-        moved_at = now()
+        progress = Progress()
         while open_places:
             for place, batch in (await consumer.getmany(timeout_ms=500)).items():
                 records += [record for record in batch if record.offset < ends[place]]
-            for place in list(open_places):
+            for place in sorted(open_places):
                 position = await consumer.position(place)
-                if position != reached[place]:
-                    reached[place], moved_at = position, now()
                 # Offsets may end with what is no record, such as the end of a transaction.
                 if position >= ends[place]:
                     open_places.discard(place)
-            if now() - moved_at > ANSWER_S:
-                place = min(open_places)
-                raise BrokerUnreachable(
-                    f"{name} partition {place.partition}: nothing is shown of offsets {reached[place]} to "
-                    f"{ends[place] - 1} within {ANSWER_S:g} s"
-                )
+                progress.see(place, position, ends[place])
         return records
     finally:
         await end_consumer(consumer)
+
+
+class Progress:
+    """Bounds the wait for what is read up to an end: from when it is made on, some partition has to move in time."""
+
+    def __init__(self) -> None:
+        self._reached: dict[TopicPartition, int] = {}
+        self._moved_at = asyncio.get_running_loop().time()
+
+    def see(self, place: TopicPartition, position: int, end: int) -> None:
+        """Take note of where a partition is that is read up to `end`.
+
+        Raises:
+            BrokerUnreachable: neither this one nor another has moved for as long as an answer may take.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._reached.get(place) != position:
+            self._reached[place], self._moved_at = position, now
+        elif now - self._moved_at > ANSWER_S:
+            raise BrokerUnreachable(
+                f"{place.topic} partition {place.partition}: nothing is shown of offsets {position} to {end - 1} "
+                f"within {ANSWER_S:g} s"
+            )
 
 
 def run(access: Access, work: Coroutine[Any, Any, T]) -> T:
@@ -152,18 +167,9 @@ def run(access: Access, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def reachable(access: Access) -> None:
-    """Return if a broker answers.
-
-    Raises:
-        BrokerUnreachable: with what is wrong.
-    """
-    admin = access.admin()
-    try:
-        await answered(admin.start())
-    except (KafkaError, OSError, BrokerUnreachable) as error:
-        raise BrokerUnreachable(explained(error, access)) from error
-    finally:
-        await admin.close()
+    """Return if a broker answers; raise what is wrong if none does."""
+    async with administering(access):
+        pass
 
 
 async def answered(work: Awaitable[T]) -> T:
@@ -204,7 +210,7 @@ async def administering(access: Access) -> AsyncIterator[AIOKafkaAdminClient]:
     """Give an administration client."""
     admin = access.admin()
     try:
-        await admin.start()
+        await answered(admin.start())
         yield admin
     finally:
         await admin.close()
@@ -237,9 +243,7 @@ async def end_consumer(consumer: AIOKafkaConsumer) -> None:
 
 
 def explained(error: Exception, access: Access) -> str:
-    """Return what is wrong with the broker in one line; what was explained stays as it is."""
-    if isinstance(error, BrokerUnreachable) and str(error).startswith(f"kafka {access.servers}: "):
-        return str(error)
+    """Return what is wrong with the broker in one line."""
     if isinstance(error, KafkaConnectionError | OSError):
         return f"kafka {access.servers}: no broker answers there; start it, or correct the address in `log`"
     what = words(error) if isinstance(error, KafkaError) else str(error)

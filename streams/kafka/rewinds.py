@@ -6,6 +6,7 @@ from contextlib import suppress
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from streams.kafka.admin import LATEST, connected
 from streams.kafka.clients import (
     Access,
     answered,
@@ -165,21 +166,13 @@ def renew_now(access: Access, partition: int) -> int:
                 raise ConfigurationError(
                     f"{name} has {count} partitions, the last is {count - 1}, asked for {partition}"
                 )
-            if not all(await _ends(access, "ledger")):
+            async with connected(access.options) as admin:
+                ends = await admin.offsets([access.names.of("ledger")], LATEST)
+            if not all(ends.values()):
                 raise ConfigurationError("the ledger is empty: nothing was read yet that could have changed; start it")
             return await renew(access, producer, partition)
 
     return run(access, job())
-
-
-async def _ends(access: Access, topic: str) -> list[int]:
-    consumer, name = access.reader(), access.names.of(topic)
-    try:
-        await consumer.start()
-        places = [TopicPartition(name, number) for number in range(await partition_count(consumer, name))]
-        return list((await consumer.end_offsets(places)).values())
-    finally:
-        await end_consumer(consumer)
 
 
 async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.kafka.clients import ANSWER_S, Access, end_consumer, explained, partition_count
+from streams.kafka.clients import Access, Progress, end_consumer, explained, partition_count
 from streams.recording import KIND_OF, Place, Taken
 from unship.errors import BrokerUnreachable
 
@@ -99,16 +99,9 @@ class KafkaTopics:
         elif await self._consumer.position(place) != offset:
             self._consumer.seek(place, offset)
         # Offsets may end with what is no record, such as the end of a transaction.
-        now = asyncio.get_running_loop().time
-        reached, moved_at = offset, now()
+        progress = Progress()
         while (position := await self._consumer.position(place)) < end:
-            if position != reached:
-                reached, moved_at = position, now()
-            if now() - moved_at > ANSWER_S:
-                raise BrokerUnreachable(
-                    f"{place.topic} partition {partition}: nothing is shown of offsets {position} to {end - 1} within "
-                    f"{ANSWER_S:g} s"
-                )
+            progress.see(place, position, end)
             fetched = await self._consumer.getmany(place, timeout_ms=500, max_records=PAGE_RECORDS)
             page = [
                 Taken(topic, partition, entry.offset, entry.timestamp, entry.key, entry.value, tuple(entry.headers))

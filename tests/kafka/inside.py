@@ -215,3 +215,11 @@ class Lives:
             except (KafkaError, OSError, TimeoutError, UnshipError) as error:
                 self.errors.append(repr(error))
                 await asyncio.sleep(0.1)
+
+    async def until_error(self, text: str) -> None:
+        """Wait until a life has ended of an error that says this."""
+
+        async def ended_of_it() -> bool:
+            return any(text in error for error in self.errors)
+
+        await until(ended_of_it, lambda: self.errors)

@@ -10,6 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
+import msgspec
+import pytest
+
+from streams.kafka.clients import Access
+
 HOST = "127.0.0.1"
 PRODUCE = 0
 FETCH = 1
@@ -130,3 +135,12 @@ async def network(broker: str) -> AsyncIterator[Network]:
     finally:
         server.close()
         await made.close()
+
+
+@asynccontextmanager
+async def behind(access: Access) -> AsyncIterator[tuple[Network, Access]]:
+    """Give a network to the broker of a log, and the access of a client behind it."""
+    if not access.servers.startswith(f"{HOST}:"):
+        pytest.skip("the broker is on another machine")
+    async with network(access.servers) as net:
+        yield net, msgspec.structs.replace(access, options={"bootstrap_servers": [net.bootstrap]})

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable
 
-import msgspec
 import pytest
 from aiokafka import TopicPartition
 
@@ -11,7 +10,7 @@ from streams.kafka.clients import read_all
 from streams.kafka.ingest import Ingest
 from streams.kafka.topics import KafkaTopics
 from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
-from tests.kafka.network import FETCH, HOST, Network, network
+from tests.kafka.network import FETCH, Network, behind
 from tests.kafka.shared import SharedKafka
 from unship.errors import BrokerUnreachable
 
@@ -19,16 +18,13 @@ from unship.errors import BrokerUnreachable
 def test_slow_narrow_reset_and_silent_network_and_lost_replies_lose_nothing_and_double_nothing(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not kafka.bootstrap.startswith(f"{HOST}:"):
-        pytest.skip("the broker is on another machine")
     monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
 
     async def run() -> None:
         site = Inside(kafka, sources=2)
         await site.make_topics()
-        async with network(kafka.bootstrap) as net:
-            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
-            lives = Lives(site.ingest(access=behind))
+        async with behind(site.access) as (net, access):
+            lives = Lives(site.ingest(access=access))
             async with living(lives):
                 await more(site, 0)
                 # Replies to appends are lost: the records are there, and are sent again.
@@ -66,27 +62,20 @@ async def silence(site: Inside, net: Network, lives: Lives) -> None:
 def test_worker_without_partitions_says_that_its_broker_is_silent(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not kafka.bootstrap.startswith(f"{HOST}:"):
-        pytest.skip("the broker is on another machine")
     monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
     monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.2)
 
     async def run() -> None:
         site = Inside(kafka, sources=1)
         await site.make_topics()
-        async with network(kafka.bootstrap) as net:
-            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
-            members = [site.ingest(Member, access=behind) for _ in range(2)]
+        async with behind(site.access) as (net, access):
+            members = [site.ingest(Member, access=access) for _ in range(2)]
             lives = [Lives(member) for member in members]
             async with living(*lives):
                 await until(lambda: one_has_all(members))
                 idle = next(life for life in lives if not life.service.partitions)
                 net.silent = True
-
-                async def said() -> bool:
-                    return any("BrokerUnreachable" in error for error in idle.errors)
-
-                await until(said)
+                await idle.until_error("BrokerUnreachable")
                 net.silent = False
                 await more(site, 0)
 
@@ -96,25 +85,18 @@ def test_worker_without_partitions_says_that_its_broker_is_silent(
 def test_worker_that_is_given_nothing_of_a_log_that_goes_on_says_so_and_begins_again(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not kafka.bootstrap.startswith(f"{HOST}:"):
-        pytest.skip("the broker is on another machine")
     monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.5)
 
     async def run() -> None:
         site = Inside(kafka)
         await site.make_topics()
-        async with network(kafka.bootstrap) as net:
-            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
-            lives = Lives(site.ingest(access=behind))
+        async with behind(site.access) as (net, access):
+            lives = Lives(site.ingest(access=access))
             async with living(lives):
                 await more(site, 0)
                 net.answers[FETCH] = 0
                 await site.send(pairs(range(200, 400)))
-
-                async def said() -> bool:
-                    return any("nothing is given out from offset" in error for error in lives.errors)
-
-                await until(said)
+                await lives.until_error("nothing is given out from offset")
                 net.answers.clear()
                 assert await site.until_counted(expected(400)) == {}
 
@@ -124,24 +106,20 @@ def test_worker_that_is_given_nothing_of_a_log_that_goes_on_says_so_and_begins_a
 def test_topic_of_which_nothing_is_shown_is_not_waited_for_without_end(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not kafka.bootstrap.startswith(f"{HOST}:"):
-        pytest.skip("the broker is on another machine")
     monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
-    monkeypatch.setattr("streams.kafka.topics.ANSWER_S", 1.5)
 
     async def run() -> None:
         site = Inside(kafka)
         await site.make_topics()
         await site.send(pairs(range(10)))
-        async with network(kafka.bootstrap) as net:
-            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+        async with behind(site.access) as (net, access):
             net.answers[FETCH] = 0
 
             def read() -> None:
-                with KafkaTopics(behind) as topics:
+                with KafkaTopics(access) as topics:
                     topics.read("predictions", 0, 0)
 
-            for reading in (read_all(behind, "predictions"), asyncio.to_thread(read)):
+            for reading in (read_all(access, "predictions"), asyncio.to_thread(read)):
                 with pytest.raises(BrokerUnreachable, match="nothing is shown of offsets 0 to 9 within"):
                     await reading
 

@@ -20,7 +20,7 @@ from streams.ledger_lines import ledger_value
 from streams.live import Signer
 from streams.records import Deployed, Operated, Record
 from tests.kafka.inside import Inside, Lives, ended, living, until
-from tests.kafka.network import HOST, INIT_PRODUCER_ID, network
+from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
 from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
 from unship.commands import Command, decode_command
@@ -216,25 +216,18 @@ async def _taken_over(service: Controller) -> bool:
 def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not kafka.bootstrap.startswith(f"{HOST}:"):
-        pytest.skip("the broker is on another machine")
     monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
 
     async def run() -> None:
         site = Inside(kafka, ACTING)
         await begin(site)
         await write(site, list(story(2)))
-        async with network(kafka.bootstrap) as net:
-            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
+        async with behind(site.access) as (net, access):
             # That of the ledger is, the one of the commands is not.
             net.answers[INIT_PRODUCER_ID] = 1
-            lives = Lives(controller(site, behind))
+            lives = Lives(controller(site, access))
             async with living(lives):
-
-                async def said() -> bool:
-                    return any("no answer within" in error for error in lives.errors)
-
-                await until(said)
+                await lives.until_error("no answer within")
                 net.answers.clear()
                 await until(lambda: spoken(site, 1 + 4))
         await check(site)
@@ -245,16 +238,12 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
 def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes_on_in_its_group(
     kafka: SharedKafka,
 ) -> None:
-    if not kafka.bootstrap.startswith(f"{HOST}:"):
-        pytest.skip("the broker is on another machine")
-
     async def run() -> None:
         site = Inside(kafka, ACTING)
         await begin(site)
         await write(site, list(story(2)))
-        async with network(kafka.bootstrap) as net:
-            behind = msgspec.structs.replace(site.access, options={"bootstrap_servers": [net.bootstrap]})
-            first, second = (Lives(controller(site, behind)) for _ in range(2))
+        async with behind(site.access) as (net, access):
+            first, second = (Lives(controller(site, access)) for _ in range(2))
             # What writes the ledger is let in, what writes the commands waits.
             net.answers[INIT_PRODUCER_ID] = 1
             async with living(first):

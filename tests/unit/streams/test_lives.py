@@ -19,29 +19,36 @@ def lives_of(run: Callable[[], Awaitable[None]], stop: Callable[[], None] = lamb
     return Lives("ingest", ACCESS, run, stop)
 
 
+async def ended_after(count: int, trouble: Callable[[], Awaitable[None]]) -> tuple[Lives, int]:
+    """Live until the life of this number is told to finish; each one before has trouble. Return how many began."""
+    begun = 0
+
+    async def run() -> None:
+        nonlocal begun
+        begun += 1
+        if begun == count:
+            lives.finish()
+            return
+        await trouble()
+
+    lives = lives_of(run)
+    await lives.live()
+    await lives.finished()
+    return lives, begun
+
+
 def test_trouble_begins_another_life_and_is_said_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RETRY_MIN_S", 0.0)
-    begun = 0
 
-    async def main() -> None:
-        async def run() -> None:
-            nonlocal begun
-            begun += 1
-            if begun == 4:
-                lives.finish()
-                return
-            raise BrokerUnreachable("no answer")
-
-        lives = lives_of(run)
-        await lives.live()
-        await lives.finished()
-        assert lives.ended
-        assert lives.error is None
+    async def trouble() -> None:
+        raise BrokerUnreachable("no answer")
 
     with caplog.at_level(logging.WARNING, "unship"):
-        asyncio.run(main())
+        lives, begun = asyncio.run(ended_after(4, trouble))
+    assert lives.ended
+    assert lives.error is None
     assert begun == 4
     assert [record.getMessage() for record in caplog.records] == [
         "ingest stopped: kafka nowhere:1: no answer; it begins again by itself"
@@ -52,25 +59,15 @@ def test_wait_that_somebody_else_gave_up_begins_another_life(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RETRY_MIN_S", 0.0)
-    begun = 0
 
-    async def main() -> None:
-        async def run() -> None:
-            nonlocal begun
-            begun += 1
-            if begun == 2:
-                lives.finish()
-                return
-            sending = asyncio.ensure_future(asyncio.sleep(60))
-            sending.cancel()
-            await sending
-
-        lives = lives_of(run)
-        await lives.live()
-        assert lives.ended
+    async def trouble() -> None:
+        sending = asyncio.ensure_future(asyncio.sleep(60))
+        sending.cancel()
+        await sending
 
     with caplog.at_level(logging.WARNING, "unship"):
-        asyncio.run(main())
+        lives, begun = asyncio.run(ended_after(2, trouble))
+    assert lives.ended
     assert begun == 2
     assert "what it waited for was given up" in caplog.text
 
