@@ -30,8 +30,8 @@ from streams.kafka.probes import missing
 from streams.label_lines import delays_in, label_lines
 from streams.topic_roles import ROLES, rights
 from unship.errors import BrokerUnreachable, TimedOut, UnshipError
-from unship.kafka_access import SCHEME
 from unship.keys import load_private_key, load_trust
+from unship.log.kafka.access import SCHEME
 from unship.signing import public_bytes
 
 SPANS_MS = (HOUR_MS, DAY_MS)
@@ -156,8 +156,8 @@ def _label_lines(settings: Any, config: Config) -> list[Line]:
 
 
 def _embedded(settings: Any, config: Config) -> tuple[list[Line], bool]:
-    from unship.embedded import EmbeddedLog
-    from unship.embedded_file import FILE_NAME
+    from unship.log.embedded.file import FILE_NAME
+    from unship.log.embedded.log import EmbeddedLog
 
     folder = embedded_folder(settings, config)
     if not (folder / FILE_NAME).is_file():

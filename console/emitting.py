@@ -11,11 +11,11 @@ from console.sources import configured_log
 from streams.config import Config
 from streams.config_file import load
 from unship.codec import decode_value
-from unship.embedded import EmbeddedLog, Message
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Feedback, Prediction
-from unship.kafka_access import SCHEME
 from unship.keys import new_keys
+from unship.log.embedded.log import EmbeddedLog, Message
+from unship.log.kafka.access import SCHEME
 from unship.rejections import Rejection
 
 TOPICS = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}

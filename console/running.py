@@ -11,11 +11,12 @@ from console.sentences import clean
 from streams.config import Config
 from streams.config_file import load
 from streams.live import SOURCE_TOPICS, Live, Signer
-from unship.embedded import EmbeddedLogError
-from unship.embedded_link import EmbeddedLink
 from unship.errors import ConfigurationError
-from unship.kafka_access import SCHEME
-from unship.link import EMBEDDED, wall_ms
+from unship.log.address import EMBEDDED
+from unship.log.embedded.link import EmbeddedLink
+from unship.log.embedded.log import EmbeddedLogError
+from unship.log.kafka.access import SCHEME
+from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
 from unship.stopping import stop_by_signal
 
@@ -52,7 +53,7 @@ def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
 def kafka_access(settings: Any, config: Config, log: str | None = None) -> "Access":
     """Return how to reach a Kafka log: the one given, or that of the options or the configuration."""
     from streams.kafka.clients import Access
-    from unship.kafka_settings import client_options
+    from unship.log.kafka.settings import client_options
 
     folder = settings.config.parent if settings.config is not None else Path()
     options = client_options(

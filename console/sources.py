@@ -8,8 +8,8 @@ from console.running import embedded_folder, kafka_access
 from streams.config import Config
 from streams.recorded import EmbeddedTopics, LineStream, open_log, open_source, taken_of
 from streams.recording import Topics, line_of
-from unship.kafka_access import SCHEME
-from unship.link import EMBEDDED
+from unship.log.address import EMBEDDED
+from unship.log.kafka.access import SCHEME
 
 
 def is_log(source: str) -> bool:

@@ -18,11 +18,11 @@ from streams.records import ReplicaChange
 from streams.replicas import Replica, Replicas
 from streams.status import ModelStatus, Status
 from unship.codec import decode_value
-from unship.embedded import EmbeddedLog
-from unship.embedded_file import FILE_NAME
 from unship.errors import ConfigurationError
 from unship.events import Ack
-from unship.kafka_access import SCHEME
+from unship.log.embedded.file import FILE_NAME
+from unship.log.embedded.log import EmbeddedLog
+from unship.log.kafka.access import SCHEME
 
 
 def status_command(settings: Any, wanted: str | None) -> int:

@@ -12,7 +12,7 @@ from streams.config_file import load
 from streams.kafka.admin import LOOK_EVERY_S, Admin, run
 from streams.topic_plan import Step, TopicFacts, plan, specs
 from unship.errors import ConfigurationError
-from unship.kafka_access import SCHEME
+from unship.log.kafka.access import SCHEME
 
 LOOKS = 50
 

@@ -26,7 +26,7 @@ from streams.kafka.faust_transport import FaustTransport
 from streams.kafka.ingest import Ingest
 from streams.kafka.lives import Lives
 from streams.live import Signer
-from unship.kafka_access import SCHEME
+from unship.log.kafka.access import SCHEME
 
 log = logging.getLogger("unship")
 

@@ -7,7 +7,7 @@ the ledger: the ledger is read by auditors, and the section may hold a password.
 import msgspec
 
 from unship.errors import ConfigurationError
-from unship.kafka_access import Security
+from unship.log.kafka.access import Security
 from unship.topics import PREFIX, TopicNames
 
 PARTITIONS_MAX = 1_024

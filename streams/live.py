@@ -25,10 +25,10 @@ from streams.records import Record, Tick
 from streams.status import Status, status_of
 from unship.codec import Decoded, decode_value
 from unship.commands import Command, decode_command, encode_command
-from unship.embedded import EmbeddedLog, Fence, Message
-from unship.embedded import Record as Entry
 from unship.errors import RecordingError, SnapshotError
 from unship.events import At, Feedback, Prediction
+from unship.log.embedded.log import EmbeddedLog, Fence, Message
+from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.signing import Trust, is_operators
 

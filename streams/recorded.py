@@ -25,10 +25,10 @@ from streams.recording import (
     read_sound_line,
 )
 from streams.replay import LINE_BYTES_MAX, open_recording
-from unship.embedded import EmbeddedLog
-from unship.embedded_file import FILE_NAME
 from unship.errors import RecordingError
-from unship.link import EMBEDDED
+from unship.log.address import EMBEDDED
+from unship.log.embedded.file import FILE_NAME
+from unship.log.embedded.log import EmbeddedLog
 
 INDEX_EVERY = 256
 DAMAGED_MAX = 1_000

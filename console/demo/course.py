@@ -29,8 +29,8 @@ from streams.records import Tick
 from streams.status import Status
 from unship.codec import decode_value
 from unship.commands import Command, decode_command
-from unship.embedded import EmbeddedLog, Message
 from unship.events import Ack, Prediction
+from unship.log.embedded.log import EmbeddedLog, Message
 
 Decision = dict[str, Any]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from streams.live import ledger_of
 from streams.recorded import EmbeddedTopics
 from streams.recording import records_of
-from unship.embedded import EmbeddedLog
+from unship.log.embedded.log import EmbeddedLog
 
 
 def keep(log: EmbeddedLog, path: Path) -> None:

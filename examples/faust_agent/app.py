@@ -9,7 +9,7 @@ from typing import Any
 import faust
 from river.drift import ADWIN
 
-from unship.kafka_settings import topic_names
+from unship.log.kafka.settings import topic_names
 
 PREFIX = topic_names().prefix
 

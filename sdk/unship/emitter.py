@@ -24,7 +24,8 @@ from msgspec import Struct
 
 from unship.codec import decode_value, encode_line
 from unship.events import Deployment, Feedback, Prediction
-from unship.link import Batches, Link, Message, Refusal, connector
+from unship.log.address import connector
+from unship.log.link import Batches, Link, Message, Refusal
 from unship.rejections import Rejection
 
 Emitted: TypeAlias = Prediction | Feedback | Deployment
@@ -46,7 +47,7 @@ CLOSED: Final = "CLOSED"
 BAD_ARGUMENT: Final = "BAD_ARGUMENT"
 NOT_SENT: Final = "NOT_SENT"
 """Reasons of drops beside the codes of `unship.rejections`: no room; after `close`; arguments that make no event; still
-unsent when the time for closing was up. A log of its own may refuse with more: `unship.link.Refusal`."""
+unsent when the time for closing was up. A log of its own may refuse with more: `unship.log.link.Refusal`."""
 
 
 class EmitterStats(Struct, frozen=True):

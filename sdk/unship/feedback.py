@@ -15,7 +15,8 @@ from weakref import WeakSet
 
 from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats, plain
 from unship.events import Feedback as FeedbackEvent
-from unship.link import checked_log, wall_ms
+from unship.log.address import checked_log
+from unship.log.link import wall_ms
 
 
 class Feedback:

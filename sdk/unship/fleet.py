@@ -30,7 +30,8 @@ from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceV
 from unship.fence import Identity, Serving, Target, boot, restore
 from unship.follower import Confirmed, ControlHealth, Follower
 from unship.keys import load_trust
-from unship.link import checked_log, state_folder, wall_ms
+from unship.log.address import checked_log, state_folder
+from unship.log.link import wall_ms
 from unship.signing import Trust
 
 DEFAULT_TRUST: Final = "trust.json"

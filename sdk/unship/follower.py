@@ -25,7 +25,8 @@ from unship.codec import encode_line
 from unship.epoch_file import EpochFile
 from unship.events import Ack, Epoch
 from unship.fence import FenceState, Identity, Serving, Target
-from unship.link import Link, Message, Record, connector
+from unship.log.address import connector
+from unship.log.link import Link, Message, Record
 from unship.signing import Trust
 
 ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]

@@ -14,7 +14,7 @@ from unship.errors import BrokerUnreachable, ConfigurationError, UnshipError
 
 if TYPE_CHECKING:
     from unship.emitter import Emitted
-    from unship.link import Message
+    from unship.log.link import Message
     from unship.sidecar import ExecSwitch, FileSwitch
     from unship.signing import Headers
 
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sidecar(asked: argparse.Namespace) -> int:
     from unship.fleet import Fleet
-    from unship.link import checked_log
+    from unship.log.address import checked_log
     from unship.sidecar import ExecSwitch, Sidecar
     from unship.sidecar_http import SidecarServer, is_loopback
     from unship.stopping import stop_by_signal
@@ -150,7 +150,8 @@ def _address(text: str) -> tuple[str, int]:
 def _emit(asked: argparse.Namespace) -> int:
     from unship.codec import Limits, decode_value
     from unship.events import Deployment
-    from unship.link import Message, checked_log
+    from unship.log.address import checked_log
+    from unship.log.link import Message
     from unship.rejections import Rejection
 
     log = checked_log(asked.log or os.environ.get("UNSHIP_LOG"))
@@ -169,7 +170,7 @@ def _append(log: str, topic: str, message: Message) -> None:
     """Write one record, or raise within `EMIT_S` seconds."""
     import time
 
-    from unship.link import connector
+    from unship.log.address import connector
 
     deadline = time.monotonic() + EMIT_S  # noqa: TID251
     link, batches = connector(log)(), {topic: [message]}

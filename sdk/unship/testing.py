@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 if TYPE_CHECKING:
-    from unship.embedded import Record
     from unship.events import Epoch, Event
+    from unship.log.embedded.log import Record
     from unship.rejections import Rejection
 
 KINDS: Final = {
@@ -46,8 +46,8 @@ class UnshipEmbedded:
 
     def __init__(self, folder: Path) -> None:
         """Make keys and an empty log in a folder, which must be missing or empty."""
-        from unship.embedded import EmbeddedLog
         from unship.keys import CONTROLLER_FILE, TRUST_FILE, load_private_key, new_keys
+        from unship.log.embedded.log import EmbeddedLog
 
         self.keys = folder / "keys"
         self.folder = folder / "log"
@@ -106,7 +106,7 @@ class UnshipEmbedded:
 
     def publish(self, model: str, value: bytes | None, headers: Iterable[tuple[str, bytes]] = ()) -> int:
         """Publish any bytes as a control record of a model, as a forger could; return the offset."""
-        from unship.embedded import Message
+        from unship.log.embedded.log import Message
 
         (offset,) = self._embedded.append("control", [Message(value, model.encode(), tuple(headers))])
         return offset

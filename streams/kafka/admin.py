@@ -190,7 +190,7 @@ class Admin:
 
 @asynccontextmanager
 async def connected(options: Mapping[str, Any]) -> AsyncIterator[Admin]:
-    """Yield a connection made with what `unship.kafka_settings.client_options` returns.
+    """Yield a connection made with what `unship.log.kafka.settings.client_options` returns.
 
     Raises:
         BrokerUnreachable: No broker answers, or none lets this client in.

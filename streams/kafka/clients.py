@@ -12,8 +12,8 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from unship.errors import BrokerUnreachable, ConfigurationError
-from unship.kafka_loop import ended
-from unship.kafka_loop import explained as words
+from unship.log.kafka.loop import ended
+from unship.log.kafka.loop import explained as words
 from unship.topics import TopicNames
 
 #: A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this.

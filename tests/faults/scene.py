@@ -25,7 +25,7 @@ from tests.kafka.site import DEADLINE_S, KafkaSite
 from unship.codec import encode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
-from unship.link import wall_ms
+from unship.log.link import wall_ms
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One model of each ledger partition that has replicas, and one of each that only tells whether the work goes on.

@@ -13,8 +13,8 @@ from typing import Any
 
 import unship as library
 from unship.commands import Command, decode_command
-from unship.embedded import EmbeddedLog, Message, Record
 from unship.keys import load_trust
+from unship.log.embedded.log import EmbeddedLog, Message, Record
 from unship.signing import COMMAND_TYPE, TrustedKey, verify
 
 UNSHIP = Path(sys.executable).with_name("unship")

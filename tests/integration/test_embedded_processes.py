@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import unship
-from unship.embedded import EmbeddedLog, Message, Record
+from unship.log.embedded.log import EmbeddedLog, Message, Record
 
 SEED = 20_261
 KILLS = 50

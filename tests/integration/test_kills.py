@@ -30,9 +30,9 @@ from tests.integration.processes import (
 )
 from unship import Feedback
 from unship.codec import decode_value
-from unship.embedded import EmbeddedLog, Message, Record
 from unship.events import Ack, Epoch
 from unship.fence import NO_EPOCH
+from unship.log.embedded.log import EmbeddedLog, Message, Record
 
 SEED = 7
 KILLS = int(os.environ.get("UNSHIP_KILLS", "50"))

@@ -21,8 +21,8 @@ from tests.integration.processes import (
     verified_commands,
 )
 from unship import Fleet
-from unship.embedded import EmbeddedLog, Message
 from unship.keys import new_keys
+from unship.log.embedded.log import EmbeddedLog, Message
 
 
 def send(log: EmbeddedLog, first: int, count: int, rng: np.random.Generator, decayed: bool) -> Counter[str]:

@@ -28,7 +28,7 @@ from streams.routing import partition_of
 from streams.topic_plan import plan, specs
 from tests.kafka.shared import VARIABLE, SharedKafka
 from unship.errors import UnshipError
-from unship.link import wall_ms
+from unship.log.link import wall_ms
 
 log = logging.getLogger("tests")
 DEADLINE_S = 60.0

@@ -25,7 +25,7 @@ from tests.kafka.shared import SharedKafka
 from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
-from unship.link import wall_ms
+from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, TrustedKey, sign, verify
 
 SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)

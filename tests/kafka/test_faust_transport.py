@@ -13,7 +13,7 @@ from streams.kafka.clients import Access, administering
 from streams.kafka.faust_transport import go_back
 from tests.kafka.inside import Inside
 from tests.kafka.shared import SharedKafka
-from unship.link import wall_ms
+from unship.log.link import wall_ms
 from unship.topics import TopicNames
 
 RECORDS = 5

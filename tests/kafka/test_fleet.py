@@ -14,7 +14,7 @@ import pytest
 
 from tests.kafka.monitor import Monitor, bench_in, until
 from unship import Feedback, Fleet
-from unship.kafka_writer import partition_of
+from unship.log.kafka.writer import partition_of
 
 
 @pytest.fixture

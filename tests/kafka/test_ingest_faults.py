@@ -35,7 +35,7 @@ from tests.kafka.shared import SharedKafka
 from tests.simulation.readers import POISON
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
-from unship.link import wall_ms
+from unship.log.link import wall_ms
 from unship.rejections import Rejection
 
 pytestmark = pytest.mark.usefixtures("said")

@@ -13,7 +13,7 @@ import yaml
 from console.cli import main as command_line
 from streams.config import parse
 from tests.kafka.jars import version
-from unship.kafka_settings import parse_log
+from unship.log.kafka.settings import parse_log
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

@@ -22,9 +22,9 @@ from unship.codec import decode_line
 from unship.emitter import BAD_ARGUMENT, CLOSED, NOT_SENT, QUEUE_FULL
 from unship.events import REFUSAL_CODES
 from unship.follower import ControlHealth
-from unship.kafka_access import VARIABLES, Mechanism, Protocol, Security
-from unship.kafka_settings import PREFIX_VARIABLE
-from unship.kafka_writer import REFUSALS
+from unship.log.kafka.access import VARIABLES, Mechanism, Protocol, Security
+from unship.log.kafka.settings import PREFIX_VARIABLE
+from unship.log.kafka.writer import REFUSALS
 from unship.rejections import RejectCode, Rejection
 from unship.schema import event_schemas
 from unship.topics import TopicNames

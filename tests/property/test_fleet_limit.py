@@ -24,8 +24,8 @@ from streams.pipeline import Pipeline, configuration_record, fold_step, join_ste
 from streams.records import FleetFact, Record, Tick
 from streams.replay import Recorder, Replay
 from unship.codec import encode_line
-from unship.embedded import EmbeddedLog, Message
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
+from unship.log.embedded.log import EmbeddedLog, Message
 
 START = 1_772_409_600_000
 MODELS = ("a", "b", "c", "d", "e")

@@ -8,8 +8,8 @@ from click.testing import CliRunner, Result
 
 from console.cli import main
 from console.explaining import page
-from unship.embedded import EmbeddedLog
 from unship.keys import new_keys
+from unship.log.embedded.log import EmbeddedLog
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from console.cli import main
 from streams.config import parse
 from streams.live import Live
 from unship.codec import encode_line
-from unship.embedded import EmbeddedLog, Message
 from unship.events import Ack, Deployment, Epoch, Prediction, Stage
+from unship.log.embedded.log import EmbeddedLog, Message
 
 START = 1_772_409_600_000
 

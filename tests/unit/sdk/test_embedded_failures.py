@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import unship
-from unship.embedded import EmbeddedLog, EmbeddedLogError, Message
 from unship.errors import UnshipError
+from unship.log.embedded.log import EmbeddedLog, EmbeddedLogError, Message
 
 
 def execute(folder: Path, statement: str) -> None:

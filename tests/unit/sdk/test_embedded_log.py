@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unship.embedded import (
+from unship.log.embedded.log import (
     COMPACTED,
     TOPICS,
     EmbeddedLimits,

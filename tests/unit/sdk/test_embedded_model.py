@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from unship.embedded import (
+from unship.log.embedded.log import (
     COMPACTED,
     EmbeddedLog,
     EmbeddedLogError,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from unship import ConfigurationError, Feedback, Fleet
-from unship.embedded import EmbeddedLog
 from unship.events import Deployment, Prediction, Reference
 from unship.fence import Serving
+from unship.log.embedded.log import EmbeddedLog
 from unship.testing import UnshipEmbedded
 
 

@@ -16,7 +16,7 @@ import unship
 from unship import ConfigurationError, Feedback, Fleet
 from unship.epoch_file import EpochFile, epoch_path
 from unship.fence import restore
-from unship.kafka_writer import partition_of
+from unship.log.kafka.writer import partition_of
 from unship.testing import UnshipEmbedded
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from unship.kafka_loop import KafkaLoop
+from unship.log.kafka.loop import KafkaLoop
 
 
 async def cancelled() -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from unship.errors import ConfigurationError
-from unship.kafka_settings import Security, TopicNames, client_options, parse_log, topic_names
+from unship.log.kafka.settings import Security, TopicNames, client_options, parse_log, topic_names
 from unship.topics import TOPICS
 
 LOG = "kafka://127.0.0.1:9092"

@@ -27,10 +27,10 @@ from streams.routing import partition_of
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
 from unship.codec import decode_line, encode_line
-from unship.embedded import EmbeddedLog, Message
 from unship.errors import RecordingError
 from unship.events import Ack, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
+from unship.log.embedded.log import EmbeddedLog, Message
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
 
 

@@ -14,8 +14,8 @@ from streams.recording import KIND_OF, RANK, read_line
 from streams.replay import Replay
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines
-from unship.embedded import Message
 from unship.errors import RecordingError
+from unship.log.embedded.log import Message
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from aiokafka.errors import (
 from aiokafka.partitioner import murmur2
 
 from unship.errors import BrokerUnreachable, ConfigurationError
-from unship.kafka_loop import KafkaLoop, explained
-from unship.kafka_settings import client_options, topic_names
-from unship.link import Batches, Message, Overdue, Refusal
+from unship.log.kafka.loop import KafkaLoop, explained
+from unship.log.kafka.settings import client_options, topic_names
+from unship.log.link import Batches, Message, Overdue, Refusal
 
 if TYPE_CHECKING:
     from aiokafka.producer.message_accumulator import BatchBuilder
@@ -79,7 +79,7 @@ class KafkaWriter:
         self._alone: set[str] = set()
 
     def append(self, batches: Batches, overdue: Overdue) -> list[Refusal]:
-        """Append messages as `unship.link.Link` says; return when all replicas in sync acknowledged every one."""
+        """Append messages as `unship.log.link.Link` says; return when all replicas in sync acknowledged every one."""
         self._loop = self._loop or KafkaLoop(self._log)
         flights: list[_Flight] = []
         failure: Exception | None = None

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from unship.embedded_file import EmbeddedLogError, WriterFenced
-from unship.link import Headers, Message, Record
+from unship.log.embedded.file import EmbeddedLogError, WriterFenced
+from unship.log.link import Headers, Message, Record
 from unship.topics import COMPACTED, TOPICS
 
 UNSYNCED: Final = ("predictions", "feedback", "rejected")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unship.errors import ConfigurationError
-from unship.kafka_access import VARIABLES, Security, parse_log, security_from
+from unship.log.kafka.access import VARIABLES, Security, parse_log, security_from
 from unship.topics import PREFIX, TopicNames
 
 __all__ = ["Security", "TopicNames", "client_options", "parse_log", "topic_names"]

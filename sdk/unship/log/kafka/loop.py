@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from aiokafka.errors import KafkaError
 
 from unship.errors import BrokerUnreachable
-from unship.link import Overdue
+from unship.log.link import Overdue
 
 # aiokafka logs each attempt to reach a broker. Services that set up logging get that; the others get no line on their
 # standard error every other second: what is wrong stands in `Fleet.stats`.

@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import Final
 from weakref import WeakSet
 
-from unship.embedded_file import (
+from unship.log.embedded.file import (
     FILE_NAME,
     EmbeddedLogError,
     OffsetTrimmed,
@@ -42,7 +42,7 @@ from unship.embedded_file import (
     open_file,
     take_write_lock,
 )
-from unship.embedded_table import (
+from unship.log.embedded.table import (
     CREATE,
     FENCE_NEXT,
     TABLES,
@@ -57,7 +57,7 @@ from unship.embedded_table import (
     record_of,
     table_of,
 )
-from unship.link import Message, Record, wall_ms
+from unship.log.link import Message, Record, wall_ms
 from unship.topics import COMPACTED, TOPICS
 
 __all__ = [

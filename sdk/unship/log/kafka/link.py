@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from unship.kafka_reader import KafkaReader
-from unship.kafka_writer import KafkaWriter
-from unship.link import Batches, Overdue, Record, Refusal
+from unship.log.kafka.control_reader import KafkaReader
+from unship.log.kafka.writer import KafkaWriter
+from unship.log.link import Batches, Overdue, Record, Refusal
 
 
 class KafkaLink:
-    """Link one thread with the topics of a broker: a `unship.link.Link`."""
+    """Link one thread with the topics of a broker: a `unship.log.link.Link`."""
 
     def __init__(self, log: str) -> None:
         """Name the broker, without calling it; the environment says how to prove oneself, and the topics' prefix."""

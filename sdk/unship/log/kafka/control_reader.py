@@ -14,10 +14,10 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from unship.errors import BrokerUnreachable
-from unship.kafka_loop import LOOK_S, KafkaLoop
-from unship.kafka_settings import client_options, topic_names
-from unship.kafka_writer import METADATA_MS, REQUEST_MS, partition_of
-from unship.link import Overdue, Record
+from unship.log.kafka.loop import LOOK_S, KafkaLoop
+from unship.log.kafka.settings import client_options, topic_names
+from unship.log.kafka.writer import METADATA_MS, REQUEST_MS, partition_of
+from unship.log.link import Overdue, Record
 
 BEGIN_S: Final = 10.0
 """Deadline for reading the partition from its beginning to its end."""

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from unship.embedded import EmbeddedLog
-from unship.embedded_file import FILE_NAME, EmbeddedLogError
-from unship.link import Batches, Overdue, Record, Refusal, wall_ms
+from unship.log.embedded.file import FILE_NAME, EmbeddedLogError
+from unship.log.embedded.log import EmbeddedLog
+from unship.log.link import Batches, Overdue, Record, Refusal, wall_ms
 
 READ_RECORDS: Final = 500
 
 
 class EmbeddedLink:
-    """Link one thread with the log of a folder, opened again when it must be: a `unship.link.Link`.
+    """Link one thread with the log of a folder, opened again when it must be: a `unship.log.link.Link`.
 
     Nothing here asks whether it is overdue: no call takes longer than the wait for a lock.
 
@@ -30,7 +30,7 @@ class EmbeddedLink:
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> from unship.link import Message
+        >>> from unship.log.link import Message
         >>> with TemporaryDirectory() as folder:
         ...     link = EmbeddedLink(Path(folder) / "log")
         ...     link.append({"control": [Message(b"{}", b"fraud")]}, lambda: False)

@@ -1,7 +1,7 @@
 """Say what a fleet and a source of labels need of a log, whichever kind it is: append, and follow one key of `control`.
 
-There are two kinds, `unship.embedded_link` and `unship.kafka_link`. Both stay connected through outages: each call
-connects anew where it must, and raises where the log is away, so that the caller tries again in its own time.
+There are two kinds, `unship.log.embedded.link` and `unship.log.kafka.link`. Both stay connected through outages: each
+call connects anew where it must, and raises where the log is away, so that the caller tries again in its own time.
 """
 
 from __future__ import annotations
@@ -9,19 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
-
-from unship.errors import ConfigurationError
-from unship.kafka_access import SCHEME
-
-EMBEDDED: Final = "embedded:"
-
-STATE_FOLDER: Final = Path("unship-state")
-"""Where replicas on Kafka keep their highest epoch unless told otherwise: a folder of the current one."""
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -96,47 +86,3 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Close what is open, in bounded time; what was not appended by then is not."""
-
-
-def checked_log(log: str | None) -> str:
-    """Return the address of a log if it is one, before any thread needs it.
-
-    Raises:
-        ConfigurationError: None was given; it is none; what the environment says about the broker is wrong.
-    """
-    if log is None:
-        raise ConfigurationError("log: none was given; pass log='embedded:DIR' or kafka://HOST:PORT, or set UNSHIP_LOG")
-    if log.startswith(SCHEME):
-        from unship.kafka_settings import client_options, topic_names
-
-        client_options(log)
-        topic_names()
-    elif not log.startswith(EMBEDDED) or len(log) == len(EMBEDDED):
-        raise ConfigurationError(f"log: expected embedded:DIR or kafka://HOST:PORT, was '{log}'; name one of them")
-    return log
-
-
-def connector(log: str, now_ms: Callable[[], int] | None = None) -> Callable[[], Link]:
-    """Return what links a thread with the log of a checked address.
-
-    `now_ms` is the clock of append times in an embedded log, the machine's if None; on Kafka the broker has its own.
-
-    The modules of that kind of log are imported here, by the caller: an import that runs on another thread while this
-    process forks would never end in the child.
-    """
-    if log.startswith(SCHEME):
-        from unship.kafka_link import KafkaLink
-
-        return partial(KafkaLink, log)
-    from unship.embedded_link import EmbeddedLink
-
-    return partial(EmbeddedLink, _folder(log), now_ms=now_ms)
-
-
-def state_folder(log: str) -> Path:
-    """Return where replicas keep their highest epoch by default: beside an embedded log, else `STATE_FOLDER`."""
-    return STATE_FOLDER if log.startswith(SCHEME) else _folder(log) / "replicas"
-
-
-def _folder(log: str) -> Path:
-    return Path(log[len(EMBEDDED) :])

@@ -2,7 +2,7 @@
 
 Credentials never stand in the URL, because URLs end up in logs, process lists and recordings. They come from the
 section `kafka.security` of a configuration or from variables of the environment, and both are checked here in the same
-words. What needs the disk, a file with a password or a certificate, is done in `unship.kafka_settings`.
+words. What needs the disk, a file with a password or a certificate, is done in `unship.log.kafka.settings`.
 """
 
 from __future__ import annotations
