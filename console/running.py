@@ -17,8 +17,8 @@ from unship.log.embedded.link import EmbeddedLink
 from unship.log.embedded.log import EmbeddedLogError
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
+from unship.signals import stop_by_signal
 from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
-from unship.stopping import stop_by_signal
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access

@@ -8,7 +8,7 @@ folder=$(mktemp -d)
 cd "$folder"
 export UNSHIP_LOG="embedded:$folder/unship-data"
 # The installed command is `unship-replica`.
-replica() { "$bin/python" -m unship.replica "$@"; }
+replica() { "$bin/python" -m unship.sidecar.cli "$@"; }
 pids=
 # shellcheck disable=SC2086
 trap 'kill $pids 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
@@ -22,7 +22,7 @@ for deployment in '"v41","status":"live"' '"v42","status":"live","previous":"v41
 done
 "$bin/unship" -q run > run.log 2>&1 &
 pids="$!"
-"$bin/python" -m unship.replica sidecar --model fraud --version v42 --replica shell-0 \
+"$bin/python" -m unship.sidecar.cli sidecar --model fraud --version v42 --replica shell-0 \
     --trust unship-keys/trust.json --listen 127.0.0.1:0 > address &
 pids="$pids $!"
 tries=0

@@ -23,7 +23,7 @@ from unship.fence import Serving
 from unship.log.embedded.log import EmbeddedLog, Record
 from unship.testing import UnshipEmbedded
 
-REPLICA = [sys.executable, "-m", "unship.replica"]
+REPLICA = [sys.executable, "-m", "unship.sidecar.cli"]
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 # The replica in another language: it asks what to serve with the tag of what it knows, switches, and confirms.

@@ -207,7 +207,7 @@ def test_events_wait_for_a_topic_that_is_not_there_and_the_message_says_how_to_m
         assert (fleet.stats.sent, fleet.stats.dropped) == (1, {})
 
 
-SHELL = [sys.executable, "-m", "unship.replica"]
+SHELL = [sys.executable, "-m", "unship.sidecar.cli"]
 
 
 def test_event_from_a_shell_lies_beside_those_of_a_fleet(monitor):

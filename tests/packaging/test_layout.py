@@ -97,13 +97,13 @@ def test_library_depends_on_its_client_its_decoders_and_its_signatures_only():
 
 
 def test_each_distribution_brings_its_one_command():
-    assert project(ROOT / "sdk")["scripts"] == {"unship-replica": "unship.replica:main"}
+    assert project(ROOT / "sdk")["scripts"] == {"unship-replica": "unship.sidecar.cli:main"}
     assert project(ROOT)["scripts"] == {"unship": "console.cli:main"}
 
 
 def test_command_of_the_library_loads_no_heavy_library():
-    loaded = loaded_by("import sys, unship.replica, unship.sidecar_http\nprint(*sys.modules)")
-    assert "unship.sidecar_http" in loaded
+    loaded = loaded_by("import sys, unship.sidecar.cli, unship.sidecar.http\nprint(*sys.modules)")
+    assert "unship.sidecar.http" in loaded
     assert not loaded & {"aiohttp", "aiokafka", "asyncio", "numpy", "click", "rich", "yaml"}
 
 

@@ -82,7 +82,7 @@ def test_replica_that_was_stopped_serves_what_it_obeyed_before_any_broker_answer
 
 def test_event_from_a_shell_says_that_no_broker_can_be_reached(absent):
     done = subprocess.run(
-        [sys.executable, "-m", "unship.replica", "emit", "feedback", '{"id":"p-1","truth":1}', "--log", absent],
+        [sys.executable, "-m", "unship.sidecar.cli", "emit", "feedback", '{"id":"p-1","truth":1}', "--log", absent],
         capture_output=True,
         text=True,
         check=False,

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from unship import Fleet, sidecar
-from unship.sidecar import BODY_BYTES_MAX, EVENTS_MAX, ExecSwitch, FileSwitch, Sidecar, shown
-from unship.sidecar_http import CONNECTIONS_MAX, SidecarServer, is_loopback
+from unship import Fleet
+from unship.sidecar import sidecar
+from unship.sidecar.http import CONNECTIONS_MAX, SidecarServer, is_loopback
+from unship.sidecar.sidecar import BODY_BYTES_MAX, EVENTS_MAX, Sidecar, shown
+from unship.sidecar.switches import ExecSwitch, FileSwitch
 
 PREDICTION = {"type": "prediction", "id": "p-1", "output": 1}
 FEEDBACK = {"type": "feedback", "id": "p-1", "truth": 1}

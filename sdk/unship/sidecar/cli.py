@@ -15,7 +15,7 @@ from unship.errors import BrokerUnreachable, ConfigurationError, UnshipError
 if TYPE_CHECKING:
     from unship.emitter import Emitted
     from unship.log.link import Message
-    from unship.sidecar import ExecSwitch, FileSwitch
+    from unship.sidecar.switches import ExecSwitch, FileSwitch
     from unship.signing import Headers
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8701"
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _emit(asked)
         return _verify(asked)
     except UnshipError as error:
-        from unship.sidecar import shown
+        from unship.sidecar.sidecar import shown
 
         sys.stderr.write(f"unship-replica: {shown(str(error))}\n")
         return 3 if isinstance(error, BrokerUnreachable) else 2
@@ -76,9 +76,10 @@ def _parser() -> argparse.ArgumentParser:
 def _sidecar(asked: argparse.Namespace) -> int:
     from unship.fleet import Fleet
     from unship.log.address import checked_log
-    from unship.sidecar import ExecSwitch, Sidecar
-    from unship.sidecar_http import SidecarServer, is_loopback
-    from unship.stopping import stop_by_signal
+    from unship.sidecar.http import SidecarServer, is_loopback
+    from unship.sidecar.sidecar import Sidecar
+    from unship.sidecar.switches import ExecSwitch
+    from unship.signals import stop_by_signal
 
     log = checked_log(asked.log or os.environ.get("UNSHIP_LOG"))
     switch = _switch(asked)
@@ -124,7 +125,7 @@ def _sidecar(asked: argparse.Namespace) -> int:
 
 
 def _switch(asked: argparse.Namespace) -> ExecSwitch | FileSwitch | None:
-    from unship.sidecar import ExecSwitch, FileSwitch
+    from unship.sidecar.switches import ExecSwitch, FileSwitch
 
     if asked.file is not None:
         if not asked.file.parent.is_dir() or asked.file.is_dir():

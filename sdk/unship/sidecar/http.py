@@ -20,7 +20,7 @@ import msgspec
 
 from unship.events import Epoch
 from unship.fence import NO_EPOCH
-from unship.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
+from unship.sidecar.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
 
 CONNECTIONS_MAX: Final = 64
 """Connections served at a time, each on a thread; further ones are closed at once."""
