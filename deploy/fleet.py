@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from unship import Feedback, Fleet
-from unship.fence import Serving
+from unship.replica.fence import Serving
 
 MODEL, NEW, OLD = "fraud", "v42", "v41"
 DECAYS_AFTER = 20_000

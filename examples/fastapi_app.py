@@ -19,7 +19,7 @@ from one_monitor import one_monitor
 from pydantic import BaseModel
 
 from unship import Feedback, Fleet
-from unship.fence import Serving
+from unship.replica.fence import Serving
 
 DEADLINE_S = 18.0
 PACE_S = 0.02

@@ -11,7 +11,7 @@ import numpy as np
 from one_monitor import one_monitor
 
 from unship import Feedback, Fleet
-from unship.fence import Serving
+from unship.replica.fence import Serving
 
 DEADLINE_S = 18.0
 

@@ -11,7 +11,7 @@ from console.census.scenarios import MODEL, SLICES
 from console.census.trees import load_v42, probability_of_work
 from console.demo.messages import Answers, Begin, Round, ToldClock, messages, read_begin, say
 from unship import Fleet
-from unship.fence import Serving
+from unship.replica.fence import Serving
 
 FLUSH_S = 120.0
 """Longest wait until a round is in the log: only a machine that stands still needs so long."""

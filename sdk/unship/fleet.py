@@ -24,14 +24,14 @@ from weakref import WeakSet
 from msgspec import Struct
 
 from unship.emitter import BAD_ARGUMENT, PLAIN, Emitter, plain
-from unship.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceValue, Status
-from unship.fence import Identity, Serving, Target, boot, restore
-from unship.follower import Confirmed, ControlHealth, Follower
 from unship.keys import load_trust
 from unship.log.address import checked_log, state_folder
 from unship.log.link import wall_ms
+from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
+from unship.replica.fence import Identity, Serving, Target, boot, restore
+from unship.replica.follower import Confirmed, ControlHealth, Follower
 from unship.signing import Trust
 
 DEFAULT_TRUST: Final = "trust.json"
@@ -95,7 +95,7 @@ class Fleet:
             version: What this process has loaded as it starts.
             on_version: Called with each newer accepted version, on the follower's thread: loads it, so that requests
                 that read `current` afterwards can use it. Raising keeps the old version. None: nothing needs loading.
-                Returning `unship.follower.LATER` keeps the old version in `current` until `confirm` is called.
+                Returning `unship.replica.follower.LATER` keeps the old version in `current` until `confirm` is called.
             log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. How to
                 prove oneself to a broker stands in the environment's UNSHIP_SECURITY_* variables.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
@@ -324,7 +324,7 @@ class Fleet:
     def confirm(
         self, version: str, epoch: Epoch, *, ok: bool = True, detail: str = "", timeout_s: float = 5.0
     ) -> Confirmed | None:
-        """Say how a switch ended whose `on_version` returned `unship.follower.LATER`; never raises.
+        """Say how a switch ended whose `on_version` returned `unship.replica.follower.LATER`; never raises.
 
         Returns:
             SWITCHED: it serves, as `current` says. FAILED: `LOAD_FAILED` was acknowledged and the old version serves.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unship import Feedback, Fleet
-from unship.fence import Serving
+from unship.replica.fence import Serving
 
 FIRST = "v1"
 LOOK_S = 0.2

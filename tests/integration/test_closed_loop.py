@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.integration.processes import CONFIG, DEADLINE_S, monitor, status_when, unship
 from unship import Feedback, Fleet
-from unship.fence import Serving
+from unship.replica.fence import Serving
 
 # A replica in a process of its own: it obeys, and says on its standard output what it serves.
 REPLICA = """

@@ -31,8 +31,8 @@ from tests.integration.processes import (
 from unship import Feedback
 from unship.codec import decode_value
 from unship.events import Ack, Epoch
-from unship.fence import NO_EPOCH
 from unship.log.embedded.log import EmbeddedLog, Message, Record
+from unship.replica.fence import NO_EPOCH
 
 SEED = 7
 KILLS = int(os.environ.get("UNSHIP_KILLS", "50"))

@@ -19,8 +19,8 @@ import pytest
 from tests.integration.processes import CONFIG, DEADLINE_S, monitor, records, status, unship
 from unship import Feedback, Fleet
 from unship.commands import Command, decode_command
-from unship.fence import Serving
 from unship.log.embedded.log import EmbeddedLog, Record
+from unship.replica.fence import Serving
 from unship.testing import UnshipEmbedded
 
 REPLICA = [sys.executable, "-m", "unship.sidecar.cli"]

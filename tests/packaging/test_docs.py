@@ -21,11 +21,11 @@ from streams.config import parse
 from unship.codec import decode_line
 from unship.emitter import BAD_ARGUMENT, CLOSED, NOT_SENT, QUEUE_FULL
 from unship.events import REFUSAL_CODES
-from unship.follower import ControlHealth
 from unship.log.kafka.access import VARIABLES, Mechanism, Protocol, Security
 from unship.log.kafka.settings import PREFIX_VARIABLE
 from unship.log.kafka.writer import REFUSALS
 from unship.rejections import RejectCode, Rejection
+from unship.replica.follower import ControlHealth
 from unship.schema import event_schemas
 from unship.topics import TopicNames
 

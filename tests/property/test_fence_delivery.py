@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unship.commands import Command, Quarantined, encode_command, is_quarantined
-from unship.fence import (
+from unship.replica.fence import (
     NO_EPOCH,
     FenceState,
     Identity,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from unship.commands import Command, Quarantined, encode_command
 from unship.events import REFUSAL_CODES
-from unship.fence import FenceState, Identity, Target, acks, boot, judge, pending, switched
+from unship.replica.fence import FenceState, Identity, Target, acks, boot, judge, pending, switched
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, TrustedKey, public_bytes, sign
 
 CONTROLLER, OPERATOR, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))

@@ -28,8 +28,8 @@ from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events
 from unship.codec import encode_line
 from unship.commands import Command, decode_command
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction
-from unship.fence import FenceState, boot, encode_state, judge, pending, restore, switched
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
+from unship.replica.fence import FenceState, boot, encode_state, judge, pending, restore, switched
 from unship.signing import COMMAND_TYPE, Trust, TrustedKey, public_bytes, sign
 
 CONTROLLER = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)

@@ -193,8 +193,8 @@ def _verify(asked: argparse.Namespace) -> int:
     import time
 
     from unship.commands import COMMAND_BYTES_MAX, Command, decode_command
-    from unship.fence import FenceState, judge
     from unship.keys import load_trust
+    from unship.replica.fence import FenceState, judge
     from unship.signing import COMMAND_TYPE, TrustedKey, verify
 
     trust = load_trust(asked.trust)

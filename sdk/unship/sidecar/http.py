@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from unship.events import Epoch
-from unship.fence import NO_EPOCH
+from unship.replica.fence import NO_EPOCH
 from unship.sidecar.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
 
 CONNECTIONS_MAX: Final = 64

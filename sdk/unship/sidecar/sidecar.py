@@ -18,10 +18,10 @@ from msgspec import Raw, Struct
 from unship.codec import Limits, decode_line
 from unship.emitter import Emitter
 from unship.events import Epoch, Feedback, Name, Prediction
-from unship.fence import NO_EPOCH, Serving
 from unship.fleet import Fleet
-from unship.follower import LATER, Confirmed
 from unship.rejections import RejectCode, Rejection
+from unship.replica.fence import NO_EPOCH, Serving
+from unship.replica.follower import LATER, Confirmed
 
 BODY_BYTES_MAX: Final = 1_048_576
 """Largest body of a request: a thousand events of about 1 KiB."""

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from unship.codec import decode_value, encode_line
 from unship.commands import COMMAND_BYTES_MAX, Command, Quarantined, encode_command
 from unship.events import REFUSAL_CODES
-from unship.fence import (
+from unship.replica.fence import (
     FenceState,
     Identity,
     Serving,

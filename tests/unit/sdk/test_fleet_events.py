@@ -12,8 +12,8 @@ import pytest
 
 from unship import ConfigurationError, Feedback, Fleet
 from unship.events import Deployment, Prediction, Reference
-from unship.fence import Serving
 from unship.log.embedded.log import EmbeddedLog
+from unship.replica.fence import Serving
 from unship.testing import UnshipEmbedded
 
 

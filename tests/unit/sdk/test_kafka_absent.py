@@ -14,9 +14,9 @@ import pytest
 
 import unship
 from unship import ConfigurationError, Feedback, Fleet
-from unship.epoch_file import EpochFile, epoch_path
-from unship.fence import restore
 from unship.log.kafka.writer import partition_of
+from unship.replica.epoch_file import EpochFile, epoch_path
+from unship.replica.fence import restore
 from unship.testing import UnshipEmbedded
 
 

@@ -16,9 +16,9 @@ from tests.worlds.scenarios import scenario
 from unship.codec import decode_line, encode_line
 from unship.commands import decode_command
 from unship.events import Deployment, Feedback, Prediction
-from unship.fence import Identity, acks, judge, restore
 from unship.keys import load_private_key, new_keys
 from unship.log.embedded.log import EmbeddedLog, Message, WriterFenced
+from unship.replica.fence import Identity, acks, judge, restore
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
 
 TOPIC = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import quote
 
 from unship.errors import ConfigurationError
-from unship.fence import STATE_BYTES_MAX
+from unship.replica.fence import STATE_BYTES_MAX
 
 SUFFIX: Final = ".state"
 NAME_BYTES_MAX: Final = 200

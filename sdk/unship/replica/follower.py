@@ -1,6 +1,6 @@
 """Follow the control topic and obey it, on a thread of its own that nothing ends but `close`.
 
-The fence (`unship.fence`) decides; this module does what follows, in the one order in which a kill at any point is
+The fence (`unship.replica.fence`) decides; this module does what follows, in the one order in which a kill at any point is
 harmless: judge, write the fence to disk, acknowledge, load, swap, write, acknowledge. What cannot be written to disk
 is not obeyed, because after a restart it would be forgotten. A log that is gone, a record of any bytes, a load that
 raises: the old version serves on, the reason is counted, and the thread goes on following.
@@ -20,13 +20,13 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from unship import fence
 from unship.codec import encode_line
-from unship.epoch_file import EpochFile
 from unship.events import Ack, Epoch
-from unship.fence import FenceState, Identity, Serving, Target
 from unship.log.address import connector
 from unship.log.link import Link, Message, Record
+from unship.replica import fence
+from unship.replica.epoch_file import EpochFile
+from unship.replica.fence import FenceState, Identity, Serving, Target
 from unship.signing import Trust
 
 ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]
@@ -86,7 +86,7 @@ class Follower:
         Args:
             log: The address of the log, which was checked.
             loaded: What `swap` was last told, or what the process has loaded as it starts.
-            state: What the fence knows, after `unship.fence.boot`.
+            state: What the fence knows, after `unship.replica.fence.boot`.
             file: Where the fence is kept.
             who: The replica and its boot, named in acks.
             trust: Whom to believe.

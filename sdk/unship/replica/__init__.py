@@ -1,0 +1,1 @@
+"""What obeys commands: the fence, its file, and the thread that follows `control`."""
