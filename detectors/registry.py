@@ -17,49 +17,49 @@ def _e_detector() -> type[Detector]:
 
 
 def _adwin() -> type[Detector]:
-    from detectors.river_adapters import Adwin
+    from detectors.river.adwin_page_hinkley import Adwin
 
     return Adwin
 
 
 def _page_hinkley() -> type[Detector]:
-    from detectors.river_adapters import PageHinkley
+    from detectors.river.adwin_page_hinkley import PageHinkley
 
     return PageHinkley
 
 
 def _ddm() -> type[Detector]:
-    from detectors.river_binary import Ddm
+    from detectors.river.ddm_eddm import Ddm
 
     return Ddm
 
 
 def _eddm() -> type[Detector]:
-    from detectors.river_binary import Eddm
+    from detectors.river.ddm_eddm import Eddm
 
     return Eddm
 
 
 def _fhddm() -> type[Detector]:
-    from detectors.river_windows import Fhddm
+    from detectors.river.fhddm_kswin import Fhddm
 
     return Fhddm
 
 
 def _hddm_a() -> type[Detector]:
-    from detectors.river_hoeffding import HddmA
+    from detectors.river.hddm import HddmA
 
     return HddmA
 
 
 def _hddm_w() -> type[Detector]:
-    from detectors.river_hoeffding import HddmW
+    from detectors.river.hddm import HddmW
 
     return HddmW
 
 
 def _kswin() -> type[Detector]:
-    from detectors.river_windows import Kswin
+    from detectors.river.fhddm_kswin import Kswin
 
     return Kswin
 

@@ -13,7 +13,7 @@ from detectors import checks
 from detectors.base import checked_losses
 from detectors.checks import yield_checks
 from detectors.e_detector import EDetector
-from detectors.river_binary import Ddm
+from detectors.river.ddm_eddm import Ddm
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("e_detector", {}),

@@ -10,7 +10,7 @@ import pytest
 from river.drift import ADWIN, PageHinkley
 
 import detectors
-from detectors.river_adapters import Adwin, AdwinSnapshot
+from detectors.river.adwin_page_hinkley import Adwin, AdwinSnapshot
 from detectors.snapshots import seal, unseal
 from unship.errors import SnapshotError
 

@@ -10,9 +10,9 @@ import pytest
 from river.drift.binary import DDM, EDDM, FHDDM, HDDMA, HDDMW
 
 import detectors
-from detectors.river_binary import DdmSnapshot, EddmSnapshot
-from detectors.river_hoeffding import HddmASnapshot, HddmWSnapshot
-from detectors.river_windows import FhddmSnapshot
+from detectors.river.ddm_eddm import DdmSnapshot, EddmSnapshot
+from detectors.river.fhddm_kswin import FhddmSnapshot
+from detectors.river.hddm import HddmASnapshot, HddmWSnapshot
 from detectors.snapshots import seal, unseal
 from unship.errors import SnapshotError
 

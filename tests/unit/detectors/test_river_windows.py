@@ -11,7 +11,7 @@ from river.drift import KSWIN
 from scipy.stats import ks_2samp
 
 import detectors
-from detectors.river_windows import KswinSnapshot, distance, least_distance
+from detectors.river.fhddm_kswin import KswinSnapshot, distance, least_distance
 from detectors.snapshots import seal, unseal
 from unship.errors import SnapshotError
 

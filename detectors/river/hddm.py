@@ -14,7 +14,7 @@ from river.drift.binary import HDDMW as RiverHddmW
 from river.drift.binary.hddm_w import SampleInfo
 from river.stats import Mean
 
-from detectors.river_binary import ZeroOneAdapter, check_between
+from detectors.river.zero_one import ZeroOneAdapter, check_between
 from detectors.snapshots import decoded, seal
 from unship.errors import SnapshotError
 

@@ -23,7 +23,7 @@ from river.drift import KSWIN as RiverKswin
 from river.drift.binary import FHDDM as RiverFhddm
 
 from detectors.base import LossKind, Positions, checked_loss, checked_losses, positions
-from detectors.river_binary import ZeroOneAdapter, check_between, check_count
+from detectors.river.zero_one import ZeroOneAdapter, check_between, check_count
 from detectors.snapshots import decoded, seal
 from unship.errors import SnapshotError
 

@@ -1,0 +1,1 @@
+"""River's detectors under our protocol; only this package imports river."""
