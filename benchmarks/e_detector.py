@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.e_detector import GRID_BINARY, reaches, step_rows, total
+from detectors.betting import GRID_BINARY, reaches, total
+from detectors.e_detector import step_rows
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Floats
-from detectors.e_detector import GRID_BINARY, GRID_LOW_VARIANCE, advance, factors, predictive_mean, total
+from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, advance, factors, predictive_mean, total
 
 Ints = NDArray[np.int64]
 

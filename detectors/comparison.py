@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from detectors.base import Floats
-from detectors.e_detector import LARGEST_EVIDENCE, advance, total
+from detectors.betting import LARGEST_EVIDENCE, advance, total
 
 LOG_ODDS_RATIOS: Floats = np.geomspace(0.1, 2.5, 8)
 PAIR_BETS: Floats = np.geomspace(0.02, 0.8, 8)

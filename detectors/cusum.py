@@ -18,7 +18,7 @@ import msgspec
 from numpy.typing import ArrayLike
 
 from detectors.base import LossKind, Positions, checked_loss, checked_losses, positions
-from detectors.e_detector import LARGEST_MEAN
+from detectors.betting import LARGEST_MEAN
 from detectors.snapshots import decoded, seal
 from unship.errors import SnapshotError
 

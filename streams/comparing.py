@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.bank import BLOCK
+from detectors.betting import predictive_mean, total
 from detectors.comparison import BETS, advance_comparison, pair_factors, two_sample_factors
-from detectors.e_detector import predictive_mean, total
 from streams.records import Floats, Ints
 from streams.rows import Entries
 

@@ -25,8 +25,8 @@ from detectors.bank import (
     reshaped,
     take_out,
 )
+from detectors.betting import predictive_mean
 from detectors.change_point import block_glr
-from detectors.e_detector import predictive_mean
 from streams.history import SOURCES, Block, BlockHistory
 from streams.records import Floats, Ints
 from streams.rows import (

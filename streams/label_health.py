@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.e_detector import GRID_LOW_VARIANCE, advance, factors, total
+from detectors.betting import GRID_LOW_VARIANCE, advance, factors, total
 from streams.rows import rounded
 
 COHORTS = 20

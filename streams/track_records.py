@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.bank import BASELINE_LEAST
+from detectors.betting import LARGEST_MEAN
 from detectors.comparison import record_evidence
-from detectors.e_detector import LARGEST_MEAN
 from streams.health import Health
 from streams.history import SOURCES, Block
 from streams.label_health import SHIFT

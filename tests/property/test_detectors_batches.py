@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from river.drift import ADWIN
 
 import detectors
-from detectors.e_detector import GRID_BINARY, advance, reaches, step_rows, total
+from detectors.betting import GRID_BINARY, advance, reaches, total
+from detectors.e_detector import step_rows
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "e_detector": {"arl": 50, "learn": 20, "cap": 500},

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.betting import GRID_LOW_VARIANCE, factors
 from detectors.comparison import pair_factors, two_sample_factors
-from detectors.e_detector import GRID_LOW_VARIANCE, factors
 from detectors.multiplicity import e_d_bh
 
 probabilities = st.floats(0.001, 0.999)

@@ -9,19 +9,17 @@ import numpy as np
 import pytest
 
 import detectors
-from detectors.e_detector import (
+from detectors.betting import (
     GRID_BINARY,
     GRID_LOW_VARIANCE,
     LARGEST_EVIDENCE,
-    EDetector,
-    EDetectorSnapshot,
     advance,
     factors,
     predictive_mean,
     reaches,
-    step_rows,
     total,
 )
+from detectors.e_detector import EDetector, EDetectorSnapshot, step_rows
 from detectors.snapshots import seal, unseal
 from unship.errors import SnapshotError
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.bank import BASELINE_CAP, BLOCK, LEARN, Bank, copy_variant, empty_bank, reshaped
-from detectors.e_detector import GRID_BINARY, GRID_LOW_VARIANCE, total
+from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, total
 
 FIELDS = ("evidence", "totals", "n", "k", "own_n", "own_k", "learning")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from detectors.bank import BLOCK
+from detectors.betting import total
 from detectors.comparison import advance_comparison, pair_factors, two_sample_factors
-from detectors.e_detector import total
 from streams.comparing import POOL_CAP, SUB_INTERVALS, WAIT_MAX, Comparison, new_comparison
 from streams.rows import Entries
 

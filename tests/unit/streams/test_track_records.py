@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.betting import GRID_BINARY
 from detectors.comparison import record_evidence
-from detectors.e_detector import GRID_BINARY
 from streams.arrays import pack
 from streams.health import Health, new_health
 from streams.history import SOURCES

@@ -1,0 +1,146 @@
+"""FIXME betting."""
+
+import numpy as np
+
+from detectors.base import Bools, Floats
+
+GRID_BINARY: Floats = np.expm1(np.geomspace(0.1, 2.5, 12))
+
+
+GRID_LOW_VARIANCE: Floats = np.expm1(np.geomspace(0.1, 6.0, 16))
+
+
+GRIDS: dict[str, Floats] = {"binary": GRID_BINARY, "low_variance": GRID_LOW_VARIANCE}
+
+
+LARGEST_EVIDENCE = 1e300
+
+
+LARGEST_MEAN = 1.0 - 1e-9
+
+
+def factors(losses: Floats, baseline_mean: Floats, grid: Floats) -> Floats:
+    """Return the betting factors ``(1 + c x) / (1 + c m)``.
+
+    Args:
+        losses: shape (e,), each in [0, 1].
+        baseline_mean: shape (e,), the mean each loss is compared with, in (0, 1).
+        grid: shape (K,), the bets ``c > 0``.
+
+    Returns:
+        Shape (e, K).
+    """
+    factor: Floats = (1.0 + losses[:, None] * grid) / (1.0 + baseline_mean[:, None] * grid)
+    return factor
+
+
+def predictive_mean(losses_sum: Floats, count: Floats, worse_by: float | Floats = 0.0) -> Floats:
+    """Return the largest mean that still counts as healthy: the KT mean of the baseline plus ``worse_by``.
+
+    The floor 1/(count + 1) keeps a baseline that never saw a loss from betting everything on the first one; the
+    ceiling keeps the mean below 1, where no loss could ever be worse.
+
+    Args:
+        losses_sum: sum of the baseline's losses.
+        count: number of the baseline's outcomes, same shape.
+        worse_by: the rise of the mean that does not matter, broadcast.
+    """
+    mean: Floats = (losses_sum + 0.5) / (count + 1.0) + worse_by
+    bounded: Floats = np.minimum(np.maximum(mean, 1.0 / (count + 1.0)), LARGEST_MEAN)
+    return bounded
+
+
+def advance(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:
+    """Return ``(R + growth / K) * factor``, at most 1e300, never NaN.
+
+    Args:
+        evidence: shape (r, K), each in [0, 1e300].
+        growth: shape (r,), the number of outcomes (or of time units) in each row's block; 0 or more, finite.
+        block_factor: shape (r, K), the product of the block's betting factors; may be infinite, never NaN.
+            A row without outcomes has growth 0 and factor 1.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        # Infinity times an evidence of zero would be NaN; with a finite factor it is zero, which is what it means.
+        finite = np.minimum(block_factor, LARGEST_EVIDENCE)
+        after: Floats = (evidence + (growth / evidence.shape[-1])[:, None]) * finite
+    return np.minimum(after, LARGEST_EVIDENCE, out=after)
+
+
+def evidence_path(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:
+    """Return the evidence after each of ``e`` consecutive steps of ``advance``.
+
+    Args:
+        evidence: shape (r, K), before the first step.
+        growth: shape (e, r).
+        block_factor: shape (e, r, K).
+
+    Returns:
+        Shape (e, r, K).
+    """
+    increments = (growth / evidence.shape[-1])[:, :, None]
+    path = np.empty_like(block_factor)
+    with np.errstate(over="ignore", under="ignore"):
+        # Infinity times an evidence of zero would be NaN; with a finite factor it is zero, which is what it means.
+        finite = np.minimum(block_factor, LARGEST_EVIDENCE)
+        for increment, factor, after in zip(increments, finite, path, strict=True):
+            np.add(evidence, increment, out=after)
+            np.multiply(after, factor, out=after)
+            evidence = np.minimum(after, LARGEST_EVIDENCE, out=after)
+    return path
+
+
+def total(evidence: Floats) -> Floats:
+    """Return the sum over the grid (last axis), added strictly from left to right.
+
+    ``numpy.sum`` chooses its order of addition by shape; here the bits must not depend on the number of rows.
+    """
+    sums: Floats = np.add.accumulate(evidence, axis=-1)[..., -1]
+    return sums
+
+
+def reaches(evidence: Floats, threshold: float) -> Bools:
+    """Tell where evidence, rounded to 9 significant digits, is at least the threshold (rounded alike).
+
+    Rounding hides the last bits, in which processors may differ, from every decision.
+
+    Args:
+        evidence: any shape, the totals over the grid.
+        threshold: the promised average run length.
+    """
+    reached: Bools = evidence >= threshold * (1.0 - 1e-8)
+    if reached.any():
+        bar = float(f"{threshold:.8e}")
+        reached[reached] = [float(f"{value:.8e}") >= bar for value in evidence[reached]]
+    return reached
+
+
+def join_baseline(losses_sum: Floats, count: Floats, losses: Floats, cap: float) -> tuple[Floats, Floats]:
+    """Return sum and count of a baseline after one more outcome, faded to at most ``cap`` outcomes."""
+    joined_sum = losses_sum + losses
+    joined_count = count + 1.0
+    faded_sum = np.where(joined_count > cap, joined_sum * (cap / joined_count), joined_sum)
+    return faded_sum, np.minimum(joined_count, cap)
+
+
+def baseline_path(losses_sum: float, count: float, losses: Floats, cap: float) -> tuple[Floats, Floats]:
+    """Return sum and count of a baseline before each of ``e`` outcomes and after the last: ``join_baseline`` in a row.
+
+    Args:
+        losses_sum: sum of the losses in the baseline before the first.
+        count: a whole number of outcomes, at most ``cap``.
+        losses: shape (e,).
+        cap: a whole number.
+
+    Returns:
+        Two arrays of shape (e + 1,).
+    """
+    room = min(losses.size, int(cap - count))
+    sums = np.empty(losses.size + 1)
+    sums[0] = losses_sum
+    sums[1 : room + 1] = losses[:room]
+    np.add.accumulate(sums[: room + 1], out=sums[: room + 1])
+    faded, fade = float(sums[room]), cap / (cap + 1.0)
+    for position, loss in enumerate(losses[room:].tolist(), start=room + 1):
+        faded = (faded + loss) * fade
+        sums[position] = faded
+    return sums, np.minimum(count + np.arange(losses.size + 1.0), cap)
