@@ -38,11 +38,11 @@ import numpy as np
 import detectors
 import streams.fold
 import streams.replay
+from detectors.rows.concurrent import Comparison
+from detectors.rows.watch import Health
 from streams.columns import RecordBuilder
-from streams.comparing import Comparison
 from streams.config import Config, parse
 from streams.cutting import Sources
-from streams.health import Health
 from streams.join import JoinWindow
 from streams.model import ModelFold
 from streams.opinions import Opinions

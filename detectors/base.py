@@ -105,3 +105,21 @@ def checked_bit(x: float) -> int:
     if value not in (0.0, 1.0):
         raise ValueError(f"expected a loss of 0 or 1, was {value} at position 0")
     return int(value)
+
+
+Floats = NDArray[np.float64]
+
+
+Ints = NDArray[np.int64]
+
+
+Floats = NDArray[np.float64]
+
+
+def rounded(value: float) -> float:
+    """Return a number at 9 significant digits, as it is compared and written: its last bits differ between processors.
+
+    >>> rounded(1.23456789012)
+    1.23456789
+    """
+    return float(f"{value:.8e}")

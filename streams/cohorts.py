@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.records import Arm, Coded, Ints, Outcomes, PairColumns, Unlabelled
-from streams.rows import Entries
+from detectors.base import Ints
+from detectors.rows.types import Entries
+from streams.records import Arm, Coded, Outcomes, PairColumns, Unlabelled
 from streams.slices import SliceTable, SourceTable
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from detectors.base import Floats, Ints
 from streams.config import ModelConfig
 from streams.join import Held, Outcome, Pair, Series
 from streams.loss_specs import loss_columns, unusable
 from streams.losses import Pairs
-from streams.records import Arm, Coded, Floats, Ints, Outcomes, PairColumns, Part, Seen, Unlabelled
+from streams.records import Arm, Coded, Outcomes, PairColumns, Part, Seen, Unlabelled
 from streams.tally import Tally
 from unship.rejections import RejectCode
 

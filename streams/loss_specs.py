@@ -7,19 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.losses import (
-    Floats,
-    LossSpec,
-    Pairs,
-    Truths,
-    answered_no,
-    brier,
-    log_loss,
-    precision,
-    recall,
-    truly_no,
-    zero_one,
-)
+from detectors.base import Floats
+from streams.losses import LossSpec, Pairs, Truths, answered_no, brier, log_loss, precision, recall, truly_no, zero_one
 from streams.losses_of_numbers import absolute, engagement, latency, not_used, ranking, squared
 from streams.own_losses import own_loss
 from unship.errors import ConfigurationError

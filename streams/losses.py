@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from detectors.base import Floats
+
 Truths = NDArray[np.bool_]
 Scalar = bool | int | float | str
 _PLAIN = (int, bool, str)

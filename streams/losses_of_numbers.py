@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from streams.losses import Floats, LossSpec, Pairs, Truths, class_name
+from detectors.base import Floats
+from streams.losses import LossSpec, Pairs, Truths, class_name
 
 
 def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:

@@ -9,11 +9,11 @@ import math
 
 import msgspec
 
+from detectors.base import Floats, rounded
 from detectors.change_point import mean_upper_bound
+from detectors.rows.types import Alarm
+from detectors.rows.watch import Health
 from streams.config import ModelConfig
-from streams.health import Health
-from streams.records import Floats
-from streams.rows import Alarm, rounded
 from streams.slices import Stream
 
 #: A slice with a thinner baseline is measured against the overall one.

@@ -16,6 +16,11 @@ from actions.desired import DeploymentResult, Proposal, deploy
 from actions.evidence import Findings, View
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
+from detectors.base import Floats, Ints
+from detectors.rows.concurrent import new_comparison
+from detectors.rows.label_share import LabelHealth, new_label_health
+from detectors.rows.types import Entries, Rules
+from detectors.rows.watch import new_health
 from streams.cohorts import (
     ARM,
     PREDICTED_AT,
@@ -28,12 +33,9 @@ from streams.cohorts import (
     labelled_by_arm,
     new_cohort,
 )
-from streams.comparing import new_comparison
 from streams.config import ModelConfig
 from streams.findings import find, is_blind
 from streams.fleet_facts import FleetState
-from streams.health import new_health
-from streams.label_health import LabelHealth, new_label_health
 from streams.opinions import Opinions, SavedOpinion
 from streams.periods import (
     NEVER,
@@ -48,9 +50,8 @@ from streams.periods import (
     new_period,
     rules_for,
 )
-from streams.records import Arm, Deployed, Floats, Ints, Outcomes, PairColumns, ReplicaChange
+from streams.records import Arm, Deployed, Outcomes, PairColumns, ReplicaChange
 from streams.reporting import evidence_of
-from streams.rows import Entries, Rules
 from unship.rejections import RejectCode
 
 #: Written once in a live period, however often they come and go.

@@ -9,8 +9,8 @@ import numpy as np
 
 import detectors
 from detectors.base import Detector
-from streams.health import Health
-from streams.rows import Entries, Rules
+from detectors.rows.types import Entries, Rules
+from detectors.rows.watch import Health
 
 E_DETECTOR = "e_detector"
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from streams.losses import Floats, LossSpec, Pairs
+from detectors.base import Floats
+from streams.losses import LossSpec, Pairs
 from unship.errors import ConfigurationError
 
 #: Takes outputs, truths and scores, and returns as many numbers from 0 to 1.

@@ -7,13 +7,13 @@ import numpy as np
 
 from actions.desired import DesiredState
 from detectors.multiplicity import stream_weights
+from detectors.rows.concurrent import Comparison
+from detectors.rows.label_share import LabelHealth, Silence, new_label_health
+from detectors.rows.types import Baselines, Rules
+from detectors.rows.watch import Health, new_health
 from streams.cohorts import Layout, OpenCohort
-from streams.comparing import Comparison
 from streams.config import ModelConfig
-from streams.health import Health, new_health
-from streams.label_health import LabelHealth, Silence, new_label_health
 from streams.replicas import Replicas
-from streams.rows import Baselines, Rules
 from streams.slices import OTHER, SourceTable, slice_table
 from streams.track_records import TrackRecord, track_record
 

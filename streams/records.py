@@ -8,15 +8,12 @@ import hashlib
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
+from detectors.base import Floats, Ints
 from streams.arrays import pack
 from streams.coverage import Corner
 from unship.events import Deployment, OperatorAct
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Scalar = bool | int | float | str
 
 ROLES = ("live", "holdback", "shadow")

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from detectors.base import Floats
 from streams.clock import SOURCES
 from streams.config import Config
 from streams.coverage import ORIGIN, Corner, Coverage
@@ -20,7 +21,7 @@ from streams.differences import Difference, difference
 from streams.ingest import add_record
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.recording import Topics
-from streams.records import Batch, Coded, Floats, PairColumns, Part, Scalar, Unlabelled
+from streams.records import Batch, Coded, PairColumns, Part, Scalar, Unlabelled
 from streams.routing import partition_of
 from unship.rejections import RejectCode
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from detectors.base import rounded
 from detectors.multiplicity import e_d_bh
+from detectors.rows.types import BASES, Alarm, Rules
+from detectors.rows.watch import Health
 from streams.config import ModelConfig
 from streams.findings import Confirmation, rise_without, since_change, source_shares, why_unfit
-from streams.health import Health
 from streams.opinions import E_DETECTOR, Opinions
 from streams.periods import LivePeriod, ModelState
-from streams.rows import BASES, Alarm, Rules, rounded
 from streams.track_records import Against
 from streams.units import span_text
 

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.records import Coded, Ints, Scalar
+from detectors.base import Ints
+from streams.records import Coded, Scalar
 
 OTHER = "__other__"
 SOURCES_MAX = 8

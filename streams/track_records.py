@@ -9,14 +9,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bank import BASELINE_LEAST
+from detectors.base import Floats, rounded
 from detectors.betting import LARGEST_MEAN
 from detectors.comparison import record_evidence
-from streams.health import Health
-from streams.history import SOURCES, Block
-from streams.label_health import SHIFT
-from streams.records import Floats
-from streams.rows import Alarm, rounded
+from detectors.rows.bank import BASELINE_LEAST
+from detectors.rows.history import SOURCES, Block
+from detectors.rows.label_share import SHIFT
+from detectors.rows.types import Alarm
+from detectors.rows.watch import Health
 from streams.slices import Stream
 
 #: Newest outcomes that a record holds, and how old they may be when they are asked.

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.bank import BASELINE_CAP
-from streams import comparing
+from detectors.rows import concurrent as comparing
+from detectors.rows.bank import BASELINE_CAP
+from detectors.rows.concurrent import SUB_INTERVALS
+from detectors.rows.types import Entries, Rules
+from detectors.rows.watch import Health, new_health
 from streams.arrays import pack
-from streams.comparing import SUB_INTERVALS
-from streams.health import Health, new_health
-from streams.rows import Entries, Rules
 
 STREAMS, SOURCES = 4, 3
 WEIGHTS = np.array([0.5, 0.2, 0.2, 0.1])

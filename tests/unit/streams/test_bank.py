@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.bank import BASELINE_CAP, BLOCK, LEARN, Bank, copy_variant, empty_bank, reshaped
 from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, total
+from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, copy_variant, empty_bank, reshaped
 
 FIELDS = ("evidence", "totals", "n", "k", "own_n", "own_k", "learning")
 

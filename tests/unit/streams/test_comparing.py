@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectors.bank import BLOCK
 from detectors.betting import total
 from detectors.comparison import advance_comparison, pair_factors, two_sample_factors
-from streams.comparing import POOL_CAP, SUB_INTERVALS, WAIT_MAX, Comparison, new_comparison
-from streams.rows import Entries
+from detectors.rows.bank import BLOCK
+from detectors.rows.concurrent import POOL_CAP, SUB_INTERVALS, WAIT_MAX, Comparison, new_comparison
+from detectors.rows.types import Entries
 
 WIDTH = 6_000
 

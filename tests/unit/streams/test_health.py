@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detectors.rows.types import BASES, Baselines, Entries, Rules
+from detectors.rows.watch import Health, new_health
 from streams.arrays import pack, unpack
-from streams.health import Health, new_health
-from streams.rows import BASES, Baselines, Entries, Rules
 
 RULES = Rules(1_000_000.0, np.array([1.0]), 0.02, False, True)
 

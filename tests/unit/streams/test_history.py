@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from streams.history import PER_LEVEL, SOURCES, Block, BlockHistory
+from detectors.rows.history import PER_LEVEL, SOURCES, Block, BlockHistory
 
 STREAMS, LOSSES = 3, 2
 

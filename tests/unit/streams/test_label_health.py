@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detectors.rows.label_share import COHORTS, LabelHealth, Silence, new_label_health
 from streams.arrays import pack, unpack
-from streams.label_health import COHORTS, LabelHealth, Silence, new_label_health
 
 PROMISE = 1_000_000.0
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from detectors.betting import GRID_BINARY
 from detectors.comparison import record_evidence
+from detectors.rows.history import SOURCES
+from detectors.rows.types import Alarm, Entries, Rules
+from detectors.rows.watch import Health, new_health
 from streams.arrays import pack
-from streams.health import Health, new_health
-from streams.history import SOURCES
-from streams.rows import Alarm, Entries, Rules
 from streams.slices import Stream
 from streams.track_records import (
     AGE_MAX_MS,

@@ -12,7 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bank import (
+from detectors.base import Floats, Ints, rounded
+from detectors.betting import predictive_mean
+from detectors.change_point import block_glr
+from detectors.rows.bank import (
     BASELINE_CAP,
     BASELINE_LEAST,
     BLOCK,
@@ -25,22 +28,8 @@ from detectors.bank import (
     reshaped,
     take_out,
 )
-from detectors.betting import predictive_mean
-from detectors.change_point import block_glr
-from streams.history import SOURCES, Block, BlockHistory
-from streams.records import Floats, Ints
-from streams.rows import (
-    EARLIER,
-    FIRST,
-    PREVIOUS,
-    REFERENCE,
-    Alarm,
-    Baselines,
-    Entries,
-    Rules,
-    StatedReference,
-    rounded,
-)
+from detectors.rows.history import SOURCES, Block, BlockHistory
+from detectors.rows.types import EARLIER, FIRST, PREVIOUS, REFERENCE, Alarm, Baselines, Entries, Rules, StatedReference
 
 Bools = NDArray[np.bool_]
 ALARMS_MAX = 8

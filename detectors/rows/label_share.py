@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.base import rounded
 from detectors.betting import GRID_LOW_VARIANCE, advance, factors, total
-from streams.rows import rounded
 
 COHORTS = 20
 SHIFT = 0.05

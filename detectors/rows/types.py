@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.records import Floats, Ints
+from detectors.base import Floats, Ints
 
 #: Where a row's baseline comes from, in the order of preference.
 BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
@@ -88,12 +88,3 @@ class Baselines(msgspec.Struct):
     own_n: NDArray[np.float64]
     own_k: NDArray[np.float64]
     mix: NDArray[np.float64]
-
-
-def rounded(value: float) -> float:
-    """Return a number at 9 significant digits, as it is compared and written: its last bits differ between processors.
-
-    >>> rounded(1.23456789012)
-    1.23456789
-    """
-    return float(f"{value:.8e}")

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.bank import BLOCK
+from detectors.base import Floats, Ints
 from detectors.betting import predictive_mean, total
 from detectors.comparison import BETS, advance_comparison, pair_factors, two_sample_factors
-from streams.records import Floats, Ints
-from streams.rows import Entries
+from detectors.rows.bank import BLOCK
+from detectors.rows.types import Entries
 
 SUB_INTERVALS = 6
 #: A block that waits longer than this for its other arm is given up: it would compare different times.
