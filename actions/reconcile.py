@@ -4,12 +4,13 @@ Level-triggered: a command that was lost is simply due again at the next round, 
 heartbeat by which replicas know that the monitor lives. Nothing here waits for an answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from actions.desired import DesiredState, Epoch
 from unship.commands import Command, Quarantined
+from unship.signing import Trust
 
 #: Replicas refuse a command with more entries than this; the newest stay.
 QUARANTINE_MAX = 500
@@ -88,3 +89,42 @@ def unexplained(model: str, known: Epoch, desired: DesiredState) -> str | None:
         f"{model!r}: epoch {list(known)} is known outside, this ledger explains {list(desired.epoch)} at most, and "
         f"replicas obey nothing lower; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
     )
+
+
+class SteadyClock:
+    """The wall clock for commands, which goes on from where it was when it is set back; pure: it is fed with readings.
+
+    A command issued before the one that replicas heard last would be no sign of life to them, and the next order would
+    have expired before it was written.
+
+    >>> clock = SteadyClock()
+    >>> clock.at(5_000), clock.at(2_000), clock.at(2_500), clock.at(9_000)
+    (5000, 5000, 5500, 12000)
+    >>> clock.reached(20_000)
+    >>> clock.at(9_100), clock.at(9_200)
+    (20000, 20100)
+    """
+
+    def __init__(self) -> None:
+        self._read_ms = self._ahead_ms = 0
+
+    def at(self, reading_ms: int) -> int:
+        """Return the time at a reading of the wall clock, in milliseconds."""
+        self._ahead_ms += max(0, self._read_ms - reading_ms)
+        self._read_ms = reading_ms
+        return reading_ms + self._ahead_ms
+
+    def reached(self, time_ms: int) -> None:
+        """Take note that it was so late already, as a command shows that somebody has issued."""
+        self._read_ms = max(self._read_ms, time_ms - self._ahead_ms)
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """Who signs commands, and for whom they are meant; `sign` returns the headers of a record.
+
+    `trust` says whose acts count as an operator's.
+    """
+
+    audience: str
+    sign: Callable[[bytes], list[tuple[str, bytes]]]
+    trust: Trust

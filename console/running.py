@@ -7,10 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actions.reconcile import Signer
 from console.sentences import clean
 from streams.config import Config
 from streams.config_file import load
-from streams.live import SOURCE_TOPICS, Live, Signer
+from streams.live import SOURCE_TOPICS, Live
 from unship.errors import ConfigurationError
 from unship.log.address import EMBEDDED
 from unship.log.embedded.link import EmbeddedLink

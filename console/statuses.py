@@ -7,6 +7,8 @@ from typing import Any
 import click
 import msgspec
 
+from actions.facts import ReplicaChange
+from actions.replicas import Replica, Replicas
 from console.running import embedded_folder, kafka_access
 from console.sentences import clean
 from console.sources import configured_log
@@ -14,8 +16,6 @@ from streams.config import Config
 from streams.config_file import load
 from streams.live import STATUS_KEY
 from streams.recording import Taken
-from streams.records import ReplicaChange
-from streams.replicas import Replica, Replicas
 from streams.status import ModelStatus, Status
 from unship.codec import decode_value
 from unship.errors import ConfigurationError

@@ -13,9 +13,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from actions.reconcile import Signer
 from console.cli import TIMED_OUT, UNREACHABLE
 from streams.config import Config
-from streams.live import Signer
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access

@@ -16,16 +16,15 @@ import mode
 from faust.types import StreamT
 
 import detectors
-from actions.reconcile import Timing
+from actions.alerts import alert_text
+from actions.reconcile import Signer, Timing
 from streams.config import Config
-from streams.kafka.alerts import alert_text
 from streams.kafka.clients import Access
 from streams.kafka.controller import Controller
 from streams.kafka.copying import Copier, Place
 from streams.kafka.faust_transport import FaustTransport
 from streams.kafka.ingest import Ingest
 from streams.kafka.lives import Lives
-from streams.live import Signer
 from unship.log.kafka.access import SCHEME
 
 log = logging.getLogger("unship")

@@ -63,31 +63,3 @@ class SourceClock(msgspec.Struct):
             self.partitions[partition] = max(self.partitions.get(partition, -1), append_ts)
         self.now = max(self.now, min(self.partitions.values(), default=append_ts))
         return None if ts is not None and ts > append_ts + DAY_MS else self.now
-
-
-class SteadyClock:
-    """The wall clock for commands, which goes on from where it was when it is set back; pure: it is fed with readings.
-
-    A command issued before the one that replicas heard last would be no sign of life to them, and the next order would
-    have expired before it was written.
-
-    >>> clock = SteadyClock()
-    >>> clock.at(5_000), clock.at(2_000), clock.at(2_500), clock.at(9_000)
-    (5000, 5000, 5500, 12000)
-    >>> clock.reached(20_000)
-    >>> clock.at(9_100), clock.at(9_200)
-    (20000, 20100)
-    """
-
-    def __init__(self) -> None:
-        self._read_ms = self._ahead_ms = 0
-
-    def at(self, reading_ms: int) -> int:
-        """Return the time at a reading of the wall clock, in milliseconds."""
-        self._ahead_ms += max(0, self._read_ms - reading_ms)
-        self._read_ms = reading_ms
-        return reading_ms + self._ahead_ms
-
-    def reached(self, time_ms: int) -> None:
-        """Take note that it was so late already, as a command shows that somebody has issued."""
-        self._read_ms = max(self._read_ms, time_ms - self._ahead_ms)

@@ -4,10 +4,11 @@ from collections import deque
 
 import msgspec
 
+from actions.facts import ReplicaChange
 from streams.clock import DAY_MS
 from streams.differences import Difference, difference
 from streams.recording import Place, Taken, Topics, place_of
-from streams.records import Deployed, Operated, ReplicaChange, ReplicaFacts
+from streams.records import Deployed, Operated, ReplicaFacts
 from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.rejections import Rejection

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 
 from actions.evidence import Findings, Quorum, Scalar
+from actions.replicas import unfit
 from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
 from detectors.rows.watch import Health
@@ -11,7 +12,6 @@ from streams.config import ModelConfig
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
 from streams.records import Arm
-from streams.replicas import unfit
 from streams.slices import Stream
 from streams.track_records import Against, Known, TrackRecord, weigh, young_part
 

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from actions.desired import DesiredState, Epoch
+from actions.facts import FleetFact
+from actions.fleet_limit import FleetState, fleet_fact
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from actions.reconcile import unexplained
@@ -15,22 +17,10 @@ from streams.clock import SOURCES
 from streams.config import FOLD_VERSION, Config
 from streams.coverage import Coverage
 from streams.covered import counts_of, outcomes_of
-from streams.fleet_facts import FleetState, fleet_fact
 from streams.model import ModelFold, SavedModel
 from streams.operating import operate
 from streams.periods import NEVER
-from streams.records import (
-    Batch,
-    Begun,
-    Configured,
-    Deployed,
-    FleetFact,
-    Operated,
-    Outcomes,
-    Record,
-    ReplicaFacts,
-    record_digest,
-)
+from streams.records import Batch, Begun, Configured, Deployed, Operated, Outcomes, Record, ReplicaFacts, record_digest
 from unship.commands import Command
 from unship.events import At
 from unship.rejections import RejectCode

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from actions.replica_watch import Place, ReplicaWatch, SavedWatch
 from streams.clock import SOURCES
 from streams.columns import RecordBuilder, coded
 from streams.config import CONFIG_DIGITS, Config, ModelConfig
 from streams.coverage import ORIGIN, Corner
 from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.records import Batch, Counted, Outcomes, Part
-from streams.replica_watch import Place, ReplicaWatch, SavedWatch
 from streams.tally import NOWHERE, Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode

@@ -12,9 +12,8 @@ from typing import Any
 import msgspec
 
 from actions.journal import Decision, decision_bytes
-from actions.reconcile import Timing, due_commands
+from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.arrays import pack, unpack
-from streams.clock import SteadyClock
 from streams.config import Config
 from streams.dead_letters import dead_letter
 from streams.fold import LedgerMismatch, unexplained_models
@@ -30,7 +29,7 @@ from unship.events import At, Feedback, Prediction
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
-from unship.signing import Trust, is_operators
+from unship.signing import is_operators
 
 #: Source topics with the kind of event they hold, in the order in which equal append times are merged.
 SOURCE_TOPICS = {
@@ -51,17 +50,6 @@ class SavedLive(msgspec.Struct):
 
     positions: dict[str, int]
     pipeline: SavedPipeline
-
-
-class Signer(msgspec.Struct, frozen=True):
-    """Who signs commands, and for whom they are meant; `sign` returns the headers of a record.
-
-    `trust` says whose acts count as an operator's.
-    """
-
-    audience: str
-    sign: Callable[[bytes], list[tuple[str, bytes]]]
-    trust: Trust
 
 
 class Live:

@@ -14,6 +14,8 @@ import numpy as np
 
 from actions.desired import DeploymentResult, Proposal, deploy
 from actions.evidence import Findings, View
+from actions.facts import ReplicaChange
+from actions.fleet_limit import FleetState
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from detectors.base import Floats, Ints
@@ -35,7 +37,6 @@ from streams.cohorts import (
 )
 from streams.config import ModelConfig
 from streams.findings import find, is_blind
-from streams.fleet_facts import FleetState
 from streams.opinions import Opinions, SavedOpinion
 from streams.periods import (
     NEVER,
@@ -50,7 +51,7 @@ from streams.periods import (
     new_period,
     rules_for,
 )
-from streams.records import Arm, Deployed, Outcomes, PairColumns, ReplicaChange
+from streams.records import Arm, Deployed, Outcomes, PairColumns
 from streams.reporting import evidence_of
 from unship.rejections import RejectCode
 

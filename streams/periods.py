@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from actions.desired import DesiredState
+from actions.replicas import Replicas
 from detectors.multiplicity import stream_weights
 from detectors.rows.concurrent import Comparison
 from detectors.rows.label_share import LabelHealth, Silence, new_label_health
@@ -13,7 +14,6 @@ from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
 from streams.cohorts import Layout, OpenCohort
 from streams.config import ModelConfig
-from streams.replicas import Replicas
 from streams.slices import OTHER, SourceTable, slice_table
 from streams.track_records import TrackRecord, track_record
 

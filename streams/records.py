@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Floats, Ints
 from streams.arrays import pack
 from streams.coverage import Corner
@@ -196,25 +197,6 @@ class Begun(msgspec.Struct, frozen=True, tag="incarnation", tag_field="kind"):
     incarnation: int
 
 
-class ReplicaChange(msgspec.Struct, frozen=True):
-    """What one replica was last heard to say or seen to do, where that differs from before.
-
-    `shown` is true where its own predictions show it: then `stage` is `serving` for answers given live and `staged` for
-    those given beside, and `version` gave them. Otherwise the replica acknowledged it: `version` is what it says to
-    serve, and `epoch` the command it speaks of. `at` is the append time, in milliseconds; `place` the line's topic,
-    partition and offset, or its number where a recording tells no offsets.
-    """
-
-    replica: str
-    shown: bool
-    stage: str
-    version: str | None
-    epoch: tuple[int, int, int] | None
-    code: str | None
-    at: int
-    place: tuple[str, int, int]
-
-
 class ReplicaFacts(msgspec.Struct, frozen=True, tag="replicas", tag_field="kind"):
     """What changed at the replicas of one model while the source clock went to `clock`, in the order of the lines."""
 
@@ -223,18 +205,6 @@ class ReplicaFacts(msgspec.Struct, frozen=True, tag="replicas", tag_field="kind"
     source_digest: str
     model: str
     changes: list[ReplicaChange]
-
-
-class FleetFact(msgspec.Struct, frozen=True, tag="fleet", tag_field="kind"):
-    """An automatic rollback of `model` counts as under way until `until`, for the limit over all models.
-
-    The record follows the decision that it names, so that other models learn of it from the ledger alone.
-    """
-
-    clock: int
-    decision: str
-    model: str
-    until: int
 
 
 Record = Outcomes | Batch | Deployed | Operated | Tick | Configured | Begun | ReplicaFacts | FleetFact

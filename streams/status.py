@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
+from actions.replicas import Replica, lagging
 from detectors.base import rounded
 from streams.fold import Fold
 from streams.model import ModelFold
 from streams.pipeline import Pipeline
-from streams.replicas import Replica, lagging
 
 
 class ModelStatus(msgspec.Struct, frozen=True):

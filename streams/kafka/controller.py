@@ -21,10 +21,10 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
+from actions.facts import FleetFact
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
-from actions.reconcile import Timing, conflicting, due_commands
+from actions.reconcile import Signer, SteadyClock, Timing, conflicting, due_commands
 from streams.arrays import pack
-from streams.clock import SteadyClock
 from streams.config import Config
 from streams.fold import Fold, LedgerMismatch, unexplained_models
 from streams.kafka.clients import (
@@ -44,9 +44,7 @@ from streams.kafka.sameness import Leaders, difference
 from streams.kafka.snapshots import HALT, SnapshotStore
 from streams.kafka.stalls import Stalls
 from streams.ledger_lines import ledger_value, read_ledger_line
-from streams.live import Signer
 from streams.reader import Fingerprint, Raw, fingerprint
-from streams.records import FleetFact
 from streams.routing import partition_of
 from streams.status import fold_status
 from unship.commands import Command, decode_command, encode_command

@@ -13,13 +13,13 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from actions.replica_watch import ReplicaWatch
 from streams.config import Config
 from streams.dead_letters import dead_letter
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
 from streams.ledger_lines import ledger_value
 from streams.records import Deployed, Operated, ReplicaFacts
-from streams.replica_watch import ReplicaWatch
 from streams.routing import partition_of
 from unship.codec import decode_value
 from unship.errors import UnshipError

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from actions.reconcile import Timing
+from actions.facts import ReplicaChange
+from actions.reconcile import Signer, Timing
 from streams.config import parse
 from streams.kafka.clients import producing, read_all
 from streams.kafka.controller import Controller
 from streams.kafka.ledger import open_ledger
 from streams.ledger_lines import ledger_value
-from streams.live import Signer
-from streams.records import Deployed, Operated, Record, ReplicaChange, ReplicaFacts
+from streams.records import Deployed, Operated, Record, ReplicaFacts
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
 from unship.commands import Command, decode_command

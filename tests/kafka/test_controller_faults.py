@@ -11,13 +11,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from actions.journal import decision_bytes, digest_of
-from actions.reconcile import Timing
+from actions.reconcile import Signer, Timing
 from streams.config import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
 from streams.kafka.controller import Controller, LedgerConflict
 from streams.kafka.ledger import configuration_for, open_ledger
 from streams.ledger_lines import ledger_value
-from streams.live import Signer
 from streams.records import Deployed, Operated, Record
 from tests.kafka.inside import Inside, Lives, ended, living, until
 from tests.kafka.network import INIT_PRODUCER_ID, behind

@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actions.facts import FleetFact
+from actions.fleet_limit import ECHO_MS, FleetState
 from actions.journal import Decision, decision_bytes
 from streams.arrays import pack, unpack
 from streams.audit import audit_recording
 from streams.config import Config, parse
-from streams.fleet_facts import ECHO_MS, FleetState
 from streams.fold import Fold
 from streams.live import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.records import FleetFact, Record, Tick
+from streams.records import Record, Tick
 from streams.replay import Recorder, Replay
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from actions.journal import decision_bytes
-from actions.reconcile import Timing
+from actions.reconcile import Signer, Timing
 from streams.config import Config, parse
-from streams.live import STATUS_KEY, Live, Signer, ledger_of
+from streams.live import STATUS_KEY, Live, ledger_of
 from streams.replay import Replay
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario

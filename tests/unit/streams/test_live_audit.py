@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from actions.journal import decision_bytes
+from actions.reconcile import Signer
 from streams.audit import AuditResult
 from streams.config import Config, parse
 from streams.fold import Fold
 from streams.ledger_lines import ledger_line
-from streams.live import Signer
 from streams.live_audit import audit_topics
 from streams.pipeline import configuration_record
 from streams.reader import Position, Raw, Reader

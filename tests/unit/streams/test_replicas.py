@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import replica_watch, replicas
+from actions import replica_watch, replicas
+from actions.facts import ReplicaChange
+from actions.replica_watch import ReplicaWatch, SavedWatch
+from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from streams.arrays import pack, unpack
 from streams.config import parse
 from streams.fold import Fold
@@ -20,9 +23,7 @@ from streams.kafka.copying import Copier, Place
 from streams.ledger_lines import read_ledger_line
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from streams.reader import PREDICTIONS, Position, Raw, Reader
-from streams.records import Begun, Outcomes, Record, ReplicaChange, ReplicaFacts
-from streams.replica_watch import ReplicaWatch, SavedWatch
-from streams.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
+from streams.records import Begun, Outcomes, Record, ReplicaFacts
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Prediction, RefusalCode, Stage
 

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from streams.records import ReplicaChange
-from streams.replicas import FORGET_MS, REPLICAS_MAX, RESTATE_MS, SETTLE_MS, VERSIONS_MAX
+from actions.facts import ReplicaChange
+from actions.replicas import FORGET_MS, REPLICAS_MAX, RESTATE_MS, SETTLE_MS, VERSIONS_MAX
 from unship.events import Ack, Epoch, Prediction
 from unship.rejections import RejectCode
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from actions.desired import Epoch
-from streams.records import ReplicaChange
+from actions.facts import ReplicaChange
 from unship.rejections import RejectCode
 
 #: Replicas of one model that are followed at a time; further ones are counted and left out.
