@@ -20,7 +20,7 @@ from actions.replicas import REPLICAS_MAX
 from console.cli import main as command_line
 from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
-from streams.config import ConfigFile, ModelSection
+from streams.config.sections import ConfigFile, ModelSection
 from streams.join import MODELS_MAX, SERIES_MAX
 from streams.model import BESIDE_MAX, ONCE
 from streams.slices import OTHER, SOURCES_MAX

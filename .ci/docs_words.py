@@ -3,7 +3,7 @@
 A key or field without a meaning stops `docs.py`, so none can appear without being described.
 """
 
-from streams.config import DETECTORS_OF_ERRORS, DETECTORS_READY
+from streams.config.parse import DETECTORS_OF_ERRORS, DETECTORS_READY
 
 NOT_USED_YET = "Read and checked, not used yet."
 

@@ -18,7 +18,7 @@ import msgspec
 from actions.facts import FleetFact
 from actions.journal import Decision
 from actions.reasons import Action, Reason
-from streams.config import Config
+from streams.config.resolved import Config
 
 #: A rollback waits no longer than this for the record of the one before: a driver that lost it must not stop them all.
 ECHO_MS = 10_000

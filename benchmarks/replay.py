@@ -41,7 +41,8 @@ import streams.replay
 from detectors.rows.concurrent import Comparison
 from detectors.rows.watch import Health
 from streams.columns import RecordBuilder
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.cutting import Sources
 from streams.join import JoinWindow
 from streams.model import ModelFold

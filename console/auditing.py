@@ -11,8 +11,8 @@ from console.progress import counting, reading
 from console.running import keys_folder
 from console.sources import is_log, open_topics
 from streams.audit import AuditResult, audit_recording
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from streams.live_audit import audit_topics
 from streams.recorded import LineStream, RecordedTopics, is_taken, open_seekable
 from streams.recording import Topics

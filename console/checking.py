@@ -22,9 +22,9 @@ from streams.check_lines import (
     topics_lines,
     worst,
 )
-from streams.clock import DAY_MS, HOUR_MS
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
+from streams.config.units import DAY_MS, HOUR_MS
 from streams.kafka.admin import LATEST, Admin, run
 from streams.kafka.probes import missing
 from streams.label_lines import delays_in, label_lines

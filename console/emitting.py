@@ -8,8 +8,8 @@ import msgspec
 
 from console.running import embedded_folder, kafka_access, keys_folder
 from console.sources import configured_log
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Feedback, Prediction

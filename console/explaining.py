@@ -13,8 +13,8 @@ from actions.journal import rests_on
 from actions.reasons import meaning_of
 from console.sentences import clean, sentence
 from console.sources import configured_log, is_log, open_topics
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from streams.recording import records_of
 from streams.replay import open_recording
 from unship.errors import RecordingError

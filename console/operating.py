@@ -10,8 +10,8 @@ from console.emitting import append
 from console.running import keys_folder
 from console.sentences import clean
 from console.statuses import living, read_told, unknown_model
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from unship.codec import encode_line
 from unship.errors import ConfigurationError
 from unship.events import OperatorAct

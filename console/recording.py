@@ -13,7 +13,7 @@ import msgspec
 from console.progress import counting
 from console.sources import configured_log, open_topics
 from console.times import time_ms
-from streams.config_file import load
+from streams.config.file import load
 from streams.recorded import EVERYTHING, Span, Written, record_topics
 from unship.errors import ConfigurationError, RecordingError
 

@@ -11,7 +11,7 @@ from actions.journal import decision_bytes
 from console.progress import reading
 from console.sources import open_lines
 from console.times import time_ms
-from streams.config_file import load
+from streams.config.file import load
 from streams.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
 

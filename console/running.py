@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from actions.reconcile import Signer
 from console.sentences import clean
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from streams.live import SOURCE_TOPICS, Live
 from unship.errors import ConfigurationError
 from unship.log.address import EMBEDDED

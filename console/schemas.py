@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from streams.config import ConfigFile
+from streams.config.sections import ConfigFile
 from unship.schema import event_schemas
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from console.running import embedded_folder, kafka_access
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.recorded import EmbeddedTopics, LineStream, open_log, open_source, taken_of
 from streams.recording import Topics, line_of
 from unship.log.address import EMBEDDED

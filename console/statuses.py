@@ -12,8 +12,8 @@ from actions.replicas import Replica, Replicas
 from console.running import embedded_folder, kafka_access
 from console.sentences import clean
 from console.sources import configured_log
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from streams.live import STATUS_KEY
 from streams.recording import Taken
 from streams.status import ModelStatus, Status

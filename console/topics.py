@@ -7,8 +7,8 @@ import click
 import msgspec
 
 from console.running import kafka_access, log_of
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from streams.kafka.admin import LOOK_EVERY_S, Admin, run
 from streams.topic_plan import Step, TopicFacts, plan, specs
 from unship.errors import ConfigurationError

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import msgspec
 
-from streams.config import FOLD_VERSION
+from streams.config.resolved import FOLD_VERSION
 
 LIBRARIES = ("numpy", "river", "msgspec")
 

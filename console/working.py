@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from actions.reconcile import Signer
 from console.cli import TIMED_OUT, UNREACHABLE
-from streams.config import Config
+from streams.config.resolved import Config
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access

@@ -18,7 +18,7 @@ from faust.types import StreamT
 import detectors
 from actions.alerts import alert_text
 from actions.reconcile import Signer, Timing
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.kafka.clients import Access
 from streams.kafka.controller import Controller
 from streams.kafka.copying import Copier, Place

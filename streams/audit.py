@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from actions.journal import Decision, decision_bytes
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.differences import Difference, decision_difference, difference, named, short
 from streams.fold import LedgerMismatch
 from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line

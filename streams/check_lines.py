@@ -9,10 +9,10 @@ from typing import Literal
 import msgspec
 
 from streams.clock import SOURCES
-from streams.config import Config, ModelConfig
+from streams.config.resolved import Config, ModelConfig
+from streams.config.units import span_text
 from streams.topic_plan import DOWNTIME_MS, REPLICATION, Step, TopicFacts
 from streams.topic_roles import ROLES, Right
-from streams.units import span_text
 
 Level = Literal["ok", "warning", "error"]
 

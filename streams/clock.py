@@ -7,8 +7,8 @@ jump of more than a day is refused, and believed only from the second line in a 
 
 import msgspec
 
-DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
+from streams.config.units import DAY_MS, HOUR_MS
+
 SOURCES = ("predictions", "feedback")
 
 

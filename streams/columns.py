@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Floats, Ints
-from streams.config import ModelConfig
+from streams.config.resolved import ModelConfig
 from streams.join import Held, Outcome, Pair, Series
 from streams.loss_specs import loss_columns, unusable
 from streams.losses import Pairs

@@ -5,7 +5,7 @@ from collections import deque
 import msgspec
 
 from actions.facts import ReplicaChange
-from streams.clock import DAY_MS
+from streams.config.units import DAY_MS
 from streams.differences import Difference, difference
 from streams.recording import Place, Taken, Topics, place_of
 from streams.records import Deployed, Operated, ReplicaFacts

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from streams.clock import SOURCES, SourceClock
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.ingest import Ingest, SavedIngest
 from streams.records import Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.tally import NOWHERE

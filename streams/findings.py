@@ -8,7 +8,7 @@ from actions.replicas import unfit
 from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
 from detectors.rows.watch import Health
-from streams.config import ModelConfig
+from streams.config.resolved import ModelConfig
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
 from streams.records import Arm

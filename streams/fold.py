@@ -14,12 +14,12 @@ from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from actions.reconcile import unexplained
 from streams.clock import SOURCES
-from streams.config import FOLD_VERSION, Config
+from streams.config.resolved import FOLD_VERSION, Config
+from streams.config.units import NEVER
 from streams.coverage import Coverage
 from streams.covered import counts_of, outcomes_of
 from streams.model import ModelFold, SavedModel
 from streams.operating import operate
-from streams.periods import NEVER
 from streams.records import Batch, Begun, Configured, Deployed, Operated, Outcomes, Record, ReplicaFacts, record_digest
 from unship.commands import Command
 from unship.events import At

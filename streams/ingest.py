@@ -14,7 +14,7 @@ import numpy as np
 from actions.replica_watch import Place, ReplicaWatch, SavedWatch
 from streams.clock import SOURCES
 from streams.columns import RecordBuilder, coded
-from streams.config import CONFIG_DIGITS, Config, ModelConfig
+from streams.config.resolved import CONFIG_DIGITS, Config, ModelConfig
 from streams.coverage import ORIGIN, Corner
 from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.records import Batch, Counted, Outcomes, Part

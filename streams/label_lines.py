@@ -7,11 +7,11 @@ import numpy as np
 
 from detectors.base import Ints
 from streams.check_lines import Line
-from streams.config import Config, ModelConfig
+from streams.config.resolved import Config, ModelConfig
+from streams.config.units import span_text
 from streams.ledger_lines import read_ledger_line
 from streams.recording import Topics
 from streams.records import Batch, Outcomes
-from streams.units import span_text
 from unship.errors import RecordingError
 from unship.rejections import RejectCode
 

@@ -14,11 +14,11 @@ import msgspec
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.arrays import pack, unpack
-from streams.config import Config
+from streams.config.resolved import Config
+from streams.config.units import NEVER
 from streams.dead_letters import dead_letter
 from streams.fold import LedgerMismatch, unexplained_models
 from streams.ledger_lines import ledger_line, read_ledger_line
-from streams.periods import NEVER
 from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, with_fleet_facts
 from streams.records import Record, Tick
 from streams.status import Status, status_of

@@ -14,7 +14,7 @@ from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, command_of
 from streams.audit import AuditResult, decision_id_of
 from streams.clock import SOURCES
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.copied import Copies
 from streams.coverage import Coverage
 from streams.differences import Difference, decision_difference, difference, named, short

@@ -35,11 +35,11 @@ from streams.cohorts import (
     labelled_by_arm,
     new_cohort,
 )
-from streams.config import ModelConfig
+from streams.config.resolved import ModelConfig
+from streams.config.units import NEVER
 from streams.findings import find, is_blind
 from streams.opinions import Opinions, SavedOpinion
 from streams.periods import (
-    NEVER,
     Beside,
     LivePeriod,
     ModelState,

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from actions.journal import Decision
-from streams.config import FOLD_VERSION, Config
+from streams.config.resolved import FOLD_VERSION, Config
 from streams.cutting import SavedSources, Sources
 from streams.fold import Fold, SavedFold
 from streams.records import Configured, Record

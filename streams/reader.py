@@ -26,12 +26,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from streams.clock import DAY_MS, SOURCES
-from streams.config import Config
+from streams.clock import SOURCES
+from streams.config.resolved import Config
+from streams.config.units import DAY_MS, NEVER
 from streams.coverage import ORIGIN, Corner
 from streams.dead_letters import DeadLetter, dead_letter
 from streams.ingest import Ingest
-from streams.periods import NEVER
 from streams.records import Batch, ReplicaFacts
 from streams.routing import partitions_of
 from unship.codec import decode_value

@@ -15,7 +15,7 @@ import msgspec
 
 from detectors.base import Floats
 from streams.clock import SOURCES
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.coverage import ORIGIN, Corner, Coverage
 from streams.differences import Difference, difference
 from streams.ingest import add_record

@@ -15,7 +15,7 @@ import msgspec
 
 from actions.journal import Decision, decision_bytes
 from streams.arrays import pack, unpack
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.pipeline import (

@@ -8,12 +8,12 @@ from detectors.base import rounded
 from detectors.multiplicity import e_d_bh
 from detectors.rows.types import BASES, Alarm, Rules
 from detectors.rows.watch import Health
-from streams.config import ModelConfig
+from streams.config.resolved import ModelConfig
+from streams.config.units import span_text
 from streams.findings import Confirmation, rise_without, since_change, source_shares, why_unfit
 from streams.opinions import E_DETECTOR, Opinions
 from streams.periods import LivePeriod, ModelState
 from streams.track_records import Against
-from streams.units import span_text
 
 SLICES_SHOWN = 5
 

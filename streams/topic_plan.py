@@ -10,8 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from streams.clock import HOUR_MS, SOURCES
-from streams.config import Config
+from streams.clock import SOURCES
+from streams.config.resolved import Config
+from streams.config.units import HOUR_MS
 from unship.topics import COMPACTED, TOPICS
 
 DOWNTIME_MS = 24 * HOUR_MS

@@ -22,9 +22,9 @@ from console.demo.views import print_tables, view
 from console.demo.workers import REPLICAS, private_folder, stage
 from console.sentences import sentence
 from streams.audit import AuditResult, audit_recording
-from streams.config import parse
+from streams.config.parse import parse
+from streams.config.units import span_text
 from streams.replay import open_recording
-from streams.units import span_text
 from unship.errors import ConfigurationError
 
 

@@ -25,7 +25,7 @@ from actions.facts import FleetFact
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Signer, SteadyClock, Timing, conflicting, due_commands
 from streams.arrays import pack
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.fold import Fold, LedgerMismatch, unexplained_models
 from streams.kafka.clients import (
     END_S,

@@ -14,7 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 
 from streams.clock import SOURCES
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.kafka.clients import (
     Access,
     administering,

@@ -4,7 +4,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from streams.config import FOLD_VERSION, Config
+from streams.config.resolved import FOLD_VERSION, Config
 from streams.kafka.clients import Access, administering, answered, end_consumer, partition_count
 from streams.ledger_lines import ledger_value, read_ledger_line
 from streams.pipeline import configuration_record

@@ -13,7 +13,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from streams.arrays import unpack
-from streams.config import Config
+from streams.config.resolved import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
 from streams.kafka.clients import Access, answered, read_all
 from streams.reader import Fingerprint

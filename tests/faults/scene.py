@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from aiokafka.errors import KafkaError
 
-from streams.config import Config
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.resolved import Config
 from streams.kafka.clients import Access, answered, producing, read_all
 from streams.routing import partition_of
 from tests.faults.weak import make_weak

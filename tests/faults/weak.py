@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from aiokafka.admin import NewTopic
 
-from streams.config_file import load
+from streams.config.file import load
 from streams.kafka.admin import connected
 from streams.kafka.clients import administering
 from streams.topic_plan import Step, specs

@@ -12,7 +12,7 @@ import pytest
 from actions.journal import decision_bytes
 from console.census import config_yaml, make_recording
 from console.demo.course import ROUND_MS
-from streams.config import parse
+from streams.config.parse import parse
 from streams.replay import Replay
 from tests.demos import ENDS, wrong
 

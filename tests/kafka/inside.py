@@ -17,7 +17,8 @@ import msgspec
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.fold import Fold
 from streams.kafka.admin import connected
 from streams.kafka.clients import Access, administering, read_all

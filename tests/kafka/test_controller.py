@@ -11,7 +11,7 @@ import pytest
 
 from actions.facts import ReplicaChange
 from actions.reconcile import Signer, Timing
-from streams.config import parse
+from streams.config.parse import parse
 from streams.kafka.clients import producing, read_all
 from streams.kafka.controller import Controller
 from streams.kafka.ledger import open_ledger

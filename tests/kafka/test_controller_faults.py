@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from actions.journal import decision_bytes, digest_of
 from actions.reconcile import Signer, Timing
-from streams.config import FOLD_VERSION
+from streams.config.resolved import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
 from streams.kafka.controller import Controller, LedgerConflict
 from streams.kafka.ledger import configuration_for, open_ledger

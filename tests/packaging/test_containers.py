@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from console.cli import main as command_line
-from streams.config import parse
+from streams.config.parse import parse
 from tests.kafka.jars import version
 from unship.log.kafka.settings import parse_log
 

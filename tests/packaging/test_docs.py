@@ -17,7 +17,7 @@ from actions.policy import GUARDS
 from actions.reasons import Reason, Verdict
 from console.census import config_yaml, make_recording
 from console.cli import main as command_line
-from streams.config import parse
+from streams.config.parse import parse
 from unship.codec import decode_line
 from unship.emitter import BAD_ARGUMENT, CLOSED, NOT_SENT, QUEUE_FULL
 from unship.events import REFUSAL_CODES

@@ -18,7 +18,8 @@ from actions.fleet_limit import ECHO_MS, FleetState
 from actions.journal import Decision, decision_bytes
 from streams.arrays import pack, unpack
 from streams.audit import audit_recording
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.fold import Fold
 from streams.live import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step

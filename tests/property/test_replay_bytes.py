@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actions.journal import Decision, decision_bytes, digest_of
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.replay import Replay
 from unship.codec import encode_line
 from unship.errors import SnapshotError

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from actions.journal import Decision
 from streams.audit import audit_recording
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.model import ModelFold
 from streams.replay import Recorder, Replay
 from unship.codec import encode_line

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from actions.desired import DesiredState
-from streams.clock import DAY_MS
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
+from streams.config.units import DAY_MS
 from streams.coverage import Coverage
 from streams.fold import Fold
 from streams.pipeline import configuration_record

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.pipeline import configuration_record
 from streams.records import Outcomes
 from tests.simulation.readers import LEDGER_PARTITIONS, SeeingFold, SeenModel, Site, World, verdict_of

@@ -10,7 +10,7 @@ import pytest
 from console.census import SCENARIOS, config_yaml, make_recording
 from console.census.rows import REFERENCE_ROWS
 from console.census.scenarios import SLICES, Change, scenario_named
-from streams.config import parse
+from streams.config.parse import parse
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
 

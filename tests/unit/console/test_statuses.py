@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from console.cli import main
-from streams.config import parse
+from streams.config.parse import parse
 from streams.live import Live
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Epoch, Prediction, Stage

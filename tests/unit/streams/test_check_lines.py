@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from streams.check_lines import Volume, beyond, memory_lines, rights_lines, topics_lines, worst
-from streams.config import parse
+from streams.config.parse import parse
 from streams.topic_plan import TopicFacts, plan, specs
 from streams.topic_roles import ROLES, Right, rights
 from unship.topics import TOPICS, TopicNames

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.config import parse
+from streams.config.parse import parse
 from streams.cutting import Sources
 from streams.records import Outcomes
 from unship.codec import encode_line

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streams.config import parse
+from streams.config.parse import parse
 from streams.kafka.clients import Access
 from streams.kafka.copying import Copier, Place
 from unship.topics import TopicNames

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from streams.arrays import pack, unpack
-from streams.clock import DAY_MS
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
+from streams.config.units import DAY_MS
 from streams.cutting import CUT_LINES, SavedSources, Sources
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from streams.records import Deployed, Operated, Outcomes, Record, ReplicaFacts, Tick

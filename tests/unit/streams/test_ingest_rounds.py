@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from streams.config import parse
+from streams.config.parse import parse
 from streams.kafka.clients import Access
 from streams.kafka.ingest import Ingest, _Partition
 from unship.topics import TopicNames

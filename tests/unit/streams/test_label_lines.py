@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable
 
 from streams.check_lines import Line
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.label_lines import Delays, delays_in, label_lines
 from streams.ledger_lines import ledger_line
 from streams.pipeline import configuration_record

@@ -8,7 +8,8 @@ import pytest
 
 from actions.journal import decision_bytes
 from actions.reconcile import Signer, Timing
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.live import STATUS_KEY, Live, ledger_of
 from streams.replay import Replay
 from tests.worlds.generator import generate

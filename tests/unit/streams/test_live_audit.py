@@ -14,7 +14,8 @@ import pytest
 from actions.journal import decision_bytes
 from actions.reconcile import Signer
 from streams.audit import AuditResult
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.fold import Fold
 from streams.ledger_lines import ledger_line
 from streams.live_audit import audit_topics

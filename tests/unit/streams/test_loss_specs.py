@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams.config import parse
+from streams.config.parse import parse
 from streams.loss_specs import KINDS, loss_specs
 from streams.losses import LossSpec
 from unship.errors import ConfigurationError

@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from streams.config import Config, parse
-from streams.config_file import load
+from streams.config.file import load
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.cutting import Sources
 from streams.losses import LossSpec, Pairs
 from streams.own_losses import OWN_LOSSES, OwnLoss, own_loss

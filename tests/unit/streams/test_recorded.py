@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from actions.journal import decision_bytes
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.recorded import Span, Written, open_source, record_log
 from streams.recording import KIND_OF, RANK, read_line
 from streams.replay import Replay

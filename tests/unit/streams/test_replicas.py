@@ -17,7 +17,7 @@ from actions.facts import ReplicaChange
 from actions.replica_watch import ReplicaWatch, SavedWatch
 from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from streams.arrays import pack, unpack
-from streams.config import parse
+from streams.config.parse import parse
 from streams.fold import Fold
 from streams.kafka.copying import Copier, Place
 from streams.ledger_lines import read_ledger_line

@@ -9,7 +9,8 @@ import pytest
 
 import streams.kafka.snapshots as module
 from streams.arrays import pack
-from streams.config import FOLD_VERSION, parse
+from streams.config.parse import parse
+from streams.config.resolved import FOLD_VERSION
 from streams.fold import Fold
 from streams.kafka.clients import Access
 from streams.kafka.snapshots import Saved, SnapshotStore

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.clock import SOURCES
-from streams.config import parse
+from streams.config.parse import parse
 from streams.topic_plan import APPEND_TIME, Step, TopicFacts, needed_ms, plan, specs
 from unship.topics import COMPACTED, TOPICS
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.units import DURATION_MS_MAX, count_per_span, duration_ms, span_text
+from streams.config.units import DURATION_MS_MAX, count_per_span, duration_ms, span_text
 from unship.errors import ConfigurationError
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from actions.journal import Decision
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.ledger_lines import ledger_line, read_ledger_line
 from streams.model import ModelFold
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step

@@ -5,25 +5,20 @@
 in every decision, so a decision names exactly the configuration it was taken under.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 import yaml
 
-from streams.kafka_section import KafkaSection
+from streams.config.resolved import Config, ModelConfig
+from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, _Section
+from streams.config.units import count_per_span, duration_ms
 from streams.loss_specs import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses import LossSpec
-from streams.units import count_per_span, duration_ms
 from unship.errors import ConfigurationError
 
-#: Raised with every change that can alter a decision's bytes.
-FOLD_VERSION = 3
-#: So much of a configuration's digest stands in every batch.
-CONFIG_DIGITS = 16
-DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
 #: Detectors that count errors and refuse a loss between 0 and 1. The detectors say so themselves, but asking them
 #: imports river, which takes longer than all else that a command does before its first line.
 DETECTORS_OF_ERRORS = ("ddm", "eddm", "fhddm", "hddm_a", "hddm_w")
@@ -32,163 +27,6 @@ _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
 _S = TypeVar("_S", bound="_Section")
-
-
-class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    pass
-
-
-class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """What is predicted."""
-
-    kind: Literal["binary", "multiclass", "regression", "ranking", "custom"] = "binary"
-
-
-class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """When labels come, and when outcomes count."""
-
-    horizon: str | int = "7d"
-    mature_after: str | int = "0s"
-    early: str | int = "10m"
-    missing: Literal["ignore", "negative"] = "ignore"
-
-
-class SlicesSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Which fields of `slices` are watched on their own, and how many values of them."""
-
-    by: list[str] = []
-    cap: int = 50
-
-
-class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
-    """What may be done, and how often."""
-
-    mode: Literal["observe", "approve", "act"] = "observe"
-    cooldown: str | int = "30m"
-    max_switches: str = "2 per 1d"
-    without_control: Literal["propose", "act", "page"] = "propose"
-    confirm_within: str | int = "1d"
-    proposal_ttl: str | int = "1d"
-
-
-class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Everything that can be said of one model."""
-
-    target: TargetSection = TargetSection()
-    losses: list[str | dict[str, Any]] = msgspec.field(default_factory=lambda: ["zero_one"])
-    labels: LabelsSection = LabelsSection()
-    slices: SlicesSection = SlicesSection()
-    worse_by: float = 0.02
-    one_false_alarm_per: int | str = 1_000_000
-    detectors: list[str] = msgspec.field(default_factory=lambda: list(DETECTORS_BY_DEFAULT))
-    policy: PolicySection = PolicySection()
-
-
-class FleetSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Limits over all models."""
-
-    max_simultaneous: int = 3
-
-
-class ConfigFile(_Section, forbid_unknown_fields=True, frozen=True):
-    """The whole of `unship.yaml`."""
-
-    log: str = "embedded:./unship-data"
-    keys: str = "./unship-keys"
-    defaults: ModelSection = ModelSection()
-    models: dict[str, ModelSection] = {}
-    fleet: FleetSection = FleetSection()
-    kafka: KafkaSection = KafkaSection()
-
-
-class ModelConfig(msgspec.Struct, frozen=True):
-    """One model's configuration, resolved. Times are milliseconds.
-
-    `promise` is the run length promised without a false alarm: outcomes, or seconds if `promise_in_time`.
-    """
-
-    kind: str
-    losses: list[LossSpec]
-    horizon_ms: int
-    mature_after_ms: int
-    early_ms: int
-    slices_by: list[str]
-    slices_cap: int
-    worse_by: float
-    promise: float
-    promise_in_time: bool
-    detectors: list[str]
-    mode: str
-    cooldown_ms: int
-    switches_max: int
-    switches_span_ms: int
-    without_control: str
-    confirm_within_ms: int
-    proposal_ttl_ms: int
-    missing: str = "ignore"
-
-    @property
-    def negative(self) -> bool:
-        """Whether a prediction without a label at maturity was answered by that: its truth is 0."""
-        return self.missing == "negative"
-
-    @property
-    def latency_losses(self) -> list[int]:
-        """Numbers of the losses that need no label."""
-        return [number for number, spec in enumerate(self.losses) if spec.of_latency]
-
-    @property
-    def judges_unlabelled(self) -> bool:
-        """Whether a prediction without a label is judged too, so that the ledger must carry each prediction."""
-        return self.negative or bool(self.latency_losses)
-
-    @property
-    def outcomes_labelled(self) -> bool | None:
-        """Which judged rows are outcomes: those with a label (True), those without (False), or all (None).
-
-        Where latency stands first, each prediction is an outcome, once. Without a maturity it is judged before its
-        label comes, and the label's row is only for the other losses.
-        """
-        if self.losses[0].of_latency:
-            return None if self.mature_after_ms else False
-        return None if self.negative or not self.judges_unlabelled else True
-
-    def judges_as(self, other: "ModelConfig") -> bool:
-        """Whether what the other one judged can go on: they differ in what may be done, not in what is seen."""
-        free = ("mode", "cooldown_ms", "switches_max", "switches_span_ms", "without_control", "confirm_within_ms")
-        mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
-        return all(mine[name] == theirs[name] for name in mine if name not in (*free, "proposal_ttl_ms"))
-
-    @property
-    def cohort_ms(self) -> int:
-        """Width of a cohort: a twentieth of the maturity, at least a second."""
-        return max(1_000, self.mature_after_ms // 20)
-
-
-class Config(msgspec.Struct, frozen=True):
-    """The resolved configuration of all models."""
-
-    models: dict[str, ModelConfig]
-    defaults: ModelConfig
-    log: str = "embedded:./unship-data"
-    keys: str = "./unship-keys"
-    max_simultaneous: int = 3
-    kafka: KafkaSection = KafkaSection()
-
-    def of(self, model: str) -> ModelConfig:
-        """Return the configuration a model is watched with."""
-        return self.models.get(model, self.defaults)
-
-    def digest(self) -> str:
-        """Return the SHA-256 of what decisions depend on, as hexadecimal text."""
-        relevant = [FOLD_VERSION, sorted(self.models.items()), self.defaults, self.max_simultaneous]
-        return hashlib.sha256(msgspec.json.encode(relevant)).hexdigest()
-
-    def recorded(self) -> dict[str, Any]:
-        """Return what the ledger keeps of it, as plain data: everything but the way into the broker."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        del plain["kafka"]
-        return plain
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

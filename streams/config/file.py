@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from streams.config import Config, parse
+from streams.config.parse import parse
+from streams.config.resolved import Config
 from streams.own_loss_files import load_own_loss
 from unship.errors import ConfigurationError
 

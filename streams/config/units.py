@@ -64,3 +64,12 @@ def span_text(milliseconds: int) -> str:
         if milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
+
+
+DAY_MS = 86_400_000
+
+
+HOUR_MS = 3_600_000
+
+
+NEVER = 2**62

@@ -1,0 +1,76 @@
+"""The sections of `unship.yaml` as they are written."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from streams.config.kafka import KafkaSection
+
+DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
+
+
+class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
+    """What is predicted."""
+
+    kind: Literal["binary", "multiclass", "regression", "ranking", "custom"] = "binary"
+
+
+class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
+    """When labels come, and when outcomes count."""
+
+    horizon: str | int = "7d"
+    mature_after: str | int = "0s"
+    early: str | int = "10m"
+    missing: Literal["ignore", "negative"] = "ignore"
+
+
+class SlicesSection(_Section, forbid_unknown_fields=True, frozen=True):
+    """Which fields of `slices` are watched on their own, and how many values of them."""
+
+    by: list[str] = []
+    cap: int = 50
+
+
+class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
+    """What may be done, and how often."""
+
+    mode: Literal["observe", "approve", "act"] = "observe"
+    cooldown: str | int = "30m"
+    max_switches: str = "2 per 1d"
+    without_control: Literal["propose", "act", "page"] = "propose"
+    confirm_within: str | int = "1d"
+    proposal_ttl: str | int = "1d"
+
+
+class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
+    """Everything that can be said of one model."""
+
+    target: TargetSection = TargetSection()
+    losses: list[str | dict[str, Any]] = msgspec.field(default_factory=lambda: ["zero_one"])
+    labels: LabelsSection = LabelsSection()
+    slices: SlicesSection = SlicesSection()
+    worse_by: float = 0.02
+    one_false_alarm_per: int | str = 1_000_000
+    detectors: list[str] = msgspec.field(default_factory=lambda: list(DETECTORS_BY_DEFAULT))
+    policy: PolicySection = PolicySection()
+
+
+class FleetSection(_Section, forbid_unknown_fields=True, frozen=True):
+    """Limits over all models."""
+
+    max_simultaneous: int = 3
+
+
+class ConfigFile(_Section, forbid_unknown_fields=True, frozen=True):
+    """The whole of `unship.yaml`."""
+
+    log: str = "embedded:./unship-data"
+    keys: str = "./unship-keys"
+    defaults: ModelSection = ModelSection()
+    models: dict[str, ModelSection] = {}
+    fleet: FleetSection = FleetSection()
+    kafka: KafkaSection = KafkaSection()
