@@ -5,7 +5,7 @@ from pathlib import Path
 
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.own_loss_files import load_own_loss
+from streams.losses.custom_loading import load_own_loss
 from unship.errors import ConfigurationError
 
 FILE_BYTES_MAX = 1_000_000

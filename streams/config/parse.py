@@ -15,8 +15,8 @@ import yaml
 from streams.config.resolved import Config, ModelConfig
 from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, _Section
 from streams.config.units import count_per_span, duration_ms
-from streams.loss_specs import OF_CLASSES, LoadOwnLoss, loss_specs
-from streams.losses import LossSpec
+from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
+from streams.losses.columns import LossSpec
 from unship.errors import ConfigurationError
 
 #: Detectors that count errors and refuse a loss between 0 and 1. The detectors say so themselves, but asking them

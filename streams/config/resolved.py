@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from streams.config.kafka import KafkaSection
-from streams.losses import LossSpec
+from streams.losses.columns import LossSpec
 
 #: Raised with every change that can alter a decision's bytes.
 FOLD_VERSION = 3

@@ -14,7 +14,7 @@ from streams.config import file as config_file
 from streams.config.file import load
 from streams.config.parse import DETECTORS_OF_ERRORS, DETECTORS_READY, parse
 from streams.config.resolved import Config, ModelConfig
-from streams.losses import LossSpec
+from streams.losses.columns import LossSpec
 from streams.pipeline import configuration_record
 from unship.errors import ConfigurationError
 

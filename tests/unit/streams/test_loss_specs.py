@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from streams.config.parse import parse
-from streams.loss_specs import KINDS, loss_specs
-from streams.losses import LossSpec
+from streams.losses.catalogue import KINDS, loss_specs
+from streams.losses.columns import LossSpec
 from unship.errors import ConfigurationError
 
 NAN = math.nan

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.loss_specs import LOSSES, loss_columns, unusable
-from streams.losses import LossSpec, Pairs
+from streams.losses.catalogue import LOSSES, loss_columns, unusable
+from streams.losses.columns import LossSpec, Pairs
 
 NAN = math.nan
 

@@ -15,8 +15,8 @@ from streams.config.file import load
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.cutting import Sources
-from streams.losses import LossSpec, Pairs
-from streams.own_losses import OWN_LOSSES, OwnLoss, own_loss
+from streams.losses.columns import LossSpec, Pairs
+from streams.losses.custom import OWN_LOSSES, OwnLoss, own_loss
 from streams.pipeline import configuration_record
 from streams.records import Outcomes
 from unship.codec import encode_line

@@ -4,7 +4,7 @@ import hashlib
 import importlib
 import inspect
 
-from streams.own_losses import OWN_LOSSES
+from streams.losses.custom import OWN_LOSSES
 from unship.errors import ConfigurationError
 
 

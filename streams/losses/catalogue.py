@@ -8,9 +8,10 @@ import msgspec
 import numpy as np
 
 from detectors.base import Floats
-from streams.losses import LossSpec, Pairs, Truths, answered_no, brier, log_loss, precision, recall, truly_no, zero_one
-from streams.losses_of_numbers import absolute, engagement, latency, not_used, ranking, squared
-from streams.own_losses import own_loss
+from streams.losses.classes import answered_no, brier, log_loss, precision, recall, truly_no, zero_one
+from streams.losses.columns import LossSpec, Pairs, Truths
+from streams.losses.custom import own_loss
+from streams.losses.numbers import absolute, engagement, latency, not_used, ranking, squared
 from unship.errors import ConfigurationError
 
 

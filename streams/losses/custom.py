@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Floats
-from streams.losses import LossSpec, Pairs
+from streams.losses.columns import LossSpec, Pairs
 from unship.errors import ConfigurationError
 
 #: Takes outputs, truths and scores, and returns as many numbers from 0 to 1.

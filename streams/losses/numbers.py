@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Floats
-from streams.losses import LossSpec, Pairs, Truths, class_name
+from streams.losses.columns import LossSpec, Pairs, Truths, class_name
 
 
 def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
