@@ -43,8 +43,8 @@ from aiokafka.admin import NewTopic
 from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
 
 from streams.kafka.clients import administering, partition_count, read_all
-from streams.ledger_lines import read_ledger_line
-from streams.records import Batch
+from streams.ledger.lines import read_ledger_line
+from streams.ledger.records import Batch
 from streams.routing import partition_of, partitions_of
 from tests.kafka.shared import prefix_of
 from tests.kafka.site import KafkaSite

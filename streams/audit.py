@@ -16,9 +16,9 @@ from actions.journal import Decision, decision_bytes
 from streams.config.resolved import Config
 from streams.differences import Difference, decision_difference, difference, named, short
 from streams.fold import LedgerMismatch
-from streams.ledger_lines import LedgerLine, ledger_line, read_ledger_line
+from streams.ledger.lines import LedgerLine, ledger_line, read_ledger_line
+from streams.ledger.records import Configured, Record, Tick
 from streams.pipeline import Pipeline, configuration_of, configuration_record, fold_step, join_step, with_fleet_facts
-from streams.records import Configured, Record, Tick
 from streams.replay import LINE_BYTES_MAX
 from unship.codec import OtherLine, decode_line
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Ints
 from detectors.rows.types import Entries
-from streams.records import Arm, Coded, Outcomes, PairColumns, Unlabelled
+from streams.ledger.records import Arm, Coded, Outcomes, PairColumns, Unlabelled
 from streams.slices import SliceTable, SourceTable
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)

@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.coverage import Coverage
-from streams.records import Batch, Coded, Counted, Outcomes, PairColumns, Part, Unlabelled
+from streams.ledger.coverage import Coverage
+from streams.ledger.records import Batch, Coded, Counted, Outcomes, PairColumns, Part, Unlabelled
 
 #: A partition's number stands above its offsets, so that places order by append time, partition and offset.
 OFFSET_BITS = 48

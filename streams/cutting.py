@@ -16,7 +16,7 @@ import msgspec
 from streams.clock import SOURCES, SourceClock
 from streams.config.resolved import Config
 from streams.ingest import Ingest, SavedIngest
-from streams.records import Deployed, Operated, Record, ReplicaFacts, Tick
+from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.tally import NOWHERE
 from unship.codec import Decoded, OtherLine, decode_line
 from unship.events import Ack, At, Deployment, Feedback, OperatorAct, Prediction

@@ -9,9 +9,9 @@ from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
+from streams.ledger.records import Arm
 from streams.mix import explain_by_mix, is_genuine
 from streams.periods import LivePeriod, ModelState
-from streams.records import Arm
 from streams.slices import Stream
 from streams.track_records import Against, Known, TrackRecord, weigh, young_part
 

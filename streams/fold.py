@@ -16,11 +16,21 @@ from actions.reconcile import unexplained
 from streams.clock import SOURCES
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
-from streams.coverage import Coverage
 from streams.covered import counts_of, outcomes_of
+from streams.ledger.coverage import Coverage
+from streams.ledger.records import (
+    Batch,
+    Begun,
+    Configured,
+    Deployed,
+    Operated,
+    Outcomes,
+    Record,
+    ReplicaFacts,
+    record_digest,
+)
 from streams.model import ModelFold, SavedModel
 from streams.operating import operate
-from streams.records import Batch, Begun, Configured, Deployed, Operated, Outcomes, Record, ReplicaFacts, record_digest
 from unship.commands import Command
 from unship.events import At
 from unship.rejections import RejectCode

@@ -15,9 +15,9 @@ from actions.replica_watch import Place, ReplicaWatch, SavedWatch
 from streams.clock import SOURCES
 from streams.columns import RecordBuilder, coded
 from streams.config.resolved import CONFIG_DIGITS, Config, ModelConfig
-from streams.coverage import ORIGIN, Corner
 from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
-from streams.records import Batch, Counted, Outcomes, Part
+from streams.ledger.coverage import ORIGIN, Corner
+from streams.ledger.records import Batch, Counted, Outcomes, Part
 from streams.tally import NOWHERE, Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode

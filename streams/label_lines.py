@@ -9,9 +9,9 @@ from detectors.base import Ints
 from streams.check_lines import Line
 from streams.config.resolved import Config, ModelConfig
 from streams.config.units import span_text
-from streams.ledger_lines import read_ledger_line
+from streams.ledger.lines import read_ledger_line
+from streams.ledger.records import Batch, Outcomes
 from streams.recording import Topics
-from streams.records import Batch, Outcomes
 from unship.errors import RecordingError
 from unship.rejections import RejectCode
 

@@ -16,13 +16,13 @@ from streams.audit import AuditResult, decision_id_of
 from streams.clock import SOURCES
 from streams.config.resolved import Config
 from streams.copied import Copies
-from streams.coverage import Coverage
 from streams.differences import Difference, decision_difference, difference, named, short
 from streams.fold import LedgerMismatch
-from streams.ledger_lines import UNPLACED, ledger_line, read_ledger_line
+from streams.ledger.coverage import Coverage
+from streams.ledger.lines import UNPLACED, ledger_line, read_ledger_line
+from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.pipeline import Pipeline, fold_step
 from streams.recording import Taken, Topics, place_of, records_of
-from streams.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.rejoin import Rejoin
 from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError

@@ -38,6 +38,7 @@ from streams.cohorts import (
 from streams.config.resolved import ModelConfig
 from streams.config.units import NEVER
 from streams.findings import find, is_blind
+from streams.ledger.records import Arm, Deployed, Outcomes, PairColumns
 from streams.opinions import Opinions, SavedOpinion
 from streams.periods import (
     Beside,
@@ -51,7 +52,6 @@ from streams.periods import (
     new_period,
     rules_for,
 )
-from streams.records import Arm, Deployed, Outcomes, PairColumns
 from streams.reporting import evidence_of
 from unship.rejections import RejectCode
 

@@ -5,8 +5,8 @@ from typing import Any
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.findings import find, is_blind
+from streams.ledger.records import Operated
 from streams.model import ModelFold
-from streams.records import Operated
 from streams.reporting import evidence_of
 from unship.events import OperatorAct
 

@@ -22,7 +22,7 @@ from actions.journal import Decision
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.cutting import SavedSources, Sources
 from streams.fold import Fold, SavedFold
-from streams.records import Configured, Record
+from streams.ledger.records import Configured, Record
 from unship.errors import RecordingError
 
 

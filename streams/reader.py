@@ -1,7 +1,7 @@
 """Read one pair of source partitions from a committed position, and hand over batches for the ledger.
 
 The reader is pure: the driver gives it records as they come and sends what it returns. It may die at any instant, be
-thought dead and come back, or run twice; the coverage in the fold (`streams.coverage`) makes that harmless, under three
+thought dead and come back, or run twice; the coverage in the fold (`streams.ledger.coverage`) makes that harmless, under three
 rules that the driver keeps:
 
 * a position is committed only after every ledger partition has acknowledged everything handed over up to it;
@@ -29,10 +29,10 @@ import numpy as np
 from streams.clock import SOURCES
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, NEVER
-from streams.coverage import ORIGIN, Corner
 from streams.dead_letters import DeadLetter, dead_letter
 from streams.ingest import Ingest
-from streams.records import Batch, ReplicaFacts
+from streams.ledger.coverage import ORIGIN, Corner
+from streams.ledger.records import Batch, ReplicaFacts
 from streams.routing import partitions_of
 from unship.codec import decode_value
 from unship.events import Feedback, Prediction

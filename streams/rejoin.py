@@ -16,12 +16,12 @@ import msgspec
 from detectors.base import Floats
 from streams.clock import SOURCES
 from streams.config.resolved import Config
-from streams.coverage import ORIGIN, Corner, Coverage
 from streams.differences import Difference, difference
 from streams.ingest import add_record
+from streams.ledger.coverage import ORIGIN, Corner, Coverage
+from streams.ledger.records import Batch, Coded, PairColumns, Part, Scalar, Unlabelled
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.recording import Topics
-from streams.records import Batch, Coded, PairColumns, Part, Scalar, Unlabelled
 from streams.routing import partition_of
 from unship.rejections import RejectCode
 

@@ -14,10 +14,11 @@ from typing import BinaryIO, cast
 import msgspec
 
 from actions.journal import Decision, decision_bytes
-from streams.arrays import pack, unpack
 from streams.config.resolved import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
-from streams.ledger_lines import ledger_line, read_ledger_line
+from streams.ledger.encoding import pack, unpack
+from streams.ledger.lines import ledger_line, read_ledger_line
+from streams.ledger.records import Configured, Record
 from streams.pipeline import (
     Pipeline,
     SavedPipeline,
@@ -27,7 +28,6 @@ from streams.pipeline import (
     join_step,
     with_fleet_facts,
 )
-from streams.records import Configured, Record
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
 

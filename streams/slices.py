@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Ints
-from streams.records import Coded, Scalar
+from streams.ledger.records import Coded, Scalar
 
 OTHER = "__other__"
 SOURCES_MAX = 8

@@ -24,7 +24,6 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from actions.facts import FleetFact
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Signer, SteadyClock, Timing, conflicting, due_commands
-from streams.arrays import pack
 from streams.config.resolved import Config
 from streams.fold import Fold, LedgerMismatch, unexplained_models
 from streams.kafka.clients import (
@@ -43,7 +42,8 @@ from streams.kafka.rewinds import Rewind
 from streams.kafka.sameness import Leaders, difference
 from streams.kafka.snapshots import HALT, SnapshotStore
 from streams.kafka.stalls import Stalls
-from streams.ledger_lines import ledger_value, read_ledger_line
+from streams.ledger.encoding import pack
+from streams.ledger.lines import ledger_value, read_ledger_line
 from streams.reader import Fingerprint, Raw, fingerprint
 from streams.routing import partition_of
 from streams.status import fold_status

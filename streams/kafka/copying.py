@@ -18,8 +18,8 @@ from streams.config.resolved import Config
 from streams.dead_letters import dead_letter
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
-from streams.ledger_lines import ledger_value
-from streams.records import Deployed, Operated, ReplicaFacts
+from streams.ledger.lines import ledger_value
+from streams.ledger.records import Deployed, Operated, ReplicaFacts
 from streams.routing import partition_of
 from unship.codec import decode_value
 from unship.errors import UnshipError

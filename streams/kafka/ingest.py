@@ -28,7 +28,7 @@ from streams.kafka.ledger import open_ledger
 from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position_text, tell_halt
 from streams.kafka.sameness import Leaders, difference
 from streams.kafka.stalls import Stalls
-from streams.ledger_lines import ledger_value
+from streams.ledger.lines import ledger_value
 from streams.reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
 from streams.routing import partition_of
 from unship.errors import BrokerUnreachable

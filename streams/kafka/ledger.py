@@ -6,9 +6,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.kafka.clients import Access, administering, answered, end_consumer, partition_count
-from streams.ledger_lines import ledger_value, read_ledger_line
+from streams.ledger.lines import ledger_value, read_ledger_line
+from streams.ledger.records import Configured, Record
 from streams.pipeline import configuration_record
-from streams.records import Configured, Record
 from unship.errors import ConfigurationError
 
 

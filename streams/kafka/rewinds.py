@@ -16,9 +16,9 @@ from streams.kafka.clients import (
     read_all,
     run,
 )
-from streams.ledger_lines import ledger_value
+from streams.ledger.lines import ledger_value
+from streams.ledger.records import Begun
 from streams.reader import Position
-from streams.records import Begun
 from unship.errors import ConfigurationError
 
 #: Begins the keys of copies of committed positions.

@@ -12,10 +12,10 @@ from typing import TypeAlias
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from streams.arrays import unpack
 from streams.config.resolved import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
 from streams.kafka.clients import Access, answered, read_all
+from streams.ledger.encoding import unpack
 from streams.reader import Fingerprint
 
 log = logging.getLogger("unship.control")

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from actions.journal import Decision
 from streams.fold import Fold
-from streams.ledger_lines import read_ledger_line
-from streams.records import Batch
+from streams.ledger.lines import read_ledger_line
+from streams.ledger.records import Batch
 from streams.routing import partition_of
 from tests.faults.scene import LEDGER, REPLICAS, Scene
 from unship.codec import decode_value

@@ -23,8 +23,8 @@ from streams.fold import Fold
 from streams.kafka.admin import connected
 from streams.kafka.clients import Access, administering, read_all
 from streams.kafka.ingest import Ingest
-from streams.ledger_lines import read_ledger_line
-from streams.records import Record
+from streams.ledger.lines import read_ledger_line
+from streams.ledger.records import Record
 from streams.routing import partition_of
 from streams.topic_plan import plan, specs
 from tests.kafka.shared import VARIABLE, SharedKafka

@@ -15,8 +15,8 @@ from streams.config.parse import parse
 from streams.kafka.clients import producing, read_all
 from streams.kafka.controller import Controller
 from streams.kafka.ledger import open_ledger
-from streams.ledger_lines import ledger_value
-from streams.records import Deployed, Operated, Record, ReplicaFacts
+from streams.ledger.lines import ledger_value
+from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
 from unship.commands import Command, decode_command

@@ -16,8 +16,8 @@ from streams.config.resolved import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
 from streams.kafka.controller import Controller, LedgerConflict
 from streams.kafka.ledger import configuration_for, open_ledger
-from streams.ledger_lines import ledger_value
-from streams.records import Deployed, Operated, Record
+from streams.ledger.lines import ledger_value
+from streams.ledger.records import Deployed, Operated, Record
 from tests.kafka.inside import Inside, Lives, ended, living, until
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka

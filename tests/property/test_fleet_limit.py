@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from actions.facts import FleetFact
 from actions.fleet_limit import ECHO_MS, FleetState
 from actions.journal import Decision, decision_bytes
-from streams.arrays import pack, unpack
 from streams.audit import audit_recording
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold import Fold
+from streams.ledger.encoding import pack, unpack
+from streams.ledger.records import Record, Tick
 from streams.live import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.records import Record, Tick
 from streams.replay import Recorder, Replay
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.arrays import pack, unpack
 from streams.join import JoinWindow, SavedWindow, WindowRule
+from streams.ledger.encoding import pack, unpack
 from unship.events import Feedback, Prediction
 
 TRUTH = WindowRule(8, 3, ())

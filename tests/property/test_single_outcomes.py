@@ -12,7 +12,7 @@ from detectors.rows.bank import BASELINE_CAP
 from detectors.rows.concurrent import SUB_INTERVALS
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health, new_health
-from streams.arrays import pack
+from streams.ledger.encoding import pack
 
 STREAMS, SOURCES = 4, 3
 WEIGHTS = np.array([0.5, 0.2, 0.2, 0.1])

@@ -17,9 +17,9 @@ from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
 from streams.fold import LedgerMismatch
 from streams.kafka.rewinds import position_of, position_text
+from streams.ledger.records import Batch, Begun, Configured
 from streams.pipeline import configuration_record
 from streams.reader import Position, Reader
-from streams.records import Batch, Begun, Configured
 from tests.simulation.readers import LEDGER_PARTITIONS, Driver, SeeingFold, Site, Verdict, World, miscounted
 
 LOST = frozenset({"retention", "renewal", "vanishing", "reconfiguration", "damage", "upgrade"})

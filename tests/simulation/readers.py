@@ -17,11 +17,11 @@ from actions.desired import DesiredState
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
-from streams.coverage import Coverage
 from streams.fold import Fold
+from streams.ledger.coverage import Coverage
+from streams.ledger.records import Batch, Outcomes
 from streams.pipeline import configuration_record
 from streams.reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
-from streams.records import Batch, Outcomes
 from unship.codec import decode_value
 from unship.rejections import RejectCode, Rejection
 

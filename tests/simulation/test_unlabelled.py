@@ -9,8 +9,8 @@ import pytest
 
 from streams.config.parse import parse
 from streams.config.resolved import Config
+from streams.ledger.records import Outcomes
 from streams.pipeline import configuration_record
-from streams.records import Outcomes
 from tests.simulation.readers import LEDGER_PARTITIONS, SeeingFold, SeenModel, Site, World, verdict_of
 
 SEEDS = 100

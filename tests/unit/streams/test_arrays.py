@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from streams.arrays import from_json, pack, to_json, unpack
 from streams.columns import coded
-from streams.records import Arm, Coded, Outcomes, PairColumns, Unlabelled, record_digest
+from streams.ledger.encoding import from_json, pack, to_json, unpack
+from streams.ledger.records import Arm, Coded, Outcomes, PairColumns, Unlabelled, record_digest
 
 
 class Held(msgspec.Struct):

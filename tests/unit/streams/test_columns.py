@@ -8,7 +8,7 @@ import numpy as np
 
 from streams.config.parse import parse
 from streams.cutting import Sources
-from streams.records import Outcomes
+from streams.ledger.records import Outcomes
 from unship.codec import encode_line
 from unship.events import Feedback, Prediction
 

@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from streams.arrays import pack, unpack
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
 from streams.cutting import CUT_LINES, SavedSources, Sources
+from streams.ledger.encoding import pack, unpack
+from streams.ledger.records import Deployed, Operated, Outcomes, Record, ReplicaFacts, Tick
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.records import Deployed, Operated, Outcomes, Record, ReplicaFacts, Tick
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Feedback, OperatorAct, Prediction
 

@@ -7,7 +7,7 @@ import pytest
 
 from detectors.rows.types import BASES, Baselines, Entries, Rules
 from detectors.rows.watch import Health, new_health
-from streams.arrays import pack, unpack
+from streams.ledger.encoding import pack, unpack
 
 RULES = Rules(1_000_000.0, np.array([1.0]), 0.02, False, True)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detectors.rows.label_share import COHORTS, LabelHealth, Silence, new_label_health
-from streams.arrays import pack, unpack
+from streams.ledger.encoding import pack, unpack
 
 PROMISE = 1_000_000.0
 

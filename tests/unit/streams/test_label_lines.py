@@ -7,11 +7,11 @@ from streams.check_lines import Line
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.label_lines import Delays, delays_in, label_lines
-from streams.ledger_lines import ledger_line
+from streams.ledger.lines import ledger_line
+from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record
 from streams.reader import Position, Raw, Reader
 from streams.recording import Taken
-from streams.records import Batch, Record
 from tests.unit.streams.test_live_audit import Memory
 
 HOUR_MS = 3_600_000

@@ -15,10 +15,10 @@ from streams.config.file import load
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.cutting import Sources
+from streams.ledger.records import Outcomes
 from streams.losses.columns import LossSpec, Pairs
 from streams.losses.custom import OWN_LOSSES, OwnLoss, own_loss
 from streams.pipeline import configuration_record
-from streams.records import Outcomes
 from unship.codec import encode_line
 from unship.errors import ConfigurationError
 from unship.events import Feedback, Prediction

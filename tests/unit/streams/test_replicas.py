@@ -16,14 +16,14 @@ from actions import replica_watch, replicas
 from actions.facts import ReplicaChange
 from actions.replica_watch import ReplicaWatch, SavedWatch
 from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
-from streams.arrays import pack, unpack
 from streams.config.parse import parse
 from streams.fold import Fold
 from streams.kafka.copying import Copier, Place
-from streams.ledger_lines import read_ledger_line
+from streams.ledger.encoding import pack, unpack
+from streams.ledger.lines import read_ledger_line
+from streams.ledger.records import Begun, Outcomes, Record, ReplicaFacts
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from streams.reader import PREDICTIONS, Position, Raw, Reader
-from streams.records import Begun, Outcomes, Record, ReplicaFacts
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Prediction, RefusalCode, Stage
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.columns import coded
-from streams.records import Coded
+from streams.ledger.records import Coded
 from streams.slices import OTHER, SOURCES_MAX, SourceTable, slice_table
 
 

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 import streams.kafka.snapshots as module
-from streams.arrays import pack
 from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
 from streams.fold import Fold
 from streams.kafka.clients import Access
 from streams.kafka.snapshots import Saved, SnapshotStore
+from streams.ledger.encoding import pack
+from streams.ledger.records import Deployed
 from streams.pipeline import configuration_record
-from streams.records import Deployed
 from unship.events import Deployment
 from unship.topics import TopicNames
 

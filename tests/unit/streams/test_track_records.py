@@ -14,7 +14,7 @@ from detectors.comparison import record_evidence
 from detectors.rows.history import SOURCES
 from detectors.rows.types import Alarm, Entries, Rules
 from detectors.rows.watch import Health, new_health
-from streams.arrays import pack
+from streams.ledger.encoding import pack
 from streams.slices import Stream
 from streams.track_records import (
     AGE_MAX_MS,

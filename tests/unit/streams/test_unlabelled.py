@@ -12,10 +12,10 @@ import pytest
 from actions.journal import Decision
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.ledger_lines import ledger_line, read_ledger_line
+from streams.ledger.lines import ledger_line, read_ledger_line
+from streams.ledger.records import Outcomes, Record
 from streams.model import ModelFold
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.records import Outcomes, Record
 from unship.codec import encode_line
 from unship.errors import RecordingError
 from unship.events import Feedback, Prediction

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 
 from detectors.base import Floats, Ints
-from streams.arrays import from_json, to_json
-from streams.records import Batch, Coded, Outcomes, PairColumns, Part, Record
+from streams.ledger.encoding import from_json, to_json
+from streams.ledger.records import Batch, Coded, Outcomes, PairColumns, Part, Record
 from unship.errors import RecordingError
 
 UNPLACED = -1

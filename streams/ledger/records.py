@@ -11,8 +11,8 @@ import msgspec
 
 from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Floats, Ints
-from streams.arrays import pack
-from streams.coverage import Corner
+from streams.ledger.coverage import Corner
+from streams.ledger.encoding import pack
 from unship.events import Deployment, OperatorAct
 
 Scalar = bool | int | float | str
@@ -125,7 +125,7 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True, tag="batch", tag_field="kind"):
-    """What one reader joined of one pair of source partitions between two corners; `streams.coverage` says why.
+    """What one reader joined of one pair of source partitions between two corners; `streams.ledger.coverage` says why.
 
     A batch stands alone: it holds everything of the ledger partition it is in, so that one record covers one range.
     `config` begins the digest of the configuration it was joined under; under another its columns mean other things.
