@@ -24,7 +24,7 @@ from streams.config.sections import ConfigFile, ModelSection
 from streams.join import MODELS_MAX, SERIES_MAX
 from streams.model import BESIDE_MAX, ONCE
 from streams.slices import OTHER, SOURCES_MAX
-from streams.topic_roles import FENCE, GROUPS, ROLES
+from streams.topics.rights import FENCE, GROUPS, ROLES
 from tree import ROOT
 from unship.codec import LIMITS
 from unship.rejections import DECODING_CODES, RejectCode

@@ -45,7 +45,7 @@ from kafka_machine import broker, machine, markdown_table, processor_seconds, qu
 from streams.kafka.clients import administering, partition_count, read_all
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Batch
-from streams.routing import partition_of, partitions_of
+from streams.topics.partitioner import partition_of, partitions_of
 from tests.kafka.shared import prefix_of
 from tests.kafka.site import KafkaSite
 from unship import Fleet

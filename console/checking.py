@@ -28,7 +28,7 @@ from streams.config.units import DAY_MS, HOUR_MS
 from streams.kafka.admin import LATEST, Admin, run
 from streams.kafka.probes import missing
 from streams.label_lines import delays_in, label_lines
-from streams.topic_roles import ROLES, rights
+from streams.topics.rights import ROLES, rights
 from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 from unship.keys import load_private_key, load_trust
 from unship.log.kafka.access import SCHEME

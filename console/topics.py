@@ -10,7 +10,7 @@ from console.running import kafka_access, log_of
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.kafka.admin import LOOK_EVERY_S, Admin, run
-from streams.topic_plan import Step, TopicFacts, plan, specs
+from streams.topics.plan import Step, TopicFacts, plan, specs
 from unship.errors import ConfigurationError
 from unship.log.kafka.access import SCHEME
 

@@ -8,11 +8,11 @@ from typing import Literal
 
 import msgspec
 
-from streams.clock import SOURCES
 from streams.config.resolved import Config, ModelConfig
 from streams.config.units import span_text
-from streams.topic_plan import DOWNTIME_MS, REPLICATION, Step, TopicFacts
-from streams.topic_roles import ROLES, Right
+from streams.topics.plan import DOWNTIME_MS, REPLICATION, Step, TopicFacts
+from streams.topics.rights import ROLES, Right
+from unship.topics import SOURCES
 
 Level = Literal["ok", "warning", "error"]
 

@@ -8,8 +8,7 @@ jump of more than a day is refused, and believed only from the second line in a 
 import msgspec
 
 from streams.config.units import DAY_MS, HOUR_MS
-
-SOURCES = ("predictions", "feedback")
+from unship.topics import SOURCES
 
 
 class SourceClock(msgspec.Struct):

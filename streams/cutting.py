@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from streams.clock import SOURCES, SourceClock
+from streams.clock import SourceClock
 from streams.config.resolved import Config
 from streams.ingest import Ingest, SavedIngest
 from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts, Tick
@@ -21,6 +21,7 @@ from streams.tally import NOWHERE
 from unship.codec import Decoded, OtherLine, decode_line
 from unship.events import Ack, At, Deployment, Feedback, OperatorAct, Prediction
 from unship.rejections import RejectCode, Rejection
+from unship.topics import SOURCES
 
 CUT_LINES = 4_096
 CUT_MS = 1_000

@@ -13,7 +13,6 @@ from actions.fleet_limit import FleetState, fleet_fact
 from actions.journal import Decision, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from actions.reconcile import unexplained
-from streams.clock import SOURCES
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
 from streams.covered import counts_of, outcomes_of
@@ -34,6 +33,7 @@ from streams.operating import operate
 from unship.commands import Command
 from unship.events import At
 from unship.rejections import RejectCode
+from unship.topics import SOURCES
 
 
 class LedgerMismatch(ValueError):

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 
 from actions.replica_watch import Place, ReplicaWatch, SavedWatch
-from streams.clock import SOURCES
 from streams.columns import RecordBuilder, coded
 from streams.config.resolved import CONFIG_DIGITS, Config, ModelConfig
 from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
@@ -21,6 +20,7 @@ from streams.ledger.records import Batch, Counted, Outcomes, Part
 from streams.tally import NOWHERE, Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
+from unship.topics import SOURCES
 
 
 class SavedIngest(msgspec.Struct):

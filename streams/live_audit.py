@@ -13,7 +13,6 @@ import msgspec
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, command_of
 from streams.audit import AuditResult, decision_id_of
-from streams.clock import SOURCES
 from streams.config.resolved import Config
 from streams.copied import Copies
 from streams.differences import Difference, decision_difference, difference, named, short
@@ -27,6 +26,7 @@ from streams.rejoin import Rejoin
 from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError
 from unship.signing import COMMAND_TYPE, Trust, TrustedKey, verify
+from unship.topics import SOURCES
 
 Epoch = tuple[int, int, int]
 _NO_TIME = Timing(0, 0)

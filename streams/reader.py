@@ -26,17 +26,17 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from streams.clock import SOURCES
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, NEVER
 from streams.dead_letters import DeadLetter, dead_letter
 from streams.ingest import Ingest
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
-from streams.routing import partitions_of
+from streams.topics.partitioner import partitions_of
 from unship.codec import decode_value
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
+from unship.topics import SOURCES
 
 PREDICTIONS, FEEDBACK = 0, 1
 KINDS = ("prediction", "feedback")

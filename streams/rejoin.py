@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import msgspec
 
 from detectors.base import Floats
-from streams.clock import SOURCES
 from streams.config.resolved import Config
 from streams.differences import Difference, difference
 from streams.ingest import add_record
@@ -22,8 +21,9 @@ from streams.ledger.coverage import ORIGIN, Corner, Coverage
 from streams.ledger.records import Batch, Coded, PairColumns, Part, Scalar, Unlabelled
 from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.recording import Topics
-from streams.routing import partition_of
+from streams.topics.partitioner import partition_of
 from unship.rejections import RejectCode
+from unship.topics import SOURCES
 
 #: What a row is, and where it comes from in both logs; -1 where it comes from the other one alone.
 Key: TypeAlias = tuple[str, int, int]

@@ -53,3 +53,6 @@ class TopicNames:
     def plain(self, name: str) -> str | None:
         """Return which of `TOPICS` a broker's name means; None if it is not one of ours."""
         return self._plain.get(name)
+
+
+SOURCES = ("predictions", "feedback")

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError,
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from streams.topic_plan import Step, TopicFacts
+from streams.topics.plan import Step, TopicFacts
 from unship.errors import BrokerUnreachable, ConfigurationError, TimedOut
 
 REQUEST_MS = 10_000

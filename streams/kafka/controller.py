@@ -45,8 +45,8 @@ from streams.kafka.stalls import Stalls
 from streams.ledger.encoding import pack
 from streams.ledger.lines import ledger_value, read_ledger_line
 from streams.reader import Fingerprint, Raw, fingerprint
-from streams.routing import partition_of
 from streams.status import fold_status
+from streams.topics.partitioner import partition_of
 from unship.commands import Command, decode_command, encode_command
 from unship.errors import BrokerUnreachable, RecordingError
 

@@ -20,7 +20,7 @@ from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
 from streams.ledger.lines import ledger_value
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
-from streams.routing import partition_of
+from streams.topics.partitioner import partition_of
 from unship.codec import decode_value
 from unship.errors import UnshipError
 from unship.events import Ack, Deployment, OperatorAct

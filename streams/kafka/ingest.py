@@ -13,7 +13,6 @@ import msgspec
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 
-from streams.clock import SOURCES
 from streams.config.resolved import Config
 from streams.kafka.clients import (
     Access,
@@ -30,8 +29,9 @@ from streams.kafka.sameness import Leaders, difference
 from streams.kafka.stalls import Stalls
 from streams.ledger.lines import ledger_value
 from streams.reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
-from streams.routing import partition_of
+from streams.topics.partitioner import partition_of
 from unship.errors import BrokerUnreachable
+from unship.topics import SOURCES
 
 log = logging.getLogger("unship.ingest")
 

@@ -20,7 +20,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import EndTxnRequest
 
 from streams.kafka.admin import Admin
-from streams.topic_roles import Right
+from streams.topics.rights import Right
 
 TOPIC_REFUSED, GROUP_REFUSED, CLUSTER_REFUSED, ID_REFUSED = 29, 30, 31, 53
 REFUSED = frozenset((TOPIC_REFUSED, GROUP_REFUSED, CLUSTER_REFUSED, ID_REFUSED))

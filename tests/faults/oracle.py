@@ -14,7 +14,7 @@ from actions.journal import Decision
 from streams.fold import Fold
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Batch
-from streams.routing import partition_of
+from streams.topics.partitioner import partition_of
 from tests.faults.scene import LEDGER, REPLICAS, Scene
 from unship.codec import decode_value
 from unship.commands import Command, decode_command

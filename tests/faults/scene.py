@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.kafka.clients import Access, answered, producing, read_all
-from streams.routing import partition_of
+from streams.topics.partitioner import partition_of
 from tests.faults.weak import make_weak
 from tests.kafka.cluster import Broker, Cluster
 from tests.kafka.site import DEADLINE_S, KafkaSite

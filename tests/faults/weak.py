@@ -8,7 +8,7 @@ from aiokafka.admin import NewTopic
 from streams.config.file import load
 from streams.kafka.admin import connected
 from streams.kafka.clients import administering
-from streams.topic_plan import Step, specs
+from streams.topics.plan import Step, specs
 from tests.kafka.site import KafkaSite
 
 #: The brokers of a topic that can lose records; the first broker has none of it, so that the cluster lives on.

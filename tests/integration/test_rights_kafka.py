@@ -21,7 +21,7 @@ from console.cli import main as command_line
 from streams.kafka import controller, ingest
 from streams.kafka.admin import connected
 from streams.kafka.probes import missing
-from streams.topic_roles import FENCE, GROUPS, ROLES, rights
+from streams.topics.rights import FENCE, GROUPS, ROLES, rights
 from tests.kafka.cluster import MECHANISM
 from unship.topics import TOPICS, TopicNames
 

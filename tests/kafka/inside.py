@@ -25,8 +25,8 @@ from streams.kafka.clients import Access, administering, read_all
 from streams.kafka.ingest import Ingest
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Record
-from streams.routing import partition_of
-from streams.topic_plan import plan, specs
+from streams.topics.partitioner import partition_of
+from streams.topics.plan import plan, specs
 from tests.kafka.shared import VARIABLE, SharedKafka
 from unship.errors import UnshipError
 from unship.log.link import wall_ms

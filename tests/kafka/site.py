@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import Access, read_all
-from streams.routing import partition_of
+from streams.topics.partitioner import partition_of
 from unship.codec import decode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction

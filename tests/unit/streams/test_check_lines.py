@@ -5,8 +5,8 @@ import pytest
 
 from streams.check_lines import Volume, beyond, memory_lines, rights_lines, topics_lines, worst
 from streams.config.parse import parse
-from streams.topic_plan import TopicFacts, plan, specs
-from streams.topic_roles import ROLES, Right, rights
+from streams.topics.plan import TopicFacts, plan, specs
+from streams.topics.rights import ROLES, Right, rights
 from unship.topics import TOPICS, TopicNames
 
 CONFIG = parse("models: {slow: {labels: {horizon: 10d, early: 0s}}}")

@@ -24,7 +24,7 @@ from streams.pipeline import configuration_record
 from streams.reader import Position, Raw, Reader
 from streams.recorded import EmbeddedTopics, RecordedTopics, Span, record_log
 from streams.recording import Taken, line_of, read_line
-from streams.routing import partition_of
+from streams.topics.partitioner import partition_of
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
 from unship.codec import decode_line, encode_line

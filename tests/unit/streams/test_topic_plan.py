@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.clock import SOURCES
 from streams.config.parse import parse
-from streams.topic_plan import APPEND_TIME, Step, TopicFacts, needed_ms, plan, specs
-from unship.topics import COMPACTED, TOPICS
+from streams.topics.plan import APPEND_TIME, Step, TopicFacts, needed_ms, plan, specs
+from unship.topics import COMPACTED, SOURCES, TOPICS
 
 DAY_MS = 86_400_000
 CONFIG = parse(

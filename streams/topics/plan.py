@@ -10,10 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from streams.clock import SOURCES
 from streams.config.resolved import Config
 from streams.config.units import HOUR_MS
-from unship.topics import COMPACTED, TOPICS
+from unship.topics import COMPACTED, SOURCES, TOPICS
 
 DOWNTIME_MS = 24 * HOUR_MS
 """How long the monitor may be away without losing events that it has not joined yet."""

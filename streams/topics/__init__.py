@@ -1,0 +1,1 @@
+"""Pure facts about topics: partitions, retention, rights, where a key belongs."""
