@@ -40,11 +40,11 @@ import streams.fold
 import streams.replay
 from detectors.rows.concurrent import Comparison
 from detectors.rows.watch import Health
-from streams.columns import RecordBuilder
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.cutting import Sources
-from streams.join import JoinWindow
+from streams.join.line_cutter import Sources
+from streams.join.rows import RecordBuilder
+from streams.join.window import JoinWindow
 from streams.model import ModelFold
 from streams.opinions import Opinions
 from streams.replay import Replay

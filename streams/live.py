@@ -15,8 +15,8 @@ from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
 from streams.config.units import NEVER
-from streams.dead_letters import dead_letter
 from streams.fold import LedgerMismatch, unexplained_models
+from streams.join.dead_letters import dead_letter
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Record, Tick

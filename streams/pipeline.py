@@ -20,8 +20,8 @@ import msgspec
 
 from actions.journal import Decision
 from streams.config.resolved import FOLD_VERSION, Config
-from streams.cutting import SavedSources, Sources
 from streams.fold import Fold, SavedFold
+from streams.join.line_cutter import SavedSources, Sources
 from streams.ledger.records import Configured, Record
 from unship.errors import RecordingError
 

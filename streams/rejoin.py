@@ -16,10 +16,10 @@ import msgspec
 from detectors.base import Floats
 from streams.config.resolved import Config
 from streams.differences import Difference, difference
-from streams.ingest import add_record
+from streams.join.partition import add_record
+from streams.join.source_reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.ledger.coverage import ORIGIN, Corner, Coverage
 from streams.ledger.records import Batch, Coded, PairColumns, Part, Scalar, Unlabelled
-from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.recording import Topics
 from streams.topics.partitioner import partition_of
 from unship.rejections import RejectCode

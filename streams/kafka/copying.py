@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from actions.replica_watch import ReplicaWatch
 from streams.config.resolved import Config
-from streams.dead_letters import dead_letter
+from streams.join.dead_letters import dead_letter
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger import open_ledger
 from streams.ledger.lines import ledger_value

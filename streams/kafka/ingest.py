@@ -14,6 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 
 from streams.config.resolved import Config
+from streams.join.source_reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
 from streams.kafka.clients import (
     Access,
     administering,
@@ -28,7 +29,6 @@ from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position
 from streams.kafka.sameness import Leaders, difference
 from streams.kafka.stalls import Stalls
 from streams.ledger.lines import ledger_value
-from streams.reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
 from streams.topics.partitioner import partition_of
 from unship.errors import BrokerUnreachable
 from unship.topics import SOURCES

@@ -6,6 +6,7 @@ from contextlib import suppress
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from streams.join.source_reader import Position
 from streams.kafka.admin import LATEST, connected
 from streams.kafka.clients import (
     Access,
@@ -18,7 +19,6 @@ from streams.kafka.clients import (
 )
 from streams.ledger.lines import ledger_value
 from streams.ledger.records import Begun
-from streams.reader import Position
 from unship.errors import ConfigurationError
 
 #: Begins the keys of copies of committed positions.

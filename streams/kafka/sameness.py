@@ -10,8 +10,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.join.source_reader import Fingerprint, Raw, fingerprint
 from streams.kafka.clients import ANSWER_S, Access, end_consumer
-from streams.reader import Fingerprint, Raw, fingerprint
 from unship.errors import BrokerUnreachable
 
 LOOK_MS = 500

@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaProducer
 
 from streams.config.resolved import Config
 from streams.fold import Fold, LedgerMismatch, SavedFold
+from streams.join.source_reader import Fingerprint
 from streams.kafka.clients import Access, answered, read_all
 from streams.ledger.encoding import unpack
-from streams.reader import Fingerprint
 
 log = logging.getLogger("unship.control")
 

@@ -13,9 +13,9 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 
+from streams.join.source_reader import KINDS, Reader
 from streams.kafka.clients import administering, read_all
 from streams.kafka.ingest import ROWS_PER_FLUSH, Ingest
-from streams.reader import KINDS, Reader
 from tests.kafka.inside import (
     DEADLINE_S,
     MODELS,
@@ -382,7 +382,7 @@ class Held(Ingest):
 def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.reader.WAITING_MAX", 20)
+    monkeypatch.setattr("streams.join.source_reader.WAITING_MAX", 20)
 
     async def run() -> None:
         site = Inside(kafka)

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.join import JoinWindow, SavedWindow, WindowRule
+from streams.join.window import JoinWindow, SavedWindow, WindowRule
 from streams.ledger.encoding import pack, unpack
 from unship.events import Feedback, Prediction
 

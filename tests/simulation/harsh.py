@@ -16,10 +16,10 @@ import streams.pipeline
 from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
 from streams.fold import LedgerMismatch
+from streams.join.source_reader import Position, Reader
 from streams.kafka.rewinds import position_of, position_text
 from streams.ledger.records import Batch, Begun, Configured
 from streams.pipeline import configuration_record
-from streams.reader import Position, Reader
 from tests.simulation.readers import LEDGER_PARTITIONS, Driver, SeeingFold, Site, Verdict, World, miscounted
 
 LOST = frozenset({"retention", "renewal", "vanishing", "reconfiguration", "damage", "upgrade"})

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
+from streams.join.source_reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, _Side
 from streams.ledger.coverage import Coverage
 from streams.ledger.records import Batch, Configured
 from streams.pipeline import configuration_record
-from streams.reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, _Side
 from tests.simulation.harsh import HarshSite, harsh_verdict
 from tests.simulation.readers import Driver, SeeingFold, Site, verdict_of
 

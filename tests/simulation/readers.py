@@ -18,10 +18,10 @@ from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
 from streams.fold import Fold
+from streams.join.source_reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
 from streams.ledger.coverage import Coverage
 from streams.ledger.records import Batch, Outcomes
 from streams.pipeline import configuration_record
-from streams.reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
 from unship.codec import decode_value
 from unship.rejections import RejectCode, Rejection
 

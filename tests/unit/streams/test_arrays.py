@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
-from streams.columns import coded
+from streams.join.rows import coded
 from streams.ledger.encoding import from_json, pack, to_json, unpack
 from streams.ledger.records import Arm, Coded, Outcomes, PairColumns, Unlabelled, record_digest
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.clock import SourceClock
 from streams.config.units import DAY_MS, HOUR_MS
+from streams.join.clock import SourceClock
 
 NOW = 10 * DAY_MS
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streams.config.parse import parse
-from streams.cutting import Sources
+from streams.join.line_cutter import Sources
 from streams.ledger.records import Outcomes
 from unship.codec import encode_line
 from unship.events import Feedback, Prediction

@@ -15,7 +15,7 @@ import pytest
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
-from streams.cutting import CUT_LINES, SavedSources, Sources
+from streams.join.line_cutter import CUT_LINES, SavedSources, Sources
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Deployed, Operated, Outcomes, Record, ReplicaFacts, Tick
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step

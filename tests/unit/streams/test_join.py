@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from streams import join
-from streams.join import JoinWindow, WindowRule
+from streams.join import window as join
+from streams.join.window import JoinWindow, WindowRule
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 

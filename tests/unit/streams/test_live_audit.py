@@ -17,11 +17,11 @@ from streams.audit import AuditResult
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold import Fold
+from streams.join.source_reader import Position, Raw, Reader
 from streams.ledger.lines import ledger_line
 from streams.ledger.records import Batch, Begun, Record
 from streams.live_audit import audit_topics
 from streams.pipeline import configuration_record
-from streams.reader import Position, Raw, Reader
 from streams.recorded import EmbeddedTopics, RecordedTopics, Span, record_log
 from streams.recording import Taken, line_of, read_line
 from streams.topics.partitioner import partition_of

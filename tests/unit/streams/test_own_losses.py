@@ -14,7 +14,7 @@ import pytest
 from streams.config.file import load
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.cutting import Sources
+from streams.join.line_cutter import Sources
 from streams.ledger.records import Outcomes
 from streams.losses.columns import LossSpec, Pairs
 from streams.losses.custom import OWN_LOSSES, OwnLoss, own_loss

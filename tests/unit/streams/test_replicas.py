@@ -18,12 +18,12 @@ from actions.replica_watch import ReplicaWatch, SavedWatch
 from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from streams.config.parse import parse
 from streams.fold import Fold
+from streams.join.source_reader import PREDICTIONS, Position, Raw, Reader
 from streams.kafka.copying import Copier, Place
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Begun, Outcomes, Record, ReplicaFacts
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.reader import PREDICTIONS, Position, Raw, Reader
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Prediction, RefusalCode, Stage
 

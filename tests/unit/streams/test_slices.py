@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.columns import coded
+from streams.join.rows import coded
 from streams.ledger.records import Coded
 from streams.slices import OTHER, SOURCES_MAX, SourceTable, slice_table
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from streams.clock import SourceClock
 from streams.config.resolved import Config
-from streams.ingest import Ingest, SavedIngest
+from streams.join.clock import SourceClock
+from streams.join.partition import Ingest, SavedIngest
+from streams.join.tally import NOWHERE
 from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts, Tick
-from streams.tally import NOWHERE
 from unship.codec import Decoded, OtherLine, decode_line
 from unship.events import Ack, At, Deployment, Feedback, OperatorAct, Prediction
 from unship.rejections import RejectCode, Rejection

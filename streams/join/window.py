@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from streams.tally import Tally
+from streams.join.tally import Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 

@@ -28,8 +28,8 @@ import numpy as np
 
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, NEVER
-from streams.dead_letters import DeadLetter, dead_letter
-from streams.ingest import Ingest
+from streams.join.dead_letters import DeadLetter, dead_letter
+from streams.join.partition import Ingest
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of

@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 
 from actions.replica_watch import Place, ReplicaWatch, SavedWatch
-from streams.columns import RecordBuilder, coded
 from streams.config.resolved import CONFIG_DIGITS, Config, ModelConfig
-from streams.join import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
+from streams.join.rows import RecordBuilder, coded
+from streams.join.tally import NOWHERE, Tally
+from streams.join.window import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, Counted, Outcomes, Part
-from streams.tally import NOWHERE, Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 from unship.topics import SOURCES

@@ -8,11 +8,11 @@ import numpy as np
 
 from detectors.base import Floats, Ints
 from streams.config.resolved import ModelConfig
-from streams.join import Held, Outcome, Pair, Series
+from streams.join.tally import Tally
+from streams.join.window import Held, Outcome, Pair, Series
 from streams.ledger.records import Arm, Coded, Outcomes, PairColumns, Part, Seen, Unlabelled
 from streams.losses.catalogue import loss_columns, unusable
 from streams.losses.columns import Pairs
-from streams.tally import Tally
 from unship.rejections import RejectCode
 
 

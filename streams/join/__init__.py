@@ -1,0 +1,1 @@
+"""Stage one: events become outcomes."""
