@@ -42,11 +42,11 @@ from detectors.rows.concurrent import Comparison
 from detectors.rows.watch import Health
 from streams.config.parse import parse
 from streams.config.resolved import Config
+from streams.evaluation.opinions import Opinions
 from streams.join.line_cutter import Sources
 from streams.join.rows import RecordBuilder
 from streams.join.window import JoinWindow
 from streams.model import ModelFold
-from streams.opinions import Opinions
 from streams.replay import Replay
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction

@@ -23,7 +23,9 @@ from detectors.rows.concurrent import new_comparison
 from detectors.rows.label_share import LabelHealth, new_label_health
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import new_health
-from streams.cohorts import (
+from streams.config.resolved import ModelConfig
+from streams.config.units import NEVER
+from streams.evaluation.cohorts import (
     ARM,
     PREDICTED_AT,
     SOURCE,
@@ -35,12 +37,9 @@ from streams.cohorts import (
     labelled_by_arm,
     new_cohort,
 )
-from streams.config.resolved import ModelConfig
-from streams.config.units import NEVER
-from streams.findings import find, is_blind
-from streams.ledger.records import Arm, Deployed, Outcomes, PairColumns
-from streams.opinions import Opinions, SavedOpinion
-from streams.periods import (
+from streams.evaluation.findings import find, is_blind
+from streams.evaluation.opinions import Opinions, SavedOpinion
+from streams.evaluation.periods import (
     Beside,
     LivePeriod,
     ModelState,
@@ -52,7 +51,8 @@ from streams.periods import (
     new_period,
     rules_for,
 )
-from streams.reporting import evidence_of
+from streams.evaluation.report import evidence_of
+from streams.ledger.records import Arm, Deployed, Outcomes, PairColumns
 from unship.rejections import RejectCode
 
 #: Written once in a live period, however often they come and go.

@@ -4,10 +4,10 @@ from typing import Any
 
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
-from streams.findings import find, is_blind
+from streams.evaluation.findings import find, is_blind
+from streams.evaluation.report import evidence_of
 from streams.ledger.records import Operated
 from streams.model import ModelFold
-from streams.reporting import evidence_of
 from unship.events import OperatorAct
 
 

@@ -8,8 +8,8 @@ outside. A live service, a replay and an audit are drivers of these steps and di
 decisions go.
 
 Inside `fold_step`, for each model (`streams.model`): outcomes wait in cohorts until every label has had the same time
-to come (`streams.cohorts`), closed cohorts step rows of detectors (`detectors.rows.watch`, `detectors.rows.bank`) and the
-comparison with the version that answers beside (`detectors.rows.concurrent`), findings are collected (`streams.findings`), and
+to come (`streams.evaluation.cohorts`), closed cohorts step rows of detectors (`detectors.rows.watch`, `detectors.rows.bank`) and the
+comparison with the version that answers beside (`detectors.rows.concurrent`), findings are collected (`streams.evaluation.findings`), and
 the policy's guards say what follows (`actions.policy`). A decision is written (`actions.journal`), and the desired
 state changes (`actions.desired`).
 """

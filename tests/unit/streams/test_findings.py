@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.config.parse import parse
-from streams.findings import UNUSABLE_LEAST
+from streams.evaluation.findings import UNUSABLE_LEAST
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from unship.codec import encode_line
 from unship.events import Deployment, Feedback, Prediction

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.evaluation.slices import OTHER, SOURCES_MAX, SourceTable, slice_table
 from streams.join.rows import coded
 from streams.ledger.records import Coded
-from streams.slices import OTHER, SOURCES_MAX, SourceTable, slice_table
 
 
 def names(values: list[Any], cap: int = 50) -> list[Any]:

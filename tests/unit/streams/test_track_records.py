@@ -14,9 +14,8 @@ from detectors.comparison import record_evidence
 from detectors.rows.history import SOURCES
 from detectors.rows.types import Alarm, Entries, Rules
 from detectors.rows.watch import Health, new_health
-from streams.ledger.encoding import pack
-from streams.slices import Stream
-from streams.track_records import (
+from streams.evaluation.slices import Stream
+from streams.evaluation.track_records import (
     AGE_MAX_MS,
     OUTCOMES_MAX,
     STRETCHES,
@@ -27,6 +26,7 @@ from streams.track_records import (
     weigh,
     young_part,
 )
+from streams.ledger.encoding import pack
 
 DAY = 86_400_000
 STREAMS = [Stream("", ""), Stream("country", "DE"), Stream("country", "BR")]

@@ -10,10 +10,10 @@ from detectors.rows.types import BASES, Alarm, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.config.units import span_text
-from streams.findings import Confirmation, rise_without, since_change, source_shares, why_unfit
-from streams.opinions import E_DETECTOR, Opinions
-from streams.periods import LivePeriod, ModelState
-from streams.track_records import Against
+from streams.evaluation.findings import Confirmation, rise_without, since_change, source_shares, why_unfit
+from streams.evaluation.opinions import E_DETECTOR, Opinions
+from streams.evaluation.periods import LivePeriod, ModelState
+from streams.evaluation.track_records import Against
 
 SLICES_SHOWN = 5
 

@@ -17,7 +17,7 @@ from detectors.rows.history import SOURCES, Block
 from detectors.rows.label_share import SHIFT
 from detectors.rows.types import Alarm
 from detectors.rows.watch import Health
-from streams.slices import Stream
+from streams.evaluation.slices import Stream
 
 #: Newest outcomes that a record holds, and how old they may be when they are asked.
 OUTCOMES_MAX = 5_000.0

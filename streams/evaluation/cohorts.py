@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from detectors.base import Ints
 from detectors.rows.types import Entries
+from streams.evaluation.slices import SliceTable, SourceTable
 from streams.ledger.records import Arm, Coded, Outcomes, PairColumns, Unlabelled
-from streams.slices import SliceTable, SourceTable
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)
 STREAMS = 4

@@ -12,10 +12,10 @@ from detectors.rows.concurrent import Comparison
 from detectors.rows.label_share import LabelHealth, Silence, new_label_health
 from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
-from streams.cohorts import Layout, OpenCohort
 from streams.config.resolved import ModelConfig
-from streams.slices import OTHER, SourceTable, slice_table
-from streams.track_records import TrackRecord, track_record
+from streams.evaluation.cohorts import Layout, OpenCohort
+from streams.evaluation.slices import OTHER, SourceTable, slice_table
+from streams.evaluation.track_records import TrackRecord, track_record
 
 #: Versions whose baselines and records are remembered; the oldest are forgotten first.
 BASELINES_MAX = 20

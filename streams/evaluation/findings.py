@@ -9,11 +9,11 @@ from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
+from streams.evaluation.mix import explain_by_mix, is_genuine
+from streams.evaluation.periods import LivePeriod, ModelState
+from streams.evaluation.slices import Stream
+from streams.evaluation.track_records import Against, Known, TrackRecord, weigh, young_part
 from streams.ledger.records import Arm
-from streams.mix import explain_by_mix, is_genuine
-from streams.periods import LivePeriod, ModelState
-from streams.slices import Stream
-from streams.track_records import Against, Known, TrackRecord, weigh, young_part
 
 SOURCE_SHARE = 0.1
 QUORUM_LEAST = 1_000.0

@@ -14,7 +14,7 @@ from detectors.change_point import mean_upper_bound
 from detectors.rows.types import Alarm
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
-from streams.slices import Stream
+from streams.evaluation.slices import Stream
 
 #: A slice with a thinner baseline is measured against the overall one.
 LEAST = 100.0

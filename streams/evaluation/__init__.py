@@ -1,0 +1,1 @@
+"""Stage three: closed cohorts become findings."""
