@@ -22,8 +22,8 @@ from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
 from streams.evaluation.slices import OTHER, SOURCES_MAX
+from streams.fold.model import BESIDE_MAX, ONCE
 from streams.join.window import MODELS_MAX, SERIES_MAX
-from streams.model import BESIDE_MAX, ONCE
 from streams.topics.rights import FENCE, GROUPS, ROLES
 from tree import ROOT
 from unship.codec import LIMITS

@@ -36,17 +36,17 @@ import msgspec
 import numpy as np
 
 import detectors
-import streams.fold
+import streams.fold.fold
 import streams.replay
 from detectors.rows.concurrent import Comparison
 from detectors.rows.watch import Health
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.evaluation.opinions import Opinions
+from streams.fold.model import ModelFold
 from streams.join.line_cutter import Sources
 from streams.join.rows import RecordBuilder
 from streams.join.window import JoinWindow
-from streams.model import ModelFold
 from streams.replay import Replay
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
@@ -203,7 +203,7 @@ class Stopwatch:
             (RecordBuilder, "record", BUILD),
             (JoinWindow, "evict", JOIN),
             (Sources, "_digest", SOURCE_DIGEST),
-            (streams.fold, "record_digest", RECORD_DIGEST),
+            (streams.fold.fold, "record_digest", RECORD_DIGEST),
             (streams.replay, "fold_step", COHORTS),
             (Health, "judge", ROWS),
             (Comparison, "step_blocks", COMPARE),

@@ -14,9 +14,9 @@ from console.sentences import clean
 from console.sources import configured_log
 from streams.config.file import load
 from streams.config.resolved import Config
+from streams.fold.status import ModelStatus, Status
 from streams.live import STATUS_KEY
 from streams.recording import Taken
-from streams.status import ModelStatus, Status
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
 from unship.events import Ack

@@ -15,7 +15,7 @@ import msgspec
 from actions.journal import Decision, decision_bytes
 from streams.config.resolved import Config
 from streams.differences import Difference, decision_difference, difference, named, short
-from streams.fold import LedgerMismatch
+from streams.fold.fold import LedgerMismatch
 from streams.ledger.lines import LedgerLine, ledger_line, read_ledger_line
 from streams.ledger.records import Configured, Record, Tick
 from streams.pipeline import Pipeline, configuration_of, configuration_record, fold_step, join_step, with_fleet_facts

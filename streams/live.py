@@ -15,13 +15,13 @@ from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
 from streams.config.units import NEVER
-from streams.fold import LedgerMismatch, unexplained_models
+from streams.fold.fold import LedgerMismatch, unexplained_models
+from streams.fold.status import Status, status_of
 from streams.join.dead_letters import dead_letter
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Record, Tick
 from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, with_fleet_facts
-from streams.status import Status, status_of
 from unship.codec import Decoded, decode_value
 from unship.commands import Command, decode_command, encode_command
 from unship.errors import RecordingError, SnapshotError

@@ -16,7 +16,7 @@ from streams.audit import AuditResult, decision_id_of
 from streams.config.resolved import Config
 from streams.copied import Copies
 from streams.differences import Difference, decision_difference, difference, named, short
-from streams.fold import LedgerMismatch
+from streams.fold.fold import LedgerMismatch
 from streams.ledger.coverage import Coverage
 from streams.ledger.lines import UNPLACED, ledger_line, read_ledger_line
 from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick

@@ -7,7 +7,7 @@ Both are functions of what they are given and of what they were given before: no
 outside. A live service, a replay and an audit are drivers of these steps and differ only in where lines come from and
 decisions go.
 
-Inside `fold_step`, for each model (`streams.model`): outcomes wait in cohorts until every label has had the same time
+Inside `fold_step`, for each model (`streams.fold.model`): outcomes wait in cohorts until every label has had the same time
 to come (`streams.evaluation.cohorts`), closed cohorts step rows of detectors (`detectors.rows.watch`, `detectors.rows.bank`) and the
 comparison with the version that answers beside (`detectors.rows.concurrent`), findings are collected (`streams.evaluation.findings`), and
 the policy's guards say what follows (`actions.policy`). A decision is written (`actions.journal`), and the desired
@@ -20,7 +20,7 @@ import msgspec
 
 from actions.journal import Decision
 from streams.config.resolved import FOLD_VERSION, Config
-from streams.fold import Fold, SavedFold
+from streams.fold.fold import Fold, SavedFold
 from streams.join.line_cutter import SavedSources, Sources
 from streams.ledger.records import Configured, Record
 from unship.errors import RecordingError

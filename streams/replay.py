@@ -15,7 +15,7 @@ import msgspec
 
 from actions.journal import Decision, decision_bytes
 from streams.config.resolved import Config
-from streams.fold import Fold, LedgerMismatch, SavedFold
+from streams.fold.fold import Fold, LedgerMismatch, SavedFold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Configured, Record

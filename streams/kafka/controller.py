@@ -25,7 +25,8 @@ from actions.facts import FleetFact
 from actions.journal import Decision, decision_bytes, digest_of, read_decision
 from actions.reconcile import Signer, SteadyClock, Timing, conflicting, due_commands
 from streams.config.resolved import Config
-from streams.fold import Fold, LedgerMismatch, unexplained_models
+from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
+from streams.fold.status import fold_status
 from streams.join.source_reader import Fingerprint, Raw, fingerprint
 from streams.kafka.clients import (
     END_S,
@@ -45,7 +46,6 @@ from streams.kafka.snapshots import HALT, SnapshotStore
 from streams.kafka.stalls import Stalls
 from streams.ledger.encoding import pack
 from streams.ledger.lines import ledger_value, read_ledger_line
-from streams.status import fold_status
 from streams.topics.partitioner import partition_of
 from unship.commands import Command, decode_command, encode_command
 from unship.errors import BrokerUnreachable, RecordingError

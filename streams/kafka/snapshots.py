@@ -13,7 +13,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from streams.config.resolved import Config
-from streams.fold import Fold, LedgerMismatch, SavedFold
+from streams.fold.fold import Fold, LedgerMismatch, SavedFold
 from streams.join.source_reader import Fingerprint
 from streams.kafka.clients import Access, answered, read_all
 from streams.ledger.encoding import unpack

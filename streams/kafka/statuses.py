@@ -4,11 +4,11 @@ from collections import Counter
 
 import msgspec
 
+from streams.fold.status import Status
 from streams.kafka.clients import Access, read_all, run
 from streams.kafka.rewinds import Rewinds
 from streams.kafka.snapshots import HALT, STATUS
 from streams.recording import Taken
-from streams.status import Status
 
 
 def read_status(access: Access) -> tuple[Status, list[Taken]]:

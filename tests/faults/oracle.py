@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from actions.journal import Decision
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Batch
 from streams.topics.partitioner import partition_of

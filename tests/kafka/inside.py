@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.kafka.admin import connected
 from streams.kafka.clients import Access, administering, read_all
 from streams.kafka.ingest import Ingest

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reasons import Reason, Verdict
 from actions.reconcile import Signer, Timing
-from streams.fold import Fold, SavedFold
+from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Deployed, Operated, Outcomes, Record

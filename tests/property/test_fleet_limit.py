@@ -19,7 +19,7 @@ from actions.journal import Decision, decision_bytes
 from streams.audit import audit_recording
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Record, Tick
 from streams.live import Live

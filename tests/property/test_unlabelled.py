@@ -19,7 +19,7 @@ from actions.journal import Decision
 from streams.audit import audit_recording
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.model import ModelFold
+from streams.fold.model import ModelFold
 from streams.replay import Recorder, Replay
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, Prediction, Reference

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 import streams.config.parse
-import streams.fold
+import streams.fold.fold
 import streams.pipeline
 from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
-from streams.fold import LedgerMismatch
+from streams.fold.fold import LedgerMismatch
 from streams.join.source_reader import Position, Reader
 from streams.kafka.rewinds import position_of, position_text
 from streams.ledger.records import Batch, Begun, Configured
@@ -29,7 +29,7 @@ UPGRADES_MAX = 2
 @contextmanager
 def program(version: int) -> Iterator[None]:
     """Be the program whose fold has a version."""
-    modules: Any = (streams.config.parse, streams.fold, streams.pipeline)
+    modules: Any = (streams.config.parse, streams.fold.fold, streams.pipeline)
     for module in modules:
         module.FOLD_VERSION = version
     try:

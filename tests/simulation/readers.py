@@ -17,7 +17,7 @@ from actions.desired import DesiredState
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.join.source_reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
 from streams.ledger.coverage import Coverage
 from streams.ledger.records import Batch, Outcomes

@@ -8,7 +8,7 @@ import pytest
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing
 from streams.config.file import load
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.kafka.clients import Access
 from streams.kafka.controller import Controller, LedgerConflict, _Partition
 from unship.commands import Command

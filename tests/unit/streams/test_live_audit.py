@@ -16,7 +16,7 @@ from actions.reconcile import Signer
 from streams.audit import AuditResult
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.join.source_reader import Position, Raw, Reader
 from streams.ledger.lines import ledger_line
 from streams.ledger.records import Batch, Begun, Record

@@ -17,7 +17,7 @@ from actions.facts import ReplicaChange
 from actions.replica_watch import ReplicaWatch, SavedWatch
 from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from streams.config.parse import parse
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.join.source_reader import PREDICTIONS, Position, Raw, Reader
 from streams.kafka.copying import Copier, Place
 from streams.ledger.encoding import pack, unpack

@@ -10,7 +10,7 @@ import pytest
 import streams.kafka.snapshots as module
 from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
-from streams.fold import Fold
+from streams.fold.fold import Fold
 from streams.kafka.clients import Access
 from streams.kafka.snapshots import Saved, SnapshotStore
 from streams.ledger.encoding import pack
@@ -129,9 +129,9 @@ def test_snapshot_of_another_version_is_passed_over_for_an_older_one_or_for_the_
 ) -> None:
     kept, (old, new) = Kept(), folds(2)
     used = written(kept, [old])
-    monkeypatch.setattr("streams.fold.FOLD_VERSION", FOLD_VERSION + 1)
+    monkeypatch.setattr("streams.fold.fold.FOLD_VERSION", FOLD_VERSION + 1)
     written(kept, [new], used)
     monkeypatch.undo()
     assert loaded(kept) == old.offset
-    monkeypatch.setattr("streams.fold.FOLD_VERSION", FOLD_VERSION + 2)
+    monkeypatch.setattr("streams.fold.fold.FOLD_VERSION", FOLD_VERSION + 2)
     assert loaded(kept) is None

@@ -12,9 +12,9 @@ import pytest
 from actions.journal import Decision
 from streams.config.parse import parse
 from streams.config.resolved import Config
+from streams.fold.model import ModelFold
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Outcomes, Record
-from streams.model import ModelFold
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from unship.codec import encode_line
 from unship.errors import RecordingError

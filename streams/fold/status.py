@@ -7,8 +7,8 @@ import msgspec
 
 from actions.replicas import Replica, lagging
 from detectors.base import rounded
-from streams.fold import Fold
-from streams.model import ModelFold
+from streams.fold.fold import Fold
+from streams.fold.model import ModelFold
 from streams.pipeline import Pipeline
 
 

@@ -6,8 +6,8 @@ from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.evaluation.findings import find, is_blind
 from streams.evaluation.report import evidence_of
+from streams.fold.model import ModelFold
 from streams.ledger.records import Operated
-from streams.model import ModelFold
 from unship.events import OperatorAct
 
 

@@ -15,7 +15,9 @@ from actions.policy import Ruling
 from actions.reconcile import unexplained
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
-from streams.covered import counts_of, outcomes_of
+from streams.fold.model import ModelFold, SavedModel
+from streams.fold.operator_acts import operate
+from streams.fold.uncovered import counts_of, outcomes_of
 from streams.ledger.coverage import Coverage
 from streams.ledger.records import (
     Batch,
@@ -28,8 +30,6 @@ from streams.ledger.records import (
     ReplicaFacts,
     record_digest,
 )
-from streams.model import ModelFold, SavedModel
-from streams.operating import operate
 from unship.commands import Command
 from unship.events import At
 from unship.rejections import RejectCode

@@ -1,0 +1,1 @@
+"""Stages two and four: ledger records become decisions."""
