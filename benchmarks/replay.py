@@ -37,7 +37,7 @@ import numpy as np
 
 import detectors
 import streams.fold.fold
-import streams.replay
+import streams.recordings.replay
 from detectors.rows.concurrent import Comparison
 from detectors.rows.watch import Health
 from streams.config.parse import parse
@@ -47,7 +47,7 @@ from streams.fold.model import ModelFold
 from streams.join.line_cutter import Sources
 from streams.join.rows import RecordBuilder
 from streams.join.window import JoinWindow
-from streams.replay import Replay
+from streams.recordings.replay import Replay
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
 
@@ -204,7 +204,7 @@ class Stopwatch:
             (JoinWindow, "evict", JOIN),
             (Sources, "_digest", SOURCE_DIGEST),
             (streams.fold.fold, "record_digest", RECORD_DIGEST),
-            (streams.replay, "fold_step", COHORTS),
+            (streams.recordings.replay, "fold_step", COHORTS),
             (Health, "judge", ROWS),
             (Comparison, "step_blocks", COMPARE),
             (Opinions, "step", OPINIONS),

@@ -14,9 +14,10 @@ from streams.audit import AuditResult, audit_recording
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.live_audit import audit_topics
-from streams.recorded import LineStream, RecordedTopics, is_taken, open_seekable
-from streams.recording import Topics
-from streams.replay import open_recording
+from streams.recordings.lines import Topics
+from streams.recordings.opening import LineStream, is_taken, open_seekable
+from streams.recordings.recorded_topics import RecordedTopics
+from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError, RecordingError
 from unship.keys import TRUST_FILE, load_trust
 

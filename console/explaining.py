@@ -15,8 +15,8 @@ from console.sentences import clean, sentence
 from console.sources import configured_log, is_log, open_topics
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.recording import records_of
-from streams.replay import open_recording
+from streams.recordings.lines import records_of
+from streams.recordings.replay import open_recording
 from unship.errors import RecordingError
 
 Decision = dict[str, Any]

@@ -14,7 +14,7 @@ from console.progress import counting
 from console.sources import configured_log, open_topics
 from console.times import time_ms
 from streams.config.file import load
-from streams.recorded import EVERYTHING, Span, Written, record_topics
+from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
 from unship.errors import ConfigurationError, RecordingError
 
 

@@ -12,7 +12,7 @@ from console.progress import reading
 from console.sources import open_lines
 from console.times import time_ms
 from streams.config.file import load
-from streams.replay import Recorder, Replay
+from streams.recordings.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
 
 

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
+from console.logs import open_source
 from console.running import embedded_folder, kafka_access
 from streams.config.resolved import Config
-from streams.recorded import EmbeddedTopics, LineStream, open_log, open_source, taken_of
-from streams.recording import Topics, line_of
+from streams.embedded.topics import EmbeddedTopics, open_log
+from streams.recordings.lines import Topics, line_of
+from streams.recordings.opening import LineStream
+from streams.recordings.writing import taken_of
 from unship.log.address import EMBEDDED
 from unship.log.kafka.access import SCHEME
 

@@ -16,7 +16,7 @@ from streams.config.file import load
 from streams.config.resolved import Config
 from streams.fold.status import ModelStatus, Status
 from streams.live import STATUS_KEY
-from streams.recording import Taken
+from streams.recordings.lines import Taken
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
 from unship.events import Ack

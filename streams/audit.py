@@ -19,7 +19,7 @@ from streams.fold.fold import LedgerMismatch
 from streams.ledger.lines import LedgerLine, ledger_line, read_ledger_line
 from streams.ledger.records import Configured, Record, Tick
 from streams.pipeline import Pipeline, configuration_of, configuration_record, fold_step, join_step, with_fleet_facts
-from streams.replay import LINE_BYTES_MAX
+from streams.recordings.replay import LINE_BYTES_MAX
 from unship.codec import OtherLine, decode_line
 
 _BATCH = 4_096

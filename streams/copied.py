@@ -8,7 +8,7 @@ from actions.facts import ReplicaChange
 from streams.config.units import DAY_MS
 from streams.differences import Difference, difference
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
-from streams.recording import Place, Taken, Topics, place_of
+from streams.recordings.lines import Place, Taken, Topics, place_of
 from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.rejections import Rejection

@@ -11,7 +11,7 @@ from streams.config.resolved import Config, ModelConfig
 from streams.config.units import span_text
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Batch, Outcomes
-from streams.recording import Topics
+from streams.recordings.lines import Topics
 from unship.errors import RecordingError
 from unship.rejections import RejectCode
 

@@ -21,7 +21,7 @@ from streams.ledger.coverage import Coverage
 from streams.ledger.lines import UNPLACED, ledger_line, read_ledger_line
 from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.pipeline import Pipeline, fold_step
-from streams.recording import Taken, Topics, place_of, records_of
+from streams.recordings.lines import Taken, Topics, place_of, records_of
 from streams.rejoin import Rejoin
 from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError

@@ -20,7 +20,7 @@ from streams.join.partition import add_record
 from streams.join.source_reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.ledger.coverage import ORIGIN, Corner, Coverage
 from streams.ledger.records import Batch, Coded, PairColumns, Part, Scalar, Unlabelled
-from streams.recording import Topics
+from streams.recordings.lines import Topics
 from streams.topics.partitioner import partition_of
 from unship.rejections import RejectCode
 from unship.topics import SOURCES

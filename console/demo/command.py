@@ -24,7 +24,7 @@ from console.sentences import sentence
 from streams.audit import AuditResult, audit_recording
 from streams.config.parse import parse
 from streams.config.units import span_text
-from streams.replay import open_recording
+from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError
 
 

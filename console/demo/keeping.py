@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from streams.embedded.topics import EmbeddedTopics
 from streams.live import ledger_of
-from streams.recorded import EmbeddedTopics
-from streams.recording import records_of
+from streams.recordings.lines import records_of
 from unship.log.embedded.log import EmbeddedLog
 
 

@@ -8,7 +8,7 @@ from streams.fold.status import Status
 from streams.kafka.clients import Access, read_all, run
 from streams.kafka.rewinds import Rewinds
 from streams.kafka.snapshots import HALT, STATUS
-from streams.recording import Taken
+from streams.recordings.lines import Taken
 
 
 def read_status(access: Access) -> tuple[Status, list[Taken]]:

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import Access, Progress, end_consumer, explained, partition_count
-from streams.recording import KIND_OF, Place, Taken
+from streams.recordings.lines import KIND_OF, Place, Taken
 from unship.errors import BrokerUnreachable
 
 PAGE_RECORDS = 2_000

@@ -13,7 +13,7 @@ from actions.journal import decision_bytes
 from console.census import config_yaml, make_recording
 from console.demo.course import ROUND_MS
 from streams.config.parse import parse
-from streams.replay import Replay
+from streams.recordings.replay import Replay
 from tests.demos import ENDS, wrong
 
 TOPICS = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}

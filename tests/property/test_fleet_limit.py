@@ -24,7 +24,7 @@ from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Record, Tick
 from streams.live import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.replay import Recorder, Replay
+from streams.recordings.replay import Recorder, Replay
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
 from unship.log.embedded.log import EmbeddedLog, Message

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actions.journal import Decision, decision_bytes, digest_of
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.replay import Replay
+from streams.recordings.replay import Replay
 from unship.codec import encode_line
 from unship.errors import SnapshotError
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference

@@ -20,7 +20,7 @@ from streams.audit import audit_recording
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.model import ModelFold
-from streams.replay import Recorder, Replay
+from streams.recordings.replay import Recorder, Replay
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, Prediction, Reference
 

@@ -11,7 +11,7 @@ from streams.label_lines import Delays, delays_in, label_lines
 from streams.ledger.lines import ledger_line
 from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record
-from streams.recording import Taken
+from streams.recordings.lines import Taken
 from tests.unit.streams.test_live_audit import Memory
 
 HOUR_MS = 3_600_000

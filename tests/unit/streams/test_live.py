@@ -11,7 +11,7 @@ from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.live import STATUS_KEY, Live, ledger_of
-from streams.replay import Replay
+from streams.recordings.replay import Replay
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario
 from unship.codec import decode_line, encode_line

@@ -16,14 +16,16 @@ from actions.reconcile import Signer
 from streams.audit import AuditResult
 from streams.config.parse import parse
 from streams.config.resolved import Config
+from streams.embedded.topics import EmbeddedTopics, record_log
 from streams.fold.fold import Fold
 from streams.join.source_reader import Position, Raw, Reader
 from streams.ledger.lines import ledger_line
 from streams.ledger.records import Batch, Begun, Record
 from streams.live_audit import audit_topics
 from streams.pipeline import configuration_record
-from streams.recorded import EmbeddedTopics, RecordedTopics, Span, record_log
-from streams.recording import Taken, line_of, read_line
+from streams.recordings.lines import Taken, line_of, read_line
+from streams.recordings.recorded_topics import RecordedTopics
+from streams.recordings.writing import Span
 from streams.topics.partitioner import partition_of
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines

@@ -15,7 +15,7 @@ from actions.journal import Decision
 from console.explaining import page
 from console.sentences import sentence
 from streams.config.parse import parse
-from streams.replay import Replay
+from streams.recordings.replay import Replay
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
 

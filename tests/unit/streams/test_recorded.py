@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from actions.journal import decision_bytes
+from console.logs import open_source
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.recorded import Span, Written, open_source, record_log
-from streams.recording import KIND_OF, RANK, read_line
-from streams.replay import Replay
+from streams.embedded.topics import record_log
+from streams.recordings.lines import KIND_OF, RANK, read_line
+from streams.recordings.replay import Replay
+from streams.recordings.writing import Span, Written
 from tests.unit.streams.test_live import Site
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.errors import RecordingError

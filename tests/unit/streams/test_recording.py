@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.recording import KIND_OF, Taken, line_of, read_line
+from streams.recordings.lines import KIND_OF, Taken, line_of, read_line
 from unship.codec import decode_line, decode_value
 from unship.errors import RecordingError
 from unship.rejections import Rejection

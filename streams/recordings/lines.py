@@ -217,3 +217,6 @@ def _key_of(decoded: Any) -> bytes | None:
     if isinstance(decoded, Ack):
         return f"{decoded.model}/{decoded.replica}".encode()
     return None if decoded.model is None else str(decoded.model).encode()
+
+
+_END_OF_TIME = 2**62

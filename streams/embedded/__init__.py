@@ -1,0 +1,1 @@
+"""The monitor of one machine, on the embedded log."""

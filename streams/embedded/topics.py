@@ -1,0 +1,64 @@
+"""The topics of an embedded log, as audits and recordings read them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from streams.recordings.lines import KIND_OF, Place, Taken
+from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
+from unship.errors import RecordingError
+from unship.log.address import EMBEDDED
+from unship.log.embedded.file import FILE_NAME
+from unship.log.embedded.log import EmbeddedLog
+
+
+class EmbeddedTopics:
+    """The topics of an embedded log, which have one partition each, as they stand when this is made."""
+
+    def __init__(self, log: EmbeddedLog) -> None:
+        self.log = log
+        self._ends = {(topic, 0): end for topic, end in log.ends().items() if topic in KIND_OF}
+
+    def partitions(self, topic: str) -> int:
+        """Return 1."""
+        return 1
+
+    def first(self, topic: str, partition: int) -> int:
+        """Return the smallest offset that is kept."""
+        return self.log.first(topic)
+
+    def ends(self) -> Mapping[Place, int]:
+        """Return the ends of one instant."""
+        return self._ends
+
+    def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
+        """Return some records from `offset` on."""
+        return [
+            Taken(topic, 0, entry.offset, entry.append_ts, entry.key, entry.value, entry.headers)
+            for entry in self.log.read(topic, offset)
+        ]
+
+
+def record_log(
+    log: EmbeddedLog,
+    stream: BinaryIO,
+    span: Span = EVERYTHING,
+    progress: Callable[[int], None] | None = None,
+) -> Written:
+    """Write a recording of an embedded log; return what it holds. See `record_topics`."""
+    return record_topics(EmbeddedTopics(log), stream, span, progress)
+
+
+@contextmanager
+def open_log(source: str) -> Iterator[EmbeddedLog]:
+    """Open the log that `embedded:DIR` names; unlike a writer, make none.
+
+    Raises:
+        RecordingError: if there is none.
+    """
+    folder = Path(source.removeprefix(EMBEDDED))
+    if not (folder / FILE_NAME).is_file():
+        raise RecordingError(f"{source}: there is no log in {folder}; name the folder that `unship run` writes to")
+    with EmbeddedLog(folder) as log:
+        yield log

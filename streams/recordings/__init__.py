@@ -1,0 +1,1 @@
+"""Files of lines: their format, writing, reading and replaying them."""
