@@ -11,7 +11,7 @@ from actions.reconcile import Signer
 from console.sentences import clean
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.live import SOURCE_TOPICS, Live
+from streams.embedded.monitor import SOURCE_TOPICS, Live
 from unship.errors import ConfigurationError
 from unship.log.address import EMBEDDED
 from unship.log.embedded.link import EmbeddedLink

@@ -15,7 +15,7 @@ from console.sources import configured_log
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.fold.status import ModelStatus, Status
-from streams.live import STATUS_KEY
+from streams.embedded.monitor import STATUS_KEY
 from streams.recordings.lines import Taken
 from unship.codec import decode_value
 from unship.errors import ConfigurationError

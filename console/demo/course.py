@@ -26,7 +26,7 @@ from console.demo.workers import DemoError, Stage
 from streams.fold.status import Status
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Tick
-from streams.live import STATUS_KEY
+from streams.embedded.monitor import STATUS_KEY
 from unship.codec import decode_value
 from unship.commands import Command, decode_command
 from unship.events import Ack, Prediction

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from streams.embedded.topics import EmbeddedTopics
-from streams.live import ledger_of
+from streams.embedded.monitor import ledger_of
 from streams.recordings.lines import records_of
 from unship.log.embedded.log import EmbeddedLog
 

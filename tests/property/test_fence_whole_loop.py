@@ -22,7 +22,7 @@ from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Deployed, Operated, Outcomes, Record
-from streams.live import Live
+from streams.embedded.monitor import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
 from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of, plans
 from unship.codec import encode_line

@@ -22,7 +22,7 @@ from streams.config.resolved import Config
 from streams.fold.fold import Fold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Record, Tick
-from streams.live import Live
+from streams.embedded.monitor import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from streams.recordings.replay import Recorder, Replay
 from unship.codec import encode_line

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from console.cli import main
 from streams.config.parse import parse
-from streams.live import Live
+from streams.embedded.monitor import Live
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Epoch, Prediction, Stage
 from unship.log.embedded.log import EmbeddedLog, Message

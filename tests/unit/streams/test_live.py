@@ -10,7 +10,7 @@ from actions.journal import decision_bytes
 from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.live import STATUS_KEY, Live, ledger_of
+from streams.embedded.monitor import STATUS_KEY, Live, ledger_of
 from streams.recordings.replay import Replay
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario
