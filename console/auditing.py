@@ -10,10 +10,10 @@ import msgspec
 from console.progress import counting, reading
 from console.running import keys_folder
 from console.sources import is_log, open_topics
-from streams.audit import AuditResult, audit_recording
+from streams.audit.ledger_audit import audit_topics
+from streams.audit.recording_audit import AuditResult, audit_recording
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.live_audit import audit_topics
 from streams.recordings.lines import Topics
 from streams.recordings.opening import LineStream, is_taken, open_seekable
 from streams.recordings.recorded_topics import RecordedTopics

@@ -14,8 +14,8 @@ from console.sentences import clean
 from console.sources import configured_log
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.fold.status import ModelStatus, Status
 from streams.embedded.monitor import STATUS_KEY
+from streams.fold.status import ModelStatus, Status
 from streams.recordings.lines import Taken
 from unship.codec import decode_value
 from unship.errors import ConfigurationError

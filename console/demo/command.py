@@ -21,7 +21,7 @@ from console.demo.course import Course, Decision, Seen
 from console.demo.views import print_tables, view
 from console.demo.workers import REPLICAS, private_folder, stage
 from console.sentences import sentence
-from streams.audit import AuditResult, audit_recording
+from streams.audit.recording_audit import AuditResult, audit_recording
 from streams.config.parse import parse
 from streams.config.units import span_text
 from streams.recordings.replay import open_recording

@@ -23,10 +23,10 @@ from console.census.traffic import MATURE_AFTER_MS, SOURCES, TS_START_MS, Reques
 from console.demo.keeping import keep
 from console.demo.messages import Answers, Round, Time, Told, ToldClock, Truths
 from console.demo.workers import DemoError, Stage
+from streams.embedded.monitor import STATUS_KEY
 from streams.fold.status import Status
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Tick
-from streams.embedded.monitor import STATUS_KEY
 from unship.codec import decode_value
 from unship.commands import Command, decode_command
 from unship.events import Ack, Prediction

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from streams.embedded.topics import EmbeddedTopics
 from streams.embedded.monitor import ledger_of
+from streams.embedded.topics import EmbeddedTopics
 from streams.recordings.lines import records_of
 from unship.log.embedded.log import EmbeddedLog
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reasons import Reason, Verdict
 from actions.reconcile import Signer, Timing
+from streams.embedded.monitor import Live
 from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Deployed, Operated, Outcomes, Record
-from streams.embedded.monitor import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
 from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of, plans
 from unship.codec import encode_line

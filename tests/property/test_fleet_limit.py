@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from actions.facts import FleetFact
 from actions.fleet_limit import ECHO_MS, FleetState
 from actions.journal import Decision, decision_bytes
-from streams.audit import audit_recording
+from streams.audit.recording_audit import audit_recording
 from streams.config.parse import parse
 from streams.config.resolved import Config
+from streams.embedded.monitor import Live
 from streams.fold.fold import Fold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Record, Tick
-from streams.embedded.monitor import Live
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from streams.recordings.replay import Recorder, Replay
 from unship.codec import encode_line

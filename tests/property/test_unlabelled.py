@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actions.journal import Decision
-from streams.audit import audit_recording
+from streams.audit.recording_audit import audit_recording
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.model import ModelFold

@@ -13,7 +13,8 @@ import pytest
 
 from actions.journal import decision_bytes
 from actions.reconcile import Signer
-from streams.audit import AuditResult
+from streams.audit.ledger_audit import audit_topics
+from streams.audit.recording_audit import AuditResult
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.topics import EmbeddedTopics, record_log
@@ -21,7 +22,6 @@ from streams.fold.fold import Fold
 from streams.join.source_reader import Position, Raw, Reader
 from streams.ledger.lines import ledger_line
 from streams.ledger.records import Batch, Begun, Record
-from streams.live_audit import audit_topics
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken, line_of, read_line
 from streams.recordings.recorded_topics import RecordedTopics

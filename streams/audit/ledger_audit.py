@@ -1,7 +1,7 @@
 """The audit of a live log, or of a recording of one: sources against the ledger as sets, the ledger against the rest.
 
 When a live monitor read its sources decides how its ledger is cut, so the ledger itself cannot be computed again. What
-can is everything else: which rows it must hold (`streams.rejoin`), every decision, byte for byte, and what each command
+can is everything else: which rows it must hold (`streams.audit.rejoin`), every decision, byte for byte, and what each command
 had to say. Everything is read by pages; what is in memory is one fold, one window of the join, and what was desired.
 """
 
@@ -12,17 +12,17 @@ import msgspec
 
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, command_of
-from streams.audit import AuditResult, decision_id_of
+from streams.audit.copies import Copies
+from streams.audit.differences import Difference, decision_difference, difference, named, short
+from streams.audit.recording_audit import AuditResult, decision_id_of
+from streams.audit.rejoin import Rejoin
 from streams.config.resolved import Config
-from streams.copied import Copies
-from streams.differences import Difference, decision_difference, difference, named, short
 from streams.fold.fold import LedgerMismatch
 from streams.ledger.coverage import Coverage
 from streams.ledger.lines import UNPLACED, ledger_line, read_ledger_line
 from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.pipeline import Pipeline, fold_step
 from streams.recordings.lines import Taken, Topics, place_of, records_of
-from streams.rejoin import Rejoin
 from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError
 from unship.signing import COMMAND_TYPE, Trust, TrustedKey, verify

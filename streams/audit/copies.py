@@ -5,8 +5,8 @@ from collections import deque
 import msgspec
 
 from actions.facts import ReplicaChange
+from streams.audit.differences import Difference, difference
 from streams.config.units import DAY_MS
-from streams.differences import Difference, difference
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
 from streams.recordings.lines import Place, Taken, Topics, place_of
 from unship.codec import decode_value

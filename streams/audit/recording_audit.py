@@ -13,8 +13,8 @@ from typing import BinaryIO
 import msgspec
 
 from actions.journal import Decision, decision_bytes
+from streams.audit.differences import Difference, decision_difference, difference, named, short
 from streams.config.resolved import Config
-from streams.differences import Difference, decision_difference, difference, named, short
 from streams.fold.fold import LedgerMismatch
 from streams.ledger.lines import LedgerLine, ledger_line, read_ledger_line
 from streams.ledger.records import Configured, Record, Tick

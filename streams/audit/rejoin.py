@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import msgspec
 
 from detectors.base import Floats
+from streams.audit.differences import Difference, difference
 from streams.config.resolved import Config
-from streams.differences import Difference, difference
 from streams.join.partition import add_record
 from streams.join.source_reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
 from streams.ledger.coverage import ORIGIN, Corner, Coverage

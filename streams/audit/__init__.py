@@ -1,0 +1,1 @@
+"""The audit: everything is computed again and compared."""
