@@ -26,7 +26,7 @@ from streams.config.file import load
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, HOUR_MS
 from streams.kafka.admin import LATEST, Admin, run
-from streams.kafka.probes import missing
+from streams.kafka.rights_probe import missing
 from streams.label_lines import delays_in, label_lines
 from streams.topics.rights import ROLES, rights
 from unship.errors import BrokerUnreachable, TimedOut, UnshipError

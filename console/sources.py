@@ -35,7 +35,7 @@ def open_topics(settings: Any, config: Config, source: str) -> Iterator[Topics]:
         BrokerUnreachable: no broker answers.
     """
     if source.startswith(SCHEME):
-        from streams.kafka.topics import KafkaTopics
+        from streams.kafka.topic_reader import KafkaTopics
 
         with KafkaTopics(kafka_access(settings, config, source)) as topics:
             yield topics

@@ -19,7 +19,7 @@ from streams.config.resolved import Config
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access
-    from streams.kafka.lives import Lives
+    from streams.kafka.supervisor import Lives
 
 #: From the signal to the end, however the broker is; less than what supervisors wait before they kill.
 LIMIT_S = 10.0
@@ -66,7 +66,7 @@ def run_on_kafka(
 
 def last_words(services: Iterable["Lives"]) -> tuple[int, str] | None:
     """Return the exit code and what to say where a service could not hand over what it had, None where all could."""
-    from streams.kafka.lives import NO_BROKER
+    from streams.kafka.supervisor import NO_BROKER
 
     for each in services:
         if isinstance(each.error, NO_BROKER):

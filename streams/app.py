@@ -20,11 +20,11 @@ from actions.alerts import alert_text
 from actions.reconcile import Signer, Timing
 from streams.config.resolved import Config
 from streams.kafka.clients import Access
-from streams.kafka.controller import Controller
-from streams.kafka.copying import Copier, Place
+from streams.kafka.control_service import Controller
+from streams.kafka.copier import Copier, Place
 from streams.kafka.faust_transport import FaustTransport
-from streams.kafka.ingest import Ingest
-from streams.kafka.lives import Lives
+from streams.kafka.ingest_service import Ingest
+from streams.kafka.supervisor import Lives
 from unship.log.kafka.access import SCHEME
 
 log = logging.getLogger("unship")

@@ -18,9 +18,10 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import CreateAclsRequest
 
 from console.cli import main as command_line
-from streams.kafka import controller, ingest
+from streams.kafka import control_service as controller
+from streams.kafka import ingest_service as ingest
 from streams.kafka.admin import connected
-from streams.kafka.probes import missing
+from streams.kafka.rights_probe import missing
 from streams.topics.rights import FENCE, GROUPS, ROLES, rights
 from tests.kafka.cluster import MECHANISM
 from unship.topics import TOPICS, TopicNames

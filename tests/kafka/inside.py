@@ -22,7 +22,7 @@ from streams.config.resolved import Config
 from streams.fold.fold import Fold
 from streams.kafka.admin import connected
 from streams.kafka.clients import Access, administering, read_all
-from streams.kafka.ingest import Ingest
+from streams.kafka.ingest_service import Ingest
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Record
 from streams.topics.partitioner import partition_of

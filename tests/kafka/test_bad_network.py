@@ -7,8 +7,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from streams.kafka.clients import read_all
-from streams.kafka.ingest import Ingest
-from streams.kafka.topics import KafkaTopics
+from streams.kafka.ingest_service import Ingest
+from streams.kafka.topic_reader import KafkaTopics
 from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
 from tests.kafka.network import FETCH, Network, behind
 from tests.kafka.shared import SharedKafka

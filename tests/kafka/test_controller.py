@@ -13,8 +13,8 @@ from actions.facts import ReplicaChange
 from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.kafka.clients import producing, read_all
-from streams.kafka.controller import Controller
-from streams.kafka.ledger import open_ledger
+from streams.kafka.control_service import Controller
+from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.lines import ledger_value
 from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts
 from tests.kafka.shared import SharedKafka

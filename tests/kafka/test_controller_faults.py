@@ -14,8 +14,8 @@ from actions.journal import decision_bytes, digest_of
 from actions.reconcile import Signer, Timing
 from streams.config.resolved import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
-from streams.kafka.controller import Controller, LedgerConflict
-from streams.kafka.ledger import configuration_for, open_ledger
+from streams.kafka.control_service import Controller, LedgerConflict
+from streams.kafka.ledger_topic import configuration_for, open_ledger
 from streams.ledger.lines import ledger_value
 from streams.ledger.records import Deployed, Operated, Record
 from tests.kafka.inside import Inside, Lives, ended, living, until
@@ -151,8 +151,8 @@ def test_controller_that_dies_at_every_write_says_everything_once_and_in_order(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A snapshot at every occasion, in several parts, so that lives end between them too.
-    monkeypatch.setattr("streams.kafka.controller.SNAPSHOT_S", 0.0)
-    monkeypatch.setattr("streams.kafka.controller.STATUS_S", 0.0)
+    monkeypatch.setattr("streams.kafka.control_service.SNAPSHOT_S", 0.0)
+    monkeypatch.setattr("streams.kafka.control_service.STATUS_S", 0.0)
     monkeypatch.setattr("streams.kafka.snapshots.PART_BYTES", 1_500)
 
     async def run() -> None:
@@ -195,7 +195,7 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
 
             await until(lambda: said(4))
             # Of another group, so that nobody takes the partition from the first one.
-            monkeypatch.setattr("streams.kafka.controller.GROUP", "unship.another")
+            monkeypatch.setattr("streams.kafka.control_service.GROUP", "unship.another")
             async with living(new) as others:
                 await until(lambda: _taken_over(new))
                 await write(site, records[4:])

@@ -15,7 +15,7 @@ from aiokafka.admin import NewPartitions, RecordsToDelete
 
 from streams.join.source_reader import KINDS, Reader
 from streams.kafka.clients import administering, read_all
-from streams.kafka.ingest import ROWS_PER_FLUSH, Ingest
+from streams.kafka.ingest_service import ROWS_PER_FLUSH, Ingest
 from tests.kafka.inside import (
     DEADLINE_S,
     MODELS,
@@ -248,7 +248,7 @@ async def take_away(site: Inside, topic: str, before: int) -> None:
 def test_transaction_that_does_not_end_holds_time_back_and_is_said_and_an_aborted_one_counts_nothing(
     kafka: SharedKafka, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.kafka.ingest.HELD_S", 0.5)
+    monkeypatch.setattr("streams.kafka.ingest_service.HELD_S", 0.5)
     # What a transaction holds back, or its end, is not taken for records that are not given out.
     monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.1)
 
@@ -422,7 +422,7 @@ class Counting(Ingest):
 
 
 def test_backlog_is_committed_while_it_is_worked_off(kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.kafka.ingest.COMMIT_S", 0.05)
+    monkeypatch.setattr("streams.kafka.ingest_service.COMMIT_S", 0.05)
 
     async def run() -> None:
         site = Inside(kafka)

@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from streams.join.source_reader import Raw, fingerprint
 from streams.kafka.clients import Access, end_consumer, producing
-from streams.kafka.sameness import difference
+from streams.kafka.log_identity import difference
 from tests.kafka.shared import SharedKafka
 
 VALUES = [b"a", b"b", b"c"]

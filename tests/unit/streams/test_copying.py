@@ -8,7 +8,7 @@ import pytest
 
 from streams.config.parse import parse
 from streams.kafka.clients import Access
-from streams.kafka.copying import Copier, Place
+from streams.kafka.copier import Copier, Place
 from unship.topics import TopicNames
 
 ACCESS = Access({"bootstrap_servers": ["nowhere:1"]}, TopicNames("t."))

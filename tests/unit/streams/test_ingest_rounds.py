@@ -5,7 +5,7 @@ from typing import Any
 
 from streams.config.parse import parse
 from streams.kafka.clients import Access
-from streams.kafka.ingest import Ingest, _Partition
+from streams.kafka.ingest_service import Ingest, _Partition
 from unship.topics import TopicNames
 
 ACCESS = Access({"bootstrap_servers": ["nowhere:1"]}, TopicNames("t."))

@@ -10,7 +10,7 @@ from actions.reconcile import Timing
 from streams.config.file import load
 from streams.fold.fold import Fold
 from streams.kafka.clients import Access
-from streams.kafka.controller import Controller, LedgerConflict, _Partition
+from streams.kafka.control_service import Controller, LedgerConflict, _Partition
 from unship.commands import Command
 from unship.topics import TopicNames
 

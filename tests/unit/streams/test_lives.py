@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from streams.kafka import lives as module
+from streams.kafka import supervisor as module
 from streams.kafka.clients import Access
-from streams.kafka.lives import Lives
+from streams.kafka.supervisor import Lives
 from unship.errors import BrokerUnreachable
 from unship.topics import TopicNames
 

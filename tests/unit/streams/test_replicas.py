@@ -19,7 +19,7 @@ from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas
 from streams.config.parse import parse
 from streams.fold.fold import Fold
 from streams.join.source_reader import PREDICTIONS, Position, Raw, Reader
-from streams.kafka.copying import Copier, Place
+from streams.kafka.copier import Copier, Place
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Begun, Outcomes, Record, ReplicaFacts

@@ -8,8 +8,8 @@ from contextlib import suppress
 from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import Access, explained
-from streams.kafka.controller import LedgerConflict
-from streams.kafka.ingest import SourceChanged
+from streams.kafka.control_service import LedgerConflict
+from streams.kafka.ingest_service import SourceChanged
 from unship.errors import BrokerUnreachable, UnshipError
 
 log = logging.getLogger("unship")

@@ -39,9 +39,9 @@ from streams.kafka.clients import (
     producing,
     read_all,
 )
-from streams.kafka.ledger import configuration_for, open_ledger
+from streams.kafka.ledger_topic import configuration_for, open_ledger
+from streams.kafka.log_identity import Leaders, difference
 from streams.kafka.rewinds import Rewind
-from streams.kafka.sameness import Leaders, difference
 from streams.kafka.snapshots import HALT, SnapshotStore
 from streams.kafka.stalls import Stalls
 from streams.ledger.encoding import pack

@@ -17,7 +17,7 @@ from actions.replica_watch import ReplicaWatch
 from streams.config.resolved import Config
 from streams.join.dead_letters import dead_letter
 from streams.kafka.clients import Access, answered, end_producer, explained
-from streams.kafka.ledger import open_ledger
+from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.lines import ledger_value
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
 from streams.topics.partitioner import partition_of

@@ -24,9 +24,9 @@ from streams.kafka.clients import (
     join,
     producing,
 )
-from streams.kafka.ledger import open_ledger
+from streams.kafka.ledger_topic import open_ledger
+from streams.kafka.log_identity import Leaders, difference
 from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position_text, tell_halt
-from streams.kafka.sameness import Leaders, difference
 from streams.kafka.stalls import Stalls
 from streams.ledger.lines import ledger_value
 from streams.topics.partitioner import partition_of
