@@ -18,7 +18,6 @@ import msgspec
 from actions.facts import FleetFact
 from actions.journal import Decision
 from actions.reasons import Action, Reason
-from streams.config.resolved import Config
 
 #: A rollback waits no longer than this for the record of the one before: a driver that lost it must not stop them all.
 ECHO_MS = 10_000
@@ -63,10 +62,15 @@ class FleetState(msgspec.Struct):
         return -1 if len(ends) < share else ends[len(ends) - share]
 
 
-def fleet_fact(decision: Decision, config: Config) -> FleetFact | None:
-    """Return the record that follows a decision, None unless it is an automatic rollback."""
+def fleet_fact(decision: Decision, cooldown_ms: int) -> FleetFact | None:
+    """Return the record that follows a decision, None unless it is an automatic rollback.
+
+    Args:
+        decision: what was decided.
+        cooldown_ms: how long a rollback of its model is under way.
+    """
     ordered = decision.reason in (Reason.APPROVED, Reason.OPERATOR_ROLLBACK)
     if decision.action != Action.ROLLBACK or ordered:
         return None
-    until = decision.ts + config.of(decision.model).cooldown_ms
+    until = decision.ts + cooldown_ms
     return FleetFact(decision.ts, decision.id, decision.model, until)

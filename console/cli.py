@@ -6,26 +6,7 @@ from typing import Any
 
 import click
 
-GOOD, FINDING, USAGE, UNREACHABLE, TIMED_OUT = 0, 1, 2, 3, 4
-
-
-class Settings:
-    """The global options."""
-
-    def __init__(
-        self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool, level: str = "warning"
-    ) -> None:
-        self.level = level
-        self.config = config
-        self.log = log
-        self.as_json = as_json
-        self.quiet = quiet
-        self.color = color and sys.stderr.isatty()
-
-    def tell(self, text: str) -> None:
-        """Say something on stderr, unless told to be quiet."""
-        if not self.quiet:
-            click.echo(text, err=True)
+from console.settings import TIMED_OUT, UNREACHABLE, USAGE, Settings
 
 
 class Group(click.Group):
@@ -99,7 +80,7 @@ def replay(settings: Settings, /, source: str, **options: Any) -> None:
 
     SOURCE is a recording (NDJSON, .gz is read too), - for standard input, or a log, embedded:DIR.
     """
-    from console.replaying import replay_command
+    from console.commands.replay import replay_command
 
     sys.exit(replay_command(settings, source, **options))
 
@@ -119,7 +100,7 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
     compared with its sources and its commands as well; signatures are checked if the configuration's keys have a
     trust.json.
     """
-    from console.auditing import audit_command
+    from console.commands.audit import audit_command
 
     sys.exit(audit_command(settings, source, decision, journal))
 
@@ -134,7 +115,7 @@ def record(settings: Settings, target: str, since: str | None, until: str | None
 
     The ledger and the decisions are always copied from their first record on, because they tell nothing without.
     """
-    from console.recording import record_command
+    from console.commands.record import record_command
 
     sys.exit(record_command(settings, target, since, until))
 
@@ -147,7 +128,7 @@ def record(settings: Settings, target: str, since: str | None, until: str | None
 @click.pass_obj
 def explain(settings: Settings, decision: str, source: str | None) -> None:
     """Say on one page why a decision was taken. DECISION is its id, or `last`; without --in the log is asked."""
-    from console.explaining import explain_command
+    from console.commands.explain import explain_command
 
     sys.exit(explain_command(settings, decision, source))
 
@@ -187,7 +168,7 @@ def run(settings: Settings, without_web: bool) -> None:
     On Kafka it ends within ten seconds whatever the broker does, and at once by a second signal: with 0 where all was
     handed over, 3 where no broker answered, 4 where it had to be cut off. What was not handed over is read again.
     """
-    from console.running import run_command
+    from console.commands.run import run_command
 
     sys.exit(run_command(settings))
 
@@ -197,7 +178,7 @@ def run(settings: Settings, without_web: bool) -> None:
 @click.pass_obj
 def status(settings: Settings, model: str | None) -> None:
     """Show what should serve, what does, and how the evidence stands; exit code 1 if a replica has not obeyed."""
-    from console.statuses import status_command
+    from console.commands.status import status_command
 
     sys.exit(status_command(settings, model))
 
@@ -208,7 +189,7 @@ def status(settings: Settings, model: str | None) -> None:
 @click.pass_obj
 def emit(settings: Settings, kind: str, event: str) -> None:
     """Send one event, given as JSON (- reads it from standard input)."""
-    from console.emitting import emit_command
+    from console.commands.emit import emit_command
 
     sys.exit(emit_command(settings, kind, event))
 
@@ -223,7 +204,7 @@ def keys() -> None:
 @click.pass_obj
 def keys_new(settings: Settings, audience: str) -> None:
     """Make controller.key, operator.key and trust.json; replicas get trust.json only."""
-    from console.emitting import keys_command
+    from console.commands.emit import keys_command
 
     sys.exit(keys_command(settings, audience))
 
@@ -240,7 +221,7 @@ def ctl(settings: Settings, act: str, model: str, reason: str, incarnation: int 
     renew: the epochs of its commands begin with a new incarnation from here on. Replicas obey no epoch lower than the
     highest that they have seen, so a new ledger in the place of a lost one is not heard until this was said.
     """
-    from console.operating import renew_command
+    from console.commands.ctl import renew_command
 
     sys.exit(renew_command(settings, model, reason, incarnation))
 
@@ -265,7 +246,7 @@ def topics() -> None:
 @click.pass_obj
 def topics_plan(settings: Settings, timeout: float) -> None:
     """Show what the topics are and should be; exit code 1 if they differ."""
-    from console.topics import topics_command
+    from console.commands.topics import topics_command
 
     sys.exit(topics_command(settings, False, timeout))
 
@@ -275,7 +256,7 @@ def topics_plan(settings: Settings, timeout: float) -> None:
 @click.pass_obj
 def topics_apply(settings: Settings, timeout: float) -> None:
     """Make the topics what they should be; exit code 1 if one needs a person to decide."""
-    from console.topics import topics_command
+    from console.commands.topics import topics_command
 
     sys.exit(topics_command(settings, True, timeout))
 
@@ -288,7 +269,7 @@ def topics_renew(settings: Settings, partition: int) -> None:
 
     The monitor refuses to read on where an offset holds another record than it did, until somebody says this.
     """
-    from console.topics import renew_command
+    from console.commands.topics import renew_command
 
     sys.exit(renew_command(settings, partition))
 
@@ -305,7 +286,7 @@ def topics_renew(settings: Settings, partition: int) -> None:
 @click.pass_obj
 def check(settings: Settings, role: str, timeout: float) -> None:
     """Check configuration, keys, log, topics and rights: each line with its fix; exit code 1 if one is an error."""
-    from console.checking import check_command
+    from console.commands.check import check_command
 
     sys.exit(check_command(settings, role, timeout))
 
@@ -314,7 +295,7 @@ def check(settings: Settings, role: str, timeout: float) -> None:
 @click.argument("what", type=click.Choice(["events", "config"]))
 def schema(what: str) -> None:
     """Print the JSON Schema of the events or of the configuration."""
-    from console.schemas import schema_text
+    from console.commands.schema import schema_text
 
     click.echo(schema_text(what))
 
@@ -323,6 +304,6 @@ def schema(what: str) -> None:
 @click.pass_obj
 def version(settings: Settings) -> None:
     """Print the version of the monitor, of its fold, and of what decisions can depend on."""
-    from console.versions import version_text
+    from console.commands.version import version_text
 
     click.echo(version_text(settings.as_json))

@@ -1,15 +1,63 @@
-"""FIXME."""
+"""Logs as commands name them, opened to be read: `embedded:DIR`, or the Kafka log of the configuration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
 
+from console.settings import Settings
+from streams.config.resolved import Config
 from streams.embedded.topics import EmbeddedTopics, open_log
-from streams.recordings.lines import line_of
+from streams.recordings.lines import Topics, line_of
 from streams.recordings.opening import LineStream
 from streams.recordings.replay import open_recording
 from streams.recordings.writing import taken_of
+from unship.errors import ConfigurationError
 from unship.log.address import EMBEDDED
+from unship.log.kafka.access import SCHEME
+
+if TYPE_CHECKING:
+    from streams.kafka.clients import Access
+
+
+def is_log(source: str) -> bool:
+    """Whether a source is a log, not a recording."""
+    return source.startswith((EMBEDDED, SCHEME))
+
+
+def configured_log(settings: Settings, config: Config) -> str:
+    """Return the log that the options or the configuration name; a folder is relative to the configuration."""
+    where: str = settings.log or config.log
+    return where if where.startswith(SCHEME) else f"{EMBEDDED}{embedded_folder(settings, config)}"
+
+
+@contextmanager
+def open_topics(settings: Settings, config: Config, source: str) -> Iterator[Topics]:
+    """Open a log's topics; a broker is reached as the configuration says.
+
+    Raises:
+        RecordingError: there is no such embedded log.
+        BrokerUnreachable: no broker answers.
+    """
+    if source.startswith(SCHEME):
+        from streams.kafka.topic_reader import KafkaTopics
+
+        with KafkaTopics(kafka_access(settings, config, source)) as topics:
+            yield topics
+    else:
+        with open_log(source) as log:
+            yield EmbeddedTopics(log)
+
+
+@contextmanager
+def open_lines(settings: Settings, config: Config, source: str) -> Iterator[BinaryIO]:
+    """Open what can be replayed: a recording, `-`, or a log, read as its own recording."""
+    if source.startswith(SCHEME):
+        with open_topics(settings, config, source) as topics:
+            yield cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(topics)))
+    else:
+        with open_source(source) as stream:
+            yield stream
 
 
 @contextmanager
@@ -25,3 +73,40 @@ def open_source(source: str) -> Iterator[BinaryIO]:
         return
     with open_log(source) as log:
         yield cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(EmbeddedTopics(log))))
+
+
+def kafka_access(settings: Settings, config: Config, log: str | None = None) -> "Access":
+    """Return how to reach a Kafka log: the one given, or that of the options or the configuration."""
+    from streams.kafka.clients import Access
+    from unship.log.kafka.settings import client_options
+
+    folder = settings.config.parent if settings.config is not None else Path()
+    options = client_options(
+        log or settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
+    )
+    return Access(options, config.kafka.topics.names)
+
+
+def embedded_folder(settings: Settings, config: Config) -> Path:
+    """Return the folder of the embedded log.
+
+    Raises:
+        ConfigurationError: if the log is of another kind.
+    """
+    where = log_of(settings, config)
+    if not where.startswith(EMBEDDED):
+        raise ConfigurationError(f"log: expected embedded:DIR or kafka://HOST:PORT, was {where}")
+    folder = Path(where.removeprefix(EMBEDDED))
+    base = settings.config.parent if settings.config is not None and not settings.log else Path()
+    return base / folder
+
+
+def log_of(settings: Settings, config: Config) -> str:
+    """Return the address of the log: that of the command line before that of the configuration."""
+    return str(settings.log or config.log)
+
+
+def keys_folder(settings: Settings, config: Config) -> Path:
+    """Return the folder of the keys, which is relative to the configuration file."""
+    base = settings.config.parent if settings.config is not None else Path()
+    return base / config.keys

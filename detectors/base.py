@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 Positions: TypeAlias = NDArray[np.intp]
 
@@ -105,15 +106,6 @@ def checked_bit(x: float) -> int:
     if value not in (0.0, 1.0):
         raise ValueError(f"expected a loss of 0 or 1, was {value} at position 0")
     return int(value)
-
-
-Floats = NDArray[np.float64]
-
-
-Ints = NDArray[np.int64]
-
-
-Floats = NDArray[np.float64]
 
 
 def rounded(value: float) -> float:

@@ -3,28 +3,13 @@
 Problem: say "the loss has risen" soon, yet raise at most one false alarm in about ``arl`` outcomes, for every
 base rate, without a threshold somebody has to tune.
 
-For a bet ``c > 0`` on a rise, ``L_c(x) = (1 + c x) / (1 + c m)`` has conditional mean at most 1 whenever the loss
-``x`` in [0, 1] has conditional mean at most ``m``, whatever the dependence; for 0/1 losses it is the likelihood
-ratio of the alternative whose odds are ``(1 + c)`` times those of ``m``. The process
-
-    R_c <- (R_c + 1/K) L_c(x; m),        evidence = sum of R_c over the K bets of a grid
-
-therefore satisfies ``E[evidence | past] <= evidence + 1``: evidence minus time is a supermartingale, so that a rule
-that alarms at ``evidence >= arl`` has an average run length to a false alarm of at least ``arl``, and
-``P(alarm by t) <= t / arl`` [^1].
+The kernel, with its theory, is `detectors.betting`.
 
 Why not the obvious things: CUSUM with threshold ``log(arl)`` keeps the same promise with 1.5 to 6 times the delay;
 a baseline mean that is estimated once and taken for the truth breaks the promise for one reference in ten. Here
 ``m`` is the Krichevsky-Trofimov predictive mean of *all* outcomes so far (reference and live). The promise then holds
 on average over a Beta(1/2, 1/2) prior of the base rate; for each fixed base rate it is measured, not proved
 (``benchmarks/e_detector.py``).
-
-Invariant of this module: every route (one outcome, a batch, many rows at once) runs the same elementwise float64
-operations in the same order, and sums over the grid strictly from left to right, so that the bits never depend on
-how outcomes were batched.
-
-[^1]: Shin, Ramdas, Rinaldo. "E-detectors: a nonparametric framework for sequential change detection", 2023,
-    definition 2.1 and proposition 2.3.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ Both are functions of what they are given and of what they were given before: no
 outside. A live service, a replay and an audit are drivers of these steps and differ only in where lines come from and
 decisions go.
 
-Inside `fold_step`, for each model (`streams.fold.model`): outcomes wait in cohorts until every label has had the same time
-to come (`streams.evaluation.cohorts`), closed cohorts step rows of detectors (`detectors.rows.watch`, `detectors.rows.bank`) and the
-comparison with the version that answers beside (`detectors.rows.concurrent`), findings are collected (`streams.evaluation.findings`), and
-the policy's guards say what follows (`actions.policy`). A decision is written (`actions.journal`), and the desired
-state changes (`actions.desired`).
+Inside `fold_step`, for each model (`streams.fold.model`): outcomes wait in cohorts until every label has had the same
+time to come (`streams.evaluation.cohorts`), closed cohorts step rows of detectors (`detectors.rows.watch`,
+`detectors.rows.bank`) and the comparison with the version that answers beside (`detectors.rows.concurrent`), findings
+are collected (`streams.evaluation.findings`), and the policy's guards say what follows (`actions.policy`). A decision
+is written (`actions.journal`), and the desired state changes (`actions.desired`).
 """
 
 from collections.abc import Iterable, Iterator

@@ -21,6 +21,7 @@ from console.demo.course import Course, Decision, Seen
 from console.demo.views import print_tables, view
 from console.demo.workers import REPLICAS, private_folder, stage
 from console.sentences import sentence
+from console.settings import Settings
 from streams.audit.recording_audit import AuditResult, audit_recording
 from streams.config.parse import parse
 from streams.config.units import span_text
@@ -38,7 +39,7 @@ class Played(msgspec.Struct, frozen=True):
     events: int
 
 
-def demo_command(settings: Any, name: str, seed: int, speed: float, holdback: bool, record: Path | None) -> int:
+def demo_command(settings: Settings, name: str, seed: int, speed: float, holdback: bool, record: Path | None) -> int:
     """Run one scenario; returns 1 if a replica did not obey or the audit finds a difference."""
     began = time.monotonic()
     # Asked to end, it ends as after Ctrl-C: the processes are gone and the keys removed.
@@ -79,7 +80,7 @@ def _scenario(name: str) -> Scenario | None:
 
 
 def _play(
-    settings: Any, scenario: Scenario, requests: Requests, holdback: bool, speed: float, recording: Path
+    settings: Settings, scenario: Scenario, requests: Requests, holdback: bool, speed: float, recording: Path
 ) -> Played:
     """Let the scenario happen and write its recording; all processes and keys are gone afterwards."""
     maturity = span_text(parse(config_yaml(scenario.name)).of(MODEL).mature_after_ms)
@@ -122,7 +123,7 @@ def _summary(scenario: str, seed: int, played: Played, audit: AuditResult) -> di
     }
 
 
-def _show(settings: Any, played: Played, audit: AuditResult, recording: Path) -> None:
+def _show(settings: Settings, played: Played, audit: AuditResult, recording: Path) -> None:
     """Print what happened as tables, and last the one sentence."""
     print_tables(settings, played.phases, played.seen.decisions, played.replicas)
     click.echo(f"audit: {audit.reproduced} of {audit.decisions} decisions reproduced bit for bit from {recording}")

@@ -6,9 +6,9 @@ import sys
 import threading
 from pathlib import Path
 
-from console.cli import Settings
+from console.commands.run import run_command
 from console.demo.messages import Time, ToldClock, messages, read_begin
-from console.running import run_command
+from console.settings import Settings
 
 
 def listen(clock: ToldClock) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from console.census import PhaseFacts
 from console.census.scenarios import MODEL
 from console.demo.course import Seen
+from console.settings import Settings
 
 LINE_EVERY_MS = 30 * 60_000
 LINES_MAX = 12
@@ -33,7 +34,7 @@ class View(Protocol):
 class Lines:
     """Say it in plain lines on standard error."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Begin with nothing said."""
         self._settings = settings
         self._now = 0
@@ -80,7 +81,7 @@ class Screen:
 
 
 @contextmanager
-def view(settings: Any, maturity: str) -> Iterator[View]:
+def view(settings: Settings, maturity: str) -> Iterator[View]:
     """Return the view that fits where standard output goes."""
     if settings.as_json or settings.quiet or not sys.stdout.isatty():
         yield Lines(settings)
@@ -117,7 +118,7 @@ def dotted(epoch: tuple[int, ...] | list[int]) -> str:
 
 
 def print_tables(
-    settings: Any,
+    settings: Settings,
     phases: tuple[PhaseFacts, ...],
     decisions: list[dict[str, Any]],
     replicas: dict[str, tuple[str, list[int] | None]],

@@ -1,8 +1,9 @@
 """The audit of a live log, or of a recording of one: sources against the ledger as sets, the ledger against the rest.
 
 When a live monitor read its sources decides how its ledger is cut, so the ledger itself cannot be computed again. What
-can is everything else: which rows it must hold (`streams.audit.rejoin`), every decision, byte for byte, and what each command
-had to say. Everything is read by pages; what is in memory is one fold, one window of the join, and what was desired.
+can is everything else: which rows it must hold (`streams.audit.rejoin`), every decision, byte for byte, and what each
+command had to say. Everything is read by pages; what is in memory is one fold, one window of the join, and what was
+desired.
 """
 
 from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
 from streams.config.units import NEVER
 from streams.fold.fold import LedgerMismatch, unexplained_models
-from streams.fold.status import Status, status_of
+from streams.fold.status import Status, fold_status
 from streams.join.dead_letters import dead_letter
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
@@ -174,7 +174,8 @@ class Live:
 
     def status(self) -> Status:
         """Return what operators ask for."""
-        return status_of(self.pipeline)
+        sources = self.pipeline.sources
+        return fold_status(self.pipeline.fold, sources.clock.now, sources.counts)
 
     # Commands
 

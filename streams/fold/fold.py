@@ -277,7 +277,7 @@ class Fold:
         model.epoch = epoch
         self._index += 1
         self.written.append(decision)
-        fact = fleet_fact(decision, self.config)
+        fact = fleet_fact(decision, self.config.of(decision.model).cooldown_ms)
         if fact is not None:
             self.fleet.owed[fact.decision] = fact
         return name

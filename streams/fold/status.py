@@ -1,5 +1,6 @@
 """The status of all models, as operators and scripts read it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,6 @@ from actions.replicas import Replica, lagging
 from detectors.base import rounded
 from streams.fold.fold import Fold
 from streams.fold.model import ModelFold
-from streams.pipeline import Pipeline
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
@@ -44,23 +44,20 @@ class Status(msgspec.Struct, frozen=True):
     halted: list[str] = []
 
 
-def status_of(pipeline: Pipeline) -> Status:
-    """Return the status as the ledger has it now."""
-    now = pipeline.sources.clock.now
-    counts = pipeline.sources.counts + pipeline.fold.counts()
-    return Status(
-        clock=now,
-        models={name: _model_status(model, now) for name, model in sorted(pipeline.fold.models.items())},
-        rejected=dict(sorted((str(reason), count) for reason, count in counts.items())),
-    )
+def fold_status(fold: Fold, now: int | None = None, counts: Counter[str] | None = None) -> Status:
+    """Return the status of the models of one ledger partition.
 
-
-def fold_status(fold: Fold) -> Status:
-    """Return the status of the models of one ledger partition."""
+    Args:
+        fold: the fold of that partition.
+        now: the source clock in milliseconds, the fold's own if None.
+        counts: what was counted of sources that the fold has not applied yet.
+    """
+    clock = fold.clock if now is None else now
+    counted = fold.counts() + (Counter() if counts is None else counts)
     return Status(
-        clock=fold.clock,
-        models={name: _model_status(model, fold.clock) for name, model in sorted(fold.models.items())},
-        rejected=dict(sorted((str(reason), count) for reason, count in fold.counts().items() if count)),
+        clock=clock,
+        models={name: _model_status(model, clock) for name, model in sorted(fold.models.items())},
+        rejected=dict(sorted((str(reason), count) for reason, count in counted.items() if count)),
     )
 
 

@@ -1,8 +1,8 @@
 """Read one pair of source partitions from a committed position, and hand over batches for the ledger.
 
 The reader is pure: the driver gives it records as they come and sends what it returns. It may die at any instant, be
-thought dead and come back, or run twice; the coverage in the fold (`streams.ledger.coverage`) makes that harmless, under three
-rules that the driver keeps:
+thought dead and come back, or run twice; the coverage in the fold (`streams.ledger.coverage`) makes that harmless,
+under three rules that the driver keeps:
 
 * a position is committed only after every ledger partition has acknowledged everything handed over up to it;
 * whatever goes wrong with sending or committing, the reader is thrown away and a new one starts from the commit;

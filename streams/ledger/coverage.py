@@ -3,8 +3,8 @@
 Several readers may send what they joined of the same two logs: one that was thought dead, one that started again from
 an old position, two at once. Their batches overlap, and the fold must take each outcome once. A batch says which
 *corner* (P, F) it starts from and which it reaches: all predictions below offset P joined with all feedback below F.
-The join of a prefix is a function of that prefix alone (`streams.join.window`), so every batch, whoever sent it, holds just
-the outcomes of the corner it reaches less those of the corner it starts from.
+The join of a prefix is a function of that prefix alone (`streams.join.window`), so every batch, whoever sent it, holds
+just the outcomes of the corner it reaches less those of the corner it starts from.
 
 One corner is not enough to remember, and the larger of two in each coordinate is wrong: readers walk different
 staircases, and (10, 5) and (8, 9) together do not cover (10, 9). So the fold keeps the *antichain* of corners that no

@@ -1,9 +1,9 @@
 """Follow the control topic and obey it, on a thread of its own that nothing ends but `close`.
 
-The fence (`unship.replica.fence`) decides; this module does what follows, in the one order in which a kill at any point is
-harmless: judge, write the fence to disk, acknowledge, load, swap, write, acknowledge. What cannot be written to disk
-is not obeyed, because after a restart it would be forgotten. A log that is gone, a record of any bytes, a load that
-raises: the old version serves on, the reason is counted, and the thread goes on following.
+The fence (`unship.replica.fence`) decides; this module does what follows, in the one order in which a kill at any
+point is harmless: judge, write the fence to disk, acknowledge, load, swap, write, acknowledge. What cannot be written
+to disk is not obeyed, because after a restart it would be forgotten. A log that is gone, a record of any bytes, a load
+that raises: the old version serves on, the reason is counted, and the thread goes on following.
 
 After each connection it begins with the newest record of its model. If the fence refuses that one, an honest command
 may stand behind it (whoever can write the topic can write last), so everything that the topic still holds is judged.

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from console.cli import main
-from console.explaining import page
+from console.commands.explain import page
 from unship.keys import new_keys
 from unship.log.embedded.log import EmbeddedLog
 
@@ -58,7 +58,7 @@ def test_file_of_another_user_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     def refused(path: Path) -> NoReturn:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("console.statuses.EmbeddedLog", refused)
+    monkeypatch.setattr("console.commands.status.EmbeddedLog", refused)
     done = unship("status")
     assert (done.exit_code, done.output) == (2, "unship: log: Permission denied; check its owner and mode\n")
 

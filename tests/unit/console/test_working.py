@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from console.working import last_words
+from console.commands.run_on_kafka import last_words
 from unship.errors import ConfigurationError
 
 PROGRAM = """

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from streams.check_lines import Volume, beyond, memory_lines, rights_lines, topics_lines, worst
+from console.checks.installation import Volume, beyond, memory_lines, rights_lines, topics_lines, worst
 from streams.config.parse import parse
 from streams.topics.plan import TopicFacts, plan, specs
 from streams.topics.rights import ROLES, Right, rights

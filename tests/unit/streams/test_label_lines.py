@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable
 
-from streams.check_lines import Line
+from console.checks.installation import Line
+from console.checks.labels import Delays, delays_in, label_lines
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.join.source_reader import Position, Raw, Reader
-from streams.label_lines import Delays, delays_in, label_lines
 from streams.ledger.lines import ledger_line
 from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record

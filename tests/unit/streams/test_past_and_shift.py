@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from actions.journal import Decision
-from console.explaining import page
+from console.commands.explain import page
 from console.sentences import sentence
 from streams.config.parse import parse
 from streams.recordings.replay import Replay

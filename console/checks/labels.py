@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 import numpy as np
 
+from console.checks.installation import Line
 from detectors.base import Ints
-from streams.check_lines import Line
 from streams.config.resolved import Config, ModelConfig
 from streams.config.units import span_text
 from streams.ledger.lines import read_ledger_line

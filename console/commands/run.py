@@ -4,16 +4,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actions.reconcile import Signer
+from console.logs import embedded_folder, kafka_access, keys_folder
 from console.sentences import clean
+from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.embedded.monitor import SOURCE_TOPICS, Live
 from unship.errors import ConfigurationError
-from unship.log.address import EMBEDDED
 from unship.log.embedded.link import EmbeddedLink
 from unship.log.embedded.log import EmbeddedLogError
 from unship.log.kafka.access import SCHEME
@@ -22,14 +22,14 @@ from unship.signals import stop_by_signal
 from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
 
 if TYPE_CHECKING:
-    from streams.kafka.clients import Access
+    pass
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
 LOCK_S = 5.0
 
 
-def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
+def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> int:
     """Run the monitor until SIGTERM or SIGINT.
 
     Args:
@@ -39,7 +39,7 @@ def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
     config = load(settings.config)
     signer = _signer(settings, config)
     if (settings.log or config.log).startswith(SCHEME):
-        from console.working import run_on_kafka
+        from console.commands.run_on_kafka import run_on_kafka
 
         run_on_kafka(settings, kafka_access(settings, config), config, signer, now_ms)
     stop = stop_by_signal()
@@ -51,19 +51,7 @@ def run_command(settings: Any, now_ms: Callable[[], int] = wall_ms) -> int:
     return 0
 
 
-def kafka_access(settings: Any, config: Config, log: str | None = None) -> "Access":
-    """Return how to reach a Kafka log: the one given, or that of the options or the configuration."""
-    from streams.kafka.clients import Access
-    from unship.log.kafka.settings import client_options
-
-    folder = settings.config.parent if settings.config is not None else Path()
-    options = client_options(
-        log or settings.log or config.log, config.kafka.security_given, client_id="unship-monitor", folder=folder
-    )
-    return Access(options, config.kafka.topics.names)
-
-
-def _loop(settings: Any, live: Live, link: EmbeddedLink, stop: threading.Event) -> None:
+def _loop(settings: Settings, live: Live, link: EmbeddedLink, stop: threading.Event) -> None:
     saved_at = time.monotonic()
     told: list[str] = []
     epochs: dict[str, tuple[int, int, int]] = {}
@@ -108,32 +96,7 @@ def _check_in_place(live: Live, link: EmbeddedLink) -> None:
         )
 
 
-def embedded_folder(settings: Any, config: Config) -> Path:
-    """Return the folder of the embedded log.
-
-    Raises:
-        ConfigurationError: if the log is of another kind.
-    """
-    where = log_of(settings, config)
-    if not where.startswith(EMBEDDED):
-        raise ConfigurationError(f"log: expected embedded:DIR or kafka://HOST:PORT, was {where}")
-    folder = Path(where.removeprefix(EMBEDDED))
-    base = settings.config.parent if settings.config is not None and not settings.log else Path()
-    return base / folder
-
-
-def log_of(settings: Any, config: Config) -> str:
-    """Return the address of the log: that of the command line before that of the configuration."""
-    return str(settings.log or config.log)
-
-
-def keys_folder(settings: Any, config: Config) -> Path:
-    """Return the folder of the keys, which is relative to the configuration file."""
-    base = settings.config.parent if settings.config is not None else Path()
-    return base / config.keys
-
-
-def _signer(settings: Any, config: Config) -> Signer | None:
+def _signer(settings: Settings, config: Config) -> Signer | None:
     from unship.keys import load_private_key, load_trust
 
     folder = keys_folder(settings, config)

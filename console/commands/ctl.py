@@ -6,10 +6,11 @@ from typing import Any
 import click
 import msgspec
 
-from console.emitting import append
-from console.running import keys_folder
+from console.commands.emit import append
+from console.commands.status import living, read_told, unknown_model
+from console.logs import keys_folder
 from console.sentences import clean
-from console.statuses import living, read_told, unknown_model
+from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from unship.codec import encode_line
@@ -19,7 +20,7 @@ from unship.keys import OPERATOR_FILE, load_private_key
 from unship.signing import OPERATOR_TYPE, sign
 
 
-def renew_command(settings: Any, model: str, reason: str, incarnation: int | None) -> int:
+def renew_command(settings: Settings, model: str, reason: str, incarnation: int | None) -> int:
     """Begin a new incarnation of a model's epochs."""
     config = load(settings.config)
     key = load_private_key(keys_folder(settings, config) / OPERATOR_FILE)
@@ -34,7 +35,7 @@ def renew_command(settings: Any, model: str, reason: str, incarnation: int | Non
     return 0
 
 
-def _next(settings: Any, config: Config, model: str, wanted: int | None) -> int:
+def _next(settings: Settings, config: Config, model: str, wanted: int | None) -> int:
     """Return the incarnation that is wanted, or the one after that of the ledger.
 
     Raises:

@@ -8,26 +8,17 @@ from typing import Any
 import click
 import msgspec
 
-from console.cli import FINDING, GOOD, TIMED_OUT, UNREACHABLE
-from console.running import embedded_folder, keys_folder, log_of
-from console.sources import configured_log, open_topics
-from console.statuses import read_told
-from console.topics import kafka_options, steps_of
-from streams.check_lines import (
-    Line,
-    Volume,
-    beyond,
-    memory_lines,
-    rights_lines,
-    topics_lines,
-    worst,
-)
+from console.checks.installation import Line, Volume, beyond, memory_lines, rights_lines, topics_lines, worst
+from console.checks.labels import delays_in, label_lines
+from console.commands.status import read_told
+from console.commands.topics import kafka_options, steps_of
+from console.logs import configured_log, embedded_folder, keys_folder, log_of, open_topics
+from console.settings import FINDING, GOOD, TIMED_OUT, UNREACHABLE, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, HOUR_MS
 from streams.kafka.admin import LATEST, Admin, run
 from streams.kafka.rights_probe import missing
-from streams.label_lines import delays_in, label_lines
 from streams.topics.rights import ROLES, rights
 from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 from unship.keys import load_private_key, load_trust
@@ -40,7 +31,7 @@ SPANS_MS = (HOUR_MS, DAY_MS)
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def check_command(settings: Any, role: str, timeout_s: float) -> int:
+def check_command(settings: Settings, role: str, timeout_s: float) -> int:
     """Print a line for each thing looked at; 1 if one is an error, 3 or 4 if no broker answers."""
     config = load(settings.config)
     where = log_of(settings, config)
@@ -72,12 +63,12 @@ def _text(line: Line) -> str:
     return f"{line.level:<8} {line.what}: {line.found}{fix}"
 
 
-def _configuration_line(settings: Any, config: Config) -> Line:
+def _configuration_line(settings: Settings, config: Config) -> Line:
     name = "the defaults, there is no file" if settings.config is None else str(settings.config)
     return Line("ok", "configuration", f"{name}; {len(config.models)} models named; digest {config.digest()[:12]}")
 
 
-def _key_lines(settings: Any, config: Config) -> list[Line]:
+def _key_lines(settings: Settings, config: Config) -> list[Line]:
     folder = keys_folder(settings, config)
     acting = sorted({model.mode for model in (config.defaults, *config.models.values())} - {"observe"})
     if not (folder / "controller.key").exists():
@@ -98,7 +89,7 @@ def _key_lines(settings: Any, config: Config) -> list[Line]:
     return [Line("ok", "keys", f"{folder}, controller {known[0]}, audience {trust.audience}")]
 
 
-def _kafka_lines(settings: Any, config: Config, role: str, timeout_s: float) -> tuple[list[Line], bool]:
+def _kafka_lines(settings: Settings, config: Config, role: str, timeout_s: float) -> tuple[list[Line], bool]:
     """Return the lines, and whether all topics are there to be read."""
     options = kafka_options(settings, config)
 
@@ -147,7 +138,7 @@ async def _volume(admin: Admin, name: str) -> Volume:
     return max(volumes, key=lambda volume: volume.predictions / volume.span_ms)
 
 
-def _label_lines(settings: Any, config: Config) -> list[Line]:
+def _label_lines(settings: Settings, config: Config) -> list[Line]:
     """Return what the newest of the ledger and the counts show of labels."""
     status, _ = read_told(settings, config)
     outcomes = {name: sum(model.outcomes.values()) for name, model in status.models.items()}
@@ -155,7 +146,7 @@ def _label_lines(settings: Any, config: Config) -> list[Line]:
         return label_lines(config, delays_in(topics), outcomes, status.rejected)
 
 
-def _embedded(settings: Any, config: Config) -> tuple[list[Line], bool]:
+def _embedded(settings: Settings, config: Config) -> tuple[list[Line], bool]:
     from unship.log.embedded.file import FILE_NAME
     from unship.log.embedded.log import EmbeddedLog
 

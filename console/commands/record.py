@@ -5,20 +5,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import click
 import msgspec
 
+from console.logs import configured_log, open_topics
 from console.progress import counting
-from console.sources import configured_log, open_topics
+from console.settings import Settings
 from console.times import time_ms
 from streams.config.file import load
 from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
 from unship.errors import ConfigurationError, RecordingError
 
 
-def record_command(settings: Any, target: str, since: str | None, until: str | None) -> int:
+def record_command(settings: Settings, target: str, since: str | None, until: str | None) -> int:
     """Copy the topics of a log into a recording; what cannot be done with it is said on stderr."""
     span = Span(
         EVERYTHING.since if since is None else time_ms("--from", since),
@@ -37,7 +38,7 @@ def record_command(settings: Any, target: str, since: str | None, until: str | N
     return 0
 
 
-def _summarise(settings: Any, target: str, written: Written) -> None:
+def _summarise(settings: Settings, target: str, written: Written) -> None:
     if settings.as_json:
         # A recording on standard output leaves only the other stream for what is said of it.
         click.echo(msgspec.json.encode(written).decode(), err=target == "-")

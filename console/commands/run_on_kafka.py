@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from actions.reconcile import Signer
-from console.cli import TIMED_OUT, UNREACHABLE
+from console.settings import TIMED_OUT, UNREACHABLE, Settings
 from streams.config.resolved import Config
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ LEFT_OVER = "what was not handed over is read again"
 
 
 def run_on_kafka(
-    settings: Any, access: "Access", config: Config, signer: Signer | None, now_ms: Callable[[], int]
+    settings: Settings, access: "Access", config: Config, signer: Signer | None, now_ms: Callable[[], int]
 ) -> NoReturn:
     """Run one worker until SIGTERM or SIGINT ends it.
 

@@ -11,8 +11,9 @@ import msgspec
 
 from actions.journal import rests_on
 from actions.reasons import meaning_of
+from console.logs import configured_log, is_log, open_topics
 from console.sentences import clean, sentence
-from console.sources import configured_log, is_log, open_topics
+from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.recordings.lines import records_of
@@ -22,7 +23,7 @@ from unship.errors import RecordingError
 Decision = dict[str, Any]
 
 
-def explain_command(settings: Any, wanted: str, source: str | None) -> int:
+def explain_command(settings: Settings, wanted: str, source: str | None) -> int:
     """Print the page of a decision."""
     config = load(settings.config)
     if source is None:
@@ -40,7 +41,7 @@ def explain_command(settings: Any, wanted: str, source: str | None) -> int:
 
 
 @contextmanager
-def _lines_of(settings: Any, config: Config, source: str) -> Iterator[Iterable[bytes]]:
+def _lines_of(settings: Settings, config: Config, source: str) -> Iterator[Iterable[bytes]]:
     """Open what holds decisions: of a log only its journal is read."""
     if is_log(source):
         with open_topics(settings, config, source) as topics:

@@ -6,7 +6,8 @@ from typing import Any
 import click
 import msgspec
 
-from console.running import kafka_access, log_of
+from console.logs import kafka_access, log_of
+from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.kafka.admin import LOOK_EVERY_S, Admin, run
@@ -17,7 +18,7 @@ from unship.log.kafka.access import SCHEME
 LOOKS = 50
 
 
-def topics_command(settings: Any, apply: bool, timeout_s: float) -> int:
+def topics_command(settings: Settings, apply: bool, timeout_s: float) -> int:
     """Print what has to be done to the topics, or do it; 1 if something is left to do."""
     config = load(settings.config)
     options = kafka_options(settings, config)
@@ -51,7 +52,7 @@ async def _left(admin: Admin, config: Config) -> list[Step]:
     return left
 
 
-def renew_command(settings: Any, partition: int) -> int:
+def renew_command(settings: Settings, partition: int) -> int:
     """Begin a new incarnation of a pair of source partitions."""
     from streams.kafka.rewinds import renew_now
 
@@ -74,7 +75,7 @@ async def steps_of(admin: Admin, config: Config) -> tuple[list[Step], dict[str, 
     return plan(wanted, facts, await admin.brokers(), config.kafka.topics.replication), facts
 
 
-def kafka_options(settings: Any, config: Config) -> dict[str, Any]:
+def kafka_options(settings: Settings, config: Config) -> dict[str, Any]:
     """Return how to connect to the Kafka log of a configuration.
 
     Raises:
@@ -88,7 +89,7 @@ def kafka_options(settings: Any, config: Config) -> dict[str, Any]:
     return kafka_access(settings, config).options
 
 
-def _show(settings: Any, steps: list[Step], done: bool) -> None:
+def _show(settings: Settings, steps: list[Step], done: bool) -> None:
     if settings.as_json:
         changes = sum(step.action in ("create", "change") for step in steps)
         text = msgspec.json.encode({"topics": steps, "changes": changes, "applied": done}).decode()

@@ -2,14 +2,14 @@
 
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import click
 import msgspec
 
+from console.logs import is_log, keys_folder, open_topics
 from console.progress import counting, reading
-from console.running import keys_folder
-from console.sources import is_log, open_topics
+from console.settings import Settings
 from streams.audit.ledger_audit import audit_topics
 from streams.audit.recording_audit import AuditResult, audit_recording
 from streams.config.file import load
@@ -22,7 +22,7 @@ from unship.errors import ConfigurationError, RecordingError
 from unship.keys import TRUST_FILE, load_trust
 
 
-def audit_command(settings: Any, source: str, decision: str | None, journal: Path | None) -> int:
+def audit_command(settings: Settings, source: str, decision: str | None, journal: Path | None) -> int:
     """Audit a recording or a log; returns 1 if anything differs."""
     result = _audit(settings, load(settings.config), source, journal)
     if result.first_difference is None and not (result.decisions or result.ledger_records):
@@ -37,7 +37,7 @@ def audit_command(settings: Any, source: str, decision: str | None, journal: Pat
     return 0 if good else 1
 
 
-def _audit(settings: Any, config: Config, source: str, journal: Path | None) -> AuditResult:
+def _audit(settings: Settings, config: Config, source: str, journal: Path | None) -> AuditResult:
     if is_log(source):
         _refuse(journal)
         with open_topics(settings, config, source) as log:
@@ -61,14 +61,14 @@ def _refuse(journal: Path | None) -> None:
         raise ConfigurationError("--journal: what was taken from a log holds its own decisions; leave the option out")
 
 
-def _audit_topics(settings: Any, config: Config, topics: Topics, damage: str | None) -> AuditResult:
+def _audit_topics(settings: Settings, config: Config, topics: Topics, damage: str | None) -> AuditResult:
     trust_file = keys_folder(settings, config) / TRUST_FILE
     trust = load_trust(trust_file) if trust_file.exists() else None
     with counting("audit: ledger records", settings.quiet) as progress:
         return audit_topics(topics, trust, damage, progress)
 
 
-def _print(settings: Any, result: AuditResult, decision: str | None, good: bool) -> None:
+def _print(settings: Settings, result: AuditResult, decision: str | None, good: bool) -> None:
     if settings.as_json:
         found = None if good else msgspec.to_builtins(result.first_difference)
         facts = {"decisions": result.decisions, "reproduced": result.reproduced, "first_difference": found}

@@ -1,13 +1,12 @@
 """`unship emit` and `unship keys new`."""
 
 import sys
-from typing import Any
 
 import click
 import msgspec
 
-from console.running import embedded_folder, kafka_access, keys_folder
-from console.sources import configured_log
+from console.logs import configured_log, embedded_folder, kafka_access, keys_folder
+from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from unship.codec import decode_value
@@ -21,7 +20,7 @@ from unship.rejections import Rejection
 TOPICS = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}
 
 
-def emit_command(settings: Any, kind: str, text: str) -> int:
+def emit_command(settings: Settings, kind: str, text: str) -> int:
     """Append one event to its topic, if the monitor would take it."""
     value = sys.stdin.buffer.read(1_000_000) if text == "-" else text.encode()
     event = decode_value(kind, value)
@@ -38,7 +37,12 @@ def emit_command(settings: Any, kind: str, text: str) -> int:
 
 
 def append(
-    settings: Any, config: Config, topic: str, key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()
+    settings: Settings,
+    config: Config,
+    topic: str,
+    key: bytes,
+    value: bytes,
+    headers: tuple[tuple[str, bytes], ...] = (),
 ) -> tuple[int, int]:
     """Append a record to a topic of the configured log; return its partition and offset."""
     if configured_log(settings, config).startswith(SCHEME):
@@ -50,7 +54,7 @@ def append(
     return 0, offset
 
 
-def keys_command(settings: Any, audience: str) -> int:
+def keys_command(settings: Settings, audience: str) -> int:
     """Make keys in the configured folder."""
     folder = keys_folder(settings, load(settings.config))
     trust = new_keys(folder, audience)

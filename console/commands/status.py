@@ -9,9 +9,9 @@ import msgspec
 
 from actions.facts import ReplicaChange
 from actions.replicas import Replica, Replicas
-from console.running import embedded_folder, kafka_access
+from console.logs import configured_log, embedded_folder, kafka_access
 from console.sentences import clean
-from console.sources import configured_log
+from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.embedded.monitor import STATUS_KEY
@@ -25,7 +25,7 @@ from unship.log.embedded.log import EmbeddedLog
 from unship.log.kafka.access import SCHEME
 
 
-def status_command(settings: Any, wanted: str | None) -> int:
+def status_command(settings: Settings, wanted: str | None) -> int:
     """Print the status; 1 if a replica does not obey, or the monitor waits for a person to look."""
     status, acks = read_told(settings, load(settings.config))
     if wanted is not None and wanted not in status.models:
@@ -49,7 +49,7 @@ def unknown_model(wanted: str, status: Status) -> ConfigurationError:
     return ConfigurationError(f"no model {clean(wanted)} is known; known are {known}")
 
 
-def read_told(settings: Any, config: Config) -> tuple[Status, list[Taken]]:
+def read_told(settings: Settings, config: Config) -> tuple[Status, list[Taken]]:
     """Return what the monitor told last, and the newest ack of each replica."""
     if configured_log(settings, config).startswith(SCHEME):
         from streams.kafka.status import read_status

@@ -3,13 +3,14 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
 from actions.journal import decision_bytes
+from console.logs import open_lines
 from console.progress import reading
-from console.sources import open_lines
+from console.settings import Settings
 from console.times import time_ms
 from streams.config.file import load
 from streams.recordings.replay import Recorder, Replay
@@ -17,7 +18,7 @@ from unship.errors import ConfigurationError, RecordingError, SnapshotError
 
 
 def replay_command(
-    settings: Any,
+    settings: Settings,
     source: str,
     batch: int,
     stop_after: int | None,
@@ -53,7 +54,7 @@ def replay_command(
     return 0
 
 
-def _summarise(settings: Any, replay: Replay) -> None:
+def _summarise(settings: Settings, replay: Replay) -> None:
     counts = replay.counts()
     if settings.as_json:
         facts = {"lines": replay.lines, "ledger_records": replay.pipeline.fold.offset, "rejected": counts}

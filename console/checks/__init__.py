@@ -1,0 +1,1 @@
+"""What `unship check` looks at."""
