@@ -126,7 +126,7 @@ def record_evidence(count: float, losses_sum: float, mean: float, worth: float, 
     Returns:
         The evidence, at most 1e300.
 
-    >>> from detectors.e_detector import GRID_BINARY
+    >>> from detectors.betting import GRID_BINARY
     >>> record_evidence(0.0, 0.0, 0.1, 5_000.0, GRID_BINARY)
     1.0
     >>> round(math.log10(record_evidence(500.0, 100.0, 0.1, 5_000.0, GRID_BINARY)), 1)

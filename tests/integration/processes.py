@@ -28,7 +28,7 @@ DEADLINE_S = 60.0
 REPLICA = """
 import json, os, random, sys, threading
 from unship import Fleet
-from unship.fence import Serving
+from unship.replica.fence import Serving
 
 _, log, trust, state, name, pace_s = sys.argv
 ended = threading.Event()

@@ -28,7 +28,8 @@ PACE_S = 60.0
 
 HEAD = """
 import hashlib, os, random, sys
-from unship.embedded import EmbeddedLog, Message, WriterFenced
+from unship.log.embedded.log import EmbeddedLog, WriterFenced
+from unship.log.link import Message
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())

@@ -116,7 +116,7 @@ def test_evidence_and_words_say_that_the_comparison_is_with_the_past() -> None:
     assert comparison["record"]["today"]["mean"] < comparison["candidate"]["mean"]
     assert comparison["target_since_change"] == {"mean": None, "n": 0.0}
     # The demo, on which the reference is checked, has a holdback.
-    described = (Path(__file__).parents[3] / "docs/reference/decisions.md").read_text(encoding="utf-8")
+    described = (Path(__file__).parents[4] / "docs/reference/decisions.md").read_text(encoding="utf-8")
     for name in ("mean", "n", "since_ts", "label_coverage", "today.mean", "today.n", "today.dimension"):
         assert f"`comparison.record.{name}`" in described
     assert set(comparison["record"]) == {"mean", "n", "since_ts", "label_coverage", "today"}

@@ -124,7 +124,8 @@ def test_folder_of_a_stopped_creation_is_finished_by_the_next(tmp_path: Path) ->
 # Runs in a mount of its own, which ends with it: a disk of 300 KiB that another file fills.
 FULL_DISK = """
 import pathlib, subprocess, sys
-from unship.embedded import EmbeddedLog, EmbeddedLogError, Message
+from unship.log.embedded.log import EmbeddedLog, EmbeddedLogError
+from unship.log.link import Message
 disk = pathlib.Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], check=True)
 with EmbeddedLog(disk) as log:

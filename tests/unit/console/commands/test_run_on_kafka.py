@@ -14,7 +14,7 @@ from unship.errors import ConfigurationError
 
 PROGRAM = """
 import os, sys, time
-from console.working import end_by_signal
+from console.commands.run_on_kafka import end_by_signal
 
 def cut_off():
     os.write(1, b"cut off\\n")

@@ -27,7 +27,7 @@ from streams.recordings.lines import Taken, line_of, read_line
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.writing import Span
 from streams.topics.partitioner import partition_of
-from tests.unit.streams.test_live import Site
+from tests.unit.streams.embedded.test_monitor import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
 from unship.codec import decode_line, encode_line
 from unship.errors import RecordingError
