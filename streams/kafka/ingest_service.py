@@ -1,7 +1,8 @@
 """The ingest service: read the source partitions that the group assigns, and append what is joined to the ledger.
 
 Crash-only: whatever goes wrong with reading, sending or committing, everything in memory is thrown away and read again
-from the committed position. The guarantees are those of `streams.join.source_reader`; this module keeps its three rules.
+from the committed position. The guarantees are those of `streams.join.source_reader`, whose three rules this module
+keeps.
 """
 
 import asyncio
