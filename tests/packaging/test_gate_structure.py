@@ -218,6 +218,7 @@ class Fold:
 class Other:
     fold: Fold
     def current(self) -> Fold: ...
+def new_fold() -> Fold: ...
 """
 
 
@@ -235,11 +236,17 @@ class Other:
             "epoch in line 4",
         ),
         ("class A:\n    epoch = 0\ndef go(fold: Fold):\n    fold.epoch = 1\n", "Fold.epoch in line 4"),
+        ("class A:\n    epoch = 0\ndef go():\n    new_fold().epoch = 1\n", "Fold.epoch in line 4"),
+        ("class A:\n    epoch = 0\ndef go(o: Other):\n    n, f = 1, o.fold\n    f.epoch = n\n", "Fold.epoch in line 5"),
+        (
+            "class A:\n    epoch = 0\ndef go(f: Fold):\n    f = f if f else Fold()\n    f.epoch = 1\n",
+            "Fold.epoch in line 5",
+        ),
         ("def go(folds):\n    for fold, _ in folds:\n        fold.epoch = 1\n", "epoch in line 3"),
     ],
 )
 def test_attribute_written_outside_the_module_of_its_class_is_named(script, tree, sentences, text, what):
-    modules = tree({"streams/fold.py": FOLD, "streams/b.py": f"{text}from streams.fold import Fold, Other\n"})
+    modules = tree({"streams/fold.py": FOLD, "streams/b.py": f"{text}from streams.fold import Fold, Other, new_fold\n"})
     (sentence,) = sentences(script("writes").outside(modules))
     name = what.partition(" ")[0].rpartition(".")[2]
     assert sentence.startswith(f"streams/b.py:{name}: 1 writes from outside the class > 0 (")
