@@ -1,4 +1,6 @@
-"""The sections of `unship.yaml` as they are written."""
+"""Define the sections of `unship.yaml` as they are written."""
+
+from __future__ import annotations
 
 from typing import Any, Literal
 
@@ -14,13 +16,13 @@ class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """What is predicted."""
+    """Describe what is predicted."""
 
     kind: Literal["binary", "multiclass", "regression", "ranking", "custom"] = "binary"
 
 
 class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """When labels come, and when outcomes count."""
+    """Describe when labels come, and when outcomes count."""
 
     horizon: str | int = "7d"
     mature_after: str | int = "0s"
@@ -29,14 +31,14 @@ class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
 
 
 class SlicesSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Which fields of `slices` are watched on their own, and how many values of them."""
+    """Name the fields of `slices` that are watched on their own, and limit their values."""
 
     by: list[str] = []
     cap: int = 50
 
 
 class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
-    """What may be done, and how often."""
+    """Limit what may be done, and how often."""
 
     mode: Literal["observe", "approve", "act"] = "observe"
     cooldown: str | int = "30m"
@@ -47,7 +49,7 @@ class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
 
 
 class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Everything that can be said of one model."""
+    """Hold everything that can be configured for one model."""
 
     target: TargetSection = TargetSection()
     losses: list[str | dict[str, Any]] = msgspec.field(default_factory=lambda: ["zero_one"])
@@ -60,13 +62,13 @@ class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
 
 
 class FleetSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Limits over all models."""
+    """Hold the limits over all models."""
 
     max_simultaneous: int = 3
 
 
 class ConfigFile(_Section, forbid_unknown_fields=True, frozen=True):
-    """The whole of `unship.yaml`."""
+    """Hold the whole of `unship.yaml`."""
 
     log: str = "embedded:./unship-data"
     keys: str = "./unship-keys"

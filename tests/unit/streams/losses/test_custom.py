@@ -124,5 +124,5 @@ def test_own_loss_that_cannot_be_had_is_refused_with_its_place(folder: Path, los
 
 
 def test_text_that_comes_from_no_file_loads_no_function() -> None:
-    with pytest.raises(ConfigurationError, match=r"os:getcwd is a function of yours, and none can be loaded here"):
+    with pytest.raises(ConfigurationError, match=r"os:getcwd is a function of yours, and no code can be loaded here"):
         parse('models: {m: {losses: ["os:getcwd"]}}')
