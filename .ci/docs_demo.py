@@ -57,7 +57,7 @@ decision is `$first`, with reason `$first_reason`.
 **The quorum.** No single label source carries the rise alone: it is $rises.
 
 **The decision.** No guard objects. `$action` to $to, verdict `$verdict`, reason `$reason`, after $outcomes
-judged answers of $version. In the desired state, $to now serves and $version is in quarantine.
+judged answers of $version. From now on $to serves and $version is in quarantine.
 """
 
 
