@@ -15,7 +15,7 @@ import msgspec
 import yaml
 
 from streams.config.resolved import Config, ModelConfig
-from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, _Section
+from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, Section
 from streams.config.units import count_per_span, duration_ms
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses.columns import LossSpec
@@ -31,7 +31,7 @@ DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum"
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
-_S = TypeVar("_S", bound="_Section")
+_S = TypeVar("_S", bound=Section)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

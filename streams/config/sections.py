@@ -11,17 +11,17 @@ from streams.config.kafka import KafkaSection
 DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
 
 
-class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    pass
+class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Refuse unknown keys: what all sections share."""
 
 
-class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
+class TargetSection(Section, forbid_unknown_fields=True, frozen=True):
     """Describe what is predicted."""
 
     kind: Literal["binary", "multiclass", "regression", "ranking", "custom"] = "binary"
 
 
-class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
+class LabelsSection(Section, forbid_unknown_fields=True, frozen=True):
     """Describe when labels come, and when outcomes count."""
 
     horizon: str | int = "7d"
@@ -30,14 +30,14 @@ class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
     missing: Literal["ignore", "negative"] = "ignore"
 
 
-class SlicesSection(_Section, forbid_unknown_fields=True, frozen=True):
+class SlicesSection(Section, forbid_unknown_fields=True, frozen=True):
     """Name the fields of `slices` that are watched on their own, and limit their values."""
 
     by: list[str] = []
     cap: int = 50
 
 
-class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
+class PolicySection(Section, forbid_unknown_fields=True, frozen=True):
     """Limit what may be done, and how often."""
 
     mode: Literal["observe", "approve", "act"] = "observe"
@@ -48,7 +48,7 @@ class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
     proposal_ttl: str | int = "1d"
 
 
-class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
+class ModelSection(Section, forbid_unknown_fields=True, frozen=True):
     """Hold everything that can be configured for one model."""
 
     target: TargetSection = TargetSection()
@@ -61,13 +61,13 @@ class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
     policy: PolicySection = PolicySection()
 
 
-class FleetSection(_Section, forbid_unknown_fields=True, frozen=True):
+class FleetSection(Section, forbid_unknown_fields=True, frozen=True):
     """Hold the limits over all models."""
 
     max_simultaneous: int = 3
 
 
-class ConfigFile(_Section, forbid_unknown_fields=True, frozen=True):
+class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     """Hold the whole of `unship.yaml`."""
 
     log: str = "embedded:./unship-data"

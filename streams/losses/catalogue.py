@@ -67,7 +67,7 @@ def loss_specs(
 
     Example:
         >>> loss_specs([{"absolute": {"scale": 10}}], "regression", "losses")
-        [LossSpec(name='absolute', bound=10.0, source=UNSET)]
+        [LossSpec(name='absolute', bound=10.0, code_digest=UNSET)]
     """
     specs = [_loss_spec(entry, kind, f"{path}[{i}]", load) for i, entry in enumerate(entries)]
     names = [spec.name for spec in specs]
@@ -87,7 +87,7 @@ def _loss_spec(entry: str | dict[str, Any], kind: str, path: str, load: LoadOwnL
             raise ConfigurationError(f"{path}: {name} takes no options, was {options}")
         if load is None:
             raise ConfigurationError(f"{path}: {name} is a function of yours, and no code can be loaded here")
-        return LossSpec(name, source=load(name, path))
+        return LossSpec(name, code_digest=load(name, path))
     if name not in LOSSES:
         raise ConfigurationError(f'{path}: unknown loss {name!r}; known are {", ".join(LOSSES)}, "pkg.mod:fn"')
     loss = LOSSES[name]

@@ -16,7 +16,7 @@ class LossSpec(msgspec.Struct, frozen=True):
     name: str
     bound: float = 1.0
     # Unset is not encoded, so the losses of this package are recorded without it.
-    source: str | msgspec.UnsetType = msgspec.UNSET
+    code_digest: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="source")
 
     @property
     def binary(self) -> bool:

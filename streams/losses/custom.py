@@ -30,13 +30,13 @@ def own_loss(pairs: Pairs, spec: LossSpec) -> Floats:
 
     Example:
         >>> OWN_LOSSES["pkg.mod:fn", "ab"] = lambda outputs, truths, scores: [0.5, 7]
-        >>> own_loss(Pairs([1, 2], [None] * 2, [None] * 2, [3, 4]), LossSpec("pkg.mod:fn", source="ab"))
+        >>> own_loss(Pairs([1, 2], [None] * 2, [None] * 2, [3, 4]), LossSpec("pkg.mod:fn", code_digest="ab"))
         array([0.5, nan])
     """
-    function = OWN_LOSSES.get((spec.name, str(spec.source)))
+    function = OWN_LOSSES.get((spec.name, str(spec.code_digest)))
     if function is None:
         raise ConfigurationError(
-            f"loss {spec.name} with the source {str(spec.source)[:12]} is not loaded; "
+            f"loss {spec.name} with the source {str(spec.code_digest)[:12]} is not loaded; "
             "name it in the losses of the configuration, and use the source that the recording was made with"
         )
     nothing = np.full(len(pairs.truths), np.nan)
