@@ -25,7 +25,7 @@ from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
 from streams.evaluation.slices import OTHER, SOURCES_MAX
 from streams.fold.model import BESIDE_MAX, ONCE
-from streams.join.window import MODELS_MAX, SERIES_MAX
+from streams.join.series import MODELS_MAX, SERIES_MAX
 from streams.topics.rights import FENCE, GROUPS, ROLES
 from tree import ROOT
 from unship.codec import LIMITS
