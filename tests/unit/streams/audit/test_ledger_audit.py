@@ -19,7 +19,7 @@ from streams.audit.ledger_audit import audit_topics
 from streams.audit.result import AuditResult
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.topics import EmbeddedTopics, record_log
+from streams.embedded.topics import EmbeddedTopics
 from streams.fold.fold import Fold
 from streams.join.partition import Raw
 from streams.join.source_reader import Position, SourceReader
@@ -28,7 +28,7 @@ from streams.ledger.records import Batch, Begun, Configured, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken, line_of, read_line
 from streams.recordings.recorded_topics import RecordedTopics
-from streams.recordings.writing import Span
+from streams.recordings.writing import Span, record_topics
 from streams.topics.partitioner import partition_of
 from tests.pipelines import step
 from tests.unit.streams.embedded.test_monitor import Site
@@ -86,7 +86,7 @@ def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str 
 
 def taken_of(log: EmbeddedLog, span: Span | None = None) -> list[Taken]:
     stream = io.BytesIO()
-    record_log(log, stream, *(() if span is None else (span,)))
+    record_topics(EmbeddedTopics(log), stream, *(() if span is None else (span,)))
     return [read_line(line) for line in stream.getvalue().splitlines()]
 
 
@@ -435,7 +435,7 @@ def test_batches_of_topics_that_were_made_again_are_passed_over_and_the_others_a
     assert fold.rejected["FOREIGN_BATCH"] == 0
     result = audit_topics(Memory(after + records), None)
     assert result.first_difference is None
-    assert result.remarks == [f"{old} batches of source topics that were begun anew since"]
+    assert result.remarks == [f"{old} batches of an earlier incarnation of their source topics"]
     # What stands in the topics of now is compared all the same.
     lost = [taken for taken in after if taken.topic == "predictions"][1]
     assert audit_topics(Memory([taken for taken in after + records if taken is not lost]), None).first_difference

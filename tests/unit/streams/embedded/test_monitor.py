@@ -10,9 +10,11 @@ from actions.journal import decision_bytes
 from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import STATUS_KEY, EmbeddedMonitor, ledger_of
+from streams.embedded.monitor import STATUS_KEY, EmbeddedMonitor
+from streams.embedded.topics import EmbeddedTopics
 from streams.ledger.entries import read_entry
 from streams.ledger.lines import ledger_line
+from streams.recordings.lines import records_of
 from streams.recordings.replay import Replay
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario
@@ -62,6 +64,10 @@ class Site:
 
     def journal(self) -> list[bytes]:
         return [record.value or b"" for record in self.log.read("decisions", 0)]
+
+    def ledger_lines(self) -> bytes:
+        records = records_of(EmbeddedTopics(self.log), "ledger", 0)
+        return b"".join(ledger_line(read_entry(taken.value).record) + b"\n" for taken in records)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +129,7 @@ def test_ledger_alone_replays_to_the_journal_bit_for_bit(world: tuple[list[bytes
         site.send(3_000)
         live.step()
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
+    recording.write_bytes(site.ledger_lines())
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 
@@ -214,7 +220,7 @@ def test_restart_in_mode_act_goes_on_from_what_was_observed_and_rolls_back_as_ev
     assert live.pipeline.fold.models["fraud"].state.outcomes == counts
     # Whoever reads the ledger later takes both configurations from it.
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
+    recording.write_bytes(site.ledger_lines())
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 
