@@ -119,7 +119,7 @@ class SourceReader:
     fall_back_ms = 1_000
     """How far append times may go back where another broker becomes leader.
 
-    After lost feedback the join clock may be lower by that, and predictions that it had labelled must stay closed.
+    After a loss of feedback the join clock may be lower by that, and predictions that were labelled must stay closed.
     """
 
     def __init__(
