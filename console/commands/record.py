@@ -12,14 +12,14 @@ import msgspec
 
 from console.logs import configured_log, open_topics
 from console.progress import counting
-from console.settings import Settings
+from console.settings import Exit, Settings
 from console.times import time_ms
 from streams.config.file import load
 from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
 from unship.errors import ConfigurationError, RecordingError
 
 
-def record_command(settings: Settings, target: str, since: str | None, until: str | None) -> int:
+def record_command(settings: Settings, target: str, since: str | None, until: str | None) -> Exit:
     """Copy the topics of a log into a recording; what cannot be done with it is said on stderr."""
     span = Span(
         EVERYTHING.since if since is None else time_ms("--from", since),
@@ -35,7 +35,7 @@ def record_command(settings: Settings, target: str, since: str | None, until: st
     ):
         written = record_topics(topics, stream, span, progress)
     _summarise(settings, target, written)
-    return 0
+    return Exit.GOOD
 
 
 def _summarise(settings: Settings, target: str, written: Written) -> None:
@@ -44,9 +44,9 @@ def _summarise(settings: Settings, target: str, written: Written) -> None:
         click.echo(msgspec.json.encode(written).decode(), err=target == "-")
     else:
         found = ", ".join(f"{topic} {count}" for topic, count in written.lines.items() if count) or "nothing"
-        settings.tell(f"record: {target}, {written.bytes} bytes of lines: {found}")
+        settings.report(f"record: {target}, {written.bytes} bytes of lines: {found}")
     for limit in written.limits:
-        settings.tell(f"record: {limit}")
+        settings.report(f"record: {limit}")
 
 
 @contextmanager
