@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 from console.census.recording import first_deployment, release_deployments
 from console.census.scenarios import MODEL
 from console.census.traffic import MATURE_AFTER_MS, SOURCES, TS_START_MS, Requests, Traffic
+from console.demo.keep_recording import keep
 from console.demo.messages import Answers, DemoClock, Reported, Round, Time, Truths
 from console.demo.workers import DemoError, Stage
 from streams.config.units import MINUTE_MS
 from streams.embedded.monitor import STATUS_KEY
-from streams.embedded.topics import EmbeddedTopics
 from streams.fold.status import Status
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
-from streams.recordings.writing import record_topics
 from unship.codec import decode_value
 from unship.commands import Command, decode_command
 from unship.events import Ack, Prediction
@@ -190,9 +189,8 @@ class Course:
         return sum(ends[topic] for topic in ("predictions", "feedback", "deployments"))
 
     def keep(self, path: Path) -> None:
-        """Write the recording of all topics."""
-        with path.open("wb") as file:
-            record_topics(EmbeddedTopics(self._log), file)
+        """Write the recording."""
+        keep(self._log, path)
 
     def _round(self, now: int) -> None:
         """Send the requests and truths up to a time, and collect the answers."""

@@ -1,4 +1,4 @@
-"""Durations and promises as operators write them: `10m`, `7d`, `2 per 1d`, `1000000` or `90d`."""
+"""Parse and print durations and limits as operators write them: `10m`, `7d`, `2 per 1d`."""
 
 from __future__ import annotations
 
