@@ -93,6 +93,6 @@ def _print(settings: Settings, result: AuditResult, decision: str | None, good: 
 
 
 def _print_remarks(result: AuditResult) -> None:
-    # Part of the verdict: whoever reads that all is well has to know of what.
+    # Part of the verdict: it covers only what was checked.
     for remark in result.remarks:
         click.echo(f"not checked: {remark}")

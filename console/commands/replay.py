@@ -15,6 +15,7 @@ from console.times import time_ms
 from streams.config.file import load
 from streams.recordings.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
+from unship.system.files import replace_file
 
 
 def replay_command(
@@ -49,7 +50,7 @@ def replay_command(
         if save is not None:
             _save(save, replay.save())
     if replay.from_ledger and settings.config is not None and replay.config.digest() != config.digest():
-        settings.report(f"replay: the recording's own configuration was used; {settings.config} says something else")
+        settings.report(f"replay: the recording's own configuration was used; {settings.config} differs")
     if replay.unread_ledger:
         settings.report("replay: an earlier version wrote the ledger in it, so its sources were replayed instead")
     _summarise(settings, replay)
@@ -77,9 +78,7 @@ def _snapshot(path: Path | None) -> bytes | None:
 
 def _save(path: Path, data: bytes) -> None:
     try:
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        replace_file(path, data)
     except OSError as error:
         raise SnapshotError(f"{path}: cannot be written: {error.strerror}") from error
 
