@@ -16,9 +16,10 @@ from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.rejections import Rejection
 from unship.signing import Trust, is_operators
+from unship.topics import EVENT_TOPICS
 
-KINDS: Final = {"deployments": "deployment", "operator": "operator"}
-SHOWN: Final = {"predictions": "prediction", "acks": "ack"}
+COPIED: Final = ("deployments", "operator")
+SHOWN: Final = ("predictions", "acks")
 
 REMEMBERED: Final = 100_000
 """More models or deployments than these are above the limits of the join, which then leaves some out."""
@@ -65,7 +66,7 @@ class Copies:
         Args:
             positions: How far each topic was read, as the ledger records it.
         """
-        for topic in KINDS:
+        for topic in COPIED:
             if topic in positions and (found := self._pass((topic, 0), positions[topic])) is not None:
                 return found
         return None
@@ -90,7 +91,7 @@ class Copies:
         return None
 
     def _compare(self, taken: Taken, event: Event) -> Difference | None:
-        source = decode_value(KINDS[taken.topic], taken.value)
+        source = decode_value(EVENT_TOPICS[taken.topic], taken.value)
         where = place_of(taken)
         if isinstance(source, Rejection):
             return Difference(where, "the record", str(source.code), "what the ledger has copied")
@@ -116,7 +117,7 @@ class Copies:
         return None
 
     def _should_be_copied(self, taken: Taken) -> bool:
-        event = decode_value(KINDS[taken.topic], taken.value)
+        event = decode_value(EVENT_TOPICS[taken.topic], taken.value)
         if isinstance(event, Rejection) or (event.ts is not None and event.ts > taken.append_ts + DAY_MS):
             return False
         if isinstance(event, Deployment):
@@ -138,7 +139,7 @@ class Copies:
 
 def _shown(taken: Taken, change: ReplicaChange) -> tuple[str, ReplicaChange] | None:
     """Return what an answer or an ack shows of its replica; its time is that of its log, which may be later."""
-    event, place = decode_value(SHOWN[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
+    event, place = decode_value(EVENT_TOPICS[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
     at = max(change.at, taken.append_ts)
     if isinstance(event, Prediction) and event.replica is not None:
         stage = "serving" if event.role == "live" else "staged"

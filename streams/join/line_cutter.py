@@ -166,7 +166,7 @@ class LineCutter:
         return False
 
     def cut(self) -> Iterable[Record]:
-        """Return what was joined, and what changed at replicas, since the last cut; nothing if there are only counts."""
+        """Return what was joined, and what changed at replicas, since the last cut; none if only counts are new."""
         if not self.is_open:
             return ()
         # Not the time of the record before which the cut is made: ticks that fall due between the two come first.
