@@ -189,7 +189,7 @@ class LedgerAudit:
         assert self._fold is not None
         fold = self._fold
         if not 0 <= batch.partition < fold.partitions:
-            # No reader has written it, whatever the fold does with it.
+            # No reader appends such a batch; the fold is not called with it.
             return Difference("its batch", "partition", str(batch.partition), f"one of {fold.partitions}")
         before = fold.coverage.get(batch.partition, Coverage())
         known = batch.incarnation == before.incarnation
