@@ -21,7 +21,7 @@ from streams.ledger.records import Deployed, Operated, Record
 from tests.kafka.inside import Inside, Lives, ended, living, until
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
-from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
+from tests.keys import CONTROLLER, TRUST
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms

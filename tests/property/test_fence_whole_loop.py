@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,16 +23,15 @@ from streams.ledger.encoding import pack, unpack
 from streams.ledger.lines import ledger_line, read_ledger_line
 from streams.ledger.records import Deployed, Operated, Outcomes, Record
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
-from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of, plans
+from tests.keys import CONTROLLER, TRUST
+from tests.plans import EVERYTHING, Plan, config_of, events_of, plans
 from unship.codec import encode_line
 from unship.commands import Command, decode_command
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.replica.fence import FenceState, boot, encode_state, judge, pending, restore, switched
-from unship.signing import COMMAND_TYPE, Trust, TrustedKey, public_bytes, sign
+from unship.signing import COMMAND_TYPE, sign
 
-CONTROLLER = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
-TRUST = Trust((TrustedKey("controller", public_bytes(CONTROLLER), ("controller",)),), "prod")
 SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)
 TOPICS: dict[type, str] = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
 ACTING = msgspec.structs.replace(EVERYTHING, slices=False, sources=1, noise=False)

@@ -7,59 +7,20 @@ import numpy as np
 import pytest
 
 from actions.journal import decision_bytes
-from actions.reconcile import Signer, Timing
+from actions.reconcile import Signer
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.monitor import STATUS_KEY, Live, ledger_of
 from streams.recordings.replay import Replay
+from tests.sites import Site
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario
-from unship.codec import decode_line, encode_line
+from unship.codec import encode_line
 from unship.commands import decode_command
-from unship.events import Deployment, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
-from unship.log.embedded.log import EmbeddedLog, Message, WriterFenced
+from unship.log.embedded.log import Message, WriterFenced
 from unship.replica.fence import Identity, acks, judge, restore
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
-
-TOPIC = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
-
-
-class Clock:
-    """A wall clock that stands where the newest line put it."""
-
-    def __init__(self) -> None:
-        self.now = 0
-
-    def __call__(self) -> int:
-        return self.now
-
-
-class Site:
-    """An embedded log that a recording is played into, piece by piece."""
-
-    def __init__(self, folder: Path, lines: list[bytes], config: Config) -> None:
-        self.clock = Clock()
-        self.log = EmbeddedLog(folder, now_ms=self.clock, fsync=False)
-        self.config = config
-        self.lines = lines
-        self.sent = 0
-
-    def monitor(self, signer: Signer | None = None) -> Live:
-        return Live(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
-
-    def send(self, count: int) -> None:
-        for line in self.lines[self.sent : self.sent + count]:
-            event = decode_line(line)
-            assert isinstance(event, Prediction | Feedback | Deployment)
-            assert event.ts is not None
-            self.clock.now = max(self.clock.now, event.ts)
-            key = event.model if isinstance(event, Deployment) else event.id
-            self.log.append(TOPIC[type(event)], [Message(line, key.encode())])
-        self.sent += count
-
-    def journal(self) -> list[bytes]:
-        return [record.value or b"" for record in self.log.read("decisions", 0)]
 
 
 @pytest.fixture(scope="module")
