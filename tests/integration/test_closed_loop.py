@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.integration.processes import CONFIG, DEADLINE_S, monitor, status_when, unship
+from tests.processes import CONFIG, DEADLINE_S, monitor, status_when, unship
 from unship import Feedback, Fleet
 from unship.replica.fence import Serving
 

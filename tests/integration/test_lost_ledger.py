@@ -4,8 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.integration.processes import UNSHIP, start_monitor
 from tests.kafka.monitor import until
+from tests.processes import UNSHIP, start_monitor
 from unship import Fleet
 from unship.testing import UnshipEmbedded
 

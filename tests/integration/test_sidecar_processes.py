@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from tests.integration.processes import CONFIG, DEADLINE_S, monitor, records, status, unship
+from tests.processes import CONFIG, DEADLINE_S, monitor, records, status, unship
 from unship import Feedback, Fleet
 from unship.commands import Command, decode_command
 from unship.log.embedded.log import EmbeddedLog, Record

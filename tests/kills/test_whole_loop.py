@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.processes import (
+from tests.processes import (
     CONFIG,
     DEADLINE_S,
     deploy,

@@ -14,7 +14,7 @@ from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
 from unship.events import Feedback, Prediction
 
-APP = Path(__file__).resolve().parents[2] / "examples" / "faust_agent" / "app.py"
+APP = Path(__file__).resolve().parents[3] / "examples" / "faust_agent" / "app.py"
 COUNT = 1_500
 
 

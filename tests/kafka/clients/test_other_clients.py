@@ -16,7 +16,7 @@ from tests.kafka.jars import jars, java
 from tests.kafka.shared import SharedKafka, skip_or_fail
 from tests.kafka.site import KafkaSite
 
-VERIFY = Path(__file__).resolve().parents[2] / "examples" / "verify_command.py"
+VERIFY = Path(__file__).resolve().parents[3] / "examples" / "verify_command.py"
 CONFIG = "models: {fraud: {policy: {mode: act}}}\n"
 COUNT = 200
 
