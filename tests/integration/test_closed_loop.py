@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.processes import CONFIG, DEADLINE_S, monitor, status_when, unship
+from tests.processes import CONFIG, monitor, status_when, unship
+from tests.waiting import HANG_S
 from unship import Feedback, Fleet
 from unship.replica.fence import Serving
 
@@ -64,8 +65,8 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                 first.deployed("live", version="v41")
                 first.deployed("live", version="v42", previous="v41")
                 first.deployed("holdback", version="v41")
-                assert first.flush()
-                until = time.monotonic() + DEADLINE_S
+                assert first.flush(HANG_S)
+                until = time.monotonic() + HANG_S
                 answered = 0
                 while not (loaded["r-1"] and loaded["r-2"]) and time.monotonic() < until:
                     for fleet in (first, second):
@@ -76,9 +77,9 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                             answer = fleet.predicted(1, role="holdback" if holdback else "live", as_=serving)
                             labels.truth(answer, 0 if rng.random() < (0.6 if decayed else 0.05) else 1)
                             answered += 1
-                    first.flush()
-                    second.flush()
-                    labels.flush()
+                    first.flush(HANG_S)
+                    second.flush(HANG_S)
+                    labels.flush(HANG_S)
                 assert loaded == {"r-1": ["v41"], "r-2": ["v41"]}
                 found = converged(tmp_path, {"r-1", "r-2", "r-3"})
                 assert third.stdout.readline() == "serves v41\n"
@@ -92,6 +93,6 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                 assert shown.returncode == 1
                 assert b"fraud: r-9 does not obey: answers with v42 under no epoch" in shown.stdout
         finally:
-            third.communicate(timeout=30)
+            third.communicate(timeout=HANG_S)
     decisions = [json.loads(line) for line in unship(tmp_path, "-q", "--json", "status").stdout.splitlines()]
     assert decisions[0]["models"]["fraud"]["quarantine"] == ["v42"]

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 
 from console.census import config_yaml, make_recording
+from tests.waiting import HANG_S
 
 UNSHIP = Path(sys.executable).with_name("unship")
 
@@ -19,7 +20,7 @@ def unship(
     *arguments: object, stdin: bytes | None = None, cwd: Path | None = None
 ) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
-        [str(UNSHIP), *map(str, arguments)], input=stdin, capture_output=True, timeout=120, cwd=cwd, check=False
+        [str(UNSHIP), *map(str, arguments)], input=stdin, capture_output=True, timeout=HANG_S, cwd=cwd, check=False
     )
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from tests.processes import (
     CONFIG,
-    DEADLINE_S,
     monitor,
     status_when,
     unship,
 )
+from tests.waiting import HANG_S
 from unship import Fleet
 from unship.keys import new_keys
 from unship.log.embedded.log import EmbeddedLog, Message
@@ -33,9 +33,9 @@ def test_run_ends_when_its_log_vanishes_and_goes_on_when_it_is_back(tmp_path: Pa
     folder, away = tmp_path / "unship-data", tmp_path / "away"
     with EmbeddedLog(folder) as log:
         with monitor(tmp_path) as process:
-            assert log.wait({"ledger": 0}, DEADLINE_S)
+            assert log.wait({"ledger": 0}, HANG_S)
             folder.rename(away)
-            assert process.wait(DEADLINE_S) == 2
+            assert process.wait(HANG_S) == 2
         assert "the log vanished; bring it back, and start the monitor again" in (tmp_path / "run.log").read_text()
         assert not folder.exists()
         away.rename(folder)
@@ -47,10 +47,10 @@ def test_run_ends_when_its_log_vanishes_and_goes_on_when_it_is_back(tmp_path: Pa
 def test_run_ends_when_another_log_takes_the_place_of_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "unship-data"
     with EmbeddedLog(folder) as log, EmbeddedLog(tmp_path / "other"), monitor(tmp_path) as process:
-        assert log.wait({"ledger": 0}, DEADLINE_S)
+        assert log.wait({"ledger": 0}, HANG_S)
         # Both names change at once for whoever looks by the path of the file.
         (tmp_path / "other" / "log.sqlite3").replace(folder / "log.sqlite3")
-        assert process.wait(DEADLINE_S) == 2
+        assert process.wait(HANG_S) == 2
     assert "another log took the place" in (tmp_path / "run.log").read_text()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import HANG_S
 from unship import ConfigurationError, Fleet
 from unship.log.embedded.log import EmbeddedLog
 from unship.log.link import wall_ms
@@ -42,11 +43,11 @@ def test_signed_command_is_loaded_switched_to_and_acknowledged_in_order(unship_e
     with following(unship_embedded, on_version=loaded.append) as fleet:
         assert (fleet.current.version, fleet.current.epoch, fleet.control_health) == ("v42", None, "OK")
         epoch = unship_embedded.command("fraud", "v41", quarantine=["v42"])
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         unship_embedded.until("acks", lambda acks: acks[-1].stage == "serving" and acks[-1].epoch == epoch)
         assert fleet.current.epoch == epoch
         fleet.predicted(1, id="p-1")
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
     assert loaded == ["v41"]
     assert stages(unship_embedded) == [
         ("serving", (0, 0, 0), "v42", None),
@@ -66,7 +67,7 @@ def test_snapshot_cannot_be_changed_and_is_not_changed_by_a_switch(unship_embedd
         with pytest.raises(AttributeError):
             before.version = "v0"
         unship_embedded.command("fraud", "v41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         assert before.version == "v42"
 
 
@@ -83,7 +84,7 @@ def test_command_for_another_model_is_not_even_looked_at(unship_embedded):
     with following(unship_embedded) as fleet:
         unship_embedded.command("credit", "v41")
         unship_embedded.command("fraud", "v40")
-        assert fleet.wait_for("v40")
+        assert fleet.wait_for("v40", HANG_S)
         assert fleet.stats.refused == {}
 
 
@@ -108,13 +109,13 @@ def test_forged_foreign_expired_and_malformed_commands_are_refused_with_their_co
         unship_embedded.publish("fraud", None)
         assert refusal(unship_embedded, fleet, "UNSUPPORTED_SCHEMA") == "v42"
         unship_embedded.command("fraud", "v41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
 
 
 def test_older_and_contradicting_commands_are_refused(unship_embedded):
     with following(unship_embedded) as fleet:
         epoch = unship_embedded.command("fraud", "v41", epoch=(1, 7, 0))
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         unship_embedded.command("fraud", "v40", epoch=(1, 6, 9))
         assert refusal(unship_embedded, fleet, "REGRESSION") == "v41"
         unship_embedded.command("fraud", "v40", epoch=epoch)
@@ -131,7 +132,7 @@ def test_any_bytes_on_the_topic_end_nothing(unship_embedded):
             ]
             unship_embedded.publish("fraud", chance.randbytes(chance.randrange(300)), headers)
         unship_embedded.command("fraud", "v41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         assert sum(fleet.stats.refused.values()) == 300
 
 
@@ -140,7 +141,7 @@ def test_flood_of_equal_refusals_is_not_a_flood_of_acks(unship_embedded):
         unship_embedded.publish("fraud", b"{}")
     with following(unship_embedded) as fleet:
         unship_embedded.command("fraud", "v41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         assert sum(fleet.stats.refused.values()) >= 50
         unship_embedded.until("acks", lambda acks: acks[-1].stage == "serving")
     assert len(stages(unship_embedded)) <= 10
@@ -166,7 +167,7 @@ def test_restart_without_the_log_serves_what_was_ordered_and_not_what_was_built_
     kept = tmp_path / "kept"
     with following(unship_embedded, state=kept) as fleet:
         epoch = unship_embedded.command("fraud", "v41", quarantine=["v42"])
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
     unship_embedded.folder.rename(tmp_path / "away")
     (tmp_path / "unship" / "log").write_text("in the way")
     loaded: list[str] = []
@@ -180,7 +181,7 @@ def test_restart_without_the_log_serves_what_was_ordered_and_not_what_was_built_
 def test_restarted_replica_refuses_what_is_older_than_it_obeyed(unship_embedded):
     with following(unship_embedded) as fleet:
         unship_embedded.command("fraud", "v41", epoch=(1, 7, 0))
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
     with following(unship_embedded, "v41") as fleet:
         unship_embedded.command("fraud", "v40", epoch=(1, 6, 0))
         assert refusal(unship_embedded, fleet, "REGRESSION") == "v41"
@@ -204,7 +205,7 @@ def test_epoch_is_on_disk_before_the_version_is_loaded(unship_embedded):
     fleet = following(unship_embedded, on_version=load)
     with fleet:
         epoch = unship_embedded.command("fraud", "v41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
     assert seen == [(None, epoch, "v41", "v42", "v42")]
     state, _ = kept(path)
     assert (state.serving.version, state.serving.epoch) == ("v41", epoch)
@@ -241,7 +242,7 @@ def test_load_that_raises_keeps_the_old_version_and_is_tried_again_at_the_next_b
         assert "v41" in fleet.stats.detail
         assert stages(unship_embedded)[-1] == ("refused", epoch, "v42", "LOAD_FAILED")
         unship_embedded.command("fraud", "v41", epoch=epoch)
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
 
 
 def test_command_whose_epoch_cannot_be_kept_is_not_obeyed_until_it_can(unship_embedded, tmp_path):
@@ -254,7 +255,7 @@ def test_command_whose_epoch_cannot_be_kept_is_not_obeyed_until_it_can(unship_em
         assert str(in_the_way) in fleet.stats.detail
         in_the_way.unlink()
         unship_embedded.command("fraud", "v41", epoch=epoch)
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
 
 
 def refusal_acked(bench):
@@ -280,7 +281,7 @@ def test_artifact_that_is_not_on_the_list_is_refused(unship_embedded):
         unship_embedded.command("fraud", "v41", artifact="sha256:42")
         assert refusal(unship_embedded, fleet, "LOAD_FAILED") == "v42"
         unship_embedded.command("fraud", "v41", artifact="sha256:41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         assert fleet.current.artifact == "sha256:41"
 
 
@@ -290,16 +291,16 @@ def test_commands_that_came_while_one_was_loaded_are_obeyed_at_once_by_the_newes
     def load(version):
         loaded.append(version)
         begun.set()
-        assert go.wait(30)
+        assert go.wait(HANG_S)
 
     with following(unship_embedded, on_version=load) as fleet:
         unship_embedded.command("fraud", "v41")
-        assert begun.wait(30)
+        assert begun.wait(HANG_S)
         assert fleet.current.version == "v42"
         for version in ("v38", "v39", "v40"):
             unship_embedded.command("fraud", version)
         go.set()
-        assert fleet.wait_for("v40")
+        assert fleet.wait_for("v40", HANG_S)
     assert loaded == ["v41", "v40"]
 
 
@@ -316,7 +317,7 @@ def test_log_lost_in_the_middle_keeps_the_version_and_a_new_log_is_followed(unsh
         unship_embedded._embedded = EmbeddedLog(unship_embedded.folder)
         assert_becomes(fleet, "OK")
         unship_embedded.command("fraud", "v40")
-        assert fleet.wait_for("v40", timeout_s=30.0)
+        assert fleet.wait_for("v40", HANG_S)
 
 
 def assert_becomes(fleet, health):
@@ -332,7 +333,7 @@ def test_monitor_that_falls_silent_is_reported_and_changes_nothing(unship_embedd
     ahead = [0]
     with following(unship_embedded, beat_s=30.0, now_ms=lambda: wall_ms() + ahead[0]) as fleet:
         unship_embedded.command("fraud", "v41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         assert fleet.control_health == "OK"
         ahead[0] = 3_600_000
         assert fleet.control_health == "STALE"
@@ -344,13 +345,13 @@ def test_clock_that_jumps_a_day_keeps_what_serves_and_is_reported(unship_embedde
     off = [0]
     with following(unship_embedded, beat_s=30.0, now_ms=lambda: wall_ms() + off[0]) as fleet:
         unship_embedded.command("fraud", "v41")
-        assert fleet.wait_for("v41")
+        assert fleet.wait_for("v41", HANG_S)
         off[0] = off_ms
         assert (fleet.control_health, fleet.current.version) == ("STALE", "v41")
         # What is new has expired for a clock that is ahead, and for one that is behind it has not.
         unship_embedded.command("fraud", "v40")
         if obeys:
-            assert fleet.wait_for("v40")
+            assert fleet.wait_for("v40", HANG_S)
         else:
             assert refusal(unship_embedded, fleet, "EXPIRED")
             assert fleet.current.version == "v41"
@@ -370,8 +371,8 @@ def test_two_models_of_one_process_do_not_share_an_epoch(unship_embedded):
     ):
         unship_embedded.command("fraud", "v41", epoch=(5, 0, 0))
         unship_embedded.command("credit", "b", epoch=(4, 0, 0))
-        assert fraud.wait_for("v41")
-        assert credit.wait_for("b")
+        assert fraud.wait_for("v41", HANG_S)
+        assert credit.wait_for("b", HANG_S)
 
 
 def test_second_process_of_the_same_name_is_told_to_take_another(tmp_path):
@@ -458,7 +459,7 @@ def test_confirmation_before_the_start_is_not_wanted(unship_embedded):
 def test_child_of_a_fork_serves_what_its_parent_obeyed_while_the_log_is_away(unship_embedded):
     fleet = Fleet("fraud", "v42", log=unship_embedded.log, trust=unship_embedded.trust).start()
     unship_embedded.command("fraud", "v41", quarantine=["v42"])
-    assert fleet.wait_for("v41")
+    assert fleet.wait_for("v41", HANG_S)
     unship_embedded.folder.rename(unship_embedded.folder.with_name("away"))
     child = os.fork()
     if child == 0:
@@ -477,9 +478,9 @@ def test_fleet_started_again_after_it_was_closed_serves_and_follows_as_before(un
     for version in ("v41", "v40"):
         with fleet:
             unship_embedded.command("fraud", version)
-            assert fleet.wait_for(version)
+            assert fleet.wait_for(version, HANG_S)
             fleet.predicted(1)
-            assert fleet.flush()
+            assert fleet.flush(HANG_S)
             assert fleet.stats.sent == 1
         assert fleet.current.version == version
     assert loaded == ["v41", "v40"]
@@ -493,7 +494,7 @@ def test_application_with_the_lifespan_starts_the_fleet_sends_the_last_answer_an
         async with fleet.lifespan(app=None):
             serving = fleet.current.version
             await asyncio.to_thread(unship_embedded.command, "fraud", version)
-            assert await asyncio.to_thread(fleet.wait_for, version)
+            assert await asyncio.to_thread(fleet.wait_for, version, HANG_S)
             fleet.predicted(1)
             return serving
 
