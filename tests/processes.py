@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import unship as library
+from tests.commands import UNSHIP
 from tests.waiting import HANG_S, until
 from unship.commands import Command, decode_command
 from unship.keys import load_trust
 from unship.log.embedded.log import EmbeddedLog, Message, Record
 from unship.signing import COMMAND_TYPE, TrustedKey, verify
 
-UNSHIP = Path(sys.executable).with_name("unship")
 CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
 
 # One replica of the model `fraud`, which always starts with v42 loaded. Until its input ends it answers a request every

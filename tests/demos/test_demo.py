@@ -5,23 +5,16 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import UNSHIP, unship
 from tests.demos import ENDS, wrong
 from tests.waiting import HANG_S, until
 
-UNSHIP = Path(sys.executable).with_name("unship")
 FAST = ("--no-web", "--speed", "1000")
-
-
-def unship(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [str(UNSHIP), *map(str, arguments)], cwd=cwd, capture_output=True, timeout=HANG_S, check=False
-    )
 
 
 def answer_of(*arguments: object, cwd: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.processes import UNSHIP, start_monitor
+from tests.commands import UNSHIP
+from tests.processes import start_monitor
 from tests.waiting import HANG_S, until
 from unship import Fleet
 from unship.testing import UnshipEmbedded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_command_line import unship
+from tests.commands import unship
 from tests.sites import Played, play
 
 

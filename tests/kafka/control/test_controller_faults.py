@@ -22,7 +22,7 @@ from tests.kafka.inside import Inside, Lives, ended, living
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
 from tests.keys import CONTROLLER, TRUST
-from tests.waiting import eventually
+from tests.waiting import HANG_S, eventually
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
@@ -201,7 +201,7 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
                 await eventually(lambda: _taken_over(new))
                 await write(site, records[4:])
                 with pytest.raises(ProducerFenced):
-                    await asyncio.wait_for(tasks[0], 30.0)
+                    await asyncio.wait_for(tasks[0], HANG_S)
                 await eventually(lambda: said(8))
                 await ended(new, others[0])
         await check(site)
@@ -294,11 +294,11 @@ def test_controller_stops_before_what_it_cannot_read_says_where_and_leaves_the_g
             with pytest.raises(
                 LedgerConflict, match=rf"partition 0, offset 5: .* version {FOLD_VERSION + 1} of the fold"
             ):
-                await asyncio.wait_for(tasks[0], 30.0)
+                await asyncio.wait_for(tasks[0], HANG_S)
         before = await commands(site)
         # The next life says the same at once: those that can read on are not disturbed.
         with pytest.raises(LedgerConflict, match="offset 5"):
-            await asyncio.wait_for(service.run(), 1.0)
+            await asyncio.wait_for(service.run(), HANG_S)
         assert await commands(site) == before
 
     asyncio.run(run())

@@ -187,7 +187,7 @@ async def refused(site: Inside) -> None:
 
     async def seen() -> bool:
         task = asyncio.create_task(site.ingest().run())
-        done, _ = await asyncio.wait((task,), timeout=1.0)
+        done, _ = await asyncio.wait((task,), timeout=0.5)
         if not done:
             await cut_off(task)
             return False
