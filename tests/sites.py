@@ -13,12 +13,12 @@ import numpy as np
 from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import Live
+from streams.embedded.monitor import EmbeddedMonitor
 from streams.embedded.topics import record_log
 from streams.recordings.lines import Taken, read_line
 from streams.recordings.writing import Span
 from tests.worlds.busy import CONFIG, busy_lines
-from unship.codec import decode_line, encode_line
+from unship.codec import decode_line, decode_value, encode_line
 from unship.events import Ack, Deployment, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
 from unship.log.embedded.log import EmbeddedLog, Message
@@ -47,8 +47,8 @@ class Site:
         self.lines = lines
         self.sent = 0
 
-    def monitor(self, signer: Signer | None = None) -> Live:
-        return Live(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
+    def monitor(self, signer: Signer | None = None) -> EmbeddedMonitor:
+        return EmbeddedMonitor(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
 
     def send(self, count: int) -> None:
         for line in self.lines[self.sent : self.sent + count]:
@@ -130,6 +130,8 @@ class Memory:
 
     def ends(self) -> dict[tuple[str, int], int]:
         return {place: records[-1].offset + 1 for place, records in self.records.items()}
+
+    decode = staticmethod(decode_value)
 
     def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
         page = [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]

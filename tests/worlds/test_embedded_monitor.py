@@ -9,7 +9,9 @@ import pytest
 from actions.journal import decision_bytes
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import Live, ledger_of
+from streams.embedded.monitor import EmbeddedMonitor, ledger_of
+from streams.ledger.entries import read_entry
+from streams.ledger.lines import ledger_line
 from streams.recordings.replay import Replay
 from tests.sites import Site
 from tests.worlds.generator import generate
@@ -40,7 +42,7 @@ def oracle(
     replay = Replay(config)
     with (tmp_path / "r.ndjson").open("rb") as stream:
         decided = [decision_bytes(decision) for decision in replay.decisions(stream)]
-    return brief(decided), replay.pipeline.fold.models["fraud"].state.outcomes
+    return brief(decided), replay.folds[0].models["fraud"].state.outcomes
 
 
 def test_live_decides_as_a_replay_does_with_restarts_at_random_rounds(
@@ -75,12 +77,12 @@ def test_ledger_alone_replays_to_the_journal_bit_for_bit(world: tuple[list[bytes
         site.send(3_000)
         live.step()
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(line + b"\n" for line in ledger_of(site.log)))
+    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 
 
-def played(site: Site, change_at: int, config: Config) -> Live:
+def played(site: Site, change_at: int, config: Config) -> EmbeddedMonitor:
     """Play all lines, with a restart under another configuration on the way."""
     live = site.monitor()
     while site.sent < len(site.lines):
@@ -105,7 +107,7 @@ def test_restart_in_mode_act_goes_on_from_what_was_observed_and_rolls_back_as_ev
     assert live.pipeline.fold.models["fraud"].state.outcomes == counts
     # Whoever reads the ledger later takes both configurations from it.
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(line + b"\n" for line in ledger_of(site.log)))
+    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 

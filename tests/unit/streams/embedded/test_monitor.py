@@ -8,7 +8,7 @@ import pytest
 from actions.reconcile import Signer
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import STATUS_KEY, Live
+from streams.embedded.monitor import STATUS_KEY, EmbeddedMonitor
 from tests.sites import Site
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.codec import encode_line
@@ -153,13 +153,13 @@ def test_new_ledger_in_the_place_of_a_lost_one_is_obeyed_once_an_operator_began_
     signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
     replica = FollowingReplica(trust)
 
-    def deploy(site: Site, live: Live, version: str) -> None:
+    def deploy(site: Site, live: EmbeddedMonitor, version: str) -> None:
         event = {"model": "m", "version": version, "status": "live"}
         site.log.append("deployments", [Message(json.dumps(event).encode(), b"m")])
         live.step()
         live.publish()
 
-    def renew(site: Site, live: Live, **fields: int) -> None:
+    def renew(site: Site, live: EmbeddedMonitor, **fields: int) -> None:
         act = {"act": "renew", "model": "m", "reason": "the disk is gone", "by": "ann", **fields}
         value = json.dumps(act).encode()
         site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
