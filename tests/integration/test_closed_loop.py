@@ -51,6 +51,8 @@ def named(folder: Path) -> object:
 @pytest.fixture(params=["embedded", "kafka"])
 def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Configure a monitor in the test's folder, with keys and a log; return the log's address."""
+    # Replicas on Kafka keep what they obeyed where they run.
+    monkeypatch.chdir(tmp_path)
     if request.param == "embedded":
         address, config = f"embedded:{tmp_path / 'unship-data'}", CONFIG
     else:

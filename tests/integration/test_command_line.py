@@ -45,7 +45,7 @@ def test_replay_reads_gzip_and_standard_input_alike(decay: Path) -> None:
 def test_replay_of_a_complete_recording_needs_no_configuration_and_says_so_if_given_another(decay: Path) -> None:
     (decay / "other.yaml").write_text("models: {fraud: {worse_by: 0.5}}")
     done = unship("-c", "other.yaml", "replay", "complete.ndjson", cwd=decay)
-    assert done.stdout == (decay / "decisions.ndjson").read_bytes()
+    assert done.stdout == (decay / "decisions.ndjson").read_bytes(), done.stderr
     assert b"the recording's own configuration was used" in done.stderr
 
 
