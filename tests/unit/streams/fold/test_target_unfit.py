@@ -9,7 +9,7 @@ import msgspec
 
 from actions.journal import Decision
 from tests.pipelines import Run
-from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of
+from tests.plans import EVERYTHING, Plan, config_of, events_of
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event
 

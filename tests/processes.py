@@ -5,21 +5,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import unship as library
+from tests.commands import UNSHIP
+from tests.waiting import HANG_S, until
 from unship.commands import Command, decode_command
 from unship.keys import load_trust
 from unship.log.embedded.log import EmbeddedLog, Message, Record
 from unship.signing import COMMAND_TYPE, TrustedKey, verify
 
-UNSHIP = Path(sys.executable).with_name("unship")
 CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
-DEADLINE_S = 60.0
 
 # One replica of the model `fraud`, which always starts with v42 loaded. Until its input ends it answers a request every
 # few milliseconds, by the version that served as the request began; while that is v42, three in ten by v41 beside it.
@@ -46,7 +45,7 @@ with Fleet("fraud", "v42", on_version=loaded.add, log=log, trust=trust, state=st
         if number == 0:
             print(now.version, flush=True)
         number += 1
-    fleet.flush(30.0)
+    fleet.flush(900.0)
     print(json.dumps({"version": fleet.current.version, "epoch": fleet.current.epoch,
                       "dropped": fleet.stats.dropped, "refused": fleet.stats.refused}))
 """
@@ -67,7 +66,7 @@ def monitor(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=HANG_S)
 
 
 def start_replica(folder: Path, name: str, pace_s: float) -> "subprocess.Popen[str]":
@@ -86,7 +85,7 @@ def start_replica(folder: Path, name: str, pace_s: float) -> "subprocess.Popen[s
 
 def unship(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
     """Run a command to its end."""
-    return subprocess.run([str(UNSHIP), *arguments], cwd=folder, capture_output=True, timeout=60, check=False)
+    return subprocess.run([str(UNSHIP), *arguments], cwd=folder, capture_output=True, timeout=HANG_S, check=False)
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -95,14 +94,17 @@ def status(folder: Path) -> dict[str, Any]:
     return shown
 
 
-def status_when(folder: Path, met: Any) -> dict[str, Any]:
+def status_when(folder: Path, met: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Ask for the status until it meets a condition, and return it."""
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until:
-        shown = status(folder)
-        if met(shown):
-            return shown
-    raise AssertionError(f"{status(folder)}\n{(folder / 'run.log').read_text()}")
+    shown: dict[str, Any] = {}
+
+    def asked() -> bool:
+        shown.clear()
+        shown.update(status(folder))
+        return met(shown)
+
+    until(asked, lambda: f"{shown}\n{(folder / 'run.log').read_text()}")
+    return shown
 
 
 def deploy(log: EmbeddedLog) -> None:

@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.processes import (
+from tests.processes import (
     CONFIG,
-    DEADLINE_S,
     deploy,
     records,
     start_monitor,
@@ -28,6 +27,7 @@ from tests.integration.processes import (
     unship,
     verified_commands,
 )
+from tests.waiting import HANG_S
 from unship import Feedback
 from unship.codec import decode_value
 from unship.events import Ack, Epoch
@@ -73,7 +73,7 @@ class Labels:
                 self._source.truth(answer["id"], 1 - truth if kind < 0.01 else truth)
         if answers:
             self.position = answers[-1].offset + 1
-            assert self._source.flush(DEADLINE_S)
+            assert self._source.flush(HANG_S)
 
 
 class Loop:
@@ -108,7 +108,7 @@ class Loop:
 
     def until(self, met: Callable[[], bool]) -> None:
         """Wait for a condition; labels flow meanwhile, and nobody ends by itself."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + HANG_S
         while not met():
             for name, process in self.running.items():
                 assert process.poll() is None, f"{name} ended by itself\n{self.said()}"
@@ -120,7 +120,7 @@ class Loop:
         """End a process by a signal, and count it if that was a kill."""
         process = self.running.pop(name)
         process.send_signal(number)
-        said, _ = process.communicate(timeout=DEADLINE_S)
+        said, _ = process.communicate(timeout=HANG_S)
         self.killed[name] += process.returncode == -signal.SIGKILL
         if name != MONITOR and said:
             self.first.append((self.owed[f"{name}-{process.pid}"], said.split()[0]))
@@ -130,7 +130,7 @@ class Loop:
     def finish(self, name: str) -> Any:
         """Let a replica end by itself, and return what it says of itself then."""
         process = self.running.pop(name)
-        said, _ = process.communicate("", timeout=DEADLINE_S)
+        said, _ = process.communicate("", timeout=HANG_S)
         assert process.returncode == 0, self.said()
         return json.loads(said.splitlines()[-1])
 

@@ -5,25 +5,16 @@ import os
 import signal
 import stat
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import UNSHIP, unship
 from tests.demos import ENDS, wrong
+from tests.waiting import HANG_S, until
 
-UNSHIP = Path(sys.executable).with_name("unship")
-DEADLINE_S = 240.0
 FAST = ("--no-web", "--speed", "1000")
-
-
-def unship(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [str(UNSHIP), *map(str, arguments)], cwd=cwd, capture_output=True, timeout=DEADLINE_S, check=False
-    )
 
 
 def answer_of(*arguments: object, cwd: Path) -> dict[str, Any]:
@@ -94,13 +85,6 @@ def children(parent: int) -> list[int]:
     return found
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def gone(processes: list[int]) -> bool:
     return not any(Path(f"/proc/{process}").exists() for process in processes)
 
@@ -119,7 +103,7 @@ def test_ended_demo_leaves_no_process_behind(number: signal.Signals, tmp_path: P
         (place,) = tmp_path.glob("unship-demo-*")
         check_keys(place)
         demo.send_signal(number)
-        demo.communicate(timeout=DEADLINE_S)
+        demo.communicate(timeout=HANG_S)
     assert len(processes) == 5
     until(lambda: gone(processes))
     if number != signal.SIGKILL:

@@ -9,9 +9,10 @@ from aiokafka import TopicPartition
 from streams.kafka.clients import read_all
 from streams.kafka.ingest_service import Ingest
 from streams.kafka.topic_reader import KafkaTopics
-from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
+from tests.kafka.inside import Inside, Lives, expected, living, pairs
 from tests.kafka.network import FETCH, Network, behind
 from tests.kafka.shared import SharedKafka
+from tests.waiting import eventually
 from unship.errors import BrokerUnreachable
 
 
@@ -55,7 +56,7 @@ async def silence(site: Inside, net: Network, lives: Lives) -> None:
     async def noticed() -> bool:
         return len(lives.errors) > before
 
-    await until(noticed)
+    await eventually(noticed)
     net.silent = False
 
 
@@ -72,7 +73,7 @@ def test_worker_without_partitions_says_that_its_broker_is_silent(
             members = [site.ingest(Member, access=access) for _ in range(2)]
             lives = [Lives(member) for member in members]
             async with living(*lives):
-                await until(lambda: one_has_all(members))
+                await eventually(lambda: one_has_all(members))
                 idle = next(life for life in lives if not life.service.partitions)
                 net.silent = True
                 await idle.until_error("BrokerUnreachable")

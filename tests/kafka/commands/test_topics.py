@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.kafka.shared import skip_or_fail
+from tests.waiting import HANG_S
 from unship.topics import TOPICS
 
 UNSHIP = Path(sys.executable).with_name("unship")
@@ -182,7 +183,7 @@ def test_broker_that_makes_topics_by_itself_is_not_made_to(own_kafka, tmp_path):
             await admin.start()
             try:
                 await admin.create_topics([NewTopic("other", 1, 1)])
-                while "other" not in (found := await asyncio.wait_for(admin.list_topics(), 30)):
+                while "other" not in (found := await asyncio.wait_for(admin.list_topics(), HANG_S)):
                     await asyncio.sleep(0.02)
                 return found
             finally:
@@ -197,6 +198,6 @@ def test_client_that_is_not_ours_sees_what_was_made(kafka, unship):
     assert unship("topics", "apply")[0] == 0
     topic = kafka.names.of("feedback")
     command = ["kcat", "-b", kafka.bootstrap, "-t", topic]
-    subprocess.run([*command, "-P", "-K", "|"], input="p-1|{}\n", text=True, check=True, timeout=30)
+    subprocess.run([*command, "-P", "-K", "|"], input="p-1|{}\n", text=True, check=True, timeout=HANG_S)
     read = [*command, "-C", "-e", "-q", "-f", "%k %s"]
-    assert subprocess.run(read, capture_output=True, text=True, check=True, timeout=30).stdout == "p-1 {}"
+    assert subprocess.run(read, capture_output=True, text=True, check=True, timeout=HANG_S).stdout == "p-1 {}"

@@ -10,8 +10,9 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import producing
 from tests.kafka.cluster import Cluster
-from tests.kafka.inside import Inside, Lives, expected, living, pairs, until
+from tests.kafka.inside import Inside, Lives, expected, living, pairs
 from tests.kafka.shared import SharedKafka
+from tests.waiting import HANG_S, eventually
 
 
 @pytest.fixture
@@ -51,12 +52,12 @@ def test_full_disk_of_a_broker_stops_it_and_loses_nothing_that_was_acknowledged(
                 await site.send(pairs(range(300)))
                 await site.until_counted(expected(300))
                 await site.send(pairs(range(300, 600)))
-                await asyncio.wait_for(fill(site), 60.0)
+                await asyncio.wait_for(fill(site), HANG_S)
 
                 async def noticed() -> bool:
                     return bool(lives.errors)
 
-                await until(noticed)
+                await eventually(noticed)
                 subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
                 broker.start()
                 await asyncio.to_thread(cluster.wait_ready)

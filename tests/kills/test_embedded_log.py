@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 import unship
+from tests.waiting import HANG_S
 from unship.log.embedded.log import EmbeddedLog, Message, Record
 
 SEED = 20_261
 KILLS = 50
 WRITERS, READERS = 3, 2
-PACE_S = 60.0
 
 HEAD = """
 import hashlib, os, random, sys
@@ -160,13 +160,13 @@ class Worker:
     def until(self, count: int) -> None:
         """Wait for that many lines in all."""
         while len(self.lines) < count:
-            assert self.pull(PACE_S), f"ended after {len(self.lines)} of {count} lines; {self.errors.read_text()}"
+            assert self.pull(HANG_S), f"ended after {len(self.lines)} of {count} lines; {self.errors.read_text()}"
 
     def finish(self) -> int:
         """Read to the end of the output and return the exit code."""
-        while self.pull(PACE_S):
+        while self.pull(HANG_S):
             pass
-        code = self.process.wait(PACE_S)
+        code = self.process.wait(HANG_S)
         self.release()
         return code
 

@@ -24,6 +24,7 @@ from streams.kafka.admin import connected
 from streams.kafka.rights_probe import missing
 from streams.topics.rights import FENCE, GROUPS, ROLES, rights
 from tests.kafka.cluster import MECHANISM
+from tests.waiting import HANG_S
 from unship.topics import TOPICS, TopicNames
 
 UNSHIP = Path(sys.executable).with_name("unship")
@@ -105,7 +106,7 @@ async def read(kafka, user, topic, names=NAMES, holding=b""):
     try:
         await consumer.start()
         consumer.assign([TopicPartition(names.of(topic), number) for number in range(8)])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_S):
             while holding not in (record := await consumer.getone()).value:
                 pass
             return record
@@ -117,7 +118,7 @@ async def read_in_group(kafka, user, topic, group):
     consumer = AIOKafkaConsumer(NAMES.of(topic), **kafka.client(user), group_id=group, auto_offset_reset="earliest")
     try:
         await consumer.start()
-        return await asyncio.wait_for(consumer.getone(), 20)
+        return await asyncio.wait_for(consumer.getone(), HANG_S)
     finally:
         await consumer.stop()
 
@@ -264,7 +265,7 @@ def test_monitor_runs_with_the_rights_of_its_role_alone(secured):
         assert process.poll() is None
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(HANG_S)
     written = (secured.folder / "run.log").read_text()
     assert "uthorization" not in written, written
 

@@ -15,8 +15,9 @@ from streams.kafka.clients import read_all
 from tests.kafka.jars import jars, java
 from tests.kafka.shared import SharedKafka, skip_or_fail
 from tests.kafka.site import KafkaSite
+from tests.waiting import HANG_S
 
-VERIFY = Path(__file__).resolve().parents[2] / "examples" / "verify_command.py"
+VERIFY = Path(__file__).resolve().parents[3] / "examples" / "verify_command.py"
 CONFIG = "models: {fraud: {policy: {mode: act}}}\n"
 COUNT = 200
 
@@ -44,7 +45,7 @@ def kcat(site: KafkaSite, topic: str, events: list[tuple[str, dict[str, Any]]], 
     lines = "".join(f"{key}\t{json.dumps(event)}\n" for key, event in events)
     servers, name = ",".join(site.access.options["bootstrap_servers"]), site.access.names.of(topic)
     command = ["kcat", "-P", "-b", servers, "-t", name, "-K", "\t", *options]
-    subprocess.run(command, input=lines, text=True, check=True, timeout=60)
+    subprocess.run(command, input=lines, text=True, check=True, timeout=HANG_S)
 
 
 def console_producer(site: KafkaSite, topic: str, events: list[tuple[str, dict[str, Any]]]) -> None:
@@ -52,7 +53,7 @@ def console_producer(site: KafkaSite, topic: str, events: list[tuple[str, dict[s
     servers, name = ",".join(site.access.options["bootstrap_servers"]), site.access.names.of(topic)
     command = [java(), "-cp", f"{jars()}/*", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", servers]
     command += ["--topic", name, "--property", "parse.key=true", "--property", "key.separator=\t"]
-    subprocess.run(command, input=lines, text=True, check=True, timeout=120, capture_output=True)
+    subprocess.run(command, input=lines, text=True, check=True, timeout=HANG_S, capture_output=True)
 
 
 async def counted(site: KafkaSite, expected: dict[str, dict[str, int]]) -> None:
@@ -74,14 +75,14 @@ def test_events_of_kcat_and_of_java_are_joined_and_the_command_verifies_with_the
     asyncio.run(site.until(commanded, "a command"))
     servers, name = ",".join(site.access.options["bootstrap_servers"]), site.access.names.of("control")
     read = ["kcat", "-C", "-J", "-e", "-q", "-o", "beginning", "-b", servers, "-t", name]
-    records = subprocess.run(read, capture_output=True, check=True, timeout=60).stdout
+    records = subprocess.run(read, capture_output=True, check=True, timeout=HANG_S).stdout
     trust = site.folder / "unship-keys" / "trust.json"
     verify = [sys.executable, str(VERIFY), str(trust)]
-    said = subprocess.run(verify, input=records, capture_output=True, check=True, timeout=60).stdout.decode()
+    said = subprocess.run(verify, input=records, capture_output=True, check=True, timeout=HANG_S).stdout.decode()
     assert said.startswith("good: fraud is to serve v1, epoch [0, ")
     forged = records.replace(b'\\"serve\\":\\"v1\\"', b'\\"serve\\":\\"v0\\"')
     assert forged != records
-    assert subprocess.run(verify, input=forged, capture_output=True, check=False, timeout=60).returncode != 0
+    assert subprocess.run(verify, input=forged, capture_output=True, check=False, timeout=HANG_S).returncode != 0
 
 
 def test_events_that_plain_kcat_misroutes_are_rejected_with_the_option_that_helps(site: KafkaSite) -> None:

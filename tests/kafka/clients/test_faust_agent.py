@@ -12,9 +12,10 @@ import msgspec
 
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
+from tests.waiting import HANG_S
 from unship.events import Feedback, Prediction
 
-APP = Path(__file__).resolve().parents[2] / "examples" / "faust_agent" / "app.py"
+APP = Path(__file__).resolve().parents[3] / "examples" / "faust_agent" / "app.py"
 COUNT = 1_500
 
 
@@ -59,7 +60,7 @@ def test_agent_says_which_version_changed_and_nothing_of_the_other(kafka: Shared
         (first, *_) = asyncio.run(site.until(said, f"a line on the change; it said {output.read_text()}"))
     finally:
         agent.terminate()
-        agent.wait(timeout=60)
+        agent.wait(timeout=HANG_S)
     before, now = (float(first.partition(f"{word} ")[2].split()[0]) for word in ("mean loss", "before and"))
     assert "fraud v2: drift after " in first
     assert before < now, first

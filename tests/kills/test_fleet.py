@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import unship
+from tests.waiting import HANG_S
 from unship.events import Ack
 from unship.testing import UnshipEmbedded
 
@@ -38,7 +39,7 @@ with Fleet("fraud", "v42", on_version=load, log=log, trust=trust, replica=replic
         now = fleet.current
         fleet.predicted(models[now.version](), id=f"{replica}-{os.getpid()}-{number}", as_=now)
         number += 1
-    fleet.flush(30.0)
+    fleet.flush(900.0)
     print(fleet.stats.sent, sum(fleet.stats.dropped.values()), number)
 """
 
@@ -78,16 +79,16 @@ def all_serve(names: tuple[str, ...], version: str, epoch: tuple[int, int, int])
 def test_replicas_of_two_processes_obey_one_command_and_their_answers_prove_it(unship_embedded):
     bench, names = unship_embedded, ("r-1", "r-2")
     with replica(bench, "r-1") as first, replica(bench, "r-2") as second:
-        bench.until("acks", all_serve(names, "v42", (0, 0, 0)), 60)
+        bench.until("acks", all_serve(names, "v42", (0, 0, 0)), HANG_S)
         epoch = bench.command("fraud", "v41", quarantine=["v42"])
-        bench.until("acks", all_serve(names, "v41", epoch), 60)
+        bench.until("acks", all_serve(names, "v41", epoch), HANG_S)
         for name, process in (("r-1", first), ("r-2", second)):
             bench.until(
                 "predictions",
                 lambda events, who=name, its=process: any(event.epoch == epoch for event in of(events, who, its)),
-                60,
+                HANG_S,
             )
-            out, _ = process.communicate("", timeout=60)
+            out, _ = process.communicate("", timeout=HANG_S)
             sent, dropped, made = map(int, out.split())
             answers = of(bench.events("predictions"), name, process)
             assert (len(answers), sent, dropped) == (made, made, 0)
@@ -118,4 +119,4 @@ def test_replica_killed_at_any_moment_never_serves_what_was_taken_back(unship_em
     everything = [event.epoch for event in bench.events("predictions")]
     assert everything == sorted(everything)
     with replica(bench, "r-1"):
-        bench.until("acks", all_serve(("r-1",), f"v{40 - (KILLS - 3)}", epoch), 60)
+        bench.until("acks", all_serve(("r-1",), f"v{40 - (KILLS - 3)}", epoch), HANG_S)

@@ -18,6 +18,7 @@ from streams.kafka.clients import administering, read_all
 from tests.kafka.cluster import Cluster
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite, expected_outcomes
+from tests.waiting import HANG_S
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario
 from unship.commands import Command, decode_command
@@ -147,7 +148,7 @@ def test_two_workers_share_the_work_and_the_second_may_leave(site: KafkaSite, wo
 
     async def leave() -> None:
         second.send_signal(signal.SIGTERM)
-        second.wait(timeout=60)
+        second.wait(timeout=HANG_S)
 
     async def run() -> None:
         await site.play(lines, {LINES // 2: leave}, pause_s=0.02)
@@ -213,7 +214,7 @@ def each_said_that_broker_is_away(site: KafkaSite) -> Any:
 def ends_without_its_broker(site: KafkaSite, leaver: "subprocess.Popen[bytes]") -> None:
     """A worker that is told to end while its broker is away does not wait for it, and says so in one line."""
     leaver.send_signal(signal.SIGTERM)
-    assert leaver.wait(timeout=30) == 3
+    assert leaver.wait(timeout=HANG_S) == 3
     lines = (site.folder / f"run-{site.workers.index(leaver)}.log").read_text().splitlines()
     assert lines[-1].startswith("run: ")
     assert "what was not committed is read again" in lines[-1]
@@ -251,7 +252,7 @@ def test_topics_made_again_wait_for_an_operator_and_then_count_once_on_top_of_wh
     asyncio.run(counted(before))
     # Stopped in order, so that its position is committed.
     worker.send_signal(signal.SIGTERM)
-    worker.wait(timeout=60)
+    worker.wait(timeout=HANG_S)
     asyncio.run(make_again())
     site.make_topics()
     asyncio.run(site.play(second, at={}))

@@ -13,6 +13,7 @@ from streams.kafka.clients import Access, administering
 from streams.kafka.faust_transport import go_back
 from tests.kafka.inside import Inside
 from tests.kafka.shared import SharedKafka
+from tests.waiting import HANG_S
 from unship.log.link import wall_ms
 from unship.topics import TopicNames
 
@@ -64,7 +65,7 @@ async def positions_after(
 
 
 async def within(work: Coroutine[Any, Any, Any]) -> Any:
-    return await asyncio.wait_for(work, 30)
+    return await asyncio.wait_for(work, HANG_S)
 
 
 def test_leader_that_does_not_answer_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +81,7 @@ def test_leader_that_does_not_answer_keeps_nobody_waiting(monkeypatch: pytest.Mo
             assert places == (TopicPartition("t", 0),)
             await asyncio.Event().wait()
 
-    found = asyncio.run(asyncio.wait_for(go_back(Unanswered()), 30))
+    found = asyncio.run(asyncio.wait_for(go_back(Unanswered()), HANG_S))
     assert found == {TopicPartition("t", 0): None, TopicPartition("t", 1): 7}
 
 

@@ -18,10 +18,11 @@ from streams.kafka.control_service import Controller, LedgerConflict
 from streams.kafka.ledger_topic import configuration_for, open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
-from tests.kafka.inside import Inside, Lives, ended, living, until
+from tests.kafka.inside import Inside, Lives, ended, living
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
-from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
+from tests.keys import CONTROLLER, TRUST
+from tests.waiting import HANG_S, eventually
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
@@ -172,7 +173,7 @@ def test_controller_that_dies_at_every_write_says_everything_once_and_in_order(
             async def done() -> bool:
                 return await spoken(site, 1 + len(records))
 
-            await until(done)
+            await eventually(done)
             await ended(service, tasks[0])
         await check(site)
 
@@ -193,15 +194,15 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
             async def said(count: int) -> bool:
                 return await spoken(site, 1 + count)
 
-            await until(lambda: said(4))
+            await eventually(lambda: said(4))
             # Of another group, so that nobody takes the partition from the first one.
             monkeypatch.setattr("streams.kafka.control_service.GROUP", "unship.another")
             async with living(new) as others:
-                await until(lambda: _taken_over(new))
+                await eventually(lambda: _taken_over(new))
                 await write(site, records[4:])
                 with pytest.raises(ProducerFenced):
-                    await asyncio.wait_for(tasks[0], 30.0)
-                await until(lambda: said(8))
+                    await asyncio.wait_for(tasks[0], HANG_S)
+                await eventually(lambda: said(8))
                 await ended(new, others[0])
         await check(site)
 
@@ -228,7 +229,7 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
             async with living(lives):
                 await lives.until_error("no answer within")
                 net.answers.clear()
-                await until(lambda: spoken(site, 1 + 4))
+                await eventually(lambda: spoken(site, 1 + 4))
         await check(site)
 
     asyncio.run(run())
@@ -250,14 +251,14 @@ def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes
                 async def takes() -> bool:
                     return bool(first.service.partitions)
 
-                await until(takes)
+                await eventually(takes)
                 net.answers[INIT_PRODUCER_ID] = 1
                 async with living(second):
 
                     async def gave_up() -> bool:
                         return not first.service.partitions
 
-                    await until(gave_up)
+                    await eventually(gave_up)
                     net.answers.clear()
 
                     async def settled() -> bool:
@@ -266,8 +267,8 @@ def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes
                             each._assigned or each._taking for each in both
                         )
 
-                    await until(settled)
-                    await until(lambda: spoken(site, 1 + 4))
+                    await eventually(settled)
+                    await eventually(lambda: spoken(site, 1 + 4))
                     assert (first.errors, second.errors) == ([], [])
         await check(site)
 
@@ -282,7 +283,7 @@ def test_controller_stops_before_what_it_cannot_read_says_where_and_leaves_the_g
         await write(site, records[:4])
         service = controller(site)
         async with living(service) as tasks:
-            await until(lambda: spoken(site, 5))
+            await eventually(lambda: spoken(site, 5))
             async with site.access.producer() as producer:
                 shape = await open_ledger(site.access, producer, site.config)
                 next_one = msgspec.structs.replace(
@@ -293,11 +294,11 @@ def test_controller_stops_before_what_it_cannot_read_says_where_and_leaves_the_g
             with pytest.raises(
                 LedgerConflict, match=rf"partition 0, offset 5: .* version {FOLD_VERSION + 1} of the fold"
             ):
-                await asyncio.wait_for(tasks[0], 30.0)
+                await asyncio.wait_for(tasks[0], HANG_S)
         before = await commands(site)
         # The next life says the same at once: those that can read on are not disturbed.
         with pytest.raises(LedgerConflict, match="offset 5"):
-            await asyncio.wait_for(service.run(), 1.0)
+            await asyncio.wait_for(service.run(), HANG_S)
         assert await commands(site) == before
 
     asyncio.run(run())

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.kafka.monitor import Monitor, bench_in, until
+from tests.kafka.monitor import Monitor, bench_in
+from tests.waiting import HANG_S, until
 from unship import Feedback, Fleet
 from unship.log.kafka.writer import partition_of
 
@@ -48,11 +49,11 @@ def test_command_is_obeyed_and_acknowledged_and_the_answers_prove_it(monitor):
     with following(on_version=loaded.append) as fleet:
         assert (fleet.current.version, fleet.control_health) == ("v42", "OK")
         epoch = monitor.command("fraud", "v41", quarantine=["v42"])
-        assert fleet.wait_for("v41", 30.0)
+        assert fleet.wait_for("v41", HANG_S)
         monitor.until("acks", serves("v41", epoch))
         fleet.predicted(1, id="p-1")
         fleet.deployed()
-        assert fleet.flush(30.0)
+        assert fleet.flush(HANG_S)
     assert loaded == ["v41"]
     assert [(ack.stage, ack.epoch, ack.serving) for ack in monitor.events("acks")] == [
         ("serving", (0, 0, 0), "v42"),
@@ -74,8 +75,8 @@ def test_prediction_and_its_truth_lie_in_the_partition_that_java_would_choose(mo
         for each in ids:
             fleet.predicted(1, id=each)
             feedback.truth(each, 1)
-        assert fleet.flush(30.0)
-        assert feedback.flush(30.0)
+        assert fleet.flush(HANG_S)
+        assert feedback.flush(HANG_S)
     predictions, truths = monitor.records("predictions"), monitor.records("feedback")
     assert len(predictions) == len(truths) == len(ids)
     placed = {entry.key: entry.partition for entry in predictions}
@@ -116,7 +117,7 @@ def test_honest_command_behind_forged_ones_is_obeyed_at_the_start_and_none_of_th
         until(lambda: codes <= fleet.stats.refused.keys(), shown=lambda: fleet.stats)
         assert fleet.current.version == "v41"
         monitor.command("fraud", "v40", epoch=(2, 0, 0))
-        assert fleet.wait_for("v40", 30.0)
+        assert fleet.wait_for("v40", HANG_S)
     assert codes <= {ack.code for ack in monitor.events("acks")}
 
 
@@ -127,7 +128,7 @@ def test_command_of_an_aborted_transaction_is_never_seen(monitor):
         assert fleet.current.version == "v42"
         monitor.publish("fraud", value, headers, commit=False)
         monitor.command("fraud", "v41")
-        assert fleet.wait_for("v41", 30.0)
+        assert fleet.wait_for("v41", HANG_S)
         assert fleet.stats.refused == {}
 
 
@@ -149,20 +150,20 @@ def test_restarted_replica_remembers_its_epoch_even_where_the_topic_does_not(mon
 def test_child_of_a_fork_sends_and_obeys_under_its_own_name(monitor):
     fleet = Fleet("fraud", "v42", on_version=lambda version: None).start()
     fleet.predicted(0, id="parent")
-    assert fleet.flush(30.0)
+    assert fleet.flush(HANG_S)
     child = os.fork()
     if child == 0:
         status = 1
         try:
             with fleet:
-                obeyed = fleet.wait_for("v41", 30.0)
+                obeyed = fleet.wait_for("v41", HANG_S)
                 fleet.predicted(1, id="child")
-                status = 0 if obeyed and fleet.flush(30.0) and fleet.stats.sent == 1 else 2
+                status = 0 if obeyed and fleet.flush(HANG_S) and fleet.stats.sent == 1 else 2
         finally:
             os._exit(status)
     monitor.until("acks", lambda acks: len({ack.replica for ack in acks}) == 2)
     monitor.command("fraud", "v41")
-    assert fleet.wait_for("v41", 30.0)
+    assert fleet.wait_for("v41", HANG_S)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     fleet.predicted(1, id="parent-2")
     fleet.close(30.0)
@@ -175,7 +176,7 @@ def test_source_with_more_truths_than_room_waits_and_loses_none(monitor):
     with Feedback(queue=10) as feedback:
         for number in range(600):
             feedback.truth(f"p-{number}", 1)
-        assert feedback.flush(30.0)
+        assert feedback.flush(HANG_S)
         assert (feedback.stats.sent, feedback.stats.dropped) == (600, {})
     assert len(monitor.records("feedback")) == 600
 
@@ -203,7 +204,7 @@ def test_events_wait_for_a_topic_that_is_not_there_and_the_message_says_how_to_m
         until(lambda: "unship topics apply" in fleet.stats.detail, shown=lambda: fleet.stats)
         assert names.of("predictions") in fleet.stats.detail
         Monitor(monitor.options, names, monitor.bench).make_topics()
-        assert fleet.flush(30.0)
+        assert fleet.flush(HANG_S)
         assert (fleet.stats.sent, fleet.stats.dropped) == (1, {})
 
 
@@ -230,7 +231,7 @@ def test_sidecar_sends_and_obeys_and_keeps_its_epoch_where_it_is_told(monitor, t
             assert (tmp_path / "kept" / "fraud" / "s-1.state").exists()
         finally:
             process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(HANG_S) == 0
 
 
 def test_truth_of_a_process_that_ends_at_once_is_sent(monitor, kafka):
@@ -250,7 +251,7 @@ def test_replica_that_was_away_while_the_commands_were_compacted_obeys_the_newes
     small.make_topics("predictions", "deployments", "acks")
     with following() as fleet:
         obeyed = small.command("fraud", "v41")
-        assert fleet.wait_for("v41", 30.0)
+        assert fleet.wait_for("v41", HANG_S)
     for number in range(5):
         small.command("fraud", f"v{number}")
     newest, value, headers = small.signed("fraud", "v9")
@@ -260,7 +261,7 @@ def test_replica_that_was_away_while_the_commands_were_compacted_obeys_the_newes
         small.publish("fraud", value, headers)
         return value in {entry.value for entry in small.records("control")[:1]}
 
-    until(compacted, 60.0)
+    until(compacted)
     with following() as fleet:
         assert obeyed < newest
         assert (fleet.current.version, fleet.current.epoch, fleet.stats.refused) == ("v9", newest, {})

@@ -24,6 +24,7 @@ import orjson
 import pytest
 
 from console.cli import main
+from tests.waiting import HANG_S
 from tests.worlds.expectations import brief, violations
 from tests.worlds.generator import Recording, generate
 from tests.worlds.noise import Spoiled, spoil
@@ -81,7 +82,7 @@ def run(files: Files, *options: str, source: Path | str | None = None) -> bytes:
 def program(files: Files, source: Path | str | None = None, given: bytes | None = None) -> bytes:
     """Replay as a program."""
     command = [str(UNSHIP), "-c", str(files.config), "replay", str(source or files.source)]
-    done = subprocess.run(command, input=given, capture_output=True, timeout=600)
+    done = subprocess.run(command, input=given, capture_output=True, timeout=HANG_S)
     assert done.returncode in {0, 1}, done.stderr.decode(errors="replace")[-2000:]
     return done.stdout
 

@@ -17,7 +17,6 @@ from streams.join.source_reader import KINDS, SourceReader
 from streams.kafka.clients import administering, read_all
 from streams.kafka.ingest_service import ROWS_PER_FLUSH, Ingest
 from tests.kafka.inside import (
-    DEADLINE_S,
     MODELS,
     SHORT_SESSION_MS,
     Inside,
@@ -28,11 +27,11 @@ from tests.kafka.inside import (
     expected,
     living,
     pairs,
-    until,
     until_said,
 )
 from tests.kafka.shared import SharedKafka
 from tests.simulation.readers import POISON
+from tests.waiting import HANG_S, eventually
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
 from unship.log.link import wall_ms
@@ -87,7 +86,7 @@ def test_members_that_come_and_go_while_their_windows_are_filled_count_everythin
                 return any(service.filling for service, _ in members)
 
             # Whoever joins or leaves now interrupts them.
-            await until(filling)
+            await eventually(filling)
             await site.send(pairs(range(1_000 + turn * 50, 1_050 + turn * 50)))
             if len(members) > 2:
                 await cut_off(members.pop(turn % 2)[1])
@@ -157,7 +156,7 @@ async def remake(site: Inside, topic: str) -> None:
         async def gone() -> bool:
             return site.access.names.of(topic) not in await admin.list_topics()
 
-        await until(gone)
+        await eventually(gone)
     await site.make_topics()
 
 
@@ -188,14 +187,14 @@ async def refused(site: Inside) -> None:
 
     async def seen() -> bool:
         task = asyncio.create_task(site.ingest().run())
-        done, _ = await asyncio.wait((task,), timeout=1.0)
+        done, _ = await asyncio.wait((task,), timeout=0.5)
         if not done:
             await cut_off(task)
             return False
         await task
         return True
 
-    await until(seen)
+    await eventually(seen)
 
 
 def test_what_retention_took_before_it_was_read_is_counted_to_the_record(
@@ -225,7 +224,7 @@ def test_what_retention_took_before_it_was_read_is_counted_to_the_record(
             async def told() -> bool:
                 return (await site.counted())[1].get("HOLE") == 40 + 25
 
-            await until(told)
+            await eventually(told)
             await in_order(site, pairs(range(1_000, 1_100)))
             after = {model: {"v1": counts["v1"] + 25} for model, counts in left.items()}
             await site.until_counted(after)
@@ -272,7 +271,7 @@ def test_transaction_that_does_not_end_holds_time_back_and_is_said_and_an_aborte
                 await hanging.begin_transaction()
                 await write(site, hanging, pairs(range(200, 210)))
                 await site.send(pairs(range(210, 300)))
-                await until(seen)
+                await eventually(seen)
                 ahead_ms = 3_600_000
                 assert "nothing of it is counted" in await until_said(said, "open transaction holds back")
                 (fold,) = await site.folds()
@@ -335,7 +334,7 @@ def test_bytes_that_are_no_event_stop_nothing_and_get_the_same_letters_each_time
             async def read_again() -> bool:
                 return len(await site.letters()) == 2 * len(letters)
 
-            await until(read_again)
+            await eventually(read_again)
             again = (await site.letters())[len(letters) :]
             assert sorted(again, key=str) == sorted(letters, key=str)
             await site.send(pairs(range(100, 101)))
@@ -392,10 +391,15 @@ def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
         async with living(service):
 
             async def is_full() -> bool:
-                return any(not any(map(part.reader.has_room, (0, 1))) for part in service.partitions.values())
+                """Nothing more is fetched, nor joined: what has no room in the next batch stays where it is."""
+                readers = [part.reader for part in service.partitions.values()]
+                return any(
+                    not any(map(reader.has_room, (0, 1))) and reader.waiting >= service.rows_per_flush
+                    for reader in readers
+                )
 
             await site.send(pairs(range(100)))
-            await until(is_full)
+            await eventually(is_full)
             (reader,) = (part.reader for part in service.partitions.values())
             held, rounds = [reader.queued(side) for side in (0, 1)], service.rounds
             await site.send(pairs(range(100, 200)))
@@ -403,7 +407,7 @@ def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
             async def looked_on() -> bool:
                 return service.rounds > rounds + 50
 
-            await until(looked_on)
+            await eventually(looked_on)
             assert [reader.queued(side) for side in (0, 1)] == held
             service.released.set()
             assert await site.until_counted(expected(200)) == {}
@@ -435,7 +439,7 @@ def test_backlog_is_committed_while_it_is_worked_off(kafka: SharedKafka, monkeyp
             async def in_the_middle() -> bool:
                 return service.commits > 2
 
-            await until(in_the_middle)
+            await eventually(in_the_middle)
             assert sum(part.reader.queued(side) for part in service.partitions.values() for side in (0, 1)) > 0
 
     asyncio.run(run())
@@ -473,20 +477,20 @@ def test_loop_that_stands_still_past_its_session_harms_nothing(kafka: SharedKafk
         thread = threading.Thread(target=blocked.run)
         thread.start()
         try:
-            await asyncio.to_thread(blocked.stands.wait, DEADLINE_S)
+            await asyncio.to_thread(blocked.stands.wait, HANG_S)
             # Its session runs out, and another one takes its partitions over and reads on.
             async with living(site.ingest()):
                 assert await site.until_counted(expected(400)) == {}
                 await site.send(pairs(range(400, 600)))
                 assert await site.until_counted(expected(600)) == {}
                 blocked.goes_on.set()
-                await asyncio.to_thread(blocked.came_back.wait, DEADLINE_S)
+                await asyncio.to_thread(blocked.came_back.wait, HANG_S)
                 await site.send(pairs(range(600, 800)))
                 assert await site.until_counted(expected(800)) == {}
         finally:
             blocked.goes_on.set()
             blocked.ends.set()
-            await asyncio.to_thread(thread.join, DEADLINE_S)
+            await asyncio.to_thread(thread.join, HANG_S)
 
     asyncio.run(run())
 
@@ -504,7 +508,7 @@ class Blocked:
             async def _send(self, partition: Any, caught_up: Any) -> None:
                 if not blocked.stands.is_set():
                     blocked.stands.set()
-                    blocked.goes_on.wait(DEADLINE_S)
+                    blocked.goes_on.wait(HANG_S)
                     await super()._send(partition, caught_up)
                     blocked.came_back.set()
                 else:
