@@ -14,9 +14,9 @@ from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.monitor import EmbeddedMonitor
-from streams.embedded.topics import record_log
-from streams.recordings.lines import Taken, read_line
-from streams.recordings.writing import Span
+from streams.embedded.topics import EmbeddedTopics
+from streams.recordings.lines import Taken, read_line, records_of
+from streams.recordings.writing import Span, record_topics
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.codec import decode_line, decode_value, encode_line
 from unship.events import Ack, Deployment, Feedback, Prediction
@@ -59,6 +59,9 @@ class Site:
             key = event.model if isinstance(event, Deployment) else event.id
             self.log.append(TOPIC[type(event)], [Message(line, key.encode())])
         self.sent += count
+
+    def ledger(self) -> list[bytes]:
+        return [taken.value or b"" for taken in records_of(EmbeddedTopics(self.log), "ledger", 0)]
 
     def journal(self) -> list[bytes]:
         return [record.value or b"" for record in self.log.read("decisions", 0)]
@@ -109,7 +112,7 @@ def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str 
 
 def taken_of(log: EmbeddedLog, span: Span | None = None) -> list[Taken]:
     stream = io.BytesIO()
-    record_log(log, stream, *(() if span is None else (span,)))
+    record_topics(EmbeddedTopics(log), stream, *(() if span is None else (span,)))
     return [read_line(line) for line in stream.getvalue().splitlines()]
 
 

@@ -1,4 +1,6 @@
-"""The first place where what was recorded and what is computed part, for people and for programs."""
+"""The first place where the recording and the computation differ."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +14,7 @@ _SHOWN = 120
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first place where the recording and the computation part: what, where, and both values."""
+    """The first place where the recording and the computation differ, and both values."""
 
     what: str
     path: str
@@ -20,12 +22,12 @@ class Difference(msgspec.Struct, frozen=True):
     computed: str
 
     def sentence(self) -> str:
-        """Return it for people."""
+        """Return the difference as a sentence."""
         return f"{self.what}: {self.path} is {self.recorded} in the recording, {self.computed} when computed again"
 
 
 def difference(what: str, recorded: Any, computed: Any) -> Difference:
-    """Return the first difference of two values made of dicts, lists and scalars, which are not the same.
+    """Return the first difference of two unequal values made of dicts, lists and scalars.
 
     >>> difference("decision d-1", {"ts": 5, "to": ["a"]}, {"ts": 5, "to": ["b"]}).sentence()
     'decision d-1: to[0] is a in the recording, b when computed again'
@@ -35,12 +37,12 @@ def difference(what: str, recorded: Any, computed: Any) -> Difference:
 
 
 def named(decision: Decision) -> str:
-    """Return what a computed decision is called where it differs."""
+    """Return the name of a computed decision in a difference."""
     return f"decision {decision.id} ({decision.model}, {decision.reason})"
 
 
 def decision_difference(recorded: bytes, decision: Decision) -> Difference:
-    """Return how a recorded decision differs from the computed one, and from what that comes if it can be said."""
+    """Return how a recorded decision differs from the computed one, with the cause where it is known."""
     ours = decision_bytes(decision)
     what = named(decision)
     try:
@@ -50,7 +52,7 @@ def decision_difference(recorded: bytes, decision: Decision) -> Difference:
     found = difference(what, theirs, msgspec.json.decode(ours))
     digests = theirs.get("digests") if isinstance(theirs, dict) else None
     if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests["config"]):
-        # A different configuration changes much; it is the cause, whatever field shows it first.
+        # Another configuration is the cause, whichever field differs first.
         return Difference(what, "digests.config", short(digests["config"]), decision.digests["config"])
     if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests["ledger"]):
         where = f"{what}, which rests on {rests_on(decision.provenance)}: a byte among them differs"
@@ -70,5 +72,5 @@ def _differences(recorded: Any, computed: Any, path: str) -> Iterator[tuple[str,
 
 
 def short(value: Any) -> str:
-    """Return a value as text that is safe to print and not long."""
+    """Return a value as printable text of limited length."""
     return printable(value.decode(errors="replace") if isinstance(value, bytes) else str(value), _SHOWN)

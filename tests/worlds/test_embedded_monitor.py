@@ -9,7 +9,7 @@ import pytest
 from actions.journal import decision_bytes
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import EmbeddedMonitor, ledger_of
+from streams.embedded.monitor import EmbeddedMonitor
 from streams.ledger.entries import read_entry
 from streams.ledger.lines import ledger_line
 from streams.recordings.replay import Replay
@@ -77,7 +77,7 @@ def test_ledger_alone_replays_to_the_journal_bit_for_bit(world: tuple[list[bytes
         site.send(3_000)
         live.step()
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
+    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in site.ledger()))
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 
@@ -107,7 +107,7 @@ def test_restart_in_mode_act_goes_on_from_what_was_observed_and_rolls_back_as_ev
     assert live.pipeline.fold.models["fraud"].state.outcomes == counts
     # Whoever reads the ledger later takes both configurations from it.
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
+    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in site.ledger()))
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 
