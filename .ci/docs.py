@@ -18,6 +18,7 @@ from actions.policy import GUARDS
 from actions.reasons import Action, Reason
 from actions.replicas import REPLICAS_MAX
 from console.cli import main as command_line
+from docs_decisions import decision_rows, evidence_rows
 from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
@@ -75,6 +76,17 @@ def guards() -> str:
         given = dict.fromkeys(re.findall(r"Reason\.([A-Z_]+)", inspect.getsource(guard)))
         rows.append([str(number), code(guard.__name__), inspect.getdoc(guard) or "", ", ".join(map(code, given))])
     return table(["", "guard", "it speaks when", "reason it gives"], rows)
+
+
+def decision() -> str:
+    """Return the fields of a decision."""
+    return table(["field", "meaning"], ([code(name), meaning] for name, meaning in decision_rows()))
+
+
+def evidence() -> str:
+    """Return everything that the evidence of a decision can hold."""
+    rows = ([code(path), kind, meaning] for path, kind, meaning in evidence_rows())
+    return table(["path", "type", "meaning"], rows)
 
 
 def rejections() -> str:
@@ -228,6 +240,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "reasons": reasons,
     "guards": guards,
     "written-once": written_once,
+    "decision": decision,
+    "evidence": evidence,
     "rejections": rejections,
     "limits": limits,
     "keys": keys,

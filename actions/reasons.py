@@ -1,7 +1,9 @@
-"""The closed vocabulary of why something was done or not done.
+"""Define the closed vocabulary of why something was done or not done.
 
-A reason is the field in the journal, the label of the metric and the row in the documentation; there is no other.
+A reason is a field in the journal and a row in the documentation; there is no other.
 """
+
+from __future__ import annotations
 
 from enum import StrEnum
 
@@ -32,7 +34,7 @@ class Reason(StrEnum):
     verdict: Verdict
     action: Action
 
-    def __new__(cls, code: str, verdict: Verdict, action: Action, meaning: str) -> "Reason":
+    def __new__(cls, code: str, verdict: Verdict, action: Action, meaning: str) -> Reason:
         """Attach the sentence to the code, so that the two cannot drift apart."""
         member = str.__new__(cls, code)
         member._value_ = code
@@ -153,15 +155,3 @@ class Reason(StrEnum):
         Action.NONE,
         "An operator's order could not be followed as it stands: see the evidence for what is missing.",
     )
-
-
-def meaning_of(code: str) -> str:
-    """Return the sentence of a reason.
-
-    Raises:
-        ValueError: if there is no such reason.
-    """
-    for reason in Reason:
-        if reason == code:
-            return reason.meaning
-    raise ValueError(f"there is no reason {code!r}")

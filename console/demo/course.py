@@ -17,6 +17,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from actions.journal import Decision, decode_decision
+from actions.reasons import Action
 from console.census.recording import first_deployment, release_deployments
 from console.census.scenarios import MODEL, Scenario
 from console.census.traffic import MATURE_AFTER_MS, SOURCES, TS_START_MS, Requests, Traffic
@@ -31,8 +33,6 @@ from unship.codec import decode_value
 from unship.commands import Command, decode_command
 from unship.events import Ack, Prediction
 from unship.log.embedded.log import EmbeddedLog, Message
-
-Decision = dict[str, Any]
 
 ROUND_MS = 120_000
 """Requests come every half second on this clock: some 240 in a round."""
@@ -52,7 +52,7 @@ WAIT_S_MAX = 600.0
 
 LOOK_S = 0.05
 TAIL = 500
-ACTS = ("rollback", "propose")
+ACTS = (Action.ROLLBACK, Action.PROPOSE)
 
 
 @dataclass(slots=True)
@@ -257,10 +257,10 @@ class Course:
         """Read what the monitor has written."""
         seen, log = self.seen, self._log
         for record in log.read("decisions", len(seen.decisions)):
-            decision = msgspec.json.decode(record.value or b"")
+            decision = decode_decision(record.value or b"")
             seen.decisions.append(decision)
-            target = f" to {decision['to']}" if decision["to"] else ""
-            self._tell(f"{decision['reason']}: {decision['action']}{target}")
+            target = f" to {decision.to}" if decision.to else ""
+            self._tell(f"{decision.reason}: {decision.action}{target}")
         status = log.latest("snapshots").get(STATUS_KEY)
         if status is not None:
             seen.status = msgspec.json.decode(status.value or b"", type=Status)
@@ -304,5 +304,5 @@ class Course:
 
     def _over(self, now: int) -> bool:
         """Whether a version was taken back, or proposed to be, long enough ago."""
-        acted = next((decision["ts"] for decision in self.seen.decisions if decision["action"] in ACTS), None)
+        acted = next((decision.ts for decision in self.seen.decisions if decision.action in ACTS), None)
         return acted is not None and now >= acted + AFTER_MS

@@ -3,7 +3,8 @@
 import msgspec
 import numpy as np
 
-from actions.evidence import Findings, Quorum, Scalar
+from actions.evidence import Findings, Quorum
+from actions.evidence_tree import Without
 from actions.replicas import unfit
 from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
@@ -130,12 +131,12 @@ def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
     large = np.flatnonzero(counts >= SOURCE_SHARE * total) if total else np.zeros(0, np.int64)
     if large.size < 2:
         return Quorum.AGREED
-    if all(rise_without(health, alarm, int(source), rules)["agrees"] for source in large):
+    if all(rise_without(health, alarm, int(source), rules).agrees for source in large):
         return Quorum.AGREED
     return Quorum.FAILED if total >= max(2 * alarm.needed, QUORUM_LEAST) else Quorum.WAITING
 
 
-def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dict[str, Scalar]:
+def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> Without:
     """Return the rise since the change point with one source left out, and whether it is one."""
     losses = len(health.banks)
     n = float(alarm.window[alarm.loss, alarm.stream].sum() - alarm.window[alarm.loss, alarm.stream, source])
@@ -154,12 +155,7 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     by_evidence = alarm.detector == "e_detector"
     wanted = rules.worse_by if by_evidence else min(rules.worse_by, whole / 2)
     enough = learning or not by_evidence or evidence >= threshold_of(alarm.stream, rules) / 100
-    return {
-        "outcomes": n,
-        "rise": rounded(rise),
-        "evidence": evidence,
-        "agrees": bool(enough and rise >= wanted and n > 0),
-    }
+    return Without(n, rounded(rise), evidence, bool(enough and rise >= wanted and n > 0))
 
 
 def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from actions.desired import DesiredState, Epoch
+from actions.evidence_tree import Evidence
 from actions.facts import FleetFact
 from actions.fleet_limit import FleetState, fleet_fact
-from actions.journal import Decision, decision_bytes, decision_id, digest_of
+from actions.journal import Decision, Digests, Provenance, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from actions.reconcile import unexplained
 from streams.config.resolved import FOLD_VERSION, Config
@@ -252,7 +253,7 @@ class Fold:
     def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
         return ModelFold(name, self.config.of(name), self._write, saved, self.fleet)
 
-    def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
+    def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: Evidence, now: int) -> str:
         epoch = self._epoch(model)
         name = decision_id(model.name, epoch, model.state.digest)
         live = model.state.live
@@ -270,8 +271,8 @@ class Fold:
             slice=ruling.slice,
             outcomes=live.health.outcomes if live is not None and live.version == version else 0,
             evidence=evidence,
-            provenance={"ledger": [0, self.offset], **self._sources()},
-            digests={"previous": model.state.digest, "ledger": self._chain.hex(), "config": self.config_digest},
+            provenance=Provenance(ledger=(0, self.offset), **self._sources()),
+            digests=Digests(previous=model.state.digest, ledger=self._chain.hex(), config=self.config_digest),
         )
         model.state.digest = digest_of(decision_bytes(decision))
         model.epoch = epoch

@@ -7,13 +7,13 @@ be remembered stands in `ModelState` and the detectors' snapshots.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from actions.desired import DeploymentResult, Proposal, deploy
 from actions.evidence import Findings, View
+from actions.evidence_tree import Evidence, FleetReport
 from actions.facts import ReplicaChange
 from actions.fleet_limit import FleetState
 from actions.policy import Ruling, decide
@@ -62,7 +62,7 @@ UNDECIDED = (Reason.CONFIRMING, Reason.NOT_CONFIRMED, Reason.MIX_SHIFT, Reason.A
 #: Versions that are judged beside the live one; further ones are counted and left out.
 BESIDE_MAX = 8
 #: Writes a decision down and returns its id; given by the fold, which knows the position in the ledger.
-Write = Callable[["ModelFold", str, Ruling, dict[str, Any], int], str]
+Write = Callable[["ModelFold", str, Ruling, Evidence, int], str]
 
 
 class SavedModel(msgspec.Struct):
@@ -109,7 +109,7 @@ class ModelFold:
             rules = self._rules[alarming] = rules_for(self.state, self.config, alarming)
         return rules
 
-    def write(self, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
+    def write(self, version: str, ruling: Ruling, evidence: Evidence, now: int) -> str:
         """Write a decision down; return its id."""
         return self._writer(self, version, ruling, evidence, now)
 
@@ -197,7 +197,8 @@ class ModelFold:
                 # Every replica that starts says so again; one page is enough until another deployment is taken.
                 return
             self.state.refused = refused
-            self.write(event.version, ruling, {"serving": desired.serve, "deployed": event.version}, record.clock)
+            evidence = Evidence(serving=desired.serve, deployed=event.version)
+            self.write(event.version, ruling, evidence, record.clock)
 
     def take_replicas(self, changes: Iterable[ReplicaChange], now: int) -> None:
         """Take what changed at the model's replicas; a target that can be served no more is seen at once."""
@@ -451,7 +452,7 @@ class ModelFold:
         evidence = evidence_of(self.state, live, self.config, rules, self.opinions, chosen)
         if ruling.reason is Reason.FLEET_LIMIT:
             under_way = {fact.model: fact.decision for fact in self.fleet.others(self.name, now)}
-            evidence["fleet"] = {"limit": self.fleet.limit, "under_way": under_way}
+            evidence = msgspec.structs.replace(evidence, fleet=FleetReport(self.fleet.limit, under_way))
         self._settle(ruling, findings, live, evidence, now)
 
     def _is_new(self, ruling: Ruling, live: LivePeriod, standing: Standing | None) -> bool:
@@ -466,7 +467,7 @@ class ModelFold:
             return False
         return standing != _standing(ruling, live.version)
 
-    def _settle(self, ruling: Ruling, findings: Findings, live: LivePeriod, evidence: dict[str, Any], now: int) -> None:
+    def _settle(self, ruling: Ruling, findings: Findings, live: LivePeriod, evidence: Evidence, now: int) -> None:
         desired = self.state.desired
         self.state.standing = _standing(ruling, live.version)
         if ruling.reason in ONCE:

@@ -1,7 +1,8 @@
 """What operators' acts do to a model: they are ledger records like any other, and the guards are asked again."""
 
-from typing import Any
+import msgspec
 
+from actions.evidence_tree import Evidence, OperatorReport
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.evaluation.findings import find, is_blind
@@ -38,14 +39,14 @@ def operate(model: ModelFold, record: Operated) -> None:
         model.evaluate(record.clock)
 
 
-def _by(event: OperatorAct) -> dict[str, Any]:
-    return {"operator": {"act": event.act, "by": event.by, "reason": event.reason, "override": event.override}}
+def _by(event: OperatorAct) -> OperatorReport:
+    return OperatorReport(event.act, event.by, event.reason, event.override)
 
 
 def _refuse(model: ModelFold, event: OperatorAct, now: int, why: str) -> None:
     live = model.state.live
     ruling = Ruling(Verdict.INCONCLUSIVE, Reason.OPERATOR_REFUSED, Action.NONE, None, None)
-    model.write(live.version if live else event.version or "", ruling, {**_by(event), "missing": why}, now)
+    model.write(live.version if live else event.version or "", ruling, Evidence(operator=_by(event), missing=why), now)
 
 
 def _renew(model: ModelFold, event: OperatorAct, now: int) -> None:
@@ -93,7 +94,7 @@ def _roll_back(model: ModelFold, event: OperatorAct, now: int) -> None:
         _refuse(model, event, now, f"{event.to} is in quarantine; release it first, or repeat with --override")
         return
     ruling = Ruling(Verdict.INCONCLUSIVE, Reason.OPERATOR_ROLLBACK, Action.ROLLBACK, event.to, None)
-    decision = model.write(live.version, ruling, _by(event), now)
+    decision = model.write(live.version, ruling, Evidence(operator=_by(event)), now)
     desired.roll_back(event.to, model.epoch, now, automatic=False, decision=decision)
     model.start_period(event.to, now)
 
@@ -104,7 +105,8 @@ def _reject(model: ModelFold, event: OperatorAct, now: int) -> None:
         _refuse(model, event, now, "no such proposal is open; it may have lapsed")
         return
     model.state.desired.proposal = None
-    model.write(proposal.version, Ruling(Verdict.DEGRADED, Reason.REJECTED, Action.NONE, None, None), _by(event), now)
+    ruling = Ruling(Verdict.DEGRADED, Reason.REJECTED, Action.NONE, None, None)
+    model.write(proposal.version, ruling, Evidence(operator=_by(event)), now)
 
 
 def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
@@ -118,7 +120,8 @@ def _approve(model: ModelFold, event: OperatorAct, now: int) -> None:
         if ruling.action is not Action.ROLLBACK or ruling.to is None:
             _refuse(model, event, now, f"the evidence has changed since: {ruling.reason.value}")
             return
-        evidence = {**evidence_of(state, live, model.config, rules, model.opinions, chosen), **_by(event)}
+        evidence = evidence_of(state, live, model.config, rules, model.opinions, chosen)
+        evidence = msgspec.structs.replace(evidence, operator=_by(event))
         approved = Ruling(ruling.verdict, Reason.APPROVED, Action.ROLLBACK, ruling.to, ruling.slice)
         decision = model.write(live.version, approved, evidence, now)
         state.desired.roll_back(ruling.to, model.epoch, now, automatic=False, decision=decision)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from actions.journal import Decision
 from streams.config.parse import parse
@@ -131,8 +132,8 @@ def test_latency_alone_needs_no_label_and_is_never_blind() -> None:
     assert reasons(decisions) == ["LEARNING", "HEALTHY"]
     assert model.state.outcomes == {"v1": 2_000}
     assert decisions[-1].outcomes >= 1_000
-    assert decisions[-1].evidence["sources"] == 0
-    assert "label_coverage" not in decisions[-1].evidence
+    assert decisions[-1].evidence.sources == 0
+    assert decisions[-1].evidence.label_coverage is UNSET
     assert not pipeline.sources.counts
 
 
