@@ -22,7 +22,7 @@ from docs_decisions import decision_rows, evidence_rows
 from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
-from streams.evaluation.slices import OTHER, SOURCES_MAX
+from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
 from streams.fold.model import BESIDE_MAX, ONCE
 from streams.join.window import MODELS_MAX, SERIES_MAX
 from streams.topics.rights import FENCE, GROUPS, ROLES
@@ -114,7 +114,7 @@ def limits() -> str:
         ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
         ["versions judged beside a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
         ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
-        ["label sources of a model", str(SOURCES_MAX), f"counted as {code(OTHER)}"],
+        ["label sources of a model", str(LABEL_SOURCES_MAX), f"counted as {code(OTHER)}"],
     ]
     return table(["what", "limit", "beyond it"], rows)
 

@@ -5,8 +5,6 @@ make a block; where one arm is still missing, the block goes on into the next su
 depend on counts but not on losses. A shadow answers the same requests, so it is compared request by request.
 """
 
-from math import isnan
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +58,7 @@ class Comparison(msgspec.Struct):
         subs = SUB_INTERVALS if width else 1
         sums = np.zeros((2, subs, 2, *self.waited.shape))
         for arm, entries in zip(sums, (target, candidate), strict=True):
-            if entries.source.size == 1:
-                _add_one(arm, entries, begin, width)
-            elif entries.source.size:
+            if entries.source.size:
                 _add(arm, entries, begin, width)
         for sub in range(subs):
             if sums[:, sub, :2].any():
@@ -114,32 +110,19 @@ class Comparison(msgspec.Struct):
 def _add(sums: Floats, entries: Entries, begin: int, width: int) -> None:
     """Write counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
     subs, _, losses, streams = sums.shape
-    sub = np.zeros(entries.source.size, np.int64)
+    known = entries.streams >= 0
+    cells = entries.streams
     if width:
         sub = np.clip((entries.predicted_at - begin) * SUB_INTERVALS // width, 0, subs - 1)
-    known = entries.streams >= 0
-    cell = (sub * streams + entries.streams)[known]
-    place = np.broadcast_to(np.arange(entries.source.size), entries.streams.shape)[known]
-    for loss in range(losses):
-        column = entries.losses[loss, place]
-        usable = ~np.isnan(column)
-        n = np.bincount(cell[usable], minlength=subs * streams)
-        k = np.bincount(cell[usable], weights=column[usable], minlength=subs * streams)
-        sums[:, 0, loss] = n.reshape(subs, streams)
-        sums[:, 1, loss] = k.reshape(subs, streams)
-
-
-def _add_one(sums: Floats, entries: Entries, begin: int, width: int) -> None:
-    """Write what `_add` writes for a single outcome."""
-    sub = 0
-    if width:
-        sub = min(max((int(entries.predicted_at[0]) - begin) * SUB_INTERVALS // width, 0), sums.shape[0] - 1)
-    streams = entries.streams[:, 0]
-    streams = streams[streams >= 0]
-    for number, loss in enumerate(entries.losses[:, 0].tolist()):
-        if not isnan(loss):
-            sums[sub, 0, number, streams] = 1.0
-            sums[sub, 1, number, streams] = loss
+        cells = sub * streams + cells
+    cell = cells[known]
+    column = entries.losses[:, known.nonzero()[1]]
+    usable = ~np.isnan(column)
+    place = (np.arange(losses)[:, None] * (subs * streams) + cell)[usable]
+    shape = losses, subs, streams
+    size = losses * subs * streams
+    sums[:, 0] = np.bincount(place, minlength=size).reshape(shape).transpose(1, 0, 2)
+    sums[:, 1] = np.bincount(place, weights=column[usable], minlength=size).reshape(shape).transpose(1, 0, 2)
 
 
 def new_comparison(target: str, role: str, losses: int, streams: int) -> Comparison:

@@ -1,4 +1,6 @@
-"""What goes into the rows of detectors and what comes out: outcomes, the rules of an alarm, alarms, baselines."""
+"""Define what goes into the rows of detectors and what comes out: outcomes, rules of an alarm, alarms, baselines."""
+
+from __future__ import annotations
 
 import msgspec
 import numpy as np
@@ -9,6 +11,8 @@ from detectors.base import Floats, Ints
 #: Where a row's baseline comes from, in the order of preference.
 BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
 LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
+#: Label sources that are told apart in sums; the last stands for outcomes without a label, whose source is -1.
+SOURCE_CELLS = 10
 
 
 class Entries(msgspec.Struct, frozen=True):
@@ -23,7 +27,7 @@ class Entries(msgspec.Struct, frozen=True):
     source: Ints
     losses: Floats
 
-    def part(self, start: int, end: int) -> "Entries":
+    def part(self, start: int, end: int) -> Entries:
         """Return the outcomes from `start` to before `end` alone."""
         if start == 0 and end >= self.source.size:
             return self
@@ -62,8 +66,22 @@ class Alarm(msgspec.Struct):
     window: NDArray[np.float64]
     mix: tuple[str, int] | None = None
 
+    def fit(self, streams: int) -> None:
+        """Make room for streams that have appeared."""
+        missing = streams - self.window.shape[1]
+        if missing > 0:
+            self.window = np.pad(self.window, ((0, 0), (0, missing), (0, 0)))
 
-class StatedReference(msgspec.Struct):
+    def add(self, window: Floats) -> None:
+        """Add what was predicted since."""
+        self.window += window
+
+    def explain(self, dimension: str, stream: int) -> None:
+        """Note the dimension, and its slice, whose share in the requests explains the rise."""
+        self.mix = dimension, stream
+
+
+class StatedReference(msgspec.Struct, frozen=True):
     """A mean loss that a deployment states, over `size` outcomes, and the baseline that stands in if it is ignored."""
 
     mean: float
@@ -78,7 +96,7 @@ class Baselines(msgspec.Struct):
     """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
     variants).
 
-    `mix` is the record of the requests, see `Health`.
+    `mix` is the record of the requests, see `RequestMix`.
     """
 
     version: str

@@ -58,18 +58,14 @@ class Closed(msgspec.Struct, frozen=True):
 
     def of(self, arm: int, since: int, before: int | None = None) -> Entries:
         """Return the outcomes of one arm whose predictions were made in [since, before)."""
-        if self.columns.shape[1] == 1:
-            at = self.columns[PREDICTED_AT, 0]
-            mine = self.columns[ARM, 0] == arm and at >= since and (before is None or at < before)
-            return self._entries(slice(None) if mine else slice(0))
         use = (self.columns[ARM] == arm) & (self.columns[PREDICTED_AT] >= since)
         if before is not None:
             use &= self.columns[PREDICTED_AT] < before
-        return self._entries(use)
-
-    def _entries(self, use: NDArray[np.bool_] | slice) -> Entries:
-        columns = self.columns[:, use]
-        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], self.losses[:, use])
+        columns, losses = self.columns, self.losses
+        if not use.all():
+            some = use if use.any() else slice(0)
+            columns, losses = columns[:, some], losses[:, some]
+        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses)
 
     def pairs_of(self, live: int, shadow: int, since: int) -> tuple[Ints, NDArray[np.float64]]:
         """Return streams and excess losses of the requests that both arms answered since `since`."""

@@ -43,7 +43,7 @@ def threshold_of(stream: int, rules: Rules) -> float:
 def since_change(health: Health, alarm: Alarm) -> tuple[float, float]:
     """Return outcomes and losses of another version in an alarm's stream since the alarm's change point."""
     health.settle()
-    n, k = health.history.stream(alarm.stream, alarm.loss, len(health.banks))
+    n, k = health.history.stream(alarm.stream, alarm.loss, len(health.rows.banks))
     first = health.history.first_from(alarm.since)
     return float(n[first:].sum()), float(k[first:].sum())
 
@@ -138,16 +138,16 @@ def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
 
 def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> Without:
     """Return the rise since the change point with one source left out, and whether it is one."""
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     n = float(alarm.window[alarm.loss, alarm.stream].sum() - alarm.window[alarm.loss, alarm.stream, source])
     k = float(
         alarm.window[losses + alarm.loss, alarm.stream].sum() - alarm.window[losses + alarm.loss, alarm.stream, source]
     )
-    row = health.row(alarm.stream, source + 1) if health.variants > 1 else health.row(alarm.stream)
-    bank = health.banks[alarm.loss]
+    row = health.rows.row(alarm.stream, source + 1) if health.rows.variants > 1 else health.rows.row(alarm.stream)
+    bank = health.rows.banks[alarm.loss]
     learning = bool(bank.learning[row])
     # A row too thin for a baseline of its own is measured against that of the whole stream.
-    base, _ = health.baseline(alarm.loss, health.row(alarm.stream) if learning else row)
+    base, _ = health.rows.baseline(alarm.loss, health.rows.row(alarm.stream) if learning else row)
     rise = k / n - base if n else 0.0
     evidence = rounded(float(bank.totals[row]))
     whole_n = float(alarm.window[alarm.loss, alarm.stream].sum())
@@ -209,14 +209,14 @@ def find(
         version=live.version,
         incomputable=incomputable,
         blind=blind,
-        learning=health.learning and not blind,
+        learning=health.rows.learning and not blind,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
     )
     if not health.degraded:
         return findings, None
     # A slice that appeared since the last judged cohort has no row yet.
-    streams = state.layout.slices.streams[: health.streams]
+    streams = state.layout.slices.streams[: health.rows.streams]
     ladder = state.desired.ladder(live.beside)
     targets = [target for target in ladder if why_unfit(state, target, config) is None]
     unfit = {

@@ -37,7 +37,7 @@ def explain_by_mix(health: Health, alarm: Alarm, streams: list[Stream], config: 
         return
     for split in splits(health, alarm, streams, config):
         if split.rise > 0 and rounded(split.upper) < rounded(max(config.worse_by, split.rise / 2)):
-            alarm.mix = (split.dimension, _named(health, alarm, streams, split.dimension))
+            alarm.explain(split.dimension, _raising_stream(health, alarm, streams, split.dimension))
             return
 
 
@@ -59,11 +59,11 @@ def is_genuine(health: Health, streams: list[Stream], config: ModelConfig) -> bo
 
 def splits(health: Health, alarm: Alarm, streams: list[Stream], config: ModelConfig) -> list[Split]:
     """Return the split of an overall alarm's rise for each dimension of slices."""
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     counts, sums = alarm.window[alarm.loss].sum(axis=1), alarm.window[losses + alarm.loss].sum(axis=1)
     if not counts[0]:
         return []
-    overall, known = health.baseline(alarm.loss, 0)
+    overall, known = health.rows.baseline(alarm.loss, 0)
     rise = float(sums[0]) / float(counts[0]) - overall
     return [
         _split(health, alarm.loss, dimension, _members(streams, dimension), counts, sums, (overall, known), rise)
@@ -103,7 +103,7 @@ def _split(
             left_n, left_k = left_n - n, left_k - k
         if n <= 0:
             continue
-        mean, known = health.usual(loss, stream)
+        mean, known = health.mix.usual(loss, stream)
         if known < LEAST:
             mean, known = overall
         total += k - n * mean
@@ -115,14 +115,13 @@ def _split(
     return Split(dimension, rise, total / everything, lower, upper)
 
 
-def _named(health: Health, alarm: Alarm, streams: list[Stream], dimension: str) -> int:
-    """Return the value whose change of share raises the mean loss most."""
+def _raising_stream(health: Health, alarm: Alarm, streams: list[Stream], dimension: str) -> int:
+    """Return the number of the slice whose change of share raises the mean loss most."""
     counts = alarm.window[alarm.loss].sum(axis=1)
-    overall, _ = health.baseline(alarm.loss, 0)
-    before = max(float(health.mix[0, 0]), 1.0)
+    overall, _ = health.rows.baseline(alarm.loss, 0)
     weight = {}
     for stream in _members(streams, dimension):
-        mean, known = health.usual(alarm.loss, stream)
-        change = float(counts[stream]) / float(counts[0]) - float(health.mix[0, stream]) / before
+        mean, known = health.mix.usual(alarm.loss, stream)
+        change = float(counts[stream]) / float(counts[0]) - health.mix.share(stream)
         weight[stream] = change * ((mean if known >= LEAST else overall) - overall)
     return max(weight, key=lambda stream: (weight[stream], -stream))

@@ -57,7 +57,7 @@ class Opinions:
                 continue
             for loss in range(self.losses if name == self.deciding else 1):
                 alarmed = self._feed(name, loss, 0, entries.losses[loss], now)
-                if alarmed and name == self.deciding and not health.learning:
+                if alarmed and name == self.deciding and not health.rows.learning:
                     health.raise_alarm(name, loss, 0, now, 0.0, 0.0, least_rise=rules.worse_by)
 
     def _feed(self, name: str, loss: int, stream: int, losses: "np.ndarray", now: int) -> bool:

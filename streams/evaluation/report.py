@@ -69,7 +69,7 @@ def _detectors(live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Op
     if E_DETECTOR in config.detectors:
         rows: dict[str, DetectorReport | float] = {}
         for loss, spec in enumerate(config.losses):
-            evidence = rounded(float(health.banks[loss].totals[0]))
+            evidence = rounded(float(health.rows.banks[loss].totals[0]))
             rows[spec.name] = DetectorReport(
                 evidence, *_baseline(health, loss, 0), ignored_reference=_ignored(health, loss)
             )
@@ -87,9 +87,9 @@ def _detectors(live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Op
 
 def _baseline(health: Health, loss: int, row: int) -> tuple[Mean | None, str]:
     """Return a row's baseline, None while it learns, and where it comes from."""
-    if health.banks[loss].learning[row]:
+    if health.rows.banks[loss].learning[row]:
         return None, BASES[0]
-    return _mean_of(*health.baseline(loss, row)), BASES[int(health.basis[loss, row])]
+    return _mean_of(*health.rows.baseline(loss, row)), BASES[int(health.rows.basis[loss, row])]
 
 
 def _mean_of(mean: float, n: float) -> Mean:
@@ -98,19 +98,19 @@ def _mean_of(mean: float, n: float) -> Mean:
 
 def _ignored(health: Health, loss: int) -> Mean | UnsetType:
     """Return the reference that is not believed, where there is one."""
-    stated = health.references.get(loss)
+    stated = health.rows.references.get(loss)
     return _mean_of(stated.mean, stated.size) if stated is not None and stated.ignored else UNSET
 
 
 def _window_mean(health: Health, alarm: Alarm, stream: int) -> tuple[float, float]:
     """Return the mean loss of a stream since the alarm's change point, and its number of outcomes."""
     n = float(alarm.window[alarm.loss, stream].sum())
-    k = float(alarm.window[len(health.banks) + alarm.loss, stream].sum())
+    k = float(alarm.window[len(health.rows.banks) + alarm.loss, stream].sum())
     return k / n if n else 0.0, n
 
 
 def _alarm(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig) -> AlarmReport:
-    baseline, basis = _baseline(health, alarm.loss, health.row(alarm.stream))
+    baseline, basis = _baseline(health, alarm.loss, health.rows.row(alarm.stream))
     return AlarmReport(
         detector=alarm.detector,
         loss=config.losses[alarm.loss].name,
@@ -130,10 +130,10 @@ def _worst_slices(
 ) -> list[SliceReport]:
     """Return the slices with most evidence, and whether the whole family of slices singles them out."""
     # A slice that appeared since the last judged cohort has no row yet.
-    streams = state.layout.slices.streams[: health.streams]
+    streams = state.layout.slices.streams[: health.rows.streams]
     if len(streams) < 2:
         return []
-    totals = health.banks[alarm.loss].totals[:: health.variants].copy()
+    totals = health.rows.banks[alarm.loss].totals[:: health.rows.variants].copy()
     for other in health.alarms:
         if other.loss == alarm.loss:
             # An alarmed row starts afresh; what it had reached is what counts here.
@@ -143,7 +143,7 @@ def _worst_slices(
     order = sorted(range(1, len(streams)), key=lambda stream: (-totals[stream], stream))[:SLICES_SHOWN]
     shown = []
     for stream in order:
-        baseline, basis = _baseline(health, alarm.loss, health.row(stream))
+        baseline, basis = _baseline(health, alarm.loss, health.rows.row(stream))
         shown.append(
             SliceReport(
                 slice=streams[stream].describe(),

@@ -10,7 +10,7 @@ from detectors.base import Ints
 from streams.ledger.records import Coded, Scalar
 
 OTHER = "__other__"
-SOURCES_MAX = 8
+LABEL_SOURCES_MAX = 8
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -85,7 +85,7 @@ class SourceTable(msgspec.Struct):
             return column.codes
         numbers = []
         for value in column.values:
-            if value not in self.names and len(self.names) <= SOURCES_MAX:
-                self.names.append(value if len(self.names) < SOURCES_MAX else OTHER)
-            numbers.append(self.names.index(value) if value in self.names else SOURCES_MAX)
+            if value not in self.names and len(self.names) <= LABEL_SOURCES_MAX:
+                self.names.append(value if len(self.names) < LABEL_SOURCES_MAX else OTHER)
+            numbers.append(self.names.index(value) if value in self.names else LABEL_SOURCES_MAX)
         return np.array(numbers, np.int64)[column.codes]

@@ -13,9 +13,9 @@ from detectors.base import Floats, rounded
 from detectors.betting import LARGEST_MEAN
 from detectors.comparison import record_evidence
 from detectors.rows.bank import BASELINE_LEAST
-from detectors.rows.history import SOURCES, Block
+from detectors.rows.history import Block
 from detectors.rows.label_share import SHIFT
-from detectors.rows.types import Alarm
+from detectors.rows.types import SOURCE_CELLS, Alarm
 from detectors.rows.watch import Health
 from streams.evaluation.slices import Stream
 
@@ -107,19 +107,19 @@ def track_record(health: Health, coverage: float | None, before: TrackRecord | N
 
 def _stretches(health: Health) -> list[Stretch]:
     """Return the newest outcomes of a live period, oldest stretch first."""
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     found: list[Stretch] = []
-    n, k = np.zeros((losses, health.streams)), np.zeros((losses, health.streams))
+    n, k = np.zeros((losses, health.rows.streams)), np.zeros((losses, health.rows.streams))
     start, total = 0, 0.0
     for block in reversed(health.history.blocks()):
         size = _overall(block, losses)
         if total + size > OUTCOMES_MAX:
             break
         total += size
-        stream = block.cells // SOURCES
+        stream = block.cells // SOURCE_CELLS
         for loss in range(losses):
-            n[loss] += np.bincount(stream, weights=block.sums[loss], minlength=health.streams)
-            k[loss] += np.bincount(stream, weights=block.sums[losses + loss], minlength=health.streams)
+            n[loss] += np.bincount(stream, weights=block.sums[loss], minlength=health.rows.streams)
+            k[loss] += np.bincount(stream, weights=block.sums[losses + loss], minlength=health.rows.streams)
         start = block.start
         if n[:, 0].max() >= OUTCOMES_MAX / STRETCHES:
             found.append(Stretch(health.since, start, n, k))
@@ -130,7 +130,7 @@ def _stretches(health: Health) -> list[Stretch]:
 
 
 def _overall(block: Block, losses: int) -> float:
-    mine = block.cells < SOURCES
+    mine = block.cells < SOURCE_CELLS
     return max(float(block.sums[loss, mine].sum()) for loss in range(losses))
 
 
@@ -167,7 +167,7 @@ def weigh(
     the other dimensions it is made of is not known, so all the losses that harder requests explain on one of them are
     taken to be in this slice.
     """
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     counts, sums = alarm.window[alarm.loss].sum(axis=1), alarm.window[losses + alarm.loss].sum(axis=1)
     n, k = known.n[alarm.loss], known.k[alarm.loss]
     size = float(n[alarm.stream])
@@ -184,7 +184,7 @@ def weigh(
         tried.append((mean, worth, name))
     if not tried:
         tried.append((plain, size + 1.0, None))
-    seen, lost, grid = float(counts[alarm.stream]), float(sums[alarm.stream]), health.banks[alarm.loss].grid
+    seen, lost, grid = float(counts[alarm.stream]), float(sums[alarm.stream]), health.rows.banks[alarm.loss].grid
     weighed = [(rounded(record_evidence(seen, lost, mean, worth, grid)), i) for i, (mean, worth, _) in enumerate(tried)]
     evidence, least = min(weighed)
     today, worth, dimension = tried[least]

@@ -307,7 +307,7 @@ class ModelFold:
         mine = _number(arms, live.version, "live")
         entries = closed.of(mine, live.since)
         live.health.fit(streams, sources)
-        if not live.health.fixed and (entries.source.size or closed.begin >= live.since):
+        if not live.health.rows.fixed and (entries.source.size or closed.begin >= live.since):
             self._fix(live)
         if self.width and closed.begin >= live.since:
             self._close_labels(live.labels, closed, mine, entries, now)

@@ -80,7 +80,7 @@ def _word(model: ModelFold) -> str:
     """Return the reason that stands for the model, HEALTHY if nothing does."""
     standing, live = model.state.standing, model.state.live
     if standing is None or live is None or standing.version != live.version:
-        return "LEARNING" if live is not None and live.health.learning else "HEALTHY"
+        return "LEARNING" if live is not None and live.health.rows.learning else "HEALTHY"
     return standing.reason
 
 
@@ -88,4 +88,4 @@ def _evidence(model: ModelFold) -> Any:
     live = model.state.live
     if live is None or model.config.detectors[0] != "e_detector":
         return None
-    return rounded(float(live.health.banks[0].totals[0]) / model.config.promise)
+    return rounded(float(live.health.rows.banks[0].totals[0]) / model.config.promise)

@@ -115,7 +115,7 @@ def held(model: ModelFold) -> dict[str, np.ndarray]:
         versions[name] = beside.health
         found[f"{name} compared"] = beside.comparison.evidence[0, 0]
     for name, health in versions.items():
-        bank = health.banks[0]
+        bank = health.rows.banks[0]
         found[name] = np.array([health.outcomes, bank.n[0], bank.k[0], bank.own_n[0], bank.own_k[0]])
         found[f"{name} evidence"] = bank.evidence[0]
     return found
@@ -202,9 +202,9 @@ def test_latency_beside_another_loss_is_judged_once_for_each_prediction(
         assert health.outcomes == len(labelled)
         assert model.state.outcomes[version] == len(labelled)
         if not health.alarms:
-            assert health.banks[0].own_n[0] == len(labelled)
-            assert health.banks[1].own_n[0] == len(mine)
-            assert health.banks[1].own_k[0] == sum(r.wrong[version] for r in mine)
+            assert health.rows.banks[0].own_n[0] == len(labelled)
+            assert health.rows.banks[1].own_n[0] == len(mine)
+            assert health.rows.banks[1].own_k[0] == sum(r.wrong[version] for r in mine)
     assert "MISSING_LATENCY" not in replay.counts()
 
 
