@@ -21,7 +21,7 @@ from actions.reconcile import Signer, Timing
 from streams.embedded.monitor import Live
 from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
-from streams.ledger.lines import ledger_line, read_ledger_line
+from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Deployed, Operated, Outcomes, Record
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
 from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of, plans
@@ -142,7 +142,7 @@ def test_decision_is_the_same_bytes_from_the_records_before_it_whoever_folds_the
             saved = unpack(pack(fold.save()), SavedFold)
             fold = Fold(config_of(plan))
             fold.load(saved)
-        found += fold.step(read_ledger_line(ledger_line(offset, record)).record)
+        found += fold.step(read_entry(entry_of(record).value))
     assert [decision_bytes(d) for d in found] == [decision_bytes(d) for d in expected]
     previous = ""
     for decision in found:

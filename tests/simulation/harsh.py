@@ -16,7 +16,7 @@ import streams.pipeline
 from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
 from streams.fold.fold import LedgerMismatch
-from streams.join.source_reader import Position, Reader
+from streams.join.source_reader import Position, SourceReader
 from streams.kafka.rewinds import position_of, position_text
 from streams.ledger.records import Batch, Begun, Configured
 from streams.pipeline import configuration_record
@@ -86,7 +86,7 @@ class HarshSite(Site):
         super().__init__(seed)
         self.worlds.append(self.world)
 
-    def new_reader(self, position: Position) -> Reader:
+    def new_reader(self, position: Position) -> SourceReader:
         with program(self.version):
             return super().new_reader(position)
 

@@ -18,7 +18,8 @@ from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
 from streams.fold.fold import Fold
-from streams.join.source_reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
+from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
+from streams.join.source_reader import KINDS, Position, SourceReader
 from streams.ledger.coverage import Coverage
 from streams.ledger.records import Batch, Outcomes
 from streams.pipeline import configuration_record
@@ -225,7 +226,7 @@ class Driver:
 class Site:
     """Ledger partitions with their folds, the committed position, and the readers that are alive."""
 
-    reader_class: type[Reader] = Reader
+    reader_class: type[SourceReader] = SourceReader
     driver_class: type[Driver] = Driver
     coverage_class: type[Coverage] = Coverage
 
@@ -243,7 +244,7 @@ class Site:
         self.owner = self.driver_class(self, self.committed)
         self.alive = [self.owner]
 
-    def new_reader(self, position: Position) -> Reader:
+    def new_reader(self, position: Position) -> SourceReader:
         reader = self.reader_class(
             self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
         )

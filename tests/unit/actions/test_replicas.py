@@ -18,10 +18,11 @@ from actions.replica_watch import ReplicaWatch, SavedWatch
 from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from streams.config.parse import parse
 from streams.fold.fold import Fold
-from streams.join.source_reader import PREDICTIONS, Position, Raw, Reader
+from streams.join.partition import PREDICTIONS, Raw
+from streams.join.source_reader import Position, SourceReader
 from streams.kafka.copier import Copier, Place
 from streams.ledger.encoding import pack, unpack
-from streams.ledger.lines import read_ledger_line
+from streams.ledger.entries import read_entry
 from streams.ledger.records import Begun, Outcomes, Record, ReplicaFacts
 from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
 from unship.codec import encode_line
@@ -378,14 +379,14 @@ def predictions() -> list[Prediction]:
 
 
 def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_changed_since() -> None:
-    first = Reader(CONFIG, 2, Position(1))
+    first = SourceReader(CONFIG, 2, Position(1))
     first.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions()[:5])])
     first.advance((True, True))
     first.flush()
     (facts,) = first.replica_facts()
     assert (facts.clock, [change.place for change in facts.changes]) == (-1, [("predictions", 2, 0)])
     assert first.replica_facts() == []
-    second = Reader(CONFIG, 2, first.position())
+    second = SourceReader(CONFIG, 2, first.position())
     second.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
     second.advance((True, True))
     second.flush()
@@ -394,7 +395,7 @@ def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_change
 
 
 def test_facts_without_a_time_move_no_clock_and_repeats_after_a_rewind_change_nothing() -> None:
-    reader = Reader(CONFIG, 0, Position(1))
+    reader = SourceReader(CONFIG, 0, Position(1))
     reader.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
     reader.advance((True, True))
     (batch,) = reader.flush()
@@ -415,10 +416,10 @@ def test_partition_that_begins_anew_is_believed_again() -> None:
     fold = Fold(CONFIG)
     fold.step(configuration_record(CONFIG))
     change = ReplicaChange("r", True, "serving", "v42", OLD, None, 1_000, ("predictions", 0, 500))
-    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [change]))
+    fold.step(ReplicaFacts(-1, "m", [change]))
     fold.step(Begun(-1, 0, 1))
     anew = msgspec.structs.replace(change, version="v41", epoch=NEW, at=2_000, place=("predictions", 0, 3))
-    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [anew]))
+    fold.step(ReplicaFacts(-1, "m", [anew]))
     assert fold.models["m"].state.replicas.known["r"].serves() == ("v41", NEW)
 
 
@@ -433,7 +434,7 @@ class Unsteady(Copier):
         self.tries += 1
         if self.tries in self.refused:
             raise TimeoutError
-        record = read_ledger_line(value).record
+        record = read_entry(value).record
         assert isinstance(record, ReplicaFacts)
         self.ledger.append(record)
 

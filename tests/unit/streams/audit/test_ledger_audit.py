@@ -19,8 +19,8 @@ from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.topics import EmbeddedTopics, record_log
 from streams.fold.fold import Fold
-from streams.join.source_reader import Position, Raw, Reader
-from streams.ledger.lines import ledger_line
+from streams.join.partition import Raw
+from streams.join.source_reader import Position, SourceReader
 from streams.ledger.records import Batch, Begun, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken, line_of, read_line
@@ -353,12 +353,12 @@ def read_twice(sources: Memory, config: Config, count: int, seed: int, incarnati
     first = msgspec.structs.replace(configuration_record(config), partitions=count)
     ledger: list[Record] = [first]
     positions = [[Position(count, incarnation)] for _ in range(count)]
-    readers: list[Reader] = []
+    readers: list[SourceReader] = []
     for _ in range(60 * count):
         if len(readers) < 3 * count or rng.random() < 0.1:
             number = int(rng.integers(count))
             start = positions[number][int(rng.integers(len(positions[number])))]
-            readers = [*readers[-3 * count :], Reader(config, number, start)]
+            readers = [*readers[-3 * count :], SourceReader(config, number, start)]
         reader = readers[int(rng.integers(len(readers)))]
         for side, topic in enumerate(("predictions", "feedback")):
             page = sources.read(topic, reader.partition, reader.next_offset(side))[: int(rng.integers(1, 40))]
@@ -376,7 +376,7 @@ def folded(ledger: list[Record], config: Config) -> tuple[Fold, list[Taken], int
     for record in ledger:
         journal += [decision_bytes(decision) for decision in fold.step(record)]
         corners = max([corners, *(len(coverage.corners) for coverage in fold.coverage.values())])
-    records = [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+    records = [Taken("ledger", 0, i, i, None, entry_of(record).value) for i, record in enumerate(ledger)]
     return fold, records + [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)], corners
 
 
@@ -432,7 +432,7 @@ def test_batch_that_claims_more_than_was_read_is_found(wider: tuple[int, int]) -
     fold, journal = Fold(config), list[bytes]()
     for record in ledger:
         journal += [decision_bytes(decision) for decision in fold.step(record)]
-    records = sources + [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+    records = sources + [Taken("ledger", 0, i, i, None, entry_of(record).value) for i, record in enumerate(ledger)]
     records += [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)]
     difference = audit_topics(Memory(records), None).first_difference
     assert difference is not None

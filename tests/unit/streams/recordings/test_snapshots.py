@@ -52,7 +52,7 @@ def folds(count: int) -> list[Fold]:
         fold.step(configuration_record(CONFIG))
         for number in range(length):
             event = Deployment(model=f"m{number}", version="v1", status="live", ts=1, at=("deployments", 0, number, 1))
-            fold.step(Deployed(-1, (0, -1), "", event))
+            fold.step(Deployed(-1, event))
         found.append(fold)
     return found
 
