@@ -6,7 +6,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.kafka.clients import Access, administering, answered, end_consumer, partition_count
-from streams.ledger.entries import entry_of
+from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Configured, Record
 from streams.pipeline import configuration_record
 from unship.errors import ConfigurationError
