@@ -77,7 +77,7 @@ def run(config: Config, lines: Iterable[bytes], until: int | None = None) -> Run
 
 
 def counts_of(pipeline: Pipeline) -> Counter[str]:
-    total = pipeline.cutter.join.tally.total() + pipeline.fold.counts()
+    total = pipeline.cutter.join.counts() + pipeline.fold.counts()
     return Counter({str(reason): count for reason, count in total.items() if count})
 
 

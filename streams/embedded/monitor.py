@@ -169,7 +169,7 @@ class EmbeddedMonitor:
     def status(self) -> Status:
         """Return what operators ask for."""
         cutter = self.pipeline.cutter
-        return fold_status(self.pipeline.fold, cutter.now, cutter.join.tally.total())
+        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts())
 
     # Commands
 

@@ -55,10 +55,10 @@ class SourceClock(msgspec.Struct):
         >>> clock.now, clock.at
         (1000, 900)
         """
-        # Topics may carry a prefix of the site's own.
-        log = topic.rpartition(".")[2]
+        log = f"{topic}/{partition}"
         self.at = self.logs[log] = max(self.logs.get(log, -1), append_ts)
-        if log in SOURCES:
+        # Topics may carry a prefix of the site's own.
+        if topic.rpartition(".")[2] in SOURCES:
             self.partitions[partition] = max(self.partitions.get(partition, -1), append_ts)
         self.now = max(self.now, min(self.partitions.values(), default=append_ts))
         return None if ts is not None and ts > append_ts + DAY_MS else self.now

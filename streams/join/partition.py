@@ -122,6 +122,10 @@ class PartitionJoin:
             place = (position - 1, -1) if side == PREDICTIONS else (-1, position - 1)
             self.tally.add(RejectCode.HOLE, place, lost)
 
+    def counts(self) -> Counter[str]:
+        """Return what was not used, by reason, and was not handed over yet."""
+        return self.tally.total() + self.window.unused()
+
     # Handing over
 
     @property

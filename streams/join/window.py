@@ -17,7 +17,7 @@ the last `early`.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Any, NamedTuple
 
 import msgspec
@@ -325,6 +325,11 @@ class JoinWindow:
                 del self.early[feedback.key]
             else:
                 others_early.remove(feedback)
+
+    def unused(self) -> Counter[str]:
+        """Return what is known already to be of no use, and will be counted when no prediction can follow it."""
+        waiting = (each for each in self.early_leaving if not each.matched and not each.code)
+        return Counter(self._why_unused(each) for each in waiting if each.late or each.unfit)
 
     def witness(self, position: int, at: int) -> None:
         """Note a record of the prediction log: it may show that earlier feedback is alone."""

@@ -16,6 +16,7 @@ from unship.codec import OtherLine, decode_line, decode_value
 from unship.errors import RecordingError
 from unship.events import Event
 from unship.rejections import Rejection
+from unship.topics import SOURCES
 
 INDEX_EVERY: Final = 256
 DAMAGED_MAX: Final = 1_000
@@ -45,6 +46,8 @@ class RecordedTopics:
         # For each partition the marks from which its records are found, with the first offset of each.
         self._index: dict[Place, list[tuple[int, _Mark]]] = {}
         self._numbered = _is_numbered(stream)
+        # The partitions that numbered lines were taken from.
+        self._partitions: set[int] = set()
         numbering, position, reported = Numbering(), 0, 0
         mark = _Mark(0, Numbering())
         stream.seek(0)
@@ -68,6 +71,8 @@ class RecordedTopics:
             return read_line(line)
         for event, value, _ in arrivals([line]):
             numbering.read_time(event, None)
+            if not isinstance(event, Rejection) and event.at is not None:
+                self._partitions.add(event.at[1])
             return Taken(*numbering.number(event), None, value)
         return read_line(line) if line.strip() else None
 
@@ -97,9 +102,10 @@ class RecordedTopics:
 
     def first(self, topic: str, partition: int) -> int:
         """Return the smallest offset that was recorded, 0 if none was."""
-        if self._numbered:
-            # The number of a line is its offset in both logs, so a log may begin with a line of the other one.
-            return 0
+        if self._numbered and topic in SOURCES:
+            # The number of a line is its offset in both logs, so a log may begin with a line of the other one. Lines of
+            # several partitions cannot be joined again as those of one: each partition has a clock of its own.
+            return int(len(self._partitions) > 1)
         return self._firsts.get((topic, partition), 0)
 
     def ends(self) -> Mapping[Place, int]:

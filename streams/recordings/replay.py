@@ -249,7 +249,7 @@ class Replay:
         """Return what was rejected or set aside so far, by reason."""
         total = sum((fold.counts() for fold in self.folds.values()), Counter())
         if self.pipeline is not None:
-            total.update(self.pipeline.cutter.join.tally.total())
+            total.update(self.pipeline.cutter.join.counts())
         return dict(sorted((str(reason), count) for reason, count in total.items()))
 
 
