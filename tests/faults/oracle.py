@@ -120,9 +120,9 @@ async def folded(scene: Scene) -> Folded:
     for record in await scene.records("ledger"):
         fold = folds[record.partition]
         fold.offset = record.offset
-        entry = read_entry(record.value).record
+        entry = read_entry(record.value)
         decided += fold.step(entry)
-        if isinstance(entry, Batch) and any(part.outcomes.arm.size for part in entry.parts):
+        if isinstance(entry.record, Batch) and any(part.outcomes.arm.size for part in entry.record.parts):
             rows[record.partition].append(record.timestamp)
         for model, state in fold.commanded().items():
             desired[model, state.epoch] = (state.serve, state.action, state.decision)

@@ -121,7 +121,7 @@ async def check(site: Inside) -> None:
     decided: dict[tuple[str, Any], str] = {}
     for offset, record in enumerate(await site.records()):
         again.offset = offset
-        for decision in again.step(record):
+        for decision in again.step(entry_of(record)):
             decided[decision.model, decision.epoch] = digest_of(decision_bytes(decision))
     journal: dict[tuple[str, Any], str] = {}
     for entry in await read_all(site.access, "decisions"):

@@ -73,7 +73,7 @@ class EagerReader(SourceReader):
     def _read(self, side: int, raw: Raw, event: Any) -> None:
         super()._read(side, raw, event)
         now = max(log.clock for log in self._sides)
-        self._ingest.window.evict(now, now)
+        self._join.window.evict(now, now)
 
 
 class EagerSite(Site):

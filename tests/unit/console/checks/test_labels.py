@@ -9,6 +9,7 @@ from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.join.partition import Raw
 from streams.join.source_reader import Position, SourceReader
+from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken
