@@ -41,7 +41,7 @@ class Numbering(msgspec.Struct):
         if where is not None:
             clock.read_appended(where[0], where[1], where[3], ts)
         elif isinstance(event, Rejection):
-            clock.at = clock.now
+            clock.stay()
         else:
             clock.read(ts)
         return clock.now
