@@ -6,7 +6,7 @@ PY := .venv/bin/python
 TYPED = $(foreach dir,streams detectors actions console sdk/unship tests benchmarks examples deploy,\
 	$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 # The steps of the gate, in order; each is a target of its own.
-CHECKS := setup lock-check lint types contracts sizes words tools test wheels readme
+CHECKS := setup lock-check lint types contracts sizes structure words tools test wheels readme
 
 # Where `make kafka` listens, and how many brokers it starts.
 KAFKA_PORT ?= 9092
@@ -15,7 +15,7 @@ BROKERS ?= 1
 # One more than there are processors: tests with a real Kafka wait for brokers half of their time.
 TESTERS ?= $(shell $(PY) -c 'import os; print(len(os.sched_getaffinity(0)) + 1)' 2>/dev/null || echo auto)
 
-.PHONY: help setup demo demo-all kafka tools test simulate faults check lint format types contracts sizes words lock lock-check wheels readme bench clean
+.PHONY: help setup demo demo-all kafka tools test simulate faults check lint format types contracts sizes structure ratchet words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -63,8 +63,14 @@ types: setup  ## mypy, strict for the packages
 contracts: setup  ## who may import what
 	@$(PY) .ci/contracts.py
 
-sizes: setup  ## lines per module and function, names of folders
+sizes: setup  ## lines per module and function, modules per folder, attributes per class, names of folders
 	@$(PY) .ci/sizes.py
+
+structure: setup  ## no circle of imports, folders in their order, no class changed from outside its module
+	@$(PY) .ci/structure.py
+
+ratchet: setup  ## write .ci/ratchet.txt again after an exception shrank, went or moved; no kind may grow
+	@$(PY) .ci/ratchet_write.py
 
 words: setup  ## words and addresses that do not belong in the repository
 	@$(PY) .ci/words.py

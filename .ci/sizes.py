@@ -1,21 +1,25 @@
-"""Stop modules and functions that grew too long, and names that say nothing.
+"""Stop modules, functions, folders and classes that grew too large, and names that mean nothing.
 
-The limits hold for the packages, their tests and these scripts. What is longer than a limit stands in
-.ci/ratchet.txt with its length; a length there may only shrink, and a line that is no longer needed must go.
+The limits hold for the packages, their tests and these scripts. An exception is a line of .ci/ratchet.txt.
 """
+
+from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tree import ROOT, name_of, tracked
+from class_state import classes
+from ratchet import Count, complaints, read_ratchet
+from tree import PACKAGES, ROOT, modules_of, name_of, tracked
 
 MODULE_LINES_MAX = 600
 MODULE_LINES_ASK = 400
 FUNCTION_LINES_MAX = 60
+FOLDER_MODULES_MAX = 15
 NAMES_THAT_SAY_NOTHING = {"core", "util", "utils", "common", "helper", "helpers", "manager", "managers", "misc"}
-RATCHET = ROOT / ".ci" / "ratchet.txt"
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -40,48 +44,40 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, int]]:
             yield from functions(node, prefix)
 
 
-def measure(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield (name, lines, limit) for the module and each of its functions."""
+def measure(path: Path) -> Iterator[Count]:
+    """Yield the lines of the module and of each of its functions."""
     text = path.read_text(encoding="utf-8")
-    yield name_of(path), text.count("\n"), MODULE_LINES_MAX
+    yield Count("lines", name_of(path), text.count("\n"), MODULE_LINES_MAX)
     for name, lines in functions(ast.parse(text)):
-        yield f"{name_of(path)}:{name}", lines, FUNCTION_LINES_MAX
+        yield Count("lines", f"{name_of(path)}:{name}", lines, FUNCTION_LINES_MAX)
 
 
-def read_ratchet() -> dict[str, int]:
-    """Return the exceptions: name to length."""
-    if not RATCHET.exists():
-        return {}
-    rows = (line.rsplit(maxsplit=1) for line in RATCHET.read_text(encoding="utf-8").splitlines())
-    return {row[0]: int(row[1]) for row in rows if row and not row[0].startswith("#")}
+def folders(paths: Iterable[Path]) -> Iterator[Count]:
+    """Yield the modules in each folder of the packages and of the tests; `__init__.py` is none."""
+    held = Counter(name_of(path.parent) for path in paths if path.stem != "__init__")
+    for folder, modules in held.items():
+        if any(f"{folder}/".startswith(f"{root}/") for root in (*PACKAGES, "tests")):
+            yield Count("modules", folder, modules, FOLDER_MODULES_MAX)
 
 
-def complaints(sizes: dict[str, tuple[int, int]], ratchet: dict[str, int]) -> Iterator[str]:
-    """Yield one sentence for each size over its limit and each exception that is out of date."""
-    for name, (lines, limit) in sizes.items():
-        allowed = ratchet.get(name, limit)
-        if lines > allowed:
-            yield f"{name}: {lines} lines > {allowed}"
-    for name, allowed in ratchet.items():
-        lines, limit = sizes.get(name, (0, 0))
-        if lines <= limit:
-            yield f".ci/ratchet.txt: {name} is {lines} lines, within {limit}: remove the line"
-        elif lines < allowed:
-            yield f".ci/ratchet.txt: {name} is down to {lines} lines: lower {allowed} to that"
+def counts(paths: Sequence[Path]) -> list[Count]:
+    """Return the sizes of everything in the repository."""
+    lines = [count for path in paths for count in measure(path)]
+    return [*lines, *folders(paths), *classes(modules_of(paths))]
 
 
 def main() -> int:
-    """Print what is too long or badly named; return 1 if anything is."""
+    """Print what is too large or badly named; return 1 if anything is."""
     paths = tracked(".py")
-    sizes = {name: (lines, limit) for path in paths for name, lines, limit in measure(path)}
-    found = list(complaints(sizes, read_ratchet()))
+    counted = counts(paths)
+    found = list(complaints(counted, read_ratchet("lines", "modules", "attributes")))
     for path in paths:
         parts = {part.removesuffix(".py") for part in path.relative_to(ROOT).parts}
         found += [f"{name_of(path)}: '{part}' says nothing" for part in parts & NAMES_THAT_SAY_NOTHING]
-    for name, (lines, limit) in sizes.items():
-        if limit == MODULE_LINES_MAX and MODULE_LINES_ASK < lines <= limit:
-            print(f"note: {name} has {lines} lines: is it one thing?")
-    print("\n".join(found) or f"{len(paths)} modules and {len(sizes) - len(paths)} functions within their limits")
+    for count in counted:
+        if count.limit == MODULE_LINES_MAX and MODULE_LINES_ASK < count.number <= count.limit:
+            print(f"note: {count.name} has {count.number} lines: is it one thing?")
+    print("\n".join(found) or f"{len(counted)} modules, functions, folders and classes within their limits")
     return 1 if found else 0
 
 

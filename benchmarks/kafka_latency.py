@@ -43,7 +43,7 @@ from aiokafka.admin import NewTopic
 from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
 
 from streams.kafka.clients import administering, partition_count, read_all
-from streams.ledger.lines import read_ledger_line
+from streams.ledger.entries import read_entry
 from streams.ledger.records import Batch
 from streams.topics.partitioner import partition_of, partitions_of
 from tests.kafka.shared import prefix_of
@@ -283,11 +283,11 @@ class Bench:
 
 def newest_feedback(value: bytes, model: str) -> tuple[int, int] | None:
     """Return partition and offset of the newest feedback that a ledger record has of a model, None if it has none."""
-    record = read_ledger_line(value).record
+    record = read_entry(value).record
     if isinstance(record, Batch):
         for part in record.parts:
-            if part.outcomes.model == model and part.answered.size:
-                return record.partition, int(part.answered.max())
+            if part.model == model and part.outcomes.labelled_by.size:
+                return record.partition, int(part.outcomes.labelled_by.max())
     return None
 
 

@@ -36,17 +36,17 @@ import msgspec
 import numpy as np
 
 import detectors
-import streams.fold.fold
-import streams.recordings.replay
+import streams.pipeline
 from detectors.rows.concurrent import Comparison
 from detectors.rows.watch import Health
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.evaluation.opinions import Opinions
+from streams.fold.fold import Fold
 from streams.fold.model import ModelFold
-from streams.join.line_cutter import Sources
-from streams.join.rows import RecordBuilder
+from streams.join.rows import PartBuilder
 from streams.join.window import JoinWindow
+from streams.ledger.digests import RangeDigest
 from streams.recordings.replay import Replay
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
@@ -200,11 +200,11 @@ class Stopwatch:
     def watching(self) -> Iterator[None]:
         """Wrap the parts of the fold and of the cut while inside."""
         parts: list[tuple[Any, str, str]] = [
-            (RecordBuilder, "record", BUILD),
+            (PartBuilder, "part", BUILD),
             (JoinWindow, "evict", JOIN),
-            (Sources, "_digest", SOURCE_DIGEST),
-            (streams.fold.fold, "record_digest", RECORD_DIGEST),
-            (streams.recordings.replay, "fold_step", COHORTS),
+            (RangeDigest, "_digest", SOURCE_DIGEST),
+            (streams.pipeline, "entry_of", RECORD_DIGEST),
+            (Fold, "step", COHORTS),
             (Health, "judge", ROWS),
             (Comparison, "step_blocks", COMPARE),
             (Opinions, "step", OPINIONS),
@@ -272,7 +272,8 @@ def fold(case: Case, path: Path, events: int, told: str = "") -> Replay:
     with path.open("rb") as stream:
         for _ in replay.decisions(stream, BATCH, events, progress):
             pass
-    for _ in replay.advance(replay.pipeline.sources.clock.now + 2 * case.config.of("fraud").mature_after_ms):
+    assert replay.pipeline is not None
+    for _ in replay.advance(replay.pipeline.cutter.now + 2 * case.config.of("fraud").mature_after_ms):
         pass
     return replay
 
@@ -298,7 +299,7 @@ def measure(case: Case, path: Path, events: int, rounds: int) -> Speed:
     stages[READ], stages[DECODE] = reading, decoding
     stages[JOIN] += everything - inside - reading - decoding
     tell("")
-    records = replays[0].pipeline.fold.offset
+    records = replays[0].ledger_records
     return Speed(case.rate, case.mature_after, events, records, min(wall), min(whole), min(bare), stages)
 
 
@@ -320,7 +321,8 @@ def memory_child(path: Path, events: int, horizon_s: int, rate: int) -> Memory:
     idle = peak_mb()
     case = memory_case(rate, horizon_s)
     replay = fold(case, path, events)
-    held = len(replay.pipeline.sources.window.waiting)
+    assert replay.pipeline is not None
+    held = len(replay.pipeline.cutter.join.window.waiting)
     return Memory(events, case.horizon, held, round(idle, 1), round(peak_mb(), 1))
 
 

@@ -1,100 +1,153 @@
-"""The main path, to be read first.
+"""The road of an event, to be read first. Kafka's worker, the embedded monitor, a replay and an audit all run it.
 
-    lines ──decode──> events ──join──> outcomes ──cut──> ledger records ──fold──> decisions
+    record ──decode──> event ──join──> outcomes ──cut──> batch ──append──> ledger ──fold──> decisions ──> commands
 
-`join_step` turns source lines into ledger records; `fold_step` turns ledger records into decisions.
-Both are functions of what they are given and of what they were given before: no clock, no chance, nothing read from
-outside. A live service, a replay and an audit are drivers of these steps and differ only in where lines come from and
-decisions go.
+| stage | function | what happens |
+|---|---|---|
+| decode | `unship.codec.decode_value` | bytes become an event, or a rejection with a code |
+| join | `streams.join.partition.PartitionJoin.take` | a prediction waits for its truth; together they are an outcome |
+| cut | `streams.join.partition.PartitionJoin.batches` | outcomes become columns, with the corners they are between |
+| append | `streams.ledger.entries.entry_of` | a record becomes the bytes that a log keeps |
+| fold | `streams.fold.fold.Fold.pieces` | what is covered already is dropped, the rest reaches its model |
+| judge | `streams.fold.model`, `streams.evaluation` | closed cohorts step detectors; what they find is collected |
+| decide | `actions.policy.decide` | the first guard that gives a reason wins |
+| command | `actions.reconcile.due_commands` | desired state becomes commands, signed, obeyed and acknowledged |
 
-Inside `fold_step`, for each model (`streams.fold.model`): outcomes wait in cohorts until every label has had the same
-time to come (`streams.evaluation.cohorts`), closed cohorts step rows of detectors (`detectors.rows.watch`,
-`detectors.rows.bank`) and the comparison with the version that answers beside (`detectors.rows.concurrent`), findings
-are collected (`streams.evaluation.findings`), and the policy's guards say what follows (`actions.policy`). A decision
-is written (`actions.journal`), and the desired state changes (`actions.desired`).
+Everything from join to decide is a function of what it was given: no clock, no chance, nothing read from outside. The
+drivers differ in where records come from and who decides when a batch ends:
+
+* on Kafka a `SourceReader` for each pair of partitions orders two logs that grow (`streams.kafka.ingest_service`); its
+  batches go through the topic `ledger`, and a fold for each ledger partition reads them
+  (`streams.kafka.control_service`);
+* an embedded log and a recording have one order already, one pair of partitions and one ledger: `Pipeline` below runs
+  all stages in one place, and `streams.join.line_cutter` decides when a batch ends;
+* a replay of a ledger, and an audit, begin at `fold`; the audit also joins the sources again (`streams.audit.rejoin`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
 from actions.journal import Decision
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.fold.fold import Fold, SavedFold
-from streams.join.line_cutter import SavedSources, Sources
-from streams.ledger.records import Configured, Record
+from streams.join.line_cutter import Arrival, LineCutter, SavedCutter
+from streams.ledger.entries import Entry, entry_of
+from streams.ledger.records import Configured, Record, Tick
 from unship.errors import RecordingError
 
 
-class SavedPipeline(msgspec.Struct):
-    """A `Pipeline` at rest, between two lines."""
+class Step(NamedTuple):
+    """A ledger record as it was appended and folded, and the decisions it led to."""
 
-    sources: SavedSources
+    offset: int
+    entry: Entry
+    decisions: list[Decision]
+
+
+class SavedPipeline(msgspec.Struct, frozen=True):
+    """A `Pipeline` at rest, between two records."""
+
+    cutter: SavedCutter
     fold: SavedFold
 
 
 class Pipeline:
-    """The two steps and what they remember."""
+    """All stages over one pair of source partitions and one ledger partition."""
 
-    def __init__(self, config: Config, *, live: bool = False) -> None:
-        self.config = config
-        self.sources = Sources(config, live=live)
+    def __init__(self, config: Config) -> None:
+        self.cutter = LineCutter(config)
         self.fold = Fold(config)
+
+    def take(self, arrivals: Iterable[Arrival]) -> Iterator[Step]:
+        """Join records in the order of their arrival; yield the ledger records that they complete."""
+        cutter, fold = self.cutter, self.fold
+        due = fold.due()
+        for arrival in arrivals:
+            now = cutter.arrive(arrival)
+            if now >= due or cutter.is_due(now):
+                yield from self.apply(cutter.cut())
+                yield from self._tick(now)
+                due = fold.due()
+            copied = cutter.take(arrival)
+            if copied is not None:
+                yield from self.apply(cutter.cut())
+                yield from self.apply([copied])
+                due = fold.due()
+
+    def rejoin(self, arrivals: Iterable[Arrival]) -> None:
+        """Fill the join's window with records that the ledger has already; what they join is dropped."""
+        cutter = self.cutter
+        for arrival in arrivals:
+            if cutter.is_due(cutter.arrive(arrival)):
+                cutter.cut()
+            cutter.take(arrival)
+        cutter.rest()
+
+    def rest(self) -> Iterator[Step]:
+        """Yield what is left where reading ends for now."""
+        yield from self.apply(self.cutter.rest())
+
+    def advance(self, ts: int) -> Iterator[Step]:
+        """Let the source clock go to `ts` (ms) without a record, as a reader does that has read everything."""
+        if ts > self.cutter.now:
+            yield from self.apply(self.cutter.cut())
+            yield from self._tick(ts)
+            self.cutter.numbering.clock.advance(ts)
+            yield from self.apply([Tick(ts)])
+
+    def apply(self, records: Iterable[Record]) -> Iterator[Step]:
+        """Append records and fold them, and after each the facts about its decisions that other models have to know."""
+        yield from self._follow()
+        for record in records:
+            yield self._step(record)
+            yield from self._follow()
+
+    def _step(self, record: Record) -> Step:
+        offset, entry = self.fold.offset, entry_of(record)
+        return Step(offset, entry, self.fold.step(entry))
+
+    def _follow(self) -> Iterator[Step]:
+        while self.fold.fleet.owed:
+            fact = next(iter(self.fold.fleet.owed.values()))
+            yield self._step(fact)
+            assert fact.decision not in self.fold.fleet.owed, fact.decision
+
+    def _tick(self, now: int) -> Iterator[Step]:
+        while (due := self.fold.due()) <= now:
+            yield from self.apply([Tick(due)])
+            assert self.fold.due() > due, due
 
     def save(self) -> SavedPipeline:
         """Return everything, to go on bit for bit."""
-        return SavedPipeline(self.sources.save(), self.fold.save())
+        return SavedPipeline(self.cutter.save(), self.fold.save())
 
     def load(self, saved: SavedPipeline) -> None:
-        """Take over what `save` returned; `self` must be new."""
+        """Take over what `save` returned; the pipeline must be new."""
         self.fold.load(saved.fold)
-        self.sources.load(saved.sources)
-        self.sources.timer_due = self.fold.due()
+        self.cutter.load(saved.cutter)
 
 
-def configuration_record(config: Config) -> Configured:
-    """Return the first record of a ledger: the configuration in force from there on."""
-    return Configured(-1, FOLD_VERSION, config.digest(), config.recorded())
+def configuration_record(config: Config, *, numbered: bool = False) -> Configured:
+    """Return the first record of a ledger: the configuration in force from there on.
+
+    `numbered` is true where sources are numbered by the lines of a recording.
+    """
+    return Configured(-1, FOLD_VERSION, config.digest(), config.recorded(), numbered=numbered)
 
 
-def configuration_of(record: Configured) -> Config:
+def configuration_of(record: Record) -> Config:
     """Return the configuration that a ledger begins with.
 
     Raises:
-        RecordingError: if it is none.
+        RecordingError: It does not begin with one, or with one that cannot be read.
     """
+    if not isinstance(record, Configured):
+        raise RecordingError("the ledger does not begin with its configuration; record it from its first offset on")
     try:
         return msgspec.convert(record.config, Config)
     except msgspec.ValidationError as error:
         raise RecordingError(f"the ledger's configuration cannot be read: {error}") from error
-
-
-def join_step(pipeline: Pipeline, lines: Iterable[bytes]) -> Iterator[Record]:
-    """Join source lines and yield the ledger records they complete."""
-    return with_fleet_facts(pipeline, pipeline.sources.feed(lines))
-
-
-def with_fleet_facts(pipeline: Pipeline, records: Iterable[Record]) -> Iterator[Record]:
-    """Yield records, and after each the `FleetFact` records that its decisions call for.
-
-    The caller steps the fold with each record before it asks for the next one. A ledger that is read already holds
-    these records where they were written, so it is never passed through here.
-    """
-    yield from _owed(pipeline)
-    for record in records:
-        yield record
-        yield from _owed(pipeline)
-
-
-def _owed(pipeline: Pipeline) -> Iterator[Record]:
-    while pipeline.fold.fleet.owed:
-        fact = next(iter(pipeline.fold.fleet.owed.values()))
-        yield fact
-        assert fact.decision not in pipeline.fold.fleet.owed, fact.decision
-
-
-def fold_step(pipeline: Pipeline, record: Record) -> list[Decision]:
-    """Apply one ledger record; return the decisions it leads to."""
-    decisions = pipeline.fold.step(record)
-    pipeline.sources.timer_due = pipeline.fold.due()
-    return decisions

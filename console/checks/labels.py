@@ -9,8 +9,8 @@ from console.checks.installation import Line
 from detectors.base import Ints
 from streams.config.resolved import Config, ModelConfig
 from streams.config.units import span_text
-from streams.ledger.lines import read_ledger_line
-from streams.ledger.records import Batch, Outcomes
+from streams.ledger.entries import read_entry
+from streams.ledger.records import Batch, Part
 from streams.recordings.lines import Topics
 from unship.errors import RecordingError
 from unship.rejections import RejectCode
@@ -44,17 +44,17 @@ class Delays(msgspec.Struct, frozen=True):
 def delays_in(topics: Topics) -> dict[str, Delays]:
     """Return the delays of each model in the newest records of the ledger."""
     found: dict[str, Delays] = {}
-    for outcomes in _newest(topics):
-        delays = found.setdefault(outcomes.model, Delays([], []))
+    for part in _newest(topics):
+        delays, rows = found.setdefault(part.model, Delays([], [])), part.outcomes
         # Whatever the first loss is, at or above the middle it calls an answer wrong.
-        wrong = outcomes.losses[0] >= 0.5
-        took = outcomes.labelled_at - outcomes.predicted_at
+        wrong = rows.losses[0] >= 0.5
+        took = rows.labelled_at - rows.predicted_at
         delays.wrong.extend(took[wrong].tolist())
         delays.right.extend(took[~wrong].tolist())
     return found
 
 
-def _newest(topics: Topics) -> Iterator[Outcomes]:
+def _newest(topics: Topics) -> Iterator[Part]:
     for number in range(topics.partitions("ledger")):
         end = topics.ends().get(("ledger", number), 0)
         offset = max(topics.first("ledger", number), end - RECORDS) if end else 0
@@ -62,14 +62,12 @@ def _newest(topics: Topics) -> Iterator[Outcomes]:
             offset = page[-1].offset + 1
             for taken in page:
                 try:
-                    record = read_ledger_line(taken.value or b"").record
+                    record = read_entry(taken.value).record
                 except RecordingError:
                     # An audit finds it; a check goes on.
                     continue
                 if isinstance(record, Batch):
-                    yield from (part.outcomes for part in record.parts)
-                elif isinstance(record, Outcomes):
-                    yield record
+                    yield from record.parts
 
 
 def label_lines(

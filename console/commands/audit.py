@@ -1,8 +1,8 @@
 """`unship audit`."""
 
-from itertools import chain
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import click
 import msgspec
@@ -11,11 +11,11 @@ from console.logs import is_log, keys_folder, open_topics
 from console.progress import counting, reading
 from console.settings import Settings
 from streams.audit.ledger_audit import audit_topics
-from streams.audit.recording_audit import AuditResult, audit_recording
+from streams.audit.result import AuditResult, audit_decisions
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.recordings.lines import Topics
-from streams.recordings.opening import LineStream, is_taken, open_seekable
+from streams.recordings.opening import has_ledger, open_seekable
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError, RecordingError
@@ -43,22 +43,17 @@ def _audit(settings: Settings, config: Config, source: str, journal: Path | None
         with open_topics(settings, config, source) as log:
             return _audit_topics(settings, config, log, None)
     with open_seekable(source) as stream:
-        if is_taken(stream):
-            _refuse(journal)
-            with reading("audit", source, settings.quiet) as progress:
-                topics = RecordedTopics(stream, progress)
-            return _audit_topics(settings, config, topics, topics.damage)
+        if not has_ledger(stream):
+            return _audit_decisions(settings, config, source, stream, journal)
+        _refuse(journal)
         with reading("audit", source, settings.quiet) as progress:
-            if journal is None:
-                return audit_recording(stream, config, progress)
-            with open_recording(str(journal)) as decisions:
-                joined = cast(BinaryIO, LineStream(chain(stream, decisions)))
-                return audit_recording(joined, config, progress)
+            topics = RecordedTopics(stream, progress)
+        return _audit_topics(settings, config, topics, topics.damage)
 
 
 def _refuse(journal: Path | None) -> None:
     if journal is not None:
-        raise ConfigurationError("--journal: what was taken from a log holds its own decisions; leave the option out")
+        raise ConfigurationError("--journal: a recording with a ledger holds its own decisions; leave the option out")
 
 
 def _audit_topics(settings: Settings, config: Config, topics: Topics, damage: str | None) -> AuditResult:
@@ -66,6 +61,15 @@ def _audit_topics(settings: Settings, config: Config, topics: Topics, damage: st
     trust = load_trust(trust_file) if trust_file.exists() else None
     with counting("audit: ledger records", settings.quiet) as progress:
         return audit_topics(topics, trust, damage, progress)
+
+
+def _audit_decisions(
+    settings: Settings, config: Config, source: str, stream: BinaryIO, journal: Path | None
+) -> AuditResult:
+    with ExitStack() as stack:
+        recorded = () if journal is None else stack.enter_context(open_recording(str(journal)))
+        progress = stack.enter_context(reading("audit", source, settings.quiet))
+        return audit_decisions(stream, recorded, config, progress)
 
 
 def _print(settings: Settings, result: AuditResult, decision: str | None, good: bool) -> None:

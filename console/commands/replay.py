@@ -48,7 +48,7 @@ def replay_command(
         out.flush()
         if save is not None:
             _save(save, replay.save())
-    if replay.from_ledger and settings.config is not None and replay.pipeline.config.digest() != config.digest():
+    if replay.from_ledger and settings.config is not None and replay.config.digest() != config.digest():
         settings.tell(f"replay: the recording's own configuration was used; {settings.config} says something else")
     _summarise(settings, replay)
     return 0
@@ -57,7 +57,7 @@ def replay_command(
 def _summarise(settings: Settings, replay: Replay) -> None:
     counts = replay.counts()
     if settings.as_json:
-        facts = {"lines": replay.lines, "ledger_records": replay.pipeline.fold.offset, "rejected": counts}
+        facts = {"lines": replay.lines, "ledger_records": replay.ledger_records, "rejected": counts}
         settings.tell(msgspec.json.encode(facts).decode())
         return
     found = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "nothing"

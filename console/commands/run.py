@@ -12,7 +12,7 @@ from console.sentences import clean
 from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.embedded.monitor import SOURCE_TOPICS, Live
+from streams.embedded.monitor import SOURCE_TOPICS, EmbeddedMonitor
 from unship.errors import ConfigurationError
 from unship.log.embedded.link import EmbeddedLink
 from unship.log.embedded.log import EmbeddedLogError
@@ -45,47 +45,47 @@ def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> int:
     stop = stop_by_signal()
     folder = embedded_folder(settings, config)
     with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=now_ms)) as link:
-        live = Live(link.log(), config, now_ms, signer)
-        settings.tell(f"run: watching {link.folder}, {live.pipeline.fold.offset} ledger records so far")
-        _loop(settings, live, link, stop)
+        monitor = EmbeddedMonitor(link.log(), config, now_ms, signer)
+        settings.tell(f"run: watching {link.folder}, {monitor.pipeline.fold.offset} ledger records so far")
+        _loop(settings, monitor, link, stop)
     return 0
 
 
-def _loop(settings: Settings, live: Live, link: EmbeddedLink, stop: threading.Event) -> None:
+def _loop(settings: Settings, monitor: EmbeddedMonitor, link: EmbeddedLink, stop: threading.Event) -> None:
     saved_at = time.monotonic()
     told: list[str] = []
     epochs: dict[str, tuple[int, int, int]] = {}
     while not stop.is_set():
-        _check_in_place(live, link)
-        for decision in live.step():
+        _check_in_place(monitor, link)
+        for decision in monitor.step():
             settings.tell(
                 f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}"
             )
-        for command in live.publish():
+        for command in monitor.publish():
             if epochs.get(command.model) != command.epoch:
                 epochs[command.model] = command.epoch
                 settings.tell(
                     f"run: {clean(command.model)}: {clean(command.serve)} is to serve, epoch {list(command.epoch)}"
                 )
-        if (conflicts := live.conflicts()) != told:
+        if (conflicts := monitor.conflicts()) != told:
             for sentence in conflicts:
                 settings.tell(f"run: {sentence}")
             told = conflicts
         if time.monotonic() - saved_at >= SNAPSHOT_EVERY_S:
-            live.save_snapshot()
+            monitor.save_snapshot()
             saved_at = time.monotonic()
-        live.log.wait({topic: live.positions[topic] for topic in SOURCE_TOPICS}, IDLE_S, stop=stop)
-    live.save_snapshot()
+        monitor.log.wait({topic: monitor.positions[topic] for topic in SOURCE_TOPICS}, IDLE_S, stop=stop)
+    monitor.save_snapshot()
 
 
-def _check_in_place(live: Live, link: EmbeddedLink) -> None:
+def _check_in_place(monitor: EmbeddedMonitor, link: EmbeddedLink) -> None:
     """End where the log's file is gone or another: what replicas write is not read any more, and must not seem to be.
 
     Raises:
         EmbeddedLogError: always then.
     """
     try:
-        replaced = link.log() is not live.log
+        replaced = link.log() is not monitor.log
     except EmbeddedLogError as error:
         raise EmbeddedLogError(
             f"{error}, and start the monitor again; started without it, it would begin a new log there"

@@ -23,9 +23,11 @@ from console.demo.views import print_tables, view
 from console.demo.workers import REPLICAS, private_folder, stage
 from console.sentences import sentence
 from console.settings import Settings
-from streams.audit.recording_audit import AuditResult, audit_recording
+from streams.audit.ledger_audit import audit_topics
+from streams.audit.result import AuditResult
 from streams.config.parse import parse
 from streams.config.units import span_text
+from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError
 
@@ -59,7 +61,8 @@ def demo_command(settings: Settings, name: str, seed: int, speed: float, holdbac
         settings, scenario, draw_requests(scenario, np.random.default_rng(seed), holdback), holdback, speed, recording
     )
     with open_recording(str(recording)) as stream:
-        audit = audit_recording(stream, parse(""))
+        topics = RecordedTopics(stream)
+        audit = audit_topics(topics, None, topics.damage)
     if settings.as_json:
         summary = _summary(scenario.name, seed, played, audit)
         summary |= {"recording": str(recording), "seconds": round(time.monotonic() - began, 3)}

@@ -27,7 +27,7 @@ from console.demo.messages import Answers, Round, Time, Told, ToldClock, Truths
 from console.demo.workers import DemoError, Stage
 from streams.embedded.monitor import STATUS_KEY
 from streams.fold.status import Status
-from streams.ledger.lines import read_ledger_line
+from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
 from unship.codec import decode_value
 from unship.commands import Command, decode_command
@@ -270,7 +270,7 @@ class Course:
         end = self._log.end("ledger")
         while end > 0:
             end -= 1
-            record = read_ledger_line(self._log.read("ledger", end, limit=1)[0].value or b"").record
+            record = read_entry(self._log.read("ledger", end, limit=1)[0].value or b"").record
             if isinstance(record, Tick) and record.positions:
                 return record.positions
         return {}

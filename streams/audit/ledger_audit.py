@@ -15,14 +15,13 @@ from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, command_of
 from streams.audit.copies import Copies
 from streams.audit.differences import Difference, decision_difference, difference, named, short
-from streams.audit.recording_audit import AuditResult, decision_id_of
 from streams.audit.rejoin import Rejoin
+from streams.audit.result import AuditResult, decision_id_of
 from streams.config.resolved import Config
-from streams.fold.fold import LedgerMismatch
+from streams.fold.fold import Fold, LedgerMismatch
 from streams.ledger.coverage import Coverage
-from streams.ledger.lines import UNPLACED, ledger_line, read_ledger_line
+from streams.ledger.entries import Entry, entry_of, read_entry
 from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
-from streams.pipeline import Pipeline, fold_step
 from streams.recordings.lines import Taken, Topics, place_of, records_of
 from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError
@@ -101,7 +100,7 @@ class LedgerAudit:
         self.copies = Copies(topics, trust)
         self.commands = 0
         self._progress = progress
-        self._pipeline: Pipeline | None = None
+        self._fold: Fold | None = None
         self._shape = (1, 1)
         self._rejoins: dict[int, Rejoin] = {}
         self._written = records_of(topics, "decisions", number)
@@ -115,10 +114,10 @@ class LedgerAudit:
     def run(self) -> None:
         """Go through the ledger to its end, or to the first difference, which is raised."""
         for taken in records_of(self.topics, "ledger", self.number):
-            record = self._read(taken)
-            what = f"ledger record {taken.offset} ({type(record).__name__.lower()})"
-            self._check(record, what)
-            self._step(record, what)
+            entry = self._read(taken)
+            what = f"ledger record {taken.offset} ({type(entry.record).__name__.lower()})"
+            self._check(entry.record, what)
+            self._step(entry, what)
             self.result.ledger_records += 1
             if self._progress is not None and self.result.ledger_records % 100 == 0:
                 self._progress(100)
@@ -146,27 +145,25 @@ class LedgerAudit:
 
     # The ledger
 
-    def _read(self, taken: Taken) -> Record:
-        value = taken.value or b""
+    def _read(self, taken: Taken) -> Entry:
         try:
-            read = read_ledger_line(value)
+            entry = read_entry(taken.value)
         except RecordingError as error:
             raise _Found(Difference(place_of(taken), "the record", short(error), "a ledger record")) from error
-        if read.offset not in (UNPLACED, taken.offset):
-            raise _Found(Difference(place_of(taken), "offset", str(read.offset), str(taken.offset)))
-        ours = ledger_line(read.offset, read.record)
-        if ours != value:
-            raise _Found(difference(place_of(taken), msgspec.json.decode(value), msgspec.json.decode(ours)))
-        if self._pipeline is None:
-            self._configure(read.record)
-        return read.record
+        if entry_of(entry.record).value != entry.value:
+            # Other bytes of the same content: the digest of the ledger is of the bytes.
+            found = Difference(place_of(taken), "its bytes", digest_of(entry.value), "those of the same record encoded")
+            raise _Found(found)
+        if self._fold is None:
+            self._configure(entry.record)
+        return entry
 
     def _configure(self, record: Record) -> None:
         what = "ledger record 0"
         if not isinstance(record, Configured):
             raise _Found(Difference(what, "its kind", type(record).__name__.lower(), "a configuration"))
         try:
-            self._pipeline = Pipeline(msgspec.convert(record.config, Config))
+            self._fold = Fold(msgspec.convert(record.config, Config))
         except msgspec.ValidationError as error:
             raise _Found(Difference(f"{what} (configured)", "config", short(error), "a configuration")) from error
         self._shape = (record.partitions, record.ledger_partitions)
@@ -186,8 +183,8 @@ class LedgerAudit:
             raise _Found(msgspec.structs.replace(found, what=f"{what}: {found.what}"))
 
     def _check_batch(self, batch: Batch) -> Difference | None:
-        assert self._pipeline is not None
-        fold = self._pipeline.fold
+        assert self._fold is not None
+        fold = self._fold
         before = fold.coverage.get(batch.partition, Coverage())
         known = batch.incarnation == before.incarnation and 0 <= batch.partition < fold.partitions
         known = known and fold.config_digest.startswith(batch.config)
@@ -219,10 +216,10 @@ class LedgerAudit:
 
     def _is_gone(self, place: tuple[str, int, int]) -> bool:
         """Whether a source record stood in a topic that was made again since."""
-        assert self._pipeline is not None
+        assert self._fold is not None
         assert self._last is not None
         topic, partition, _ = place
-        now = self._pipeline.fold.coverage.get(partition, Coverage()).incarnation
+        now = self._fold.coverage.get(partition, Coverage()).incarnation
         return topic in SOURCES and now < self._last.get(partition, 0)
 
     def _rejoin_of(self, batch: Batch) -> Rejoin:
@@ -234,12 +231,12 @@ class LedgerAudit:
             self._rejoins[batch.partition] = rejoin
         return rejoin
 
-    def _step(self, record: Record, what: str) -> None:
-        assert self._pipeline is not None
-        fold = self._pipeline.fold
+    def _step(self, entry: Entry, what: str) -> None:
+        assert self._fold is not None
+        fold = self._fold
         digest = fold.config_digest
         try:
-            decisions = fold_step(self._pipeline, record)
+            decisions = fold.step(entry)
         except LedgerMismatch as error:
             raise _Found(Difference(what, "its digest", short(error), "the configuration's own")) from error
         if fold.config_digest != digest:
@@ -249,14 +246,14 @@ class LedgerAudit:
                     rejoin.begin(fold.config)
         for decision in decisions:
             self._compare(decision)
-        self._note_desired(record, decisions)
+        self._note_desired(entry.record, decisions)
 
     def _last_incarnations(self) -> dict[int, int]:
         """Return the present incarnation of each source partition: the one that the recorded sources are of."""
         found: dict[int, int] = {}
         for taken in records_of(self.topics, "ledger", self.number):
-            if b'"kind":"incarnation"' in (taken.value or b"")[:80]:
-                record = read_ledger_line(taken.value or b"").record
+            if b"incarnation" in (taken.value or b"")[:80]:
+                record = read_entry(taken.value).record
                 if isinstance(record, Begun):
                     found[record.partition] = max(found.get(record.partition, 0), record.incarnation)
         return found
@@ -308,11 +305,11 @@ class LedgerAudit:
 
     def _note_desired(self, record: Record, decisions: list[Decision]) -> None:
         """Remember what was desired of the models that a record may have changed."""
-        assert self._pipeline is not None
-        models = self._pipeline.fold.models
+        assert self._fold is not None
+        models = self._fold.models
         touched = {decision.model for decision in decisions}
         if isinstance(record, Batch):
-            touched.update(part.outcomes.model for part in record.parts)
+            touched.update(part.model for part in record.parts)
         elif isinstance(record, Deployed | Operated):
             touched.add(record.event.model)
         elif isinstance(record, Configured):

@@ -16,10 +16,11 @@ import msgspec
 from detectors.base import Floats
 from streams.audit.differences import Difference, difference
 from streams.config.resolved import Config
-from streams.join.partition import add_record
-from streams.join.source_reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader
+from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
+from streams.join.source_reader import Position, SourceReader
 from streams.ledger.coverage import ORIGIN, Corner, Coverage
-from streams.ledger.records import Batch, Coded, PairColumns, Part, Scalar, Unlabelled
+from streams.ledger.digests import RangeDigest
+from streams.ledger.records import Batch, Coded, PairRows, Part, Scalar, UnlabelledRows
 from streams.recordings.lines import Topics
 from streams.topics.partitioner import partition_of
 from unship.rejections import RejectCode
@@ -54,7 +55,7 @@ class Rejoin:
         self.ledger = ledger
         self.incarnation = incarnation
         self.corner = ORIGIN
-        self.reader: Reader | None = None
+        self.reader: SourceReader | None = None
         self._pending: dict[Key, Row] = {}
         ends = topics.ends()
         kept = [topics.first(topic, partition) for topic in SOURCES if (topic, partition) in ends]
@@ -65,7 +66,14 @@ class Rejoin:
         """Join under this configuration from the present corner on; the window is filled from the beginning."""
         position = Position(self.partitions, self.incarnation, self.corner)
         _, count = self.ledger
-        self.reader = Reader(config, self.partition, position, ledger_partitions=count, route=self._route)
+        self.reader = SourceReader(
+            config,
+            self.partition,
+            position,
+            ledger_partitions=count,
+            route=self._route,
+            decode=self.topics.decode,
+        )
         self._read(self.corner)
         self._pending.clear()
 
@@ -134,12 +142,12 @@ class Rejoin:
         return self._digests_differ(batch, where, hashlib.sha256(b"".join(digests)).hexdigest())
 
     def _digest_of(self, side: int, begin: int, end: int) -> bytes:
-        digest = hashlib.sha256()
+        digest = RangeDigest()
         while page := _page(self.topics, SOURCES[side], self.partition, begin, end):
             for raw in page:
-                add_record(digest, raw.value or b"")
+                digest.add(raw.value or b"")
             begin = page[-1].offset + 1
-        return digest.digest()
+        return digest.take()
 
     @staticmethod
     def _digests_differ(batch: Batch, where: str, computed: str) -> Difference | None:
@@ -162,27 +170,26 @@ def _range(topic: str, batch: Batch, side: int) -> str:
 def _rows_of(batch: Batch, config: Config) -> Iterator[tuple[Key, Row]]:
     """Yield a batch's rows by what and where they are, so that neither order nor coding matters."""
     for part in batch.parts:
-        names = config.of(part.outcomes.model).slices_by
+        names = config.of(part.model).slices_by
         yield from _seen(part)
         yield from _outcomes(part, names)
-        pairs, unlabelled = part.outcomes.pairs, part.outcomes.unlabelled
-        if pairs is not None:
-            yield from _pairs("pair", part, pairs, names, part.pair_predictions.tolist(), part.pair_answered.tolist())
-        if unlabelled is not None:
-            yield from _unlabelled(part, unlabelled, names)
+        if part.pairs is not None:
+            yield from _pairs("pair", part, part.pairs, names)
+        if part.unlabelled is not None:
+            yield from _unlabelled(part, part.unlabelled, names)
     counted = batch.counted
     changes: Counter[Key] = Counter()
     columns = (counted.reason.codes, counted.change, counted.prediction, counted.feedback)
     for code, change, p, f in zip(*(column.tolist() for column in columns), strict=True):
         reason = str(counted.reason.values[code])
-        # What comes from neither log is told by the reader of another one.
+        # What comes from neither log is counted by the reader of another one.
         if reason not in NOTICED and (p, f) != (-1, -1):
             changes[_COUNT + reason, p, f] += change
     yield from ((key, {"change": change}) for key, change in changes.items() if change)
 
 
 def _seen(part: Part) -> Iterator[tuple[Key, Row]]:
-    seen, arms, model = part.seen, part.outcomes.arms, part.outcomes.model
+    seen, arms, model = part.seen, part.arms, part.model
     for arm, at, p in zip(seen.arm.tolist(), seen.predicted_at.tolist(), seen.position.tolist(), strict=True):
         who = {"model": model, "version": arms[arm].version, "role": arms[arm].role}
         yield ("prediction", p, -1), {**who, "predicted_at": at}
@@ -193,12 +200,12 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     losses = _by_row(columns.losses)
     slices = _by_name(names, columns.slices, columns.position.size)
     sources = _values(columns.source)
-    for i, (p, f) in enumerate(zip(columns.position.tolist(), part.answered.tolist(), strict=True)):
-        arm = columns.arms[columns.arm[i]]
+    for i, (p, f) in enumerate(zip(columns.position.tolist(), columns.labelled_by.tolist(), strict=True)):
+        arm = part.arms[columns.arm[i]]
         yield (
             ("outcome", p, f),
             {
-                "model": columns.model,
+                "model": part.model,
                 "version": arm.version,
                 "role": arm.role,
                 "losses": losses[i],
@@ -210,28 +217,25 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
         )
 
 
-def _unlabelled(part: Part, rows: Unlabelled, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
-    arms, losses, slices = part.outcomes.arms, _by_row(rows.losses), _by_name(names, rows.slices, rows.position.size)
+def _unlabelled(part: Part, rows: UnlabelledRows, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
+    arms, losses, slices = part.arms, _by_row(rows.losses), _by_name(names, rows.slices, rows.position.size)
     for i, (p, at) in enumerate(zip(rows.position.tolist(), rows.predicted_at.tolist(), strict=True)):
         arm = arms[rows.arm[i]]
-        row = {"model": part.outcomes.model, "version": arm.version, "role": arm.role, "predicted_at": at}
+        row = {"model": part.model, "version": arm.version, "role": arm.role, "predicted_at": at}
         row |= {"losses": losses[i], "slices": slices[i]}
         yield ("prediction", p, -1), row
     if rows.pairs is not None:
-        later = part.pair_seen.tolist()
-        yield from _pairs("unlabelled pair", part, rows.pairs, names, later, [-1] * len(later))
+        yield from _pairs("unlabelled pair", part, rows.pairs, names)
 
 
-def _pairs(
-    kind: str, part: Part, pairs: PairColumns, names: Sequence[str], predictions: list[int], feedback: list[int]
-) -> Iterator[tuple[Key, Row]]:
-    arms, excess, slices = part.outcomes.arms, _by_row(pairs.excess), _by_name(names, pairs.slices, pairs.position.size)
-    for i, (p, f) in enumerate(zip(predictions, feedback, strict=True)):
+def _pairs(kind: str, part: Part, pairs: PairRows, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
+    arms, excess, slices = part.arms, _by_row(pairs.excess), _by_name(names, pairs.slices, pairs.position.size)
+    for i, (p, f) in enumerate(zip(pairs.later.tolist(), pairs.labelled_by.tolist(), strict=True)):
         live, shadow = arms[pairs.live[i]], arms[pairs.shadow[i]]
         yield (
             (f"{kind} of {live.version} and {shadow.version}", p, f),
             {
-                "model": part.outcomes.model,
+                "model": part.model,
                 "excess": excess[i],
                 "slices": slices[i],
                 "live_at": int(pairs.position[i]),

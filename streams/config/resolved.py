@@ -9,7 +9,7 @@ from streams.config.kafka import KafkaSection
 from streams.losses.columns import LossSpec
 
 #: Raised with every change that can alter a decision's bytes.
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 
 
 #: So much of a configuration's digest stands in every batch.

@@ -1,58 +1,62 @@
-"""The live driver on the embedded log: topics in, ledger and decisions out, in one transaction.
+"""The driver of the embedded log: topics in, ledger and decisions out, in one transaction.
 
-Every round reads what is new in the source topics, merges it by append time, steps the same pipeline as a replay, and
-appends the ledger records, the decisions and the dead letters together with the positions reached. So after a crash at
-any instruction the ledger and the positions agree: the newest snapshot is loaded, the ledger is folded from there, the
-sources are read again only to fill the join's window, and nothing is lost or counted twice.
+Every round reads what is new in the source topics, orders it by append time, passes it through the stages of
+`streams.pipeline`, and appends the ledger records, the decisions and the dead letters together with the positions
+reached. So after a crash at any instruction the ledger and the positions agree: the newest snapshot is loaded, the
+ledger is folded from there, the sources are read again only to fill the join's window, and nothing is lost or counted
+twice. A snapshot that cannot be read costs time only: then the ledger is folded from its beginning.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
-from streams.config.units import NEVER
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
 from streams.join.dead_letters import dead_letter
+from streams.join.line_cutter import Arrival
 from streams.ledger.encoding import pack, unpack
-from streams.ledger.lines import ledger_line, read_ledger_line
-from streams.ledger.records import Record, Tick
-from streams.pipeline import Pipeline, SavedPipeline, configuration_record, fold_step, with_fleet_facts
-from unship.codec import Decoded, decode_value
+from streams.ledger.entries import read_entry
+from streams.ledger.records import Tick
+from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_record
+from unship.codec import decode_value
 from unship.commands import Command, decode_command, encode_command
-from unship.errors import RecordingError, SnapshotError
-from unship.events import At, Feedback, Prediction
+from unship.errors import RecordingError
+from unship.events import At, Event
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.signing import is_operators
 
-#: Source topics with the kind of event they hold, in the order in which equal append times are merged.
-SOURCE_TOPICS = {
+SOURCE_TOPICS: Final = {
     "deployments": "deployment",
     "operator": "operator",
     "predictions": "prediction",
     "feedback": "feedback",
     "acks": "ack",
 }
-READ_MAX = 5_000
-SNAPSHOT_KEY = b"monitor"
-STATUS_KEY = b"status"
-SNAPSHOT_PART = 4 * 1_048_576
+"""Source topics with the kind of event they hold, in the order in which equal append times are merged."""
+
+READ_MAX: Final = 5_000
+SNAPSHOT_KEY: Final = b"monitor"
+STATUS_KEY: Final = b"status"
+SNAPSHOT_PART: Final = 4 * 1_048_576
 
 
-class SavedLive(msgspec.Struct):
+class SavedMonitor(msgspec.Struct, frozen=True):
     """A snapshot: the pipeline, and how far each source topic was read."""
 
     positions: dict[str, int]
     pipeline: SavedPipeline
 
 
-class Live:
+class EmbeddedMonitor:
     """The monitor over one embedded log. `clock_ms` is the wall clock, used only where every source is caught up."""
 
     def __init__(
@@ -67,7 +71,7 @@ class Live:
         self.signer = signer
         self.timing = timing or Timing()
         self.config = config
-        self.pipeline = Pipeline(config, live=True)
+        self.pipeline = Pipeline(config)
         self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
         self._dead: list[Message] = []
         self._clock_ms = clock_ms
@@ -80,56 +84,54 @@ class Live:
     # Recovery
 
     def _recover(self) -> None:
+        fold = self.pipeline.fold
         saved = self._load_snapshot()
         begun = dict(self.positions)
         if saved is not None:
             same = saved.pipeline.fold.config.digest() == self.config.digest()
-            self.pipeline.fold.load(saved.pipeline.fold)
-            self.positions = dict(saved.positions)
-            if same:
-                self.pipeline.sources.load(saved.pipeline.sources)
-                begun = dict(saved.positions)
-            # Under another configuration the join keeps other things of an event, so its window is read again.
-        for line in _ledger_lines(self.log, self.pipeline.fold.offset):
-            record = read_ledger_line(line).record
             try:
-                fold_step(self.pipeline, record)
+                fold.load(saved.pipeline.fold)
             except LedgerMismatch as error:
                 raise RecordingError(str(error)) from error
-            if isinstance(record, Tick) and record.positions:
-                self.positions = dict(record.positions)
+            self.positions = dict(saved.positions)
+            if same:
+                self.pipeline.cutter.load(saved.pipeline.cutter)
+                begun = dict(saved.positions)
+            # Under another configuration the join keeps other things of an event, so its window is read again.
+        for value in _ledger_values(self.log, fold.offset):
+            entry = read_entry(value)
+            try:
+                fold.step(entry)
+            except LedgerMismatch as error:
+                raise RecordingError(str(error)) from error
+            if isinstance(entry.record, Tick) and entry.record.positions:
+                self.positions = dict(entry.record.positions)
         self._refill(begun)
-        if self.pipeline.fold.config_digest != self.config.digest() or self.pipeline.fold.offset == 0:
-            record = configuration_record(self.config)
-            self._commit([record], fold_step(self.pipeline, record))
+        if fold.config_digest != self.config.digest() or fold.offset == 0:
+            self._commit([*self.pipeline.apply([configuration_record(self.config)])])
 
     def _refill(self, begun: dict[str, int]) -> None:
         """Read the sources again up to the positions reached; what they join is in the ledger already."""
         positions, self.positions = self.positions, begun
         while any(self.positions[topic] < positions[topic] for topic in SOURCE_TOPICS):
-            batch = self._read(positions)
-            for _ in self.pipeline.sources.take(batch):
-                self.pipeline.sources.timer_due = NEVER
-            # They were written down when they were read first.
+            self.pipeline.rejoin(self._read(positions))
+            # They were appended when they were read first.
             self._dead.clear()
-        for _ in self.pipeline.sources.rest():
-            pass
-        self.pipeline.sources.timer_due = self.pipeline.fold.due()
 
-    def _load_snapshot(self) -> SavedLive | None:
+    def _load_snapshot(self) -> SavedMonitor | None:
         parts = self.log.latest("snapshots")
         head = parts.get(SNAPSHOT_KEY)
         if head is None or head.value is None:
             return None
-        data = b"".join(parts[b"%b/%d" % (SNAPSHOT_KEY, i)].value or b"" for i in range(int(head.value)))
         try:
-            return unpack(data, SavedLive)
-        except (msgspec.DecodeError, ValueError, TypeError) as error:
-            raise SnapshotError(f"the monitor's snapshot cannot be read: {error}") from error
+            data = b"".join(parts[b"%b/%d" % (SNAPSHOT_KEY, i)].value or b"" for i in range(int(head.value)))
+            return unpack(data, SavedMonitor)
+        except (msgspec.DecodeError, ValueError, TypeError, KeyError):
+            return None
 
     def save_snapshot(self) -> None:
         """Write a snapshot; a restart then reads only what came after it."""
-        data = pack(SavedLive(self.positions, self.pipeline.save()))
+        data = pack(SavedMonitor(self.positions, self.pipeline.save()))
         parts = [data[i : i + SNAPSHOT_PART] for i in range(0, len(data), SNAPSHOT_PART)]
         messages = [Message(part, b"%b/%d" % (SNAPSHOT_KEY, i)) for i, part in enumerate(parts)]
         self.log.append("snapshots", [*messages, Message(b"%d" % len(parts), SNAPSHOT_KEY)], fence=self._fence)
@@ -139,33 +141,25 @@ class Live:
 
     def step(self) -> list[Decision]:
         """Read what is new, fold it and append what follows; return the decisions taken."""
-        ends = self.log.ends()
-        batch = list(self._read(ends))
-        pipeline = self.pipeline
-        records: list[Record] = []
-        decisions: list[Decision] = []
-
-        def apply(produced: Iterator[Record]) -> None:
-            for record in with_fleet_facts(pipeline, produced):
-                records.append(record)
-                decisions.extend(fold_step(pipeline, record))
-
-        apply(pipeline.sources.take(batch))
+        ends, pipeline = self.log.ends(), self.pipeline
+        arrivals = list(self._read(ends))
+        steps = list(pipeline.take(arrivals))
         caught_up = all(self.positions[topic] >= ends[topic] for topic in SOURCE_TOPICS)
-        now = max(self._clock_ms(), pipeline.sources.clock.now)
-        if caught_up and pipeline.fold.due() <= now and pipeline.sources.clock.now >= 0:
-            apply(pipeline.sources.advance(now))
-        apply(pipeline.sources.rest())
-        if records or batch:
-            apply(iter([Tick(pipeline.sources.clock.now, dict(self.positions))]))
-            self._commit(records, decisions)
-        return decisions
+        now = max(self._clock_ms(), pipeline.cutter.now)
+        if caught_up and pipeline.fold.due() <= now and pipeline.cutter.now >= 0:
+            steps += pipeline.advance(now)
+        steps += pipeline.rest()
+        if steps or arrivals:
+            steps += pipeline.apply([Tick(pipeline.cutter.now, dict(self.positions))])
+            self._commit(steps)
+        return [decision for step in steps for decision in step.decisions]
 
-    def _commit(self, records: list[Record], decisions: list[Decision]) -> None:
-        first = self.log.end("ledger")
-        if first + len(records) != self.pipeline.fold.offset:
-            raise RecordingError(f"the ledger ends at {first}, expected {self.pipeline.fold.offset - len(records)}")
-        lines = [Message(ledger_line(first + i, record)) for i, record in enumerate(records)]
+    def _commit(self, steps: Iterable[Step]) -> None:
+        lines = [Message(step.entry.value) for step in steps]
+        decisions = [decision for step in steps for decision in step.decisions]
+        first, expected = self.log.end("ledger"), self.pipeline.fold.offset - len(lines)
+        if first != expected:
+            raise RecordingError(f"the ledger ends at {first}, expected {expected}")
         journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
         status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
         dead, self._dead = self._dead, []
@@ -174,8 +168,8 @@ class Live:
 
     def status(self) -> Status:
         """Return what operators ask for."""
-        sources = self.pipeline.sources
-        return fold_status(self.pipeline.fold, sources.clock.now, sources.counts)
+        cutter = self.pipeline.cutter
+        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts())
 
     # Commands
 
@@ -210,8 +204,8 @@ class Live:
                 published[command.model] = command
         return published
 
-    def _read(self, ends: dict[str, int]) -> Iterator[tuple[Decoded, bytes, At]]:
-        """Yield what is new up to `ends`, merged by append time, and move the positions past it.
+    def _read(self, ends: dict[str, int]) -> Iterator[Arrival]:
+        """Yield what is new up to `ends`, in the order of append times, and move the positions past it.
 
         A topic that is not read to its end holds the others back: nothing younger than what it still has is taken.
         """
@@ -230,29 +224,25 @@ class Live:
                 self.positions[topic] = taken[-1].offset + 1
         merged.sort(key=lambda item: item[:3])
         for _, _, _, topic, entry in merged:
-            place = (topic, 0, entry.offset, entry.append_ts)
-            yield self._decode(topic, entry, place), entry.value or b"", place
+            place: At = (topic, 0, entry.offset, entry.append_ts)
+            yield Arrival(self._decode(topic, entry), entry.value or b"", place)
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
 
-    def _decode(self, topic: str, entry: Entry, place: At) -> Any:
+    def _decode(self, topic: str, entry: Entry) -> Event | Rejection:
         trust = None if self.signer is None else self.signer.trust
         if topic == "operator" and not is_operators(entry.value, entry.headers, trust):
-            event: Any = Rejection(RejectCode.UNSIGNED_ACT)
+            event: Event | Rejection = Rejection(RejectCode.UNSIGNED_ACT)
         else:
             event = decode_value(SOURCE_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
             self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, event).encoded()))
-            return event
-        if isinstance(event, Prediction | Feedback):
-            return event
-        # What the ledger copies says where it comes from, so that a second copy of it can be told.
-        return msgspec.structs.replace(event, at=place)
+        return event
 
 
 def ledger_of(log: EmbeddedLog) -> Iterator[bytes]:
-    """Return the ledger's lines, from the first one kept.
+    """Return the values of the ledger, from the first one kept.
 
     Raises:
         RecordingError: if the ledger does not begin with its configuration any more.
@@ -260,10 +250,10 @@ def ledger_of(log: EmbeddedLog) -> Iterator[bytes]:
     offset = log.first("ledger")
     if offset:
         raise RecordingError(f"the ledger begins at offset {offset}, its configuration is gone")
-    return _ledger_lines(log, offset)
+    return _ledger_values(log, offset)
 
 
-def _ledger_lines(log: EmbeddedLog, offset: int) -> Iterator[bytes]:
+def _ledger_values(log: EmbeddedLog, offset: int) -> Iterator[bytes]:
     end = log.end("ledger")
     while offset < end:
         for entry in log.read("ledger", offset):

@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from streams.recordings.lines import KIND_OF, Place, Taken
 from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
+from unship.codec import decode_value
 from unship.errors import RecordingError
 from unship.log.address import EMBEDDED
 from unship.log.embedded.file import FILE_NAME
@@ -31,6 +32,8 @@ class EmbeddedTopics:
     def ends(self) -> Mapping[Place, int]:
         """Return the ends of one instant."""
         return self._ends
+
+    decode = staticmethod(decode_value)
 
     def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
         """Return some records from `offset` on."""

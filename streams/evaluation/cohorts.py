@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from detectors.base import Ints
 from detectors.rows.types import Entries
+from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.slices import SliceTable, SourceTable
-from streams.ledger.records import Arm, Coded, Outcomes, PairColumns, Unlabelled
+from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)
 STREAMS = 4
@@ -100,7 +101,7 @@ class Layout(msgspec.Struct):
         source = self.sources.encode(record.source)
         return self._columns(record.arm, record.predicted_at, record.position, source, record.slices, numbers)
 
-    def unlabelled_columns(self, unlabelled: Unlabelled, numbers: Ints) -> Ints:
+    def unlabelled_columns(self, unlabelled: UnlabelledRows, numbers: Ints) -> Ints:
         """Return the integer columns of predictions without a label."""
         source = np.full_like(unlabelled.arm, NO_SOURCE)
         return self._columns(
@@ -115,7 +116,7 @@ class Layout(msgspec.Struct):
             [numbers[arm] if arm.size else arm, predicted_at, position, source, np.zeros_like(arm), *streams]
         )
 
-    def pair_columns(self, pairs: PairColumns | None, numbers: Ints) -> Ints | None:
+    def pair_columns(self, pairs: PairRows | None, numbers: Ints) -> Ints | None:
         """Return the integer columns of pairs, None if there are none."""
         if pairs is None or not pairs.live.size:
             return None

@@ -20,16 +20,14 @@ from streams.fold.model import ModelFold, SavedModel
 from streams.fold.operator_acts import operate
 from streams.fold.uncovered import counts_of, outcomes_of
 from streams.ledger.coverage import Coverage
+from streams.ledger.entries import Entry
 from streams.ledger.records import (
     Batch,
     Begun,
     Configured,
     Deployed,
     Operated,
-    Outcomes,
-    Record,
     ReplicaFacts,
-    record_digest,
 )
 from unship.commands import Command
 from unship.events import At
@@ -48,7 +46,6 @@ class SavedFold(msgspec.Struct):
     config: Config
     offset: int
     chain: bytes
-    lines: tuple[int, int]
     clock: int
     models: dict[str, SavedModel]
     partitions: int
@@ -75,42 +72,37 @@ class Fold:
         self.rejected: Counter[str] = Counter()
         self.fleet = FleetState(config.max_simultaneous)
         self._chain = b""
-        self._lines = (0, -1)
         self._index = 0
         self.written: list[Decision] = []
         self._dues: dict[str, int] = {}
 
-    def step(self, record: Record) -> list[Decision]:
+    def step(self, entry: Entry) -> list[Decision]:
         """Apply the next ledger record; return the decisions it leads to, in order.
 
         Raises:
             LedgerMismatch: this program cannot read what comes from this record on. Nothing was changed, so that one
                 that can goes on from here.
         """
-        for _ in self.pieces(record):
+        for _ in self.pieces(entry):
             pass
         return self.written
 
-    def pieces(self, record: Record) -> Iterator[None]:
+    def pieces(self, entry: Entry) -> Iterator[None]:
         """Apply the next ledger record in pieces of a millisecond or less; `written` has the decisions at the end.
 
         For drivers that have other things to do as well. In between nothing may be asked of the fold. Raises what
         `step` does.
         """
+        record = entry.record
         # Read before anything is changed.
         config = _config_of(record) if isinstance(record, Configured) else self.config
         self._index = 0
         self.written = []
-        self._chain = hashlib.sha256(self._chain + record_digest(record)).digest()
+        self._chain = hashlib.sha256(self._chain + hashlib.sha256(entry.value).digest()).digest()
         if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
             self._configure(record, config)
-        elif isinstance(record, Outcomes):
-            self._lines = (0, record.lines[1])
-            model = self._model(record.model)
-            model.take_outcomes(record)
-            self._advance(model, record.clock)
         elif isinstance(record, Batch):
             yield from self._take_batch(record)
         elif isinstance(record, Begun):
@@ -126,13 +118,11 @@ class Fold:
         self.offset += 1
 
     def _take_control(self, record: Deployed | Operated) -> None:
+        if self._is_copied(record.event.at):
+            return
         if record.clock < 0:
-            # A copy by one who does not read the sources: it happens now.
-            if self._is_copied(record.event.at):
-                return
+            # Its copier does not read the sources: it happens now.
             record = msgspec.structs.replace(record, clock=max(self.clock, 0))
-        else:
-            self._lines = (0, record.lines[1])
         model = self._model(record.event.model)
         self._advance(model, record.clock)
         if isinstance(record, Deployed):
@@ -170,7 +160,7 @@ class Fold:
             return
         self.gaps.discard(batch.partition)
         for part in batch.parts:
-            model = self._model(part.outcomes.model)
+            model = self._model(part.model)
             # Before every partition has spoken nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
             model.take_outcomes(outcomes_of(part, batch, coverage, model.width, at))
@@ -227,8 +217,6 @@ class Fold:
         self._dues[model.name] = model.due()
 
     def _take_replicas(self, record: ReplicaFacts) -> None:
-        if record.clock >= 0:
-            self._lines = (0, record.lines[1])
         model = self._model(record.model)
         self._advance(model, self.clock)
         model.take_replicas(record.changes, self.clock)
@@ -284,9 +272,7 @@ class Fold:
         return name
 
     def _sources(self) -> dict[str, Any]:
-        """Return which source records everything so far rests on: lines of a recording, or offsets of partitions."""
-        if not self.coverage:
-            return {"lines": list(self._lines)}
+        """Return which source records everything so far rests on: ranges of offsets by partition."""
         covered = sorted(self.coverage.items())
         return {
             "predictions": {str(i): [0, coverage.predictions] for i, coverage in covered},
@@ -300,7 +286,6 @@ class Fold:
             self.config,
             self.offset,
             self._chain,
-            self._lines,
             self.clock,
             {name: model.save() for name, model in self.models.items()},
             self.partitions,
@@ -324,7 +309,7 @@ class Fold:
             )
         self.fleet = saved.fleet
         self._adopt(saved.config)
-        self.offset, self._chain, self._lines, self.clock = saved.offset, saved.chain, saved.lines, saved.clock
+        self.offset, self._chain, self.clock = saved.offset, saved.chain, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copied = saved.copied
         self.rejected.update(saved.rejected)

@@ -39,6 +39,7 @@ from streams.evaluation.cohorts import (
 )
 from streams.evaluation.findings import find, is_blind
 from streams.evaluation.opinions import Opinions, SavedOpinion
+from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.periods import (
     Beside,
     LivePeriod,
@@ -52,7 +53,7 @@ from streams.evaluation.periods import (
     rules_for,
 )
 from streams.evaluation.report import evidence_of
-from streams.ledger.records import Arm, Deployed, Outcomes, PairColumns
+from streams.ledger.records import Arm, Deployed, PairRows
 from unship.rejections import RejectCode
 
 #: Written once in a live period, however often they come and go.
@@ -139,7 +140,7 @@ class ModelFold:
         if not self.width and state.open_cohorts:
             self._judge(state.open_cohorts.pop(0), 0, record.clock)
 
-    def _add(self, columns: Ints, losses: Floats, paired: PairColumns | None, numbers: Ints, labelled: bool) -> None:
+    def _add(self, columns: Ints, losses: Floats, paired: PairRows | None, numbers: Ints, labelled: bool) -> None:
         state = self.state
         pairs = state.layout.pair_columns(paired, numbers)
         excess = losses[:, :0] if paired is None else paired.excess

@@ -1,101 +1,115 @@
 """From batches to outcomes: what a batch holds that was not applied yet."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.base import Ints
+from streams.evaluation.outcomes import Outcomes
 from streams.ledger.coverage import Coverage
-from streams.ledger.records import Batch, Coded, Counted, Outcomes, PairColumns, Part, Unlabelled
+from streams.ledger.records import Batch, Coded, Counted, PairRows, Part, UnlabelledRows
 
-#: A partition's number stands above its offsets, so that places order by append time, partition and offset.
-OFFSET_BITS = 48
-Mask = NDArray[np.bool_]
-Use = Mask | slice
-EVERYTHING = slice(None)
+OFFSET_BITS: Final = 48
+"""A partition's number is put above its offsets, so that places order by append time, partition and offset."""
+
+Mask: TypeAlias = NDArray[np.bool_]
+Use: TypeAlias = Mask | slice
+EVERYTHING: Final = slice(None)
 
 
 def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock: int) -> Outcomes:
-    """Return the part's new outcomes as one record.
+    """Return the part's outcomes that were not applied yet.
 
     Args:
-        part: what the batch has of one model.
-        batch: the batch it is in.
-        coverage: what was applied of the batch's partition before.
-        width: width of the model's cohorts in milliseconds, 0 without a maturity.
-        clock: the source clock after the batch.
+        part: What the batch has of one model.
+        batch: The batch it is in.
+        coverage: What was applied of the batch's partition before.
+        width: Width of the model's cohorts in milliseconds, 0 without a maturity.
+        clock: The source clock after the batch.
     """
-    outcomes, pairs, unlabelled = part.outcomes, part.outcomes.pairs, part.outcomes.unlabelled
-    seen = part.seen if unlabelled is None else unlabelled
-    # The usual case is that all is new, in batches of few outcomes: then nothing is picked out, which would be copied.
-    new_seen: Use = EVERYTHING
-    new: Use = EVERYTHING
-    if coverage.is_beyond(batch.base):
-        # What was read of one log alone is a single prefix.
-        new_seen = seen.position >= coverage.predictions
-        new = coverage.fresh(outcomes.position, part.answered)
-        if pairs is not None:
-            pairs = _some_pairs(pairs, coverage.fresh(part.pair_predictions, part.pair_answered))
-        if unlabelled is not None:
-            unlabelled = _some_unlabelled(unlabelled, new_seen, part.pair_seen >= coverage.predictions)
-    arms, seen_at = seen.arm[new_seen].tolist(), seen.predicted_at[new_seen].tolist()
-    counted = Counter((arm, at // width if width else 0) for arm, at in zip(arms, seen_at, strict=True))
+    rows, pairs, unlabelled = part.outcomes, part.pairs, part.unlabelled
     above = batch.partition << OFFSET_BITS
-    if unlabelled is not None:
-        raised = _raised(unlabelled.pairs, above)
-        unlabelled = msgspec.structs.replace(unlabelled, position=unlabelled.position + above, pairs=raised)
-    return msgspec.structs.replace(
-        outcomes,
-        clock=clock,
-        arm=outcomes.arm[new],
-        predicted_at=outcomes.predicted_at[new],
-        labelled_at=outcomes.labelled_at[new],
-        position=outcomes.position[new] + above,
-        losses=outcomes.losses[:, new],
-        slices=[_some(column, new) for column in outcomes.slices],
-        source=_some(outcomes.source, new),
-        predictions=[(arm, cohort, count) for (arm, cohort), count in counted.items()],
-        pairs=_raised(pairs, above),
-        unlabelled=unlabelled,
+    # The usual case is that all is new, in batches of few outcomes: then nothing is picked out, which would be copied.
+    new: Use = EVERYTHING
+    new_pairs: Use = EVERYTHING
+    if partly := coverage.is_beyond(batch.base):
+        new = coverage.fresh(rows.position, rows.labelled_by)
+        if pairs is not None:
+            new_pairs = coverage.fresh(pairs.later, pairs.labelled_by)
+    return Outcomes(
+        part.model,
+        clock,
+        part.arms,
+        rows.arm[new],
+        rows.predicted_at[new],
+        rows.labelled_at[new],
+        rows.position[new] + above,
+        rows.losses[:, new],
+        [_some(column, new) for column in rows.slices],
+        _some(rows.source, new),
+        _predictions(part, coverage if partly else None, width),
+        None if pairs is None else _some_pairs(pairs, new_pairs, above),
+        None if unlabelled is None else _some_unlabelled(unlabelled, coverage if partly else None, above),
     )
+
+
+def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tuple[int, int, int]]:
+    """Return how many new predictions each arm made in each cohort: (arm, cohort, count)."""
+    seen = part.seen if part.unlabelled is None else part.unlabelled
+    new: Use = EVERYTHING if coverage is None else _unread(seen.position, coverage)
+    arms, seen_at = seen.arm[new].tolist(), seen.predicted_at[new].tolist()
+    counted = Counter((arm, at // width if width else 0) for arm, at in zip(arms, seen_at, strict=True))
+    return [(arm, cohort, count) for (arm, cohort), count in counted.items()]
 
 
 def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]:
     """Yield the new changes of counts: (reason, change)."""
     new = coverage.fresh(counted.prediction, counted.feedback)
-    # What comes from neither log has no place; its log's reader sees to it that it is told once.
+    # What comes from neither log has no place; the reader of its own log counts it once.
     new |= (counted.prediction < 0) & (counted.feedback < 0)
     for code, change in zip(counted.reason.codes[new].tolist(), counted.change[new].tolist(), strict=True):
         yield str(counted.reason.values[code]), change
 
 
-def _raised(pairs: PairColumns | None, above: int) -> PairColumns | None:
-    return None if pairs is None else msgspec.structs.replace(pairs, position=pairs.position + above)
-
-
-def _some_unlabelled(unlabelled: Unlabelled, use: Mask, use_pairs: Mask) -> Unlabelled:
-    return Unlabelled(
-        arm=unlabelled.arm[use],
-        predicted_at=unlabelled.predicted_at[use],
-        position=unlabelled.position[use],
-        losses=unlabelled.losses[:, use],
-        slices=[_some(column, use) for column in unlabelled.slices],
-        pairs=None if unlabelled.pairs is None else _some_pairs(unlabelled.pairs, use_pairs),
-    )
+def _unread(positions: Ints, coverage: Coverage) -> Mask:
+    """Return which predictions were not read yet: of one log alone a single prefix was."""
+    return positions >= coverage.predictions
 
 
 def _some(column: Coded, use: Use) -> Coded:
     return Coded(column.values, column.codes[use])
 
 
-def _some_pairs(pairs: PairColumns, use: Mask) -> PairColumns:
-    return PairColumns(
+def _some_pairs(pairs: PairRows, use: Use, above: int) -> PairRows:
+    return msgspec.structs.replace(
+        pairs,
         shadow=pairs.shadow[use],
         live=pairs.live[use],
         predicted_at=pairs.predicted_at[use],
-        position=pairs.position[use],
+        position=pairs.position[use] + above,
+        later=pairs.later[use],
+        labelled_by=pairs.labelled_by[use],
         excess=pairs.excess[:, use],
         slices=[_some(column, use) for column in pairs.slices],
+    )
+
+
+def _some_unlabelled(rows: UnlabelledRows, coverage: Coverage | None, above: int) -> UnlabelledRows:
+    pairs = rows.pairs
+    use: Use = EVERYTHING if coverage is None else _unread(rows.position, coverage)
+    if pairs is not None:
+        pairs = _some_pairs(pairs, EVERYTHING if coverage is None else _unread(pairs.later, coverage), above)
+    return UnlabelledRows(
+        arm=rows.arm[use],
+        predicted_at=rows.predicted_at[use],
+        position=rows.position[use] + above,
+        losses=rows.losses[:, use],
+        slices=[_some(column, use) for column in rows.slices],
+        pairs=pairs,
     )

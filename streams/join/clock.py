@@ -62,3 +62,11 @@ class SourceClock(msgspec.Struct):
             self.partitions[partition] = max(self.partitions.get(partition, -1), append_ts)
         self.now = max(self.now, min(self.partitions.values(), default=append_ts))
         return None if ts is not None and ts > append_ts + DAY_MS else self.now
+
+    def stay(self) -> None:
+        """Take a line that tells no time."""
+        self.at = self.now
+
+    def advance(self, now: int) -> None:
+        """Let the source clock go to `now` without a line."""
+        self.now = max(self.now, now)

@@ -1,299 +1,212 @@
-"""From source lines to ledger records: the step before the fold.
+"""Cut records that are in one order already, the lines of a recording or an embedded log, into ledger records.
 
-Lines are joined as they come; what was joined is *cut* into ledger records at positions that depend on the lines alone:
-after 4,096 accepted lines, where the source clock enters a new second, before a deployment or an operator's act, and
-before a tick. How many lines were read at once, where a replay was stopped, or how much noise stands between the
-accepted lines changes nothing. Only lines that put something into the ledger count as accepted, so noise does not move
-a cut either. Nor do acks, which leave their own records: at the next cut, or at the next second if nothing else waits.
+What was joined becomes a batch at positions that depend on the records alone: after 4,096 accepted ones, where the
+source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines were
+read at once, where a replay was stopped, or how much noise there is between the accepted lines changes nothing. Only
+records that add a row to the ledger are accepted, so noise does not move a cut either. Nor do acks, which become facts
+of their own: at the next cut, or at the next second if nothing else waits.
+
+The interval is a second, or the width of the narrowest cohort where every model has a maturity: before a cohort closes
+nobody asks for its rows, and fewer records cost less.
 """
 
+from __future__ import annotations
+
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from streams.config.resolved import Config
-from streams.join.clock import SourceClock
-from streams.join.partition import Ingest, SavedIngest
+from streams.join.numbering import Numbering
+from streams.join.partition import FEEDBACK, PartitionJoin, Raw, SavedJoin, refusal
 from streams.join.tally import NOWHERE
-from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts, Tick
-from unship.codec import Decoded, OtherLine, decode_line
-from unship.events import Ack, At, Deployment, Feedback, OperatorAct, Prediction
+from streams.ledger.records import Deployed, Operated, Record
+from unship.events import Ack, At, Deployment, Event, Feedback, OperatorAct, Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.topics import SOURCES
 
-CUT_LINES = 4_096
-CUT_MS = 1_000
-#: More raw bytes than these are folded into the digest before the next cut.
-RAW_BYTES_MAX = 16 * 1_048_576
-#: Deployments and acts are repeated by retries and by every replica; the newest are remembered to drop repeats.
-CONTROLS_REMEMBERED = 10_000
-NEVER = 2**62
+CUT_RECORDS: Final = 4_096
+SECOND_MS: Final = 1_000
+
+CONTROLS_REMEMBERED: Final = 10_000
+"""Deployments and acts are repeated by retries and by every replica; the newest are remembered to drop repeats."""
 
 
-class SavedSources(msgspec.Struct):
-    """`Sources` at rest, between two lines."""
+class Arrival(NamedTuple):
+    """A record in the order of its arrival.
 
-    clock: SourceClock
-    line: int
-    cut_from: int
-    accepted: int
-    accepted_at: int
-    pending_due: int
-    digest_prefix: bytes
-    raw: list[bytes]
-    controls: list[str]
-    ingest: SavedIngest
-    facts_at: int
-
-
-class Sources:
-    """Joins lines and yields ledger records.
-
-    The driver steps the fold with each record before it asks for the next one, and keeps `timer_due` at the earliest
-    instant at which the fold waits for time to pass.
-
-    In a recording a prediction's place is its line. A live log has places of its own; what is joined is then handed
-    over as batches that say what they cover.
+    `place` is where a log has it: (topic, partition, offset, append time). A line of a recording has none: then it is
+    numbered by itself, and its append time is the running maximum of the times of all lines.
     """
 
-    def __init__(self, config: Config, *, live: bool = False) -> None:
-        self.config = config
-        self.live = live
-        self.ingest = Ingest(config, placed=live)
-        self.window = self.ingest.window
-        self.counts = self.ingest.counts
-        self.timer_due = NEVER
-        self.clock = SourceClock()
-        self.replicas = self.ingest.replicas
-        self.line = 0
-        self._cut_from = 0
+    event: Event | Rejection
+    value: bytes
+    place: At | None = None
+
+
+Control: TypeAlias = Deployed | Operated
+
+
+class SavedCutter(msgspec.Struct, frozen=True):
+    """A `LineCutter` at rest, between two records."""
+
+    join: SavedJoin
+    numbering: Numbering
+    accepted: int
+    accepted_at: int
+    facts_at: int
+    controls: list[str]
+
+
+class LineCutter:
+    """Joins arrivals and cuts what was joined. The caller asks `is_due` before each arrival, and cuts if it is."""
+
+    def __init__(self, config: Config) -> None:
+        self.join = PartitionJoin(config)
+        self.numbering = Numbering()
+        self._interval_ms = interval_ms(config)
         self._accepted = 0
         self._accepted_at = -1
         self._facts_at = -1
-        self._pending_due = NEVER
-        self._digest_prefix = b""
-        self._raw: list[bytes] = []
-        self._raw_bytes = 0
-        self._cohorts: set[tuple[int, int]] = set()
         self._controls: dict[str, None] = {}
-        self._maturity: list[tuple[int, int]] = []
 
-    def feed(self, lines: Iterable[bytes]) -> Iterator[Record]:
-        """Take source lines in arrival order and yield the ledger records they complete."""
-        return self.take((decode_line(line), line, None) for line in lines)
+    @property
+    def now(self) -> int:
+        """The source clock in milliseconds, -1 before the first time."""
+        return self.numbering.clock.now
 
-    def take(self, decoded: Iterable[tuple[Decoded, bytes, At | None]]) -> Iterator[Record]:
-        """Take decoded events, each with the bytes it was read from, and yield the ledger records they complete.
+    def arrive(self, arrival: Arrival) -> int:
+        """Read the time of the next record; return the source clock. It is to be taken before the one after it."""
+        return self.numbering.read_time(arrival.event, arrival.place)
 
-        The third is the place in a live log: (topic, partition, offset, append time).
-        """
-        for event, raw, place in decoded:
-            kind = type(event)
-            if kind is OtherLine:
-                continue
-            if isinstance(event, Rejection):
-                if place is not None:
-                    self._placed(place, raw)
-                    self.clock.read_appended(place[0], place[1], place[3], None)
-                self.counts[event.code] += 1
-                self._keep(raw)
-                continue
-            now = self._read_clock(event, place)
-            if now is None:
-                if place is not None:
-                    self._placed(place, raw)
-                self.counts[_why_refused(event)] += 1
-                self._keep(raw)
-                continue
-            if now >= self._pending_due or now >= self.timer_due:
-                yield from self._tick_until(now)
-            if self._is_cut_due(now):
-                yield from self.cut()
-            if place is not None:
-                # Only now: a batch that is cut before this record does not cover it.
-                self._placed(place, raw)
-            if kind is Prediction:
-                self._prediction(event, now, self.line if place is None else place[2])  # type: ignore[arg-type]
-                self._keep(raw)
-            elif kind is Feedback:
-                position = self.line if place is None else place[2]
-                if self.ingest.feedback(event, position, self.clock.at):  # type: ignore[arg-type]
-                    self._accept(now)
-                self._keep(raw)
-            else:
-                yield from self._control(event, now, raw)
-
-    def _is_cut_due(self, now: int) -> bool:
+    def is_due(self, now: int) -> bool:
+        """Return whether what was joined has to be cut before a record at source clock `now`."""
         if self._accepted:
-            return now // CUT_MS != self._accepted_at // CUT_MS or self._accepted >= CUT_LINES
-        return self.replicas.waiting and now // CUT_MS != self._facts_at // CUT_MS
+            interval = self._interval_ms
+            return now // interval != self._accepted_at // interval or self._accepted >= CUT_RECORDS
+        return self.join.replicas.waiting and now // SECOND_MS != self._facts_at // SECOND_MS
 
-    def _placed(self, place: At, raw: bytes) -> None:
-        self.counts.place = NOWHERE
-        if place[0] in SOURCES:
-            self.ingest.read(SOURCES.index(place[0]), place[2], raw)
+    @property
+    def is_open(self) -> bool:
+        """Whether a cut would give anything that changes a decision."""
+        return bool(self._accepted) or self.join.replicas.waiting
 
-    def advance(self, ts: int) -> Iterator[Record]:
-        """Let the source clock go to `ts` without a line, as a caught-up reader does."""
-        if ts > self.clock.now:
-            yield from self._tick_until(ts)
-            yield from self.cut()
-            self.clock.now = ts
-            yield Tick(ts)
+    def take(self, arrival: Arrival) -> Control | None:
+        """Join a record that has arrived; return the copy of a deployment or an act, behind the cut it needs."""
+        event, value, place = arrival
+        at = self.numbering.number(event, place)
+        if isinstance(event, Prediction | Feedback | Rejection):
+            if at[0] in SOURCES:
+                raw = Raw(at[2], at[3], value)
+                self._take_source(SOURCES.index(at[0]), raw, event, shared=place is None)
+            else:
+                assert isinstance(event, Rejection), event
+                self.join.tally.add(event.code)
+            return None
+        assert isinstance(event, Deployment | OperatorAct | Ack), event
+        return self._take_control(event, at, value, numbered=place is None and event.at is None)
 
-    def _read_clock(self, event: Any, place: At | None) -> int | None:
-        at, clock = event.at if place is None else place, self.clock
-        return clock.read(event.ts) if at is None else clock.read_appended(at[0], at[1], at[3], event.ts)
+    def _take_source(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection, *, shared: bool) -> None:
+        join, rows, clock = self.join, self.join.rows, self.numbering.clock
+        join.take(side, raw, event, clock.at)
+        if shared and side == FEEDBACK:
+            # Both logs have one clock, so this record as well may show that earlier feedback is alone.
+            join.window.witness(raw.offset, clock.at)
+        if join.rows > rows:
+            self._accepted += 1
+            self._accepted_at = clock.now
+        elif not self._accepted and self.numbering.line % CUT_RECORDS == 0:
+            # Feedback without predictions adds no row; it must leave the window all the same.
+            join.window.evict(clock.now, clock.now)
 
-    def _keep(self, line: bytes) -> None:
-        self._raw.append(line)
-        self._raw_bytes += len(line)
-        self.line += 1
-        if len(self._raw) >= 2 * CUT_LINES or self._raw_bytes >= RAW_BYTES_MAX:
-            # A long stretch without an accepted line must not be held in memory.
-            self._digest_prefix = self._digest()
-            self._raw.clear()
-            self._raw_bytes = 0
-            if not self._accepted:
-                # Feedback without predictions puts nothing into the ledger; it must leave the window all the same.
-                self.window.evict(self.clock.now, self.clock.now)
-
-    def _digest(self) -> bytes:
-        return hashlib.sha256(self._digest_prefix + b"".join(self._raw)).digest()
-
-    def _prediction(self, event: Prediction, now: int, position: int) -> None:
-        at = self.clock.at
-        held = self.ingest.prediction(event, position, at)
-        if held is None:
-            return
-        code = held.series
-        while code >= len(self._maturity):
-            model = self.config.of(self.window.series[len(self._maturity)].model)
-            self._maturity.append((model.mature_after_ms, model.cohort_ms if model.mature_after_ms else 0))
-        maturity, width = self._maturity[code]
-        if width and (cohort := (code, at // width)) not in self._cohorts:
-            self._cohorts.add(cohort)
-            self._pending_due = min(self._pending_due, at - at % width + width + maturity)
-        self._accept(now)
-
-    def _accept(self, now: int) -> None:
-        self._accepted += 1
-        self._accepted_at = now
-
-    def _control(self, event: Any, now: int, line: bytes) -> Iterator[Record]:
+    def _take_control(
+        self, event: Deployment | OperatorAct | Ack, at: At, value: bytes, *, numbered: bool
+    ) -> Control | None:
+        if (code := refusal(event.ts, at[3])) is not None:
+            self.join.tally.add(code)
+            return None
         if isinstance(event, Ack):
-            known = self.window.admit(event.model)
-            place = ("", 0, self.line) if event.at is None else event.at[:3]
-            if known and self.replicas.acknowledged(event, place, self.clock.at, self.counts):
-                self._facts_at = now
-            self._keep(line)
-            return
-        if self._known(event, now, line) or not self.window.admit(event.model):
-            self._keep(line)
-            return
-        yield from self.cut()
-        self._keep(line)
-        digest, lines = self._close_range()
-        if isinstance(event, Deployment):
-            yield Deployed(now, lines, digest, event)
-        elif isinstance(event, OperatorAct):
-            yield Operated(now, lines, digest, event)
+            self._acknowledged(event, at)
+            return None
+        repeated = self._is_repeated(event, value if numbered else repr(at[:3]).encode())
+        if repeated or not self.join.window.series.admit(event.model, NOWHERE, self.join.tally):
+            return None
+        # The copy carries its place, so that a second copy of it can be known.
+        now, copied = self.now, msgspec.structs.replace(event, at=at)
+        return Deployed(now, copied) if isinstance(copied, Deployment) else Operated(now, copied)
 
-    def _known(self, event: Deployment | OperatorAct, now: int, line: bytes) -> bool:
-        """Whether a deployment or an act was seen before; a repeat is counted."""
+    def _acknowledged(self, event: Ack, at: At) -> None:
+        if not self.join.window.series.admit(event.model, NOWHERE, self.join.tally):
+            return
+        limits: Counter[str] = Counter()
+        if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at, limits):
+            self._facts_at = self.now
+        for reason, count in limits.items():
+            self.join.tally.add(reason, NOWHERE, count)
+
+    def _is_repeated(self, event: Deployment | OperatorAct, act: bytes) -> bool:
+        """Return whether a deployment or an act was taken before; a repeat is counted. `act` tells acts apart."""
         if isinstance(event, Deployment):
             # Without a time of its own a deployment is as old as its line, so going back to a version is no repeat.
-            ts = now if event.ts is None else event.ts
-            said = repr((event.model, event.version, event.status, ts, event.previous)).encode()
+            ts = self.now if event.ts is None else event.ts
+            content = repr((event.model, event.version, event.status, ts, event.previous)).encode()
             code = RejectCode.DUPLICATE_DEPLOYMENT
         else:
-            said = line if event.at is None else repr(event.at[:3]).encode()
-            code = RejectCode.DUPLICATE_ACT
-        name = hashlib.sha256(said).hexdigest()
+            content, code = act, RejectCode.DUPLICATE_ACT
+        name = hashlib.sha256(content).hexdigest()
         if name in self._controls:
-            self.counts[code] += 1
+            self.join.tally.add(code)
             return True
         self._controls[name] = None
         if len(self._controls) > CONTROLS_REMEMBERED:
             del self._controls[next(iter(self._controls))]
         return False
 
-    def _tick_until(self, now: int) -> Iterator[Record]:
-        while (due := min(self.timer_due, self._pending_due)) <= now:
-            if self._accepted or self.replicas.waiting:
-                # The fold learns of the pending cohorts first; what is due then is asked again.
-                yield from self.cut()
-                continue
-            yield Tick(due)
-            assert self.timer_due > due, (self.timer_due, due)
+    def cut(self) -> Iterable[Record]:
+        """Return what was joined, and what changed at replicas, since the last cut; nothing where none of it counts."""
+        if not self.is_open:
+            return ()
+        # Not the time of the record that makes the cut: what falls due between the two comes first.
+        now = self._accepted_at if self._accepted else self._facts_at
+        return self._cut(now, with_batch=self._accepted > 0)
 
-    def _close_range(self) -> tuple[str, tuple[int, int]]:
-        digest, lines = self._digest().hex(), (self._cut_from, self.line - 1)
-        self._raw.clear()
-        self._raw_bytes = 0
-        self._digest_prefix = b""
-        self._cut_from = self.line
-        return digest, lines
+    def rest(self) -> Iterable[Record]:
+        """Return what is left where reading ends for now: also what is only counted, or was only read."""
+        if self._accepted or (self.join.base == self.join.end and not self.join.waiting):
+            return self.cut()
+        return self._cut(self.now, with_batch=True)
 
-    def cut(self) -> Iterator[Record]:
-        """Yield what was joined, and what changed at replicas, since the last cut.
+    def _cut(self, now: int, *, with_batch: bool) -> list[Record]:
+        self._accepted = 0
+        self.join.window.evict(self.now, self.now)
+        facts: list[Record] = [*self.join.facts(now)]
+        return [*facts, self.join.batch(now)] if with_batch else facts
 
-        Of a recording, that is one record of a kind for each model that has anything new.
-        """
-        if not self._accepted and not self.replicas.waiting:
-            return
-        digest, lines = self._close_range()
-        self._cohorts.clear()
-        # Not the time of the line that makes the cut: what falls due between the two comes first.
-        accepted, now = self._accepted, self._accepted_at if self._accepted else self._facts_at
-        self._accepted, self._pending_due = 0, NEVER
-        self.window.evict(self.clock.now, self.clock.now)
-        for model, changes in self.replicas.take().items():
-            yield ReplicaFacts(now, lines, digest, model, changes)
-        if self.live and accepted:
-            yield self.ingest.batch(now)
-        elif accepted:
-            yield from self.ingest.records(now, lines, digest)
-
-    def rest(self) -> Iterator[Record]:
-        """Yield what is left at the end of a round of reading a live log: also what only counts, or only was read."""
-        yield from self.cut()
-        if self.live and (self.ingest.base != self.ingest.end or self.ingest.waiting):
-            yield self.ingest.batch(self.clock.now)
-
-    def save(self) -> SavedSources:
-        """Return everything that the next line needs; call between two lines."""
-        return SavedSources(
-            self.clock,
-            self.line,
-            self._cut_from,
+    def save(self) -> SavedCutter:
+        """Return everything that the next record needs; call between two records."""
+        return SavedCutter(
+            self.join.save(),
+            self.numbering,
             self._accepted,
             self._accepted_at,
-            self._pending_due,
-            self._digest_prefix,
-            self._raw,
-            list(self._controls),
-            self.ingest.save(),
             self._facts_at,
+            list(self._controls),
         )
 
-    def load(self, saved: SavedSources) -> None:
-        """Take over what `save` returned; `self` must be new and have the same configuration."""
-        self.ingest.load(saved.ingest)
-        self.clock, self.line, self._cut_from = saved.clock, saved.line, saved.cut_from
-        self._accepted, self._accepted_at, self._pending_due = saved.accepted, saved.accepted_at, saved.pending_due
-        self._digest_prefix, self._raw = saved.digest_prefix, saved.raw
-        self._raw_bytes = sum(map(len, saved.raw))
-        for held in self.ingest.seen:
-            model = self.config.of(self.window.series[held.series].model)
-            if model.mature_after_ms:
-                self._cohorts.add((held.series, held.at // model.cohort_ms))
+    def load(self, saved: SavedCutter) -> None:
+        """Take over what `save` returned; the cutter must be new and have the same configuration."""
+        self.join.load(saved.join)
+        self.numbering = saved.numbering
+        self._accepted, self._accepted_at, self._facts_at = saved.accepted, saved.accepted_at, saved.facts_at
         self._controls = dict.fromkeys(saved.controls)
-        self._facts_at = saved.facts_at
 
 
-def _why_refused(event: Any) -> RejectCode:
-    """Return the code of an event whose time was refused."""
-    return RejectCode.BAD_TIME if event.ts is None else RejectCode.FUTURE_TS
+def interval_ms(config: Config) -> int:
+    """Return the interval of the source clock after which what was joined is cut at the latest, in milliseconds."""
+    models = tuple(config.models.values()) or (config.defaults,)
+    if not all(model.mature_after_ms for model in models):
+        return SECOND_MS
+    return min(model.cohort_ms for model in models)

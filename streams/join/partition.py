@@ -1,227 +1,235 @@
-"""Ingest: join one pair of source partitions, and hand over what was joined since the last time.
+"""Join one pair of source partitions, record by record, and hand over batches for the ledger.
 
-A recording takes what was joined as one ledger record for each model; a live log takes it as a batch, which also says
-between which two corners of the partitions it stands, so that a fold can tell what it has applied already.
+This is the one road of an event from its log to the ledger. What differs between Kafka, an embedded log and a recording
+is only who decides which record is read next, and when a batch ends: `streams.join.source_reader` for two logs that
+grow, `streams.join.line_cutter` for records that are in one order already.
 """
 
+from __future__ import annotations
+
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Final, NamedTuple
 
 import msgspec
-import numpy as np
 
-from actions.replica_watch import Place, ReplicaWatch, SavedWatch
-from streams.config.resolved import CONFIG_DIGITS, Config, ModelConfig
-from streams.join.rows import RecordBuilder, coded
-from streams.join.tally import NOWHERE, Tally
-from streams.join.window import Held, JoinWindow, Outcome, Pair, SavedWindow, WindowRule
+from actions.replica_watch import ReplicaWatch, SavedWatch
+from streams.config.resolved import CONFIG_DIGITS, Config
+from streams.config.units import DAY_MS
+from streams.join.rows import ModelJoined, PartBuilder, counted_rows
+from streams.join.series import window_rule
+from streams.join.tally import Row, Tally
+from streams.join.window import JoinWindow, PendingPrediction, SavedWindow
 from streams.ledger.coverage import ORIGIN, Corner
-from streams.ledger.records import Batch, Counted, Outcomes, Part
+from streams.ledger.digests import RangeDigest, SavedDigest
+from streams.ledger.records import Batch, Part, ReplicaFacts
 from unship.events import Feedback, Prediction
-from unship.rejections import RejectCode
+from unship.rejections import RejectCode, Rejection
 from unship.topics import SOURCES
 
+PREDICTIONS: Final = 0
+FEEDBACK: Final = 1
 
-class SavedIngest(msgspec.Struct):
-    """An `Ingest` at rest. What was joined and not handed over yet is kept by the places of its predictions."""
+
+class Raw(NamedTuple):
+    """A record of a source partition as the log holds it."""
+
+    offset: int
+    append_ts: int
+    value: bytes | None
+
+
+class SavedJoin(msgspec.Struct, frozen=True):
+    """A `PartitionJoin` at rest. `seen` are the positions of the predictions that were not handed over yet."""
 
     base: Corner
     end: Corner
     seen: list[int]
-    outcomes: list[tuple[int, int, str]]
-    pairs: list[tuple[int, int, int]]
-    seen_pairs: list[tuple[int, int]]
     window: SavedWindow
     replicas: SavedWatch
+    digests: tuple[SavedDigest, SavedDigest]
+    tally: list[Row]
 
 
-class Joined(msgspec.Struct):
-    """What was joined of one model."""
-
-    outcomes: list[Outcome]
-    pairs: list[Pair]
-    seen: list[Held]
-    seen_pairs: list[tuple[Held, Held]]
-
-
-class Ingest:
+class PartitionJoin:
     """Joins one pair of source partitions. `base` and `end` are the corners of the last batch and of now."""
 
-    def __init__(self, config: Config, *, partition: int = 0, incarnation: int = 0, placed: bool = False) -> None:
-        """Begin with empty partitions; `placed` counts what is not used together with the place that made it."""
+    def __init__(self, config: Config, *, partition: int = 0, incarnation: int = 0) -> None:
         self.config = config
         self.partition = partition
         self.incarnation = incarnation
-        self.placed = placed
-        self.replicas = ReplicaWatch()
         self.base = self.end = ORIGIN
-        self._config = config.digest()[:CONFIG_DIGITS]
+        self.replicas = ReplicaWatch()
+        self.tally = Tally()
         rules = {name: window_rule(model) for name, model in config.models.items()}
-        self.window = JoinWindow(rules, window_rule(config.defaults))
-        if placed:
-            self.window.counts = Tally.placed()
-        self.counts = self.window.counts
-        self.seen: list[Held] = []
-        self._digests = [hashlib.sha256(), hashlib.sha256()]
+        self.window = JoinWindow(rules, window_rule(config.defaults), self.tally)
+        self._config = config.digest()[:CONFIG_DIGITS]
+        self._seen: list[PendingPrediction] = []
+        self._digests = (RangeDigest(), RangeDigest())
 
-    def prediction(self, event: Prediction, position: int, at: int) -> Held | None:
-        """Take a prediction at join clock `at`; None if it repeats one that is known, or finds no room."""
-        self.counts.place = (position, -1)
-        if self.counts.rows is not None:
-            self.window.expire(at)
-            self.counts.place = (position, -1)
-        held = self.window.add_prediction(event, position, at)
-        if held is not None:
-            self.seen.append(held)
-            if event.replica is not None and self.replicas.is_news(event, at):
-                place = (SOURCES[0], self.partition, position) if self.placed else _place_in_recording(event, position)
-                self.replicas.answered(event, place, at, self.counts)
-        return held
+    # Reading
 
-    def feedback(self, event: Feedback, position: int, at: int) -> bool:
-        """Take feedback at join clock `at`; return whether it is the first label of at least one prediction."""
-        self.counts.place = (-1, position)
+    def take(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection, at: int) -> RejectCode | None:
+        """Join the next record of a log; return the code of one that became no event.
+
+        Args:
+            side: `PREDICTIONS` or `FEEDBACK`.
+            raw: The record; offsets of a side rise.
+            event: What it was decoded to.
+            at: The join clock of its log: the running maximum of append times, in milliseconds.
+        """
+        if side == PREDICTIONS:
+            place = (raw.offset, -1)
+            self.end = (raw.offset + 1, self.end[1])
+            self.window.witness(raw.offset, at)
+        else:
+            place = (-1, raw.offset)
+            self.end = (self.end[0], raw.offset + 1)
+        self._digests[side].add(raw.value or b"")
+        code = event.code if isinstance(event, Rejection) else refusal(event.ts, raw.append_ts)
+        if code is not None:
+            self.tally.add(code, place)
+        elif isinstance(event, Prediction):
+            self._predicted(event, raw.offset, at)
+        elif isinstance(event, Feedback):
+            self._labelled(event, raw.offset, at)
+        return code
+
+    def _predicted(self, event: Prediction, position: int, at: int) -> None:
+        self.window.expire(at)
+        pending = self.window.add_prediction(event, position, at)
+        if pending is None:
+            return
+        self._seen.append(pending)
+        if event.replica is not None and self.replicas.is_news(event, at):
+            limits: Counter[str] = Counter()
+            self.replicas.answered(event, (SOURCES[PREDICTIONS], self.partition, position), at, limits)
+            for reason, count in limits.items():
+                self.tally.add(reason, (position, -1), count)
+
+    def _labelled(self, event: Feedback, position: int, at: int) -> None:
         if event.truth is None and not self.window.engagement:
             # Engagement alone says nothing about right or wrong to the losses of any model.
-            self.counts[RejectCode.UNUSABLE_TRUTH] += 1
-            return False
-        return self.window.add_feedback(event, position, at)
+            self.tally.add(RejectCode.UNUSABLE_TRUTH, (-1, position))
+        else:
+            self.window.add_feedback(event, position, at)
 
-    def read(self, side: int, position: int, value: bytes) -> None:
-        """Take note that a record of the log of predictions (side 0) or feedback (side 1) was read."""
-        p, f = self.end
-        self.end = (position + 1, f) if side == 0 else (p, position + 1)
-        self.counts.place = (position, -1) if side == 0 else (-1, position)
-        add_record(self._digests[side], value)
+    def skip(self, side: int, position: int, *, lost: int = 0) -> None:
+        """Go on at a position of one log, below which nothing comes any more; `lost` records of it are counted."""
+        self.end = (position, self.end[1]) if side == PREDICTIONS else (self.end[0], position)
+        if lost:
+            place = (position - 1, -1) if side == PREDICTIONS else (-1, position - 1)
+            self.tally.add(RejectCode.HOLE, place, lost)
 
-    def skip(self, side: int, position: int) -> None:
-        """Take note that nothing comes any more below a position of one log."""
-        p, f = self.end
-        self.end = (position, f) if side == 0 else (p, position)
-        self.counts.place = (position - 1, -1) if side == 0 else (-1, position - 1)
+    def counts(self) -> Counter[str]:
+        """Return what was not used, by reason, and was not handed over yet."""
+        return self.tally.total() + self.window.unused()
+
+    # Handing over
+
+    @property
+    def rows(self) -> int:
+        """How many rows of outcomes and predictions the next batch would have."""
+        return self.window.joined + len(self._seen)
 
     @property
     def waiting(self) -> int:
-        """How many rows the next batch would have."""
-        return len(self.window.outcomes) + len(self.seen) + len(self.counts.rows or ())
-
-    def _by_model(self) -> Iterator[tuple[str, Joined]]:
-        """Yield what was joined, by model in the order of names, and forget it."""
-        window, series = self.window, self.window.series
-        found: dict[str, Joined] = {}
-
-        def of(code: int) -> Joined:
-            model = series[code].model
-            if model not in found:
-                found[model] = Joined([], [], [], [])
-            return found[model]
-
-        for held in self.seen:
-            of(held.series).seen.append(held)
-        for outcome in window.outcomes:
-            of(outcome.held.series).outcomes.append(outcome)
-        for pair in window.pairs:
-            of(pair.live.series).pairs.append(pair)
-        for live, shadow in window.seen_pairs:
-            of(live.series).seen_pairs.append((live, shadow))
-        window.outcomes, window.pairs, window.seen_pairs, self.seen = [], [], [], []
-        yield from sorted(found.items())
-
-    def records(self, clock: int, lines: tuple[int, int], digest: str) -> Iterator[Outcomes]:
-        """Yield one record for each model that has anything new, as a recording's ledger has them."""
-        for model, joined in self._by_model():
-            yield self._builder(model).record(
-                model, clock, lines, digest, joined.outcomes, joined.pairs, joined.seen, joined.seen_pairs
-            )
-
-    def batch(self, clock: int) -> Batch:
-        """Return everything since the last batch; `clock` is the time up to which the partition was read."""
-        (batch,) = self.batches(clock, 1, lambda model: 0)
-        return batch
+        """How many rows the next batch would have, counts included."""
+        return self.rows + len(self.tally)
 
     def batches(self, clock: int, ledger_partitions: int, route: Callable[[str], int]) -> list[Batch]:
         """Return everything since the last time, one batch for each ledger partition, also for those without a row.
 
-        All of them stand between the same two corners, so that a quiet model's fold learns as well what was read.
+        All of them are between the same two corners, so that a quiet model's fold learns as well what was read.
         Counts concern no model in particular; they go to the first partition.
+
+        Args:
+            clock: The time up to which the partition was read.
+            ledger_partitions: How many partitions the ledger has.
+            route: The ledger partition of a model.
         """
         parts: list[list[Part]] = [[] for _ in range(ledger_partitions)]
         for model, joined in self._by_model():
-            part = self._builder(model).part(
-                model, clock, joined.outcomes, joined.pairs, joined.seen, joined.seen_pairs
-            )
-            parts[route(model)].append(part)
-        counted = [_counted(self.counts.take() if k == 0 else []) for k in range(ledger_partitions)]
-        self.counts.place = NOWHERE
-        digest = hashlib.sha256(b"".join(each.digest() for each in self._digests)).hexdigest()
-        self._digests = [hashlib.sha256(), hashlib.sha256()]
+            builder = PartBuilder(self.config.of(model), self.window.series, self.tally)
+            parts[route(model)].append(builder.part(model, joined))
+        counted = [counted_rows(self.tally.take() if k == 0 else []) for k in range(ledger_partitions)]
+        digest = hashlib.sha256(b"".join(each.take() for each in self._digests)).hexdigest()
         base, self.base = self.base, self.end
         return [
             Batch(self.partition, self.incarnation, self._config, base, self.end, clock, digest, parts[k], counted[k])
             for k in range(ledger_partitions)
         ]
 
-    def forget(self) -> None:
-        """Let go of what was joined: it is in the ledger already, and the records were read to fill the window."""
-        self.batches(-1, 1, lambda model: 0)
+    def batch(self, clock: int) -> Batch:
+        """Return everything since the last time as one batch, for a ledger of one partition."""
+        return self.batches(clock, 1, lambda model: 0)[0]
+
+    def facts(self, clock: int) -> list[ReplicaFacts]:
+        """Return what the answers read since the last time showed of replicas, a record for each model."""
+        return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
+
+    def begin_at(self, end: Corner) -> None:
+        """Drop what was joined: the ledger has it already, and the records were read to fill the window."""
+        self.end = end
+        self.batch(-1)
         self.replicas.take()
 
-    def _builder(self, model: str) -> RecordBuilder:
-        return RecordBuilder(self.config.of(model), self.window.series, self.counts)
+    def _by_model(self) -> Iterator[tuple[str, ModelJoined]]:
+        """Yield what was joined, by model in the order of names."""
+        series, joined = self.window.series, self.window.take()
+        seen, self._seen = self._seen, []
+        found: dict[str, ModelJoined] = {}
 
-    def save(self) -> SavedIngest:
+        def of(pending: PendingPrediction) -> ModelJoined:
+            model = series[pending.series].model
+            if model not in found:
+                found[model] = ModelJoined([], [], [], [])
+            return found[model]
+
+        for pending in seen:
+            of(pending).seen.append(pending)
+        for outcome in joined.outcomes:
+            of(outcome.prediction).outcomes.append(outcome)
+        for pair in joined.pairs:
+            of(pair.live).pairs.append(pair)
+        for live, shadow in joined.seen_pairs:
+            of(live).seen_pairs.append((live, shadow))
+        yield from sorted(found.items())
+
+    # At rest
+
+    def save(self) -> SavedJoin:
         """Return everything that the next record of either log needs."""
-        window = self.window
-        outcomes, pairs, seen_pairs = window.outcomes, window.pairs, window.seen_pairs
-        window.outcomes, window.pairs, window.seen_pairs = [], [], []
-        saved = SavedIngest(
+        predictions, feedback = self._digests
+        return SavedJoin(
             self.base,
             self.end,
-            [held.position for held in self.seen],
-            [(outcome.held.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
-            [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
-            [(live.position, shadow.position) for live, shadow in seen_pairs],
-            window.save(),
+            [pending.position for pending in self._seen],
+            self.window.save(),
             self.replicas.save(),
+            (predictions.save(), feedback.save()),
+            self.tally.save(),
         )
-        window.outcomes, window.pairs, window.seen_pairs = outcomes, pairs, seen_pairs
-        return saved
 
-    def load(self, saved: SavedIngest) -> None:
-        """Take over what `save` returned; `self` must be new and have the same configuration."""
-        self.window.load(saved.window)
-        self.replicas.load(saved.replicas)
+    def load(self, saved: SavedJoin) -> None:
+        """Take over what `save` returned; the join must be new and have the same configuration."""
         self.base, self.end = saved.base, saved.end
-        held = {entry.position: entry for queue in self.window.leaving.values() for entry in queue}
-        self.seen = [held[position] for position in saved.seen]
-        self.window.outcomes = [Outcome(held[position], at, source) for position, at, source in saved.outcomes]
-        self.window.pairs = [Pair(held[live], held[shadow], at) for live, shadow, at in saved.pairs]
-        self.window.seen_pairs = [(held[live], held[shadow]) for live, shadow in saved.seen_pairs]
+        pending = self.window.load(saved.window)
+        self._seen = [pending[position] for position in saved.seen]
+        self.replicas.load(saved.replicas)
+        for digest, kept in zip(self._digests, saved.digests, strict=True):
+            digest.load(kept)
+        self.tally.load(saved.tally)
 
 
-def add_record(digest: Any, value: bytes) -> None:
-    """Add a source record to the SHA-256 of its range, with its length, so that none can be cut otherwise."""
-    digest.update(b"%d:" % len(value))
-    digest.update(value)
+def refusal(ts: int | None, append_ts: int) -> RejectCode | None:
+    """Return why an event's own time (ms) cannot be, beside the append time of its record; None if it can.
 
-
-def _place_in_recording(event: Prediction, line: int) -> Place:
-    return ("", 0, line) if event.at is None else event.at[:3]
-
-
-def _counted(rows: list[tuple[str, int, int, int]]) -> Counted:
-    return Counted(coded([row[0] for row in rows]), *(np.array([row[i] for row in rows], np.int64) for i in (1, 2, 3)))
-
-
-def window_rule(model: ModelConfig) -> WindowRule:
-    """Return how long the join keeps what belongs to a model, and which feedback it takes."""
-    return WindowRule(
-        model.horizon_ms,
-        model.early_ms,
-        tuple(model.slices_by),
-        truth=not all(spec.of_engagement or spec.of_latency for spec in model.losses),
-        engagement=any(spec.of_engagement for spec in model.losses),
-        unlabelled=model.judges_unlabelled,
-        latency=bool(model.latency_losses),
-    )
+    >>> refusal(5_000, 4_000), refusal(4_000 + DAY_MS + 1, 4_000).value, refusal(None, -1).value
+    (None, 'FUTURE_TS', 'BAD_TIME')
+    """
+    if ts is not None:
+        return RejectCode.FUTURE_TS if ts > append_ts + DAY_MS else None
+    # Only in a recording without append times: no line before it had a time.
+    return RejectCode.BAD_TIME if append_ts < 0 else None

@@ -10,7 +10,7 @@ under three rules that the driver keeps:
   was cut off or made anew is noticed instead of read on.
 
 A new reader first fills the join's window again: it reads from the *low water*, below which no record can meet a future
-one, up to the committed corner, and hands nothing of that over. With a and b the join clocks of predictions and
+one, up to the committed corner, and hands over nothing of that. With a and b the join clocks of predictions and
 feedback, H the longest horizon and E the longest early time of any model, records below the low water are older than
 min(b - H, a - H - E) for predictions and min(a - E, b - H - E, a - H - 2 E) for feedback.
 
@@ -18,41 +18,40 @@ The two logs are read in the order of their append times as far as both are at h
 fetched first decides nothing but the corners.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
 
 from streams.config.resolved import Config
-from streams.config.units import DAY_MS, NEVER
+from streams.config.units import NEVER
 from streams.join.dead_letters import DeadLetter, dead_letter
-from streams.join.partition import Ingest
+from streams.join.partition import FEEDBACK, PREDICTIONS, PartitionJoin, Raw
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of
 from unship.codec import decode_value
-from unship.events import Feedback, Prediction
+from unship.events import Event, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.topics import SOURCES
 
-PREDICTIONS, FEEDBACK = 0, 1
-KINDS = ("prediction", "feedback")
-#: Places that the low water can fall on: one in so many records of a log.
-SAMPLE_RECORDS = 512
-#: Records of one log that wait for the other one before the driver has to stop fetching it.
-WAITING_MAX = 20_000
-MISROUTED = "its id does not belong to partition {} of {}; librdkafka clients need partitioner=murmur2_random"
+KINDS: Final = ("prediction", "feedback")
 
+SAMPLE_RECORDS: Final = 512
+"""Places that the low water can fall on: one in so many records of a log."""
 
-class Raw(NamedTuple):
-    """A record of a source partition as the log holds it."""
+WAITING_MAX: Final = 20_000
+"""Records of one log that wait for the other one before the driver has to stop fetching it."""
 
-    offset: int
-    append_ts: int
-    value: bytes | None
+MISROUTED: Final = "its id does not belong to partition {} of {}; librdkafka clients need partitioner=murmur2_random"
+
+Decode: TypeAlias = Callable[[str, bytes | None], Event | Rejection]
+"""From the kind of a log and a value to an event, or to the reason why it is none."""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -105,8 +104,8 @@ class _Side:
         return self.samples[0]
 
 
-class Reader:
-    """Reads partition `position`... of both source topics; see the module.
+class SourceReader:
+    """Reads one partition of both source topics; see the module.
 
     Args:
         config: the configuration in force.
@@ -114,6 +113,7 @@ class Reader:
         position: the committed position; the origin of a log of so many partitions for the first reader ever.
         ledger_partitions: number of partitions of the ledger.
         route: the ledger partition of a model.
+        decode: how values are read; a recording of lines has a decoder of its own.
     """
 
     #: How far append times may fall back, where another broker's clock takes over: a join clock that begins behind
@@ -128,12 +128,14 @@ class Reader:
         *,
         ledger_partitions: int = 1,
         route: Callable[[str], int] = lambda model: 0,
+        decode: Decode = decode_value,
     ) -> None:
         self.partition = partition
         self.partitions = position.partitions
         self.incarnation = position.incarnation
         self.dead: list[DeadLetter] = []
-        self._ingest = Ingest(config, partition=partition, incarnation=position.incarnation, placed=True)
+        self._decode = decode
+        self._join = PartitionJoin(config, partition=partition, incarnation=position.incarnation)
         self._ledger_partitions = ledger_partitions
         self._route = route
         self._sides = tuple(_Side(low, clock) for low, clock in zip(position.low, position.low_clocks, strict=True))
@@ -171,7 +173,7 @@ class Reader:
         first = self.next_offset(side)
         records = [raw for raw in records if raw.offset >= first]
         events: list[Prediction | Feedback | Rejection] = [
-            decode_value(KINDS[side], raw.value)  # type: ignore[misc]
+            self._decode(KINDS[side], raw.value)  # type: ignore[misc]
             for raw in records
         ]
         good = [i for i, event in enumerate(events) if self.partitions > 1 and not isinstance(event, Rejection)]
@@ -198,11 +200,9 @@ class Reader:
         if lost and side == FEEDBACK:
             # Until the next feedback shows how much time is gone, it may be all of it.
             self._gone = True
-            self._ingest.window.close_unanswered(NEVER)
+            self._join.window.close_unanswered(NEVER)
         if not self.filling:
-            self._ingest.skip(side, offset)
-            if lost:
-                self._ingest.counts[RejectCode.HOLE] += offset - log.next
+            self._join.skip(side, offset, lost=offset - log.next if lost else 0)
         log.next = offset
         self._end_of_filling()
 
@@ -240,31 +240,21 @@ class Reader:
         return None
 
     def _read(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection) -> None:
-        log, ingest = self._sides[side], self._ingest
+        log, join = self._sides[side], self._join
         log.passed(raw)
-        if side == PREDICTIONS:
-            ingest.window.witness(raw.offset, log.clock)
         if self._gone and side == FEEDBACK:
             self._gone = False
-            ingest.window.close_unanswered(log.clock + self._early_ms + self.fall_back_ms)
-        ingest.read(side, raw.offset, raw.value or b"")
-        if not isinstance(event, Rejection) and event.ts is not None and event.ts > raw.append_ts + DAY_MS:
-            event = Rejection(RejectCode.FUTURE_TS, "more than a day after its append time")
-        if isinstance(event, Rejection):
-            ingest.counts[event.code] += 1
-            if not self.filling:
-                self.dead.append(dead_letter(SOURCES[side], self.partition, raw.offset, raw.value, event))
-        elif isinstance(event, Prediction):
-            ingest.prediction(event, raw.offset, log.clock)
-        else:
-            ingest.feedback(event, raw.offset, log.clock)
+            join.window.close_unanswered(log.clock + self._early_ms + self.fall_back_ms)
+        code = join.take(side, raw, event, log.clock)
+        if code is not None and not self.filling:
+            why = event if isinstance(event, Rejection) else Rejection(code, "more than a day after its append time")
+            self.dead.append(dead_letter(SOURCES[side], self.partition, raw.offset, raw.value, why))
 
     def _end_of_filling(self) -> None:
         if self._target is None:
             return
         if all(side.next >= end for side, end in zip(self._sides, self._target, strict=True)):
-            self._ingest.end = self._target
-            self._ingest.forget()
+            self._join.begin_at(self._target)
             self._target = None
             for side, offset in enumerate(self._lost):
                 self.skip(side, offset, lost=True)
@@ -274,12 +264,12 @@ class Reader:
     @property
     def waiting(self) -> int:
         """How many rows the next batches would have."""
-        return 0 if self.filling else self._ingest.waiting
+        return 0 if self.filling else self._join.waiting
 
     @property
     def moved(self) -> bool:
         """Whether anything was read since the last batches."""
-        return not self.filling and self._ingest.base != self._ingest.end
+        return not self.filling and self._join.base != self._join.end
 
     def flush(self, stated: tuple[int, int] = (-1, -1)) -> list[Batch]:
         """Return a batch for each ledger partition, with everything that was read since the last time.
@@ -290,15 +280,16 @@ class Reader:
         """
         assert not self.filling, "the window is not full yet"
         clocks = [max(side.clock, at) for side, at in zip(self._sides, stated, strict=True)]
-        self._ingest.window.evict(self._sides[PREDICTIONS].clock, self._sides[FEEDBACK].clock)
-        return self._ingest.batches(min(clocks), self._ledger_partitions, self._route)
+        self._join.window.evict(self._sides[PREDICTIONS].clock, self._sides[FEEDBACK].clock)
+        return self._join.batches(min(clocks), self._ledger_partitions, self._route)
 
     def replica_facts(self) -> list[ReplicaFacts]:
-        """Return what the answers read since the last time showed of replicas, a record for each model; the driver puts
-        each behind the batch of its ledger partition. They carry their places, and tell no time."""
+        """Return what the answers read since the last time showed of replicas, a record for each model.
+
+        The driver puts each behind the batch of its ledger partition. They carry their places, and no time.
+        """
         assert not self.filling, "the window is not full yet"
-        found = self._ingest.replicas.take().items()
-        return [ReplicaFacts(-1, (0, -1), "", model, changes) for model, changes in found]
+        return self._join.facts(-1)
 
     def position(self) -> Position:
         """Return what to commit once everything that `flush` returned so far is acknowledged."""
@@ -312,7 +303,7 @@ class Reader:
             known if side.last is None else fingerprint(side.last)
             for side, known in zip(self._sides, self._committed.last, strict=True)
         )
-        end = self._ingest.end
+        end = self._join.end
         low, clocks = (low_p[0], low_f[0]), (low_p[1], low_f[1])
         return Position(self.partitions, self.incarnation, end, low, clocks, (last[0], last[1]))
 

@@ -1,39 +1,56 @@
-"""Counting what was not used, by reason, in a way that lets the count be taken once."""
+"""Count what was not used, by reason, in a way that lets each count be taken once."""
+
+from __future__ import annotations
 
 from collections import Counter
+from typing import Final, TypeAlias
 
-#: What is counted of one log alone has no place in the other.
-NOWHERE = (-1, -1)
+Row: TypeAlias = tuple[str, int, int, int]
+"""Reason, change, and the place of the change: a position in each of the two logs, -1 for none."""
+
+NOWHERE: Final = (-1, -1)
+"""The place of what comes from neither log."""
 
 
-class Tally(Counter[str]):
-    """Counts by reason. Where places are kept, every change is also a row (reason, change, p, f).
+class Tally:
+    """Collect changes of counts, each with the place (prediction, feedback) that made it.
 
-    A reader of two logs that starts again reads some records twice and counts them twice. With the place that made it,
-    a count is filtered by coverage like an outcome. `place` is set by the reader, before each record.
+    A reader of two logs that starts again reads some records twice and counts them twice. With its place a count is
+    filtered by coverage, like an outcome.
 
-    >>> tally = Tally.placed(); tally.place = (7, -1); tally["DUPLICATE"] += 1; tally.rows
-    [('DUPLICATE', 1, 7, -1)]
+    >>> tally = Tally()
+    >>> tally.add("DUPLICATE", (7, -1))
+    >>> tally.total(), tally.take(), tally.take()
+    (Counter({'DUPLICATE': 1}), [('DUPLICATE', 1, 7, -1)], [])
     """
 
-    place: tuple[int, int] = NOWHERE
-    rows: list[tuple[str, int, int, int]] | None = None
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
 
-    @classmethod
-    def placed(cls) -> "Tally":
-        """Return a tally that keeps places."""
-        tally = cls()
-        tally.rows = []
-        return tally
+    def __len__(self) -> int:
+        """Return how many changes wait to be taken."""
+        return len(self._rows)
 
-    def __setitem__(self, reason: str, count: int) -> None:
-        """Set a count; the change gets the present place."""
-        if self.rows is not None:
-            self.rows.append((reason, count - self[reason], *self.place))
-        super().__setitem__(reason, count)
+    def add(self, reason: str, at: tuple[int, int] = NOWHERE, by: int = 1) -> None:
+        """Change the count of a reason."""
+        self._rows.append((reason, by, *at))
 
-    def take(self) -> list[tuple[str, int, int, int]]:
-        """Return the rows since the last call, and forget them with their counts."""
-        rows, self.rows = self.rows or [], []
-        self.clear()
-        return rows
+    def total(self) -> Counter[str]:
+        """Return the sum by reason of what was not taken yet."""
+        counts: Counter[str] = Counter()
+        for reason, change, _, _ in self._rows:
+            counts[reason] += change
+        return counts
+
+    def take(self) -> list[Row]:
+        """Return the changes since the last call."""
+        taken, self._rows = self._rows, []
+        return taken
+
+    def save(self) -> list[Row]:
+        """Return the changes that were not taken yet."""
+        return list(self._rows)
+
+    def load(self, saved: list[Row]) -> None:
+        """Take over what `save` returned."""
+        self._rows = saved

@@ -27,7 +27,8 @@ from actions.reconcile import Signer, SteadyClock, Timing, conflicting, due_comm
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
 from streams.fold.status import fold_status
-from streams.join.source_reader import Fingerprint, Raw, fingerprint
+from streams.join.partition import Raw
+from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import (
     END_S,
     Access,
@@ -45,7 +46,7 @@ from streams.kafka.rewinds import Rewind
 from streams.kafka.snapshots import HALT, SnapshotStore
 from streams.kafka.stalls import Stalls
 from streams.ledger.encoding import pack
-from streams.ledger.lines import ledger_value, read_ledger_line
+from streams.ledger.entries import entry_of, read_entry
 from streams.topics.partitioner import partition_of
 from unship.commands import Command, decode_command, encode_command
 from unship.errors import BrokerUnreachable, RecordingError
@@ -402,7 +403,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             fold.offset = record.offset
             paused_at = now()
             try:
-                for _ in fold.pieces(read_ledger_line(record.value).record):
+                for _ in fold.pieces(read_entry(record.value)):
                     if now() - paused_at >= PIECE_S:
                         await asyncio.sleep(0)
                         paused_at = now()
@@ -444,7 +445,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.echoed &= partition.fold.fleet.owed.keys()
         facts = [fact for fact in facts if fact.decision not in partition.echoed]
         sent = [
-            self._producer.send_and_wait(self.ledger, ledger_value(fact), partition=number)
+            self._producer.send_and_wait(self.ledger, entry_of(fact).value, partition=number)
             for fact in facts
             for number in range(self._ledger_count)
         ]
@@ -483,7 +484,7 @@ class Controller(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         partition.stated = True
         if partition.fold.config_digest != self.config.digest():
-            value = ledger_value(configuration_for(self.config, self._shape))
+            value = entry_of(configuration_for(self.config, self._shape)).value
             await answered(self._producer.send_and_wait(self.ledger, value, partition=partition.number))
             log.info("ledger partition %d: another configuration is in force from here on", partition.number)
 

@@ -18,7 +18,7 @@ from streams.config.resolved import Config
 from streams.join.dead_letters import dead_letter
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger_topic import open_ledger
-from streams.ledger.lines import ledger_value
+from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
 from streams.topics.partitioner import partition_of
 from unship.codec import decode_value
@@ -109,18 +109,18 @@ class Copier:
         at = (place.topic, place.partition, place.offset, place.append_ts)
         event = msgspec.structs.replace(event, at=at)
         # Time is the fold's own: a copy says nothing of how far the sources were read.
-        record = Deployed(-1, (0, -1), "", event) if isinstance(event, Deployment) else Operated(-1, (0, -1), "", event)
+        record = Deployed(-1, event) if isinstance(event, Deployment) else Operated(-1, event)
         key = event.model.encode()
-        await self._send("ledger", ledger_value(record), key, partition_of(key, self._ledger_count))
+        await self._send("ledger", entry_of(record).value, key, partition_of(key, self._ledger_count))
 
     async def _copy_news(self, ack: Ack, place: Place) -> None:
         """Copy an ack if it says something new, because heartbeats are many; what was not sent is kept."""
         where = place.topic, place.partition, place.offset
         if self._watch.acknowledged(ack, where, place.append_ts, self._counts):
-            self._news += [ReplicaFacts(-1, (0, -1), "", *entry) for entry in self._watch.take().items()]
+            self._news += [ReplicaFacts(-1, *entry) for entry in self._watch.take().items()]
         while self._news:
             key = self._news[0].model.encode()
-            await self._send("ledger", ledger_value(self._news[0]), key, partition_of(key, self._ledger_count))
+            await self._send("ledger", entry_of(self._news[0]).value, key, partition_of(key, self._ledger_count))
             del self._news[0]
 
     def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Ack | Rejection:

@@ -15,7 +15,8 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, MessageSizeTooLargeError
 
 from streams.config.resolved import Config
-from streams.join.source_reader import FEEDBACK, PREDICTIONS, Fingerprint, Position, Raw, Reader, fingerprint
+from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
+from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
 from streams.kafka.clients import (
     Access,
     administering,
@@ -29,7 +30,7 @@ from streams.kafka.ledger_topic import open_ledger
 from streams.kafka.log_identity import Leaders, difference
 from streams.kafka.rewinds import POSITION, Halt, Rewinds, position_of, position_text, tell_halt
 from streams.kafka.stalls import Stalls
-from streams.ledger.lines import ledger_value
+from streams.ledger.entries import entry_of
 from streams.topics.partitioner import partition_of
 from unship.errors import BrokerUnreachable
 from unship.topics import SOURCES
@@ -63,7 +64,7 @@ class SourceChanged(Exception):
 class _Partition:
     """One pair of source partitions: its reader, what is on its way to the ledger, and what may be committed."""
 
-    def __init__(self, number: int, reader: Reader) -> None:
+    def __init__(self, number: int, reader: SourceReader) -> None:
         self.number = number
         self.reader = reader
         self.sending: asyncio.Future[Any] | None = None
@@ -254,7 +255,9 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         if halt is not None and halt.incarnation == position.incarnation:
             raise SourceChanged(halt.why)
         begin = Position(self._count, position.incarnation) if again else position
-        reader = Reader(self.config, number, begin, ledger_partitions=self._ledger_count, route=self._ledger_partition)
+        reader = SourceReader(
+            self.config, number, begin, ledger_partitions=self._ledger_count, route=self._ledger_partition
+        )
         for side, topic in enumerate(self.topics):
             place = TopicPartition(topic, number)
             first = (await self._consumer.beginning_offsets([place]))[place]
@@ -420,12 +423,12 @@ class Ingest(ConsumerRebalanceListener):  # type: ignore[misc]
         dead, reader.dead = reader.dead, []
         futures = []
         for k, batch in enumerate(batches):
-            models = [part.outcomes.model for part in batch.parts]
+            models = [part.model for part in batch.parts]
             key = models[0].encode() if models else None
-            futures.append(self._producer.send_and_wait(self.ledger, ledger_value(batch), key, partition=k))
+            futures.append(self._producer.send_and_wait(self.ledger, entry_of(batch).value, key, partition=k))
         for fact in facts:
             key, k = fact.model.encode(), self._ledger_partition(fact.model)
-            futures.append(self._producer.send_and_wait(self.ledger, ledger_value(fact), key, partition=k))
+            futures.append(self._producer.send_and_wait(self.ledger, entry_of(fact).value, key, partition=k))
         for letter in dead:
             value = msgspec.structs.replace(letter, topic=self.access.names.of(letter.topic)).encoded()
             futures.append(self._producer.send_and_wait(self.access.names.of("rejected"), value))

@@ -6,7 +6,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.kafka.clients import Access, administering, answered, end_consumer, partition_count
-from streams.ledger.lines import ledger_value, read_ledger_line
+from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Configured, Record
 from streams.pipeline import configuration_record
 from unship.errors import ConfigurationError
@@ -45,7 +45,7 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
         for place in places:
             if ends[place] == 0:
                 record = configuration_for(config, shape)
-                await answered(producer.send_and_wait(names[2], ledger_value(record), partition=place.partition))
+                await answered(producer.send_and_wait(names[2], entry_of(record).value, partition=place.partition))
             elif begins[place] == 0:
                 _agree(place, await _first(consumer, place), shape)
         return shape
@@ -77,7 +77,7 @@ async def _refuse_compaction(access: Access, names: list[str]) -> None:
 async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:
     consumer.assign([place])
     consumer.seek(place, 0)
-    return read_ledger_line((await answered(consumer.getone(place))).value).record
+    return read_entry((await answered(consumer.getone(place))).value).record
 
 
 def _agree(place: TopicPartition, record: Record, shape: Shape) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.join.source_reader import Fingerprint, Raw, fingerprint
+from streams.join.partition import Raw
+from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import ANSWER_S, Access, end_consumer
 from unship.errors import BrokerUnreachable
 

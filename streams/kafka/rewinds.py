@@ -17,7 +17,7 @@ from streams.kafka.clients import (
     read_all,
     run,
 )
-from streams.ledger.lines import ledger_value
+from streams.ledger.entries import entry_of
 from streams.ledger.records import Begun
 from unship.errors import ConfigurationError
 
@@ -186,7 +186,7 @@ async def renew(access: Access, producer: AIOKafkaProducer, partition: int) -> i
     incarnation = told.incarnations.get(partition, 0) + 1
     ledger = access.names.of("ledger")
     for number in range(len(await producer.partitions_for(ledger))):
-        value = ledger_value(Begun(-1, partition, incarnation))
+        value = entry_of(Begun(-1, partition, incarnation)).value
         await answered(producer.send_and_wait(ledger, value, partition=number))
     value = msgspec.json.encode(Rewind(partition, (0, 0), -1, incarnation))
     key = b"incarnation/%d" % partition

@@ -1,8 +1,9 @@
 """Lines of a recording that was taken from a log, and how to read exactly the record back that a line stands for.
 
 A line is the record's own JSON with its place in the log put behind: `"at": [topic, partition, offset, append time]`.
-What these two do not say goes into `"raw"`, in base64: the value where it is not such JSON to the byte, the key where
-it is not the usual one, and the headers. Values that are no event at all become lines of type `raw`.
+A ledger record, which a log holds as columns of bytes, is written as text. What does not follow from these two goes
+into `"raw"`, in base64: the value where it is not such JSON to the byte, the key where it is not the usual one, and the
+headers. Values that are no event at all become lines of type `raw`.
 
 The text of a line follows from the record alone. So a reader that writes what it has read once more, and compares, sees
 every byte that somebody changed, even where the change still makes sense.
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from streams.ledger.entries import read_entry
+from streams.ledger.lines import ledger_line, read_ledger_line
 from unship.codec import decode_value, encode_line
 from unship.errors import RecordingError
 from unship.events import EVENT_TYPES, Ack, At, Deployment, Event, Feedback, OperatorAct, Prediction
@@ -46,7 +49,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Topics(Protocol):
-    """Whatever topics are read from: a log that lives, or a recording of one. Offsets rise, and may have holes."""
+    """What topics are read from: a log that grows, or a recording of one. Offsets rise, and may have holes."""
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
@@ -59,6 +62,9 @@ class Topics(Protocol):
 
     def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
         """Return some records from `offset` on, in order; none only at the end."""
+
+    def decode(self, kind: str, value: bytes | None) -> Event | Rejection:
+        """Decode a value of the topic of `kind`."""
 
 
 class _Raw(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -137,8 +143,10 @@ def read_sound_line(line: bytes) -> Taken:
     value, key = raw.value, raw.key
     if isinstance(value, msgspec.UnsetType):
         value = text[:begin] + b"}"
+        if topic == "ledger":
+            value = read_ledger_line(value).value
     if isinstance(key, msgspec.UnsetType):
-        key = None if text.startswith(_NO_EVENT) else _usual_key(KIND_OF[topic], value)
+        key = None if text.startswith(_NO_EVENT) or topic == "ledger" else _usual_key(KIND_OF[topic], value)
     return Taken(topic, partition, offset, append_ts, key, value, raw.headers)
 
 
@@ -170,6 +178,9 @@ def order_of(taken: Taken) -> tuple[int, int, int, int]:
 def _head(taken: Taken) -> tuple[bytes, bytes | msgspec.UnsetType | None, bytes | None]:
     """Return how the line begins, the value if that does not tell it, and the usual key of such a record."""
     kind, value = KIND_OF[taken.topic], taken.value
+    if kind == "ledger":
+        text = _ledger_text(value)
+        return (_NO_EVENT, value, None) if text is None else (text[:-1], msgspec.UNSET, None)
     decoded = _decoded(kind, value)
     if decoded is None or value is None:
         return _NO_EVENT, value, None
@@ -180,6 +191,15 @@ def _head(taken: Taken) -> tuple[bytes, bytes | msgspec.UnsetType | None, bytes 
     if isinstance(decoded, _Keyed):
         return _NO_EVENT, value, None
     return encode_line(decoded)[:-1], value, key
+
+
+def _ledger_text(value: bytes | None) -> bytes | None:
+    """Return the line of a ledger record, None where the text would not lead back to the same bytes."""
+    try:
+        text = ledger_line(read_entry(value).record)
+        return text if read_ledger_line(text).value == value else None
+    except RecordingError:
+        return None
 
 
 def _is_ambiguous(value: bytes) -> bool:
@@ -217,6 +237,3 @@ def _key_of(decoded: Any) -> bytes | None:
     if isinstance(decoded, Ack):
         return f"{decoded.model}/{decoded.replica}".encode()
     return None if decoded.model is None else str(decoded.model).encode()
-
-
-_END_OF_TIME = 2**62

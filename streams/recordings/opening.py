@@ -22,8 +22,8 @@ class LineStream(io.RawIOBase):
         return next(self._lines, b"")
 
 
-def is_taken(stream: BinaryIO) -> bool:
-    """Whether a recording was taken from a log: then it begins with a ledger's configuration and its place there."""
+def has_ledger(stream: BinaryIO) -> bool:
+    """Return whether a recording has a ledger: then it begins with the ledger's configuration and its place there."""
     first = stream.readline(LINE_BYTES_MAX)
     stream.seek(0)
     return b',"at":["ledger",' in first

@@ -1,54 +1,52 @@
-"""The replay driver: a recording goes through the same steps as the live service, and can stop and go on anywhere."""
+"""The replay driver: a recording goes through the same stages as the live service, and can stop and go on anywhere."""
+
+from __future__ import annotations
 
 import gc
 import gzip
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 
 import msgspec
 
 from actions.journal import Decision, decision_bytes
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
+from streams.join.line_cutter import Arrival
 from streams.ledger.encoding import pack, unpack
-from streams.ledger.lines import ledger_line, read_ledger_line
-from streams.ledger.records import Configured, Record
-from streams.pipeline import (
-    Pipeline,
-    SavedPipeline,
-    configuration_of,
-    configuration_record,
-    fold_step,
-    join_step,
-    with_fleet_facts,
-)
+from streams.ledger.entries import entry_of, read_entry
+from streams.ledger.lines import read_ledger_line
+from streams.ledger.records import Tick
+from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_of, configuration_record
+from streams.recordings.lines import Taken, line_of, read_sound_line
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
 
-_MAGIC = b"unship-snapshot-1\n"
-#: Longer lines are cut here and rejected in pieces, so that no input can fill the memory.
-_LEDGER_PLACE = re.compile(rb',"at":\["ledger",(\d+),')
-LINE_BYTES_MAX = 32 * 1_048_576
+_MAGIC: Final = b"unship-snapshot-2\n"
+_LEDGER_PLACE: Final = re.compile(rb',"at":\["ledger",(\d+),')
+
+LINE_BYTES_MAX: Final = 32 * 1_048_576
+"""Longer lines are cut here and rejected in pieces, so that no input can fill the memory."""
 
 
-class SavedReplay(msgspec.Struct):
-    """A stopped replay: how many lines of which bytes it has read, and the pipeline.
+class SavedReplay(msgspec.Struct, frozen=True):
+    """A stopped replay: how many lines of which bytes it has read, and what it holds.
 
-    `config` is the ledger's own where the recording has a ledger, else None: then the caller's is in force. `others`
-    are the folds of further ledger partitions.
+    That is a pipeline where the recording is of sources, and otherwise the folds of its ledger partitions.
     """
 
     lines: int
     prefix: bytes
-    config: Config | None
-    pipeline: SavedPipeline
-    others: dict[int, SavedFold] = {}
+    pipeline: SavedPipeline | None
+    folds: dict[int, SavedFold]
 
 
 class Recorder:
@@ -56,17 +54,22 @@ class Recorder:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._decisions = 0
 
     def sources(self, lines: list[bytes]) -> None:
         """Write source lines, byte for byte."""
         for line in lines:
             self._stream.write(line if line.endswith(b"\n") else line + b"\n")
 
-    def step(self, offset: int, record: Record, decisions: list[Decision]) -> None:
-        """Write a ledger record and the decisions it led to."""
-        self._stream.write(ledger_line(offset, record) + b"\n")
-        for decision in decisions:
-            self._stream.write(decision_bytes(decision) + b"\n")
+    def step(self, step: Step, clock: int) -> None:
+        """Write a ledger record and the decisions it led to, as if a log had them since `clock` (ms)."""
+        at = max(clock, 0)
+        self._stream.write(line_of(Taken("ledger", 0, step.offset, at, None, step.entry.value)) + b"\n")
+        for decision in step.decisions:
+            key = decision.model.encode()
+            taken = Taken("decisions", 0, self._decisions, at, key, decision_bytes(decision))
+            self._stream.write(line_of(taken) + b"\n")
+            self._decisions += 1
 
 
 @contextmanager
@@ -74,7 +77,7 @@ def open_recording(source: str) -> Iterator[BinaryIO]:
     """Open a recording for reading: a path, `.gz` included, or `-` for standard input.
 
     Raises:
-        RecordingError: if it cannot be opened.
+        RecordingError: It cannot be opened.
     """
     try:
         if source == "-":
@@ -85,7 +88,7 @@ def open_recording(source: str) -> Iterator[BinaryIO]:
             raise RecordingError(f"{source}: .zst is not read yet; unpack it first, or use .gz")
         with cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as stream:
             yield stream
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, zlib.error) as error:
         raise RecordingError(f"{source}: cannot be read: {error}") from error
 
 
@@ -93,33 +96,51 @@ class Replay:
     """Replays one recording. `lines` counts the lines of the file that were read.
 
     A recording with ledger lines is replayed from these, under the ledger's own configuration; any other from its
-    sources.
+    sources. `folds` are those of the ledger partitions, by number.
     """
 
     def __init__(self, config: Config, snapshot: bytes | None = None, recorder: Recorder | None = None) -> None:
+        self.config = config
         self.lines = 0
-        self.from_ledger = False
+        self.folds: dict[int, Fold] = {}
+        self.pipeline: Pipeline | None = None
         self._recorder = recorder
-        # A ledger of several partitions is folded partition by partition; the first one is the pipeline's own.
-        self._others: dict[int, Fold] = {}
         self._hash = hashlib.sha256()
         self._saved = None if snapshot is None else _read_snapshot(snapshot)
-        self.pipeline = Pipeline(config if self._saved is None else self._saved.config or config)
         if self._saved is not None:
-            self.from_ledger = self._saved.config is not None
-            own, saved = self.pipeline.config.digest(), self._saved.pipeline.fold.config.digest()
-            if not self.from_ledger and own != saved:
-                raise SnapshotError(
-                    f"the snapshot was saved under configuration {saved[:12]}, this is {own[:12]}; start without it, "
-                    "or use the configuration it was saved with"
-                )
-            try:
-                self.pipeline.load(self._saved.pipeline)
-                for number, fold in self._saved.others.items():
-                    self._others[number] = Fold(self.pipeline.config)
-                    self._others[number].load(fold)
-            except ValueError as error:
-                raise SnapshotError(str(error)) from error
+            self._load(self._saved)
+
+    def _load(self, saved: SavedReplay) -> None:
+        try:
+            if saved.pipeline is not None:
+                own, theirs = self.config.digest(), saved.pipeline.fold.config.digest()
+                if own != theirs:
+                    raise SnapshotError(
+                        f"the snapshot was saved under configuration {theirs[:12]}, this is {own[:12]}; start without "
+                        "it, or use the configuration it was saved with"
+                    )
+                self._begin_sources().load(saved.pipeline)
+            for number, fold in saved.folds.items():
+                self.config = fold.config
+                self.folds[number] = Fold(self.config)
+                self.folds[number].load(fold)
+        except ValueError as error:
+            raise SnapshotError(str(error)) from error
+
+    @property
+    def from_ledger(self) -> bool:
+        """Whether the recording is replayed from its ledger."""
+        return bool(self.folds) and self.pipeline is None
+
+    @property
+    def ledger_records(self) -> int:
+        """How many ledger records were folded."""
+        return sum(fold.offset for fold in self.folds.values())
+
+    def _begin_sources(self) -> Pipeline:
+        self.pipeline = Pipeline(self.config)
+        self.folds[0] = self.pipeline.fold
+        return self.pipeline
 
     def decisions(
         self,
@@ -156,55 +177,52 @@ class Replay:
         finally:
             if collecting:
                 gc.enable()
-        if (stop_after is None or self.lines < stop_after) and not self.from_ledger:
-            yield from self._run(with_fleet_facts(self.pipeline, self.pipeline.sources.cut()))
+        if (stop_after is None or self.lines < stop_after) and self.pipeline is not None:
+            yield from self._run(self.pipeline.rest())
 
     def _read(self, lines: list[bytes]) -> Iterator[Decision]:
-        if not self.from_ledger and self.pipeline.fold.offset == 0:
+        if not self.folds:
             first = next((line for line in lines if line.strip()), b"")
-            self.from_ledger = _is_ledger(first)
-            if self.from_ledger:
-                self._take_configuration(read_ledger_line(first).record)
+            if _is_ledger(first):
+                self.config = configuration_of(read_ledger_line(first).record)
             else:
-                yield from self._run(iter((configuration_record(self.pipeline.config),)))
+                pipeline = self._begin_sources()
+                yield from self._run(pipeline.apply([configuration_record(self.config, numbered=True)]))
+        if self.pipeline is None:
+            yield from self._fold(lines)
+            return
         if self._recorder is not None:
             self._recorder.sources(lines)
-        if self.from_ledger:
-            for line in lines:
-                if _is_ledger(line):
-                    yield from self._run(iter((read_ledger_line(line).record,)), self._fold_of(line))
-        else:
-            yield from self._run(join_step(self.pipeline, lines))
+        yield from self._run(self.pipeline.take(arrivals(lines)))
 
-    def _take_configuration(self, record: Record) -> None:
-        if not isinstance(record, Configured):
-            raise RecordingError("the ledger does not begin with its configuration; record it from its first offset on")
-        self.pipeline = Pipeline(configuration_of(record))
-
-    def _fold_of(self, line: bytes) -> Fold | None:
-        """Return the fold of the ledger partition that a line is from, None for the pipeline's own."""
-        found = _LEDGER_PLACE.search(line, max(len(line) - 200, 0))
-        number = 0 if found is None else int(found[1])
-        if not number:
-            return None
-        if number not in self._others:
-            self._others[number] = Fold(self.pipeline.config)
-        return self._others[number]
-
-    def _run(self, records: Iterator[Record], other: Fold | None = None) -> Iterator[Decision]:
-        for record in records:
-            offset = self.pipeline.fold.offset if other is None else other.offset
+    def _fold(self, lines: list[bytes]) -> Iterator[Decision]:
+        """Fold the ledger lines among these, each in the fold of its partition."""
+        for line in lines:
+            found = _LEDGER_PLACE.search(line, max(len(line) - 200, 0))
+            if found is None and not _is_ledger(line):
+                continue
+            entry = read_ledger_line(line) if _is_ledger(line) else read_entry(read_sound_line(line).value)
+            number = 0 if found is None else int(found[1])
+            fold = self.folds.setdefault(number, Fold(self.config))
             try:
-                decisions = fold_step(self.pipeline, record) if other is None else other.step(record)
+                yield from fold.step(entry)
             except LedgerMismatch as error:
                 raise RecordingError(str(error)) from error
+
+    def _run(self, steps: Iterable[Step]) -> Iterator[Decision]:
+        for step in steps:
             if self._recorder is not None:
-                self._recorder.step(offset, record, decisions)
-            yield from decisions
+                self._recorder.step(step, self.folds[0].clock)
+            yield from step.decisions
 
     def advance(self, ts: int) -> Iterator[Decision]:
         """Let the clock go to `ts` (ms) without a line."""
-        yield from self._run(with_fleet_facts(self.pipeline, self.pipeline.sources.advance(ts)))
+        if self.pipeline is not None:
+            yield from self._run(self.pipeline.advance(ts))
+            return
+        for fold in self.folds.values():
+            while (due := fold.due()) <= ts:
+                yield from fold.step(entry_of(Tick(due)))
 
     def _skip_read(self, stream: BinaryIO) -> None:
         """Pass over what a stopped replay has read, and make sure that it is the same."""
@@ -222,22 +240,25 @@ class Replay:
 
     def save(self) -> bytes:
         """Return a snapshot from which the replay of the same recording can go on."""
-        body = pack(
-            SavedReplay(
-                self.lines,
-                self._hash.digest(),
-                self.pipeline.config if self.from_ledger else None,
-                self.pipeline.save(),
-                {number: fold.save() for number, fold in self._others.items()},
-            )
-        )
+        pipeline = None if self.pipeline is None else self.pipeline.save()
+        folds = {} if pipeline is not None else {number: fold.save() for number, fold in self.folds.items()}
+        body = pack(SavedReplay(self.lines, self._hash.digest(), pipeline, folds))
         return _MAGIC + hashlib.sha256(body).digest() + body
 
     def counts(self) -> dict[str, int]:
         """Return what was rejected or set aside so far, by reason."""
-        total = self.pipeline.sources.counts + self.pipeline.fold.counts()
-        total = sum((fold.counts() for fold in self._others.values()), total)
+        total = sum((fold.counts() for fold in self.folds.values()), Counter())
+        if self.pipeline is not None:
+            total.update(self.pipeline.cutter.join.counts())
         return dict(sorted((str(reason), count) for reason, count in total.items()))
+
+
+def arrivals(lines: Iterable[bytes]) -> Iterator[Arrival]:
+    """Yield the events of source lines, and what became none; lines of other kinds are passed over."""
+    for line in lines:
+        event = decode_line(line)
+        if not isinstance(event, OtherLine):
+            yield Arrival(event, line.rstrip(b"\r\n"))
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import msgspec
 
+from streams.config.units import NEVER
 from streams.recordings.lines import (
-    _END_OF_TIME,
     KIND_OF,
     Place,
     Taken,
@@ -25,7 +25,7 @@ class Span(msgspec.Struct, frozen=True):
     """
 
     since: int = 0
-    until: int = _END_OF_TIME
+    until: int = NEVER
 
     def takes(self, taken: Taken) -> bool:
         """Whether a record belongs into the recording."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from actions.journal import Decision
 from streams.fold.fold import Fold
-from streams.ledger.lines import read_ledger_line
+from streams.ledger.entries import read_entry
 from streams.ledger.records import Batch
 from streams.topics.partitioner import partition_of
 from tests.faults.scene import LEDGER, REPLICAS, Scene
@@ -120,9 +120,9 @@ async def folded(scene: Scene) -> Folded:
     for record in await scene.records("ledger"):
         fold = folds[record.partition]
         fold.offset = record.offset
-        entry = read_ledger_line(record.value).record
+        entry = read_entry(record.value)
         decided += fold.step(entry)
-        if isinstance(entry, Batch) and any(part.outcomes.arm.size for part in entry.parts):
+        if isinstance(entry.record, Batch) and any(part.outcomes.arm.size for part in entry.record.parts):
             rows[record.partition].append(record.timestamp)
         for model, state in fold.commanded().items():
             desired[model, state.epoch] = (state.serve, state.action, state.decision)

@@ -23,7 +23,7 @@ from streams.fold.fold import Fold
 from streams.kafka.admin import connected
 from streams.kafka.clients import Access, administering, read_all
 from streams.kafka.ingest_service import Ingest
-from streams.ledger.lines import read_ledger_line
+from streams.ledger.entries import read_entry
 from streams.ledger.records import Record
 from streams.topics.partitioner import partition_of
 from streams.topics.plan import plan, specs
@@ -92,7 +92,7 @@ class Inside:
 
     async def records(self) -> list[Record]:
         """Return the records of the ledger's first partition."""
-        return [read_ledger_line(record.value).record for record in await read_all(self.access, "ledger", [0])]
+        return [read_entry(record.value).record for record in await read_all(self.access, "ledger", [0])]
 
     async def folds(self) -> list[Fold]:
         """Fold the ledger up to its end of now."""
@@ -100,7 +100,7 @@ class Inside:
             fold = self._folds[record.partition]
             if record.offset >= fold.offset:
                 fold.offset = record.offset
-                fold.step(read_ledger_line(record.value).record)
+                fold.step(read_entry(record.value))
         return self._folds
 
     async def counted(self) -> tuple[dict[str, dict[str, int]], dict[str, int]]:

@@ -15,7 +15,7 @@ from streams.config.parse import parse
 from streams.kafka.clients import producing, read_all
 from streams.kafka.control_service import Controller
 from streams.kafka.ledger_topic import open_ledger
-from streams.ledger.lines import ledger_value
+from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
@@ -58,12 +58,12 @@ async def append(site: KafkaSite, record: Record) -> None:
     """Append to the ledger, as the services beside the controller do."""
     async with producing(site.access) as producer:
         await open_ledger(site.access, producer, CONFIG)
-        await producer.send_and_wait(site.access.names.of("ledger"), ledger_value(record), partition=0)
+        await producer.send_and_wait(site.access.names.of("ledger"), entry_of(record).value, partition=0)
 
 
 async def deploy(site: KafkaSite, version: str, offset: int) -> None:
     event = Deployment(model="m", version=version, status="live", at=("deployments", 0, offset, 1_000))
-    await append(site, Deployed(-1, (0, -1), "", event))
+    await append(site, Deployed(-1, event))
 
 
 async def commanded(site: KafkaSite, met: Callable[[Command], bool]) -> Command:
@@ -108,7 +108,7 @@ def test_replica_that_knows_another_ledger_is_told_of_and_obeys_after_an_operato
     async def job() -> None:
         await deploy(site, "v1", 0)
         change = ReplicaChange("r0", False, "serving", "v0", (0, 1_000, 0), None, 1_000, ("acks", 0, 0))
-        await append(site, ReplicaFacts(-1, (0, -1), "", "m", [change]))
+        await append(site, ReplicaFacts(-1, "m", [change]))
         async with controlling(site, Clock(HOUR_MS)):
 
             async def told() -> bool:
@@ -117,7 +117,7 @@ def test_replica_that_knows_another_ledger_is_told_of_and_obeys_after_an_operato
             await site.until(told, "a line that says what to do")
             at = ("operator", 0, 0, 1_000)
             act = OperatorAct(act="renew", model="m", reason="the disk is gone", by="ann", incarnation=1, at=at)
-            await append(site, Operated(-1, (0, -1), "", act))
+            await append(site, Operated(-1, act))
             command = await commanded(site, lambda command: command.epoch > (0, 1_000, 0))
             assert (command.serve, command.epoch[0]) == ("v1", 1)
 

@@ -16,7 +16,7 @@ from streams.config.resolved import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
 from streams.kafka.control_service import Controller, LedgerConflict
 from streams.kafka.ledger_topic import configuration_for, open_ledger
-from streams.ledger.lines import ledger_value
+from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
 from tests.kafka.inside import Inside, Lives, ended, living, until
 from tests.kafka.network import INIT_PRODUCER_ID, behind
@@ -83,13 +83,13 @@ def story(length: int) -> Iterator[tuple[str, Record]]:
             at = ("deployments", 0, place, turn)
             if turn % 2 == 0:
                 event = Deployment(model=model, version=f"v{turn}", status="live", ts=turn + 1, at=at)
-                yield model, Deployed(-1, (0, -1), "", event)
+                yield model, Deployed(-1, event)
             else:
                 act = OperatorAct(
                     act="rollback", model=model, to=f"w{turn}", reason="drill", by="me", override=True,
                     ts=turn + 1, at=("operator", 0, place, turn),
                 )  # fmt: skip
-                yield model, Operated(-1, (0, -1), "", act)
+                yield model, Operated(-1, act)
 
 
 async def begin(site: Inside) -> None:
@@ -101,7 +101,7 @@ async def begin(site: Inside) -> None:
 async def write(site: Inside, records: list[tuple[str, Record]]) -> None:
     async with site.access.producer() as producer:
         for _, record in records:
-            await producer.send_and_wait(site.access.names.of("ledger"), ledger_value(record), partition=0)
+            await producer.send_and_wait(site.access.names.of("ledger"), entry_of(record).value, partition=0)
 
 
 async def commands(site: Inside) -> list[Command]:
@@ -121,7 +121,7 @@ async def check(site: Inside) -> None:
     decided: dict[tuple[str, Any], str] = {}
     for offset, record in enumerate(await site.records()):
         again.offset = offset
-        for decision in again.step(record):
+        for decision in again.step(entry_of(record)):
             decided[decision.model, decision.epoch] = digest_of(decision_bytes(decision))
     journal: dict[tuple[str, Any], str] = {}
     for entry in await read_all(site.access, "decisions"):
@@ -288,7 +288,7 @@ def test_controller_stops_before_what_it_cannot_read_says_where_and_leaves_the_g
                 next_one = msgspec.structs.replace(
                     configuration_for(site.config, shape), fold_version=FOLD_VERSION + 1, digest="0" * 64
                 )
-                await producer.send_and_wait(site.access.names.of("ledger"), ledger_value(next_one), partition=0)
+                await producer.send_and_wait(site.access.names.of("ledger"), entry_of(next_one).value, partition=0)
             await write(site, records[4:])
             with pytest.raises(
                 LedgerConflict, match=rf"partition 0, offset 5: .* version {FOLD_VERSION + 1} of the fold"

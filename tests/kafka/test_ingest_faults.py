@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 
-from streams.join.source_reader import KINDS, Reader
+from streams.join.source_reader import KINDS, SourceReader
 from streams.kafka.clients import administering, read_all
 from streams.kafka.ingest_service import ROWS_PER_FLUSH, Ingest
 from tests.kafka.inside import (
@@ -202,7 +202,7 @@ def test_what_retention_took_before_it_was_read_is_counted_to_the_record(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One broker, one clock: it does not fall back, so that what comes next counts at once.
-    monkeypatch.setattr(Reader, "fall_back_ms", 0)
+    monkeypatch.setattr(SourceReader, "fall_back_ms", 0)
 
     async def run() -> None:
         site = Inside(kafka, "defaults: {labels: {early: 0s}}")

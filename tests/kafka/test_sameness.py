@@ -7,7 +7,8 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from streams.join.source_reader import Raw, fingerprint
+from streams.join.partition import Raw
+from streams.join.source_reader import fingerprint
 from streams.kafka.clients import Access, end_consumer, producing
 from streams.kafka.log_identity import difference
 from tests.kafka.shared import SharedKafka

@@ -1,5 +1,6 @@
 """The documentation says what is true: generated parts are fresh, links lead somewhere, commands and names exist."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -115,10 +116,13 @@ def test_changed_table_is_called_stale(script, tmp_path, monkeypatch, capsys):
 
 def module_or_attribute_exists(name):
     """Whether a dotted name is a module, or something inside one."""
-    if importlib.util.find_spec(name.partition(".")[0] + "." + name.split(".")[1]) is None:
-        return False
     module, _, attribute = name.rpartition(".")
-    return name.count(".") == 1 or hasattr(importlib.import_module(module), attribute)
+    with contextlib.suppress(ModuleNotFoundError):
+        if importlib.util.find_spec(name) is not None:
+            return True
+    with contextlib.suppress(ModuleNotFoundError):
+        return hasattr(importlib.import_module(module), attribute)
+    return False
 
 
 @names

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,12 +17,12 @@ from hypothesis import strategies as st
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reasons import Reason, Verdict
 from actions.reconcile import Signer, Timing
-from streams.embedded.monitor import Live
+from streams.embedded.monitor import EmbeddedMonitor
 from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
-from streams.ledger.lines import ledger_line, read_ledger_line
-from streams.ledger.records import Deployed, Operated, Outcomes, Record
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step, with_fleet_facts
+from streams.ledger.entries import entry_of, read_entry
+from streams.ledger.records import Batch, Deployed, Operated, Record
+from tests.pipelines import Run, run, step
 from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of, plans
 from unship.codec import encode_line
 from unship.commands import Command, decode_command
@@ -41,21 +40,9 @@ ACTING = msgspec.structs.replace(EVERYTHING, slices=False, sources=1, noise=Fals
 
 def ledger_of(plan: Plan) -> list[Record]:
     """Return the ledger of a recording, until time has gone on a while after its end."""
-    config = config_of(plan)
-    pipeline = Pipeline(config)
-    records: list[Record] = [configuration_record(config)]
-    fold_step(pipeline, records[0])
     events = [encode_line(event) for _, event in events_of(plan)]
     end = max(event.ts or 0 for _, event in events_of(plan))
-    for produced in (
-        join_step(pipeline, events),
-        with_fleet_facts(pipeline, pipeline.sources.cut()),
-        with_fleet_facts(pipeline, pipeline.sources.advance(end + 60_000)),
-    ):
-        for record in produced:
-            fold_step(pipeline, record)
-            records.append(record)
-    return records
+    return run(config_of(plan), events, until=end + 60_000).ledger
 
 
 # What is not known changes nothing
@@ -68,14 +55,14 @@ def test_only_deployments_operators_and_confirmed_decay_change_what_serves(plan:
     fold = Fold(config_of(plan))
     for record in ledger_of(plan):
         before = {name: model.state.desired.serve for name, model in fold.models.items()}
-        decisions = fold.step(record)
+        decisions = step(fold, record)
         for name, model in fold.models.items():
             serve = model.state.desired.serve
             if serve == before.get(name) or isinstance(record, Deployed | Operated):
                 continue
             if before.get(name) is None:
                 # The first version ever seen, of a model without a deployment.
-                assert isinstance(record, Outcomes)
+                assert isinstance(record, Batch)
                 continue
             (decided,) = [d for d in decisions if d.model == name and d.action == "rollback"]
             assert decided.verdict == Verdict.DEGRADED
@@ -95,10 +82,8 @@ def test_switches_inside_a_window_never_exceed_the_limit(plan: Plan, swings: int
     length = plan.lines * 60 + 40_000
     rule = msgspec.structs.replace(config_of(plan).of("m"), switches_span_ms=600_000)
     config = msgspec.structs.replace(config_of(plan), models={"m": rule})
-    pipeline = Pipeline(config)
-    fold_step(pipeline, configuration_record(config))
-    reasons, begin = list[str](), events_of(plan)[0][1].ts or 0
-    rolled: list[int] = []
+    made = Run(config)
+    begin = events_of(plan)[0][1].ts or 0
     for swing in range(swings):
         events: list[Event] = []
         start = swing * length
@@ -111,11 +96,10 @@ def test_switches_inside_a_window_never_exceed_the_limit(plan: Plan, swings: int
                 changes["id"] = f"{swing}-{event.id}"
             events.append(msgspec.structs.replace(event, **changes))
         # The newest cohorts of a swing close before the next one begins.
-        closing = with_fleet_facts(pipeline, pipeline.sources.advance(begin + start + length - 2))
-        for record in chain(join_step(pipeline, map(encode_line, events)), closing):
-            decisions = fold_step(pipeline, record)
-            reasons += [decision.reason for decision in decisions]
-            rolled += [decision.ts for decision in decisions if decision.action == "rollback"]
+        made.take(map(encode_line, events))
+        made.advance(begin + start + length - 2)
+    reasons = [decision.reason for decision in made.decisions]
+    rolled = [decision.ts for decision in made.decisions if decision.action == "rollback"]
     for at in rolled:
         inside = [other for other in rolled if at - rule.switches_span_ms < other <= at]
         assert len(inside) <= rule.switches_max
@@ -134,7 +118,7 @@ def test_decision_is_the_same_bytes_from_the_records_before_it_whoever_folds_the
     """Through the ledger's lines, with the fold put to rest and taken up again between any two of them."""
     records = ledger_of(plan)
     whole = Fold(config_of(plan))
-    expected = [decision for record in records for decision in whole.step(record)]
+    expected = [decision for record in records for decision in step(whole, record)]
     fold, found = Fold(config_of(plan)), list[Decision]()
     rests = data.draw(st.sets(st.integers(0, len(records)), max_size=4))
     for offset, record in enumerate(records):
@@ -142,7 +126,7 @@ def test_decision_is_the_same_bytes_from_the_records_before_it_whoever_folds_the
             saved = unpack(pack(fold.save()), SavedFold)
             fold = Fold(config_of(plan))
             fold.load(saved)
-        found += fold.step(read_ledger_line(ledger_line(offset, record)).record)
+        found += fold.step(read_entry(entry_of(record).value))
     assert [decision_bytes(d) for d in found] == [decision_bytes(d) for d in expected]
     previous = ""
     for decision in found:
@@ -153,7 +137,7 @@ def test_decision_is_the_same_bytes_from_the_records_before_it_whoever_folds_the
     if expected:
         chosen = data.draw(st.sampled_from(expected))
         prefix = Fold(config_of(plan))
-        last = [prefix.step(record) for record in records[: chosen.epoch[1] + 1]][-1]
+        last = [step(prefix, record) for record in records[: chosen.epoch[1] + 1]][-1]
         assert decision_bytes(chosen) in [decision_bytes(decision) for decision in last]
 
 
@@ -228,7 +212,7 @@ def test_whatever_a_replica_obeys_follows_a_decision_that_is_in_the_journal(
     chance = random.Random(luck)
     with TemporaryDirectory() as folder, Fragile(Path(folder), lambda: clock[0], deaths) as log:
         replica, at = Obeying(), 0
-        live: Live | None = None
+        live: EmbeddedMonitor | None = None
         while at < len(events) or live is None or live.publish():
             size = chance.randrange(1, 120)
             for event in events[at : at + size]:
@@ -237,7 +221,7 @@ def test_whatever_a_replica_obeys_follows_a_decision_that_is_in_the_journal(
             at += size
             try:
                 if live is None:
-                    live = Live(log, config_of(plan), lambda: clock[0], SIGNER, Timing(beat_ms=2_000))
+                    live = EmbeddedMonitor(log, config_of(plan), lambda: clock[0], SIGNER, Timing(beat_ms=2_000))
                 live.step()
                 live.publish()
             except Crash:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from hypothesis import strategies as st
 from actions.facts import FleetFact
 from actions.fleet_limit import ECHO_MS, FleetState
 from actions.journal import Decision, decision_bytes
-from streams.audit.recording_audit import audit_recording
+from streams.audit.ledger_audit import audit_topics
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import Live
+from streams.embedded.monitor import EmbeddedMonitor
 from streams.fold.fold import Fold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Record, Tick
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
-from streams.recordings.replay import Recorder, Replay
+from streams.pipeline import Pipeline, Step, configuration_record
+from streams.recordings.recorded_topics import RecordedTopics
+from streams.recordings.replay import Recorder, Replay, arrivals
+from tests.pipelines import step
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
 from unship.log.embedded.log import EmbeddedLog, Message
@@ -119,6 +122,13 @@ def test_limit_holds_where_one_tick_alarms_on_every_model() -> None:
     assert (len(rolled_back(decisions)), len(paged(decisions))) == (3, 2)
 
 
+class Unheard(Pipeline):
+    """A pipeline whose facts about rollbacks never come back through its ledger."""
+
+    def _follow(self) -> Iterator[Step]:
+        yield from ()
+
+
 @pytest.mark.parametrize(
     ("limit", "partitions", "together"), [(20, 1, True), (20, 4, True), (20, 5, False), (3, 3, False)]
 )
@@ -126,15 +136,15 @@ def test_rollbacks_wait_for_each_other_only_where_the_share_of_the_limit_is_used
     limit: int, partitions: int, together: bool
 ) -> None:
     config = config_of(limit)
-    pipeline = Pipeline(config)
+    pipeline = Unheard(config)
     began = msgspec.structs.replace(configuration_record(config), ledger_partitions=partitions)
-    decisions = fold_step(pipeline, began)
-    for record in pipeline.sources.feed(map(encode_line, shared_feed())):
-        decisions += fold_step(pipeline, record)
+    decisions = step(pipeline.fold, began)
+    for taken in pipeline.take(arrivals(map(encode_line, shared_feed()))):
+        decisions += taken.decisions
         if rolled_back(decisions):
             break
     at = decisions[-1].ts
-    decisions += pipeline.fold.step(Tick(at + 5_000))
+    decisions += step(pipeline.fold, Tick(at + 5_000))
     # No record of the ledger has told of a rollback yet.
     assert len(rolled_back(decisions)) == (5 if together else max(limit // partitions, 1))
 
@@ -201,7 +211,7 @@ def test_audit_and_ledger_alone_agree_with_the_decisions() -> None:
     lines = written.splitlines(keepends=True)
     facts = [msgspec.json.decode(line) for line in lines if b'"kind":"fleet"' in line]
     assert [fact["record"]["decision"] for fact in facts] == [d.id for d in decisions if d.action == "rollback"]
-    audit = audit_recording(io.BytesIO(written), parse(""))
+    audit = audit_topics(RecordedTopics(io.BytesIO(written)), None)
     assert (audit.first_difference, audit.reproduced) == (None, len(decisions))
     ledger = b"".join(line for line in lines if b'"type":"ledger"' in line)
     assert [*Replay(parse("")).decisions(io.BytesIO(ledger))] == decisions
@@ -217,7 +227,7 @@ def test_audit_follows_rollbacks_that_the_passing_of_time_leads_to() -> None:
     after = list(replay.advance(first + 60_000))
     assert rolled_back(before) == []
     assert rolled_back(after)
-    audit = audit_recording(io.BytesIO(written.getvalue()), parse(""))
+    audit = audit_topics(RecordedTopics(io.BytesIO(written.getvalue())), None)
     assert (audit.first_difference, audit.reproduced) == (None, len(before) + len(after))
 
 
@@ -226,7 +236,7 @@ def test_live_monitor_that_restarts_between_rounds_keeps_the_limit(tmp_path: Pat
     log = EmbeddedLog(tmp_path, now_ms=lambda: clock[0], fsync=False)
     config, events, rng = config_of(), shared_feed(), random.Random(5)
     topics: dict[type, str] = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
-    live = Live(log, config, lambda: clock[0])
+    live = EmbeddedMonitor(log, config, lambda: clock[0])
     decisions = []
     while events:
         for event in events[: rng.randrange(1, 400)]:
@@ -234,13 +244,13 @@ def test_live_monitor_that_restarts_between_rounds_keeps_the_limit(tmp_path: Pat
             log.append(topics[type(event)], [Message(encode_line(event), b"k")])
             events.pop(0)
         if rng.random() < 0.5:
-            live = Live(log, config, lambda: clock[0])
+            live = EmbeddedMonitor(log, config, lambda: clock[0])
         decisions += live.step()
     clock[0] += 60_000
     decisions += live.step()
     assert len(rolled_back(decisions)) == 3
     assert sorted(rolled_back(decisions) + paged(decisions)) == list(MODELS)
-    again = Live(log, config, lambda: clock[0])
+    again = EmbeddedMonitor(log, config, lambda: clock[0])
     assert pack(again.pipeline.fold.save()) == pack(live.pipeline.fold.save())
     assert again.pipeline.fold.fleet.owed == {}
 
@@ -254,11 +264,10 @@ def folded() -> tuple[Config, list[Record], Fold]:
     pipeline = Pipeline(config)
     # With as many other partitions as rollbacks may be under way, each has a share of one.
     record: Record = msgspec.structs.replace(configuration_record(config), ledger_partitions=3)
-    fold_step(pipeline, record)
+    step(pipeline.fold, record)
     records = [record]
-    for record in join_step(pipeline, map(encode_line, shared_feed())):
-        fold_step(pipeline, record)
-        records.append(record)
+    for taken in pipeline.take(arrivals(map(encode_line, shared_feed()))):
+        records.append(taken.entry.record)
         if pipeline.fold.fleet.owed and pipeline.fold.fleet.waiting:
             break
     return config, records, pipeline.fold
@@ -270,21 +279,19 @@ def test_rollback_waits_for_the_record_of_the_one_before_and_not_for_ever() -> N
     assert fold.due() <= fact.clock + ECHO_MS
     decisions: list[Decision] = []
     for clock in range(fact.clock + 1_000, fact.clock + ECHO_MS, 1_000):
-        decisions += fold.step(Tick(clock))
+        decisions += step(fold, Tick(clock))
     assert rolled_back(decisions) == []
-    assert rolled_back(fold.step(Tick(fact.clock + ECHO_MS)))
+    assert rolled_back(step(fold, Tick(fact.clock + ECHO_MS)))
 
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_limit_of_one_partition_is_exact_though_no_record_ever_comes_back(limit: int) -> None:
     """As in a backlog: what was decided on it is told behind its end."""
     config, events = config_of(limit), shared_feed()
-    pipeline = Pipeline(config)
-    decisions = fold_step(pipeline, configuration_record(config))
-    for record in pipeline.sources.feed(map(encode_line, events)):
-        decisions += fold_step(pipeline, record)
-    for record in pipeline.sources.advance(START + 600_000):
-        decisions += fold_step(pipeline, record)
+    pipeline = Unheard(config)
+    decisions = step(pipeline.fold, configuration_record(config))
+    for taken in chain(pipeline.take(arrivals(map(encode_line, events))), pipeline.advance(START + 600_000)):
+        decisions += taken.decisions
     assert len(rolled_back(decisions)) == limit
     assert sorted(rolled_back(decisions) + paged(decisions)) == list(MODELS)
 
@@ -293,22 +300,22 @@ def test_recovered_fold_still_owes_the_record_that_a_crash_lost() -> None:
     config, records, fold = folded()
     again = Fold(config)
     for record in records:
-        again.step(record)
+        step(again, record)
     assert again.fleet.owed == fold.fleet.owed != {}
     pipeline = Pipeline(config)
     pipeline.fold = again
-    first = next(iter(join_step(pipeline, [])))
-    assert isinstance(first, FleetFact)
-    assert first.decision in fold.fleet.owed
+    first = next(iter(pipeline.apply([])))
+    assert isinstance(first.entry.record, FleetFact)
+    assert first.entry.record.decision in fold.fleet.owed
 
 
 def test_repeated_record_changes_nothing_and_a_rollback_elsewhere_counts() -> None:
     _, _, fold = folded()
     (fact,) = fold.fleet.owed.values()
-    fold.step(fact)
+    step(fold, fact)
     state = pack(fold.fleet)
     chain_free = {name: pack(model.save()) for name, model in fold.models.items()}
-    fold.step(fact)
+    step(fold, fact)
     assert pack(fold.fleet) == state
     assert {name: pack(model.save()) for name, model in fold.models.items()} == chain_free
 
@@ -321,14 +328,14 @@ def test_two_ledger_partitions_exceed_the_limit_by_one_at_most(
 ) -> None:
     """Each hears of the other, and of itself, some time after the decision; rollbacks wait for that meanwhile."""
     config, events = config_of(limit, maturity), shared_feed(seed, 200)
-    partitions = [Pipeline(config), Pipeline(config)]
+    partitions = [Unheard(config), Unheard(config)]
     for pipeline in partitions:
-        fold_step(pipeline, msgspec.structs.replace(configuration_record(config), ledger_partitions=2))
+        step(pipeline.fold, msgspec.structs.replace(configuration_record(config), ledger_partitions=2))
     decisions: list[Decision] = []
     told: dict[str, tuple[int, FleetFact]] = {}
 
-    def step(pipeline: Pipeline, record: Record, now: int) -> None:
-        decisions.extend(fold_step(pipeline, record))
+    def take(pipeline: Pipeline, new: list[Decision], now: int) -> None:
+        decisions.extend(new)
         for fact in pipeline.fold.fleet.owed.values():
             told.setdefault(fact.decision, (now, fact))
 
@@ -341,13 +348,12 @@ def test_two_ledger_partitions_exceed_the_limit_by_one_at_most(
         for said_at, fact in list(told.values()):
             if said_at + delay == second:
                 for pipeline in partitions:
-                    step(pipeline, fact, second)
+                    take(pipeline, step(pipeline.fold, fact), second)
         now = START + second * 1_000
         for number, pipeline in enumerate(partitions):
             part = [e for e in events if 0 <= (e.ts or 0) - now < 1_000 and mine(e) is (number == 0)]
-            for records in (pipeline.sources.feed(map(encode_line, part)), pipeline.sources.advance(now + 999)):
-                for record in records:
-                    step(pipeline, record, second + 1)
+            for taken in chain(pipeline.take(arrivals(map(encode_line, part))), pipeline.advance(now + 999)):
+                take(pipeline, taken.decisions, second + 1)
     assert limit <= len(rolled_back(decisions)) <= limit + 1
     assert sorted(rolled_back(decisions) + paged(decisions)) == list(MODELS)
 

@@ -7,7 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.join.window import JoinWindow, SavedWindow, WindowRule
+from streams.join.series import WindowRule
+from streams.join.tally import Tally
+from streams.join.window import JoinWindow, SavedWindow
 from streams.ledger.encoding import pack, unpack
 from unship.events import Feedback, Prediction
 
@@ -30,7 +32,7 @@ steps = st.lists(
 
 def outcomes(script: list[Any], rules: dict[str, WindowRule], kinds: dict[str, str], named: bool) -> list[Any]:
     """Return (model, version, truth, engagement, places of both, time); `kinds` says as what a label is told."""
-    window, at = JoinWindow(rules, TRUTH), 0
+    window, at = JoinWindow(rules, TRUTH, Tally()), 0
     found = []
     for position, (kind, passed, id, model, version, value) in enumerate(script):
         at += passed
@@ -39,16 +41,15 @@ def outcomes(script: list[Any], rules: dict[str, WindowRule], kinds: dict[str, s
             window.add_prediction(event, position, at)
         elif kind == "save":
             saved = unpack(pack(window.save()), SavedWindow)
-            window = JoinWindow(rules, TRUTH)
+            window = JoinWindow(rules, TRUTH, Tally())
             window.load(saved)
         elif kind in kinds:
             said = {kinds[kind]: value}
             window.add_feedback(Feedback(id=id, model=model if named else None, **said), position, at)
-        for outcome in window.outcomes:
-            held, series = outcome.held, window.series[outcome.held.series]
-            label = (held.truth, held.engagement)
-            found.append((series.model, series.version, label, held.position, held.answered, outcome.labelled_at))
-        window.outcomes, window.pairs = [], []
+        for outcome in window.take().outcomes:
+            known, series = outcome.prediction, window.series[outcome.prediction.series]
+            label = (known.truth, known.engagement)
+            found.append((series.model, series.version, label, known.position, known.labelled_by, outcome.labelled_at))
         window.evict(at, at)
     return found
 

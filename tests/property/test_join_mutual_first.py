@@ -9,7 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.join.window import JoinWindow, SavedWindow, WindowRule
+from streams.join.series import WindowRule
+from streams.join.tally import Tally
+from streams.join.window import JoinWindow, SavedWindow
 from streams.ledger.encoding import pack, unpack
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
@@ -54,13 +56,15 @@ class Joined:
 
     def take(self, window: JoinWindow) -> None:
         """Move what was joined out of the window."""
-        self.outcomes += [(o.held.position, o.held.answered, o.labelled_at, o.source) for o in window.outcomes]
-        self.pairs += [(p.live.position, p.shadow.position, p.labelled_at) for p in window.pairs]
-        window.outcomes, window.pairs = [], []
+        taken = window.take()
+        self.outcomes += [
+            (o.prediction.position, o.prediction.labelled_by, o.labelled_at, o.source) for o in taken.outcomes
+        ]
+        self.pairs += [(p.live.position, p.shadow.position, p.labelled_at) for p in taken.pairs]
 
 
 def new_window(first: tuple[int, int], second: tuple[int, int]) -> JoinWindow:
-    return JoinWindow({"n": WindowRule(*second, ())}, WindowRule(*first, ()))
+    return JoinWindow({"n": WindowRule(*second, ())}, WindowRule(*first, ()), Tally())
 
 
 def run(
@@ -79,6 +83,8 @@ def run(
         if kind in ("prediction", "feedback"):
             predictions_at += passed if one_clock or kind == "prediction" else 0
             feedback_at += passed if one_clock or kind == "feedback" else 0
+        if kind == "prediction" or (one_clock and kind == "feedback"):
+            window.witness(position, predictions_at)
         if kind == "prediction":
             # One version is a shadow for good, so that requests are answered twice often.
             event = Prediction(
@@ -100,15 +106,17 @@ def run(
             window.evict(predictions_at, feedback_at)
         elif kind == "save" and kind in obey:
             joined.take(window)
-            saved = unpack(pack(window.save()), SavedWindow)
+            saved, counted = unpack(pack(window.save()), SavedWindow), window.tally
             window = new_window(first, second)
+            window.tally = counted
             window.load(saved)
     joined.take(window)
     if evict_at_end:
+        window.witness(len(script), predictions_at + 10_000)
         window.evict(predictions_at + 10_000, feedback_at + 10_000)
         assert not window.waiting
         assert not window.early
-    return joined, logged, window.counts
+    return joined, logged, window.tally.total() + window.unused()
 
 
 class Reference:
@@ -285,6 +293,7 @@ def test_window_never_remembers_longer_than_horizon_and_early(script: list[Step]
     window, at = new_window(limit, limit), 0
     for position, (kind, passed, key, _, _, model, version, _, value) in enumerate(script):
         at += passed
+        window.witness(position, at)
         if kind == "prediction":
             event = Prediction(id=key, model=model or "m", version=version, output=value)
             window.add_prediction(event, position, at)

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actions.journal import Decision
-from streams.audit.recording_audit import audit_recording
+from streams.audit.ledger_audit import audit_topics
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.model import ModelFold
+from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import Recorder, Replay
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, Prediction, Reference
@@ -103,7 +104,7 @@ def lines_of(events: Timed) -> bytes:
 def replayed(config: Config, recording: bytes) -> tuple[ModelFold, list[Decision], Replay]:
     replay = Replay(config)
     decisions = [*replay.decisions(io.BytesIO(recording)), *replay.advance(START + 10_000_000)]
-    return replay.pipeline.fold.models["m"], decisions, replay
+    return replay.folds[0].models["m"], decisions, replay
 
 
 def held(model: ModelFold) -> dict[str, np.ndarray]:
@@ -240,10 +241,10 @@ def test_audit_reproduces_from_sources_and_from_the_ledger_alone(
     replay = Replay(config, recorder=Recorder(written))
     decisions = list(replay.decisions(io.BytesIO(lines_of(events))))
     complete = written.getvalue()
-    result = audit_recording(io.BytesIO(complete), config)
+    result = audit_topics(RecordedTopics(io.BytesIO(complete)), None)
     assert (result.first_difference, result.reproduced) == (None, len(decisions))
     kinds = (b'{"type":"ledger"', b'{"type":"decision"')
     alone = b"".join(line for line in complete.splitlines(keepends=True) if line.startswith(kinds))
-    result = audit_recording(io.BytesIO(alone), config)
+    result = audit_topics(RecordedTopics(io.BytesIO(alone)), None)
     assert (result.first_difference, result.reproduced) == (None, len(decisions))
     assert b'"unlabelled":{' in alone

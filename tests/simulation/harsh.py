@@ -16,8 +16,9 @@ import streams.pipeline
 from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
 from streams.fold.fold import LedgerMismatch
-from streams.join.source_reader import Position, Reader
+from streams.join.source_reader import Position, SourceReader
 from streams.kafka.rewinds import position_of, position_text
+from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Begun, Configured
 from streams.pipeline import configuration_record
 from tests.simulation.readers import LEDGER_PARTITIONS, Driver, SeeingFold, Site, Verdict, World, miscounted
@@ -86,7 +87,7 @@ class HarshSite(Site):
         super().__init__(seed)
         self.worlds.append(self.world)
 
-    def new_reader(self, position: Position) -> Reader:
+    def new_reader(self, position: Position) -> SourceReader:
         with program(self.version):
             return super().new_reader(position)
 
@@ -144,7 +145,7 @@ class HarshSite(Site):
         self.world, self.first = World(self.rng, like=self.world), [0, 0]
         self.worlds.append(self.world)
         for fold in self.folds:
-            fold.step(Begun(max(fold.clock, 0), 0, self.incarnation))
+            fold.step(entry_of(Begun(max(fold.clock, 0), 0, self.incarnation)))
         self.rewind()
 
     def _reconfigure(self) -> None:
@@ -153,7 +154,7 @@ class HarshSite(Site):
         self.config = parse(f"{text}{self.rng.choice([0.01, 0.03, 0.05])}}}")
         with program(self.version):
             for fold in self.folds:
-                fold.step(self._stated())
+                fold.step(entry_of(self._stated()))
         self.rewind()
 
     def _stated(self) -> Configured:
@@ -184,14 +185,14 @@ class HarshSite(Site):
             with program(self.version - 1):
                 self._stop_before(copy.deepcopy(fold), record)
             with program(self.version):
-                fold.step(record)
+                fold.step(entry_of(record))
         self.rewind()
 
     def _stop_before(self, old: SeeingFold, record: Configured) -> None:
         """The fold of an old program refuses the record, and is what it was before."""
         before = copy.deepcopy(old.save())
         try:
-            old.step(record)
+            old.step(entry_of(record))
         except LedgerMismatch:
             self.reached["old_stops"] += 1
         else:

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from streams.join.source_reader import FEEDBACK, PREDICTIONS, Position, Raw, Reader, _Side
+from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
+from streams.join.source_reader import Position, SourceReader, _Side
 from streams.ledger.coverage import Coverage
 from streams.ledger.records import Batch, Configured
 from streams.pipeline import configuration_record
@@ -40,7 +41,7 @@ class QuietSite(Site):
     driver_class = OnlyWithRows
 
 
-class TightWindow(Reader):
+class TightWindow(SourceReader):
     """Fills the window with what labels may still reach, and forgets what may block them."""
 
     def position(self) -> Position:
@@ -66,13 +67,13 @@ class TightSite(Site):
     reader_class = TightWindow
 
 
-class EagerReader(Reader):
+class EagerReader(SourceReader):
     """Forgets by the faster of the two clocks."""
 
     def _read(self, side: int, raw: Raw, event: Any) -> None:
         super()._read(side, raw, event)
         now = max(log.clock for log in self._sides)
-        self._ingest.window.evict(now, now)
+        self._join.window.evict(now, now)
 
 
 class EagerSite(Site):
@@ -87,7 +88,7 @@ class RawSide(_Side):
         self.clock = raw.append_ts
 
 
-class RawClock(Reader):
+class RawClock(SourceReader):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         for side in self._sides:

@@ -17,10 +17,13 @@ from actions.desired import DesiredState
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
+from streams.evaluation.outcomes import Outcomes
 from streams.fold.fold import Fold
-from streams.join.source_reader import FEEDBACK, KINDS, PREDICTIONS, Position, Raw, Reader
+from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
+from streams.join.source_reader import KINDS, Position, SourceReader
 from streams.ledger.coverage import Coverage
-from streams.ledger.records import Batch, Outcomes
+from streams.ledger.entries import entry_of
+from streams.ledger.records import Batch
 from streams.pipeline import configuration_record
 from unship.codec import decode_value
 from unship.rejections import RejectCode, Rejection
@@ -225,7 +228,7 @@ class Driver:
 class Site:
     """Ledger partitions with their folds, the committed position, and the readers that are alive."""
 
-    reader_class: type[Reader] = Reader
+    reader_class: type[SourceReader] = SourceReader
     driver_class: type[Driver] = Driver
     coverage_class: type[Coverage] = Coverage
 
@@ -238,12 +241,12 @@ class Site:
         self.committed = Position(partitions=1)
         record = configuration_record(self.config)
         for fold in self.folds:
-            fold.step(msgspec.structs.replace(record, ledger_partitions=LEDGER_PARTITIONS))
+            fold.step(entry_of(msgspec.structs.replace(record, ledger_partitions=LEDGER_PARTITIONS)))
             fold.coverage[0] = self.coverage_class()
         self.owner = self.driver_class(self, self.committed)
         self.alive = [self.owner]
 
-    def new_reader(self, position: Position) -> Reader:
+    def new_reader(self, position: Position) -> SourceReader:
         reader = self.reader_class(
             self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
         )
@@ -257,7 +260,7 @@ class Site:
             self.reached["overlap"] += 1
         if not coverage.reaches(batch.base):
             self.reached["gap"] += 1
-        fold.step(batch)
+        fold.step(entry_of(batch))
         self.reached["corners"] = max(self.reached["corners"], len(fold.coverage[0].corners))
 
     def drop(self, driver: Driver) -> None:

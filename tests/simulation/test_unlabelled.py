@@ -9,7 +9,8 @@ import pytest
 
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.ledger.records import Outcomes
+from streams.evaluation.outcomes import Outcomes
+from streams.ledger.entries import entry_of
 from streams.pipeline import configuration_record
 from tests.simulation.readers import LEDGER_PARTITIONS, SeeingFold, SeenModel, Site, World, verdict_of
 
@@ -75,7 +76,7 @@ class TimedSite(Site):
         self.folds = [RowsFold(self.config) for _ in range(LEDGER_PARTITIONS)]
         record = msgspec.structs.replace(configuration_record(self.config), ledger_partitions=LEDGER_PARTITIONS)
         for fold in self.folds:
-            fold.step(record)
+            fold.step(entry_of(record))
             fold.coverage[0] = self.coverage_class()
         self.owner = self.driver_class(self, self.committed)
         self.alive = [self.owner]

@@ -18,12 +18,14 @@ from actions.replica_watch import ReplicaWatch, SavedWatch
 from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from streams.config.parse import parse
 from streams.fold.fold import Fold
-from streams.join.source_reader import PREDICTIONS, Position, Raw, Reader
+from streams.join.partition import PREDICTIONS, Raw
+from streams.join.source_reader import Position, SourceReader
 from streams.kafka.copier import Copier, Place
 from streams.ledger.encoding import pack, unpack
-from streams.ledger.lines import read_ledger_line
-from streams.ledger.records import Begun, Outcomes, Record, ReplicaFacts
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
+from streams.ledger.entries import read_entry
+from streams.ledger.records import Batch, Begun, Record, ReplicaFacts
+from streams.pipeline import Pipeline, configuration_record
+from tests.pipelines import counts_of, run, step
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Prediction, RefusalCode, Stage
 
@@ -55,14 +57,8 @@ def answer(at: int, number: int, version: str = "v41", epoch: Any = NEW, replica
 
 def ledger_of(events: Sequence[Event]) -> tuple[Pipeline, list[Record]]:
     """Return the pipeline and the ledger after a recording."""
-    pipeline = Pipeline(CONFIG)
-    fold_step(pipeline, configuration_record(CONFIG))
-    found: list[Record] = []
-    for records in (join_step(pipeline, map(encode_line, events)), pipeline.sources.cut()):
-        for record in records:
-            fold_step(pipeline, record)
-            found.append(record)
-    return pipeline, found
+    made = run(CONFIG, map(encode_line, events))
+    return made.pipeline, made.records
 
 
 def changes_of(records: Sequence[Record]) -> list[tuple[str, str, str | None]]:
@@ -88,10 +84,19 @@ def test_a_thousand_equal_answers_and_acks_are_written_once() -> None:
     assert [[change.shown for change in record.changes] for record in facts] == [[True, False], [True]]
 
 
+TOPICS = ("predictions", "acks", "acks", "predictions")
+
+
 def test_each_change_is_written_with_the_place_it_came_from() -> None:
     events = [answer(0, 1, "v42", OLD), ack(10, stage="received", serving="v42"), ack(2_000), answer(9_000, 2)]
-    placed = [msgspec.structs.replace(event, at=("acks", 3, 70 + i, START)) for i, event in enumerate(events)]
-    for lines, places in ((events, [("", 0, i) for i in range(4)]), (placed, [("acks", 3, 70 + i) for i in range(4)])):
+    placed = [
+        msgspec.structs.replace(event, at=("acks", 3, 70 + i, START)) if isinstance(event, Ack) else event
+        for i, event in enumerate(events)
+    ]
+    for lines, places in (
+        (events, [(topic, 0, i) for i, topic in enumerate(TOPICS)]),
+        (placed, [("predictions", 0, 0), ("acks", 3, 71), ("acks", 3, 72), ("predictions", 0, 3)]),
+    ):
         _, records = ledger_of(lines)
         facts = [record for record in records if isinstance(record, ReplicaFacts)]
         assert [change.place for record in facts for change in record.changes] == places
@@ -126,10 +131,10 @@ def test_replicas_beyond_the_limit_are_counted_until_another_one_is_gone(monkeyp
     monkeypatch.setattr(replicas, "REPLICAS_MAX", 3)
     events = [answer(i, i, replica=f"r-{i}") for i in range(5)]
     pipeline, _ = ledger_of(events)
-    assert pipeline.sources.counts["REPLICA_LIMIT"] == 2
+    assert counts_of(pipeline)["REPLICA_LIMIT"] == 2
     assert list(pipeline.fold.models["m"].state.replicas.known) == ["r-0", "r-1", "r-2"]
     pipeline, _ = ledger_of([*events, answer(FORGET_MS + 10_000, 9, replica="new")])
-    assert pipeline.sources.counts["REPLICA_LIMIT"] == 2
+    assert counts_of(pipeline)["REPLICA_LIMIT"] == 2
     assert list(pipeline.fold.models["m"].state.replicas.known) == ["new"]
 
 
@@ -147,7 +152,8 @@ def test_answers_reach_the_ledger_without_moving_the_cuts_of_outcomes() -> None:
     acked = [ack(i * 300, stage="received", epoch=(0, i, 0)) for i in range(20)]
 
     def cuts(events: Sequence[Event]) -> list[Any]:
-        return [(r.clock, r.predictions) for r in ledger_of(events)[1] if isinstance(r, Outcomes)]
+        batches = [record for record in ledger_of(events)[1] if isinstance(record, Batch)]
+        return [(batch.clock, [part.seen.arm.tolist() for part in batch.parts]) for batch in batches]
 
     assert cuts(spoken) == cuts(silent)
     mixed = [event for pair in zip(silent, acked, strict=True) for event in pair]
@@ -378,14 +384,14 @@ def predictions() -> list[Prediction]:
 
 
 def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_changed_since() -> None:
-    first = Reader(CONFIG, 2, Position(1))
+    first = SourceReader(CONFIG, 2, Position(1))
     first.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions()[:5])])
     first.advance((True, True))
     first.flush()
     (facts,) = first.replica_facts()
     assert (facts.clock, [change.place for change in facts.changes]) == (-1, [("predictions", 2, 0)])
     assert first.replica_facts() == []
-    second = Reader(CONFIG, 2, first.position())
+    second = SourceReader(CONFIG, 2, first.position())
     second.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
     second.advance((True, True))
     second.flush()
@@ -394,31 +400,31 @@ def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_change
 
 
 def test_facts_without_a_time_move_no_clock_and_repeats_after_a_rewind_change_nothing() -> None:
-    reader = Reader(CONFIG, 0, Position(1))
+    reader = SourceReader(CONFIG, 0, Position(1))
     reader.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
     reader.advance((True, True))
     (batch,) = reader.flush()
     (facts,) = reader.replica_facts()
     fold = Fold(CONFIG)
-    fold.step(configuration_record(CONFIG))
-    fold.step(facts)
+    step(fold, configuration_record(CONFIG))
+    step(fold, facts)
     assert fold.clock == -1
-    fold.step(batch)
-    fold.step(facts)
+    step(fold, batch)
+    step(fold, facts)
     once = pack(fold.models["m"].save())
-    fold.step(facts)
+    step(fold, facts)
     assert pack(fold.models["m"].save()) == once
     assert fold.models["m"].state.replicas.known["r-1"].serves() == ("v41", NEW)
 
 
 def test_partition_that_begins_anew_is_believed_again() -> None:
     fold = Fold(CONFIG)
-    fold.step(configuration_record(CONFIG))
+    step(fold, configuration_record(CONFIG))
     change = ReplicaChange("r", True, "serving", "v42", OLD, None, 1_000, ("predictions", 0, 500))
-    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [change]))
-    fold.step(Begun(-1, 0, 1))
+    step(fold, ReplicaFacts(-1, "m", [change]))
+    step(fold, Begun(-1, 0, 1))
     anew = msgspec.structs.replace(change, version="v41", epoch=NEW, at=2_000, place=("predictions", 0, 3))
-    fold.step(ReplicaFacts(-1, (0, -1), "", "m", [anew]))
+    step(fold, ReplicaFacts(-1, "m", [anew]))
     assert fold.models["m"].state.replicas.known["r"].serves() == ("v41", NEW)
 
 
@@ -433,7 +439,7 @@ class Unsteady(Copier):
         self.tries += 1
         if self.tries in self.refused:
             raise TimeoutError
-        record = read_ledger_line(value).record
+        record = read_entry(value).record
         assert isinstance(record, ReplicaFacts)
         self.ledger.append(record)
 

@@ -7,8 +7,9 @@ from console.checks.installation import Line
 from console.checks.labels import Delays, delays_in, label_lines
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.join.source_reader import Position, Raw, Reader
-from streams.ledger.lines import ledger_line
+from streams.join.partition import Raw
+from streams.join.source_reader import Position, SourceReader
+from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken
@@ -67,12 +68,12 @@ def test_labels_that_find_nothing_or_come_unripe_are_warned_of_if_they_are_many(
 
 
 def test_delays_are_those_of_the_newest_batches_of_a_ledger() -> None:
-    reader = Reader(AT_ONCE, 0, Position(1))
+    reader = SourceReader(AT_ONCE, 0, Position(1))
     predictions = [{"id": f"p{i}", "model": "m", "version": "v1", "output": i % 2} for i in range(4)]
     reader.give(0, [Raw(i, 1_000, json.dumps(event).encode()) for i, event in enumerate(predictions)])
     reader.give(1, [Raw(i, 1_500 + i, json.dumps({"id": f"p{i}", "truth": 0}).encode()) for i in range(4)])
     reader.advance((True, True))
     records: list[Record] = [configuration_record(AT_ONCE), *reader.flush()]
     assert isinstance(records[1], Batch)
-    taken = [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(records)]
+    taken = [Taken("ledger", 0, i, i, None, entry_of(record).value) for i, record in enumerate(records)]
     assert delays_in(Memory(taken)) == {"m": Delays([500, 502], [501, 503])}

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from console.cli import main
 from streams.config.parse import parse
-from streams.embedded.monitor import Live
+from streams.embedded.monitor import EmbeddedMonitor
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Epoch, Prediction, Stage
 from unship.log.embedded.log import EmbeddedLog, Message
@@ -25,7 +25,7 @@ class Bench:
     def __init__(self, folder: Path, mode: str = "act") -> None:
         self.folder, self.now = folder, START
         self.log = EmbeddedLog(folder, now_ms=lambda: self.now, fsync=False)
-        self.live = Live(self.log, parse(f"models: {{m: {{policy: {{mode: {mode}}}}}}}"), lambda: self.now)
+        self.live = EmbeddedMonitor(self.log, parse(f"models: {{m: {{policy: {{mode: {mode}}}}}}}"), lambda: self.now)
         event = Deployment(model="m", version="v41", status="live", ts=START)
         self.log.append("deployments", [Message(encode_line(event), b"m")])
         self.live.step()

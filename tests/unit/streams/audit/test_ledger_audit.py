@@ -6,30 +6,34 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from actions.journal import decision_bytes
 from actions.reconcile import Signer
 from streams.audit.ledger_audit import audit_topics
-from streams.audit.recording_audit import AuditResult
+from streams.audit.result import AuditResult
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.topics import EmbeddedTopics, record_log
 from streams.fold.fold import Fold
-from streams.join.source_reader import Position, Raw, Reader
-from streams.ledger.lines import ledger_line
-from streams.ledger.records import Batch, Begun, Record
+from streams.join.partition import Raw
+from streams.join.source_reader import Position, SourceReader
+from streams.ledger.entries import entry_of, read_entry
+from streams.ledger.records import Batch, Begun, Configured, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken, line_of, read_line
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.writing import Span
 from streams.topics.partitioner import partition_of
+from tests.pipelines import step
 from tests.unit.streams.embedded.test_monitor import Site
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
-from unship.codec import decode_line, encode_line
+from unship.codec import decode_line, decode_value, encode_line
 from unship.errors import RecordingError
 from unship.events import Ack, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
@@ -132,7 +136,7 @@ def test_ledger_that_goes_on_under_another_configuration_is_clean(tmp_path: Path
     assert result.remarks == []
     ledger = [entry.value or b"" for entry in site.log.read("ledger", 0)]
     assert result.ledger_records == len(ledger)
-    assert sum(b'"kind":"configuration"' in record for record in ledger) == 3
+    assert sum(isinstance(read_entry(value).record, Configured) for value in ledger) == 3
 
 
 def test_audit_without_keys_says_that_signatures_were_not_checked(played: Played) -> None:
@@ -154,6 +158,27 @@ def value(old: bytes, new: bytes) -> Change:
         return msgspec.structs.replace(taken, value=taken.value.replace(old, new, 1))
 
     return change
+
+
+def record(change: Callable[[Any], Any]) -> Change:
+    """Change a ledger record, and encode it as its writer would have."""
+
+    def changed(taken: Taken) -> Taken:
+        return msgspec.structs.replace(taken, value=entry_of(change(read_entry(taken.value).record)).value)
+
+    return changed
+
+
+def rows(**columns: Callable[[Any], Any]) -> Change:
+    """Change columns of the outcomes of a batch's first part."""
+
+    def change(batch: Batch) -> Batch:
+        first, *others = batch.parts
+        new = {name: made(getattr(first.outcomes, name)) for name, made in columns.items()}
+        first = msgspec.structs.replace(first, outcomes=msgspec.structs.replace(first.outcomes, **new))
+        return msgspec.structs.replace(batch, parts=[first, *others])
+
+    return record(change)
 
 
 def changed(played: Played, topic: str, wanted: bytes, change: Change, skip: int = 0) -> list[bytes]:
@@ -188,15 +213,26 @@ def found(lines: list[bytes], trust: Trust | None) -> str:
         ("operator", b"drill", lambda t: msgspec.structs.replace(t, headers=()), "its signature"),
         (
             "ledger",
-            b'"kind":"configuration"',
-            value(b'"worse_by":0.02', b'"worse_by":0.03'),
+            b"configuration",
+            record(lambda r: replace(r, config={**r.config, "log": "embedded:./elsewhere", "max_simultaneous": 7})),
             "ledger record 0 (configured)",
         ),
-        ("ledger", b'"kind":"batch"', value(b'"source_digest":"', b'"source_digest":"0'), "their digest"),
-        ("ledger", b'"DE","FR"', value(b'"DE","FR"', b'"FR","DE"'), "slices.country"),
-        ("ledger", b'"losses":[[0.0', value(b'"losses":[[0.0', b'"losses":[[1.0'), "losses[0] is 1.0"),
-        ("ledger", b'"kind":"tick"', value(b'"clock":1', b'"clock":2'), "a byte among them differs"),
-        ("ledger", b'"kind":"deployment"', value(b'"version":"v1"', b'"version":"v4"'), "and its copy in the ledger"),
+        ("ledger", b"batch", record(lambda r: replace(r, source_digest="0" + r.source_digest)), "their digest"),
+        (
+            "ledger",
+            b"\xa2DE\xa2FR",
+            rows(slices=lambda s: [replace(s[0], values=["FR", "DE", *s[0].values[2:]])]),
+            "slices.country",
+        ),
+        ("ledger", b"\xa2DE\xa2FR", rows(losses=lambda losses: 1 - losses), "losses[0] is"),
+        ("ledger", b"\xa4tick", record(lambda r: replace(r, clock=r.clock + 1)), "a byte among them differs"),
+        (
+            "ledger",
+            b"\xaadeployment",
+            record(lambda r: replace(r, event=replace(r.event, version="v4"))),
+            "and its copy in the ledger",
+        ),
+        ("ledger", b"batch", lambda t: replace(t, value=(t.value or b"") + b"\xc0"), "cannot be read"),
         ("decisions", b'"rollback"', value(b'"outcomes":', b'"outcomes":1'), "outcomes is 1"),
         ("decisions", b'"rollback"', value(b'{"type"', b'{ "type"'), "its bytes is other bytes"),
         ("control", b'"rollback"', value(b'"serve":"v1"', b'"serve":"v2"'), "its signature is BAD_SIGNATURE"),
@@ -322,6 +358,8 @@ class Memory:
     def ends(self) -> dict[tuple[str, int], int]:
         return {place: records[-1].offset + 1 for place, records in self.records.items()}
 
+    decode = staticmethod(decode_value)
+
     def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
         page = [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]
         self.given.update((topic, partition, taken.offset) for taken in page)
@@ -353,12 +391,12 @@ def read_twice(sources: Memory, config: Config, count: int, seed: int, incarnati
     first = msgspec.structs.replace(configuration_record(config), partitions=count)
     ledger: list[Record] = [first]
     positions = [[Position(count, incarnation)] for _ in range(count)]
-    readers: list[Reader] = []
+    readers: list[SourceReader] = []
     for _ in range(60 * count):
         if len(readers) < 3 * count or rng.random() < 0.1:
             number = int(rng.integers(count))
             start = positions[number][int(rng.integers(len(positions[number])))]
-            readers = [*readers[-3 * count :], Reader(config, number, start)]
+            readers = [*readers[-3 * count :], SourceReader(config, number, start)]
         reader = readers[int(rng.integers(len(readers)))]
         for side, topic in enumerate(("predictions", "feedback")):
             page = sources.read(topic, reader.partition, reader.next_offset(side))[: int(rng.integers(1, 40))]
@@ -374,9 +412,9 @@ def folded(ledger: list[Record], config: Config) -> tuple[Fold, list[Taken], int
     """Return the fold of a ledger, the records of it and of the journal, and how many corners there were at once."""
     fold, journal, corners = Fold(config), [], 1
     for record in ledger:
-        journal += [decision_bytes(decision) for decision in fold.step(record)]
+        journal += [decision_bytes(decision) for decision in step(fold, record)]
         corners = max([corners, *(len(coverage.corners) for coverage in fold.coverage.values())])
-    records = [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+    records = [Taken("ledger", 0, i, i, None, entry_of(record).value) for i, record in enumerate(ledger)]
     return fold, records + [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)], corners
 
 
@@ -431,8 +469,8 @@ def test_batch_that_claims_more_than_was_read_is_found(wider: tuple[int, int]) -
     ledger[place] = msgspec.structs.replace(batch, end=(batch.end[0] + wider[0], batch.end[1] + wider[1]))
     fold, journal = Fold(config), list[bytes]()
     for record in ledger:
-        journal += [decision_bytes(decision) for decision in fold.step(record)]
-    records = sources + [Taken("ledger", 0, i, i, None, ledger_line(i, record)) for i, record in enumerate(ledger)]
+        journal += [decision_bytes(decision) for decision in step(fold, record)]
+    records = sources + [Taken("ledger", 0, i, i, None, entry_of(record).value) for i, record in enumerate(ledger)]
     records += [Taken("decisions", 0, i, i, b"m", line) for i, line in enumerate(journal)]
     difference = audit_topics(Memory(records), None).first_difference
     assert difference is not None

@@ -10,7 +10,9 @@ from actions.journal import decision_bytes
 from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import STATUS_KEY, Live, ledger_of
+from streams.embedded.monitor import STATUS_KEY, EmbeddedMonitor, ledger_of
+from streams.ledger.entries import read_entry
+from streams.ledger.lines import ledger_line
 from streams.recordings.replay import Replay
 from tests.worlds.generator import generate
 from tests.worlds.scenarios import scenario
@@ -45,8 +47,8 @@ class Site:
         self.lines = lines
         self.sent = 0
 
-    def monitor(self, signer: Signer | None = None) -> Live:
-        return Live(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
+    def monitor(self, signer: Signer | None = None) -> EmbeddedMonitor:
+        return EmbeddedMonitor(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
 
     def send(self, count: int) -> None:
         for line in self.lines[self.sent : self.sent + count]:
@@ -86,7 +88,7 @@ def oracle(
     replay = Replay(config)
     with (tmp_path / "r.ndjson").open("rb") as stream:
         decided = [decision_bytes(decision) for decision in replay.decisions(stream)]
-    return brief(decided), replay.pipeline.fold.models["fraud"].state.outcomes
+    return brief(decided), replay.folds[0].models["fraud"].state.outcomes
 
 
 def test_live_decides_as_a_replay_does_with_restarts_at_random_rounds(
@@ -121,7 +123,7 @@ def test_ledger_alone_replays_to_the_journal_bit_for_bit(world: tuple[list[bytes
         site.send(3_000)
         live.step()
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(line + b"\n" for line in ledger_of(site.log)))
+    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 
@@ -187,7 +189,7 @@ def test_clock_that_is_set_back_neither_silences_the_heartbeat_nor_makes_an_orde
     assert [command.epoch for command in live.publish()] == [order.epoch]
 
 
-def played(site: Site, change_at: int, config: Config) -> Live:
+def played(site: Site, change_at: int, config: Config) -> EmbeddedMonitor:
     """Play all lines, with a restart under another configuration on the way."""
     live = site.monitor()
     while site.sent < len(site.lines):
@@ -212,7 +214,7 @@ def test_restart_in_mode_act_goes_on_from_what_was_observed_and_rolls_back_as_ev
     assert live.pipeline.fold.models["fraud"].state.outcomes == counts
     # Whoever reads the ledger later takes both configurations from it.
     recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(line + b"\n" for line in ledger_of(site.log)))
+    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
     with recording.open("rb") as stream:
         assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
 
@@ -298,13 +300,13 @@ def test_new_ledger_in_the_place_of_a_lost_one_is_obeyed_once_an_operator_began_
     signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
     replica = FollowingReplica(trust)
 
-    def deploy(site: Site, live: Live, version: str) -> None:
+    def deploy(site: Site, live: EmbeddedMonitor, version: str) -> None:
         event = {"model": "m", "version": version, "status": "live"}
         site.log.append("deployments", [Message(json.dumps(event).encode(), b"m")])
         live.step()
         live.publish()
 
-    def renew(site: Site, live: Live, **fields: int) -> None:
+    def renew(site: Site, live: EmbeddedMonitor, **fields: int) -> None:
         act = {"act": "renew", "model": "m", "reason": "the disk is gone", "by": "ann", **fields}
         value = json.dumps(act).encode()
         site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])

@@ -9,7 +9,7 @@ import pytest
 
 from streams.config.parse import parse
 from streams.evaluation.findings import UNUSABLE_LEAST
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
+from tests.pipelines import run
 from unship.codec import encode_line
 from unship.events import Deployment, Feedback, Prediction
 
@@ -27,12 +27,7 @@ def lines(output: Any, truth: Any) -> Iterator[bytes]:
 
 def reasons(loss: str, source: Iterable[bytes]) -> set[str]:
     config = parse(f"models: {{m: {{losses: [{loss}]}}}}")
-    pipeline = Pipeline(config)
-    found = fold_step(pipeline, configuration_record(config))
-    for records in (join_step(pipeline, source), pipeline.sources.cut()):
-        for record in records:
-            found += fold_step(pipeline, record)
-    return {decision.reason for decision in found}
+    return {decision.reason for decision in run(config, source).decisions}
 
 
 def test_truths_of_which_none_can_be_used_are_an_error() -> None:

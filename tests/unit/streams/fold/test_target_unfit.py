@@ -9,7 +9,7 @@ import msgspec
 
 from actions.journal import Decision
 from actions.reasons import Reason
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
+from tests.pipelines import Run
 from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event
@@ -23,11 +23,9 @@ def decided(extra: Sequence[Event], plan: Plan = PLAN) -> list[Decision]:
     """Return the decisions on a version that decays beside a good one, with more events between."""
     events = [*(event for _, event in events_of(plan)), *extra]
     events.sort(key=lambda event: event.ts or 0)
-    pipeline = Pipeline(config_of(plan))
-    found = fold_step(pipeline, configuration_record(config_of(plan)))
-    for record in join_step(pipeline, map(encode_line, events)):
-        found += fold_step(pipeline, record)
-    return found
+    made = Run(config_of(plan))
+    made.take(map(encode_line, events))
+    return made.decisions
 
 
 START = events_of(PLAN)[0][1].ts or 0

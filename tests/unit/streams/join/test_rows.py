@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from streams.config.parse import parse
-from streams.join.line_cutter import Sources
-from streams.ledger.records import Outcomes
+from tests.pipelines import parts_of, run
 from unship.codec import encode_line
 from unship.events import Feedback, Prediction
 
@@ -29,14 +28,12 @@ def used(id: str, engagement: float, **fields: Any) -> bytes:
 
 def losses_by_version(text: str, lines: list[bytes]) -> tuple[dict[str, list[list[float]]], dict[str, int]]:
     """Return the losses of each version, one list for each outcome, and what was counted."""
-    sources = Sources(parse(text))
-    records = [*sources.feed(lines), *sources.cut()]
+    made = run(parse(text), lines)
     found: dict[str, list[list[float]]] = {}
-    for record in records:
-        assert isinstance(record, Outcomes)
-        for arm, column in zip(record.arm, record.losses.T, strict=True):
-            found.setdefault(record.arms[arm].version, []).append(column.tolist())
-    return found, dict(sources.counts)
+    for part in parts_of(made.records):
+        for arm, column in zip(part.outcomes.arm, part.outcomes.losses.T, strict=True):
+            found.setdefault(part.arms[arm].version, []).append(column.tolist())
+    return found, dict(made.counts)
 
 
 def test_truth_that_is_no_number_is_unusable_for_each_loss_of_a_number_and_misses_no_score() -> None:

@@ -14,9 +14,9 @@ from actions.journal import Decision
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.model import ModelFold
-from streams.ledger.lines import ledger_line, read_ledger_line
-from streams.ledger.records import Outcomes, Record
-from streams.pipeline import Pipeline, configuration_record, fold_step, join_step
+from streams.ledger.entries import entry_of, read_entry
+from streams.ledger.records import Batch, Part, Record
+from tests.pipelines import Run, parts_of
 from unship.codec import encode_line
 from unship.errors import RecordingError
 from unship.events import Feedback, Prediction
@@ -36,18 +36,11 @@ def told(ms: int, id: str, truth: Any = 1) -> bytes:
     return encode_line(Feedback(id=id, truth=truth, ts=START + ms)) + b"\n"
 
 
-def run(config: Config, lines: Iterable[bytes], until: int) -> tuple[ModelFold, list[Decision], list[Record], Pipeline]:
-    pipeline = Pipeline(config)
-    decisions, records = fold_step(pipeline, configuration_record(config)), []
-
-    def drive(produced: Iterable[Record]) -> None:
-        for record in produced:
-            records.append(record)
-            decisions.extend(fold_step(pipeline, record))
-
-    drive(join_step(pipeline, lines))
-    drive(pipeline.sources.advance(START + until))
-    return pipeline.fold.models["m"], decisions, records, pipeline
+def run(config: Config, lines: Iterable[bytes], until: int) -> tuple[ModelFold, list[Decision], list[Record], Run]:
+    made = Run(config)
+    made.take(lines)
+    made.advance(START + until)
+    return made.fold.models["m"], made.decisions, made.records, made
 
 
 def traffic(seconds: int, every: int, until: int, output: Any = 0, **fields: Any) -> list[bytes]:
@@ -134,7 +127,7 @@ def test_latency_alone_needs_no_label_and_is_never_blind() -> None:
     assert decisions[-1].outcomes >= 1_000
     assert decisions[-1].evidence.sources == 0
     assert decisions[-1].evidence.label_coverage is UNSET
-    assert not pipeline.sources.counts
+    assert not pipeline.counts
 
 
 @pytest.mark.parametrize("maturity", ["0s", "20s"])
@@ -142,7 +135,7 @@ def test_model_of_speed_that_is_told_no_latency_is_an_error_and_not_silence(matu
     config = parse(f"models: {{m: {{losses: [{SPEED}, zero_one], labels: {{mature_after: {maturity}}}}}}}")
     model, decisions, _, pipeline = run(config, traffic(150, 1, 150), 300_000)
     assert reasons(decisions)[-1] == "ERROR"
-    assert pipeline.sources.counts["MISSING_LATENCY"] == 1_500
+    assert pipeline.counts["MISSING_LATENCY"] == 1_500
     assert model.state.outcomes == {"v1": 1_500}
 
 
@@ -161,9 +154,9 @@ def test_outcomes_count_what_the_first_loss_judges(maturity: str, losses: str, o
 
 def test_model_without_these_settings_writes_nothing_of_the_kind() -> None:
     *_, records, _ = run(parse(""), traffic(5, 2, 5, latency_ms=50), 100_000)
-    outcomes = [record for record in records if isinstance(record, Outcomes)]
-    assert outcomes
-    assert all(record.unlabelled is None for record in outcomes)
+    parts = parts_of(records)
+    assert parts
+    assert all(part.unlabelled is None for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -181,17 +174,24 @@ def test_ledger_line_with_contradicting_unlabelled_columns_is_refused(change: di
     config = parse(f"models: {{m: {{losses: [{SPEED}], slices: {{by: [country]}}}}}}")
     lines = [predicted(i, f"p{i}", slices={"country": "DE"}, latency_ms=1) for i in range(2)]
     *_, records, _ = run(config, lines, 100)
-    record = next(record for record in records if isinstance(record, Outcomes))
-    assert record.unlabelled is not None
-    assert read_ledger_line(ledger_line(1, record)).offset == 1
-    bad = msgspec.structs.replace(record, unlabelled=msgspec.structs.replace(record.unlabelled, **change))
+    batch = next(record for record in records if isinstance(record, Batch))
+    (part,) = batch.parts
+    assert part.unlabelled is not None
+    assert read_entry(with_part(batch, part))
+    bad = msgspec.structs.replace(part, unlabelled=msgspec.structs.replace(part.unlabelled, **change))
     with pytest.raises(RecordingError, match="contradict"):
-        read_ledger_line(ledger_line(1, bad))
+        read_entry(with_part(batch, bad))
+
+
+def with_part(batch: Batch, part: Part) -> bytes:
+    return entry_of(msgspec.structs.replace(batch, parts=[part])).value
 
 
 def test_outcome_without_a_source_is_refused() -> None:
     *_, records, _ = run(parse(""), [predicted(0, "a"), told(1, "a")], 100)
-    record = next(record for record in records if isinstance(record, Outcomes))
-    bad = msgspec.structs.replace(record, source=msgspec.structs.replace(record.source, codes=np.array([-1])))
+    batch = next(record for record in records if isinstance(record, Batch))
+    (part,) = batch.parts
+    nobody = msgspec.structs.replace(part.outcomes.source, codes=np.array([-1]))
+    bad = msgspec.structs.replace(part, outcomes=msgspec.structs.replace(part.outcomes, source=nobody))
     with pytest.raises(RecordingError, match="contradict"):
-        read_ledger_line(ledger_line(1, bad))
+        read_entry(with_part(batch, bad))

@@ -13,8 +13,21 @@ from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
 from streams.join.rows import coded
-from streams.ledger.encoding import from_json, pack, to_json, unpack
-from streams.ledger.records import Arm, Coded, Outcomes, PairColumns, Unlabelled, record_digest
+from streams.ledger.encoding import pack, unpack
+from streams.ledger.entries import entry_of, read_entry
+from streams.ledger.lines import ledger_line, read_ledger_line
+from streams.ledger.records import (
+    Arm,
+    Batch,
+    Coded,
+    Counted,
+    OutcomeRows,
+    PairRows,
+    Part,
+    PredictionRows,
+    UnlabelledRows,
+)
+from unship.errors import RecordingError
 
 
 class Held(msgspec.Struct):
@@ -110,65 +123,74 @@ def test_array_of_another_kind_or_size_is_refused(array: Any) -> None:
         unpack(data, Held)
 
 
-def outcomes(count: int, losses: int, with_pairs: bool) -> Outcomes:
+def batch_of(count: int, losses: int, with_pairs: bool) -> Batch:
     rng = np.random.default_rng(count)
     values = rng.random((losses, count))
     values[:, ::3] = np.nan
     columns = [coded([[True, 1, "1", None][i % 4] for i in range(count)])]
-    ints = rng.integers(0, 2**53, count)
-    pairs = PairColumns(ints, ints, ints, ints, values, columns) if with_pairs else None
-    source = Coded(["a"], np.zeros(count, np.int64))
-    return Outcomes(
+    ints, arms = rng.integers(0, 2**53, count), np.zeros(count, np.int64)
+    none = np.zeros(0, np.int64)
+    pairs = PairRows(arms, arms, ints, ints, ints, ints, values, columns) if with_pairs else None
+    part = Part(
         "m",
-        5,
-        (0, 9),
-        "ab",
         [Arm("v", "live")],
-        ints,
-        ints,
-        ints,
-        ints,
-        values,
-        columns,
-        source,
-        [(0, 1, 2)],
-        [(0, 3)],
+        OutcomeRows(arms, ints, ints, ints, ints, values, columns, Coded(["a"], arms)),
+        PredictionRows(none, none, none) if with_pairs else PredictionRows(arms, ints, ints),
         pairs,
-        Unlabelled(ints, ints, ints, values, columns, pairs) if with_pairs else None,
+        UnlabelledRows(arms, ints, ints, values, columns, pairs) if with_pairs else None,
     )
+    counted = Counted(Coded(["DUPLICATE"], arms), ints, ints, ints)
+    return Batch(0, 0, "ab", (0, 0), (2**40, 7), 5, "cd", [part], counted)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 @pytest.mark.parametrize("losses", [1, 2])
 @pytest.mark.parametrize("with_pairs", [False, True])
-def test_record_as_json_reads_back_with_the_same_digest(count: int, losses: int, with_pairs: bool) -> None:
-    record = outcomes(count, losses, with_pairs)
-    back = from_json(to_json(record), Outcomes)
-    assert record_digest(back) == record_digest(record)
-    assert back.losses.shape == (losses, count)
+def test_record_as_text_reads_back_to_the_same_bytes(count: int, losses: int, with_pairs: bool) -> None:
+    entry = entry_of(batch_of(count, losses, with_pairs))
+    assert read_ledger_line(ledger_line(entry.record)).value == entry.value
+    back = read_entry(entry.value)
+    assert entry_of(back.record).value == entry.value
+    assert isinstance(back.record, Batch)
+    assert back.record.parts[0].outcomes.losses.shape == (losses, count)
 
 
-def test_digest_of_a_record_covers_every_field() -> None:
-    record = outcomes(3, 1, True)
-    seen = {record_digest(record)}
-    changes: dict[str, Any] = {
-        "model": "n",
-        "clock": 6,
-        "lines": (0, 8),
-        "source_digest": "cd",
-        "arms": [Arm("v", "shadow")],
-        "slices": [],
-        "source": Coded(["b"], np.zeros(3, np.int64)),
-        "predictions": [],
-        "late": [],
-        "pairs": None,
-        "unlabelled": None,
-    }
-    for name in record.__struct_fields__:
-        if name in changes:
-            value = changes[name]
-        else:
-            value = getattr(record, name).copy()
-            value.flat[1] += 1
-        seen.add(record_digest(msgspec.structs.replace(record, **{name: value})))
-    assert len(seen) == 1 + len(record.__struct_fields__)
+def fields_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the paths to all fields and columns inside a record."""
+    if isinstance(value, msgspec.Struct):
+        return [found for name in value.__struct_fields__ for found in fields_of(getattr(value, name), (*path, name))]
+    if isinstance(value, list) and value and isinstance(value[0], msgspec.Struct):
+        return fields_of(value[0], (*path, 0))
+    return [path]
+
+
+def changed(value: Any, path: tuple[Any, ...]) -> Any:
+    """Return a record with another value at a path."""
+    if path:
+        step, *rest = path
+        if step == 0:
+            return [changed(value[0], tuple(rest)), *value[1:]]
+        return msgspec.structs.replace(value, **{step: changed(getattr(value, step), tuple(rest))})
+    if isinstance(value, np.ndarray):
+        value = value.copy()
+        value.flat[1] += 1
+        return value
+    return {int: 8, str: "other", tuple: (1, 1), list: [True]}[type(value)]
+
+
+def test_bytes_of_a_record_cover_every_field() -> None:
+    record = batch_of(3, 1, True)
+    paths = [path for path in fields_of(record) if "seen" not in path]
+    values = {entry_of(changed(record, path)).value for path in paths}
+    assert len({*values, entry_of(record).value}) == 1 + len(paths)
+
+
+@pytest.mark.parametrize("data", [None, b"", b"\xc1", b"\x81", entry_of(batch_of(1, 1, False)).value[:-1]])
+def test_value_that_is_no_ledger_record_is_refused(data: bytes | None) -> None:
+    with pytest.raises(RecordingError, match="a ledger record cannot be read"):
+        read_entry(data)
+
+
+def test_record_of_the_earlier_text_form_is_refused_with_what_to_do() -> None:
+    with pytest.raises(RecordingError, match=r"an earlier version of this program.*docs/how-to/upgrade\.md"):
+        read_entry(b'{"type":"ledger","record":{"kind":"tick","clock":1}}')

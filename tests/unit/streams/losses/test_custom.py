@@ -14,11 +14,10 @@ import pytest
 from streams.config.file import load
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.join.line_cutter import Sources
-from streams.ledger.records import Outcomes
 from streams.losses.columns import LossSpec, Pairs
 from streams.losses.custom import OWN_LOSSES, OwnLoss, own_loss
 from streams.pipeline import configuration_record
+from tests.pipelines import parts_of, run
 from unship.codec import encode_line
 from unship.errors import ConfigurationError
 from unship.events import Feedback, Prediction
@@ -76,17 +75,16 @@ def test_loss_whose_source_is_not_loaded_is_an_error_that_names_it() -> None:
 
 
 def test_own_loss_judges_outcomes_and_one_failure_is_counted_and_no_crash(folder: Path) -> None:
-    sources = Sources(configured(folder, '["ours_1:off"]'))
     lines = []
     rows: list[tuple[int, Any]] = [(7, 2), (7, "x"), (2, 90)]
     for second, (output, truth) in enumerate(rows):
         at = 1_772_409_600_000 + 1_000 * second
         lines.append(encode_line(Prediction(id=str(at), model="m", version="v1", output=output, ts=at)) + b"\n")
         lines.append(encode_line(Feedback(id=str(at), truth=truth, ts=at)) + b"\n")
-    records = [*sources.feed(lines), *sources.cut()]
-    found = [record.losses.tolist() for record in records if isinstance(record, Outcomes)]
+    made = run(configured(folder, '["ours_1:off"]'), lines)
+    found = [part.outcomes.losses.tolist() for part in parts_of(made.records)]
     np.testing.assert_array_equal(found, [[[0.5]], [[np.nan]], [[np.nan]]])
-    assert sources.counts == {"UNUSABLE_TRUTH": 2}
+    assert made.counts == {"UNUSABLE_TRUTH": 2}
 
 
 def test_digest_of_the_source_stands_in_the_configuration_record_and_changes_its_digest(folder: Path) -> None:

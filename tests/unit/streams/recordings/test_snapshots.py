@@ -16,6 +16,7 @@ from streams.kafka.snapshots import Saved, SnapshotStore
 from streams.ledger.encoding import pack
 from streams.ledger.records import Deployed
 from streams.pipeline import configuration_record
+from tests.pipelines import step
 from unship.events import Deployment
 from unship.topics import TopicNames
 
@@ -49,10 +50,10 @@ def folds(count: int) -> list[Fold]:
     found = []
     for length in range(1, count + 1):
         fold = Fold(CONFIG)
-        fold.step(configuration_record(CONFIG))
+        step(fold, configuration_record(CONFIG))
         for number in range(length):
             event = Deployment(model=f"m{number}", version="v1", status="live", ts=1, at=("deployments", 0, number, 1))
-            fold.step(Deployed(-1, (0, -1), "", event))
+            step(fold, Deployed(-1, event))
         found.append(fold)
     return found
 

@@ -1,0 +1,88 @@
+"""What an audit found, and the audit of decisions without a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
+from typing import BinaryIO
+
+import msgspec
+
+from actions.journal import decision_bytes
+from streams.audit.differences import Difference, decision_difference, named, short
+from streams.config.resolved import Config
+from streams.recordings.replay import LINE_BYTES_MAX, Replay
+
+
+class AuditResult(msgspec.Struct):
+    """What an audit found. `reproduced` counts the decisions that came out the same, up to the first difference.
+
+    `ids` names these, and `known` everything that the journal holds, or should. `remarks` are sentences about what was
+    not checked.
+    """
+
+    decisions: int = 0
+    reproduced: int = 0
+    ledger_records: int = 0
+    first_difference: Difference | None = None
+    ids: list[str] = []
+    known: set[str] = set()
+    remarks: list[str] = []
+
+
+def audit_decisions(
+    stream: BinaryIO,
+    journal: Iterable[bytes],
+    config: Config,
+    progress: Callable[[int], None] | None = None,
+) -> AuditResult:
+    """Replay a recording that has no ledger, and compare its decisions with those of a journal, byte for byte.
+
+    Args:
+        stream: The recording; it must be able to seek.
+        journal: The lines of another file that has the decisions; where it has none, those of the recording itself.
+        config: The configuration that was in force.
+        progress: Called with the number of bytes of each batch.
+    """
+    result = AuditResult()
+    recorded = [line.rstrip(b"\r\n") for line in [*journal, *_lines(stream)] if decision_id_of(line) is not None]
+    result.known.update(name for line in recorded if (name := decision_id_of(line)) is not None)
+    result.decisions = len(recorded)
+    stream.seek(0)
+    replay = Replay(config)
+    for line, decision in zip_longest(recorded, replay.decisions(stream, progress=progress)):
+        if decision is None:
+            result.first_difference = Difference("the journal", "a further decision", short(line), "absent")
+        elif line is None:
+            result.decisions += 1
+            result.first_difference = Difference(named(decision), "the decision", "absent", "present")
+        elif line != decision_bytes(decision):
+            result.known.add(decision.id)
+            result.first_difference = decision_difference(line, decision)
+        else:
+            result.reproduced += 1
+            result.ids.append(decision.id)
+        if result.first_difference is not None:
+            break
+    return result
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    stream.seek(0)
+    return iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
+
+
+def decision_id_of(line: bytes) -> str | None:
+    """Return the id of a decision's line, None for every other line.
+
+    >>> decision_id_of(b'{"type":"decision","id":"d-1"}'), decision_id_of(b'{"type":"ack","id":"d-1"}')
+    ('d-1', None)
+    """
+    if b'"decision"' not in line:
+        return None
+    try:
+        entry = msgspec.json.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    found = entry.get("id") if isinstance(entry, dict) and entry.get("type") == "decision" else None
+    return found if isinstance(found, str) else None

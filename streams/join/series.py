@@ -1,0 +1,114 @@
+"""Who predicts: versions in their roles, and by which rule the join keeps what they answered."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from streams.config.resolved import ModelConfig
+from streams.join.tally import Tally
+from unship.events import Prediction
+from unship.rejections import RejectCode
+
+MODELS_MAX: Final = 1_000
+SERIES_MAX: Final = 100_000
+"""More models or versions than this are a mistake or an attack: they are counted and left out."""
+
+
+class Series(msgspec.Struct, frozen=True):
+    """Predictions of one version in one role."""
+
+    model: str
+    version: str
+    role: str
+
+
+class WindowRule(msgspec.Struct, frozen=True):
+    """How long a model's predictions wait, how early labels may come, which slices are kept, and what is a label.
+
+    `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
+    """
+
+    horizon_ms: int
+    early_ms: int
+    slices_by: tuple[str, ...]
+    truth: bool = True
+    engagement: bool = False
+    unlabelled: bool = False
+    latency: bool = False
+
+    def takes(self, truth: object, engagement: float | None) -> bool:
+        """Return whether feedback carries something that the model's losses need.
+
+        >>> WindowRule(0, 0, ()).takes(None, 0.5), WindowRule(0, 0, ()).takes(1, None)
+        (False, True)
+        """
+        return (self.truth and truth is not None) or (self.engagement and engagement is not None)
+
+
+def window_rule(model: ModelConfig) -> WindowRule:
+    """Return how long the join keeps what belongs to a model, and which feedback it takes."""
+    return WindowRule(
+        model.horizon_ms,
+        model.early_ms,
+        tuple(model.slices_by),
+        truth=not all(spec.of_engagement or spec.of_latency for spec in model.losses),
+        engagement=any(spec.of_engagement for spec in model.losses),
+        unlabelled=model.judges_unlabelled,
+        latency=bool(model.latency_losses),
+    )
+
+
+class SeriesTable:
+    """Give series their codes, and models their places. `rules` has the rule of each code."""
+
+    def __init__(self, rules: dict[str, WindowRule], default: WindowRule) -> None:
+        self.rules: list[WindowRule] = []
+        self._series: list[Series] = []
+        self._codes: dict[tuple[str, str, str], int] = {}
+        self._models: dict[str, None] = {}
+        self._rule_of = rules
+        self._default = default
+
+    def __getitem__(self, code: int) -> Series:
+        """Return the series of a code."""
+        return self._series[code]
+
+    def code_of(self, event: Prediction, position: int, tally: Tally) -> int:
+        """Return the code of an event's series, or -1 and a count if there is no room for another."""
+        code = self._codes.get((event.model, event.version, event.role))
+        if code is not None:
+            return code
+        if not self.admit(event.model, (position, -1), tally):
+            return -1
+        if len(self._series) >= SERIES_MAX:
+            tally.add(RejectCode.VERSION_LIMIT, (position, -1))
+            return -1
+        return self._add(Series(event.model, event.version, event.role))
+
+    def admit(self, model: str, at: tuple[int, int], tally: Tally) -> bool:
+        """Return whether there is a place for a model; without one, it is counted at the place that named it."""
+        if model not in self._models:
+            if len(self._models) >= MODELS_MAX:
+                tally.add(RejectCode.MODEL_LIMIT, at)
+                return False
+            self._models[model] = None
+        return True
+
+    def _add(self, series: Series) -> int:
+        code = self._codes[series.model, series.version, series.role] = len(self._series)
+        self._models[series.model] = None
+        self._series.append(series)
+        self.rules.append(self._rule_of.get(series.model, self._default))
+        return code
+
+    def save(self) -> tuple[list[str], list[Series]]:
+        """Return the models and the series, in the order of their codes."""
+        return list(self._models), list(self._series)
+
+    def load(self, saved: tuple[list[str], list[Series]]) -> None:
+        """Take over what `save` returned; the table must be new."""
+        self._models = dict.fromkeys(saved[0])
+        for series in saved[1]:
+            self._add(series)

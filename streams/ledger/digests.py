@@ -1,0 +1,63 @@
+"""SHA-256 of a range of source records, byte for byte, in a form that can be saved in the middle of the range."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+HELD_BYTES_MAX: Final = 1_048_576
+"""More bytes than these are hashed before the range ends, so that a long range needs no memory."""
+
+
+class SavedDigest(msgspec.Struct, frozen=True):
+    """A `RangeDigest` at rest."""
+
+    prefix: bytes
+    values: list[bytes]
+
+
+class RangeDigest:
+    """The digest of the values of a range, each with its length, so that they can be parted in one way only.
+
+    Where values are hashed on the way is a function of their bytes alone, so the digest is one of the range.
+
+    >>> digest = RangeDigest(); digest.add(b"a"); digest.add(b"b")
+    >>> first = digest.take()
+    >>> digest.add(b"ab"); digest.take() == first, digest.take() == RangeDigest().take()
+    (False, True)
+    """
+
+    def __init__(self) -> None:
+        self._prefix = b""
+        self._values: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, value: bytes) -> None:
+        """Add the value of the next record."""
+        self._values.append(value)
+        self._bytes += len(value) + 8
+        if self._bytes >= HELD_BYTES_MAX:
+            self._prefix = self._digest()
+            self._values, self._bytes = [], 0
+
+    def take(self) -> bytes:
+        """Return the digest of everything since the last call."""
+        digest = self._digest()
+        self._prefix, self._values, self._bytes = b"", [], 0
+        return digest
+
+    def _digest(self) -> bytes:
+        # The lengths first: where one value ends and the next begins is part of what is hashed.
+        lengths = b",".join(b"%d" % len(value) for value in self._values)
+        return hashlib.sha256(b"%b%b:%b" % (self._prefix, lengths, b"".join(self._values))).digest()
+
+    def save(self) -> SavedDigest:
+        """Return everything, to go on after the same record."""
+        return SavedDigest(self._prefix, list(self._values))
+
+    def load(self, saved: SavedDigest) -> None:
+        """Take over what `save` returned; the digest must be new."""
+        self._prefix, self._values = saved.prefix, list(saved.values)
+        self._bytes = sum(len(value) + 8 for value in saved.values)

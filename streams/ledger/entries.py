@@ -1,0 +1,114 @@
+"""Ledger records as the bytes that a log holds: encoded once, and their digest is taken of these bytes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+
+from detectors.base import Floats, Ints
+from streams.ledger.encoding import pack, unpack
+from streams.ledger.records import Batch, Coded, OutcomeRows, PairRows, Part, Record, UnlabelledRows
+from unship.errors import RecordingError
+
+
+class Entry(NamedTuple):
+    """A ledger record with the bytes that the log holds of it."""
+
+    record: Record
+    value: bytes
+
+
+def entry_of(record: Record) -> Entry:
+    """Encode a record: MessagePack, with columns as little-endian bytes."""
+    return Entry(record, pack(record))
+
+
+def read_entry(value: bytes | None) -> Entry:
+    """Read what `entry_of` encoded.
+
+    Raises:
+        RecordingError: The bytes do not fit, or their columns contradict each other.
+    """
+    data = value or b""
+    if data[:1] == b"{":
+        raise RecordingError(
+            "the ledger was written by an earlier version of this program, whose records were text; audit it with the "
+            "program that wrote it, and begin a new ledger as docs/how-to/upgrade.md shows"
+        )
+    try:
+        record = cast(Record, unpack(data, cast(Any, Record)))
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        raise RecordingError(f"a ledger record cannot be read: {error}") from error
+    return Entry(checked(record), data)
+
+
+def checked(record: Record) -> Record:
+    """Return a record whose columns fit together.
+
+    Raises:
+        RecordingError: They contradict each other.
+    """
+    if isinstance(record, Batch) and not _batch_fits(record):
+        raise RecordingError("a ledger record cannot be read: its columns contradict each other")
+    return record
+
+
+def _batch_fits(batch: Batch) -> bool:
+    counted = batch.counted
+    size = counted.change.size
+    fits = counted.reason.codes.size == counted.prediction.size == counted.feedback.size == size
+    fits = fits and bool((counted.reason.codes >= 0).all()) and _coded_fits(counted.reason)
+    fits = fits and batch.base[0] <= batch.end[0] and batch.base[1] <= batch.end[1]
+    return fits and all(_part_fits(part) for part in batch.parts)
+
+
+def _part_fits(part: Part) -> bool:
+    rows, seen, unlabelled, arms = part.outcomes, part.seen, part.unlabelled, len(part.arms)
+    fits = _rows_fit(rows, arms) and rows.labelled_at.size == rows.labelled_by.size == rows.arm.size
+    # A label has a source; without one a row would pass for a prediction without a label.
+    fits = fits and rows.source.codes.size == rows.arm.size and _codes_fit(rows.source.codes, len(rows.source.values))
+    fits = fits and seen.predicted_at.size == seen.position.size == seen.arm.size and _codes_fit(seen.arm, arms)
+    fits = fits and _pairs_fit(part.pairs, arms)
+    if unlabelled is not None:
+        fits = fits and not seen.arm.size and _rows_fit(unlabelled, arms) and _pairs_fit(unlabelled.pairs, arms)
+        fits = fits and unlabelled.losses.shape[0] == rows.losses.shape[0]
+        fits = fits and len(unlabelled.slices) == len(rows.slices)
+    return fits
+
+
+def _rows_fit(rows: OutcomeRows | UnlabelledRows, arms: int) -> bool:
+    lengths = [rows.predicted_at.size, rows.position.size, *(column.codes.size for column in rows.slices)]
+    if rows.losses.ndim != 2 or any(length != rows.arm.size for length in (*lengths, rows.losses.shape[1])):
+        return False
+    if not rows.arm.size:
+        return True
+    inside = _codes_fit(rows.arm, arms) and all(_coded_fits(column) for column in rows.slices)
+    return inside and _bounded(rows.losses) and bool((rows.predicted_at >= 0).all())
+
+
+def _bounded(losses: Floats) -> bool:
+    return bool((np.isnan(losses) | ((losses >= 0) & (losses <= 1))).all())
+
+
+def _pairs_fit(pairs: PairRows | None, arms: int) -> bool:
+    if pairs is None:
+        return True
+    columns = (pairs.shadow, pairs.predicted_at, pairs.position, pairs.later, pairs.labelled_by)
+    lengths = [*(column.size for column in columns), *(column.codes.size for column in pairs.slices)]
+    if pairs.excess.ndim != 2 or any(length != pairs.live.size for length in (*lengths, pairs.excess.shape[1])):
+        return False
+    inside = _codes_fit(pairs.live, arms) and _codes_fit(pairs.shadow, arms)
+    return inside and all(_coded_fits(column) for column in pairs.slices)
+
+
+def _codes_fit(codes: Ints, size: int, least: int = 0) -> bool:
+    if codes.size < 2:
+        # Parts of a batch have a row or none, as a rule, and asking arrays costs more than reading them.
+        return not codes.size or least <= codes.item() < size
+    return bool(codes.min() >= least and codes.max() < size)
+
+
+def _coded_fits(column: Coded) -> bool:
+    return _codes_fit(column.codes, len(column.values), -1)
