@@ -23,7 +23,8 @@ from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
 from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
-from streams.fold.model import BESIDE_MAX, ONCE
+from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
+from streams.fold.judging import CONCURRENT_MAX
 from streams.join.window import MODELS_MAX, SERIES_MAX
 from streams.topics.rights import FENCE, GROUPS, ROLES
 from tree import ROOT
@@ -100,7 +101,7 @@ def rejections() -> str:
 
 def written_once() -> str:
     """Return the reasons that are written once in a live period."""
-    return ", ".join(code(reason.value) for reason in ONCE) + "."
+    return ", ".join(code(reason.value) for reason in WRITTEN_ONCE_PER_PERIOD) + "."
 
 
 def limits() -> str:
@@ -112,7 +113,7 @@ def limits() -> str:
         ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
         ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
         ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
-        ["versions judged beside a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
+        ["holdback and shadow versions judged", str(CONCURRENT_MAX), code(RejectCode.NOT_JUDGED.value)],
         ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
         ["label sources of a model", str(LABEL_SOURCES_MAX), f"counted as {code(OTHER)}"],
     ]

@@ -45,6 +45,12 @@ class VersionFacts(msgspec.Struct):
     reference: dict[str, tuple[float, float]] = {}
     answered_at: int = -1
 
+    def answered(self, role: str, now: int) -> None:
+        """Note an answer of the version."""
+        if self.first_role is None:
+            self.first_role = role
+        self.answered_at = max(self.answered_at, now)
+
 
 class DesiredState(msgspec.Struct):
     """Desired state and what bears on it. Times are milliseconds of the ledger's clock.
@@ -155,6 +161,38 @@ class DesiredState(msgspec.Struct):
         if automatic:
             self.switches = [*self.switches, now]
         self.change(to, epoch, "rollback", decision)
+
+    def propose(self, proposal: Proposal) -> None:
+        """Open a proposal."""
+        self.proposal = proposal
+
+    def close_proposal(self) -> None:
+        """Let no proposal be open."""
+        self.proposal = None
+
+    def hold(self) -> None:
+        """Put automatic and manual acts on hold."""
+        self.held = True
+
+    def stop(self) -> None:
+        """Forbid automatic acts until an operator resumes them: there were too many rollbacks of this model."""
+        self.stopped = True
+
+    def freeze(self) -> None:
+        """Forbid automatic acts until an operator resumes them: there are too many rollbacks of other models."""
+        self.frozen = True
+
+    def resume(self) -> None:
+        """Allow automatic and manual acts again."""
+        self.held = self.stopped = self.frozen = False
+
+    def pin(self) -> None:
+        """Let no deployment and no automatic act change what serves."""
+        self.pinned = True
+
+    def unpin(self) -> None:
+        """Take the pin off."""
+        self.pinned = False
 
     def recent_switches(self, now: int, span_ms: int) -> list[int]:
         """Return the times of the automatic rollbacks inside the window that ends now."""

@@ -35,6 +35,19 @@ class FleetState(msgspec.Struct):
     waiting: dict[str, None] = {}
     partitions: int = 1
 
+    def configure(self, limit: int) -> None:
+        """Take how many rollbacks may be under way."""
+        self.limit = limit
+
+    def spread(self, partitions: int) -> None:
+        """Take over how many ledger partitions the models are spread."""
+        self.partitions = partitions
+
+    def owe(self, fact: FleetFact | None) -> None:
+        """Count a rollback whose record is not in the ledger yet; None is no rollback."""
+        if fact is not None:
+            self.owed[fact.decision] = fact
+
     def take(self, fact: FleetFact, now: int) -> list[str]:
         """Take a record at `now` of the ledger's clock (ms); a repeat changes nothing. Return who waited for it."""
         self.owed.pop(fact.decision, None)

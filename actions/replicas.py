@@ -134,8 +134,8 @@ class Replicas(msgspec.Struct):
             else:
                 _acknowledge(replica, change, ordered(change.epoch or (0, 0, 0)))
 
-    def begin_anew(self, topic: str, partition: int) -> None:
-        """Take note that offsets of a log mean other records from here on."""
+    def begin_incarnation(self, topic: str, partition: int) -> None:
+        """Forget how far a log was read: its offsets mean other records in a new incarnation."""
         self.covered.pop(f"{topic}/{partition}", None)
 
     def _forget(self, now: int) -> None:

@@ -25,10 +25,10 @@ from detectors.rows.types import BASES, Alarm, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.config.units import span_text
-from streams.evaluation.findings import Confirmation, rise_without, since_change, source_shares, why_unfit
+from streams.evaluation.findings import TargetVerdict, rise_without, since_change, source_shares, why_unfit
 from streams.evaluation.opinions import E_DETECTOR, Opinions
 from streams.evaluation.periods import LivePeriod, ModelState
-from streams.evaluation.track_records import Against
+from streams.evaluation.track_records import RecordComparison
 
 SLICES_SHOWN = 5
 
@@ -39,7 +39,7 @@ def evidence_of(
     config: ModelConfig,
     rules: Rules,
     opinions: Opinions,
-    chosen: Confirmation | None,
+    chosen: TargetVerdict | None,
 ) -> Evidence:
     """Return the evidence of a decision; `chosen` is the alarm it rests on, None while there is none."""
     health, labels = live.health, live.labels
@@ -157,30 +157,30 @@ def _worst_slices(
     return shown
 
 
-def _comparison(live: LivePeriod, config: ModelConfig, chosen: Confirmation) -> ComparisonReport | None:
+def _comparison(live: LivePeriod, config: ModelConfig, chosen: TargetVerdict) -> ComparisonReport | None:
     alarm = chosen.alarm
     if chosen.record is not None:
         return _with_record(live, alarm, chosen.record)
-    target = chosen.target or next(iter(live.beside), None)
+    target = chosen.target or next(iter(live.concurrent), None)
     if target is None:
         return None
-    beside = live.beside[target]
-    n, k = since_change(beside.health, alarm)
+    other = live.concurrent[target]
+    n, k = since_change(other.health, alarm)
     mine, mine_n = _window_mean(live.health, alarm, alarm.stream)
     return ComparisonReport(
         basis="concurrent",
         target=target,
-        role=beside.role,
-        evidence=rounded(beside.comparison.value(alarm.loss, alarm.stream)),
+        role=other.role,
+        evidence=rounded(other.comparison.value(alarm.loss, alarm.stream)),
         threshold=rounded(chosen.threshold),
         candidate=_mean_of(mine, mine_n),
         target_since_change=MeanIfAny(rounded(k / n) if n else None, rounded(n)),
         difference=rounded(mine - k / n) if n else None,
-        target_degraded=beside.health.degraded,
+        target_degraded=other.health.degraded,
     )
 
 
-def _with_record(live: LivePeriod, alarm: Alarm, record: Against) -> ComparisonReport:
+def _with_record(live: LivePeriod, alarm: Alarm, record: RecordComparison) -> ComparisonReport:
     """Return the comparison with the past: nothing is known of the target today."""
     mean, n = _window_mean(live.health, alarm, alarm.stream)
     return ComparisonReport(
@@ -229,6 +229,6 @@ def _mix(state: ModelState, health: Health) -> MixReport | UnsetType:
 
 def _unfit(state: ModelState, live: LivePeriod, config: ModelConfig) -> dict[str, str] | UnsetType:
     """Return why versions that could be gone back to cannot be served, where that is so."""
-    known = [*state.desired.ladder(live.beside), *state.desired.past()]
+    known = [*state.desired.ladder(live.concurrent), *state.desired.past()]
     unfit = {target: why for target in known if (why := why_unfit(state, target, config)) is not None}
     return unfit or UNSET

@@ -1,9 +1,11 @@
-"""What a version did while it was live, kept for the time when nothing answers beside its successor.
+"""Keep what a version did while it was live, for the time when its successor has no concurrent holdback or shadow.
 
 A record is the newest outcomes of a version's live periods, as sums over a few stretches of time: bounded, whatever the
 traffic. It says how good the version *was*. Before it is held against the live version it is reweighted to the mix of
 requests of today, and what it cannot know, because it is short, is part of the evidence: see `record_evidence`.
 """
+
+from __future__ import annotations
 
 import msgspec
 import numpy as np
@@ -63,7 +65,7 @@ class Known(msgspec.Struct, frozen=True):
     k: Floats
 
 
-class Against(msgspec.Struct, frozen=True):
+class RecordComparison(msgspec.Struct, frozen=True):
     """The live version since its change point against the record of `target`.
 
     `mean` is the record's mean as it was, over `n` outcomes predicted from `since` on (ms). `today` is its mean
@@ -159,7 +161,7 @@ def weigh(
     streams: list[Stream],
     dimensions: list[str],
     threshold: float,
-) -> Against:
+) -> RecordComparison:
     """Weigh "the live version, since its change point, is worse than the record" in the alarmed stream.
 
     An alarm over all requests is held against the record reweighted on each dimension, and the dimension that speaks
@@ -188,7 +190,7 @@ def weigh(
     weighed = [(rounded(record_evidence(seen, lost, mean, worth, grid)), i) for i, (mean, worth, _) in enumerate(tried)]
     evidence, least = min(weighed)
     today, worth, dimension = tried[least]
-    return Against(
+    return RecordComparison(
         target=record.version,
         evidence=evidence,
         threshold=threshold,

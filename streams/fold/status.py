@@ -78,7 +78,7 @@ def _model_status(model: ModelFold, now: int) -> ModelStatus:
 
 def _word(model: ModelFold) -> str:
     """Return the reason that stands for the model, HEALTHY if nothing does."""
-    standing, live = model.state.standing, model.state.live
+    standing, live = model.state.written.standing, model.state.live
     if standing is None or live is None or standing.version != live.version:
         return "LEARNING" if live is not None and live.health.rows.learning else "HEALTHY"
     return standing.reason

@@ -112,7 +112,7 @@ def held(model: ModelFold) -> dict[str, np.ndarray]:
     assert model.state.live is not None
     versions = {"live": model.state.live.health}
     found: dict[str, np.ndarray] = {}
-    for name, beside in model.state.live.beside.items():
+    for name, beside in model.state.live.concurrent.items():
         versions[name] = beside.health
         found[f"{name} compared"] = beside.comparison.evidence[0, 0]
     for name, health in versions.items():
@@ -195,7 +195,7 @@ def test_latency_beside_another_loss_is_judged_once_for_each_prediction(
         lines_of(events),
     )
     assert model.state.live is not None
-    versions = {"v2": model.state.live.health, **{n: b.health for n, b in model.state.live.beside.items()}}
+    versions = {"v2": model.state.live.health, **{n: b.health for n, b in model.state.live.concurrent.items()}}
     for version, health in versions.items():
         mine = [r for r in asked if version in r.wrong]
         # Nothing is in both roles, so what is known of an alarm is taken out of both counts alike.
