@@ -25,7 +25,7 @@ from streams.config.sections import ConfigFile, ModelSection
 from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
 from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
 from streams.fold.judging import CONCURRENT_MAX
-from streams.join.window import MODELS_MAX, SERIES_MAX
+from streams.join.series import MODELS_MAX, SERIES_MAX
 from streams.topics.rights import FENCE, GROUPS, ROLES
 from tree import ROOT
 from unship.codec import LIMITS

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from actions.desired import DesiredState, Epoch
-from unship.commands import Command, Quarantined
+from actions.desired import DesiredState
+from unship.commands import Command
+from unship.events import Epoch
 from unship.signing import Trust
 
 #: Replicas refuse a command with more entries than this; the newest stay.
@@ -27,7 +28,7 @@ def command_of(model: str, desired: DesiredState, audience: str, now: int, timin
     """Return the command that states what is desired of a model, None while nothing is."""
     if desired.serve is None:
         return None
-    quarantine = tuple(Quarantined(entry.version, entry.artifact) for entry in desired.quarantine[-QUARANTINE_MAX:])
+    quarantine = tuple(desired.quarantine[-QUARANTINE_MAX:])
     return Command(
         model=model,
         epoch=desired.epoch,

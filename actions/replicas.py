@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from actions.desired import Epoch
 from actions.facts import ReplicaChange
+from unship.events import Epoch
 from unship.rejections import RejectCode
 
 #: Replicas of one model that are followed at a time; further ones are counted and left out.

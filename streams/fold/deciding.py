@@ -30,20 +30,20 @@ def view(model: ModelFold, now: int, mode: str | None = None, override: bool = F
     return View(
         now=now,
         mode=mode or config.mode,
-        held=desired.held and not override,
-        pinned=desired.pinned and not override,
-        last_switch=desired.switches[-1] if desired.switches else None,
+        held=desired.locks.held and not override,
+        pinned=desired.locks.pinned and not override,
+        last_switch=desired.changes.switches[-1] if desired.changes.switches else None,
         cooldown_ms=config.cooldown_ms,
         switches=len(desired.recent_switches(now, config.switches_span_ms)),
         switches_max=config.switches_max,
-        stopped=desired.stopped,
+        stopped=desired.locks.stopped,
         confirm_within_ms=config.confirm_within_ms,
         # An operator's approval is enough for a comparison with the past.
         without_control=config.without_control if mode is None else "act",
         # Nothing is done about a version that is well, and counting takes time.
         others=len(model.fleet.others(model.name, now)) if mode or degraded else 0,
         others_max=model.fleet.limit,
-        frozen=desired.frozen,
+        frozen=desired.locks.frozen,
     )
 
 
@@ -93,9 +93,9 @@ def _settle(model: ModelFold, ruling: Ruling, live: LivePeriod, decision: Decisi
     if ruling.reason in WRITTEN_ONCE_PER_PERIOD:
         live.written_once.append(ruling.reason)
     if ruling.reason is Reason.SWITCH_LIMIT:
-        desired.stop()
+        desired.locks.stop()
     elif ruling.reason is Reason.FLEET_LIMIT:
-        desired.freeze()
+        desired.locks.freeze()
     paged = ruling.reason is Reason.RECORD_BETTER and ruling.action is Action.PAGE
     if ruling.action is Action.OBSERVE or paged:
         live.observe(target)

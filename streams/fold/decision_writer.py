@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from actions.desired import DesiredState, Epoch
+from actions.desired import DesiredState
 from actions.evidence_tree import Evidence
 from actions.journal import Decision, Digests, Provenance, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from streams.fold.model import ModelFold
 from streams.ledger.coverage import Coverage
+from unship.events import Epoch
 
 
 class DecisionWriter:

@@ -28,8 +28,8 @@ def due_at(model: ModelFold) -> int:
     live, now = state.live, state.clock
     if live is not None and live.health.degraded:
         waits = [live.health.alarms[0].at + config.confirm_within_ms]
-        if state.desired.switches:
-            waits.append(state.desired.switches[-1] + config.cooldown_ms)
+        if state.desired.changes.switches:
+            waits.append(state.desired.changes.switches[-1] + config.cooldown_ms)
         waits += [fact.until for fact in model.fleet.others(model.name, now)]
         if model.name in model.fleet.waiting:
             waits.append(model.fleet.busy_until(model.name, now))

@@ -22,15 +22,15 @@ def operate(model: ModelFold, record: Operated, writer: DecisionWriter) -> None:
     if event.act == "renew":
         _renew(model, event, writer, record.clock)
     elif event.act == "hold":
-        desired.hold()
+        desired.locks.hold()
     elif event.act == "resume":
-        desired.resume()
-    elif desired.held and not event.override:
+        desired.locks.resume()
+    elif desired.locks.held and not event.override:
         _refuse(
             model, event, writer, record.clock, "automatic and manual acts are on hold; repeat the act with --override"
         )
     elif event.act == "unpin":
-        desired.unpin()
+        desired.locks.unpin()
     elif event.act == "release":
         _release(model, event, writer, record.clock)
     elif event.act == "pin":
@@ -86,7 +86,7 @@ def _pin(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: int)
     if desired.is_quarantined(version) and not event.override:
         _refuse(model, event, writer, now, f"{version} is in quarantine; release it first, or repeat with --override")
         return
-    desired.pin()
+    desired.locks.pin()
     if version != desired.serve:
         desired.change(version, writer.epoch(model.name, desired), "pin")
         model.start_period(version, now)
