@@ -1,7 +1,7 @@
 """Keep the desired state of one model: which version should serve, and what may not.
 
 Deployments are facts about the world; the desired state is the only order. It follows the newest `live` deployment,
-unless an automatic rollback has put that version in quarantine or an operator's pin or hold stands against it.
+unless an automatic rollback has put that version in quarantine or an operator's pin or hold forbids it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from unship.events import Deployment, Epoch
 EARLIER_MAX = 20
 #: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
 VERSIONS_MAX = 1_000
-#: Orders that an ack may still speak of.
+#: Orders that an ack may still refer to.
 ORDERS_MAX = 20
 
 
 class Proposal(msgspec.Struct, frozen=True):
-    """A rollback that waits for an operator."""
+    """Hold a rollback that waits for an operator."""
 
     decision: str
     version: str
@@ -31,7 +31,7 @@ class Proposal(msgspec.Struct, frozen=True):
 
 
 class VersionFacts(msgspec.Struct):
-    """What is known of a version from deployments and from its own predictions; it last answered at `answered_at`."""
+    """Hold what deployments and its own predictions show of a version; it last answered at `answered_at`."""
 
     status: str | None = None
     first_role: str | None = None
@@ -86,7 +86,7 @@ class Locks(msgspec.Struct):
 class Changes(msgspec.Struct):
     """Hold what was desired before: versions that were live earlier, newest first, and times of automatic rollbacks.
 
-    `orders` says which version each of the newest epochs asked for.
+    `orders` holds which version each of the newest epochs asked for.
     """
 
     earlier: list[str] = []
@@ -112,9 +112,9 @@ class Changes(msgspec.Struct):
 
 
 class DesiredState(msgspec.Struct):
-    """Desired state and what bears on it. Times are milliseconds of the ledger's clock.
+    """Hold the desired state and what bears on it. Times are milliseconds of the ledger's clock.
 
-    `epoch` rises with every change of what replicas have to obey; `action` and `decision` say what the last one was,
+    `epoch` rises with every change of what replicas have to obey; `action` and `decision` give the last one,
     and `orders` which version each of the newest epochs asked for. Epochs begin with `incarnation`, which only an
     operator raises. `stopped` and `frozen` forbid automatic acts until an operator resumes them: too many rollbacks of
     this model, or of too many models at once.
@@ -165,12 +165,12 @@ class DesiredState(msgspec.Struct):
         """Return the versions that could be gone back to, the newest deployment first.
 
         Args:
-            answering: versions seen to answer as holdback or shadow beside the live one, whatever was deployed.
+            answering: versions seen to answer as holdback or shadow, whatever was deployed.
         """
-        beside = set(answering)
-        beside.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
-        beside = {v for v in beside if self.facts(v).status != "retired" and not self._stray(v)}
-        fit = [(self.facts(v).deployed_ts, v) for v in beside if v != self.serve and not self.is_quarantined(v)]
+        concurrent = set(answering)
+        concurrent.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
+        concurrent = {v for v in concurrent if self.facts(v).status != "retired" and not self._stray(v)}
+        fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and not self.is_quarantined(v)]
         return [version for _, version in sorted(fit, reverse=True)]
 
     def past(self) -> list[str]:
@@ -190,7 +190,7 @@ class DesiredState(msgspec.Struct):
             self.changes.order(self.epoch, self.serve)
 
     def renew(self, incarnation: int, epoch: Epoch) -> None:
-        """Say the same under an epoch of a new incarnation: it is higher than all that replicas have seen."""
+        """Order the same under an epoch of a new incarnation: it is higher than all that replicas have seen."""
         self.incarnation = incarnation
         self.epoch = (incarnation, *epoch[1:])
         if self.serve is not None:
@@ -219,7 +219,7 @@ class DesiredState(msgspec.Struct):
 
 
 class DeploymentResult(StrEnum):
-    """What became of a deployment."""
+    """Name what became of a deployment."""
 
     RECORDED = "recorded"
     LIVE = "live"

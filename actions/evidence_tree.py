@@ -1,4 +1,4 @@
-"""Define the evidence of a decision: a typed tree, in the order in which it stands in the journal.
+"""Define the evidence of a decision: a typed tree, in the order of the journal.
 
 The order of the fields is the order of the keys in a decision's bytes, which are digested: a field is added at its
 end, and none is moved. What a decision has no number for is UNSET and left out; null is written where there was
@@ -47,8 +47,8 @@ class DetectorReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 Detectors: TypeAlias = dict[str, dict[str, DetectorReport | float] | str]
-"""By detector, then by loss; beside the losses of the e-detector stands its `threshold`, and beside the detectors
-`promise` and `decides`, in words."""
+"""By detector, then by loss. The e-detector has `threshold` besides its losses, and besides the detectors there are
+`promise` and `decides`, as text."""
 
 
 class AlarmReport(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Define decisions as they are written to the journal, each carrying the digest of the one before.
 
 The bytes of a decision are a pure function of the ledger. Facts of the environment (versions of libraries, the
-processor) stand in the journal's envelope, outside of these bytes.
+processor) are in the journal's envelope, outside of these bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Digests(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="decision"):
-    """One decision: every act and every non-act that differs from the last one of its model."""
+    """Hold one decision: every act and every non-act that differs from the last one of its model."""
 
     id: str
     model: str
@@ -82,7 +82,7 @@ def decode_decision(line: bytes) -> Decision:
     """Return the decision whose bytes these are.
 
     Raises:
-        ValueError: the bytes are no decision, or one of another shape; says where.
+        ValueError: the bytes are no decision, or one of another shape; names the place.
     """
     return _decoder.decode(line)
 
@@ -115,7 +115,7 @@ def decision_id(model: str, epoch: tuple[int, int, int], previous: str) -> str:
 
 
 def rests_on(provenance: Provenance) -> str:
-    """Return in words which source records a decision rests on: lines of a recording, or offsets of partitions.
+    """Return as text which source records a decision rests on: lines of a recording, or offsets of partitions.
 
     >>> rests_on(Provenance(ledger=(0, 9), lines=(0, 41)))
     'source lines 0..41'

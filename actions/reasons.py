@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What the evidence says of a version."""
+    """Name what the evidence shows of a version."""
 
     HEALTHY = "HEALTHY"
     DEGRADED = "DEGRADED"
@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 
 class Action(StrEnum):
-    """What a decision does about it."""
+    """Name what a decision does about it."""
 
     ROLLBACK = "rollback"
     PROPOSE = "propose"
@@ -28,7 +28,7 @@ class Action(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why; `meaning` is the sentence for people, `action` what follows before the mode is applied."""
+    """Name why; `meaning` is the sentence for people, `action` what follows before the mode is applied."""
 
     meaning: str
     verdict: Verdict
@@ -68,8 +68,8 @@ class Reason(StrEnum):
         "TARGET_UNKNOWN",
         Verdict.DEGRADED,
         Action.PAGE,
-        "The version got worse, but no other version answers beside it or has a record to compare with, so nobody "
-        "knows whether going back would help.",
+        "The version got worse, but there is no concurrent holdback or shadow and no version with a record to compare "
+        "with, so it is not known whether going back would help.",
     )
     TARGET_UNFIT = (
         "TARGET_UNFIT",
@@ -81,7 +81,7 @@ class Reason(StrEnum):
         "LABEL_SOURCE_SUSPECT",
         Verdict.DEGRADED,
         Action.PAGE,
-        "Only one source of labels says that the version got worse; without it nothing is wrong.",
+        "Only one source of labels shows that the version got worse; without it nothing is wrong.",
     )
     COOLDOWN = "COOLDOWN", Verdict.DEGRADED, Action.NONE, "The last rollback was too short a while ago."
     SWITCH_LIMIT = (
@@ -119,8 +119,8 @@ class Reason(StrEnum):
         "RECORD_BETTER",
         Verdict.DEGRADED,
         Action.ROLLBACK,
-        "The version got worse, and the one to go back to was better when it served last; nothing answers beside to "
-        "show whether it still is.",
+        "The version got worse, and the one to go back to was better when it served last; there is no concurrent "
+        "holdback or shadow to show whether it still is.",
     )
     CONFIRMING = (
         "CONFIRMING",
@@ -144,7 +144,7 @@ class Reason(StrEnum):
         "DEPLOYED_WHILE_PINNED",
         Verdict.INCONCLUSIVE,
         Action.PAGE,
-        "A version was deployed while an operator holds or has pinned another; the operator's order stands.",
+        "A version was deployed while an operator holds or has pinned another; the operator's order holds.",
     )
     APPROVED = "APPROVED", Verdict.DEGRADED, Action.ROLLBACK, "An operator approved the proposal."
     REJECTED = "REJECTED", Verdict.DEGRADED, Action.NONE, "An operator rejected the proposal."

@@ -1,4 +1,4 @@
-"""Put decisions into plain words: the sentence that a manager understands, made from the decision alone."""
+"""Put decisions into plain sentences: one that a manager understands, made from the decision alone."""
 
 from __future__ import annotations
 

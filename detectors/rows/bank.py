@@ -20,7 +20,7 @@ BLOCK = 32
 BLOCKS_AT_ONCE = 128
 #: Newest-weighted outcomes that a baseline remembers; older ones fade.
 BASELINE_CAP = 20_000.0
-#: Fewer outcomes than this are no baseline, whoever recorded them.
+#: Fewer outcomes than this are no baseline, wherever they are from.
 BASELINE_LEAST = 500.0
 #: Outcomes after which a row without any other baseline takes its own.
 LEARN = 1_000.0
@@ -28,7 +28,7 @@ NO_ROWS = np.zeros(0, np.int64)
 
 
 class Blocks(msgspec.Struct, frozen=True):
-    """Blocks of outcomes in the order they are stepped: by chunk, then by row.
+    """Hold blocks of outcomes in the order they are stepped: by chunk, then by row.
 
     `starts[c]` to `starts[c + 1]` are the blocks of chunk c; `factor` has shape (blocks, bets).
     """
@@ -40,7 +40,7 @@ class Blocks(msgspec.Struct, frozen=True):
 
 
 class Bank(msgspec.Struct):
-    """Rows of e-detectors for one loss.
+    """Hold rows of e-detectors for one loss.
 
     `n` and `k` are the baseline (outcomes and sum of losses, what grew healthily included), `own_n` and `own_k` the
     outcomes of this bank's own version alone. A learning row counts but gathers no evidence. Arrays have shape (rows,),
@@ -64,7 +64,7 @@ class Bank(msgspec.Struct):
     def blocks(
         self, rows: Ints, positions: Ints, losses: Floats, worse_by: float, growing: bool, once: bool = False
     ) -> Blocks:
-        """Return the blocks of a run of outcomes, given the baselines as they stand before it.
+        """Return the blocks of a run of outcomes, given the baselines as they are before it.
 
         Args:
             rows: shape (e,), sorted; the row each entry steps. An outcome has one entry for each row it belongs to.
@@ -219,7 +219,7 @@ def reshaped(bank: Bank, old: tuple[int, int], new: tuple[int, int]) -> Bank:
 
 
 def copy_variant(bank: Bank, shape: tuple[int, int], source: int, target: int) -> None:
-    """Copy one variant of every stream over another: a source that never spoke was never left out differently."""
+    """Copy one variant of every stream over another: leaving out a source without labels makes no difference."""
     for name in ("evidence", "totals", "n", "k", "own_n", "own_k", "learning"):
         table = getattr(bank, name)
         view = table.reshape(*shape, *table.shape[1:])

@@ -24,9 +24,9 @@ from detectors.rows.types import EARLIER, FIRST, PREVIOUS, REFERENCE, Baselines,
 class Rows(msgspec.Struct):
     """Hold rows of detectors: `streams` (overall and slices) by `variants` (all label sources, and each left out).
 
-    There is a bank for each loss; `basis` says by (loss, row) where a baseline comes from. `references` holds what the
+    There is a bank for each loss; `basis` has by (loss, row) where a baseline comes from. `references` holds what the
     deployment stated for each loss, and what the overall row has if that turns out to be implausible;
-    `first_outcomes` counts, by loss, the first outcomes and their losses, shape (2, losses). `fixed` says whether the
+    `first_outcomes` counts, by loss, the first outcomes and their losses, shape (2, losses). `fixed` is whether the
     rows have been given their first baselines.
     """
 

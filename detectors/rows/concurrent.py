@@ -1,9 +1,11 @@
-"""Is the target better now? The live version against a holdback or a shadow, on outcomes of the same time.
+"""Compare the live version with a holdback or a shadow, on outcomes of the same time: is that one better now?
 
 One row for each stream and loss. Split traffic is compared in blocks of time: both arms of one sub-interval of a cohort
 make a block; where one arm is still missing, the block goes on into the next sub-interval, because a block's size may
 depend on counts but not on losses. A shadow answers the same requests, so it is compared request by request.
 """
+
+from __future__ import annotations
 
 import msgspec
 import numpy as np
@@ -16,15 +18,15 @@ from detectors.rows.bank import BLOCK
 from detectors.rows.types import Entries
 
 SUB_INTERVALS = 6
-#: A block that waits longer than this for its other arm is given up: it would compare different times.
+#: A block that waits longer than this for its other arm is dropped: it would compare different times.
 WAIT_MAX = 20 * SUB_INTERVALS
 POOL_CAP = 20_000.0
 
 
 class Comparison(msgspec.Struct):
-    """Evidence that the live version is worse than `target`, from the target's first outcome on.
+    """Hold evidence that the live version is worse than `target`, from the target's first outcome on.
 
-    Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_` arrays are the block being
+    Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_block` arrays are the block being
     filled: counts and losses of the target, then of the candidate.
     """
 
@@ -33,7 +35,7 @@ class Comparison(msgspec.Struct):
     evidence: NDArray[np.float64]
     pooled_n: NDArray[np.float64]
     pooled_k: NDArray[np.float64]
-    open_: NDArray[np.float64]
+    open_block: NDArray[np.float64]
     waited: NDArray[np.float64]
 
     def fit(self, streams: int) -> None:
@@ -44,7 +46,7 @@ class Comparison(msgspec.Struct):
         self.evidence = np.pad(self.evidence, ((0, 0), (0, missing), (0, 0)))
         self.pooled_n = np.pad(self.pooled_n, ((0, 0), (0, missing)))
         self.pooled_k = np.pad(self.pooled_k, ((0, 0), (0, missing)))
-        self.open_ = np.pad(self.open_, ((0, 0), (0, 0), (0, missing)))
+        self.open_block = np.pad(self.open_block, ((0, 0), (0, 0), (0, missing)))
         self.waited = np.pad(self.waited, ((0, 0), (0, missing)))
 
     def value(self, loss: int, stream: int) -> float:
@@ -66,8 +68,8 @@ class Comparison(msgspec.Struct):
 
     def _step_block(self, sums: Floats) -> None:
         """Add one sub-interval, shape (arms, 2, losses, streams), and step the rows whose block now has both arms."""
-        self.open_ += sums.reshape(self.open_.shape)
-        n_target, k_target, n_candidate, k_candidate = self.open_
+        self.open_block += sums.reshape(self.open_block.shape)
+        n_target, k_target, n_candidate, k_candidate = self.open_block
         filled = (n_target + n_candidate) > 0
         self.waited[filled] += 1
         ready = (n_target > 0) & (n_candidate > 0)
@@ -82,7 +84,7 @@ class Comparison(msgspec.Struct):
             self.pooled_n[over] = POOL_CAP
         done = ready | (self.waited >= WAIT_MAX)
         if done.any():
-            self.open_[:, done] = 0.0
+            self.open_block[:, done] = 0.0
             self.waited[done] = 0.0
 
     def step_pairs(self, streams: Ints, excess: Floats) -> None:

@@ -18,8 +18,8 @@ PER_LEVEL = 64
 
 
 class Block(msgspec.Struct):
-    """Sums over outcomes predicted from `start` on (ms): for each of `cells`, shape (2 x losses, cells): counts, then
-    losses."""
+    """Hold sums over outcomes predicted from `start` on (ms): for each of `cells`, shape (2 x losses, cells): counts,
+    then losses."""
 
     start: int
     cells: NDArray[np.int64]
@@ -27,7 +27,7 @@ class Block(msgspec.Struct):
 
 
 class BlockHistory(msgspec.Struct):
-    """Blocks by level, each level in the order of time; a block of level i + 1 holds two of level i."""
+    """Hold blocks by level, each level in the order of time; a block of level i + 1 holds two of level i."""
 
     levels: list[list[Block]]
 
@@ -43,7 +43,7 @@ class BlockHistory(msgspec.Struct):
         usable = ~np.isnan(losses)
         filled = np.where(usable, losses, 0.0)
         if start // BLOCK == (end - 1) // BLOCK:
-            # One block: its cells are counted where they stand.
+            # One block: its cells are counted in place.
             window = np.array([np.bincount(cell, weights=column, minlength=width) for column in (*usable, *filled)])
             cells = np.flatnonzero(np.bincount(cell))
             self.append(Block(int(entries.predicted_at[start]), cells, window[:, cells]))

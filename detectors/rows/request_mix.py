@@ -36,7 +36,7 @@ class RequestMix(msgspec.Struct):
         self.sums[:, : sums.shape[1]] += sums
 
     def count(self, entries: Entries, start: int, end: int, counted: Bools | None) -> None:
-        """Count the entries from `start` to before `end`; `counted` says which of all entries are outcomes."""
+        """Count the entries from `start` to before `end`; `counted` masks those of all entries that are outcomes."""
         streams = entries.streams[:, start:end]
         known = streams >= 0
         row, losses, size = streams[known], self.losses, self.sums.shape[1]

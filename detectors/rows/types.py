@@ -11,12 +11,12 @@ from detectors.base import Floats, Ints
 #: Where a row's baseline comes from, in the order of preference.
 BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
 LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
-#: Label sources that are told apart in sums; the last stands for outcomes without a label, whose source is -1.
+#: Label sources that have sums of their own; the last is for outcomes without a label, whose source is -1.
 SOURCE_CELLS = 10
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """Outcomes of one version in prediction order; `source` is -1 where there is no label.
+    """Hold outcomes of one version in prediction order; `source` is -1 where there is no label.
 
     `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
     (losses, outcomes), NaN where a loss could not be computed.
@@ -36,7 +36,7 @@ class Entries(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What an alarm takes: the promise, the streams' weights (shape (streams,), for one loss), and what rise matters.
+    """Hold what an alarm takes: the promise, the weights of streams (for one loss), and what rise matters.
 
     `alarming` is false where another detector decides. `unlabelled` are the numbers of the losses that need no label.
     """
@@ -50,7 +50,9 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Alarm(msgspec.Struct):
-    """A stream that alarmed. `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
+    """Hold a stream that alarmed.
+
+    `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
 
     `window` sums everything predicted since, shape (2 x losses, streams, sources): counts, then losses.
     """
@@ -82,7 +84,7 @@ class Alarm(msgspec.Struct):
 
 
 class StatedReference(msgspec.Struct, frozen=True):
-    """A mean loss that a deployment states, over `size` outcomes, and the baseline that stands in if it is ignored."""
+    """Hold a mean loss that a deployment states, over `size` outcomes, and the baseline if it is ignored."""
 
     mean: float
     size: float
@@ -93,7 +95,7 @@ class StatedReference(msgspec.Struct, frozen=True):
 
 
 class Baselines(msgspec.Struct):
-    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
+    """Hold what a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
     variants).
 
     `mix` is the record of the requests, see `RequestMix`.

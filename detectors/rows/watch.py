@@ -27,8 +27,8 @@ class Health(msgspec.Struct):
     """Hold the rows of one version in one role during one live period of its model.
 
     `mix` records the requests and `history` the recent past; `waiting` are outcomes on their way to both. `labelled`
-    says which rows are outcomes: those with a label (True), those without (False), or all (None); the others step only
-    the losses that they have.
+    selects the rows that are outcomes: those with a label (True), those without (False), or all (None); the others step
+    only the losses that they have.
     """
 
     version: str

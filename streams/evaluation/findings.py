@@ -169,7 +169,7 @@ def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
 
 
 def silent_arms(state: ModelState) -> list[Arm]:
-    """Return the arms that had no label for longer than chance allows, where only bad news is told."""
+    """Return the arms that had no label for longer than chance allows, where only bad news is reported."""
     return [state.layout.arms[number] for number in state.silence.arms()]
 
 
@@ -201,7 +201,7 @@ def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | Non
 def find(
     state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
 ) -> tuple[Findings, TargetVerdict | None]:
-    """Return what is known of the live version now, and the alarm it stands on."""
+    """Return what is known of the live version now, and the alarm that this rests on."""
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
     blind = is_blind(state, live, config)

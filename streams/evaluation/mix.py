@@ -1,9 +1,11 @@
-"""Does another mix of requests explain a rise of the overall loss?
+"""Tell whether another mix of requests explains a rise of the overall loss.
 
 The rise since the change point is split, on one dimension of slices at a time, into a part between the slices (their
 shares changed) and a part within them (their losses changed). A version that is only asked harder questions has no part
 within.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -22,7 +24,7 @@ Z_95 = 1.6448536269514722
 
 
 class Split(msgspec.Struct, frozen=True):
-    """A rise and its part within the slices of one dimension, with bounds that hold at 95 % at any time."""
+    """Hold a rise and its part within the slices of one dimension, with bounds that hold at 95 % at any time."""
 
     dimension: str
     rise: float
@@ -42,9 +44,9 @@ def explain_by_mix(health: Health, alarm: Alarm, streams: list[Stream], config: 
 
 
 def is_genuine(health: Health, streams: list[Stream], config: ModelConfig) -> bool:
-    """Whether a version that may serve as target got worse itself, and was not only asked harder questions.
+    """Return whether a version that may serve as target got worse itself, and was not only asked harder questions.
 
-    Its own alarm is taken at its word unless, on some dimension, less than half of the rise lies within the slices or
+    Its own alarm counts unless, on some dimension, less than half of the rise lies within the slices or
     that part may still be nothing: then it stays fit, and the comparison with it decides.
     """
     overall = [alarm for alarm in health.alarms if alarm.stream == 0]
@@ -86,7 +88,9 @@ def _split(
     overall: tuple[float, float],
     rise: float,
 ) -> Split:
-    """Each outcome's loss minus its slice's baseline is a term; their mean is the part within.
+    """Return the split on one dimension.
+
+    Each outcome's loss minus its slice's baseline is a term; their mean is the part within.
 
     Losses in [0, 1] have squares of at most themselves, so the terms' squares are bounded by sums that are kept. The
     error of the baselines is added to both bounds.

@@ -73,11 +73,11 @@ class Written(msgspec.Struct):
     digest: str = ""
 
     def settle(self, standing: Standing) -> None:
-        """Let a decision stand until another one differs."""
+        """Take the last decision; another one is written only if it differs."""
         self.standing = standing
 
     def reopen(self) -> None:
-        """Let nothing stand, so that the same decision is written again."""
+        """Forget the last decision, so that the same one is written again."""
         self.standing = None
 
     def refuse(self, deployment: Standing | None) -> None:
@@ -126,7 +126,7 @@ class Past(msgspec.Struct):
         self.replaced_coverage = live.labels.share if live is not None else None
 
     def forget(self) -> None:
-        """Forget everything: what was usual among other labels says nothing of those of now."""
+        """Forget everything: what was usual among other labels does not hold for those of now."""
         self.replaced = None
         self.left.clear()
         self.left_healthy.clear()

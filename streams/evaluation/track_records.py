@@ -1,7 +1,7 @@
 """Keep what a version did while it was live, for the time when its successor has no concurrent holdback or shadow.
 
 A record is the newest outcomes of a version's live periods, as sums over a few stretches of time: bounded, whatever the
-traffic. It says how good the version *was*. Before it is held against the live version it is reweighted to the mix of
+traffic. It shows how good the version *was*. Before it is compared with the live version it is reweighted to the mix of
 requests of today, and what it cannot know, because it is short, is part of the evidence: see `record_evidence`.
 """
 
@@ -31,7 +31,7 @@ SLICE_LEAST = 100.0
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """Outcomes predicted from `start` on (ms) in the live period that began at `period`, shape (losses, streams)."""
+    """Hold outcomes predicted from `start` on (ms) in the live period begun at `period`, shape (losses, streams)."""
 
     period: int
     start: int
@@ -45,9 +45,9 @@ class Stretch(msgspec.Struct, frozen=True):
 
 
 class TrackRecord(msgspec.Struct, frozen=True):
-    """What a version left behind when it was live last, oldest stretch first.
+    """Hold what a version left behind when it was live last, oldest stretch first.
 
-    `degraded` says that its live period ended so: then it is no version to go back to. `coverage` is the share of its
+    `degraded` means that its live period ended so: then it is no version to go back to. `coverage` is the share of its
     predictions that had a label at the end, None where that is not known.
     """
 
@@ -58,7 +58,7 @@ class TrackRecord(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The part of a record that is young enough: sums of shape (losses, streams), and when the oldest part began."""
+    """Hold what is young enough of a record: sums of shape (losses, streams), and when the oldest part began."""
 
     since: int
     n: Floats
@@ -66,10 +66,10 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class RecordComparison(msgspec.Struct, frozen=True):
-    """The live version since its change point against the record of `target`.
+    """Hold the comparison of the live version since its change point with the record of `target`.
 
     `mean` is the record's mean as it was, over `n` outcomes predicted from `since` on (ms). `today` is its mean
-    reweighted to the mix of today on `dimension`, the one that speaks most for the live version; `worth` is the number
+    reweighted to the mix of today on `dimension`, the one that favours the live version most; `worth` is the number
     of outcomes that it rests on. `coverage` is the labelled share on record.
     """
 
@@ -89,7 +89,7 @@ def track_record(health: Health, coverage: float | None, before: TrackRecord | N
     """Return a version's record at the end of a live period.
 
     Args:
-        health: the period that ended. Asking again for the same period replaces what it said before.
+        health: the period that ended. Asking again for the same period replaces what it left then.
         coverage: labelled share of its newest cohorts.
         before: what it left behind earlier; it counts on if it ended well and its labels were as complete.
     """
@@ -164,8 +164,8 @@ def weigh(
 ) -> RecordComparison:
     """Weigh "the live version, since its change point, is worse than the record" in the alarmed stream.
 
-    An alarm over all requests is held against the record reweighted on each dimension, and the dimension that speaks
-    most for the live version counts. An alarm inside a slice is held against the record of that slice. Which values of
+    An alarm over all requests is compared with the record reweighted on each dimension, and the dimension that favours
+    the live version most counts. An alarm inside a slice is compared with the record of that slice. Which values of
     the other dimensions it is made of is not known, so all the losses that harder requests explain on one of them are
     taken to be in this slice.
     """
@@ -212,8 +212,8 @@ def reweighted(n: Floats, k: Floats, counts: Floats, members: list[int]) -> tupl
     """Return a record's mean under another mix, and the number of outcomes that it is worth.
 
     Each slice's Krichevsky-Trofimov mean counts by its share of `counts`. A slice that the record hardly knows counts
-    with the overall mean, and so do requests outside all slices. The variance of the sum says how many plain outcomes
-    would know the mean as well; it is never taken to be more than the record has.
+    with the overall mean, and so do requests outside all slices. From the variance of the sum follows how many plain
+    outcomes would give the mean as well; it is never taken to be more than the record has.
 
     Args:
         n: shape (streams,), the record's outcomes; stream 0 is all of them.

@@ -48,7 +48,7 @@ def view(model: ModelFold, now: int, mode: str | None = None, override: bool = F
 
 
 def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
-    """Ask the policy, and write a decision if it differs from the one that stands."""
+    """Ask the policy, and write a decision if it differs from the last one."""
     live, fleet = model.state.live, model.fleet
     if live is None or (live.health.outcomes == 0 and not is_blind(model.state, live, model.config)):
         return
@@ -77,7 +77,7 @@ def _is_new(model: ModelFold, ruling: Ruling, live: LivePeriod) -> bool:
     if ruling.reason in WRITTEN_ONCE_PER_PERIOD and ruling.reason in live.written_once:
         return False
     if ruling.reason in UNDECIDED_REASONS and (model.state.desired.proposal is not None or live.observed is not None):
-        # What was proposed or observed stands, though the evidence for the target may sink again.
+        # What was proposed or observed is not withdrawn, though the evidence for the target may sink again.
         return False
     if ruling.action is Action.OBSERVE and live.observed == ruling.to:
         return False
@@ -87,7 +87,7 @@ def _is_new(model: ModelFold, ruling: Ruling, live: LivePeriod) -> bool:
 
 
 def _settle(model: ModelFold, ruling: Ruling, live: LivePeriod, decision: Decision, target: str | None) -> None:
-    """Change what follows from a decision: what stands, what is desired, and what counts for other models."""
+    """Change what follows from a decision: what is written last, what is desired, and what counts for other models."""
     desired, now = model.state.desired, decision.ts
     model.state.written.settle(standing_of(ruling, live.version))
     if ruling.reason in WRITTEN_ONCE_PER_PERIOD:

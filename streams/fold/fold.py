@@ -39,7 +39,7 @@ from unship.topics import SOURCES
 
 
 class LedgerMismatch(ValueError):
-    """A ledger or a snapshot is of another version of the fold, or its configuration is not what its digest says."""
+    """A ledger or a snapshot is of another version of the fold, or its configuration has another digest."""
 
 
 class SavedFold(msgspec.Struct):
@@ -60,7 +60,7 @@ class SavedFold(msgspec.Struct):
 
 
 class Fold:
-    """Folds one ledger partition. Two folds that step the same records hold the same bytes."""
+    """Fold one ledger partition. Two folds that step the same records hold the same bytes."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -138,7 +138,7 @@ class Fold:
         self._dues[model.name] = due_at(model)
 
     def _is_copied(self, place: At | None) -> bool:
-        """Whether a record of this place, or a later one of the same log, was copied before."""
+        """Return whether a record of this place, or a later one of the same log, was copied before."""
         if place is None:
             return False
         topic, partition, offset, _ = place
@@ -157,7 +157,7 @@ class Fold:
             return
         self.coverage[batch.partition] = coverage
         coverage.clock = max(coverage.clock, batch.clock)
-        # A partition that has not spoken yet holds time back.
+        # A partition without a batch holds time back.
         now = min(self.coverage[i].clock if i in self.coverage else -1 for i in range(self.partitions))
         self.clock = max(self.clock, now)
         if not coverage.reaches(batch.base):
@@ -167,7 +167,7 @@ class Fold:
         self.gaps.discard(batch.partition)
         for part in batch.parts:
             model = self._model(part.model)
-            # Before every partition has spoken nothing matures, but what counts on arrival has a time.
+            # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
             take_outcomes(model, outcomes_of(part, batch, coverage, model.width, at), self._writer)
             self._advance(model, self.clock)
@@ -180,7 +180,7 @@ class Fold:
     def _begin_incarnation(self, record: Begun) -> None:
         known = self.coverage.get(record.partition, Coverage())
         if record.incarnation > known.incarnation:
-            # Time goes on: what a partition has said of it stays true.
+            # Time goes on: how far a partition had come stays true.
             self.coverage[record.partition] = Coverage(record.incarnation, clock=known.clock)
             self.gaps.discard(record.partition)
             for model in self.models.values():
@@ -306,6 +306,6 @@ def _config_of(record: Configured) -> Config:
         raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
     if config.digest() != record.digest:
         raise LedgerMismatch(
-            f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
+            f"the ledger's configuration has digest {config.digest()[:12]}, the record has {record.digest[:12]}"
         )
     return config

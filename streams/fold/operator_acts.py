@@ -17,7 +17,7 @@ from unship.events import OperatorAct
 
 
 def operate(model: ModelFold, record: Operated, writer: DecisionWriter) -> None:
-    """Apply an operator's act; what cannot be followed is answered by a decision that says why."""
+    """Apply an operator's act; one that cannot be followed leads to a decision that gives the reason."""
     event, desired = record.event, model.state.desired
     if event.act == "renew":
         _renew(model, event, writer, record.clock)
@@ -58,7 +58,7 @@ def _refuse(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: i
 
 
 def _renew(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: int) -> None:
-    """Begin another incarnation; it changes nothing of what should serve, so that no hold stands against it."""
+    """Begin another incarnation; it changes nothing of what should serve, so that no hold forbids it."""
     desired = model.state.desired
     if event.incarnation is None or event.incarnation <= desired.incarnation:
         _refuse(model, event, writer, now, f"renew needs an incarnation above {desired.incarnation}")
