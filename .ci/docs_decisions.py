@@ -1,6 +1,6 @@
 """Describe the fields of a decision and of its evidence; types and completeness come from the code.
 
-`*` in a path stands for a name, `[]` for each entry of a list. A field without a meaning, or a meaning without a field,
+`*` in a path is a name, `[]` for each entry of a list. A field without a meaning, or a meaning without a field,
 stops `docs.py`.
 """
 
@@ -39,8 +39,7 @@ EVIDENCE: dict[str, str] = {
     "detectors.decides": "the detector that decides",
     "detectors.promise": "what is promised, in words; `not promised` where another than `e_detector` decides",
     "detectors.e_detector.threshold": "what the weighted mean over all rows has to reach",
-    "detectors.e_detector.*.evidence": "evidence of the row of all requests, by loss. After its alarm a row "
-    "starts afresh",
+    "detectors.e_detector.*.evidence": "evidence of the row of all requests, by loss. After its alarm a row restarts",
     "detectors.e_detector.*.baseline.mean": "the usual mean loss",
     "detectors.e_detector.*.baseline.n": "how many outcomes it rests on",
     "detectors.e_detector.*.basis": "where it comes from: `learning` (there is none yet), `reference`, `earlier`, "
@@ -72,19 +71,19 @@ EVIDENCE: dict[str, str] = {
     "slices[].baseline.mean": "the slice's usual mean loss",
     "slices[].baseline.n": "how many outcomes it rests on",
     "slices[].basis": "where that comes from",
-    "comparison.basis": "`concurrent`: outcomes of the same time. `record`: there is no concurrent holdback or "
-    "shadow, and the target's outcomes are those of its last time as the live version. Null instead of a comparison "
-    "if there is neither",
+    "comparison.basis": "`concurrent`: outcomes of the same time. `record`: there is no concurrent version, and "
+    "the target's outcomes are those of its last time as the live version. Null instead of a comparison if there is "
+    "neither",
     "comparison.target": "the version compared with",
     "comparison.role": "`holdback` or `shadow`; `live` with a record: what it was",
     "comparison.evidence": "evidence that the judged version is worse than the target",
-    "comparison.threshold": "what that has to reach; with records, times the number of records asked",
+    "comparison.threshold": "what that has to reach; with track records, times the number of records compared",
     "comparison.candidate.mean": "the judged version's mean loss since the change",
     "comparison.candidate.n": "over how many outcomes",
     "comparison.target_since_change.mean": "the target's mean loss in the same time, or null; always null with a "
     "record",
     "comparison.target_since_change.n": "over how many outcomes",
-    "comparison.record.mean": "with a record: the target's mean loss on record",
+    "comparison.record.mean": "with a track record: the target's mean loss on it",
     "comparison.record.n": "over how many outcomes",
     "comparison.record.since_ts": "since when",
     "comparison.record.label_coverage": "the labelled share at its end, or null",
@@ -111,7 +110,7 @@ EVIDENCE: dict[str, str] = {
     "operator.reason": "why",
     "operator.override": "whether it overrides a hold or a quarantine",
     "missing": "with `OPERATOR_REFUSED`: what is missing",
-    "serving": "with `QUARANTINED` and `DEPLOYED_WHILE_PINNED`: the version that serves on",
+    "serving": "with `QUARANTINED` and `DEPLOYED_WHILE_PINNED`: the version that keeps serving",
     "deployed": "and the one that was deployed",
 }
 
@@ -166,7 +165,7 @@ def _collect(schema: dict[str, Any], path: str, definitions: dict[str, Any], lea
 
 
 def _covers(leaf: str, path: str) -> bool:
-    """Tell whether a path, where a name may stand for a `*`, is of a leaf.
+    """Return whether a path, with names in place of some `*`, is of a leaf.
 
     >>> _covers("detectors.*.*.alarms", "detectors.adwin.*.alarms"), _covers("detectors.*", "detectors.*.*")
     (True, False)
