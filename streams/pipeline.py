@@ -9,8 +9,8 @@
 | cut | `streams.join.partition.PartitionJoin.batches` | outcomes become columns, with the corners they are between |
 | append | `streams.ledger.entries.entry_of` | a record becomes the bytes that a log keeps |
 | fold | `streams.fold.fold.Fold.pieces` | what is covered already is dropped, the rest reaches its model |
-| judge | `streams.fold.model`, `streams.evaluation` | closed cohorts step detectors; what they find is collected |
-| decide | `actions.policy.decide` | the first guard that gives a reason wins |
+| judge | `streams.fold.judging`, `streams.evaluation` | closed cohorts step detectors; what they find is collected |
+| decide | `streams.fold.deciding`, `actions.policy.decide` | the first guard that gives a reason wins |
 | command | `actions.reconcile.due_commands` | desired state becomes commands, signed, obeyed and acknowledged |
 
 Everything from join to decide is a function of what it was given: no clock, no chance, nothing read from outside. The
