@@ -7,6 +7,7 @@ from typing import Any
 from actions.evidence_tree import Slice
 from actions.journal import Decision
 from actions.reasons import Action, Reason
+from unship.text import printable
 
 
 def sentence(decision: Decision) -> str:
@@ -71,4 +72,4 @@ def clean(value: Any) -> str:
     >>> clean("v1" + chr(27) + "[2J")
     'v1?[2J'
     """
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return printable(str(value))

@@ -28,7 +28,7 @@ from actions.evidence_tree import (
 from actions.journal import Decision, decision_bytes, decode_decision, rests_on
 from console.logs import configured_log, is_log, open_topics
 from console.sentences import clean, sentence
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.evaluation.opinions import E_DETECTOR
@@ -44,7 +44,7 @@ class _Entry(msgspec.Struct):
     id: str
 
 
-def explain_command(settings: Settings, wanted: str, source: str | None) -> int:
+def explain_command(settings: Settings, wanted: str, source: str | None) -> Exit:
     """Print the page of a decision."""
     config = load(settings.config)
     if source is None:
@@ -59,7 +59,7 @@ def explain_command(settings: Settings, wanted: str, source: str | None) -> int:
     except ValueError as error:
         raise RecordingError(f"{source}: the decision is damaged, or written by another version: {error}") from error
     click.echo(decision_bytes(decision).decode() if settings.as_json else page(decision))
-    return 0
+    return Exit.GOOD
 
 
 @contextmanager

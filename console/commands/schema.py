@@ -1,4 +1,4 @@
-"""Print the contract as JSON Schema, generated from the types that read it."""
+"""Run `unship schema`: print the contract as JSON Schema, generated from the types that decode it."""
 
 from __future__ import annotations
 
