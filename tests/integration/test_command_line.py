@@ -154,7 +154,7 @@ def test_explain_of_a_decision_that_does_not_exist_is_refused(decay: Path) -> No
     assert (done.returncode, b"there is no decision d-0" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("what", ["events", "config"])
+@pytest.mark.parametrize("what", ["events", "config", "decision"])
 def test_schema_is_a_valid_json_schema(what: str) -> None:
     schema = json.loads(unship("schema", what).stdout)
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -129,9 +129,8 @@ def test_decision_is_the_same_bytes_from_the_records_before_it_whoever_folds_the
     previous = ""
     for decision in found:
         # All that it rests on lies inside the range that it names.
-        first, last = decision.provenance["ledger"]
-        assert (first, last, decision.epoch[1]) == (0, decision.epoch[1], last)
-        assert decision.digests["previous"] == previous
+        assert decision.provenance.ledger == (0, decision.epoch[1])
+        assert decision.digests.previous == previous
         previous = digest_of(decision_bytes(decision))
     if expected:
         chosen = data.draw(st.sampled_from(expected))

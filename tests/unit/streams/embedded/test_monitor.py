@@ -129,7 +129,7 @@ def test_operators_act_counts_only_if_an_operator_signed_it(tmp_path: Path) -> N
     assert live.status().rejected == {"UNSIGNED_ACT": 3}
     site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
     live.step()
-    assert live.pipeline.fold.models["m"].state.desired.held
+    assert live.pipeline.fold.models["m"].state.desired.locks.held
 
 
 class FollowingReplica:
