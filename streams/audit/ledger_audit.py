@@ -187,8 +187,11 @@ class LedgerAudit:
     def _check_batch(self, batch: Batch) -> Difference | None:
         assert self._fold is not None
         fold = self._fold
+        if not 0 <= batch.partition < fold.partitions:
+            # No reader has written it, whatever the fold does with it.
+            return Difference("its batch", "partition", str(batch.partition), f"one of {fold.partitions}")
         before = fold.coverage.get(batch.partition, Coverage())
-        known = batch.incarnation == before.incarnation and 0 <= batch.partition < fold.partitions
+        known = batch.incarnation == before.incarnation
         known = known and fold.config_digest.startswith(batch.config)
         if not known or not before.reaches(batch.base):
             # The fold refuses it, so nothing in it counts.

@@ -103,11 +103,11 @@ def test_audit_without_the_journal_finds_the_decisions_that_are_missing(decay: P
 @pytest.mark.parametrize(
     ("kind", "named"),
     [
-        (b'"type":"prediction"', b"source lines"),
-        (b'"type":"feedback"', b"source lines"),
-        (b'"type":"deployment"', b"source lines"),
+        (b'"type":"prediction"', b"predictions"),
+        (b'"type":"feedback"', b"feedback"),
+        (b'"type":"deployment"', b"deployments[0]@"),
         (b'"type":"decision"', b"decision d-"),
-        (b'"kind":"outcomes"', b"ledger record"),
+        (b'"kind":"batch"', b"ledger record"),
         (b'"worse_by":0.02', b"ledger record 0 (configured)"),
     ],
 )

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -21,7 +20,7 @@ from console.cli import main as command_line
 from streams.config.parse import parse
 from unship.codec import decode_line
 from unship.emitter import BAD_ARGUMENT, CLOSED, NOT_SENT, QUEUE_FULL
-from unship.events import REFUSAL_CODES
+from unship.events import RefusalCode
 from unship.log.kafka.access import VARIABLES, Mechanism, Protocol, Security
 from unship.log.kafka.settings import PREFIX_VARIABLE
 from unship.log.kafka.writer import REFUSALS
@@ -40,15 +39,6 @@ PAGES = sorted(
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 names = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Return a function that imports one of the gate's scripts by name."""
-    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
-    yield importlib.import_module
-    for name in ("tree", "words", "readme", "docs", "docs_demo", "docs_words"):
-        sys.modules.pop(name, None)
 
 
 def text_of(page):
@@ -203,7 +193,7 @@ def test_matrix_of_faults_numbers_its_rows_and_names_a_test_in_each():
 
 @names
 def test_codes_and_reasons_named_in_the_text_exist(page):
-    known = {*Reason, *RejectCode, *Verdict, *REFUSAL_CODES, *OF_THE_LIBRARY, "CI"}
+    known = {*Reason, *RejectCode, *Verdict, *get_args(RefusalCode), *OF_THE_LIBRARY, "CI"}
     assert set(re.findall(r"`([A-Z]{2,}(?:_[A-Z]+)*)`", prose(page))) <= known
 
 

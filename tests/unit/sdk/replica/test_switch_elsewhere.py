@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from tests.fleets import following, refusal, stages
-from unship.replica.follower import LATER
+from unship import LATER
 
 
 def test_switch_done_elsewhere_stays_staged_until_it_is_confirmed(unship_embedded):
