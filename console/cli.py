@@ -295,9 +295,9 @@ def check(settings: Settings, role: str, timeout: float) -> None:
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["events", "config"]))
+@click.argument("what", type=click.Choice(["events", "config", "decision"]))
 def schema(what: str) -> None:
-    """Print the JSON Schema of the events or of the configuration."""
+    """Print the JSON Schema of the events, of the configuration or of a decision."""
     from console.commands.schema import schema_text
 
     click.echo(schema_text(what))

@@ -9,8 +9,8 @@
 | cut | `streams.join.partition.PartitionJoin.batches` | outcomes become the columns of a batch between two corners |
 | append | `streams.ledger.entries.entry_of` | a ledger record becomes the bytes that a log holds |
 | fold | `streams.fold.fold.Fold.pieces` | what is covered already is dropped, the rest goes to its model |
-| judge | `streams.fold.model`, `streams.evaluation` | closed cohorts go to the detectors; findings are collected |
-| decide | `actions.policy.decide` | the first guard that gives a reason wins |
+| judge | `streams.fold.judging`, `streams.evaluation` | closed cohorts go to the detectors; findings are collected |
+| decide | `streams.fold.deciding`, `actions.policy` | the first guard that gives a reason wins |
 | command | `actions.reconcile.due_commands` | desired state becomes commands, signed, obeyed and acknowledged |
 
 Everything from join to decide is a pure function: no clock, no chance, no I/O. The drivers differ in where records come

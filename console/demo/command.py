@@ -13,11 +13,12 @@ import click
 import msgspec
 import numpy as np
 
+from actions.reasons import Action
 from console.census import SCENARIOS, Scenario, config_yaml
 from console.census.facts import PhaseFacts, phases
 from console.census.scenarios import MODEL
 from console.census.traffic import TS_START_MS, Requests, draw_requests
-from console.demo.course import Course, Decision, Progress
+from console.demo.course import Course, Progress
 from console.demo.views import print_tables, view
 from console.demo.workers import REPLICAS, private_folder, stage
 from console.sentences import sentence
@@ -137,12 +138,12 @@ def _show(settings: Settings, played: Played, audit: AuditResult, recording: Pat
 
 def _in_the_end(seen: Progress, converged: bool) -> str:
     """Return the result as one sentence."""
-    acted: list[Decision] = [decision for decision in seen.decisions if decision["action"] != "none"]
+    acted = [decision for decision in seen.decisions if decision.action is not Action.NONE]
     if not converged:
         return "Not every replica converged; the table above shows what each one serves."
     if not acted:
         return f"No action was taken: no version got worse in {seen.answered} predictions."
     last = sentence(acted[-1])
-    if acted[-1]["action"] != "rollback":
+    if acted[-1].action is not Action.ROLLBACK:
         return last
     return f"{last[:-1]}; all {len(REPLICAS)} replicas have converged."

@@ -19,6 +19,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from actions.journal import Decision, decode_decision
+from actions.reasons import Action
 from console.census.recording import first_deployment, release_deployments
 from console.census.scenarios import MODEL
 from console.census.traffic import MATURE_AFTER_MS, SOURCES, TS_START_MS, Requests, Traffic
@@ -34,8 +36,6 @@ from unship.codec import decode_value
 from unship.commands import Command, decode_command
 from unship.events import Ack, Prediction
 from unship.log.embedded.log import EmbeddedLog, Message
-
-Decision = dict[str, Any]
 
 ROUND_MS = 2 * MINUTE_MS
 """Length of a round on this clock: about 240 requests, one every half second."""
@@ -55,7 +55,7 @@ WAIT_S_MAX = 600.0
 
 LOOK_S = 0.05
 TAIL = 500
-ACTS = ("rollback", "propose")
+ACTS = (Action.ROLLBACK, Action.PROPOSE)
 
 
 @dataclass(slots=True)
@@ -269,10 +269,10 @@ class Course:
         """Read the decisions and the status that the monitor has written."""
         seen, log = self.seen, self._log
         for record in log.read("decisions", len(seen.decisions)):
-            decision = orjson.loads(record.value or b"")
+            decision = decode_decision(record.value or b"")
             seen.decisions.append(decision)
-            target = f" to {decision['to']}" if decision["to"] else ""
-            self._view.note(f"{decision['reason']}: {decision['action']}{target}")
+            target = f" to {decision.to}" if decision.to else ""
+            self._view.note(f"{decision.reason}: {decision.action}{target}")
         status = log.latest("snapshots").get(STATUS_KEY)
         if status is not None:
             seen.status = msgspec.json.decode(status.value or b"", type=Status)
@@ -316,5 +316,5 @@ class Course:
 
     def _over(self, now: int) -> bool:
         """Return whether a rollback happened or was proposed at least `AFTER_MS` ago."""
-        acted = next((decision["ts"] for decision in self.seen.decisions if decision["action"] in ACTS), None)
+        acted = next((decision.ts for decision in self.seen.decisions if decision.action in ACTS), None)
         return acted is not None and now >= acted + AFTER_MS

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from actions.journal import Decision
 from console.census import PhaseFacts
 from console.census.scenarios import MODEL
 from console.demo.course import Progress, View
@@ -115,7 +115,7 @@ def dotted(epoch: tuple[int, ...] | list[int]) -> str:
 def print_tables(
     settings: Settings,
     phases: tuple[PhaseFacts, ...],
-    decisions: list[dict[str, Any]],
+    decisions: list[Decision],
     replicas: dict[str, tuple[str, list[int] | None]],
 ) -> None:
     """Print the losses of the models, the decisions, and what the replicas serve."""
@@ -126,11 +126,9 @@ def print_tables(
     console.print(did)
     acts = _table("What the monitor decided", ("clock", "verdict", "reason", "action"), ("labelled answers",))
     for decision in decisions:
-        target = f" to {decision['to']}" if decision["to"] else ""
-        labelled = str(decision["outcomes"])
-        acts.add_row(
-            clock(decision["ts"]), decision["verdict"], decision["reason"], decision["action"] + target, labelled
-        )
+        target = f" to {decision.to}" if decision.to else ""
+        labelled = str(decision.outcomes)
+        acts.add_row(clock(decision.ts), decision.verdict, decision.reason, decision.action + target, labelled)
     console.print(acts if decisions else "The monitor decided nothing, because nothing got worse.")
     obeyed = _table("What the replicas serve", ("replica", "version", "under the command of epoch"), ())
     for name, (version, epoch) in replicas.items():

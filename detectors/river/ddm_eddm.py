@@ -6,32 +6,16 @@ dropped, because nothing here reads them.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar
 
-import msgspec
 from river.drift.binary import DDM as RiverDdm
 from river.drift.binary import EDDM as RiverEddm
-from river.stats import Mean
 
-from detectors.river.zero_one import ZeroOneAdapter, check_between, check_count
-from detectors.snapshots import decoded, seal
-from unship.errors import SnapshotError
+from detectors.river.adapter import Given, RiverAdapter, between, parameter, whole
+from detectors.river.fields import optional, plain
 
 
-class DdmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Ddm needs to continue; the smallest rate is None until the warm start is over."""
-
-    warm_start: int
-    warning_threshold: float
-    drift_threshold: float
-    drift_detected: bool
-    count: float
-    mean: float
-    p_min: float | None
-    s_min: float | None
-
-
-class Ddm(ZeroOneAdapter):
+class Ddm(RiverAdapter):
     """Compare the error rate since the start with the lowest it ever was (DDM, Gama et al. 2004) [^1].
 
     No promised run length: many streams alarm falsely soon after the warm start, and in a longer one the detector loses
@@ -59,72 +43,32 @@ class Ddm(ZeroOneAdapter):
 
     name: ClassVar[str] = "ddm"
 
-    def __init__(self, *, warm_start: int = 30, warning_threshold: float = 2.0, drift_threshold: float = 3.0) -> None:
-        check_count("warm_start", warm_start, 1, 10**12)
-        check_between("warning_threshold", warning_threshold, 0.0, float("inf"))
-        check_between("drift_threshold", drift_threshold, 0.0, float("inf"))
-        self._river = RiverDdm(
-            warm_start=int(warm_start),
-            warning_threshold=float(warning_threshold),
-            drift_threshold=float(drift_threshold),
-        )
+    river = RiverDdm
+    state: ClassVar = {
+        "count": plain("_p.n"),
+        "mean": plain("_p._mean"),
+        # None until the warm start is over.
+        "p_min": optional("_p_min"),
+        "s_min": optional("_s_min"),
+    }
 
-    def snapshot(self) -> bytes:
-        """Return everything needed to continue later, bit for bit."""
-        river = self._river
-        content = DdmSnapshot(
-            warm_start=river.warm_start,
-            warning_threshold=river.warning_threshold,
-            drift_threshold=river.drift_threshold,
-            drift_detected=river._drift_detected,
-            count=river._p.n,
-            mean=river._p.get(),
-            p_min=river._p_min,
-            s_min=river._s_min,
-        )
-        return seal(self.name, content)
+    warm_start: int = parameter(whole(1, 10**12), default=30)
+    warning_threshold: float = parameter(between(0.0, float("inf")), default=2.0)
+    drift_threshold: float = parameter(between(0.0, float("inf")), default=3.0)
 
-    @classmethod
-    def restored(cls, payload: bytes) -> Self:
-        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
-        content = decoded(payload, DdmSnapshot)
-        try:
-            detector = cls(
-                warm_start=content.warm_start,
-                warning_threshold=content.warning_threshold,
-                drift_threshold=content.drift_threshold,
-            )
-        except ValueError as error:
-            raise SnapshotError(f"snapshot of an impossible ddm: {error}") from error
+    def _resume(self, content: Any) -> None:
         rated = content.p_min is not None and content.s_min is not None
         if not (content.count >= 0.0 and 0.0 <= content.mean <= 1.0 and rated == (content.count > content.warm_start)):
-            raise SnapshotError(f"snapshot of an impossible ddm: count, mean or lowest rate in {content}")
-        river = detector._river
-        river._drift_detected = content.drift_detected
-        river._p = Mean._from_state(content.count, content.mean)
-        river._p_min, river._s_min = content.p_min, content.s_min
-        if content.p_min is not None and content.s_min is not None:
-            river._ps_min = content.p_min + content.s_min
-        return detector
+            raise ValueError(f"count, mean or lowest rate in {content}")
+        if rated:
+            self._river._ps_min = content.p_min + content.s_min
 
 
-class EddmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything an Eddm needs to continue; ``squares`` is the sum of squared deviations of the distances."""
-
-    warm_start: int
-    alpha: float
-    beta: float
-    drift_detected: bool
-    outcomes: int
-    errors: int
-    last_error: int
-    distances: float
-    mean: float
-    squares: float
-    largest: float
+def _not_below_beta(value: float, given: Given) -> str:
+    return "" if value >= given["beta"] else f"to be at least beta ({given['beta']})"
 
 
-class Eddm(ZeroOneAdapter):
+class Eddm(RiverAdapter):
     """Compare the distances between errors with the widest they ever were (EDDM, Baena-García et al. 2006) [^1].
 
     No promised run length: at its defaults it alarms falsely every few thousand outcomes, whatever the error rate.
@@ -151,48 +95,23 @@ class Eddm(ZeroOneAdapter):
 
     name: ClassVar[str] = "eddm"
 
-    def __init__(self, *, warm_start: int = 30, alpha: float = 0.95, beta: float = 0.9) -> None:
-        check_count("warm_start", warm_start, 1, 10**12)
-        check_between("alpha", alpha, 0.0, 1.0)
-        check_between("beta", beta, 0.0, 1.0)
-        if alpha < beta:
-            raise ValueError(f"expected alpha to be at least beta ({beta}), was {alpha}")
-        self._river = RiverEddm(warm_start=int(warm_start), alpha=float(alpha), beta=float(beta))
+    river = RiverEddm
+    state: ClassVar = {
+        "outcomes": plain("_n", int),
+        "errors": plain("_n_errors", int),
+        "last_error": plain("_last_error", int),
+        # The distances between errors: how many, their mean and their sum of squared deviations.
+        "distances": plain("_error_distances.mean.n"),
+        "mean": plain("_error_distances.mean._mean"),
+        "squares": plain("_error_distances._S"),
+        "largest": plain("_p2s_prime_max"),
+    }
 
-    def snapshot(self) -> bytes:
-        """Return everything needed to continue later, bit for bit."""
-        river = self._river
-        content = EddmSnapshot(
-            warm_start=river.warm_start,
-            alpha=river.alpha,
-            beta=river.beta,
-            drift_detected=river._drift_detected,
-            outcomes=river._n,
-            errors=river._n_errors,
-            last_error=river._last_error,
-            distances=river._error_distances.n,
-            mean=river._error_distances.mean.get(),
-            squares=river._error_distances._S,
-            # river starts it as an integer, which would be encoded differently after a restore.
-            largest=float(river._p2s_prime_max),
-        )
-        return seal(self.name, content)
+    warm_start: int = parameter(whole(1, 10**12), default=30)
+    beta: float = parameter(between(0.0, 1.0), default=0.9)
+    alpha: float = parameter(between(0.0, 1.0), _not_below_beta, default=0.95)
 
-    @classmethod
-    def restored(cls, payload: bytes) -> Self:
-        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
-        content = decoded(payload, EddmSnapshot)
-        try:
-            detector = cls(warm_start=content.warm_start, alpha=content.alpha, beta=content.beta)
-        except ValueError as error:
-            raise SnapshotError(f"snapshot of an impossible eddm: {error}") from error
+    def _resume(self, content: Any) -> None:
         counts_fit = 0 <= content.errors == content.distances <= content.last_error <= content.outcomes
         if not (counts_fit and content.squares >= 0.0 and content.mean >= 0.0):
-            raise SnapshotError(f"snapshot of an impossible eddm: counts or distances in {content}")
-        river = detector._river
-        river._drift_detected = content.drift_detected
-        river._n, river._n_errors, river._last_error = content.outcomes, content.errors, content.last_error
-        river._error_distances.mean = Mean._from_state(content.distances, content.mean)
-        river._error_distances._S = content.squares
-        river._p2s_prime_max = content.largest
-        return detector
+            raise ValueError(f"counts or distances in {content}")

@@ -12,41 +12,28 @@ alarms is computed once, exactly.
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from math import comb, fsum
-from typing import ClassVar, Self
+from typing import Any, ClassVar
 
-import msgspec
-import numpy as np
 from numpy.typing import ArrayLike
 from river.drift import KSWIN as RiverKswin
 from river.drift.binary import FHDDM as RiverFhddm
 
-from detectors.base import LossKind, Positions, checked_loss, checked_losses, positions
-from detectors.river.zero_one import ZeroOneAdapter, check_between, check_count
-from detectors.snapshots import decoded, seal
-from unship.errors import SnapshotError
+from detectors.base import LossKind, checked_losses
+from detectors.river.adapter import RiverAdapter, between, parameter, whole
+from detectors.river.fields import bits, generator, losses, plain
 
 MOST_BITS, MOST_LOSSES = 10_000, 1_000
 """Outcomes in a window of 0/1 losses, one byte each in a snapshot, and of any losses, nine bytes each."""
 
-_GENERATOR_VERSION, _GENERATOR_WORDS = 3, 625
-"""Python's Mersenne Twister: the format of its state, and its 624 words with the position among them."""
+
+class _Fhddm(RiverFhddm):
+    _u_short_max = 0  # river sets it only if there is a short window
 
 
-class FhddmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Fhddm needs to continue; ``window`` has one byte for each outcome, 1 for a right answer."""
-
-    sliding_window_size: int
-    confidence_level: float
-    short_window_size: int | None
-    drift_detected: bool
-    window: bytes
-    best: float
-    best_short: float
-
-
-class Fhddm(ZeroOneAdapter):
+class Fhddm(RiverAdapter):
     """Compare the newest window's accuracy with the best any window had (FHDDM, Pesaranghader and Viktor 2016) [^1].
 
     No promised run length, and no power against small rises: at its defaults the accuracy has to fall by .26.
@@ -71,81 +58,34 @@ class Fhddm(ZeroOneAdapter):
 
     name: ClassVar[str] = "fhddm"
 
-    def __init__(
-        self,
-        *,
-        sliding_window_size: int = 100,
-        confidence_level: float = 0.000001,
-        short_window_size: int | None = None,
-    ) -> None:
-        check_count("sliding_window_size", sliding_window_size, 1, MOST_BITS)
-        check_between("confidence_level", confidence_level, 0.0, 1.0)
-        if short_window_size is not None:
-            check_count("short_window_size", short_window_size, 1, sliding_window_size)
-        self._river = RiverFhddm(
-            sliding_window_size=int(sliding_window_size),
-            confidence_level=float(confidence_level),
-            short_window_size=None if short_window_size is None else int(short_window_size),
-        )
+    river = _Fhddm
+    state: ClassVar = {
+        # 1 for a right answer.
+        "window": bits("_sliding_window"),
+        "best": plain("_u_max"),
+        "best_short": plain("_u_short_max"),
+    }
+
+    sliding_window_size: int = parameter(whole(1, MOST_BITS), default=100)
+    confidence_level: float = parameter(between(0.0, 1.0), default=0.000001)
+    short_window_size: int | None = parameter(
+        whole(1, lambda given: given["sliding_window_size"]), default=None, convert=int
+    )
 
     def _alarms(self, bits: list[int]) -> list[int]:
         return super()._alarms([1 - bit for bit in bits])
 
-    def snapshot(self) -> bytes:
-        """Return everything needed to continue later, bit for bit."""
-        river = self._river
-        content = FhddmSnapshot(
-            sliding_window_size=river.sliding_window_size,
-            confidence_level=river.confidence_level,
-            short_window_size=river.short_window_size,
-            drift_detected=river._drift_detected,
-            window=bytes(river._sliding_window),
-            # river starts these as integers, which would be encoded differently after a restore.
-            best=float(river._u_max),
-            best_short=0.0 if river.short_window_size is None else float(river._u_short_max),
-        )
-        return seal(self.name, content)
-
-    @classmethod
-    def restored(cls, payload: bytes) -> Self:
-        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
-        content = decoded(payload, FhddmSnapshot)
-        try:
-            detector = cls(
-                sliding_window_size=content.sliding_window_size,
-                confidence_level=content.confidence_level,
-                short_window_size=content.short_window_size,
-            )
-        except ValueError as error:
-            raise SnapshotError(f"snapshot of an impossible fhddm: {error}") from error
+    def _resume(self, content: Any) -> None:
         # river evicts the oldest outcome as soon as the window is full.
         if len(content.window) >= content.sliding_window_size or not set(content.window) <= {0, 1}:
-            raise SnapshotError(
+            raise ValueError(
                 f"expected a window of fewer than {content.sliding_window_size} outcomes, each 0 or 1, "
                 f"was {len(content.window)} bytes"
             )
-        river = detector._river
-        river._drift_detected = content.drift_detected
-        river._sliding_window.extend(content.window)
-        river.n_one = sum(content.window)
-        river._u_max = content.best
-        if content.short_window_size is not None:
-            river._u_short_max = content.best_short
-        return detector
+        self._river.n_one = sum(content.window)
 
 
-class KswinSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Kswin needs to continue; ``generator`` is 625 little-endian numbers of 32 bits."""
-
-    alpha: float
-    window_size: int
-    stat_size: int
-    seed: int
-    window: list[float]
-    generator: bytes
-
-
-class Kswin:
+class Kswin(RiverAdapter):
     """Compare the newest losses with as many drawn from older ones (KSWIN, Raab, Heusinger and Schleif 2020) [^1].
 
     The test is the two-sample Kolmogorov-Smirnov test, so a change of spread counts too; it is an alarm only if the
@@ -174,33 +114,18 @@ class Kswin:
     name: ClassVar[str] = "kswin"
     accepts: ClassVar[LossKind] = "unit"
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 0.005,
-        window_size: int = 100,
-        stat_size: int = 30,
-        seed: int = 0,
-        window: ArrayLike | None = None,
-    ) -> None:
-        check_between("alpha", alpha, 0.0, 1.0)
-        check_count("window_size", window_size, 2, MOST_LOSSES)
-        check_count("stat_size", stat_size, 1, window_size // 2)
-        check_count("seed", seed, 0, 2**63 - 1)
-        self._river = RiverKswin(
-            alpha=float(alpha), window_size=int(window_size), stat_size=int(stat_size), seed=int(seed)
-        )
-        if window is not None:
-            self._river.window.extend(checked_losses(window).tolist())
-        self._least = least_distance(float(alpha), int(stat_size))
+    river = RiverKswin
+    state: ClassVar = {"window": losses("window"), "generator": generator("_rng")}
 
-    def update(self, x: float) -> bool:
-        """Take one loss; return whether it raises the alarm."""
-        return bool(self._alarms([checked_loss(x)]))
+    alpha: float = parameter(between(0.0, 1.0), default=0.005)
+    window_size: int = parameter(whole(2, MOST_LOSSES), default=100)
+    stat_size: int = parameter(whole(1, lambda given: given["window_size"] // 2), default=30)
+    seed: int = parameter(whole(0, 2**63 - 1), default=0)
+    window: ArrayLike | None = parameter(default=None, convert=lambda values: checked_losses(values).tolist())
 
-    def update_many(self, losses: ArrayLike) -> Positions:
-        """Take losses in order; return the positions of the alarms inside this batch."""
-        return positions(self._alarms(checked_losses(losses).tolist()))
+    @cached_property
+    def _least(self) -> int:
+        return least_distance(self.alpha, self.stat_size)
 
     def _alarms(self, losses: list[float]) -> list[int]:
         river, alarms = self._river, []
@@ -218,41 +143,8 @@ class Kswin:
             # Exact sums, so that the direction does not hang on the order of addition.
             if fsum(recent) * older > fsum(islice(window, older)) * newest:
                 alarms.append(position)
-            river._reset()  # type: ignore[no-untyped-call]
+            river._reset()
         return alarms
-
-    def snapshot(self) -> bytes:
-        """Return everything needed to continue later, bit for bit."""
-        river = self._river
-        content = KswinSnapshot(
-            alpha=river.alpha,
-            window_size=river.window_size,
-            stat_size=river.stat_size,
-            seed=river.seed or 0,
-            window=list(river.window),
-            generator=np.array(river._rng.getstate()[1], dtype="<u4").tobytes(),
-        )
-        return seal(self.name, content)
-
-    @classmethod
-    def restored(cls, payload: bytes) -> Self:
-        """Return the detector that wrote the payload; raise SnapshotError if it is not one of this kind."""
-        content = decoded(payload, KswinSnapshot)
-        try:
-            detector = cls(
-                alpha=content.alpha,
-                window_size=content.window_size,
-                stat_size=content.stat_size,
-                seed=content.seed,
-                window=content.window,
-            )
-            if len(content.generator) != 4 * _GENERATOR_WORDS or len(content.window) > content.window_size:
-                raise ValueError(f"{len(content.window)} losses, a generator of {len(content.generator)} bytes")
-            words = np.frombuffer(content.generator, dtype="<u4").tolist()
-            detector._river._rng.setstate((_GENERATOR_VERSION, tuple(words), None))
-        except ValueError as error:
-            raise SnapshotError(f"snapshot of an impossible kswin: {error}") from error
-        return detector
 
 
 def distance(first: list[float], second: list[float]) -> int:

@@ -51,10 +51,10 @@ def decision_difference(recorded: bytes, decision: Decision) -> Difference:
         return Difference(what, "its line", short(recorded), short(ours))
     found = difference(what, theirs, msgspec.json.decode(ours))
     digests = theirs.get("digests") if isinstance(theirs, dict) else None
-    if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests["config"]):
+    if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests.config):
         # Another configuration is the cause, whichever field differs first.
-        return Difference(what, "digests.config", short(digests["config"]), decision.digests["config"])
-    if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests["ledger"]):
+        return Difference(what, "digests.config", short(digests["config"]), decision.digests.config)
+    if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests.ledger):
         where = f"{what}, which rests on {rests_on(decision.provenance)}: a byte among them differs"
         return Difference(where, found.path, found.recorded, found.computed)
     return found

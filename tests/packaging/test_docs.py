@@ -75,16 +75,6 @@ def test_reference_tables_are_as_the_code_says(script):
     assert stale == [], "run .venv/bin/python .ci/docs.py"
 
 
-def test_demo_says_what_the_pages_show_and_the_worked_example_has_its_numbers(script):
-    docs = script("docs")
-    parts = script("docs_demo").demo_parts()
-    stale = [page.name for page in PAGES if docs.refreshed(text_of(page), parts) != text_of(page)]
-    assert stale == [], "run .venv/bin/python .ci/docs.py"
-    decision = parts["worked-example"]()
-    assert "TARGET_BETTER" in decision
-    assert "v41 serves" in decision
-
-
 def test_every_generated_part_stands_on_exactly_one_page(script):
     docs = script("docs")
     found = [name for page in PAGES for _, name, _, _ in docs.PART.findall(text_of(page))]

@@ -11,21 +11,13 @@ from typing import get_args
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.keys import CONTROLLER, OPERATOR, STRANGER, TRUST
 from unship.commands import Command, Quarantined, encode_command
 from unship.events import RefusalCode
 from unship.replica.fence import FenceState, Identity, Target, acks, boot, judge, pending, switched
-from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, TrustedKey, public_bytes, sign
+from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, sign
 
-CONTROLLER, OPERATOR, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
-TRUST = Trust(
-    (
-        TrustedKey("controller", public_bytes(CONTROLLER), ("controller",)),
-        TrustedKey("operator", public_bytes(OPERATOR), ("operator",)),
-    ),
-    "prod",
-)
 NOW = 1_000_000
 GOOD = Command(
     model="fraud",

@@ -22,6 +22,7 @@ DEFAULT_LISTEN: Final = "127.0.0.1:8701"
 HEADERS_BYTES_MAX: Final = 16_384
 ERROR_CHARS_MAX: Final = 300
 EMIT_S: Final = 10.0
+LOOK_S: Final = 0.5
 EMIT_TRIES: Final = 5
 """An embedded log that is locked takes a second per try."""
 
@@ -115,7 +116,9 @@ def _sidecar(asked: argparse.Namespace) -> int:
         where = f"[{host!s}]" if ":" in str(host) else str(host)
         sys.stdout.write(f"http://{where}:{port}\n")
         sys.stdout.flush()
-        stop.wait()
+        # A signal that arrives as a wait begins does not end it, and its handler runs after it.
+        while not stop.wait(LOOK_S):
+            pass
         server.shutdown()
     finally:
         if isinstance(switch, ExecSwitch):

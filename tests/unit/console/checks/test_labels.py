@@ -13,7 +13,7 @@ from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken
-from tests.unit.streams.audit.test_ledger_audit import Memory
+from tests.sites import Memory
 
 HOUR_MS = 3_600_000
 MATURE = parse("models: {m: {labels: {horizon: 2h, mature_after: 1h}}}")

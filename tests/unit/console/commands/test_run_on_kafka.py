@@ -10,6 +10,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from console.commands.run_on_kafka import shutdown_failure
+from tests.waiting import HANG_S
 from unship.errors import ConfigurationError
 
 PROGRAM = """
@@ -40,14 +41,14 @@ def test_second_signal_ends_at_once_what_takes_its_time(number: signal.Signals) 
     process.send_signal(number)
     assert process.stdout.readline() == b"told\n"
     process.send_signal(number)
-    assert process.communicate(timeout=30)[0] == b"cut off\n"
+    assert process.communicate(timeout=HANG_S)[0] == b"cut off\n"
     assert process.returncode == 4
 
 
 def test_end_that_takes_too_long_is_cut_off() -> None:
     process = started(0.0)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30)[0] == b"told\ncut off\n"
+    assert process.communicate(timeout=HANG_S)[0] == b"told\ncut off\n"
     assert process.returncode == 4
 
 

@@ -65,7 +65,7 @@ def test_replicas_are_the_same_before_and_after_the_monitor_has_read_their_acks(
             "r-1": {"version": "v41", "stage": "serving", "epoch": list(bench.epoch)},
             "r-2": {"version": "v40", "stage": "received", "epoch": [0, 0, 0]},
         },
-        {"r-2": "says that v40 serves (received, epoch 0.0.0)"},
+        {"r-2": "reports that v40 serves (received, epoch 0.0.0)"},
         1,
     )
 

@@ -10,7 +10,7 @@ import pytest
 from river.drift import ADWIN, PageHinkley
 
 import detectors
-from detectors.river.adwin_page_hinkley import Adwin, AdwinSnapshot
+from detectors.river.adwin_page_hinkley import Adwin
 from detectors.snapshots import seal, unseal
 from unship.errors import SnapshotError
 
@@ -97,14 +97,14 @@ def test_impossible_parameter_is_refused_by_name(name: str, parameters: dict[str
 def test_adwin_window_cut_short_under_a_good_digest_is_refused() -> None:
     detector = Adwin()
     detector.update_many(RISES[:2_000])
-    content = msgspec.msgpack.decode(unseal(detector.snapshot()).payload, type=AdwinSnapshot)
+    content: Any = msgspec.msgpack.decode(unseal(detector.snapshot()).payload, type=Adwin.content)
     for window in (b"", content.window[:100], content.window[:-1], content.window + b"\0", b"\xff" * 400):
         with pytest.raises(SnapshotError, match="window"):
             detectors.restore(seal("adwin", msgspec.structs.replace(content, window=window)))
 
 
 def test_adwin_window_with_other_parameters_is_refused() -> None:
-    content = msgspec.msgpack.decode(unseal(Adwin().snapshot()).payload, type=AdwinSnapshot)
+    content: Any = msgspec.msgpack.decode(unseal(Adwin().snapshot()).payload, type=Adwin.content)
     with pytest.raises(SnapshotError, match="window"):
         detectors.restore(seal("adwin", msgspec.structs.replace(content, delta=0.5)))
 

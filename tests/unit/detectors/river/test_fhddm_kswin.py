@@ -11,7 +11,7 @@ from river.drift import KSWIN
 from scipy.stats import ks_2samp
 
 import detectors
-from detectors.river.fhddm_kswin import KswinSnapshot, distance, least_distance
+from detectors.river.fhddm_kswin import Kswin, distance, least_distance
 from detectors.snapshots import seal, unseal
 from unship.errors import SnapshotError
 
@@ -133,7 +133,7 @@ def test_impossible_parameter_is_refused_by_name(parameters: dict[str, Any]) -> 
 def test_impossible_content_under_a_good_digest_is_refused(changes: dict[str, Any]) -> None:
     detector = detectors.create("kswin")
     detector.update_many(RISES[:150])
-    content = msgspec.msgpack.decode(unseal(detector.snapshot()).payload, type=KswinSnapshot)
+    content = msgspec.msgpack.decode(unseal(detector.snapshot()).payload, type=Kswin.content)
     assert detectors.restore(seal("kswin", content)).snapshot() == detector.snapshot()
     with pytest.raises(SnapshotError, match="impossible kswin"):
         detectors.restore(seal("kswin", msgspec.structs.replace(content, **changes)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import HANG_S
 from unship import Fleet
 from unship.sidecar import sidecar
 from unship.sidecar.http import CONNECTIONS_MAX, SidecarServer, is_loopback
@@ -51,7 +52,7 @@ def server(unship_embedded) -> Iterator[SidecarServer]:
 
 def ask(server, method, path, content=None, **headers):
     """Send one request; return the code, the decoded body and the headers of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=HANG_S)
     body = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
     connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
     answer = connection.getresponse()
@@ -61,7 +62,7 @@ def ask(server, method, path, content=None, **headers):
 
 
 def raw(server, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=HANG_S) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65_536), b""))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import unship
+from tests.waiting import HANG_S
 
 # The event's own lock is held when the signal comes, as it is for a moment at the end of each wait.
 HOLDING = """
@@ -25,7 +26,7 @@ def test_signal_that_comes_while_the_event_is_locked_stops_the_program(number: i
     done = subprocess.run(
         [sys.executable, "-c", HOLDING, str(number)],
         env={**os.environ, "PYTHONPATH": str(Path(unship.__file__).parents[1])},
-        timeout=60,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0

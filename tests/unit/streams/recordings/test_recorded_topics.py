@@ -15,7 +15,7 @@ from streams.embedded.topics import EmbeddedTopics
 from streams.recordings.lines import KIND_OF, RANK, read_line
 from streams.recordings.replay import Replay
 from streams.recordings.writing import Span, Written, record_topics
-from tests.unit.streams.embedded.test_monitor import Site
+from tests.sites import Site
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.errors import RecordingError
 from unship.log.embedded.log import Message
