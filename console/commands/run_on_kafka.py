@@ -19,7 +19,7 @@ from streams.config.resolved import Config
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access
-    from streams.kafka.supervisor import Lives
+    from streams.kafka.supervisor import Supervisor
 
 #: From the signal to the end, however the broker is; less than what supervisors wait before they kill.
 LIMIT_S = 10.0
@@ -35,7 +35,8 @@ def run_on_kafka(
         BrokerUnreachable: no broker answers to begin with.
     """
     from streams.app import make_app, work
-    from streams.kafka.clients import reachable, run
+    from streams.kafka.admin import reachable
+    from streams.kafka.clients import run
 
     run(access, reachable(access))
     monitor = make_app(access, config, signer, now_ms)
@@ -43,7 +44,7 @@ def run_on_kafka(
     settings.tell(f"run: watching kafka://{access.servers}")
 
     def cut_off() -> NoReturn:
-        code, text = last_words(monitor.lives) or (TIMED_OUT, f"cut off; {LEFT_OVER}")
+        code, text = last_words(monitor.services) or (TIMED_OUT, f"cut off; {LEFT_OVER}")
         # Nothing that takes a lock: the main thread may hold any of them.
         os.write(2, f"run: {text}\n".encode())
         os._exit(code)
@@ -51,7 +52,7 @@ def run_on_kafka(
     try:
         work(monitor, settings.level, lambda begin: end_by_signal(begin, cut_off))
     except SystemExit as ended:
-        words = last_words(monitor.lives)
+        words = last_words(monitor.services)
         if ended.code or words is None:
             raise
         settings.tell(f"run: {words[1]}")
@@ -64,7 +65,7 @@ def run_on_kafka(
             os._exit(1)
 
 
-def last_words(services: Iterable["Lives"]) -> tuple[int, str] | None:
+def last_words(services: Iterable["Supervisor"]) -> tuple[int, str] | None:
     """Return the exit code and what to say where a service could not hand over what it had, None where all could."""
     from streams.kafka.supervisor import NO_BROKER
 

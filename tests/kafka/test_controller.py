@@ -13,7 +13,7 @@ from actions.facts import ReplicaChange
 from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.kafka.clients import producing, read_all
-from streams.kafka.control_service import Controller
+from streams.kafka.control_service import ControlService
 from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts
@@ -45,7 +45,7 @@ def site(kafka: SharedKafka, tmp_path: Path) -> KafkaSite:
 
 @asynccontextmanager
 async def controlling(site: KafkaSite, clock: Clock) -> AsyncIterator[None]:
-    controller = Controller(site.access, CONFIG, clock, SIGNER, Timing(beat_ms=1_000))
+    controller = ControlService(site.access, CONFIG, clock, SIGNER, Timing(beat_ms=1_000))
     running = asyncio.create_task(controller.run())
     try:
         yield

@@ -14,11 +14,12 @@ from actions.journal import decision_bytes, digest_of
 from actions.reconcile import Signer, Timing
 from streams.config.resolved import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
-from streams.kafka.control_service import Controller, LedgerConflict
+from streams.kafka.control_service import ControlService
 from streams.kafka.ledger_topic import configuration_for, open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
-from tests.kafka.inside import Inside, Lives, ended, living, until
+from streams.rounds.control import LedgerConflict
+from tests.kafka.inside import Inside, Retried, ended, living, until
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
 from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
@@ -72,8 +73,8 @@ class DyingAccess(Access, frozen=True):
         return made
 
 
-def controller(site: Inside, access: Access | None = None) -> Controller:
-    return Controller(access or site.access, site.config, wall_ms, SIGNER, Timing())
+def controller(site: Inside, access: Access | None = None) -> ControlService:
+    return ControlService(access or site.access, site.config, wall_ms, SIGNER, Timing())
 
 
 def story(length: int) -> Iterator[tuple[str, Record]]:
@@ -150,9 +151,9 @@ async def spoken(site: Inside, expected: int) -> bool:
 def test_controller_that_dies_at_every_write_says_everything_once_and_in_order(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A snapshot at every occasion, in several parts, so that lives end between them too.
-    monkeypatch.setattr("streams.kafka.control_service.SNAPSHOT_S", 0.0)
-    monkeypatch.setattr("streams.kafka.control_service.STATUS_S", 0.0)
+    # A snapshot at every occasion, in several parts, so that retried end between them too.
+    monkeypatch.setattr("streams.kafka.ledger_partition.SNAPSHOT_S", 0.0)
+    monkeypatch.setattr("streams.kafka.ledger_partition.STATUS_S", 0.0)
     monkeypatch.setattr("streams.kafka.snapshots.PART_BYTES", 1_500)
 
     async def run() -> None:
@@ -195,7 +196,7 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
 
             await until(lambda: said(4))
             # Of another group, so that nobody takes the partition from the first one.
-            monkeypatch.setattr("streams.kafka.control_service.GROUP", "unship.another")
+            monkeypatch.setattr("streams.kafka.control_service.GROUP", "another")
             async with living(new) as others:
                 await until(lambda: _taken_over(new))
                 await write(site, records[4:])
@@ -208,8 +209,8 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
     asyncio.run(run())
 
 
-async def _taken_over(service: Controller) -> bool:
-    return any(partition.caught_up and partition.stated for partition in service.partitions.values())
+async def _taken_over(service: ControlService) -> bool:
+    return any(partition.state.caught_up and partition.state.configured for partition in service.partitions.values())
 
 
 def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
@@ -224,9 +225,9 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
         async with behind(site.access) as (net, access):
             # That of the ledger is, the one of the commands is not.
             net.answers[INIT_PRODUCER_ID] = 1
-            lives = Lives(controller(site, access))
-            async with living(lives):
-                await lives.until_error("no answer within")
+            retried = Retried(controller(site, access))
+            async with living(retried):
+                await retried.until_error("no answer within")
                 net.answers.clear()
                 await until(lambda: spoken(site, 1 + 4))
         await check(site)
@@ -242,7 +243,7 @@ def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes
         await begin(site)
         await write(site, list(story(2)))
         async with behind(site.access) as (net, access):
-            first, second = (Lives(controller(site, access)) for _ in range(2))
+            first, second = (Retried(controller(site, access)) for _ in range(2))
             # What writes the ledger is let in, what writes the commands waits.
             net.answers[INIT_PRODUCER_ID] = 1
             async with living(first):
@@ -262,8 +263,8 @@ def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes
 
                     async def settled() -> bool:
                         both = first.service, second.service
-                        return sum(map(len, (each.partitions for each in both))) == 1 and not any(
-                            each._assigned or each._taking for each in both
+                        return sum(map(len, (each.partitions for each in both))) == 1 and all(
+                            each.settled for each in both
                         )
 
                     await until(settled)
