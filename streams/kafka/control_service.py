@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
-from actions.journal import read_decision
+from actions.control_records import trusted_commands, trusted_decisions
 from actions.reconcile import Signer, SteadyClock, Timing
 from streams.config.resolved import Config
 from streams.kafka.clients import END_S, Access, end_consumer, join, producing, read_all
@@ -26,7 +27,6 @@ from streams.kafka.snapshots import SnapshotStore
 from streams.rounds.control import LedgerConflict, Terms
 from streams.topics.partitioner import partition_of
 from streams.topics.rights import CONTROL_GROUP
-from unship.commands import Command, decode_command
 from unship.errors import BrokerUnreachable
 
 log = logging.getLogger("unship.control")
@@ -44,7 +44,7 @@ class ControlService:
         self.config = config
         self.signer = signer
         self.terms = Terms(None if signer is None else signer.audience, timing, config.digest())
-        self.steady = SteadyClock()
+        self._steady = SteadyClock()
         self._clock_ms = clock_ms
         self._stopping = False
         self._running: _Run | None = None
@@ -62,7 +62,11 @@ class ControlService:
 
     def now_ms(self) -> int:
         """Return the time for commands, in milliseconds; it never goes back."""
-        return self.steady.at(self._clock_ms())
+        return self._steady.at(self._clock_ms())
+
+    def reached(self, time_ms: int) -> None:
+        """Advance to the issue time of a published command, as far as the wall clock allows."""
+        self._steady.reached(time_ms, self._clock_ms())
 
     def stop(self) -> None:
         """Let `run` end after it has saved."""
@@ -184,20 +188,28 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.resume(*assigned)
 
     async def _read_published(self, shape: Shape) -> None:
-        """Read journal and commands of the partitions, each topic once, however many partitions are taken over."""
+        """Read commands and journal of the partitions, each topic once, however many partitions are taken over."""
+        signer = self._service.signer
+        trust = None if signer is None else signer.trust
+        for number, records in (await self._read("control", shape)).items():
+            commands, forged = trusted_commands(records, trust)
+            self.partitions[number].state.commands_read([command for _, command in commands.values()], len(forged))
+            self._service.reached(max((command.issued_ts for _, command in commands.values()), default=0))
+            _report_forged(number, "control", forged)
+        for number, records in (await self._read("decisions", shape)).items():
+            decisions, forged = trusted_decisions(records, trust)
+            for record, decision in decisions.values():
+                self.partitions[number].state.decision_read(decision, record.value)
+            _report_forged(number, "decisions", forged)
 
-        def of(model: str) -> LedgerPartition | None:
-            return self.partitions.get(partition_of(model.encode(), shape.ledger))
-
-        for record in await read_all(self._service.access, "control"):
-            command = decode_command(record.value)
-            if isinstance(command, Command) and (partition := of(command.model)) is not None:
-                partition.state.command_read(command)
-                self._service.steady.reached(command.issued_ts)
-        for record in await read_all(self._service.access, "decisions"):
-            decision = read_decision(record.value)
-            if decision is not None and (partition := of(decision.model)) is not None:
-                partition.state.decision_read(decision, record.value)
+    async def _read(self, topic: str, shape: Shape) -> dict[int, list[Any]]:
+        """Return the records of a topic by the ledger partition of their key, of those that are taken over."""
+        found: dict[int, list[Any]] = {number: [] for number in self.partitions}
+        for record in await read_all(self._service.access, topic):
+            number = partition_of(record.key or b"", shape.ledger)
+            if number in found:
+                found[number].append(record)
+        return found
 
     # Rounds
 
@@ -222,3 +234,13 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
                 await partition.apply(record)
         for partition in list(self.partitions.values()):
             partition.round()
+
+
+def _report_forged(number: int, topic: str, forged: Sequence[Any]) -> None:
+    if forged:
+        last = forged[-1]
+        log.warning(
+            "ledger partition %d: %d records of %s are ignored, because no trusted controller signed them; the last is "
+            "at partition %d, offset %d",
+            number, len(forged), topic, last.partition, last.offset,
+        )  # fmt: skip

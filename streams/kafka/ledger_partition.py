@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from actions.journal import decision_bytes
+from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
@@ -27,18 +28,22 @@ from streams.rounds.control import LedgerConflict, LedgerState, Output, Terms, d
 from streams.topics.rights import TRANSACTION_PREFIX
 from unship.commands import Command, encode_command
 from unship.errors import RecordingError
+from unship.rejections import RejectCode
+from unship.signing import Headers
 
 log = logging.getLogger("unship.control")
 
 STATUS_S = 0.5
-#: The share of the time that computing the status may take.
 STATUS_SHARE = 0.02
+"""The share of the time that computing the status may take."""
+
 SNAPSHOT_S = 60.0
-#: Decisions that wait for the journal before the fold does: a re-fold makes many of them at once.
 DECIDED_MAX = 1_000
-#: How long the fold keeps everything else waiting: from a feedback to its ledger record it takes a dozen turns of the
-#: loop, and each of them waits so long behind a busy fold.
+"""Decisions that wait for the journal before the fold does: a re-fold makes many of them at once."""
+
 PIECE_S = 0.001
+"""How long the fold keeps everything else waiting: from a feedback to its ledger record it takes a dozen turns of the
+loop, and each of them waits so long behind a busy fold."""
 
 
 class Unreadable(LedgerConflict):
@@ -56,6 +61,16 @@ class Links(msgspec.Struct, frozen=True):
     signer: Signer | None
     terms: Terms
     now_ms: Callable[[], int]
+
+
+class _Record(NamedTuple):
+    """A record to be appended."""
+
+    topic: str
+    value: bytes
+    key: bytes | None
+    partition: int | None = None
+    headers: Headers = ()
 
 
 class LedgerPartition:
@@ -183,7 +198,7 @@ class LedgerPartition:
                 output = due(state, links.terms, now_ms)
                 state.take(output)
             journal = links.access.names.of("decisions")
-            await self._append((journal, decision_bytes(each), each.model.encode(), None) for each in output.decisions)
+            await self._append([self._signed(journal, decision) for decision in output.decisions])
             state.decisions_acknowledged(output)
             if caught_up:
                 await self._publish_commands(output.commands)
@@ -193,25 +208,32 @@ class LedgerPartition:
             if not state.decided:
                 return
 
-    async def _append(self, records: Iterable[tuple[str, bytes, bytes | None, int | None]]) -> None:
+    async def _append(self, records: Iterable[_Record]) -> None:
         send = self._links.producer.send_and_wait
-        await all_answered([send(topic, value, key, partition=partition) for topic, value, key, partition in records])
+        await all_answered(
+            [send(each.topic, each.value, each.key, each.partition, headers=each.headers) for each in records]
+        )
 
-    def _answers(self, output: Output) -> Iterable[tuple[str, bytes, bytes | None, int | None]]:
+    def _signed(self, journal: str, decision: Decision) -> _Record:
+        value, signer = decision_bytes(decision), self._links.signer
+        headers = () if signer is None else signer.sign_decision(value)
+        return _Record(journal, value, decision.model.encode(), None, headers)
+
+    def _answers(self, output: Output) -> Iterable[_Record]:
         """Yield the records that answer to the fold: facts for every ledger partition, configuration, rewinds."""
         links = self._links
         ledger = links.access.names.of("ledger")
         for fact in output.facts:
             value = entry_of(fact).value
-            yield from ((ledger, value, None, number) for number in range(links.shape.ledger))
+            yield from (_Record(ledger, value, None, number) for number in range(links.shape.ledger))
         if output.configuration:
             log.info("ledger partition %d: another configuration is in force from here on", self.number)
-            yield ledger, entry_of(configuration_for(links.config, links.shape)).value, None, self.number
+            yield _Record(ledger, entry_of(configuration_for(links.config, links.shape)).value, None, self.number)
         for rewind in output.rewinds:
             log.warning(
                 "ledger partition %d: a gap in source partition %d is read again", self.number, rewind.partition
             )
-            yield links.access.names.of("rewind"), msgspec.json.encode(rewind), b"%d" % rewind.partition, None
+            yield _Record(links.access.names.of("rewind"), msgspec.json.encode(rewind), b"%d" % rewind.partition)
 
     async def _publish_commands(self, commands: list[Command]) -> None:
         if commands and self._links.signer is not None and self._writer is not None:
@@ -259,7 +281,8 @@ class LedgerPartition:
         await self._links.snapshots.report(self.number, status)
 
     def _status(self) -> bytes:
-        return msgspec.json.encode(fold_status(self.state.fold))
+        counted = Counter[str]({RejectCode.FORGED_CONTROL: self.state.forged})
+        return msgspec.json.encode(fold_status(self.state.fold, counts=counted))
 
     # End
 

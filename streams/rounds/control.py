@@ -11,7 +11,7 @@ commands that rest on no later ones.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -23,8 +23,8 @@ from streams.rounds.rewind import Rewind
 from unship.commands import Command
 from unship.events import Epoch
 
-#: Longer than the ledger may be behind: the reader of a range that is read again needs time to finish it.
 ASK_AGAIN_MS = 600_000
+"""Longer than the ledger may be behind: the reader of a range that is read again needs time to finish it."""
 
 LOOK_FIRST = (
     "the ledger was cut off or made again; nothing of it is commanded until its records are back, or a new one is "
@@ -67,6 +67,7 @@ class LedgerState:
         self.fold = fold
         # The end that the ledger had on take-over; unknown before the broker was asked for it.
         self.goal = sys.maxsize
+        self.forged = 0
         self.published: dict[str, Command] = {}
         self.journalled: dict[str, tuple[Epoch, str]] = {}
         # Models with a decision in the journal that the fold has not reproduced.
@@ -94,9 +95,10 @@ class LedgerState:
         """Go on from a snapshot."""
         self.fold = fold
 
-    def command_read(self, command: Command) -> None:
-        """Note a command that the control topic holds; the newest record of a model is given last."""
-        self.published[command.model] = command
+    def commands_read(self, commands: Iterable[Command], forged: int) -> None:
+        """Note the newest command of each model that the control topic holds, and how many records of it are forged."""
+        self.published = {command.model: command for command in commands}
+        self.forged = forged
 
     def decision_read(self, decision: Decision, value: bytes) -> None:
         """Note a decision that the journal holds; the newest record of a model is given last."""

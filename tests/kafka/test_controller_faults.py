@@ -19,16 +19,21 @@ from streams.kafka.ledger_topic import configuration_for, open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
 from streams.rounds.control import LedgerConflict
-from tests.kafka.inside import Inside, Retried, ended, living, until
+from tests.kafka.inside import DEADLINE_S, Inside, Retried, ended, living, until
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
-from tests.property.test_fence_whole_loop import CONTROLLER, TRUST
+from tests.keys import CONTROLLER, TRUST
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
-from unship.signing import COMMAND_TYPE, TrustedKey, sign, verify
+from unship.signing import COMMAND_TYPE, DECISION_TYPE, TrustedKey, sign, verify
 
-SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)
+SIGNER = Signer(
+    "prod",
+    lambda value: sign(value, CONTROLLER, COMMAND_TYPE),
+    TRUST,
+    lambda value: sign(value, CONTROLLER, DECISION_TYPE),
+)
 ACTING = "models: {a: {policy: {mode: act}}, b: {policy: {mode: act}}}"
 
 
@@ -126,6 +131,7 @@ async def check(site: Inside) -> None:
             decided[decision.model, decision.epoch] = digest_of(decision_bytes(decision))
     journal: dict[tuple[str, Any], str] = {}
     for entry in await read_all(site.access, "decisions"):
+        assert isinstance(verify(entry.value, entry.headers, TRUST, "controller", DECISION_TYPE), TrustedKey)
         read = json.loads(entry.value)
         assert journal.setdefault((read["model"], tuple(read["epoch"])), digest_of(entry.value)) == digest_of(
             entry.value
@@ -236,8 +242,11 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
 
 
 def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes_on_in_its_group(
-    kafka: SharedKafka,
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However long the second one takes to join, the first one waits for its writer.
+    monkeypatch.setattr("streams.kafka.clients.ANSWER_S", DEADLINE_S)
+
     async def run() -> None:
         site = Inside(kafka, ACTING)
         await begin(site)

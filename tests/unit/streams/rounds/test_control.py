@@ -160,14 +160,14 @@ def test_ledger_that_ends_before_a_decision_is_a_conflict_with_its_remedy() -> N
 
 def test_ledger_that_ends_before_a_command_is_a_conflict() -> None:
     state = LedgerState(3, Fold(CONFIG))
-    state.command_read(command((0, 7, 0)))
+    state.commands_read([command((0, 7, 0))], 0)
     with pytest.raises(LedgerConflict, match="ends at 7"):
         state.expect(7)
 
 
 def test_command_of_a_higher_epoch_than_the_ledger_explains_is_a_conflict() -> None:
     state = state_of()
-    state.command_read(command((1, 0, 0)))
+    state.commands_read([command((1, 0, 0))], 0)
     with pytest.raises(LedgerConflict, match=r"control holds epoch \[1, 0, 0\].*explains \[0, 2, 0\] at most"):
         due(state, TERMS, NOW)
 
