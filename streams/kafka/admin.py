@@ -28,8 +28,9 @@ LATEST = -1
 NO_ERROR, UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER, NOT_ALLOWED, EXISTS = 0, 3, 5, 6, 29, 36
 NO_GROUP, NO_CLUSTER, NO_TRANSACTIONAL_ID = 30, 31, 53
 REFUSED = (NOT_ALLOWED, NO_GROUP, NO_CLUSTER, NO_TRANSACTIONAL_ID)
-#: The rest of a name where a right holds for all names that begin with a prefix.
 EXAMPLE = "check"
+"""The rest of a name where a right holds for all names that begin with a prefix."""
+
 TRANSIENT = (UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER)
 LOOK_EVERY_S = 0.1
 
@@ -141,7 +142,7 @@ class Admin:
         return found
 
     async def apply(self, steps: Iterable[Step]) -> None:
-        """Do what the steps say, and return when the brokers say so too.
+        """Apply the steps, and return when the brokers serve the result.
 
         Raises:
             ConfigurationError: The broker refuses, or this principal may not.
@@ -271,7 +272,7 @@ def _aiokafka_logged() -> Iterator[list[str]]:
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage().rstrip(" .")
-            # A wait that ended without an answer is an error without words.
+            # A wait that ended without an answer is an error without a message.
             logged.append(f"{text} no answer" if text.endswith(":") else text)
 
     logger, handler = logging.getLogger("aiokafka"), Collect(logging.WARNING)

@@ -16,20 +16,24 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from streams.kafka.private_parts import all_metadata, cancel_sending, group_of
 from unship.errors import BrokerUnreachable, ConfigurationError, TimedOut
 from unship.log.kafka.loop import ended
-from unship.log.kafka.loop import explained as words
+from unship.log.kafka.loop import explained as named
 from unship.signing import Headers
 from unship.topics import TopicNames
 
-#: A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this.
 REQUEST_BYTES_MAX = 1_000_000
-#: Longest wait for one answer of the broker: longer than a restart of it takes, so that what was sent arrives once.
+"""A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this."""
+
 ANSWER_S = 10.0
-#: Longest wait of a client for the answer to one request.
+"""Longest wait for one answer of the broker: longer than a restart of it takes, so that what was sent arrives once."""
+
 REQUEST_MS = 10_000
-#: Longest wait for a client to end in order; what it has in flight is sent again by the next one, or read again.
+"""Longest wait of a client for the answer to one request."""
+
 END_S = 2.0
-#: Longest wait for a share of a group's partitions: longer than any other member may take to answer for the last time.
+"""Longest wait for a client to end in order; what it has in flight is sent again by the next one, or read again."""
+
 JOIN_S = 60.0
+"""Longest wait for a share of a group's partitions: longer than any other member may take until its last answer."""
 
 T = TypeVar("T")
 
@@ -255,5 +259,5 @@ def explained(error: Exception, access: Access) -> str:
     """Return what is wrong with the broker in one line."""
     if isinstance(error, KafkaConnectionError | OSError):
         return f"kafka {access.servers}: no broker answers there; start it, or correct the address in `log`"
-    what = words(error) if isinstance(error, KafkaError) else str(error)
+    what = named(error) if isinstance(error, KafkaError) else str(error)
     return f"kafka {access.servers}: {' '.join(what.split())[:300]}"

@@ -19,8 +19,8 @@ from streams.kafka.private_parts import read_committed
 from unship.errors import BrokerUnreachable
 
 BEGINNING_S = 2.0
-#: Below the time that Faust waits, which is that of a request.
 GO_BACK_S = 60.0
+"""Below the time that Faust waits, which is that of a request."""
 
 
 async def go_back(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int | None]:

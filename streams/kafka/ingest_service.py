@@ -34,13 +34,15 @@ log = logging.getLogger("unship.ingest")
 
 GROUP = INGEST_GROUP
 ROWS_PER_FLUSH = 2_000
-#: So long before a flush the logs are read again. Each read costs a request, and what arrives earlier waits anyway.
 READ_AHEAD_S = 0.01
-#: Between two looks whether there is room again, where the ledger is slower than the sources.
+"""So long before a flush the logs are read again. Each read costs a request, and what arrives earlier waits anyway."""
+
 FULL_S = 0.01
+"""Between two looks whether there is room again, where the ledger is slower than the sources."""
+
 REVOKE_S = 2.0
-#: How long a request to read a partition again waits for it to be opened here.
 REQUESTED_S = 60.0
+"""How long a request to read a partition again waits for it to be opened here."""
 
 
 class IngestService:

@@ -23,8 +23,8 @@ from streams.kafka.clients import Access, answered, end_consumer, read_to
 from streams.kafka.private_parts import leader_of
 from unship.errors import BrokerUnreachable
 
-#: How often a consumer that is given nothing looks whether there is something.
 LOOK_S = 10.0
+"""How often a consumer that is given nothing looks whether there is something."""
 
 
 class Leaders:

@@ -24,8 +24,8 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import EndTxnRequest
 
 PROBE_MS = 5_000
-#: A member that no group has.
 NOBODY = "check"
+"""A member that no group has."""
 
 
 async def all_metadata(consumer: AIOKafkaConsumer) -> Any:
@@ -75,8 +75,6 @@ def _code_of_partition(response: Any) -> int:
 
 
 Probe = tuple[Callable[[str], Any], Callable[[Any], int]]
-#: By resource and operation: the request, and where the code is in its response. The last argument of the requests that
-#: make or alter something: only check it.
 PROBES: dict[tuple[str, str], Probe] = {
     ("group", "READ"): (
         lambda name: HeartbeatRequest(name, -1, NOBODY),
@@ -111,3 +109,5 @@ PROBES: dict[tuple[str, str], Probe] = {
         lambda response: response.resources[0][0],
     ),
 }
+"""By resource and operation: the request, and where the code is in its response. The last argument of the requests that
+make or alter something: only check it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import msgspec
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.join.source_reader import Position
 from streams.kafka.admin import LATEST, administering
@@ -28,7 +28,7 @@ class Rewinds:
     """Follows the topic `rewind`. Gaps of before now are healed by every start, or requested again; incarnations stay.
 
     It also keeps a copy of every committed position: a broker forgets what a group committed for a topic that is
-    deleted, and after a while without members, and with it how to tell a topic that was made again.
+    deleted, and after a while without members, and with it how to recognise a topic that was made again.
     """
 
     def __init__(self, access: Access) -> None:
@@ -36,17 +36,18 @@ class Rewinds:
         self.positions: dict[int, Position] = {}
         self.halts: dict[int, Halt] = {}
         self._access = access
-        self._consumer = access.reader()
+        self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
         """Learn the incarnations, and follow from the topic's end."""
         name = self._access.names.of("rewind")
         await self.learn()
-        await self._consumer.start()
-        places = [TopicPartition(name, number) for number in range(await partition_count(self._consumer, name))]
-        self._consumer.assign(places)
-        for place, end in (await self._consumer.end_offsets(places)).items():
-            self._consumer.seek(place, end)
+        consumer = self._consumer = self._access.reader()
+        await consumer.start()
+        places = [TopicPartition(name, number) for number in range(await partition_count(consumer, name))]
+        consumer.assign(places)
+        for place, end in (await consumer.end_offsets(places)).items():
+            consumer.seek(place, end)
 
     async def learn(self) -> None:
         """Read everything that the topic holds."""
@@ -60,10 +61,12 @@ class Rewinds:
 
     async def stop(self) -> None:
         """Disconnect."""
-        await end_consumer(self._consumer)
+        if self._consumer is not None:
+            await end_consumer(self._consumer)
 
     async def requested(self) -> list[int]:
         """Return the source partitions to be read again, requested since the last call."""
+        assert self._consumer is not None, "not started"
         found: dict[int, None] = {}
         for records in (await self._consumer.getmany(timeout_ms=0)).values():
             for record in records:

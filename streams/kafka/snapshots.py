@@ -29,10 +29,12 @@ from streams.recordings.lines import Taken
 log = logging.getLogger("unship.control")
 
 SLOTS = 4
-#: Begins the keys of the status of each ledger partition.
 STATUS = b"status/"
-#: Begins the keys of why a ledger partition is not folded any more; empty if it is.
+"""Begins the keys of the status of each ledger partition."""
+
 HALT = b"halted/"
+"""Begins the keys of why a ledger partition is not folded any more; empty if it is."""
+
 PART_BYTES = 900_000
 PARTS_MAX = 64
 

@@ -27,8 +27,9 @@ from unship.topics import SOURCES
 
 log = logging.getLogger("unship.ingest")
 
-#: A caught-up reader states a time this much before now, so that clocks that differ by less do no harm.
 CLOCK_SKEW_MS = 1_000
+"""A caught-up reader states a time this much before now, so that clocks that differ by less do no harm."""
+
 SIDES = (PREDICTIONS, FEEDBACK)
 
 
@@ -120,7 +121,7 @@ class SourcePartition:
         found = None if known is None else await mismatch(links.access, links.consumer, place, known)
         if found is not None:
             why = (
-                f"{found}; if the topic was made again or cut off on purpose, say so with: "
+                f"{found}; if the topic was made again or cut off on purpose, confirm it with: "
                 f"unship topics renew {place.partition}"
             )
             # The next reader of this partition may have committed less, and would not see it.

@@ -1,4 +1,4 @@
-"""Supervise a crash-only service: run it again and again, until it is told to stop."""
+"""Supervise a crash-only service: run it again and again, until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 
 log = logging.getLogger("unship")
 
-#: Between two runs. Where brokers come back, this is time in which nothing is decided.
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0
-#: After a run that lasted so long, the first pause is the shortest again.
+"""Between two runs. Where brokers come back, this is time in which nothing is decided."""
+
 HEALTHY_RUN_S = 15.0
-#: How long the last run may take to commit what it has, when the process is told to stop.
+"""After a run that lasted so long, the first pause is the shortest again."""
+
 SHUTDOWN_S = 4.0
-#: Errors that need an operator; retried until resolved.
+"""How long the last run may take to commit what it has, when the process is stopped."""
+
 HALTS = (SourceChanged, LedgerConflict)
-#: Errors after which a service is run again; any other is a bug, and ends the process.
+"""Errors that need an operator; retried until resolved."""
+
 RETRYABLE = (KafkaError, OSError, TimeoutError, UnshipError, *HALTS)
-#: Those of them that the broker causes.
+"""Errors after which a service is run again; any other is a bug, and ends the process."""
+
 NO_BROKER = (KafkaError, OSError, TimeoutError, BrokerUnreachable, TimedOut)
+"""Those of them that the broker causes."""
 
 
 class Supervisor:
@@ -45,7 +50,7 @@ class Supervisor:
         self, what: str, access: Access, service: Callable[[], Awaitable[None]], stop: Callable[[], None]
     ) -> None:
         self.what = what
-        #: The error of the last run that ended, None if it ended in order.
+        # The error of the last run that ended, None if it ended in order.
         self.error: Exception | None = None
         self._access, self._service, self._stop_service = access, service, stop
         self._stopping, self._ended = asyncio.Event(), asyncio.Event()
@@ -91,7 +96,7 @@ class Supervisor:
 
     @property
     def ended(self) -> bool:
-        """Return whether it was told to stop, and the last run has ended."""
+        """Return whether it was stopped, and the last run has ended."""
         return self._ended.is_set()
 
     def explained(self, error: Exception) -> str:

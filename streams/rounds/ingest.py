@@ -9,14 +9,17 @@ from typing import NamedTuple
 
 import msgspec
 
-#: Records that are read of a pair before the next one has its turn, while its window is filled.
 FILL_RECORDS = 4_096
-#: Between two flushes of fewer rows: every ledger record costs its fold something, whatever it holds.
+"""Records that are read of a pair before the next one has its turn, while its window is filled."""
+
 FLUSH_S = 0.05
-#: A backlog has one full batch after the other, so positions are committed between them.
+"""Between two flushes of fewer rows: every ledger record costs its fold something, whatever it holds."""
+
 COMMIT_S = 5.0
-#: An open transaction that lasts longer is reported: a healthy writer's takes less.
+"""A backlog has one full batch after the other, so positions are committed between them."""
+
 HELD_S = 10.0
+"""An open transaction that lasts longer is reported: a healthy writer's takes less."""
 
 
 class Pair(msgspec.Struct, frozen=True):

@@ -8,12 +8,14 @@ import msgspec
 
 from streams.join.source_reader import Position
 
-#: Begins the keys of copies of committed positions.
 POSITION = b"position/"
-#: Begins the keys of what stops the reading of a partition until its next incarnation.
+"""Begins the keys of copies of committed positions."""
+
 HALTED = b"halted/"
-#: Hexadecimal digits of a digest that precede a committed position.
+"""Begins the keys of what stops the reading of a partition until its next incarnation."""
+
 CHECK_DIGITS = 16
+"""Hexadecimal digits of a digest that precede a committed position."""
 
 
 class Rewind(msgspec.Struct, frozen=True):
