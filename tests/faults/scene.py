@@ -21,7 +21,7 @@ from streams.kafka.clients import Access, answered, producing, read_all
 from streams.topics.partitioner import partition_of
 from tests.faults.weak import make_weak
 from tests.kafka.cluster import Broker, Cluster
-from tests.kafka.site import DEADLINE_S, KafkaSite
+from tests.kafka.site import KafkaSite
 from unship.codec import encode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("fraud", "churn")
 PROBES = ("probe-a", "probe")
 SOURCES, LEDGER = 4, 2
+#: In which the monitor has to go on after a fault.
+DEADLINE_S = 120.0
 PARTITIONS = {"predictions": SOURCES, "feedback": SOURCES, "ledger": LEDGER, "acks": LEDGER, "snapshots": LEDGER}
 REPLICAS = ("r1", "r2", "r3")
 USUAL, BAD = 0.05, 0.45
