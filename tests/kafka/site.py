@@ -78,7 +78,7 @@ class KafkaSite:
                 os.kill(worker.pid, signal.SIGCONT)
                 worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
-            worker.wait(timeout=60)
+            worker.wait(timeout=DEADLINE_S)
 
     def output(self) -> str:
         """Return what the workers said, for the message of a failure."""

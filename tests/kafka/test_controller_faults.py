@@ -207,7 +207,7 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
                 await until(lambda: _taken_over(new))
                 await write(site, records[4:])
                 with pytest.raises(ProducerFenced):
-                    await asyncio.wait_for(tasks[0], 30.0)
+                    await asyncio.wait_for(tasks[0], DEADLINE_S)
                 await until(lambda: said(8))
                 await ended(new, others[0])
         await check(site)
@@ -303,7 +303,7 @@ def test_controller_stops_before_what_it_cannot_read_says_where_and_leaves_the_g
             with pytest.raises(
                 LedgerConflict, match=rf"partition 0, offset 5: .* version {FOLD_VERSION + 1} of the fold"
             ):
-                await asyncio.wait_for(tasks[0], 30.0)
+                await asyncio.wait_for(tasks[0], DEADLINE_S)
         before = await commands(site)
         # The next life says the same at once: those that can read on are not disturbed.
         with pytest.raises(LedgerConflict, match="offset 5"):
