@@ -72,7 +72,7 @@ structure: setup  ## no circle of imports, folders in their order, no class chan
 ratchet: setup  ## write .ci/ratchet.txt again after an exception shrank, went or moved; no kind may grow
 	@$(PY) .ci/ratchet_write.py
 
-words: setup  ## words and addresses that do not belong in the repository
+words: setup  ## words, metaphors and addresses that do not belong in the repository
 	@$(PY) .ci/words.py
 
 lock:  ## resolve requirements.lock again (needs uv); LOCK_ARGS=--upgrade for newer versions

@@ -2,7 +2,7 @@
 
 A contract of import-linter binds the modules it names, so a new module would be bound by none. Here it is the other way
 round: where a contract names a package, it binds every module of it except the drivers, which pyproject.toml lists
-under [tool.unship]. A driver that no longer exists is an error, so that the list can only say what is true.
+under [tool.unship]. A driver that no longer exists is an error, so that the list is always true.
 """
 
 import json
@@ -27,7 +27,7 @@ def modules(package: str) -> list[str]:
 
 
 def within(module: str, names: Iterable[str]) -> bool:
-    """Say whether a module is one of the names or lies in a package of that name."""
+    """Return whether a module is one of the names or lies in a package of that name."""
     return any(module == name or module.startswith(f"{name}.") for name in names)
 
 

@@ -1,9 +1,11 @@
 """Write the parts of the documentation that the code knows better: tables of the vocabulary, options and fields.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->`; the text around it is written by
+A generated part is enclosed by `<!-- generated: NAME -->` and `<!-- end of NAME -->`; the text around it is written by
 people. Run it after a change of a reason, a key, a field, an option or a number of the demo; with `--check` it only
-says which files are stale, and returns 1. `--without-demo` leaves out the parts that take a run of the demo.
+names the files that are stale, and returns 1. `--without-demo` leaves out the parts that take a run of the demo.
 """
+
+from __future__ import annotations
 
 import inspect
 import re
@@ -23,7 +25,7 @@ from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
 from streams.evaluation.slices import OTHER, SOURCES_MAX
 from streams.fold.model import BESIDE_MAX, ONCE
-from streams.join.window import MODELS_MAX, SERIES_MAX
+from streams.join.series import MODELS_MAX, SERIES_MAX
 from streams.topics.rights import GROUPS, ROLES, TRANSACTION_PREFIX
 from tree import ROOT
 from unship.codec import LIMITS
@@ -55,7 +57,7 @@ def code(value: Any) -> str:
 def reasons() -> str:
     """Return the table of reasons, in the order of the vocabulary."""
     follows = {
-        Action.ROLLBACK: "`rollback`, `propose` or `observe`, as the mode says",
+        Action.ROLLBACK: "`rollback`, `propose` or `observe`, by the mode",
         Action.PAGE: "`page`",
         Action.NONE: "`none`",
     }
@@ -74,7 +76,7 @@ def guards() -> str:
     for number, guard in enumerate(GUARDS, start=1):
         given = dict.fromkeys(re.findall(r"Reason\.([A-Z_]+)", inspect.getsource(guard)))
         rows.append([str(number), code(guard.__name__), inspect.getdoc(guard) or "", ", ".join(map(code, given))])
-    return table(["", "guard", "it speaks when", "reason it gives"], rows)
+    return table(["", "guard", "it decides when", "reason it gives"], rows)
 
 
 def rejections() -> str:
@@ -100,7 +102,7 @@ def limits() -> str:
         ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
         ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
         ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
-        ["versions judged beside a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
+        ["concurrent versions of a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
         ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
         ["label sources of a model", str(SOURCES_MAX), f"counted as {code(OTHER)}"],
     ]

@@ -1,11 +1,13 @@
-"""The parts of the documentation that show a real run.
+"""Write the parts of the documentation that show a real run.
 
-What a reader sees first is the output of one real run of `unship demo`. It runs as several processes, so another run
-differs in some of its numbers; what must not differ is what it says, and only if that changed is the page stale. The
-worked example needs numbers that hold still: they come from a recording of the same story, made without processes.
+The README shows the output of one real run of `unship demo`. It runs as several processes, so another run differs in
+some of its numbers; its sentences must not differ, and only if they changed is the page stale. The numbers of the
+worked example are the same at every run: they come from a recording of the same story, made without processes.
 
-Ids and digests are shortened, because they would only be noise on a page; `unship audit` is what compares them.
+Ids and digests are shortened, because they would only be noise on a page; `unship audit` compares them.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -29,7 +31,7 @@ COHORT_MS, MATURITY_MS = 180_000, 3_600_000
 STEPS = """
 **A prediction.** At $asked a replica answers request `$id`:
 $prediction
-$version says $output, with a probability of $score for 1. The line is decoded, and the join keeps it.
+$version answers $output, with a probability of $score for 1. The line is decoded, and the join keeps it.
 
 **Its feedback.** $delay minutes later the source `$source` reports the truth:
 $feedback
@@ -38,14 +40,14 @@ $feedback
 ($score−$truth)² = $brier. The outcome waits in the cohort of all predictions from $begin to $end. That cohort
 closes an hour after its end, at $close: by then every one of its labels has had the same hour to come.
 
-**The baseline.** $version came with a $basis: its offline error. Healthy outcomes have joined it since, so that
-by now it says $usual, from $usual_n outcomes.
+**The baseline.** $version was deployed with a $basis: its offline error. Healthy outcomes have joined it since, so that
+by now it is $usual, from $usual_n outcomes.
 
 **The alarm.** When a cohort closes at $alarm, the evidence on `$loss` over $where has reached $evidence; the
 threshold of that row is $threshold (the promise of 1,000,000, divided by the row's share of a quarter). The
 change is dated to $change. Since then $now of $now_n judged answers were wrong.
 
-**Would going back help?** $target answered $beside_n requests as $role in the same time, and $beside of them
+**Would going back help?** $target answered $concurrent_n requests as $role in the same time, and $concurrent of them
 were wrong. That looks better, but it is few: the comparison's evidence is $compared of $promise. So the first
 decision is `$first`, with reason `$first_reason`.
 
@@ -55,7 +57,7 @@ decision is `$first`, with reason `$first_reason`.
 **The quorum.** No single label source carries the rise alone: it is $rises.
 
 **The decision.** No guard objects. `$action` to $to, verdict `$verdict`, reason `$reason`, after $outcomes
-judged answers of $version. The desired state now says that $to serves and that $version is in quarantine.
+judged answers of $version. From now on $to serves and $version is in quarantine.
 """
 
 
@@ -93,7 +95,7 @@ def story(folder: Path) -> Path:
 
 
 def same_story(one: str, other: str) -> bool:
-    """Tell whether two outputs say the same, whatever their numbers are.
+    """Return whether two outputs are equal but for their numbers.
 
     >>> same_story("wrong:  28 in 100", "wrong: 27 in 100"), same_story("28 wrong", "28 right")
     (True, False)
@@ -143,7 +145,7 @@ def clock(ts: int) -> str:
 
 
 def worked_example(recording: Path) -> str:
-    """Return what the demo's recording tells, as numbered steps with its own numbers."""
+    """Return the story of the demo's recording, as numbered steps with its own numbers."""
     with recording.open(encoding="utf-8") as lines:
         entries: list[Line] = [json.loads(line) for line in lines if '"type":"ledger"' not in line]
     first, last = [entry for entry in entries if entry["type"] == "decision"]
@@ -151,7 +153,7 @@ def worked_example(recording: Path) -> str:
     words = {**words_of_outcome(prediction, feedback), **words_of_alarm(first), **words_of_rollback(first, last)}
     steps = []
     for number, step in enumerate(Template(STEPS).substitute(words).strip().split("\n\n"), start=1):
-        # A line of JSON stands in a block of its own; the text around it is filled.
+        # A line of JSON gets a block of its own; the text around it is filled.
         parts = [part.strip() for part in re.split(r"^(\{.*\})$", step, flags=re.MULTILINE)]
         shown = [f"```json\n{part}\n```" if part[:1] == "{" else textwrap.fill(part, 110) for part in parts if part]
         steps.append(textwrap.indent("\n\n".join(shown), "   ").replace("  ", f"{number}.", 1))
@@ -171,7 +173,7 @@ def wrong_answer(entries: list[Line], decision: Line) -> tuple[Line, Line]:
 
 
 def words_of_outcome(prediction: Line, feedback: Line) -> dict[str, str]:
-    """Return what the steps up to the outcome say."""
+    """Return the words of the steps up to the outcome."""
     begin = prediction["ts"] - prediction["ts"] % COHORT_MS
     return {
         "asked": clock(prediction["ts"]),
@@ -192,9 +194,9 @@ def words_of_outcome(prediction: Line, feedback: Line) -> dict[str, str]:
 
 
 def words_of_alarm(first: Line) -> dict[str, str]:
-    """Return what the steps up to the first decision say."""
+    """Return the words of the steps up to the first decision."""
     alarm, comparison = first["evidence"]["alarm"], first["evidence"]["comparison"]
-    beside = comparison["target_since_change"]
+    concurrent = comparison["target_since_change"]
     return {
         "basis": alarm["basis"],
         "usual": f"{alarm['baseline']['mean']:.4f}",
@@ -209,8 +211,8 @@ def words_of_alarm(first: Line) -> dict[str, str]:
         "now_n": f"{alarm['since_change']['n']:.0f}",
         "target": comparison["target"],
         "role": comparison["role"],
-        "beside": f"{beside['mean']:.4f}",
-        "beside_n": f"{beside['n']:.0f}",
+        "concurrent": f"{concurrent['mean']:.4f}",
+        "concurrent_n": f"{concurrent['n']:.0f}",
         "compared": f"{comparison['evidence']:,.0f}",
         "promise": f"{comparison['threshold']:,.0f}",
         "first": first["action"],
@@ -219,16 +221,16 @@ def words_of_alarm(first: Line) -> dict[str, str]:
 
 
 def words_of_rollback(first: Line, last: Line) -> dict[str, str]:
-    """Return what the steps up to the last decision say."""
+    """Return the words of the steps up to the last decision."""
     comparison, sources = last["evidence"]["comparison"], last["evidence"]["sources"]
-    beside, mine = comparison["target_since_change"], comparison["candidate"]
+    target, candidate = comparison["target_since_change"], comparison["candidate"]
     return {
         "wait": f"{(last['ts'] - first['ts']) / 60_000:.0f}",
         "decided": clock(last["ts"]),
-        "proof_target": f"{beside['mean']:.4f}",
-        "proof_target_n": f"{beside['n']:.0f}",
-        "proof": f"{mine['mean']:.4f}",
-        "proof_n": f"{mine['n']:,.0f}",
+        "proof_target": f"{target['mean']:.4f}",
+        "proof_target_n": f"{target['n']:.0f}",
+        "proof": f"{candidate['mean']:.4f}",
+        "proof_n": f"{candidate['n']:,.0f}",
         "proved": f"{comparison['evidence']:,.0f}",
         "rises": ", ".join(f"{entry['without']['rise']:.3f} without `{name}`" for name, entry in sources.items()),
         "action": last["action"],

@@ -1,7 +1,9 @@
-"""What the code cannot say of itself: the meaning of each key of the configuration and of each field of the events.
+"""Describe each key of the configuration and each field of the events.
 
 A key or field without a meaning stops `docs.py`, so none can appear without being described.
 """
+
+from __future__ import annotations
 
 from streams.config.parse import DETECTORS_OF_ERRORS, DETECTORS_READY
 
@@ -15,7 +17,7 @@ def _listed(names: tuple[str, ...]) -> str:
 KEYS: dict[str, str] = {
     "log": "Where the topics are: `embedded:DIR` or `kafka://HOST:PORT[,HOST:PORT]`.",
     "keys": "Folder of the keys that commands are signed with.",
-    "defaults": "What every model gets that its own section does not say: the same keys as `models.NAME`.",
+    "defaults": "Values for all that a model's own section leaves out: the same keys as `models.NAME`.",
     "models": "One section for each model, by its name in the events. A model that is not listed gets `defaults`.",
     "models.NAME.target.kind": "What is predicted: `binary`, `multiclass`, `regression` (a number), `ranking` (a "
     "list, the best first) or `custom` (judged by functions of yours only).",
@@ -38,28 +40,28 @@ KEYS: dict[str, str] = {
     "models.NAME.detectors": "The first decides, the others are second opinions. "
     f"Known are {_listed(DETECTORS_READY)}; of these {_listed(DETECTORS_OF_ERRORS)} take only losses that are 0 or 1. "
     "The promise holds only where `e_detector` is the first.",
-    "models.NAME.policy.mode": "`observe`: only say what would be done; `approve`: propose it; `act`: do it.",
+    "models.NAME.policy.mode": "`observe`: only record what would be done; `approve`: propose it; `act`: do it.",
     "models.NAME.policy.cooldown": "How long after an automatic rollback the next one has to wait.",
     "models.NAME.policy.max_switches": "How many automatic rollbacks a window may hold; then they stop until `resume`.",
-    "models.NAME.policy.without_control": "How far to go where no version answers beside the live one, but an earlier "
-    "one was better by its record: `propose` at most, `act` as the mode says, or `page` a person. See "
-    "[when nothing answers beside](../concepts/false-alarms.md#when-nothing-answers-beside).",
+    "models.NAME.policy.without_control": "How far to go without a concurrent holdback or shadow, if an earlier "
+    "version was better by its record: `propose` at most, `act` as the mode allows, or `page` a person. See "
+    "[without a holdback or a shadow](../concepts/false-alarms.md#without-a-holdback-or-a-shadow).",
     "models.NAME.policy.confirm_within": "How long to look for proof that another version is better before a person is "
     "paged.",
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
     "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
     "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",
     "kafka.security.protocol": "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. Without it `SASL_SSL` with a "
-    "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Where `kafka.security` says nothing at all, the "
-    "environment's `UNSHIP_SECURITY_*` variables do: see [Kafka](../how-to/kafka.md#let-clients-in).",
+    "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Without the section `kafka.security`, the "
+    "environment's `UNSHIP_SECURITY_*` variables are used: see [Kafka](../how-to/kafka.md#let-clients-in).",
     "kafka.security.mechanism": "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.",
     "kafka.security.username": "Who logs in.",
     "kafka.security.password": "With what; write `${NAME}`, not the password itself.",
     "kafka.security.password_file": "A file that holds the password in one line, relative to `unship.yaml`.",
-    "kafka.security.ca_file": "Certificates of who vouches for the brokers (PEM); without it those of the system.",
-    "kafka.security.cert_file": "The client's own certificate (PEM), for brokers that ask for one.",
+    "kafka.security.ca_file": "Certificates of the authorities that sign the brokers' (PEM); without it the system's.",
+    "kafka.security.cert_file": "The client's own certificate (PEM), for brokers that require one.",
     "kafka.security.key_file": "The private key of that certificate (PEM, not encrypted).",
-    "kafka.topics.prefix": "Stands before every topic's name.",
+    "kafka.topics.prefix": "The beginning of every topic's name.",
     "kafka.topics.partitions": "Partitions of `predictions` and of `feedback`, 1 to 1024. They cannot be changed once "
     "there are events.",
     "kafka.topics.ledger_partitions": "Partitions of the topics that are keyed by the model, 1 to 256. They cannot be "
@@ -82,8 +84,8 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "target": "Which of several targets, where one request predicts more than one.",
         "score": "Probability of the positive class.",
         "scores": "Probability of each class.",
-        "role": "`holdback` answers a part of the requests beside the live version; `shadow` answers the same requests "
-        "without being used.",
+        "role": "`holdback` answers a part of the requests while another version is live; `shadow` answers the same "
+        "requests as the live version, unused.",
         "slices": "Properties of the request by name, for example `country`.",
         "latency_ms": "How long the answer took, for the loss `latency`.",
         "replica": "Which replica answered: it proves what that one serves.",
@@ -96,23 +98,23 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "model": "Which model it is for; without it, every model's prediction of that `id`.",
         "row": "The prediction's `row`.",
         "target": "The prediction's `target`.",
-        "source": "Who says so. Sources are held against each other before a rollback.",
+        "source": "What reports it. Sources are compared with each other before a rollback.",
         "engagement": "How much the answer was used, 0 to 1. For the loss `engagement`.",
     },
     "Deployment": {
         "model": "Which model.",
         "version": "Which version.",
         "status": "What it serves as from now on. `retired` is never gone back to.",
-        "previous": "Which version it replaces. Kept to tell repeats apart.",
+        "previous": "Which version it replaces. Kept to distinguish repeats.",
         "artifact": "Digest of the version's bytes (`sha256:...`). Quarantine bars the same bytes under another name.",
         "reference": "Offline metrics: the name of a loss, its mean and the number of outcomes it was measured on. "
-        "Ignored if the version's own first outcomes belie it (`REFERENCE_IMPLAUSIBLE`).",
+        "Ignored if the version's own first outcomes contradict it (`REFERENCE_IMPLAUSIBLE`).",
         "card": "The model card or its address. Not used yet.",
     },
     "OperatorAct": {
         "act": "What is ordered: see [operators' acts](#operators-acts).",
         "model": "For which model.",
-        "reason": "Why, in the operator's words; it stands in the decision.",
+        "reason": "Why, in the operator's words; the decision records it.",
         "by": "Who ordered it.",
         "version": "For `pin` and `release`.",
         "to": "For `rollback`: the version to go back to.",
@@ -122,9 +124,9 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
     },
     "Ack": {
         "model": "Which model.",
-        "replica": "Who says so.",
+        "replica": "Which replica reports it.",
         "boot": "Which start of that replica.",
-        "epoch": "The desired state it speaks of.",
+        "epoch": "The desired state that it is about.",
         "stage": "How far it has come.",
         "serving": "The version it serves.",
         "code": "Why it refused, if it did.",

@@ -1,9 +1,9 @@
 """Find circles of imports, and imports that go up.
 
-An import counts wherever it stands, also inside a function: that it runs late hides a circle from Python, not from a
-reader. Only what stands under `if TYPE_CHECKING` is left out.
+An import counts wherever it is, also inside a function: that it runs late hides a circle from Python, not from a
+reader. Only what is under `if TYPE_CHECKING` is left out.
 
-The order inside a package stands in [tool.unship.layers] of pyproject.toml, from the top down: its folders, and those
+The order inside a package is that of [tool.unship.layers] in pyproject.toml, from the top down: its folders, and those
 of its own modules that have a level to themselves. "a | b" is one level whose parts do not know each other, "." are
 the other modules of the package, and its `__init__` is above all. A package without folders needs no order.
 """

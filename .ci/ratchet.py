@@ -17,6 +17,7 @@ RATCHET = ROOT / ".ci" / "ratchet.txt"
 # Each kind with its unit and what to do about too many.
 KINDS = {
     "lines": ("lines", "split it by what its parts do"),
+    "metaphors": ("metaphors", "write what the field calls it"),
     "modules": ("modules", "make a folder of those that belong together"),
     "attributes": ("attributes", "give a part of this state a class of its own, or freeze it if it is a record"),
     "circle": ("modules in a circle of imports", "move what both ends need into a module below them"),

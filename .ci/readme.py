@@ -18,7 +18,7 @@ from tree import ROOT, name_of, tracked
 
 BLOCK = re.compile(r"^<!-- runs in CI -->\n+```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECONDS_MAX = 900
-# Set while the README's commands run: a README that says `make check` must not start itself again.
+# Set while the README's commands run: a README with `make check` must not start itself again.
 INSIDE = "UNSHIP_README_RUNS"
 # What a newcomer's shell does not hold, although ours may.
 OURS = {"VIRTUAL_ENV", "MAKE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}

@@ -73,7 +73,7 @@ def main() -> int:
     found = list(complaints(counted, read_ratchet("lines", "modules", "attributes")))
     for path in paths:
         parts = {part.removesuffix(".py") for part in path.relative_to(ROOT).parts}
-        found += [f"{name_of(path)}: '{part}' says nothing" for part in parts & NAMES_THAT_SAY_NOTHING]
+        found += [f"{name_of(path)}: '{part}' means nothing" for part in parts & NAMES_THAT_SAY_NOTHING]
     for count in counted:
         if count.limit == MODULE_LINES_MAX and MODULE_LINES_ASK < count.number <= count.limit:
             print(f"note: {count.name} has {count.number} lines: is it one thing?")

@@ -1,9 +1,11 @@
 """Find text that does not belong in the repository.
 
-Three kinds: addresses and paths of the machine it was written on (the repository must work with any package server,
-in any folder), references to conversations a reader cannot see (numbers of issues, of clauses), and names
-that the glossary does without because they mean too much or too little.
+Four kinds: addresses and paths of the machine it was written on (the repository must work with any package server,
+in any folder), references to conversations a reader cannot see (numbers of issues, of clauses), names
+that the glossary does without because they mean too much or too little, and the metaphors of .ci/metaphors.py.
 """
+
+from __future__ import annotations
 
 import ast
 import re
@@ -11,6 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import metaphors
+from ratchet import complaints as beyond_ratchet
+from ratchet import read_ratchet
 from tree import name_of, tracked
 
 # Each pattern is written so that it does not match itself: this file is checked like any other.
@@ -20,9 +25,9 @@ TEXT: tuple[tuple[str, str], ...] = (
     (r"--(?:extra-)?[i]ndex-url|\b[i]ndex-url\s*=|--[f]ind-links", "an option that names a package server"),
     (r"(?<![\w.])/(?:[w]ork|[r]oot|[h]ome/\w+|[o]pt/wheels|[U]sers/\w+)(?:/|\b)", "a path of one machine"),
     (r"(?<![\w.])/[t]mp/", "a path of one machine: ask tempfile or pytest's tmp_path"),
-    (r"(?<![\w&/(\[#'\"])#[1-9]\d{0,4}\b(?![\w-])", "the number of an issue: say what it says"),
-    (r"\b[i]ssues? #?\d+\b", "the number of an issue: say what it says"),
-    (r"(?<![\w.\-'\"])[SD][1-9]\d?(?![\w.\-'\"=])", "the number of a clause: say what it says"),
+    (r"(?<![\w&/(\[#'\"])#[1-9]\d{0,4}\b(?![\w-])", "the number of an issue: write what it is about"),
+    (r"\b[i]ssues? #?\d+\b", "the number of an issue: write what it is about"),
+    (r"(?<![\w.\-'\"])[SD][1-9]\d?(?![\w.\-'\"=])", "the number of a clause: write what it demands"),
     (r"\.\./[s]hared\b|\b[s]hared/[a]nchors\b|\b[a]nchors/\w+\.md", "a file outside the repository"),
     (r"\bdefault_rng\(\s*\)", "a generator without a seed"),
     (r"^(?:[<]{7}|[>]{7}) ", "two halves of a merge"),
@@ -33,11 +38,11 @@ READ_SUFFIXES = {".py", ".pyi", ".md", ".toml", ".yaml", ".yml", ".sh", ".txt", 
 
 # Parts of names of functions, classes, arguments and variables.
 NAMES = {
-    "watermark": "say coverage, frontier or clock",
-    "manager": "say what it does",
-    "util": "say what it does",
-    "utils": "say what it does",
-    "helper": "say what it does",
+    "watermark": "write coverage, frontier or clock",
+    "manager": "name what it does",
+    "util": "name what it does",
+    "utils": "name what it does",
+    "helper": "name what it does",
     "handle": "name the thing, or the act",
 }
 
@@ -85,6 +90,7 @@ def main() -> int:
     """Print the findings; return 1 if there are any."""
     paths = [path for path in tracked() if path.suffix in READ_SUFFIXES and path.name not in NOT_OURS]
     found = [sentence for path in paths for sentence in complaints(path)]
+    found += beyond_ratchet(metaphors.counts(paths), read_ratchet("metaphors"))
     print("\n".join(found) or f"{len(paths)} files read, nothing found")
     return 1 if found else 0
 

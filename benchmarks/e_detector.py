@@ -2,7 +2,7 @@
 
 Promise: the mean run length to a false alarm at each base rate, with a reference of 1,000 and of 5,000 fresh healthy
 outcomes, against the promised 10,000. Delay: reference, then 5,000 healthy outcomes, then the rise; mean delay of the
-runs without a false alarm, relative to the CUSUM that is told both rates and tuned to the same run length. That CUSUM
+runs without a false alarm, relative to the CUSUM that knows both rates and is tuned to the same run length. That CUSUM
 is computed, not simulated: its score is rounded to a lattice, on which run length and delay solve linear equations.
 
 Run: python benchmarks/e_detector.py [--quick] [--runs 400] [--json]. Exit code 1 when a bound is missed.
@@ -85,7 +85,7 @@ class Delay:
 
 
 def first_alarms(
-    rng: np.random.Generator, reference: Floats, before: Floats, after: Floats, change: int, limit: int, tell: str
+    rng: np.random.Generator, reference: Floats, before: Floats, after: Floats, change: int, limit: int, name: str
 ) -> NDArray[np.int64]:
     """Return, per row, the outcome at which the detector first alarms; ``limit`` where it does not.
 
@@ -95,7 +95,7 @@ def first_alarms(
         before, after: shape (r,), the loss rate until and from outcome ``change``.
         change: outcomes before the change.
         limit: outcomes after which a run is cut off.
-        tell: what to call this on the progress line.
+        name: the name on the progress line.
     """
     alarms = np.full(reference.size, limit, dtype=np.int64)
     alive = np.arange(reference.size)
@@ -117,7 +117,7 @@ def first_alarms(
                 rest = ~hit
                 alive, draws = alive[rest], draws[:, rest]
                 evidence, losses_sum, count = evidence[rest], losses_sum[rest], count[rest]
-        print(f"\r{tell}: outcome {start + width:,} of {limit:,}, {alive.size:,} runs left   ", end="", file=sys.stderr)
+        print(f"\r{name}: outcome {start + width:,} of {limit:,}, {alive.size:,} runs left   ", end="", file=sys.stderr)
     print(file=sys.stderr)
     return alarms
 
@@ -216,7 +216,7 @@ def _kernel(p: float, up: int, down: int, bar: int) -> Floats:
 
 
 def _steady_delay(p0: float, p1: float, up: int, down: int, bar: int) -> float:
-    # Where the CUSUM stands after the healthy outcomes, given that it has not alarmed.
+    # The distribution of the CUSUM after the healthy outcomes, given that it has not alarmed.
     stays: Floats = np.linalg.matrix_power(_kernel(p0, up, down, bar), HEALTHY)[0]
     return float(stays / stays.sum() @ _mean_steps(p1, up, down, bar))
 
@@ -284,7 +284,7 @@ def report(lengths: list[RunLength], waits: list[Delay], seconds: float) -> str:
 
 
 def main(arguments: list[str] | None = None, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Run both measurements, print them, and say by the exit code whether every bound held."""
+    """Run both measurements, print them, and return an exit code: 0 if every bound held."""
     parser = argparse.ArgumentParser(description="Measure the default detector's promise and delay.")
     parser.add_argument("--runs", type=int, default=400, help="runs per case (default 400)")
     parser.add_argument("--quick", action="store_true", help="60 runs per case: a look, not a measurement")

@@ -4,9 +4,9 @@ Workers of the monitor watch many models, each with a live version and a holdbac
 one model after the other. Traffic obeys: once a model's command is visible, its old version answers alone.
 
 (a) *Feedback to command*: from the moment the newest feedback of the model in the deciding ledger record was handed to
-its producer, until a read_committed consumer has the command on `control`. Which feedback that is stands in the
-journal: a decision names the ledger record, and that record the offsets of what it joined. The broker's append times
-say where the time goes in between.
+its producer, until a read_committed consumer has the command on `control`. The journal identifies that feedback: a
+decision names the ledger record, and that record the offsets of what it joined. The broker's append times show where
+the time goes in between.
 
 (b) *Command to switch*: from the command visible there until `Fleet.current` of the slowest of three replicas, each in
 a process of its own, is another one.
@@ -465,7 +465,7 @@ def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and say by the exit code whether the expected times were kept."""
+    """Measure, print, and return an exit code: 0 if the expected times were kept."""
     options = arguments_of(arguments)
     if options.replica_child:
         log, trust, number, *models = options.replica_child

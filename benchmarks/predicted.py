@@ -1,13 +1,13 @@
 """Measure what a call of `Fleet.predicted` costs a serving process, with the log there and with the log gone.
 
-Each call is timed alone, by the wall clock, in the thread that answers requests, while the fleet's threads work beside
-it: one writes events, one follows the commands. Three cases on an embedded log: it is there; its folder was removed
-under the running fleet, and both threads look for it again and again; and the queue is full (the log gone, and more
-events than it holds). Three on Kafka: no broker listens; one listens and never answers; and, with
-`--broker HOST:PORT` and the topics made there, one that answers. A row with the log gone counts only if nothing was
-sent since and the follower says that it is lost. Each is run flat out and at a pace of 1,000 calls a second: flat out
-the emitter competes for the interpreter all the time; at a pace each call finds the processor's caches cold. Other
-programs of the machine only ever add time, so each row is the run with the lowest p99 of `--repeat`.
+Each call is timed alone, by the wall clock, in the thread that answers requests, while the fleet's threads work at the
+same time: one writes events, one follows the commands. Three cases on an embedded log: it is there; its folder was
+removed under the running fleet, and both threads look for it again and again; and the queue is full (the log gone, and
+more events than it holds). Three on Kafka: no broker listens; one listens and never answers; and, with `--broker
+HOST:PORT` and the topics made there, one that answers. A row with the log gone counts only if nothing was sent since
+and the follower reports it as lost. Each is run flat out and at a pace of 1,000 calls a second: flat out the emitter
+competes for the interpreter all the time; at a pace each call finds the processor's caches cold. Other programs of the
+machine only ever add time, so each row is the run with the lowest p99 of `--repeat`.
 
 Run: python benchmarks/predicted.py [--calls 50000] [--repeat 3] [--expect-us 20] [--broker HOST:PORT] [--json].
 Exit code 1 when a p99 passes `--expect-us` microseconds.

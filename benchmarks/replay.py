@@ -125,7 +125,7 @@ class Memory:
 
 
 def tell(text: str, end: str = "\n") -> None:
-    """Say on standard error how far it is."""
+    """Print on standard error how far it is."""
     print(f"\r{text}   ", end=end, file=sys.stderr, flush=True)
 
 
@@ -316,7 +316,7 @@ def peak_mb() -> float:
 
 
 def memory_child(path: Path, events: int, horizon_s: int, rate: int) -> Memory:
-    """Replay in this process and say what it took."""
+    """Replay in this process and return what it took."""
     load_libraries()
     idle = peak_mb()
     case = memory_case(rate, horizon_s)
@@ -466,7 +466,7 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and say by the exit code whether the expected speed was reached."""
+    """Measure, print, and return an exit code: 0 if the expected speed was reached."""
     options = arguments_of(arguments)
     if options.memory_child:
         path, size, horizon, rate = options.memory_child

@@ -1,6 +1,6 @@
 """Serve as a small fleet does: two versions answer, one of them decays after a while, and truths come later.
 
-It is what docker-compose.yml starts beside the monitor, so that there is something to see; it knows the log from the
+docker-compose.yml starts it together with the monitor, so that there is something to see; it knows the log from the
 environment's UNSHIP_LOG and ends by a signal. `--answers N` ends it after so many answers.
 """
 
@@ -27,7 +27,7 @@ HEARTBEAT = Path("alive")
 
 
 def main() -> None:
-    """Answer until told to stop."""
+    """Answer until a signal stops it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--answers", type=int)
     limit = parser.parse_args().answers

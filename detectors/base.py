@@ -1,4 +1,4 @@
-"""Say what every detector offers, and check losses on the way in.
+"""Define the protocol of every detector, and check losses at its entrance.
 
 A detector sees one stream of losses in [0, 1] (0 is right, 1 is wrong) and alarms when the mean loss has *risen*.
 An improvement is never an alarm: a monitor that rolls back on one would take back the better model.
@@ -18,7 +18,7 @@ Bools: TypeAlias = NDArray[np.bool_]
 Positions: TypeAlias = NDArray[np.intp]
 
 LossKind: TypeAlias = Literal["binary", "unit"]
-"""What a detector may be fed: only 0 and 1, or any number in [0, 1]."""
+"""The losses that a detector accepts: only 0 and 1, or any number in [0, 1]."""
 
 
 class Detector(Protocol):
@@ -36,7 +36,7 @@ class Detector(Protocol):
         ...
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         ...
 
     @classmethod
@@ -49,7 +49,7 @@ def checked_losses(losses: ArrayLike) -> Floats:
     """Return losses as a float64 vector.
 
     Raises:
-        ValueError: the array is not one-dimensional, or a loss is NaN or outside [0, 1]; names position and value.
+        ValueError: The array is not one-dimensional, or a loss is NaN or outside [0, 1]; names position and value.
     """
     values = np.asarray(losses, dtype=np.float64)
     if values.ndim != 1:
@@ -65,7 +65,7 @@ def checked_loss(x: float) -> float:
     """Return one loss as a float.
 
     Raises:
-        ValueError: the loss is NaN or outside [0, 1].
+        ValueError: The loss is NaN or outside [0, 1].
     """
     value = float(x)
     if not 0.0 <= value <= 1.0:
@@ -82,10 +82,11 @@ def checked_bits(losses: ArrayLike) -> list[int]:
     """Return losses that may only be 0 or 1.
 
     Raises:
-        ValueError: as ``checked_losses``, and for a loss between 0 and 1; names position and value.
+        ValueError: As ``checked_losses``, and for a loss between 0 and 1; names position and value.
 
-    >>> checked_bits([False, 1.0])
-    [0, 1]
+    Example:
+        >>> checked_bits([False, 1.0])
+        [0, 1]
     """
     values = checked_losses(losses)
     between = np.flatnonzero((values != 0.0) & (values != 1.0))
@@ -100,7 +101,7 @@ def checked_bit(x: float) -> int:
     """Return one loss that may only be 0 or 1.
 
     Raises:
-        ValueError: the loss is anything else.
+        ValueError: The loss is anything else.
     """
     value = checked_loss(x)
     if value not in (0.0, 1.0):
@@ -111,7 +112,8 @@ def checked_bit(x: float) -> int:
 def rounded(value: float) -> float:
     """Return a number at 9 significant digits, as it is compared and written: its last bits differ between processors.
 
-    >>> rounded(1.23456789012)
-    1.23456789
+    Example:
+        >>> rounded(1.23456789012)
+        1.23456789
     """
     return float(f"{value:.8e}")

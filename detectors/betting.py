@@ -1,4 +1,4 @@
-"""Bet on a rise of a mean: the kernel that the e-detector, the comparison, CUSUM and label coverage share.
+"""Accumulate evidence that a mean has risen: the kernel of the e-detector, the comparison, CUSUM and label coverage.
 
 For a bet ``c > 0`` on a rise, ``L_c(x) = (1 + c x) / (1 + c m)`` has conditional mean at most 1 whenever the loss
 ``x`` in [0, 1] has conditional mean at most ``m``, whatever the dependence; for 0/1 losses it is the likelihood
@@ -35,9 +35,9 @@ def factors(losses: Floats, baseline_mean: Floats, grid: Floats) -> Floats:
     """Return the betting factors ``(1 + c x) / (1 + c m)``.
 
     Args:
-        losses: shape (e,), each in [0, 1].
-        baseline_mean: shape (e,), the mean each loss is compared with, in (0, 1).
-        grid: shape (K,), the bets ``c > 0``.
+        losses: Shape (e,), each in [0, 1].
+        baseline_mean: Shape (e,), the mean each loss is compared with, in (0, 1).
+        grid: Shape (K,), the bets ``c > 0``.
 
     Returns:
         Shape (e, K).
@@ -49,13 +49,13 @@ def factors(losses: Floats, baseline_mean: Floats, grid: Floats) -> Floats:
 def predictive_mean(losses_sum: Floats, count: Floats, worse_by: float | Floats = 0.0) -> Floats:
     """Return the largest mean that still counts as healthy: the KT mean of the baseline plus ``worse_by``.
 
-    The floor 1/(count + 1) keeps a baseline that never saw a loss from betting everything on the first one; the
-    ceiling keeps the mean below 1, where no loss could ever be worse.
+    Without the floor 1/(count + 1), a baseline of no losses would stake everything on the first one; the ceiling keeps
+    the mean below 1, where no loss could be worse.
 
     Args:
-        losses_sum: sum of the baseline's losses.
-        count: number of the baseline's outcomes, same shape.
-        worse_by: the rise of the mean that does not matter, broadcast.
+        losses_sum: Sum of the baseline's losses.
+        count: Number of the baseline's outcomes, same shape.
+        worse_by: The rise of the mean that does not matter, broadcast.
     """
     mean: Floats = (losses_sum + 0.5) / (count + 1.0) + worse_by
     bounded: Floats = np.minimum(np.maximum(mean, 1.0 / (count + 1.0)), LARGEST_MEAN)
@@ -66,9 +66,9 @@ def advance(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:
     """Return ``(R + growth / K) * factor``, at most 1e300, never NaN.
 
     Args:
-        evidence: shape (r, K), each in [0, 1e300].
-        growth: shape (r,), the number of outcomes (or of time units) in each row's block; 0 or more, finite.
-        block_factor: shape (r, K), the product of the block's betting factors; may be infinite, never NaN.
+        evidence: Shape (r, K), each in [0, 1e300].
+        growth: Shape (r,), the number of outcomes (or of time units) in each row's block; 0 or more, finite.
+        block_factor: Shape (r, K), the product of the block's betting factors; may be infinite, never NaN.
             A row without outcomes has growth 0 and factor 1.
     """
     with np.errstate(over="ignore", under="ignore"):
@@ -82,9 +82,9 @@ def evidence_path(evidence: Floats, growth: Floats, block_factor: Floats) -> Flo
     """Return the evidence after each of ``e`` consecutive steps of ``advance``.
 
     Args:
-        evidence: shape (r, K), before the first step.
-        growth: shape (e, r).
-        block_factor: shape (e, r, K).
+        evidence: Shape (r, K), before the first step.
+        growth: Shape (e, r).
+        block_factor: Shape (e, r, K).
 
     Returns:
         Shape (e, r, K).
@@ -111,13 +111,13 @@ def total(evidence: Floats) -> Floats:
 
 
 def reaches(evidence: Floats, threshold: float) -> Bools:
-    """Tell where evidence, rounded to 9 significant digits, is at least the threshold (rounded alike).
+    """Return where evidence, rounded to 9 significant digits, is at least the threshold (rounded alike).
 
     Rounding hides the last bits, in which processors may differ, from every decision.
 
     Args:
-        evidence: any shape, the totals over the grid.
-        threshold: the promised average run length.
+        evidence: Any shape, the totals over the grid.
+        threshold: The promised average run length.
     """
     reached: Bools = evidence >= threshold * (1.0 - 1e-8)
     if reached.any():
@@ -135,13 +135,13 @@ def join_baseline(losses_sum: Floats, count: Floats, losses: Floats, cap: float)
 
 
 def baseline_path(losses_sum: float, count: float, losses: Floats, cap: float) -> tuple[Floats, Floats]:
-    """Return sum and count of a baseline before each of ``e`` outcomes and after the last: ``join_baseline`` in a row.
+    """Return sum and count of a baseline before each of ``e`` outcomes and after the last: ``join_baseline`` repeated.
 
     Args:
-        losses_sum: sum of the losses in the baseline before the first.
-        count: a whole number of outcomes, at most ``cap``.
-        losses: shape (e,).
-        cap: a whole number.
+        losses_sum: Sum of the losses in the baseline before the first.
+        count: A whole number of outcomes, at most ``cap``.
+        losses: Shape (e,).
+        cap: A whole number.
 
     Returns:
         Two arrays of shape (e + 1,).

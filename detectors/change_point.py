@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-# The number of terms at which the bound is tightest; it is valid at every other number too.
 TIGHTEST_AT = 1_000
+"""The number of terms at which the bound is tightest; it is valid at every other number too."""
 
 
 def block_glr(n: ArrayLike, k: ArrayLike, baseline_mean: float) -> int:
@@ -18,12 +18,13 @@ def block_glr(n: ArrayLike, k: ArrayLike, baseline_mean: float) -> int:
     ``N KL(K/N || baseline)``, with N outcomes and loss K since block j. Only rises count. 0 if there is none.
 
     Args:
-        n: shape (b,), outcomes of each block, oldest first.
-        k: shape (b,), sums of their losses.
-        baseline_mean: in (0, 1).
+        n: Shape (b,), outcomes of each block, oldest first.
+        k: Shape (b,), sums of their losses.
+        baseline_mean: In (0, 1).
 
-    >>> block_glr([100, 100, 100, 100], [10, 9, 31, 28], 0.1)
-    2
+    Example:
+        >>> block_glr([100, 100, 100, 100], [10, 9, 31, 28], 0.1)
+        2
     """
     counts = np.asarray(n, dtype=np.float64)[::-1].cumsum()[::-1]
     sums = np.asarray(k, dtype=np.float64)[::-1].cumsum()[::-1]
@@ -51,16 +52,16 @@ def mean_upper_bound(total: float, total_of_squares: float, count: float, alpha:
     1/alpha with probability at most alpha; since Phi(z) >= 1 - exp(-z^2/2)/2 for z >= 0, staying below implies
     z^2/2 < log((1 + s/alpha)/2), which is solved for the mean here, at a margin of ``width`` standard errors.
 
-    The plain variance of the terms will not do: when large terms are rare (errors of a good model), too few of them
+    The sample variance is not enough: when large terms are rare (errors of a good model), too few of them
     make mean and variance small together, and the bound fails in up to 14 % of runs instead of 5 %. The variance is
     therefore taken from the same bound on the mean square q: squares lie in [0, 1], so their variance is at most
     their mean, and the upper bound u solves u = q + width sqrt(u / count). For 0/1 terms this is Wilson's interval.
 
     Args:
-        total: sum of the terms, each in [-1, 1].
-        total_of_squares: sum of their squares.
-        count: number of terms.
-        alpha: probability of ever being wrong, in (0, 1).
+        total: Sum of the terms, each in [-1, 1].
+        total_of_squares: Sum of their squares.
+        count: Number of terms.
+        alpha: Probability of ever being wrong, in (0, 1).
 
     Returns:
         The bound, at most 1; 1 when there are no terms.
@@ -68,8 +69,9 @@ def mean_upper_bound(total: float, total_of_squares: float, count: float, alpha:
     [^1]: Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas. "Time-uniform central limit theory and asymptotic confidence
         sequences", 2024, theorem 2.2 and its one-sided form.
 
-    >>> round(mean_upper_bound(total=10.0, total_of_squares=250.0, count=1_000.0), 4)
-    0.0578
+    Example:
+        >>> round(mean_upper_bound(total=10.0, total_of_squares=250.0, count=1_000.0), 4)
+        0.0578
     """
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"expected alpha between 0 and 1, was {alpha}")

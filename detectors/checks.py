@@ -1,4 +1,4 @@
-"""Check what every detector must keep, whatever it computes: ``for title, check in yield_checks(name): check()``.
+"""Check the properties that every detector must have: ``for title, check in yield_checks(name): check()``.
 
 A check raises AssertionError with the numbers that differ.
 """
@@ -24,8 +24,9 @@ LARGEST_SNAPSHOT_BYTES = 16_384
 def yield_checks(name: str, **parameters: Any) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yield (title, check) for the detector ``name`` made with ``parameters``.
 
-    >>> [title for title, _ in yield_checks("e_detector")][:2]
-    ['update_many_equals_a_loop', 'snapshot_goes_on_bit_for_bit']
+    Example:
+        >>> [title for title, _ in yield_checks("e_detector")][:2]
+        ['update_many_equals_a_loop', 'snapshot_goes_on_bit_for_bit']
     """
     make = partial(create, name, **parameters)
     for check in CHECKS:
@@ -33,7 +34,7 @@ def yield_checks(name: str, **parameters: Any) -> Iterator[tuple[str, Callable[[
 
 
 def losses_like(make: Make, rng: np.random.Generator, *means_and_counts: tuple[float, int]) -> Floats:
-    """Return seeded losses a detector accepts, with the given mean for each stretch: 0/1, real-valued where it may."""
+    """Return seeded losses that a detector accepts, with the given mean for each stretch: 0/1, or real-valued."""
     means = np.concatenate([np.full(count, mean) for mean, count in means_and_counts])
     wrong = (rng.random(means.size) < means).astype(np.float64)
     if make().accepts == "binary" or rng.random() < 0.5:
@@ -43,7 +44,7 @@ def losses_like(make: Make, rng: np.random.Generator, *means_and_counts: tuple[f
 
 
 def check_update_many_equals_a_loop(make: Make) -> None:
-    """One loss at a time, one batch, and batches cut at random give the same alarms and the same snapshot."""
+    """Check that single losses, one batch, and batches cut at random give the same alarms and the same snapshot."""
     rng = np.random.default_rng(11)
     for _ in range(4):
         losses = losses_like(make, rng, (0.1, 2_500), (0.6, 500), (0.1, 1_000), (0.7, 500))
@@ -61,7 +62,7 @@ def check_update_many_equals_a_loop(make: Make) -> None:
 
 
 def check_snapshot_goes_on_bit_for_bit(make: Make) -> None:
-    """A detector restored at any point alarms where the original does and ends in the same snapshot."""
+    """Check that a detector restored at any point alarms where the original does and ends in the same snapshot."""
     rng = np.random.default_rng(12)
     losses = losses_like(make, rng, (0.1, 2_500), (0.6, 700), (0.1, 800))
     for point in [0, 1, *rng.integers(2, losses.size, 12).tolist(), losses.size]:
@@ -76,7 +77,7 @@ def check_snapshot_goes_on_bit_for_bit(make: Make) -> None:
 
 
 def check_damaged_snapshot_is_refused(make: Make) -> None:
-    """Cut short, with any byte flipped, or foreign: SnapshotError, and nothing else."""
+    """Check that bytes cut short, with any byte flipped, or foreign raise SnapshotError, and nothing else."""
     rng = np.random.default_rng(13)
     detector = make()
     detector.update_many(losses_like(make, rng, (0.1, 1_500)))
@@ -93,7 +94,7 @@ def check_damaged_snapshot_is_refused(make: Make) -> None:
 
 
 def check_memory_is_bounded(make: Make) -> None:
-    """The snapshot, which holds all the detector keeps, stays small over 100,000 losses."""
+    """Check that the snapshot, which holds all of the detector's state, stays small over 100,000 losses."""
     rng = np.random.default_rng(14)
     detector = make()
     for _ in range(10):
@@ -103,7 +104,7 @@ def check_memory_is_bounded(make: Make) -> None:
 
 
 def check_rise_is_an_alarm(make: Make) -> None:
-    """A mean that rises from .1 to .6 raises an alarm after the rise and none before it."""
+    """Check that a mean that rises from .1 to .6 raises an alarm after the rise and none before it."""
     rng = np.random.default_rng(15)
     for _ in range(5):
         losses = losses_like(make, rng, (0.1, 3_000), (0.6, 1_000))
@@ -114,7 +115,7 @@ def check_rise_is_an_alarm(make: Make) -> None:
 
 
 def check_fall_is_silent(make: Make) -> None:
-    """A mean that falls from .5 to .05 raises no alarm: it is an improvement."""
+    """Check that a mean that falls from .5 to .05 raises no alarm: it is an improvement."""
     rng = np.random.default_rng(16)
     for _ in range(5):
         alarms = make().update_many(losses_like(make, rng, (0.5, 3_000), (0.05, 3_000)))
@@ -122,7 +123,7 @@ def check_fall_is_silent(make: Make) -> None:
 
 
 def check_same_losses_same_bytes(make: Make) -> None:
-    """Two detectors given the same losses are equal to the last bit, without any seed."""
+    """Check that two detectors given the same losses are equal to the last bit, without any seed."""
     losses = losses_like(make, np.random.default_rng(17), (0.2, 5_000), (0.5, 500))
     first, second = make(), make()
     assert first.update_many(losses).tolist() == second.update_many(losses).tolist()
@@ -130,9 +131,9 @@ def check_same_losses_same_bytes(make: Make) -> None:
 
 
 def check_impossible_losses_are_refused(make: Make) -> None:
-    """NaN, infinities and numbers outside [0, 1] raise ValueError naming position and value, and change nothing.
+    """Check that NaN, infinities and numbers outside [0, 1] raise ValueError with position and value.
 
-    So do numbers between 0 and 1 where a detector accepts only these two.
+    So must numbers between 0 and 1 where a detector accepts only these two. A refused batch changes nothing.
     """
     detector = make()
     before = detector.snapshot()
@@ -146,7 +147,7 @@ def check_impossible_losses_are_refused(make: Make) -> None:
                 message = str(error)
             assert message, f"the loss {bad} was accepted"
             assert str(bad) in message, f"{message!r} does not name the loss {bad}"
-            assert "position" in message, f"{message!r} does not say where"
+            assert "position" in message, f"{message!r} does not name the position"
     assert detector.snapshot() == before, "a refused batch left a trace"
 
 

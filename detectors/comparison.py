@@ -1,4 +1,4 @@
-"""Weigh "the candidate is worse than the target" on concurrent outcomes, with evidence that may be read at any time.
+"""Test whether the candidate is worse than the target on concurrent outcomes, with evidence valid at any time.
 
 The null is that the candidate is *not* worse: candidate mean <= target mean. Evidence grows like an e-detector's: it
 restarts itself at every step, so that a candidate that decays late is still seen. One step is one block, and a step
@@ -45,12 +45,12 @@ def two_sample_factors(
     The null's p may differ from block to block; ``pooled_mean`` must come from before the block.
 
     Args:
-        n_target, n_candidate: shape (r,), outcomes of each arm in the block.
-        k_target, k_candidate: shape (r,), sums of their losses.
-        pooled_mean: shape (r,), mean loss of both arms before the block (any guess is valid, a good one is powerful).
+        n_target, n_candidate: Shape (r,), outcomes of each arm in the block.
+        k_target, k_candidate: Shape (r,), sums of their losses.
+        pooled_mean: Shape (r,), mean loss of both arms before the block (any guess is valid, a good one is powerful).
 
     Returns:
-        Shape (r, 8). A block that lacks an arm says nothing: factor 1.
+        Shape (r, 8). A block that lacks an arm has factor 1: it is no evidence.
 
     [^1]: Turner, Ly, Grunwald. "Generic e-variables for exact sequential k-sample tests", 2021, theorem 1.
     """
@@ -78,7 +78,7 @@ def pair_factors(difference: Floats) -> Floats:
     """Return each pair's betting factors ``1 + b (x_candidate - x_target)``, whose mean under the null is at most 1.
 
     Args:
-        difference: shape (e,), the candidate's loss minus the target's on the same request, each in [-1, 1].
+        difference: Shape (e,), the candidate's loss minus the target's on the same request, each in [-1, 1].
 
     Returns:
         Shape (e, 8), between 0.2 and 1.8.
@@ -91,46 +91,46 @@ def advance_comparison(evidence: Floats, factor: Floats) -> Floats:
     """Return ``(R + 1/8) * factor``, at most 1e300, never NaN.
 
     Args:
-        evidence: shape (r, 8).
-        factor: shape (r, 8), of one block or one pair per row.
+        evidence: Shape (r, 8).
+        factor: Shape (r, 8), of one block or one pair per row.
     """
     return advance(evidence, np.ones(evidence.shape[0]), factor)
 
 
 def record_evidence(count: float, losses_sum: float, mean: float, worth: float, grid: Floats) -> float:
-    """Weigh "these outcomes have a higher mean than a record of finite size" on all of them at once.
+    """Return the evidence that outcomes have a higher mean than a record of finite size, on all of them at once.
 
-    The record is a Beta(a, b) opinion of its true mean, a = mean * worth, b = (1 - mean) * worth. For a bet c with the
+    The record is a Beta(a, b) prior of its true mean, a = mean * worth, b = (1 - mean) * worth. For a bet c with the
     tilted mean q = mean (1 + c) / (1 + mean c), the evidence is the likelihood ratio of "0/1 losses of mean q" against
     "0/1 losses of the record's unknown mean", averaged over the grid:
 
         q^k (1 - q)^(n - k)  B(a, b) / B(a + k, b + n - k).
 
     This is the e-detector's growing baseline with the outcomes taken as one block: a martingale of mean 1 for outcomes
-    of the record's mean, averaged over that opinion, and the order inside does not matter. Against a record worth
+    of the record's mean, averaged over that prior, and the order inside does not matter. Against a record worth
     ``worth`` outcomes it stays bounded however many outcomes come, for a short record proves nothing with certainty. By
     Ville's inequality it ever reaches ``threshold`` with probability 1/threshold at most. That is for one start; if the
-    start was chosen among t outcomes with hindsight, the bound is t/threshold, which is what an alarm's change point
-    pays.
+    start was chosen among t outcomes with hindsight, as an alarm's change point is, the bound is t/threshold.
 
     A loss x between 0 and 1 counts as q^x (1 - q)^(1 - x), which is at most the mixture of the two; it makes the
     evidence smaller, for a loss that varies less than 0/1 losses of its mean.
 
     Args:
-        count: number of outcomes, 0 or more.
-        losses_sum: sum of their losses.
-        mean: the record's mean, in (0, 1).
-        worth: the number of outcomes that it rests on, above 0.
-        grid: shape (K,), the bets c > 0.
+        count: Number of outcomes, 0 or more.
+        losses_sum: Sum of their losses.
+        mean: The record's mean, in (0, 1).
+        worth: The number of outcomes that it rests on, above 0.
+        grid: Shape (K,), the bets c > 0.
 
     Returns:
         The evidence, at most 1e300.
 
-    >>> from detectors.betting import GRID_BINARY
-    >>> record_evidence(0.0, 0.0, 0.1, 5_000.0, GRID_BINARY)
-    1.0
-    >>> round(math.log10(record_evidence(500.0, 100.0, 0.1, 5_000.0, GRID_BINARY)), 1)
-    7.6
+    Example:
+        >>> from detectors.betting import GRID_BINARY
+        >>> record_evidence(0.0, 0.0, 0.1, 5_000.0, GRID_BINARY)
+        1.0
+        >>> round(math.log10(record_evidence(500.0, 100.0, 0.1, 5_000.0, GRID_BINARY)), 1)
+        7.6
     """
     right = count - losses_sum
     a, b = mean * worth, (1.0 - mean) * worth

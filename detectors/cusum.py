@@ -1,12 +1,12 @@
-"""Alarm on a rise of a bounded loss with the classical CUSUM: one-sided, tuned to one rise, per outcome.
+"""Detect a rise of a bounded loss with the classical CUSUM: one-sided, tuned to one rise, per outcome.
 
 The score of a loss x is log((1 - x) (1 - q) / (1 - m) + x q / m), where m is the baseline's mean and q = m + the rise.
 For 0 and 1 that is the log-likelihood ratio of an error rate q against m; between them it is the log of the straight
 line through both, whose expectation is at most 1 for every loss in [0, 1] with mean at most m, whatever its shape.
-That is all the bound on the run length needs, so it holds for Brier as for errors.
+The bound on the run length needs no more, so it holds for Brier as for errors.
 
-It is here as the yardstick that everyone knows. The e-detector needs no baseline that is exactly right, and no rise
-to be tuned to.
+It is the reference that other detectors are measured against. The e-detector needs neither an exact baseline nor a
+rise to be tuned to.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LIMIT_QUANTILE = 1.2815515655446004
 
 
 class CusumSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Cusum needs to go on; ``baseline`` and ``threshold`` as they were given."""
+    """Hold everything a Cusum needs to continue; ``baseline`` and ``threshold`` as they were given."""
 
     baseline: float | None
     worse_by: float
@@ -57,17 +57,17 @@ class Cusum:
     approximate and for independent outcomes. Its price: a rise not much larger than its distance from the mean (.013
     for .1 after 1,000 outcomes) is not seen.
 
-    After an alarm it starts afresh: score zero, the baseline kept.
+    After an alarm it restarts: score zero, the baseline kept.
 
     Args:
-        baseline: mean loss of healthy outcomes, above 0 and below 1. None: learned from the first ``learn``.
-        worse_by: the rise of the mean that it is tuned to, above 0; baseline + ``worse_by`` is cut halfway to 1.
-        arl: the promised average run length to a false alarm, in outcomes.
-        threshold: the score that raises the alarm, in nats; None for log(arl), or log(arl / .9) without baseline.
-        learn: outcomes that become the baseline if none is given; nothing is judged meanwhile.
+        baseline: Mean loss of healthy outcomes, above 0 and below 1. None: learned from the first ``learn``.
+        worse_by: The rise of the mean that it is tuned to, above 0; baseline + ``worse_by`` is cut halfway to 1.
+        arl: The promised average run length to a false alarm, in outcomes.
+        threshold: The score that raises the alarm, in nats; None for log(arl), or log(arl / .9) without baseline.
+        learn: Outcomes that become the baseline if none is given; nothing is judged meanwhile.
 
     Raises:
-        ValueError: a parameter or a loss is out of range.
+        ValueError: A parameter or a loss is out of range.
 
     [^1]: "Continuous inspection schemes", Biometrika 41.
     [^2]: "Procedures for reacting to a change in distribution", Annals of Mathematical Statistics 42, theorem 2.
@@ -76,10 +76,11 @@ class Cusum:
     [^4]: "Probable inference, the law of succession, and statistical inference", Journal of the American Statistical
         Association 22, 1927.
 
-    >>> import numpy as np
-    >>> losses = np.random.default_rng(5).random(5_000) < np.repeat([0.1, 0.15], [4_000, 1_000])
-    >>> Cusum(baseline=0.1, worse_by=0.05, arl=10_000).update_many(losses).tolist()
-    [4450]
+    Example:
+        >>> import numpy as np
+        >>> losses = np.random.default_rng(5).random(5_000) < np.repeat([0.1, 0.15], [4_000, 1_000])
+        >>> Cusum(baseline=0.1, worse_by=0.05, arl=10_000).update_many(losses).tolist()
+        [4450]
     """
 
     name: ClassVar[str] = "cusum"
@@ -114,7 +115,7 @@ class Cusum:
         self._tune()
 
     def _tune(self) -> None:
-        """Work out what a loss of 0 and of 1 are worth, once the baseline is known."""
+        """Compute the scores of a loss of 0 and of 1, once the baseline is known."""
         self._mean = self._given
         if self._given is None and self._learned_count >= self._learn:
             self._mean = upper_limit(self._learned_sum, self._learned_count)
@@ -125,22 +126,22 @@ class Cusum:
 
     @property
     def score(self) -> float:
-        """Evidence for the rise, in nats: 0 after a start, an alarm at ``threshold``."""
+        """Return the evidence for the rise, in nats: 0 after a start, an alarm at ``threshold``."""
         return self._score
 
     @property
     def threshold(self) -> float:
-        """The score that raises the alarm, in nats."""
+        """Return the score that raises the alarm, in nats."""
         return self._threshold
 
     @property
     def learning(self) -> bool:
-        """Whether the detector is still gathering its own baseline and judges nothing."""
+        """Return whether the detector still gathers its own baseline and judges nothing."""
         return self._mean is None
 
     @property
     def baseline(self) -> float | None:
-        """Mean that losses are judged against, the upper limit if it was learned; None while learning."""
+        """Return the mean that losses are judged against, the upper limit if it was learned; None while learning."""
         return self._mean
 
     def update(self, x: float) -> bool:
@@ -180,7 +181,7 @@ class Cusum:
         return len(mine)
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         content = CusumSnapshot(
             baseline=self._given,
             worse_by=self._worse_by,
@@ -219,8 +220,9 @@ class Cusum:
 def upper_limit(losses_sum: float, count: int) -> float:
     """Return the upper 90 % limit of a mean by Wilson's formula, with the variance of 0/1 losses: the largest possible.
 
-    >>> round(upper_limit(100.0, 1_000), 4), round(upper_limit(0.0, 1_000), 4)
-    (0.1128, 0.0016)
+    Example:
+        >>> round(upper_limit(100.0, 1_000), 4), round(upper_limit(0.0, 1_000), 4)
+        (0.1128, 0.0016)
     """
     mean, shrink = losses_sum / count, LIMIT_QUANTILE**2 / count
     spread = LIMIT_QUANTILE * sqrt(mean * (1.0 - mean) / count + shrink / (4.0 * count))

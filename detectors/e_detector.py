@@ -1,12 +1,12 @@
 """Watch the mean of a bounded loss with a mixture of betting Shiryaev-Roberts processes.
 
-Problem: say "the loss has risen" soon, yet raise at most one false alarm in about ``arl`` outcomes, for every
-base rate, without a threshold somebody has to tune.
+Problem: detect a rise of the loss soon, yet raise at most one false alarm in about ``arl`` outcomes, for every
+base rate, without a threshold to tune.
 
 The kernel, with its theory, is `detectors.betting`.
 
-Why not the obvious things: CUSUM with threshold ``log(arl)`` keeps the same promise with 1.5 to 6 times the delay;
-a baseline mean that is estimated once and taken for the truth breaks the promise for one reference in ten. Here
+Why not a simpler detector: CUSUM with threshold ``log(arl)`` keeps the same promise with 1.5 to 6 times the delay;
+a baseline mean that is estimated once and treated as exact breaks the promise for one reference in ten. Here
 ``m`` is the Krichevsky-Trofimov predictive mean of *all* outcomes so far (reference and live). The promise then holds
 on average over a Beta(1/2, 1/2) prior of the base rate; for each fixed base rate it is measured, not proved
 (``benchmarks/e_detector.py``).
@@ -46,18 +46,18 @@ def step_rows(
     worse_by: float = 0.0,
     cap: float = 20_000.0,
 ) -> tuple[Floats, Floats, Floats]:
-    """Judge one outcome of every row against the row's baseline, then let the outcome join the baseline.
+    """Judge one outcome of every row against the row's baseline, then add the outcome to the baseline.
 
     Rows are independent streams; a detector object is the case of one row.
 
     Args:
-        evidence: shape (r, K).
-        losses_sum: shape (r,), sum of the losses in the baseline.
-        count: shape (r,), outcomes in the baseline.
-        losses: shape (r,), one loss per row.
-        grid: shape (K,).
-        worse_by: the rise that does not matter.
-        cap: most outcomes in a baseline; beyond it old ones fade so that the newest weigh most.
+        evidence: Shape (r, K).
+        losses_sum: Shape (r,), sum of the losses in the baseline.
+        count: Shape (r,), outcomes in the baseline.
+        losses: Shape (r,), one loss per row.
+        grid: Shape (K,).
+        worse_by: The rise that does not matter.
+        cap: Most outcomes in a baseline; beyond it old ones fade so that the newest weigh most.
 
     Returns:
         The new evidence, sum and count.
@@ -69,7 +69,7 @@ def step_rows(
 
 
 class EDetectorSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything an EDetector needs to go on."""
+    """Hold everything an EDetector needs to continue."""
 
     arl: float
     worse_by: float
@@ -87,27 +87,28 @@ class EDetectorSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 class EDetector:
     """Alarm on a rise of the mean loss, with at most one false alarm in about ``arl`` outcomes.
 
-    After an alarm it starts afresh: evidence zero, the reference kept, what joined the baseline since dropped. To watch
-    for a fall, or for both directions, feed a second one with ``1 - x``.
+    After an alarm it restarts: evidence zero, the reference kept, outcomes that joined the baseline since dropped. To
+    watch for a fall, or for both directions, feed a second one with ``1 - x``.
 
     Args:
-        arl: the promised average run length to a false alarm, in outcomes.
-        reference: losses of healthy outcomes (an array; the newest ``cap`` count), or the tuple (mean, n). One with
+        arl: The promised average run length to a false alarm, in outcomes.
+        reference: Losses of healthy outcomes (an array; the newest ``cap`` count), or the tuple (mean, n). One with
             fewer than 500 outcomes is too small to judge by and is left out.
-        worse_by: the rise of the mean that does not matter; baseline mean + ``worse_by`` is still healthy.
+        worse_by: The rise of the mean that does not matter; baseline mean + ``worse_by`` is still healthy.
         grid: "binary" bets on up to 12 times the odds; "low_variance" on up to 400 times, for losses whose spread is
             much smaller than that of 0/1 losses of the same mean (Brier, for example).
-        learn: without a reference, the first outcomes that become it; nothing is judged meanwhile.
-        cap: most outcomes in the baseline; beyond it old ones fade, so that the newest weigh most.
+        learn: Without a reference, the first outcomes that become it; nothing is judged meanwhile.
+        cap: Most outcomes in the baseline; beyond it old ones fade, so that the newest weigh most.
 
     Raises:
-        ValueError: a parameter or a loss is out of range; names it with its value.
+        ValueError: A parameter or a loss is out of range; names it with its value.
 
-    >>> import numpy as np
-    >>> losses = np.random.default_rng(5).random(7_000) < np.repeat([0.1, 0.15], [6_000, 1_000])
-    >>> detector = EDetector(arl=10_000)
-    >>> int(detector.update_many(losses)[0])
-    6171
+    Example:
+        >>> import numpy as np
+        >>> losses = np.random.default_rng(5).random(7_000) < np.repeat([0.1, 0.15], [6_000, 1_000])
+        >>> detector = EDetector(arl=10_000)
+        >>> int(detector.update_many(losses)[0])
+        6171
     """
 
     name: ClassVar[str] = "e_detector"
@@ -142,30 +143,30 @@ class EDetector:
         self._learning = self._reference_count < self.smallest_reference
         if self._learning:
             self._reference_sum, self._reference_count = 0.0, 0
-        self._start_afresh()
+        self._restart()
 
-    def _start_afresh(self) -> None:
+    def _restart(self) -> None:
         self._losses_sum, self._count = self._reference_sum, self._reference_count
         self._evidence: Floats = np.zeros((1, self._grid.size))
 
     @property
     def arl(self) -> float:
-        """The promised average run length, in outcomes."""
+        """Return the promised average run length, in outcomes."""
         return self._arl
 
     @property
     def evidence(self) -> float:
-        """Evidence against health: 0 after a start, an alarm at ``arl``."""
+        """Return the evidence against health: 0 after a start, an alarm at ``arl``."""
         return float(total(self._evidence)[0])
 
     @property
     def learning(self) -> bool:
-        """Whether the detector is still gathering its own reference and judges nothing."""
+        """Return whether the detector still gathers its own reference and judges nothing."""
         return self._learning
 
     @property
     def baseline(self) -> tuple[float, int]:
-        """Mean and count of the outcomes that the next loss is judged against (mean 0 when there are none)."""
+        """Return mean and count of the outcomes that the next loss is judged against (mean 0 when there are none)."""
         return (self._losses_sum / self._count if self._count else 0.0), self._count
 
     def update(self, x: float) -> bool:
@@ -185,7 +186,7 @@ class EDetector:
             judged = self._judge(chunk)
             if judged is None:
                 # Long runs without an alarm are the rule, and long chunks are cheaper; after an alarm the rest of a
-                # chunk is computed in vain, so the next one is short again.
+                # chunk was computed for nothing, so the next one is short again.
                 start, width = start + chunk.size, min(2 * width, 1_024)
             else:
                 alarms.append(start + judged)
@@ -196,7 +197,7 @@ class EDetector:
         sums, counts = baseline_path(self._reference_sum, self._reference_count, losses, self._cap)
         self._reference_sum, self._reference_count = float(sums[-1]), int(counts[-1])
         self._learning = self._reference_count < self._learn
-        self._start_afresh()
+        self._restart()
         return losses.size
 
     def _judge(self, losses: Floats) -> int | None:
@@ -207,14 +208,14 @@ class EDetector:
         path = evidence_path(self._evidence, growth, factors(losses, mean, self._grid)[:, None, :])
         reached = reaches(total(path)[:, 0], self._arl)
         if reached.any():
-            self._start_afresh()
+            self._restart()
             return int(reached.argmax())
         self._evidence = path[-1].copy()
         self._losses_sum, self._count = float(sums[-1]), int(counts[-1])
         return None
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         content = EDetectorSnapshot(
             arl=self._arl,
             worse_by=self._worse_by,

@@ -1,4 +1,4 @@
-"""Share one promise among many streams, and say which of them alarmed.
+"""Share one promise among many streams, and name those that alarmed.
 
 A weighted mean of e-detectors is an e-detector, whatever the dependence between the streams: alarming when the
 weighted mean of the evidences reaches the promise keeps the promise for all of them together.
@@ -19,13 +19,14 @@ def stream_weights(losses: int, slice_cap: int) -> tuple[float, float]:
     whether or not that many slices have appeared: a weight that changed with the data would break the promise.
 
     Args:
-        losses: number of losses, at least 1.
-        slice_cap: most slices of a model; 0 when none are configured, and the overall streams share everything.
+        losses: Number of losses, at least 1.
+        slice_cap: Most slices of a model; 0 when none are configured, and the overall streams share everything.
 
-    >>> stream_weights(2, 50)
-    (0.25, 0.005)
-    >>> stream_weights(2, 0)
-    (0.5, 0.0)
+    Example:
+        >>> stream_weights(2, 50)
+        (0.25, 0.005)
+        >>> stream_weights(2, 0)
+        (0.5, 0.0)
     """
     if losses < 1 or slice_cap < 0:
         raise ValueError(f"expected at least 1 loss and slice_cap of at least 0, was {losses} and {slice_cap}")
@@ -35,16 +36,16 @@ def stream_weights(losses: int, slice_cap: int) -> tuple[float, float]:
 
 
 def e_d_bh(evidence: ArrayLike, streams: int, alpha: float = 0.05) -> Bools:
-    """Tell which streams have changed: the e-detector form of Benjamini and Hochberg's procedure [^1].
+    """Return which streams have changed: the e-detector form of Benjamini and Hochberg's procedure [^1].
 
     With evidences sorted from the largest, k* is the largest k whose k-th evidence is at least
     ``streams / (alpha k)``; the k* largest are named. The false discovery proportion, counted per outcome of patience,
     stays below alpha under any dependence.
 
     Args:
-        evidence: shape (s,), the current evidence of the streams that exist.
-        streams: number of streams that could exist, at least s.
-        alpha: level in (0, 1).
+        evidence: Shape (s,), the current evidence of the streams that exist.
+        streams: Number of streams that could exist, at least s.
+        alpha: Level in (0, 1).
 
     Returns:
         Shape (s,).
@@ -52,8 +53,9 @@ def e_d_bh(evidence: ArrayLike, streams: int, alpha: float = 0.05) -> Bools:
     [^1]: Dandapanthula, Ramdas. "Multiple testing in multi-stream sequential change detection", arXiv 2501.04130,
         definition of e-d-BH.
 
-    >>> e_d_bh([5_000.0, 10.0, 900.0], streams=50).tolist()
-    [True, False, True]
+    Example:
+        >>> e_d_bh([5_000.0, 10.0, 900.0], streams=50).tolist()
+        [True, False, True]
     """
     values = np.asarray(evidence, dtype=np.float64)
     if values.ndim != 1 or values.size > streams:

@@ -89,8 +89,9 @@ TABLE: dict[str, Callable[[], type[Detector]]] = {
 def names() -> tuple[str, ...]:
     """Return the names that ``create`` knows.
 
-    >>> names()[:3], names()[3:8], names()[8:]
-    (('e_detector', 'adwin', 'page_hinkley'), ('ddm', 'eddm', 'fhddm', 'hddm_a', 'hddm_w'), ('kswin', 'cusum'))
+    Example:
+        >>> names()[:3], names()[3:8], names()[8:]
+        (('e_detector', 'adwin', 'page_hinkley'), ('ddm', 'eddm', 'fhddm', 'hddm_a', 'hddm_w'), ('kswin', 'cusum'))
     """
     return tuple(TABLE)
 
@@ -99,18 +100,19 @@ def create(name: str, **parameters: Any) -> Detector:
     """Return a new detector.
 
     Args:
-        name: one of ``names()``.
-        parameters: the detector's own; river's detectors keep river's names.
+        name: One of ``names()``.
+        parameters: The detector's own; river's detectors keep river's names.
 
     Raises:
-        ValueError: there is no such detector, or a parameter is out of range.
-        TypeError: the detector has no such parameter.
+        ValueError: There is no such detector, or a parameter is out of range.
+        TypeError: The detector has no such parameter.
 
-    >>> import numpy as np
-    >>> detector = create("e_detector", arl=10_000, reference=(0.1, 5_000))
-    >>> losses = np.random.default_rng(7).random(3_000) < np.repeat([0.1, 0.2], [2_000, 1_000])
-    >>> int(detector.update_many(losses)[0])
-    2074
+    Example:
+        >>> import numpy as np
+        >>> detector = create("e_detector", arl=10_000, reference=(0.1, 5_000))
+        >>> losses = np.random.default_rng(7).random(3_000) < np.repeat([0.1, 0.2], [2_000, 1_000])
+        >>> int(detector.update_many(losses)[0])
+        2074
     """
     if name not in TABLE:
         raise ValueError(f"unknown detector {name!r}, expected one of {', '.join(TABLE)}")
@@ -118,16 +120,17 @@ def create(name: str, **parameters: Any) -> Detector:
 
 
 def restore(data: bytes) -> Detector:
-    """Return the detector that wrote a snapshot; it goes on bit for bit.
+    """Return the detector that wrote a snapshot; it continues bit for bit.
 
     Raises:
-        SnapshotError: the bytes are damaged, cut short, foreign, or of a detector that is not in the table.
+        SnapshotError: The bytes are damaged, cut short, foreign, or of a detector that is not in the table.
 
-    >>> detector = create("page_hinkley", threshold=20.0)
-    >>> detector.update_many([0.0, 1.0, 1.0]).size
-    0
-    >>> restore(detector.snapshot()).snapshot() == detector.snapshot()
-    True
+    Example:
+        >>> detector = create("page_hinkley", threshold=20.0)
+        >>> detector.update_many([0.0, 1.0, 1.0]).size
+        0
+        >>> restore(detector.snapshot()).snapshot() == detector.snapshot()
+        True
     """
     envelope = unseal(data)
     if envelope.name not in TABLE:

@@ -1,7 +1,7 @@
-"""Seal a detector's snapshot: schema'd MessagePack behind a magic word and a digest, never pickle.
+"""Seal a detector's snapshot: MessagePack with a schema behind a magic number and a digest, never pickle.
 
-The digest is there because most of a snapshot is floating point numbers: a flipped bit in one decodes perfectly and
-would change every later decision without a trace.
+Most of a snapshot is floating point numbers, in which a flipped bit decodes without an error and would change every
+later decision unnoticed; the digest detects it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def unseal(data: bytes) -> Envelope:
     """Return the envelope of a snapshot.
 
     Raises:
-        SnapshotError: the bytes are no detector snapshot, are damaged or cut short, or have another format.
+        SnapshotError: The bytes are no detector snapshot, are damaged or cut short, or have another format.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise SnapshotError(f"expected a detector snapshot as bytes, was {type(data).__name__}")
@@ -60,7 +60,7 @@ def decoded(payload: bytes, kind: type[_T]) -> _T:
     """Return the payload as a record of ``kind``.
 
     Raises:
-        SnapshotError: the payload does not have that shape.
+        SnapshotError: The payload does not have that shape.
     """
     try:
         return msgspec.msgpack.decode(payload, type=kind)

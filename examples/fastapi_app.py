@@ -1,6 +1,6 @@
 """Serve over HTTP with FastAPI: the service starts and stops its fleet, and a version that decays is taken back.
 
-What a service needs stands in `application`; the rest plays its callers. Run it with the project's Python:
+What a service needs is in `application`; the rest plays its callers. Run it with the project's Python:
 `.venv/bin/python examples/fastapi_app.py`. It starts a monitor of its own on a log in a temporary folder, serves on a
 free port of 127.0.0.1, and ends within seconds.
 """
@@ -33,7 +33,7 @@ class Payment(BaseModel):
 
 
 class Answer(BaseModel):
-    """What a version says of a payment; its truth is reported under the id."""
+    """Carry a version's answer about a payment; its truth is reported under the id."""
 
     id: str
     fraud: bool
@@ -124,7 +124,7 @@ def main() -> int:
             unit = 100_000 if answered >= 2_000 else 1_000
             payments = [{"amount": unit * risk, "risk": risk} for risk in risks]
             answers = client.post("/predict", json=payments).raise_for_status().json()
-            # One truth in twenty is not what the risk says.
+            # One truth in twenty contradicts the risk.
             truths = [(risk > 0.5) != (rng.random() < 0.05) for risk in risks]
             known = [{"id": it["id"], "fraud": bool(truth)} for it, truth in zip(answers, truths, strict=True)]
             client.post("/feedback", json=known).raise_for_status()

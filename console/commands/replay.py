@@ -50,6 +50,8 @@ def replay_command(
             _save(save, replay.save())
     if replay.from_ledger and settings.config is not None and replay.config.digest() != config.digest():
         settings.tell(f"replay: the recording's own configuration was used; {settings.config} says something else")
+    if replay.unread_ledger:
+        settings.tell("replay: an earlier version wrote the ledger in it, so its sources were replayed instead")
     _summarise(settings, replay)
     return 0
 

@@ -1,1 +1,1 @@
-"""River's detectors under our protocol; only this package imports river."""
+"""Adapt river's detectors to the protocol of `detectors.base`; only this package imports river."""

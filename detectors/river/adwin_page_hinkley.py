@@ -1,10 +1,10 @@
-"""Put river's ADWIN and Page-Hinkley behind the protocol: river's parameters, river's numbers, one direction.
+"""Adapt river's ADWIN and Page-Hinkley to the protocol: river's parameters, river's numbers, one direction.
 
-river's detectors alarm on falls as well (ADWIN always, Page-Hinkley by default). Here a fall starts them afresh, as
-river does it, but is not an alarm: a loss that falls is an improvement. Only the modules named river_* import river.
+river's detectors alarm on falls as well (ADWIN always, Page-Hinkley by default). Here a fall restarts them, as in
+river, but is not an alarm: a loss that falls is an improvement.
 
 A detector's fields are restored from typed records. ADWIN keeps its window in compiled code whose own serialisation
-is bytes of numbers; they are put back through the class's ``__setstate__`` and compared afterwards. No pickle.
+is bytes of numbers; they are restored through the class's ``__setstate__`` and compared afterwards. No pickle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from unship.errors import SnapshotError
 
 
 class AdwinSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything an Adwin needs to go on; ``window`` is the compiled part's own serialisation."""
+    """Hold everything an Adwin needs to continue; ``window`` is the compiled part's own serialisation."""
 
     delta: float
     clock: int
@@ -42,24 +42,25 @@ class Adwin:
     No promised run length: at its default ``delta`` it is far stricter than one false alarm per million outcomes.
 
     Args:
-        delta: significance value in (0, 1).
-        clock: check for a change every so many outcomes.
-        max_buckets: buckets of each size before two are merged.
-        min_window_length: smallest part of the window that is compared.
-        grace_period: no check before so many outcomes.
+        delta: Significance value in (0, 1).
+        clock: Check for a change every so many outcomes.
+        max_buckets: Buckets of each size before two are merged.
+        min_window_length: Smallest part of the window that is compared.
+        grace_period: No check before so many outcomes.
 
     Raises:
-        ValueError: a parameter or a loss is out of range.
+        ValueError: A parameter or a loss is out of range.
 
     [^1]: "Learning from time-changing data with adaptive windowing", SIAM International Conference on Data Mining,
         algorithm ADWIN2 (section 4).
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> Adwin().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
-    [2111]
-    >>> Adwin().update_many(rng.random(4_000) < np.repeat([0.3, 0.1], 2_000)).tolist()
-    []
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> Adwin().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
+        [2111]
+        >>> Adwin().update_many(rng.random(4_000) < np.repeat([0.3, 0.1], 2_000)).tolist()
+        []
     """
 
     name: ClassVar[str] = "adwin"
@@ -103,8 +104,8 @@ class Adwin:
         while start < len(losses):
             if self._river.drift_detected:
                 self._river._reset()  # type: ignore[no-untyped-call]
-            # A window that saw no change yet holds all it was given; a change then cuts off its old part, so the mean
-            # before the change has to be noted now.
+            # A window without a change holds all losses so far; a change then cuts off its old part, so the mean
+            # before the change has to be kept now.
             sum_before, count_before = self._river.total, self._river.width
             rest = losses[start:]
             quiet = len(list(takewhile(not_, map(self._river._helper.update, rest))))
@@ -120,7 +121,7 @@ class Adwin:
         return bool(self._river.total * dropped_count > dropped_sum * self._river.width)
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         content = AdwinSnapshot(
             delta=self._river.delta,
             clock=self._river.clock,
@@ -147,8 +148,8 @@ class Adwin:
         except ValueError as error:
             raise SnapshotError(f"snapshot of an impossible adwin: {error}") from error
         window = detector._river._helper
-        # The compiled code panics on bytes that end early or start with other parameters than it was made with, so
-        # both are checked first: a fresh window's serialisation begins and ends with the parameters.
+        # The compiled code panics on bytes that end early or start with other parameters than its own, so both are
+        # checked first: a new window's serialisation begins and ends with the parameters.
         fresh = window.__getstate__()
         if len(content.window) < len(fresh) or content.window[:_PARAMETER_BYTES] != fresh[:_PARAMETER_BYTES]:
             raise SnapshotError(f"expected a window of at least {len(fresh)} bytes, was {len(content.window)}")
@@ -159,17 +160,17 @@ class Adwin:
                 raise
             raise SnapshotError(f"expected a window of river's ADWIN: {error}") from None
         if window.__getstate__() != content.window:
-            raise SnapshotError("expected a window of river's ADWIN, but it does not come back as it was put in")
+            raise SnapshotError("expected a window of river's ADWIN, but it is not equal after it was restored")
         detector._river._drift_detected = content.drift_detected
         return detector
 
 
-# delta as a double, clock as 32 bits: the head of the serialised window.
 _PARAMETER_BYTES = 12
+"""The head of the serialised window: delta as a double, clock as 32 bits."""
 
 
 class PageHinkleySnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a PageHinkley needs to go on."""
+    """Hold everything a PageHinkley needs to continue."""
 
     min_instances: int
     delta: float
@@ -191,21 +192,22 @@ class PageHinkley:
     No promised run length: with the same threshold it falls tenfold as the base rate goes from .02 to .2.
 
     Args:
-        min_instances: no check before so many outcomes.
-        delta: the rise that does not count.
-        threshold: alarm when the accumulated rise exceeds it.
-        alpha: forgetting factor of the accumulated rise, in (0, 1].
-        mode: "up"; or "both" as in river, where a fall starts the test afresh (still without an alarm).
+        min_instances: No check before so many outcomes.
+        delta: The rise that does not count.
+        threshold: Alarm when the accumulated rise exceeds it.
+        alpha: Forgetting factor of the accumulated rise, in (0, 1].
+        mode: "up"; or "both" as in river, where a fall restarts the test (without an alarm).
 
     Raises:
-        ValueError: a parameter or a loss is out of range.
+        ValueError: A parameter or a loss is out of range.
 
     [^1]: "Continuous inspection schemes", Biometrika 41, section 3.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> PageHinkley().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
-    [2169]
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> PageHinkley().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
+        [2169]
     """
 
     name: ClassVar[str] = "page_hinkley"
@@ -250,13 +252,13 @@ class PageHinkley:
         river, update, alarms = self._river, self._river.update, []
         for position, loss in enumerate(losses):
             update(loss)  # type: ignore[no-untyped-call]
-            # The private field spares a property call on every loss.
+            # The private field saves a property call per loss.
             if river._drift_detected and river._sum_increase - river._min_increase > river.threshold:
                 alarms.append(position)
         return alarms
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         river = self._river
         content = PageHinkleySnapshot(
             min_instances=river.min_instances,
@@ -267,7 +269,7 @@ class PageHinkley:
             drift_detected=river.drift_detected,
             count=river._x_mean.n,
             mean=river._x_mean.get(),
-            # river starts some of these as integers, which would be written differently than they come back.
+            # river starts some of these as integers, which would be encoded differently after a restore.
             sum_increase=float(river._sum_increase),
             sum_decrease=float(river._sum_decrease),
             min_increase=float(river._min_increase),

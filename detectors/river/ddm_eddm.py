@@ -1,7 +1,7 @@
-"""Put river's DDM and EDDM behind the protocol, and what all of river's detectors for 0/1 losses have in common.
+"""Adapt river's DDM and EDDM to the protocol.
 
-They count errors, so a loss between 0 and 1 is refused. They alarm only on a rise, as river's do; their warnings are
-not kept, because nothing here listens to them. Only the modules named river_* import river.
+They count errors, so a loss between 0 and 1 is refused. They alarm only on a rise, as in river; their warnings are
+dropped, because nothing here reads them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from unship.errors import SnapshotError
 
 
 class DdmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Ddm needs to go on; the smallest rate is None until the warm start is over."""
+    """Hold everything a Ddm needs to continue; the smallest rate is None until the warm start is over."""
 
     warm_start: int
     warning_threshold: float
@@ -34,26 +34,27 @@ class DdmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Ddm(ZeroOneAdapter):
     """Compare the error rate since the start with the lowest it ever was (DDM, Gama et al. 2004) [^1].
 
-    No promised run length: many streams alarm falsely soon after the warm start, and one that got through grows blind,
-    because the rate since the start hardly moves any more. After a perfect warm start the first error alarms.
+    No promised run length: many streams alarm falsely soon after the warm start, and in a longer one the detector loses
+    its power, because the rate since the start hardly moves. After a perfect warm start the first error alarms.
 
     Args:
-        warm_start: no check before so many outcomes.
-        warning_threshold: as in river; there are no warnings here, so it changes nothing.
-        drift_threshold: alarm when the rate exceeds the lowest by so many of its standard deviations.
+        warm_start: No check before so many outcomes.
+        warning_threshold: As in river; there are no warnings here, so it changes nothing.
+        drift_threshold: Alarm when the rate exceeds the lowest by so many of its standard deviations.
 
     Raises:
-        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
+        ValueError: A parameter is out of range, or a loss is neither 0 nor 1.
 
     [^1]: "Learning with drift detection", SBIA 2004, section 3.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> losses = rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)
-    >>> Ddm().update_many(losses).tolist()  # the first is false
-    [545, 2088]
-    >>> Ddm(drift_threshold=4.0).update_many(losses).tolist()
-    [2104]
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> losses = rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)
+        >>> Ddm().update_many(losses).tolist()  # the first is false
+        [545, 2088]
+        >>> Ddm(drift_threshold=4.0).update_many(losses).tolist()
+        [2104]
     """
 
     name: ClassVar[str] = "ddm"
@@ -69,7 +70,7 @@ class Ddm(ZeroOneAdapter):
         )
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         river = self._river
         content = DdmSnapshot(
             warm_start=river.warm_start,
@@ -108,7 +109,7 @@ class Ddm(ZeroOneAdapter):
 
 
 class EddmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything an Eddm needs to go on; ``squares`` is the sum of squared deviations of the distances."""
+    """Hold everything an Eddm needs to continue; ``squares`` is the sum of squared deviations of the distances."""
 
     warm_start: int
     alpha: float
@@ -129,22 +130,23 @@ class Eddm(ZeroOneAdapter):
     No promised run length: at its defaults it alarms falsely every few thousand outcomes, whatever the error rate.
 
     Args:
-        warm_start: no check before so many outcomes and so many errors.
-        alpha: as in river; there are no warnings here, so it changes nothing, but must not be below ``beta``.
-        beta: alarm when the distances have shrunk to this share of the widest.
+        warm_start: No check before so many outcomes and so many errors.
+        alpha: As in river; there are no warnings here, so it changes nothing, but must not be below ``beta``.
+        beta: Alarm when the distances have shrunk to this share of the widest.
 
     Raises:
-        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
+        ValueError: A parameter is out of range, or a loss is neither 0 nor 1.
 
     [^1]: "Early drift detection method", Fourth International Workshop on Knowledge Discovery from Data Streams.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> losses = rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)
-    >>> Eddm(beta=0.8).update_many(losses).tolist()  # the first two are false
-    [378, 611, 2054]
-    >>> Eddm(warm_start=100, beta=0.6).update_many(losses).tolist()
-    [2316]
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> losses = rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)
+        >>> Eddm(beta=0.8).update_many(losses).tolist()  # the first two are false
+        [378, 611, 2054]
+        >>> Eddm(warm_start=100, beta=0.6).update_many(losses).tolist()
+        [2316]
     """
 
     name: ClassVar[str] = "eddm"
@@ -158,7 +160,7 @@ class Eddm(ZeroOneAdapter):
         self._river = RiverEddm(warm_start=int(warm_start), alpha=float(alpha), beta=float(beta))
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         river = self._river
         content = EddmSnapshot(
             warm_start=river.warm_start,
@@ -171,7 +173,7 @@ class Eddm(ZeroOneAdapter):
             distances=river._error_distances.n,
             mean=river._error_distances.mean.get(),
             squares=river._error_distances._S,
-            # river starts it as an integer, which would be written differently than it comes back.
+            # river starts it as an integer, which would be encoded differently after a restore.
             largest=float(river._p2s_prime_max),
         )
         return seal(self.name, content)

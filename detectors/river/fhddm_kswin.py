@@ -1,12 +1,12 @@
-"""Put river's detectors with a window of losses behind the protocol: FHDDM for 0/1 losses, KSWIN for any.
+"""Adapt river's detectors with a window of losses to the protocol: FHDDM for 0/1 losses, KSWIN for any.
 
-Only a rise alarms. FHDDM looks for a *drop* of the mean of what it is fed, so it is fed right answers, not errors as
-river's documentation says: fed errors it is blind to decay.
+Only a rise alarms. FHDDM detects a *drop* of the mean of its input, so it is fed right answers, not errors as
+river's documentation asks for: fed errors it does not detect decay.
 
-KSWIN draws at random, so its seed is a parameter with a value and its generator is part of the snapshot. The window
-and the generator are river's; the test is not: river asks scipy for a p-value at every outcome, half a millisecond
+KSWIN samples at random, so its seed is a parameter with a default and its generator is part of the snapshot. The window
+and the generator are river's; the test is not: river computes a p-value with scipy at every outcome, half a millisecond
 each, though for two samples of one size it depends on their largest distance alone. So the smallest distance that
-alarms is worked out once, exactly. Only the modules named river_* import river.
+alarms is computed once, exactly.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from unship.errors import SnapshotError
 MOST_BITS, MOST_LOSSES = 10_000, 1_000
 """Outcomes in a window of 0/1 losses, one byte each in a snapshot, and of any losses, nine bytes each."""
 
-# Python's Mersenne Twister: the format of its state, and its 624 words with the position among them.
-_GENERATOR_VERSION = 3
-_GENERATOR_WORDS = 625
+_GENERATOR_VERSION, _GENERATOR_WORDS = 3, 625
+"""Python's Mersenne Twister: the format of its state, and its 624 words with the position among them."""
 
 
 class FhddmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Fhddm needs to go on; ``window`` has one byte for each outcome, 1 for a right answer."""
+    """Hold everything a Fhddm needs to continue; ``window`` has one byte for each outcome, 1 for a right answer."""
 
     sliding_window_size: int
     confidence_level: float
@@ -50,23 +49,24 @@ class FhddmSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Fhddm(ZeroOneAdapter):
     """Compare the newest window's accuracy with the best any window had (FHDDM, Pesaranghader and Viktor 2016) [^1].
 
-    No promised run length, and blind to small rises: at its defaults the accuracy has to fall by .26.
+    No promised run length, and no power against small rises: at its defaults the accuracy has to fall by .26.
 
     Args:
-        sliding_window_size: outcomes in the window, at most 10,000; no check before it is full.
-        confidence_level: chance of a false alarm in Hoeffding's bound for one window, in (0, 1).
-        short_window_size: with it, the newest outcomes of the window are watched on their own as well (stacking
+        sliding_window_size: Outcomes in the window, at most 10,000; no check before it is full.
+        confidence_level: Chance of a false alarm in Hoeffding's bound for one window, in (0, 1).
+        short_window_size: With it, the newest outcomes of the window are watched on their own as well (stacking
             FHDDM).
 
     Raises:
-        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
+        ValueError: A parameter is out of range, or a loss is neither 0 nor 1.
 
     [^1]: "Fast Hoeffding drift detection method for evolving data streams", ECML-PKDD 2016.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> Fhddm().update_many(rng.random(4_000) < np.repeat([0.1, 0.5], 2_000)).tolist()
-    [2050]
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> Fhddm().update_many(rng.random(4_000) < np.repeat([0.1, 0.5], 2_000)).tolist()
+        [2050]
     """
 
     name: ClassVar[str] = "fhddm"
@@ -92,7 +92,7 @@ class Fhddm(ZeroOneAdapter):
         return super()._alarms([1 - bit for bit in bits])
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         river = self._river
         content = FhddmSnapshot(
             sliding_window_size=river.sliding_window_size,
@@ -100,7 +100,7 @@ class Fhddm(ZeroOneAdapter):
             short_window_size=river.short_window_size,
             drift_detected=river._drift_detected,
             window=bytes(river._sliding_window),
-            # river starts these as integers, which would be written differently than they come back.
+            # river starts these as integers, which would be encoded differently after a restore.
             best=float(river._u_max),
             best_short=0.0 if river.short_window_size is None else float(river._u_short_max),
         )
@@ -118,7 +118,7 @@ class Fhddm(ZeroOneAdapter):
             )
         except ValueError as error:
             raise SnapshotError(f"snapshot of an impossible fhddm: {error}") from error
-        # river takes the oldest outcome out as soon as the window is full.
+        # river evicts the oldest outcome as soon as the window is full.
         if len(content.window) >= content.sliding_window_size or not set(content.window) <= {0, 1}:
             raise SnapshotError(
                 f"expected a window of fewer than {content.sliding_window_size} outcomes, each 0 or 1, "
@@ -135,7 +135,7 @@ class Fhddm(ZeroOneAdapter):
 
 
 class KswinSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a Kswin needs to go on; ``generator`` is 625 numbers of 32 bits, least significant byte first."""
+    """Hold everything a Kswin needs to continue; ``generator`` is 625 little-endian numbers of 32 bits."""
 
     alpha: float
     window_size: int
@@ -149,25 +149,26 @@ class Kswin:
     """Compare the newest losses with as many drawn from older ones (KSWIN, Raab, Heusinger and Schleif 2020) [^1].
 
     The test is the two-sample Kolmogorov-Smirnov test, so a change of spread counts too; it is an alarm only if the
-    newest losses have a higher mean than the rest of the window. Any change starts the detector afresh. No promised
-    run length, and blind to small rises: at its defaults a share of errors has to rise by .47 within the window.
+    newest losses have a higher mean than the rest of the window. Any change restarts the detector. No promised run
+    length, and no power against small rises: at its defaults a share of errors has to rise by .47 within the window.
 
     Args:
-        alpha: significance value of one test, in (0, 1).
-        window_size: losses in the window, at most 1,000; no check before it is full.
-        stat_size: how many of them are the newest, and how many of the older are drawn; at most half of the window.
-        seed: where the generator starts, and starts again after each change.
-        window: losses already collected, the newest of which fill the window at the start.
+        alpha: Significance value of one test, in (0, 1).
+        window_size: Losses in the window, at most 1,000; no check before it is full.
+        stat_size: How many of them are the newest, and how many of the older are drawn; at most half of the window.
+        seed: Where the generator starts, and starts again after each change.
+        window: Losses already collected, the newest of which fill the window at the start.
 
     Raises:
-        ValueError: a parameter or a loss is out of range.
+        ValueError: A parameter or a loss is out of range.
 
     [^1]: "Reactive soft prototype computing for concept drift streams", Neurocomputing 416.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> Kswin().update_many(rng.random(4_000) < np.repeat([0.1, 0.7], 2_000)).tolist()
-    [2023]
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> Kswin().update_many(rng.random(4_000) < np.repeat([0.1, 0.7], 2_000)).tolist()
+        [2023]
     """
 
     name: ClassVar[str] = "kswin"
@@ -221,7 +222,7 @@ class Kswin:
         return alarms
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         river = self._river
         content = KswinSnapshot(
             alpha=river.alpha,
@@ -257,8 +258,9 @@ class Kswin:
 def distance(first: list[float], second: list[float]) -> int:
     """Return the largest distance of two samples' empirical distributions, times their common size.
 
-    >>> distance([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0])
-    1
+    Example:
+        >>> distance([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0])
+        1
     """
     first, second = sorted(first), sorted(second)
     size, largest, i, j = len(first), 0, 0, 0
@@ -286,8 +288,9 @@ def least_distance(alpha: float, size: int) -> int:
     "On the maximum discrepancy between two empirical distributions"; in whole numbers, so it is the same everywhere.
     If no distance is so rare, returns ``size`` + 1.
 
-    >>> least_distance(0.005, 30)
-    14
+    Example:
+        >>> least_distance(0.005, 30)
+        14
     """
     ways = comb(2 * size, size)
     for found in range(size // 10 + 1, size + 1):

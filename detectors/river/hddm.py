@@ -1,7 +1,6 @@
-"""Put river's HDDM_A and HDDM_W behind the protocol: 0/1 losses, bounds by Hoeffding and by McDiarmid.
+"""Adapt river's HDDM_A and HDDM_W to the protocol: 0/1 losses, bounds by Hoeffding and by McDiarmid.
 
-Only a rise alarms: their two-sided tests start afresh on a fall, as river does it, without an alarm. Only the modules
-named river_* import river.
+Only a rise alarms: their two-sided tests restart on a fall, as in river, without an alarm.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class MeanOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HddmASnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a HddmA needs to go on: the means up to the lowest cut, to the highest cut and to now."""
+    """Hold everything a HddmA needs to continue: the means up to the lowest cut, to the highest cut and to now."""
 
     drift_confidence: float
     warning_confidence: float
@@ -44,20 +43,21 @@ class HddmA(ZeroOneAdapter):
     No promised run length. Slow on a rise by half, because the mean now is the mean since the start.
 
     Args:
-        drift_confidence: chance of a false alarm in Hoeffding's bound for one comparison, in (0, 1).
-        warning_confidence: as in river; there are no warnings here, so it changes nothing.
-        two_sided_test: whether a fall starts the test afresh, as in river; it is never an alarm.
+        drift_confidence: Chance of a false alarm in Hoeffding's bound for one comparison, in (0, 1).
+        warning_confidence: As in river; there are no warnings here, so it changes nothing.
+        two_sided_test: Whether a fall restarts the test, as in river; it is never an alarm.
 
     Raises:
-        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
+        ValueError: A parameter is out of range, or a loss is neither 0 nor 1.
 
     [^1]: "Online and non-parametric drift detection methods based on Hoeffding's bounds", IEEE Transactions on
         Knowledge and Data Engineering 27(3), the A-test.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> HddmA().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
-    [2171]
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> HddmA().update_many(rng.random(4_000) < np.repeat([0.1, 0.3], 2_000)).tolist()
+        [2171]
     """
 
     name: ClassVar[str] = "hddm_a"
@@ -77,7 +77,7 @@ class HddmA(ZeroOneAdapter):
         return bool(self._river._mean_incr(self._river.drift_confidence))
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         river = self._river
         content = HddmASnapshot(
             drift_confidence=river.drift_confidence,
@@ -120,7 +120,7 @@ class WeightedMeanOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HddmWSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold everything a HddmW needs to go on: weighted means overall, and before and after each cut."""
+    """Hold everything a HddmW needs to continue: weighted means overall, and before and after each cut."""
 
     drift_confidence: float
     warning_confidence: float
@@ -143,21 +143,22 @@ class HddmW(ZeroOneAdapter):
     .02.
 
     Args:
-        drift_confidence: chance of a false alarm in McDiarmid's bound for one comparison, in (0, 1).
-        warning_confidence: as in river; there are no warnings here, so it changes nothing.
-        lambda_val: the weight of the newest outcome, in (0, 1).
-        two_sided_test: whether a fall starts the test afresh, as in river; it is never an alarm.
+        drift_confidence: Chance of a false alarm in McDiarmid's bound for one comparison, in (0, 1).
+        warning_confidence: As in river; there are no warnings here, so it changes nothing.
+        lambda_val: The weight of the newest outcome, in (0, 1).
+        two_sided_test: Whether a fall restarts the test, as in river; it is never an alarm.
 
     Raises:
-        ValueError: a parameter is out of range, or a loss is neither 0 nor 1.
+        ValueError: A parameter is out of range, or a loss is neither 0 nor 1.
 
     [^1]: "Online and non-parametric drift detection methods based on Hoeffding's bounds", IEEE Transactions on
         Knowledge and Data Engineering 27(3), the W-test.
 
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(3)
-    >>> HddmW().update_many(rng.random(4_000) < np.repeat([0.1, 0.5], 2_000)).tolist()
-    [2022, 2768]
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(3)
+        >>> HddmW().update_many(rng.random(4_000) < np.repeat([0.1, 0.5], 2_000)).tolist()
+        [2022, 2768]
     """
 
     name: ClassVar[str] = "hddm_w"
@@ -184,7 +185,7 @@ class HddmW(ZeroOneAdapter):
         return bool(self._river._detect_mean_incr(self._river.drift_confidence))
 
     def snapshot(self) -> bytes:
-        """Return everything needed to go on later, bit for bit."""
+        """Return everything needed to continue later, bit for bit."""
         river = self._river
         content = HddmWSnapshot(
             drift_confidence=river.drift_confidence,
@@ -235,7 +236,7 @@ def _sample(content: WeightedMeanOf, weight: float) -> SampleInfo:
         raise SnapshotError(f"expected a sum of squared weights in (0, 1], was {content.squared_weights}")
     sample = SampleInfo(weight)
     if content.mean is not None:
-        # The first number that a fresh weighted mean is given becomes the mean as it is.
+        # A new weighted mean takes its first number unchanged as the mean.
         sample.update(content.mean)  # type: ignore[no-untyped-call]
     sample._ibc = content.squared_weights
     return sample

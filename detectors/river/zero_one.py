@@ -1,5 +1,7 @@
 """Adapt detectors that take losses of 0 and 1."""
 
+from __future__ import annotations
+
 from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
@@ -8,7 +10,7 @@ from detectors.base import LossKind, Positions, checked_bit, checked_bits, posit
 
 
 class ZeroOneAdapter:
-    """Feed a detector of river's with errors (1) and right answers (0), one after the other."""
+    """Feed one of river's detectors with errors (1) and right answers (0), one after the other."""
 
     accepts: ClassVar[LossKind] = "binary"
 
@@ -26,13 +28,13 @@ class ZeroOneAdapter:
         river, update, alarms = self._river, self._river.update, []
         for position, bit in enumerate(bits):
             update(bit)
-            # The private field spares a property call on every loss.
+            # The private field saves a property call per loss.
             if river._drift_detected and self._rose():
                 alarms.append(position)
         return alarms
 
     def _rose(self) -> bool:
-        """Tell whether the change that was just found is a rise; most of these detectors see nothing else."""
+        """Return whether the change that was just found is a rise; most of these detectors find no other."""
         return True
 
 

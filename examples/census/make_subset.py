@@ -2,7 +2,7 @@
 
     python examples/census/make_subset.py employment_ma.csv.gz console/census/rows.npz
 
-`console/census/SOURCE.md` says what the file is, where it comes from and under which licence.
+`console/census/SOURCE.md` describes the file, its origin and its licence.
 """
 
 from __future__ import annotations

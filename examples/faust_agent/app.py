@@ -16,7 +16,7 @@ PREFIX = topic_names().prefix
 app = faust.App(
     f"{PREFIX}faust-tutorial",
     broker=os.environ.get("UNSHIP_LOG", "kafka://127.0.0.1:9092"),
-    # As many as the two topics have: a table lives in partitions beside those of the stream that fills it.
+    # As many as the two topics have: a table is partitioned like the stream that fills it.
     topic_partitions=int(os.environ.get("PARTITIONS", "4")),
     consumer_auto_offset_reset="earliest",
     topic_disable_leader=True,
@@ -52,7 +52,7 @@ outcomes: dict[tuple[str, str], int] = {}
 
 
 def judge(model: str, version: str, output: Any, truth: Any) -> None:
-    """Step the detector of one version with one outcome, and say so if it found a change."""
+    """Step the detector of one version with one outcome, and print a line if it found a change."""
     key = model, version
     detector = detectors.setdefault(key, ADWIN())  # type: ignore[no-untyped-call]
     outcomes[key] = outcomes.get(key, 0) + 1

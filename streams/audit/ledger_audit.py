@@ -20,7 +20,7 @@ from streams.audit.result import AuditResult, decision_id_of
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch
 from streams.ledger.coverage import Coverage
-from streams.ledger.entries import Entry, entry_of, read_entry
+from streams.ledger.entries import EarlierLedger, Entry, entry_of, read_entry
 from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.recordings.lines import Taken, Topics, place_of, records_of
 from unship.commands import Command, Malformed, decode_command
@@ -148,6 +148,8 @@ class LedgerAudit:
     def _read(self, taken: Taken) -> Entry:
         try:
             entry = read_entry(taken.value)
+        except EarlierLedger:
+            raise
         except RecordingError as error:
             raise _Found(Difference(place_of(taken), "the record", short(error), "a ledger record")) from error
         if entry_of(entry.record).value != entry.value:

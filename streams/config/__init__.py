@@ -1,1 +1,1 @@
-"""The configuration: its sections, what they resolve to, and how a file is read."""
+"""Read the configuration: its sections, their resolved form, and the file."""

@@ -1,4 +1,6 @@
-"""Reading `unship.yaml` from a file, with the process's environment."""
+"""Read `unship.yaml` from a file, with the process's environment."""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
@@ -15,7 +17,7 @@ def load(path: Path | None) -> Config:
     """Read and resolve a configuration file; without a path, every model is observed with the defaults.
 
     Raises:
-        ConfigurationError: with the file, the path inside it, and the fix.
+        ConfigurationError: The file cannot be read or used; with the file, the path inside it, and the fix.
     """
     if path is None:
         return parse("")

@@ -1,8 +1,10 @@
-"""The section `kafka` of `unship.yaml`: how to get into a broker and how its topics are made.
+"""Define the section `kafka` of `unship.yaml`: access to a broker, and its topics.
 
 Nothing of it can change a decision, so it is not part of the configuration's digest, and nothing of it is written into
 the ledger: the ledger is read by auditors, and the section may hold a password.
 """
+
+from __future__ import annotations
 
 import msgspec
 
@@ -16,13 +18,13 @@ REPLICATION_MAX = 16
 
 
 class KafkaTopicsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What the topics are called, and into how many partitions they are cut.
+    """Name the topics, and the number of their partitions.
 
     Attributes:
-        prefix: stands before every topic's name.
-        partitions: of `predictions` and of `feedback`; they must have equally many, because they are joined pairwise.
-        ledger_partitions: of every topic that is keyed by the model.
-        replication: copies of every record; without it three, or one per broker where there are fewer.
+        prefix: The beginning of every topic's name.
+        partitions: Of `predictions` and of `feedback`; equally many, because they are joined pairwise.
+        ledger_partitions: Of every topic that is keyed by the model.
+        replication: Copies of every record; None for three, or one per broker where there are fewer.
     """
 
     prefix: str = PREFIX
@@ -37,21 +39,21 @@ class KafkaTopicsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True
 
 
 class KafkaSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """How to get into the broker that `log` names; not used by an embedded log."""
+    """Hold how to connect to the broker that `log` names; not used by an embedded log."""
 
     security: Security = Security()
     topics: KafkaTopicsSection = KafkaTopicsSection()
 
     @property
     def security_given(self) -> Security | None:
-        """Return the security settings; None where the section says nothing, so that the environment may speak."""
+        """Return the security settings; None if the section is absent, so that those of the environment apply."""
         return None if self.security == Security() else self.security
 
     def check(self) -> None:
-        """Refuse what no broker could be asked for.
+        """Refuse settings that no broker accepts.
 
         Raises:
-            ConfigurationError: with the path, both numbers and the fix.
+            ConfigurationError: A name or a number is outside its limits; with the path, both numbers and the fix.
         """
         self.security.check("kafka.security.")
         try:

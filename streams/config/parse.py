@@ -1,9 +1,11 @@
-"""The configuration: read once, checked whole, resolved into plain numbers that the ledger records.
+"""Parse a configuration: read once, checked whole, resolved into plain numbers that the ledger records.
 
-`unship.yaml` is written by people, so every error names the path, what was found, what was expected and what to do.
-`ModelConfig` is what the join and the fold see: milliseconds and counts, no words left to interpret. Its digest stands
-in every decision, so a decision names exactly the configuration it was taken under.
+`unship.yaml` is written by people, so every error names the path, the value found, the value expected and the fix.
+The join and the fold read `ModelConfig`: milliseconds and counts, no text left to interpret. Its digest is part of
+every decision, so a decision names exactly the configuration that it was taken under.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
@@ -13,24 +15,27 @@ import msgspec
 import yaml
 
 from streams.config.resolved import Config, ModelConfig
-from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, _Section
+from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, Section
 from streams.config.units import count_per_span, duration_ms
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses.columns import LossSpec
 from unship.errors import ConfigurationError
 
-#: Detectors that count errors and refuse a loss between 0 and 1. The detectors say so themselves, but asking them
-#: imports river, which takes longer than all else that a command does before its first line.
 DETECTORS_OF_ERRORS = ("ddm", "eddm", "fhddm", "hddm_a", "hddm_w")
+"""Detectors that count errors and refuse a loss between 0 and 1.
+
+It repeats their `accepts`, because reading that imports river, which takes longer than the rest of a command's start.
+"""
+
 DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum")
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
-_S = TypeVar("_S", bound="_Section")
+_S = TypeVar("_S", bound=Section)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error: the second silently winning has cost people nights."""
+    """Load safe YAML, and refuse a repeated key, of which YAML would take the last without a warning."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[tuple[str, str]] = set()
@@ -39,7 +44,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 continue
             if (key.tag, key.value) in seen:
                 line = key.start_mark.line + 1
-                raise ConfigurationError(f"key {key.value!r} stands twice (line {line}): remove one of them")
+                raise ConfigurationError(f"key {key.value!r} is repeated (line {line}): remove one of them")
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
@@ -49,18 +54,19 @@ def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss
 
     Args:
         text: YAML, as in `unship.yaml`.
-        environment: what `${NAME}` stands for.
-        load_own_loss: imports a loss such as `"pkg.mod:fn"` and returns the digest of its source; without it, such a
-            loss is refused.
+        environment: The values of `${NAME}`.
+        load_own_loss: Imports a loss such as `"pkg.mod:fn"` and returns the digest of its source; None refuses such a
+            loss.
 
     Raises:
-        ConfigurationError: with the path inside the text, what was found and what was expected.
+        ConfigurationError: A key or a value is not valid; with its path, what was found and what was expected.
 
-    >>> parse("models: {fraud: {labels: {mature_after: 1h}}}").of("fraud").cohort_ms
-    180000
+    Example:
+        >>> parse("models: {fraud: {labels: {mature_after: 1h}}}").of("fraud").cohort_ms
+        180000
     """
     try:
-        # The loader is a SafeLoader that only adds the check for repeated keys.
+        # The loader is a SafeLoader that adds only the check for repeated keys.
         raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
         raw = {} if raw is None else _expand(raw, environment or {}, "")
     except (yaml.YAMLError, RecursionError) as error:
@@ -111,7 +117,7 @@ def _merge(defaults: Mapping[str, Any], section: Any, path: str) -> dict[str, An
 
 def _convert(raw: Any, kind: type[_S], path: str) -> _S:
     try:
-        # Not strict, because a value from the environment is text, whatever it stands for.
+        # Not strict, because a value from the environment is always text.
         return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
@@ -127,7 +133,7 @@ def _convert(raw: Any, kind: type[_S], path: str) -> _S:
 
 
 def _known_keys(kind: Any, path: str) -> tuple[str, ...]:
-    """Return the keys that a section may have."""
+    """Return the keys that a section accepts."""
     for name in filter(None, path.split(".")):
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
         # A section that may be absent is a union of itself and None.
@@ -136,7 +142,7 @@ def _known_keys(kind: Any, path: str) -> tuple[str, ...]:
 
 
 def _known_words(kind: Any, path: str) -> str:
-    """Return the words a setting may have."""
+    """Return the words that a setting accepts."""
     for name in path.split("."):
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
     # A setting that may be absent is a union of its words and None.
@@ -190,7 +196,7 @@ def _check_negative(section: ModelSection, mature_after: int, path: str) -> None
     if not mature_after:
         raise ConfigurationError(
             f"{path}.labels.missing: negative needs labels.mature_after above 0, was {section.labels.mature_after}: "
-            "that a label is missing says something only when it has had its time; write for example "
+            "a missing label means something only after its time to come; write for example "
             "labels: {missing: negative, mature_after: 30d, horizon: 30d}, or missing: ignore"
         )
     if section.target.kind != "binary":
@@ -242,7 +248,7 @@ def _check_detectors_of_errors(names: list[str], losses: list[LossSpec], kind: s
         if name not in DETECTORS_OF_ERRORS or not between:
             continue
         if place == 0:
-            role = "stands first, so it watches every loss"
+            role = "is first, so it watches every loss"
             fix = "keep only zero_one in losses, or put e_detector first"
         else:
             role, fix = "watches the first loss", f"put zero_one first in losses, or leave {name} out"

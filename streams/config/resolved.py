@@ -1,4 +1,6 @@
-"""The configuration as the core reads it: every default filled in, every duration in milliseconds."""
+"""Hold the configuration as the core reads it: every default filled in, every duration in milliseconds."""
+
+from __future__ import annotations
 
 import hashlib
 from typing import Any
@@ -8,16 +10,15 @@ import msgspec
 from streams.config.kafka import KafkaSection
 from streams.losses.columns import LossSpec
 
-#: Raised with every change that can alter a decision's bytes.
 FOLD_VERSION = 4
+"""Raised with every change that can alter a decision's bytes."""
 
-
-#: So much of a configuration's digest stands in every batch.
 CONFIG_DIGITS = 16
+"""The number of digits of a configuration's digest in every batch."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True):
-    """One model's configuration, resolved. Times are milliseconds.
+    """Hold the resolved configuration of one model. Times are milliseconds.
 
     `promise` is the run length promised without a false alarm: outcomes, or seconds if `promise_in_time`.
     """
@@ -44,44 +45,44 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     @property
     def negative(self) -> bool:
-        """Whether a prediction without a label at maturity was answered by that: its truth is 0."""
+        """Return whether a prediction without a label at maturity counts as labelled with 0."""
         return self.missing == "negative"
 
     @property
     def latency_losses(self) -> list[int]:
-        """Numbers of the losses that need no label."""
+        """Return the numbers of the losses that need no label."""
         return [number for number, spec in enumerate(self.losses) if spec.of_latency]
 
     @property
     def judges_unlabelled(self) -> bool:
-        """Whether a prediction without a label is judged too, so that the ledger must carry each prediction."""
+        """Return whether predictions without a label are judged too, so that the ledger must carry each prediction."""
         return self.negative or bool(self.latency_losses)
 
     @property
     def outcomes_labelled(self) -> bool | None:
-        """Which judged rows are outcomes: those with a label (True), those without (False), or all (None).
+        """Return which judged rows are outcomes: those with a label (True), those without (False), or all (None).
 
-        Where latency stands first, each prediction is an outcome, once. Without a maturity it is judged before its
+        With latency as the first loss, each prediction is one outcome. Without a maturity it is judged before its
         label comes, and the label's row is only for the other losses.
         """
         if self.losses[0].of_latency:
             return None if self.mature_after_ms else False
         return None if self.negative or not self.judges_unlabelled else True
 
-    def judges_as(self, other: "ModelConfig") -> bool:
-        """Whether what the other one judged can go on: they differ in what may be done, not in what is seen."""
+    def judges_as(self, other: ModelConfig) -> bool:
+        """Return whether state judged under the other configuration stays valid: both differ only in the policy."""
         free = ("mode", "cooldown_ms", "switches_max", "switches_span_ms", "without_control", "confirm_within_ms")
         mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
         return all(mine[name] == theirs[name] for name in mine if name not in (*free, "proposal_ttl_ms"))
 
     @property
     def cohort_ms(self) -> int:
-        """Width of a cohort: a twentieth of the maturity, at least a second."""
+        """Return the width of a cohort: a twentieth of the maturity, at least a second."""
         return max(1_000, self.mature_after_ms // 20)
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The resolved configuration of all models."""
+    """Hold the resolved configuration of all models."""
 
     models: dict[str, ModelConfig]
     defaults: ModelConfig
@@ -100,7 +101,7 @@ class Config(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(relevant)).hexdigest()
 
     def recorded(self) -> dict[str, Any]:
-        """Return what the ledger keeps of it, as plain data: everything but the way into the broker."""
+        """Return the part that the ledger records, as plain data: all but the access to the broker."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         del plain["kafka"]
         return plain

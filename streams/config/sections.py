@@ -1,4 +1,6 @@
-"""The sections of `unship.yaml` as they are written."""
+"""Define the sections of `unship.yaml` as they are written."""
+
+from __future__ import annotations
 
 from typing import Any, Literal
 
@@ -9,18 +11,18 @@ from streams.config.kafka import KafkaSection
 DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
 
 
-class _Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    pass
+class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Refuse unknown keys: what all sections share."""
 
 
-class TargetSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """What is predicted."""
+class TargetSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Describe what is predicted."""
 
     kind: Literal["binary", "multiclass", "regression", "ranking", "custom"] = "binary"
 
 
-class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """When labels come, and when outcomes count."""
+class LabelsSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Describe when labels come, and when outcomes count."""
 
     horizon: str | int = "7d"
     mature_after: str | int = "0s"
@@ -28,15 +30,15 @@ class LabelsSection(_Section, forbid_unknown_fields=True, frozen=True):
     missing: Literal["ignore", "negative"] = "ignore"
 
 
-class SlicesSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Which fields of `slices` are watched on their own, and how many values of them."""
+class SlicesSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Name the fields of `slices` that are watched on their own, and limit their values."""
 
     by: list[str] = []
     cap: int = 50
 
 
-class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
-    """What may be done, and how often."""
+class PolicySection(Section, forbid_unknown_fields=True, frozen=True):
+    """Limit what may be done, and how often."""
 
     mode: Literal["observe", "approve", "act"] = "observe"
     cooldown: str | int = "30m"
@@ -46,8 +48,8 @@ class PolicySection(_Section, forbid_unknown_fields=True, frozen=True):
     proposal_ttl: str | int = "1d"
 
 
-class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Everything that can be said of one model."""
+class ModelSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Hold everything that can be configured for one model."""
 
     target: TargetSection = TargetSection()
     losses: list[str | dict[str, Any]] = msgspec.field(default_factory=lambda: ["zero_one"])
@@ -59,14 +61,14 @@ class ModelSection(_Section, forbid_unknown_fields=True, frozen=True):
     policy: PolicySection = PolicySection()
 
 
-class FleetSection(_Section, forbid_unknown_fields=True, frozen=True):
-    """Limits over all models."""
+class FleetSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Hold the limits over all models."""
 
     max_simultaneous: int = 3
 
 
-class ConfigFile(_Section, forbid_unknown_fields=True, frozen=True):
-    """The whole of `unship.yaml`."""
+class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
+    """Hold the whole of `unship.yaml`."""
 
     log: str = "embedded:./unship-data"
     keys: str = "./unship-keys"

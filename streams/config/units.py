@@ -1,4 +1,6 @@
-"""Durations and promises as operators write them: `10m`, `7d`, `2 per 1d`, `1000000` or `90d`."""
+"""Parse and print durations and limits as operators write them: `10m`, `7d`, `2 per 1d`."""
+
+from __future__ import annotations
 
 import re
 
@@ -7,22 +9,28 @@ from unship.errors import ConfigurationError
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _LIMIT = re.compile(r"(\d{1,9})\s+per\s+(.+)")
-#: Ten years: longer spans are typing errors, and would overflow nothing but patience.
 DURATION_MS_MAX = 10 * 366 * 86_400_000
+"""Ten years: longer spans are typing errors."""
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+NEVER = 2**62
+"""A time after all others, in milliseconds."""
 
 
 def duration_ms(text: str | int, path: str) -> int:
     """Return a duration in milliseconds.
 
     Args:
-        text: a number and a unit (`ms`, `s`, `m`, `h`, `d`, `w`), or the bare number 0.
-        path: where the text stands in the configuration, for the error.
+        text: A number and a unit (`ms`, `s`, `m`, `h`, `d`, `w`), or the bare number 0.
+        path: The text's place in the configuration, for the error.
 
     Raises:
-        ConfigurationError: if the text is no duration or is longer than ten years.
+        ConfigurationError: The text is no duration or is longer than ten years.
 
-    >>> duration_ms("10m", "labels.early")
-    600000
+    Example:
+        >>> duration_ms("10m", "labels.early")
+        600000
     """
     if text == 0:
         return 0
@@ -40,8 +48,9 @@ def duration_ms(text: str | int, path: str) -> int:
 def count_per_span(text: str, path: str) -> tuple[int, int]:
     """Return `(count, span in milliseconds)` of a limit such as `2 per 1d`.
 
-    >>> count_per_span("2 per 1d", "policy.max_switches")
-    (2, 86400000)
+    Example:
+        >>> count_per_span("2 per 1d", "policy.max_switches")
+        (2, 86400000)
     """
     found = _LIMIT.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None:
@@ -53,10 +62,11 @@ def count_per_span(text: str, path: str) -> tuple[int, int]:
 
 
 def span_text(milliseconds: int) -> str:
-    """Return a duration in the largest unit that divides it, for people.
+    """Return a duration in the largest unit that divides it, for messages.
 
-    >>> span_text(5_400_000), span_text(86_400_000), span_text(0)
-    ('90m', '1d', '0s')
+    Example:
+        >>> span_text(5_400_000), span_text(86_400_000), span_text(0)
+        ('90m', '1d', '0s')
     """
     if milliseconds == 0:
         return "0s"
@@ -64,12 +74,3 @@ def span_text(milliseconds: int) -> str:
         if milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
-
-
-DAY_MS = 86_400_000
-
-
-HOUR_MS = 3_600_000
-
-
-NEVER = 2**62

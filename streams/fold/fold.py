@@ -333,8 +333,8 @@ def _config_of(record: Configured) -> Config:
     """Return the configuration of a ledger record, if this program folds as its writer did."""
     if record.fold_version != FOLD_VERSION:
         raise LedgerMismatch(
-            f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}; read it "
-            "with the program that wrote it"
+            f"the ledger was written by version {record.fold_version} of the fold, this is {FOLD_VERSION}: only the "
+            "program that wrote it can go on with it or audit it; begin a new ledger, as docs/how-to/upgrade.md shows"
         )
     try:
         config = msgspec.convert(record.config, Config)

@@ -104,7 +104,7 @@ async def partition_count(consumer: AIOKafkaConsumer, topic: str) -> int:
     """Return how many partitions a topic has.
 
     Raises:
-        ConfigurationError: the topic is not there; the message says how to make it.
+        ConfigurationError: the topic is not there; the message names the command that creates it.
     """
     found = (await all_metadata(consumer)).partitions_for_topic(topic)
     if not found:

@@ -13,6 +13,10 @@ from streams.ledger.records import Batch, Coded, OutcomeRows, PairRows, Part, Re
 from unship.errors import RecordingError
 
 
+class EarlierLedger(RecordingError):
+    """A ledger was written by an earlier version of the program, whose records this one does not read."""
+
+
 class Entry(NamedTuple):
     """A ledger record with the bytes that the log holds of it."""
 
@@ -29,13 +33,14 @@ def read_entry(value: bytes | None) -> Entry:
     """Read what `entry_of` encoded.
 
     Raises:
+        EarlierLedger: The record is one of text, as earlier versions wrote them.
         RecordingError: The bytes do not fit, or their columns contradict each other.
     """
     data = value or b""
     if data[:1] == b"{":
-        raise RecordingError(
-            "the ledger was written by an earlier version of this program, whose records were text; audit it with the "
-            "program that wrote it, and begin a new ledger as docs/how-to/upgrade.md shows"
+        raise EarlierLedger(
+            "the ledger was written by an earlier version of this program, which alone can go on with it or audit it; "
+            "begin a new ledger, as docs/how-to/upgrade.md shows"
         )
     try:
         record = cast(Record, unpack(data, cast(Any, Record)))

@@ -1,1 +1,1 @@
-"""Losses: how wrong an answer was, in [0, 1]."""
+"""Compute losses: how wrong an answer was, in [0, 1]."""

@@ -1,24 +1,26 @@
-"""Which losses there are: which bound each needs, which target each fits, and what a configuration makes of them."""
+"""List the losses, with the bound that each needs and the targets that it fits, and read those of a configuration."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 
-from detectors.base import Floats
+from detectors.base import Bools, Floats
 from streams.losses.classes import answered_no, brier, log_loss, precision, recall, truly_no, zero_one
-from streams.losses.columns import LossSpec, Pairs, Truths
+from streams.losses.columns import LossSpec, Pairs
 from streams.losses.custom import own_loss
 from streams.losses.numbers import absolute, engagement, latency, not_used, ranking, squared
 from unship.errors import ConfigurationError
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """What is known of a loss: its function, the kinds of target it fits, and its bound, if it needs one.
+    """Describe a loss: its function, the kinds of target that it fits, and its bound, if it needs one.
 
-    `says_nothing` tells of which outcomes the loss is not meant to say anything.
+    `not_about` returns the outcomes on which the loss is undefined by intent.
     """
 
     compute: Callable[[Pairs, LossSpec, str], Floats]
@@ -26,44 +28,46 @@ class Loss(msgspec.Struct, frozen=True):
     bound: str = ""
     example: float = 1.0
     bound_below: float = 1e6
-    says_nothing: Callable[[Pairs], Truths] | None = None
+    not_about: Callable[[Pairs], Bools] | None = None
 
 
 OF_CLASSES = ("binary", "multiclass")
 KINDS = (*OF_CLASSES, "regression", "ranking", "custom")
-#: Takes the name of a user's own loss and its path in the configuration, and returns the digest of its source.
-LoadOwnLoss = Callable[[str, str], str]
+LoadOwnLoss: TypeAlias = Callable[[str, str], str]
+"""Takes the name of a user's own loss and its path in the configuration, and returns the digest of its source."""
+
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 LOSSES: dict[str, Loss] = {
     "zero_one": Loss(zero_one, OF_CLASSES),
     "brier": Loss(brier, OF_CLASSES),
     "log": Loss(log_loss, OF_CLASSES, "cap", 4),
-    "precision": Loss(precision, ("binary",), says_nothing=answered_no),
-    "recall": Loss(recall, ("binary",), says_nothing=truly_no),
-    # Amounts of money or bytes are scaled by more than any cap of a logarithm.
+    "precision": Loss(precision, ("binary",), not_about=answered_no),
+    "recall": Loss(recall, ("binary",), not_about=truly_no),
+    # Amounts of money or bytes need a larger scale than any cap of a logarithm.
     "absolute": Loss(absolute, ("regression",), "scale", 10, 1e15),
     "squared": Loss(squared, ("regression",), "scale", 10, 1e15),
     "ranking": Loss(ranking, ("ranking",)),
-    "engagement": Loss(engagement, KINDS, says_nothing=not_used),
+    "engagement": Loss(engagement, KINDS, not_about=not_used),
     "latency": Loss(latency, KINDS, "objective_ms", 200, 1e9),
 }
-#: What to write instead where a loss does not fit the kind of target.
 _INSTEAD = {"regression": "{absolute: {scale: 10}}", "ranking": "ranking", "custom": '"pkg.mod:fn"'}
+"""The loss to propose by kind of target, in the error about one that does not fit."""
 
 
 def loss_specs(
     entries: Sequence[str | dict[str, Any]], kind: str, path: str, load: LoadOwnLoss | None = None
 ) -> list[LossSpec]:
-    """Read the configured losses of a target of this kind; the first is the primary one.
+    """Return the configured losses of a target of this kind; the first is the primary one.
 
-    `load` imports a user's own loss; where it is absent, such a loss is refused.
+    `load` imports a user's own loss; None refuses such a loss.
 
     Raises:
-        ConfigurationError: for an unknown loss, one that does not fit the kind of target, a missing or senseless
-            bound, or a loss that stands twice.
+        ConfigurationError: A loss is unknown, repeated or does not fit the kind of target, or its bound is missing or
+            out of range.
 
-    >>> loss_specs([{"absolute": {"scale": 10}}], "regression", "losses")
-    [LossSpec(name='absolute', bound=10.0, source=UNSET)]
+    Example:
+        >>> loss_specs([{"absolute": {"scale": 10}}], "regression", "losses")
+        [LossSpec(name='absolute', bound=10.0, code_digest=UNSET)]
     """
     specs = [_loss_spec(entry, kind, f"{path}[{i}]", load) for i, entry in enumerate(entries)]
     names = [spec.name for spec in specs]
@@ -82,8 +86,8 @@ def _loss_spec(entry: str | dict[str, Any], kind: str, path: str, load: LoadOwnL
         if options:
             raise ConfigurationError(f"{path}: {name} takes no options, was {options}")
         if load is None:
-            raise ConfigurationError(f"{path}: {name} is a function of yours, and none can be loaded here")
-        return LossSpec(name, source=load(name, path))
+            raise ConfigurationError(f"{path}: {name} is a function of yours, and no code can be loaded here")
+        return LossSpec(name, code_digest=load(name, path))
     if name not in LOSSES:
         raise ConfigurationError(f'{path}: unknown loss {name!r}; known are {", ".join(LOSSES)}, "pkg.mod:fn"')
     loss = LOSSES[name]
@@ -116,13 +120,13 @@ def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
     return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))
 
 
-def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> Truths:
-    """Return which entries of a loss's column are NaN although the loss is about them."""
+def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> Bools:
+    """Return which entries of a loss's column are NaN although the loss is defined on them."""
     missing = np.isnan(column)
     if not spec.of_engagement:
-        # A truth that nobody told is not one of the wrong kind.
+        # A missing truth is not a truth of the wrong kind.
         missing &= np.fromiter((truth is not None for truth in pairs.truths), np.bool_, len(pairs.truths))
-    says_nothing = LOSSES[spec.name].says_nothing if spec.name in LOSSES else None
-    if says_nothing is not None and missing.any():
-        missing &= ~says_nothing(pairs)
+    not_about = LOSSES[spec.name].not_about if spec.name in LOSSES else None
+    if not_about is not None and missing.any():
+        missing &= ~not_about(pairs)
     return missing

@@ -1,16 +1,18 @@
-"""Losses: from joined pairs to numbers in [0, 1], where 0 is right and 1 is as wrong as can be.
+"""Compute the losses of classes and probabilities: numbers in [0, 1], where 0 is right and 1 is as wrong as possible.
 
 A loss works on whole columns. Where it cannot be computed (no score, a truth of the wrong kind) it is NaN: that outcome
 then steps no row of this loss, and is counted.
 """
+
+from __future__ import annotations
 
 import math
 from typing import Any
 
 import numpy as np
 
-from detectors.base import Floats
-from streams.losses.columns import LossSpec, Pairs, Truths, class_name, class_of
+from detectors.base import Bools, Floats
+from streams.losses.columns import LossSpec, Pairs, class_name, class_of
 
 _PLAIN = (int, bool, str)
 
@@ -20,8 +22,9 @@ def zero_one(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 
     For a binary target a number between 0 and 1 is read as a probability and cut at one half.
 
-    >>> zero_one(Pairs([1, 0.8, "a", True], [None] * 4, [None] * 4, [0, 1, "b", 1]), LossSpec("zero_one"), "binary")
-    array([1., 0., 1., 0.])
+    Example:
+        >>> zero_one(Pairs([1, 0.8, "a", True], [None] * 4, [None] * 4, [0, 1, "b", 1]), LossSpec("zero_one"), "binary")
+        array([1., 0., 1., 0.])
     """
     compare = _wrong_binary if kind == "binary" else _wrong_class
     return np.fromiter(map(compare, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
@@ -41,8 +44,9 @@ def _wrong_binary(output: Any, truth: Any) -> float:
 def precision(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - truth where the answer was yes: the mean is the share of false alarms among the alarms.
 
-    >>> precision(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("precision"), "binary")
-    array([ 0.,  1., nan])
+    Example:
+        >>> precision(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("precision"), "binary")
+        array([ 0.,  1., nan])
     """
     return np.fromiter(map(_not_among, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
 
@@ -50,8 +54,9 @@ def precision(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 def recall(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - answer where the truth is yes: the mean is the share of positives that were missed.
 
-    >>> recall(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("recall"), "binary")
-    array([ 0., nan,  1.])
+    Example:
+        >>> recall(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("recall"), "binary")
+        array([ 0., nan,  1.])
     """
     return np.fromiter(map(_not_among, pairs.truths, pairs.outputs), np.float64, len(pairs.truths))
 
@@ -63,13 +68,13 @@ def _not_among(chosen: Any, other: Any) -> float:
     return 1.0 - real if real in (0, 1) else math.nan
 
 
-def answered_no(pairs: Pairs) -> Truths:
-    """Return where the answer was no, of which precision says nothing."""
+def answered_no(pairs: Pairs) -> Bools:
+    """Return where the answer was no: precision is undefined there."""
     return np.fromiter((class_of(output) == 0 for output in pairs.outputs), np.bool_, len(pairs.truths))
 
 
-def truly_no(pairs: Pairs) -> Truths:
-    """Return where the truth is no, of which recall says nothing."""
+def truly_no(pairs: Pairs) -> Bools:
+    """Return where the truth is no: recall is undefined there."""
     return np.fromiter((class_of(truth) == 0 for truth in pairs.truths), np.bool_, len(pairs.truths))
 
 
@@ -101,8 +106,9 @@ def _truth(truth: Any) -> float:
 def brier(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return the squared distance of the stated probabilities from what happened (Brier 1950), scaled into [0, 1].
 
-    >>> brier(Pairs([1], [0.9], [None], [0]), LossSpec("brier"), "binary").round(2)
-    array([0.81])
+    Example:
+        >>> brier(Pairs([1], [0.9], [None], [0]), LossSpec("brier"), "binary").round(2)
+        array([0.81])
     """
     if kind == "binary":
         score, truth = _probabilities(pairs)
@@ -122,8 +128,9 @@ def _brier_classes(scores: dict[str, float] | None, truth: Any) -> float:
 def log_loss(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return `min(-ln p(truth), cap) / cap`.
 
-    >>> log_loss(Pairs([1], [0.5], [None], [1]), LossSpec("log", 4.0), "binary").round(3)
-    array([0.173])
+    Example:
+        >>> log_loss(Pairs([1], [0.5], [None], [1]), LossSpec("log", 4.0), "binary").round(3)
+        array([0.173])
     """
     if kind == "binary":
         score, truth = _probabilities(pairs)

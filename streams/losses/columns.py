@@ -1,54 +1,51 @@
-"""What a loss is computed from: columns of answers and truths, and what a loss needs."""
+"""Hold the input of a loss: columns of answers and truths, and the loss's name and bound."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-Truths = NDArray[np.bool_]
-
-
-Scalar = bool | int | float | str
+from unship.events import Scalar
 
 
 class LossSpec(msgspec.Struct, frozen=True):
-    """A loss by name, with its bound where it needs one, and the digest of its source where it is the user's own."""
+    """Name a loss, with its bound if it needs one, and with the digest of its source if it is the user's own."""
 
     name: str
     bound: float = 1.0
-    # Unset is not written at all, so the losses that come with the program are recorded without it.
-    source: str | msgspec.UnsetType = msgspec.UNSET
+    # Unset is not encoded, so the losses of this package are recorded without it.
+    code_digest: str | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="source")
 
     @property
     def binary(self) -> bool:
-        """Whether the loss is only ever 0 or 1."""
+        """Return whether the loss is always 0 or 1."""
         return self.name in ("zero_one", "latency") or self.partial
 
     @property
     def partial(self) -> bool:
-        """Whether the loss is about some of the outcomes only, so that most of a column may be NaN by intent."""
+        """Return whether the loss is defined on some of the outcomes only, so that most of a column may be NaN."""
         return self.name in ("precision", "recall")
 
     @property
     def of_engagement(self) -> bool:
-        """Whether the loss needs no truth, only how much the answer was used."""
+        """Return whether the loss needs no truth, only how much the answer was used."""
         return self.name == "engagement"
 
     @property
     def of_latency(self) -> bool:
-        """Whether the loss needs no label at all, only how long the answer took."""
+        """Return whether the loss needs no label, only how long the answer took."""
         return self.name == "latency"
 
     @property
     def of_scores(self) -> bool:
-        """Whether the loss judges stated probabilities instead of the answer."""
+        """Return whether the loss judges stated probabilities instead of the answer."""
         return self.name in ("brier", "log")
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """Columns of joined pairs, each of the same length: what was answered and what was true.
+    """Hold columns of joined pairs, each of the same length: answers and truths.
 
     `engagements` and `latencies` are only read where a loss is of them.
     """
@@ -62,7 +59,7 @@ class Pairs(msgspec.Struct, frozen=True):
 
 
 def class_of(value: Any) -> Scalar | None:
-    """Return the class an answer or a truth stands for in a binary target, None for what is no class."""
+    """Return the class of an answer or a truth in a binary target, None for a value that is no class."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
@@ -71,7 +68,7 @@ def class_of(value: Any) -> Scalar | None:
 
 
 def class_name(value: Scalar) -> str:
-    """Classes are compared by name, so that `3`, `3.0` and `"3"` are one class."""
+    """Return the name by which classes are compared, so that `3`, `3.0` and `"3"` are one class."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

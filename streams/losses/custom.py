@@ -1,11 +1,13 @@
-"""Losses that users write themselves: pure functions over columns, known by name and by the digest of their source.
+"""Compute losses that users write themselves: pure functions over columns, named with the digest of their source.
 
-A driver imports them when it reads the configuration and puts them in here; nothing is ever imported because a
-recording names it.
+A driver imports them when it reads the configuration and registers them here; a name in a recording never causes an
+import.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,34 +15,36 @@ from detectors.base import Floats
 from streams.losses.columns import LossSpec, Pairs
 from unship.errors import ConfigurationError
 
-#: Takes outputs, truths and scores, and returns as many numbers from 0 to 1.
-OwnLoss = Callable[[Sequence[Any], Sequence[Any], Sequence[float | None]], Any]
-#: (name, SHA-256 of the source) -> the function.
+OwnLoss: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Sequence[float | None]], Any]
+"""Takes outputs, truths and scores, and returns as many numbers from 0 to 1."""
+
 OWN_LOSSES: dict[tuple[str, str], OwnLoss] = {}
+"""The registered functions by (name, SHA-256 of the source)."""
 
 
 def own_loss(pairs: Pairs, spec: LossSpec) -> Floats:
-    """Return what the user's function says; NaN where that is no number from 0 to 1, and everywhere if it raises.
+    """Return the losses by the user's function; NaN for each that is no number from 0 to 1, and for all if it raises.
 
     Raises:
-        ConfigurationError: if the function was not loaded, or not with this source.
+        ConfigurationError: The function was not loaded, or not with this source.
 
-    >>> OWN_LOSSES["pkg.mod:fn", "ab"] = lambda outputs, truths, scores: [0.5, 7]
-    >>> own_loss(Pairs([1, 2], [None] * 2, [None] * 2, [3, 4]), LossSpec("pkg.mod:fn", source="ab"))
-    array([0.5, nan])
+    Example:
+        >>> OWN_LOSSES["pkg.mod:fn", "ab"] = lambda outputs, truths, scores: [0.5, 7]
+        >>> own_loss(Pairs([1, 2], [None] * 2, [None] * 2, [3, 4]), LossSpec("pkg.mod:fn", code_digest="ab"))
+        array([0.5, nan])
     """
-    function = OWN_LOSSES.get((spec.name, str(spec.source)))
+    function = OWN_LOSSES.get((spec.name, str(spec.code_digest)))
     if function is None:
         raise ConfigurationError(
-            f"loss {spec.name} with the source {str(spec.source)[:12]} is not loaded; "
+            f"loss {spec.name} with the source {str(spec.code_digest)[:12]} is not loaded; "
             "name it in the losses of the configuration, and use the source that the recording was made with"
         )
     nothing = np.full(len(pairs.truths), np.nan)
     try:
-        # Copies, because what the function does to its arguments must not reach another loss.
+        # Copies, because a function that changes its arguments must not change another loss.
         found = np.array(function(list(pairs.outputs), list(pairs.truths), list(pairs.scores)), np.float64)
     except Exception:  # noqa: BLE001
-        # It is the user's code: whatever it raises, the other losses go on, and each outcome is counted as unusable.
+        # User code may raise anything: the other losses are still computed, and each outcome is counted as unusable.
         return nothing
     if found.shape != nothing.shape:
         return nothing

@@ -1,4 +1,6 @@
-"""Importing the losses that users write themselves, by the name that stands in the configuration."""
+"""Import the losses that users write themselves, by their name in the configuration."""
+
+from __future__ import annotations
 
 import hashlib
 import importlib
@@ -9,12 +11,12 @@ from unship.errors import ConfigurationError
 
 
 def load_own_loss(name: str, path: str) -> str:
-    """Import `pkg.mod:fn`, keep it for the join, and return the SHA-256 of its module's source.
+    """Import and register `pkg.mod:fn`, and return the SHA-256 of its module's source.
 
-    The whole module counts, because the function may call others beside it.
+    The digest is that of the whole module, because the function may call others in it.
 
     Raises:
-        ConfigurationError: with the path inside the configuration, if there is no such function.
+        ConfigurationError: There is no such function; with the path inside the configuration.
     """
     module_name, _, function_name = name.partition(":")
     try:
@@ -23,7 +25,7 @@ def load_own_loss(name: str, path: str) -> str:
     except Exception as error:
         raise ConfigurationError(
             f"{path}: {name} cannot be imported: {type(error).__name__}: {error}; "
-            "its module must be installed, or its folder stand in PYTHONPATH"
+            "install its module, or add its folder to PYTHONPATH"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):

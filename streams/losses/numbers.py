@@ -1,19 +1,23 @@
-"""Losses of answers that are a number or a ranking, and of answers that are judged by their use or their speed."""
+"""Compute the losses of numbers and rankings, and those of an answer's use and speed."""
+
+from __future__ import annotations
 
 import math
 from typing import Any
 
 import numpy as np
 
-from detectors.base import Floats
-from streams.losses.columns import LossSpec, Pairs, Truths, class_name
+from detectors.base import Bools, Floats
+from streams.losses.columns import LossSpec, Pairs, class_name
 
 
 def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return `min(|output - truth| / scale, 1)`.
 
-    >>> absolute(Pairs([12.0, 3, "a"], [None] * 3, [None] * 3, [10, 30, 3]), LossSpec("absolute", 10.0), "regression")
-    array([0.2, 1. , nan])
+    Example:
+        >>> pairs = Pairs([12.0, 3, "a"], [None] * 3, [None] * 3, [10, 30, 3])
+        >>> absolute(pairs, LossSpec("absolute", 10.0), "regression")
+        array([0.2, 1. , nan])
     """
     return np.minimum(_distances(pairs, spec.bound), 1.0)
 
@@ -21,10 +25,11 @@ def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
 def squared(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return `min(((output - truth) / scale) ** 2, 1)`.
 
-    >>> squared(Pairs([15.0, 3], [None] * 2, [None] * 2, [10, 30]), LossSpec("squared", 10.0), "regression")
-    array([0.25, 1.  ])
+    Example:
+        >>> squared(Pairs([15.0, 3], [None] * 2, [None] * 2, [10, 30]), LossSpec("squared", 10.0), "regression")
+        array([0.25, 1.  ])
     """
-    # Cut before it is squared, so that no distance is too large for a float.
+    # Cut before the square, so that no distance overflows a float.
     return np.minimum(_distances(pairs, spec.bound), 1.0) ** 2
 
 
@@ -36,17 +41,18 @@ def _distances(pairs: Pairs, scale: float) -> Floats:
 
 
 def _number(value: Any) -> float:
-    # True is a yes, not a one: it stands for a class.
+    # True is a class, not a number.
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def ranking(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - the reciprocal rank of the truth (Voorhees 1999); 1 where it is not among what was answered.
 
-    Of several truths the one that stands first counts.
+    Of several truths the one ranked first counts.
 
-    >>> ranking(Pairs([["a", "b"], ["a", "b"]], [None] * 2, [None] * 2, ["b", "c"]), LossSpec("ranking"), "ranking")
-    array([0.5, 1. ])
+    Example:
+        >>> ranking(Pairs([["a", "b"], ["a", "b"]], [None] * 2, [None] * 2, ["b", "c"]), LossSpec("ranking"), "ranking")
+        array([0.5, 1. ])
     """
     return np.fromiter(map(_below_first, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
 
@@ -62,22 +68,26 @@ def _below_first(output: Any, truth: Any) -> float:
 def engagement(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - how much the answer was used.
 
-    >>> engagement(Pairs(["a", "b"], [None] * 2, [None] * 2, [None, 1], [0.25, None]), LossSpec("engagement"), "binary")
-    array([0.75,  nan])
+    Example:
+        >>> pairs = Pairs(["a", "b"], [None] * 2, [None] * 2, [None, 1], [0.25, None])
+        >>> engagement(pairs, LossSpec("engagement"), "binary")
+        array([0.75,  nan])
     """
     return 1.0 - np.array([math.nan if used is None else used for used in pairs.engagements], np.float64)
 
 
-def not_used(pairs: Pairs) -> Truths:
-    """Return where nobody said how much the answer was used."""
+def not_used(pairs: Pairs) -> Bools:
+    """Return where no engagement was reported."""
     return np.array([used is None for used in pairs.engagements], np.bool_)
 
 
 def latency(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
     """Return 1 where the answer took longer than the objective, in ms, else 0.
 
-    >>> latency(Pairs([1] * 3, [None] * 3, [None] * 3, [None] * 3, (), [200, 201, None]), LossSpec("latency", 200), "")
-    array([ 0.,  1., nan])
+    Example:
+        >>> pairs = Pairs([1] * 3, [None] * 3, [None] * 3, [None] * 3, (), [200, 201, None])
+        >>> latency(pairs, LossSpec("latency", 200), "")
+        array([ 0.,  1., nan])
     """
     took = np.array([math.nan if ms is None else ms for ms in pairs.latencies], np.float64)
     return np.where(np.isnan(took), np.nan, took > spec.bound)

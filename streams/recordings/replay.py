@@ -104,6 +104,8 @@ class Replay:
         self.lines = 0
         self.folds: dict[int, Fold] = {}
         self.pipeline: Pipeline | None = None
+        #: Whether there is a ledger that an earlier version wrote, so that the sources are replayed instead.
+        self.unread_ledger = False
         self._recorder = recorder
         self._hash = hashlib.sha256()
         self._saved = None if snapshot is None else _read_snapshot(snapshot)
@@ -186,6 +188,7 @@ class Replay:
             if _is_ledger(first):
                 self.config = configuration_of(read_ledger_line(first).record)
             else:
+                self.unread_ledger = _LEDGER_PLACE.search(first) is not None
                 pipeline = self._begin_sources()
                 yield from self._run(pipeline.apply([configuration_record(self.config, numbered=True)]))
         if self.pipeline is None:

@@ -1,1 +1,1 @@
-"""Pure facts about topics: partitions, retention, rights, where a key belongs."""
+"""Describe the topics of a Kafka log: partitions, retention, rights, the partition of a key. Pure."""

@@ -1,8 +1,10 @@
-"""Which partition a key belongs to: Java's murmur2, for a whole batch of keys at once.
+"""Compute the partition of a key with Java's murmur2, for a whole batch of keys at once.
 
-Predictions and feedback of one id have to be in partitions of the same number, or they never meet. Clients disagree on
-how a key chooses its partition, and nothing says so: the events are just not joined. So each id is asked again.
+Predictions and feedback of one id have to be in partitions of the same number, or they are never joined. Clients use
+different partitioners, and no broker reports that. So the partition of each id is checked.
 """
+
+from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,10 +18,11 @@ _SEED = 0x9747B28C
 
 
 def partitions_of(keys: Sequence[bytes], count: int) -> NDArray[np.int64]:
-    """Return the partition, 0 to `count` - 1, of each key, as Java's default partitioner chooses it.
+    """Return the partition, 0 to `count` - 1, of each key, by Java's default partitioner.
 
-    >>> partitions_of([b"21", b"foobar", b"a-little-bit-long-string", b""], 1 << 31).tolist()
-    [1173551340, 1357151166, 1161502112, 275646681]
+    Example:
+        >>> partitions_of([b"21", b"foobar", b"a-little-bit-long-string", b""], 1 << 31).tolist()
+        [1173551340, 1357151166, 1161502112, 275646681]
     """
     return (_murmur2(keys) & np.uint32(0x7FFFFFFF)).astype(np.int64) % count
 
@@ -27,8 +30,9 @@ def partitions_of(keys: Sequence[bytes], count: int) -> NDArray[np.int64]:
 def partition_of(key: bytes, count: int) -> int:
     """Return the partition of one key.
 
-    >>> partition_of(b"fraud", 12)
-    10
+    Example:
+        >>> partition_of(b"fraud", 12)
+        10
     """
     return int(partitions_of([key], count)[0])
 

@@ -1,9 +1,10 @@
-"""Say what the topics of a Kafka log should be like, and what it takes to get there from what they are.
+"""Specify the topics of a Kafka log, and plan the steps from a broker's topics to that specification.
 
-Pure: what a broker has comes in as facts, what is to be done goes out as steps. Nothing here deletes a topic, takes a
-partition away or shortens how long records are kept, and what only tunes a topic is set when it is made and then left
-to whoever runs the broker.
+Pure: facts about a broker come in, steps go out. No step deletes a topic, removes a partition or shortens retention.
+Settings that only tune a topic are applied when it is created and then left to the broker's operator.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Literal
@@ -15,7 +16,7 @@ from streams.config.units import HOUR_MS
 from unship.topics import COMPACTED, SOURCES, TOPICS
 
 DOWNTIME_MS = 24 * HOUR_MS
-"""How long the monitor may be away without losing events that it has not joined yet."""
+"""The longest downtime of the monitor without a loss of events that it has not joined yet."""
 
 EVENT_BATCH_BYTES = 1_048_588
 """Largest batch of events: the broker's own default, sixteen events of the largest size that the decoder reads."""
@@ -25,15 +26,16 @@ RECORD_BYTES = 8 * 1_048_576
 
 APPEND_TIME = ("predictions", "feedback", "deployments", "operator", "acks", "ledger")
 """Topics whose append time is a clock of the monitor, so that it must be the broker's and not the writer's."""
+
 BY_MODEL = ("deployments", "operator", "ledger", "decisions", "control", "acks", "snapshots", "rejected")
 REPLICATION = 3
 FOR_EVER = -1
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One setting of a topic: the value that a new topic gets, and what an existing one must hold to.
+    """Hold one setting of a topic: the value of a new topic, and the bound for an existing one.
 
-    `least` bounds a number from below, where -1 is more than any; `exactly` asks for the value; with neither, an
+    `least` bounds a number from below, where -1 is more than any; `exactly` requires the value; with neither, an
     existing topic may have any value.
     """
 
@@ -42,7 +44,7 @@ class Setting(msgspec.Struct, frozen=True):
     exactly: bool = False
 
     def kept_by(self, found: str | None) -> bool:
-        """Say whether an existing topic's value will do; one that the broker does not tell will."""
+        """Return whether an existing topic's value is good; a value that the broker does not report is."""
         if found is None:
             return True
         if self.least is not None:
@@ -51,12 +53,12 @@ class Setting(msgspec.Struct, frozen=True):
 
     @property
     def repaired(self) -> str:
-        """Return the value that an existing topic is given if its own will not do."""
+        """Return the value to set in an existing topic whose own value is not good."""
         return self.value if self.least is None else str(self.least)
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
-    """What a topic should be like; `name` is the broker's, `topic` ours."""
+    """Specify a topic; `name` is the broker's, `topic` ours."""
 
     topic: str
     name: str
@@ -65,7 +67,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
 
 
 class TopicFacts(msgspec.Struct, frozen=True):
-    """What a broker's topic is like; `empty` if it never held a record."""
+    """Describe a broker's topic; `empty` if it never held a record."""
 
     partitions: int
     replication: int
@@ -74,14 +76,14 @@ class TopicFacts(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What becomes of one topic.
+    """Change one topic, or explain why that needs an operator.
 
     Attributes:
-        action: `create`, `change` (settings, or more partitions of an empty topic), `refuse` (it takes a person), or
+        action: `create`, `change` (settings, or more partitions of an empty topic), `refuse` (it needs an operator), or
             `none`.
-        partitions, replication: as they will be.
-        settings: for each setting that changes, what it is (None in a new topic) and what it will be.
-        why: for `refuse`, what is in the way and what to do.
+        partitions, replication: The numbers after the step.
+        settings: For each setting that changes, its old value (None in a new topic) and its new value.
+        why: For `refuse`, the obstacle and the fix.
     """
 
     topic: str
@@ -95,13 +97,13 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def needed_ms(config: Config) -> int:
-    """Return how long events must be kept: until no label can join them any more, and the monitor was away besides."""
+    """Return how long events must be kept: while a label can join them, plus the monitor's longest downtime."""
     every = [config.defaults, *config.models.values()]
     return max(model.horizon_ms + model.early_ms for model in every) + DOWNTIME_MS
 
 
 def specs(config: Config) -> list[TopicSpec]:
-    """Return what every topic should be like under a configuration, in the order of the contract."""
+    """Return the specification of every topic under a configuration, in the order of the contract."""
     section = config.kafka.topics
     names = section.names
     partitions = dict.fromkeys(SOURCES, section.partitions) | dict.fromkeys(BY_MODEL, section.ledger_partitions)
@@ -117,17 +119,17 @@ def _settings(topic: str, events_ms: int) -> dict[str, Setting]:
     settings = {
         "cleanup.policy": Setting("compact" if topic in COMPACTED else "delete", exactly=True),
         "max.message.bytes": Setting(str(size), least=size),
-        # A replica that is behind must not become the leader: offsets would be given out twice.
+        # A replica that is not in sync must not become the leader: offsets would be assigned twice.
         "unclean.leader.election.enable": Setting("false", exactly=True),
     }
     if topic in APPEND_TIME:
         settings["message.timestamp.type"] = Setting("LogAppendTime", exactly=True)
     if topic in COMPACTED:
-        # A reader that was away for a week still sees that a key was deleted; a new one reads an hour of repeats.
+        # A reader that is back after a week still reads a key's tombstone; a new one reads an hour of repeats.
         settings["delete.retention.ms"] = Setting(str(7 * 24 * HOUR_MS))
         settings["max.compaction.lag.ms"] = Setting(str(HOUR_MS))
         settings["min.cleanable.dirty.ratio"] = Setting("0.1")
-        # Compaction leaves the newest segment alone, so segments end early.
+        # Compaction skips the newest segment, so segments are short.
         settings["segment.ms"] = Setting(str(HOUR_MS // 6))
         return settings
     # By time only: a limit by size would delete what is still to be joined on a busy day.
@@ -143,10 +145,10 @@ def plan(wanted: Iterable[TopicSpec], facts: Mapping[str, TopicFacts], brokers: 
     """Return a step for each topic.
 
     Args:
-        wanted: what the topics should be like.
-        facts: what those that exist are like, by the broker's name.
-        brokers: how many there are.
-        copies: of each record in a new topic; None for three, or one per broker where there are fewer.
+        wanted: The specified topics.
+        facts: The existing topics, by the broker's name.
+        brokers: The number of brokers.
+        copies: Of each record in a new topic; None for three, or one per broker where there are fewer.
     """
     replication = min(REPLICATION, brokers) if copies is None else copies
     return [_step(spec, facts.get(spec.name), replication, brokers) for spec in wanted]
@@ -173,7 +175,7 @@ def _step(spec: TopicSpec, found: TopicFacts | None, replication: int, brokers: 
 
 
 def _other_count(spec: TopicSpec, found: TopicFacts) -> str:
-    """Say why a topic keeps the partitions that it has, and what to do instead."""
+    """Return why a topic keeps its number of partitions, and the fix."""
     obstacle = "partitions cannot be taken away"
     if found.partitions < spec.partitions:
         obstacle = "it holds records, whose keys would move"

@@ -1,7 +1,9 @@
-"""Say what each role may do with the topics, and nothing more: the table of rights that a broker is to enforce.
+"""List the rights of each role on the topics, for a broker to enforce.
 
-The same table is asked by `unship check`, printed in the documentation and tried out against a real broker.
+The same table is checked by `unship check`, printed in the documentation and tested against a real broker.
 """
+
+from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
@@ -13,14 +15,14 @@ Resource = Literal["topic", "group", "transactional_id"]
 Operation = Literal["READ", "WRITE", "CREATE", "ALTER", "ALTER_CONFIGS", "DESCRIBE_CONFIGS"]
 
 INGEST_GROUP, CONTROL_GROUP, AGENTS_GROUP = GROUPS = ("ingest", "control", "monitor")
-"""Consumer groups of the monitor, after the prefix: its two services, and the agents on the quiet topics."""
+"""Consumer groups of the monitor, without the prefix: its two services, and the agents that copy the other topics."""
 
 TRANSACTION_PREFIX = "control-"
 """Transactional ids of the monitor, which fence earlier writers of `control`, begin with the prefix and this."""
 
 
 class Right(NamedTuple):
-    """One permission: `prefixed` if it holds for every name that begins with `name`."""
+    """Permit one operation on a name; with `prefixed`, on every name that begins with it."""
 
     resource: Resource
     name: str
@@ -29,13 +31,13 @@ class Right(NamedTuple):
 
 
 class Role(msgspec.Struct, frozen=True):
-    """Who does what; `reads` and `writes` are topics.
+    """Describe one role; `reads` and `writes` are topics.
 
     Attributes:
-        groups: joins the consumer groups of the monitor.
-        fences: writes in transactions, whose ids fence earlier writers.
-        looks: reads the topics' settings.
-        makes: makes topics and changes their settings.
+        groups: Whether it joins the consumer groups of the monitor.
+        fences: Whether it writes in transactions, whose ids fence earlier writers.
+        looks: Whether it reads the topics' settings.
+        makes: Whether it creates topics and changes their settings.
     """
 
     meaning: str
@@ -67,16 +69,17 @@ ROLES: dict[str, Role] = {
         reads=("ledger", "decisions", "control", "acks", "rewind", "snapshots"),
         writes=("operator",),
     ),
-    "auditor": Role("Whoever checks decisions: `unship record`, `audit`.", reads=TOPICS),
-    "installer": Role("Whoever runs `unship topics apply`, and nobody else.", makes=True, looks=True),
+    "auditor": Role("Checks decisions: `unship record`, `audit`.", reads=TOPICS),
+    "installer": Role("Runs `unship topics apply`; no other role creates topics.", makes=True, looks=True),
 }
 
 
 def rights(role: str, names: TopicNames) -> list[Right]:
     """Return the permissions of one of `ROLES` in a broker whose topics have these names.
 
-    >>> rights("labeler", TopicNames())
-    [Right(resource='topic', name='unship.feedback', operation='WRITE', prefixed=False)]
+    Example:
+        >>> rights("labeler", TopicNames())
+        [Right(resource='topic', name='unship.feedback', operation='WRITE', prefixed=False)]
     """
     spec = ROLES[role]
     found = [Right("topic", names.of(topic), "READ") for topic in spec.reads]

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -40,15 +39,6 @@ PAGES = sorted(
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 names = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Return a function that imports one of the gate's scripts by name."""
-    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
-    yield importlib.import_module
-    for name in ("tree", "words", "readme", "docs", "docs_demo", "docs_words"):
-        sys.modules.pop(name, None)
 
 
 def text_of(page):

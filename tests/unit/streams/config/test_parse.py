@@ -189,12 +189,12 @@ WRONG: dict[str, list[str]] = {
     "log: !!python/object/apply:os.system [x]": ["not valid YAML"],
     "logs: x": ["unknown key `logs`; known are log, keys, defaults"],
     "log: 5": ["log: ", "Expected `str`", "`int`"],
-    "models: []\nmodels: {}": ["'models' stands twice", "line 2", "remove"],
+    "models: []\nmodels: {}": ["'models' is repeated", "line 2", "remove"],
     "models: 5": ["models: ", "expected a mapping of model names", "int"],
     "models: {5: {}}": ["models.5: ", "must be text", "quotes"],
     "models: {m: 5}": ["models.m: ", "expected a mapping", "int"],
-    "models: {m: {a: 1, a: 2}}": ["'a' stands twice", "line 1"],
-    "models:\n  m: {}\n  m: {}": ["'m' stands twice", "line 3"],
+    "models: {m: {a: 1, a: 2}}": ["'a' is repeated", "line 1"],
+    "models:\n  m: {}\n  m: {}": ["'m' is repeated", "line 3"],
     "defaults: 5": ["defaults: ", "Expected `object`", "`int`"],
     "defaults: {labels: {mature: 1h}}": ["defaults.labels: ", "unknown key `mature`; known are horizon, mature_after"],
     "fleet: {max: 5}": ["fleet: ", "unknown key `max`"],
@@ -378,7 +378,7 @@ def test_new_detectors_are_named_but_not_used_unless_asked_for() -> None:
 def test_detector_of_errors_that_decides_is_refused_if_any_loss_is_not_of_errors(name: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse(f"models: {{m: {{detectors: [{name}, adwin], losses: [zero_one, brier, {{log: {{cap: 4}}}}]}}}}")
-    for part in ("models.m.detectors: ", f"{name} stands first", "brier, log", "keep only zero_one"):
+    for part in ("models.m.detectors: ", f"{name} is first", "brier, log", "keep only zero_one"):
         assert part in str(raised.value)
 
 

@@ -43,7 +43,7 @@ def configured(folder: Path, losses: str, kind: str = "custom") -> Config:
 
 def say(monkeypatch: pytest.MonkeyPatch, function: OwnLoss) -> list[float]:
     monkeypatch.setitem(OWN_LOSSES, ("a.b:c", "00"), function)
-    column = own_loss(Pairs([1, 2], [0.5, None], [None] * 2, [3, 4]), LossSpec("a.b:c", source="00"))
+    column = own_loss(Pairs([1, 2], [0.5, None], [None] * 2, [3, 4]), LossSpec("a.b:c", code_digest="00"))
     assert column.dtype == np.float64
     return column.tolist()
 
@@ -71,7 +71,7 @@ def test_answer_of_another_shape_is_no_loss_for_any(monkeypatch: pytest.MonkeyPa
 
 def test_loss_whose_source_is_not_loaded_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigurationError, match=r"loss a\.b:c with the source 00 is not loaded"):
-        own_loss(Pairs([1], [None], [None], [1]), LossSpec("a.b:c", source="00"))
+        own_loss(Pairs([1], [None], [None], [1]), LossSpec("a.b:c", code_digest="00"))
 
 
 def test_own_loss_judges_outcomes_and_one_failure_is_counted_and_no_crash(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_own_loss_judges_outcomes_and_one_failure_is_counted_and_no_crash(folder
 def test_digest_of_the_source_stands_in_the_configuration_record_and_changes_its_digest(folder: Path) -> None:
     config = configured(folder, '["ours_1:off"]')
     digest = hashlib.sha256(SOURCE.encode()).hexdigest()
-    assert config.of("m").losses == [LossSpec("ours_1:off", source=digest)]
+    assert config.of("m").losses == [LossSpec("ours_1:off", code_digest=digest)]
     record = configuration_record(config)
     assert record.config["models"]["m"]["losses"] == [{"name": "ours_1:off", "bound": 1.0, "source": digest}]
     assert msgspec.convert(record.config, Config) == config
@@ -124,5 +124,5 @@ def test_own_loss_that_cannot_be_had_is_refused_with_its_place(folder: Path, los
 
 
 def test_text_that_comes_from_no_file_loads_no_function() -> None:
-    with pytest.raises(ConfigurationError, match=r"os:getcwd is a function of yours, and none can be loaded here"):
+    with pytest.raises(ConfigurationError, match=r"os:getcwd is a function of yours, and no code can be loaded here"):
         parse('models: {m: {losses: ["os:getcwd"]}}')
