@@ -3,6 +3,7 @@
 from typing import Any
 
 from actions.reasons import Reason, meaning_of
+from unship.text import printable
 
 Decision = dict[str, Any]
 
@@ -76,4 +77,4 @@ def clean(value: Any) -> str:
     >>> clean("v1" + chr(27) + "[2J")
     'v1?[2J'
     """
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return printable(str(value))

@@ -13,7 +13,7 @@ from actions.journal import rests_on
 from actions.reasons import meaning_of
 from console.logs import configured_log, is_log, open_topics
 from console.sentences import clean, sentence
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.recordings.lines import records_of
@@ -23,7 +23,7 @@ from unship.errors import RecordingError
 Decision = dict[str, Any]
 
 
-def explain_command(settings: Settings, wanted: str, source: str | None) -> int:
+def explain_command(settings: Settings, wanted: str, source: str | None) -> Exit:
     """Print the page of a decision."""
     config = load(settings.config)
     if source is None:
@@ -37,7 +37,7 @@ def explain_command(settings: Settings, wanted: str, source: str | None) -> int:
         click.echo(msgspec.json.encode(decision).decode())
     else:
         click.echo(page(decision))
-    return 0
+    return Exit.GOOD
 
 
 @contextmanager

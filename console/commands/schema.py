@@ -1,4 +1,6 @@
-"""The contract as JSON Schema, generated from the types that read it."""
+"""Run `unship schema`: print the contract as JSON Schema, generated from the types that decode it."""
+
+from __future__ import annotations
 
 from typing import Any
 

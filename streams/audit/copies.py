@@ -13,9 +13,10 @@ from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.rejections import Rejection
 from unship.signing import Trust, is_operators
+from unship.topics import EVENT_TOPICS
 
-KINDS = {"deployments": "deployment", "operator": "operator"}
-SHOWN = {"predictions": "prediction", "acks": "ack"}
+COPIED = ("deployments", "operator")
+SHOWN = ("predictions", "acks")
 #: More models or deployments than these are beyond the limits of the join, which then leaves some out.
 REMEMBERED = 100_000
 
@@ -61,7 +62,7 @@ class Copies:
         Args:
             positions: how far each topic was read.
         """
-        for topic in KINDS:
+        for topic in COPIED:
             if topic in positions and (found := self._pass((topic, 0), positions[topic])) is not None:
                 return found
         return None
@@ -86,7 +87,7 @@ class Copies:
         return None
 
     def _compare(self, taken: Taken, event: Event) -> Difference | None:
-        source = decode_value(KINDS[taken.topic], taken.value)
+        source = decode_value(EVENT_TOPICS[taken.topic], taken.value)
         where = place_of(taken)
         if isinstance(source, Rejection):
             return Difference(where, "the record", str(source.code), "what the ledger has copied")
@@ -112,7 +113,7 @@ class Copies:
         return None
 
     def _should_be_copied(self, taken: Taken) -> bool:
-        event = decode_value(KINDS[taken.topic], taken.value)
+        event = decode_value(EVENT_TOPICS[taken.topic], taken.value)
         if isinstance(event, Rejection) or (event.ts is not None and event.ts > taken.append_ts + DAY_MS):
             return False
         if isinstance(event, Deployment):
@@ -134,7 +135,7 @@ class Copies:
 
 def _shown(taken: Taken, change: ReplicaChange) -> tuple[str, ReplicaChange] | None:
     """Return what an answer or an ack shows of its replica; its time is that of its log, which may be later."""
-    event, place = decode_value(SHOWN[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
+    event, place = decode_value(EVENT_TOPICS[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
     at = max(change.at, taken.append_ts)
     if isinstance(event, Prediction) and event.replica is not None:
         stage = "serving" if event.role == "live" else "staged"

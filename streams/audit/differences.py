@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from actions.journal import Decision, decision_bytes, rests_on
+from unship.text import printable
 
 _SHOWN = 120
 
@@ -70,6 +71,4 @@ def _differences(recorded: Any, computed: Any, path: str) -> Iterator[tuple[str,
 
 def short(value: Any) -> str:
     """Return a value as text that is safe to print and not long."""
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return printable(value.decode(errors="replace") if isinstance(value, bytes) else str(value), _SHOWN)

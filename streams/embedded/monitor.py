@@ -36,17 +36,9 @@ from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.signing import is_operators
+from unship.topics import EVENT_TOPICS
 
 logger = logging.getLogger("unship")
-
-SOURCE_TOPICS: Final = {
-    "deployments": "deployment",
-    "operator": "operator",
-    "predictions": "prediction",
-    "feedback": "feedback",
-    "acks": "ack",
-}
-"""Source topics with the kind of event they hold, in the order in which equal append times are merged."""
 
 READ_MAX: Final = 5_000
 SNAPSHOT_KEY: Final = b"monitor"
@@ -77,7 +69,7 @@ class EmbeddedMonitor:
         self.timing = timing or Timing()
         self.config = config
         self.pipeline = Pipeline(config)
-        self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
+        self.positions = dict.fromkeys(EVENT_TOPICS, 0)
         self._dead: list[Message] = []
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
@@ -123,7 +115,7 @@ class EmbeddedMonitor:
     def _refill(self, begun: dict[str, int]) -> None:
         """Read the sources again up to the positions reached; what they join is in the ledger already."""
         positions, self.positions = self.positions, begun
-        while any(self.positions[topic] < positions[topic] for topic in SOURCE_TOPICS):
+        while any(self.positions[topic] < positions[topic] for topic in EVENT_TOPICS):
             self.pipeline.rejoin(self._read(positions))
             # They were appended when they were read first.
             self._dead.clear()
@@ -154,7 +146,7 @@ class EmbeddedMonitor:
         ends, pipeline = self.log.ends(), self.pipeline
         arrivals = list(self._read(ends))
         steps = list(pipeline.take(arrivals))
-        caught_up = all(self.positions[topic] >= ends[topic] for topic in SOURCE_TOPICS)
+        caught_up = all(self.positions[topic] >= ends[topic] for topic in EVENT_TOPICS)
         now = max(self._clock_ms(), pipeline.cutter.now)
         if caught_up and pipeline.fold.due() <= now and pipeline.cutter.now >= 0:
             steps += pipeline.advance(now)
@@ -214,13 +206,13 @@ class EmbeddedMonitor:
         """
         read: dict[str, list[Entry]] = {}
         limit = None
-        for topic in SOURCE_TOPICS:
+        for topic in EVENT_TOPICS:
             entries = [] if self.positions[topic] >= ends[topic] else self._entries(topic, ends[topic])
             read[topic] = entries
             if entries and entries[-1].offset + 1 < ends[topic]:
                 limit = entries[-1].append_ts if limit is None else min(limit, entries[-1].append_ts)
         merged = []
-        for rank, topic in enumerate(SOURCE_TOPICS):
+        for rank, topic in enumerate(EVENT_TOPICS):
             taken = [entry for entry in read[topic] if limit is None or entry.append_ts <= limit]
             merged += [(entry.append_ts, rank, entry.offset, topic, entry) for entry in taken]
             if taken:
@@ -238,7 +230,7 @@ class EmbeddedMonitor:
         if topic == "operator" and not is_operators(entry.value, entry.headers, trust):
             event: Event | Rejection = Rejection(RejectCode.UNSIGNED_ACT)
         else:
-            event = decode_value(SOURCE_TOPICS[topic], entry.value)
+            event = decode_value(EVENT_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
             self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, event).encoded()))
         return event

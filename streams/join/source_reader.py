@@ -38,9 +38,9 @@ from streams.topics.partitioner import partitions_of
 from unship.codec import decode_value
 from unship.events import Event, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
-from unship.topics import SOURCES
+from unship.topics import EVENT_TOPICS, SOURCES
 
-KINDS: Final = ("prediction", "feedback")
+KINDS: Final = tuple(EVENT_TOPICS[topic] for topic in SOURCES)
 
 SAMPLE_RECORDS: Final = 512
 """Places that the low water can fall on: one in so many records of a log."""

@@ -10,7 +10,7 @@ every byte that somebody changed, even where the change still makes sense.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -18,20 +18,12 @@ from streams.ledger.entries import read_entry
 from streams.ledger.lines import ledger_line, read_ledger_line
 from unship.codec import decode_value, encode_line
 from unship.errors import RecordingError
-from unship.events import EVENT_TYPES, Ack, At, Deployment, Event, Feedback, OperatorAct, Prediction
+from unship.events import EVENT_TYPES, At, Event
 from unship.rejections import Rejection
+from unship.topics import EVENT_TOPICS, key_of
 
 #: What is copied, in the order in which records of one append time are written: causes before effects.
-KIND_OF = {
-    "deployments": "deployment",
-    "operator": "operator",
-    "predictions": "prediction",
-    "feedback": "feedback",
-    "acks": "ack",
-    "ledger": "ledger",
-    "decisions": "decision",
-    "control": "command",
-}
+KIND_OF = {**EVENT_TOPICS, "ledger": "ledger", "decisions": "decision", "control": "command"}
 RANK = {topic: rank for rank, topic in enumerate(KIND_OF)}
 Place = tuple[str, int]
 
@@ -229,11 +221,7 @@ def _usual_key(kind: str, value: bytes | None) -> bytes | None:
     return None if decoded is None else _key_of(decoded)
 
 
-def _key_of(decoded: Any) -> bytes | None:
-    if isinstance(decoded, Prediction | Feedback):
-        return decoded.id.encode()
-    if isinstance(decoded, Deployment | OperatorAct):
-        return decoded.model.encode()
-    if isinstance(decoded, Ack):
-        return f"{decoded.model}/{decoded.replica}".encode()
-    return None if decoded.model is None else str(decoded.model).encode()
+def _key_of(decoded: Event | _Keyed) -> bytes | None:
+    if isinstance(decoded, _Keyed):
+        return None if decoded.model is None else decoded.model.encode()
+    return key_of(decoded)

@@ -90,7 +90,7 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(tmp_path: Pa
                 assert named(tmp_path) == {"r-9": "answers with v42 under no epoch"}
                 shown = unship(tmp_path, "status")
                 assert shown.returncode == 1
-                assert b"fraud: r-9 does not obey: answers with v42 under no epoch" in shown.stdout
+                assert b"fraud: r-9 has not converged: answers with v42 under no epoch" in shown.stdout
         finally:
             third.communicate(timeout=30)
     decisions = [json.loads(line) for line in unship(tmp_path, "-q", "--json", "status").stdout.splitlines()]

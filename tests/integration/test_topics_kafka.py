@@ -137,7 +137,7 @@ def test_rate_of_predictions_is_taken_from_the_topic(kafka, unship):
     code, out, _ = unship("--json", "check")
     memory, labels = [line for line in json.loads(out)["lines"] if line["what"] in ("memory", "labels")]
     assert code == 0
-    assert labels["found"] == "too few outcomes yet to say how long they take"
+    assert labels["found"] == "too few outcomes yet to measure their delay"
     assert memory["found"].startswith("0.0 predictions/s x 168.2 h (horizon and early of defaults) x 650 bytes")
 
 

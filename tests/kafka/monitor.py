@@ -13,8 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from unship.codec import decode_value
 from unship.events import Epoch
-from unship.testing import KINDS, UnshipEmbedded
-from unship.topics import TopicNames
+from unship.testing import UnshipEmbedded
+from unship.topics import EVENT_TOPICS, TopicNames
 
 PARTITIONS = {"predictions": 4, "feedback": 4, "deployments": 1, "control": 3, "acks": 2}
 
@@ -98,7 +98,7 @@ class Monitor:
         return asyncio.run(read())
 
     def events(self, topic: str) -> list[Any]:
-        return [decode_value(KINDS[topic], entry.value) for entry in self.records(topic)]
+        return [decode_value(EVENT_TOPICS[topic], entry.value) for entry in self.records(topic)]
 
     def until(self, topic: str, met: Callable[[list[Any]], bool], timeout_s: float = 30.0) -> list[Any]:
         events: list[Any] = []

@@ -217,7 +217,7 @@ def ends_without_its_broker(site: KafkaSite, leaver: "subprocess.Popen[bytes]") 
     assert leaver.wait(timeout=30) == 3
     lines = (site.folder / f"run-{site.workers.index(leaver)}.log").read_text().splitlines()
     assert lines[-1].startswith("run: ")
-    assert "what was not handed over is read again" in lines[-1]
+    assert "what was not committed is read again" in lines[-1]
     # Whatever goes wrong again and again is said once.
     warnings = [line.partition("[WARNING]")[2] for line in lines if "[WARNING]" in line]
     assert len(warnings) == len(set(warnings))

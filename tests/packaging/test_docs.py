@@ -20,7 +20,7 @@ from console.cli import main as command_line
 from streams.config.parse import parse
 from unship.codec import decode_line
 from unship.emitter import BAD_ARGUMENT, CLOSED, NOT_SENT, QUEUE_FULL
-from unship.events import REFUSAL_CODES
+from unship.events import RefusalCode
 from unship.log.kafka.access import VARIABLES, Mechanism, Protocol, Security
 from unship.log.kafka.settings import PREFIX_VARIABLE
 from unship.log.kafka.writer import REFUSALS
@@ -203,7 +203,7 @@ def test_matrix_of_faults_numbers_its_rows_and_names_a_test_in_each():
 
 @names
 def test_codes_and_reasons_named_in_the_text_exist(page):
-    known = {*Reason, *RejectCode, *Verdict, *REFUSAL_CODES, *OF_THE_LIBRARY, "CI"}
+    known = {*Reason, *RejectCode, *Verdict, *get_args(RefusalCode), *OF_THE_LIBRARY, "CI"}
     assert set(re.findall(r"`([A-Z]{2,}(?:_[A-Z]+)*)`", prose(page))) <= known
 
 

@@ -44,7 +44,7 @@ def test_what_cannot_be_done_is_said_with_the_way_out(folder: Path, arguments: l
 
 def test_status_of_a_log_without_anything_says_so(folder: Path) -> None:
     done = unship("status")
-    assert (done.exit_code, done.output) == (0, "nothing has been seen yet\n")
+    assert (done.exit_code, done.output) == (0, "no model has been seen yet\n")
 
 
 @pytest.mark.parametrize("content", ["", "log: embedded:./log\n", '{"type":"feedback","id":"a","truth":1}\n'])

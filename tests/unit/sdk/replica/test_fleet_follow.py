@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from unship import ConfigurationError, Fleet
+from unship import LATER, ConfigurationError, Fleet
 from unship.log.embedded.log import EmbeddedLog
 from unship.log.link import wall_ms
 from unship.replica.epoch_file import EpochFile, epoch_path
 from unship.replica.fence import restore
-from unship.replica.follower import LATER
 from unship.signing import COMMAND_TYPE, sign
 from unship.testing import UnshipEmbedded
 

@@ -12,7 +12,7 @@ import unship
 # The event's own lock is held when the signal comes, as it is for a moment at the end of each wait.
 HOLDING = """
 import signal, sys
-from unship.signals import stop_by_signal
+from unship.system.signals import stop_by_signal
 stop = stop_by_signal()
 with stop._cond:
     signal.raise_signal(int(sys.argv[1]))

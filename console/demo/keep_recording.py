@@ -1,4 +1,4 @@
-"""Keep the recording of a demo: the ledger, from which it can be replayed, and the decisions, to be audited."""
+"""Write the recording of a demo: the ledger, from which it can be replayed, and the decisions, to be audited."""
 
 from __future__ import annotations
 
