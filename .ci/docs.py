@@ -28,7 +28,7 @@ from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
 from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
 from streams.fold.judging import CONCURRENT_MAX
 from streams.join.series import MODELS_MAX, SERIES_MAX
-from streams.topics.rights import FENCE, GROUPS, ROLES
+from streams.topics.rights import GROUPS, ROLES, TRANSACTION_PREFIX
 from tree import ROOT
 from unship.codec import LIMITS
 from unship.rejections import DECODING_CODES, RejectCode
@@ -152,7 +152,7 @@ def roles() -> str:
         if role.groups:
             others.append(f"READ on the groups {', '.join(map(code, GROUPS))}")
         if role.fences:
-            others.append(f"WRITE on transactional ids that begin with {code(FENCE)}")
+            others.append(f"WRITE on transactional ids that begin with {code(TRANSACTION_PREFIX)}")
         if role.makes:
             others.append("CREATE, ALTER, ALTER_CONFIGS on all topics")
         if role.looks:

@@ -15,8 +15,11 @@ from unship.commands import Command
 from unship.events import Epoch
 from unship.signing import Trust
 
-#: Replicas refuse a command with more entries than this; the newest stay.
+AHEAD_MAX_MS = 600_000
+"""How far ahead of the wall clock the time of commands may go on from where an earlier monitor's was."""
+
 QUARANTINE_MAX = 500
+"""Replicas refuse a command with more entries than this; the newest stay."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -104,7 +107,7 @@ class SteadyClock:
     >>> clock = SteadyClock()
     >>> clock.at(5_000), clock.at(2_000), clock.at(2_500), clock.at(9_000)
     (5000, 5000, 5500, 12000)
-    >>> clock.reached(20_000)
+    >>> clock.reached(20_000, reading_ms=9_050)
     >>> clock.at(9_100), clock.at(9_200)
     (20000, 20100)
     """
@@ -118,17 +121,24 @@ class SteadyClock:
         self._read_ms = reading_ms
         return reading_ms + self._ahead_ms
 
-    def reached(self, time_ms: int) -> None:
-        """Advance to the issue time of a published command."""
+    def reached(self, time_ms: int, reading_ms: int) -> None:
+        """Advance to the issue time of a published command, but no further than `AHEAD_MAX_MS` from a reading of now.
+
+        Further ahead it was issued by a monitor whose clock was wrong: whatever is issued by such a time is valid for
+        too long, and near the end of the range of times it is valid nowhere.
+        """
+        time_ms = min(time_ms, reading_ms + AHEAD_MAX_MS)
         self._read_ms = max(self._read_ms, time_ms - self._ahead_ms)
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """Hold who signs commands, and for whom they are meant; `sign` returns the headers of a record.
+    """Who signs commands, and for whom they are meant; `sign` returns the headers of a command's record.
 
-    `trust` decides whose acts count as an operator's.
+    `sign_decision` does the same for records of a journal that is read back. `trust` holds the keys of operators, and
+    those of controllers whose commands and decisions are believed.
     """
 
     audience: str
     sign: Callable[[bytes], list[tuple[str, bytes]]]
     trust: Trust
+    sign_decision: Callable[[bytes], list[tuple[str, bytes]]] = lambda value: []

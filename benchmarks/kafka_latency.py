@@ -42,7 +42,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
 from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
 
-from streams.kafka.clients import administering, partition_count, read_all
+from streams.kafka.admin import administering
+from streams.kafka.clients import partition_count, read_all
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Batch
 from streams.topics.partitioner import partition_of, partitions_of
@@ -309,7 +310,9 @@ def probe_topic(site: KafkaSite, name: str) -> str:
 async def make_probe_topics(site: KafkaSite) -> None:
     """Make the topics of the floors."""
     async with administering(site.access) as admin:
-        await admin.create_topics([NewTopic(probe_topic(site, name), 1, 1) for name in ("plain", "in a transaction")])
+        await admin.client.create_topics(
+            [NewTopic(probe_topic(site, name), 1, 1) for name in ("plain", "in a transaction")]
+        )
 
 
 # Replicas

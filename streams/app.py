@@ -1,9 +1,10 @@
-"""The Faust application: one process of the monitor on Kafka. Nothing else knows Faust, but for how it reads.
+"""The Faust application: one process of the monitor on Kafka. Only this module and kafka/faust_transport import Faust.
 
-Faust owns the life of the process. The two services move what is much, in batches; the agents carry what is little:
-deployments, operators' acts and news of acks into the ledger, decisions to those who are alerted. No rule of the
-product is here.
+Faust runs the process. The two services move the many records, in batches; the agents carry the few: deployments,
+operators' acts and news of acks into the ledger, decisions to alerts. No rule of the product is here.
 """
+
+from __future__ import annotations
 
 import gc
 import logging
@@ -20,11 +21,12 @@ from actions.alerts import alert_text
 from actions.reconcile import Signer, Timing
 from streams.config.resolved import Config
 from streams.kafka.clients import Access
-from streams.kafka.control_service import Controller
+from streams.kafka.control_service import ControlService
 from streams.kafka.copier import Copier, Place
 from streams.kafka.faust_transport import FaustTransport
-from streams.kafka.ingest_service import Ingest
-from streams.kafka.supervisor import Lives
+from streams.kafka.ingest_service import IngestService
+from streams.kafka.supervisor import Supervisor
+from streams.topics.rights import AGENTS_GROUP
 from unship.log.kafka.access import SCHEME
 
 log = logging.getLogger("unship")
@@ -34,14 +36,14 @@ class Monitor(NamedTuple):
     """The application, and the two services that it hosts."""
 
     app: faust.App
-    lives: tuple[Lives, ...]
+    services: tuple[Supervisor, ...]
 
 
 def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Callable[[], int]) -> Monitor:
     """Return the application: services, and agents on the quiet topics."""
     names = access.names
     app = faust.App(
-        f"{names.prefix}monitor",
+        f"{names.prefix}{AGENTS_GROUP}",
         broker=[f"{SCHEME}{server}" for server in access.options["bootstrap_servers"]],
         broker_credentials=_credentials(access.options),
         broker_session_timeout=access.session_ms / 1_000,
@@ -57,21 +59,21 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
     )
     app.transport = FaustTransport(app.conf.broker_consumer, app)
     _load_detectors(config)
-    ingest = Ingest(access, config, clock_ms, tick_s=tick_s(config))
-    controller = Controller(access, config, clock_ms, signer, Timing())
+    ingest = IngestService(access, config, clock_ms, tick_s=tick_s(config))
+    control = ControlService(access, config, clock_ms, signer, Timing())
     copier = Copier(access, config, None if signer is None else signer.trust)
-    lives = (
-        Lives("ingest", access, ingest.run, ingest.stop),
-        Lives("control", access, controller.run, controller.stop),
+    services = (
+        Supervisor("ingest", access, ingest.run, ingest.stop),
+        Supervisor("control", access, control.run, control.stop),
     )
-    for each in lives:
+    for each in services:
         app.service(_service(each))
     app.on_before_shutdown.connect(_closing(copier))
 
     def copying(topic: str) -> None:
         @app.agent(_topic(app, names.of(topic)), name=f"copy-{topic}")
         async def copy(stream: StreamT[bytes]) -> None:
-            # One after the other: what is committed rests on that, and so does what the fold takes for copied.
+            # One after the other: what is committed depends on that, and so does what the fold takes for copied.
             async for event in stream.events():
                 message = event.message
                 place = Place(topic, message.partition, message.offset, round(message.timestamp * 1_000))
@@ -87,7 +89,7 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
             if (text := alert_text(value)) is not None:
                 log.warning("%s", text)
 
-    return Monitor(app, lives)
+    return Monitor(app, services)
 
 
 def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], None]) -> NoReturn:
@@ -96,29 +98,29 @@ def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], 
     Args:
         monitor: what to run.
         level: the least level that is logged.
-        on_start: called once it runs, with what begins its end, from any thread.
+        on_start: called once it runs, with a function that stops it, for any thread.
     """
 
     class Worker(faust.Worker):
-        """Hands over what ends it instead of leaving that to signals alone."""
+        """Can be stopped by a call, not by signals alone."""
 
         def install_signal_handlers(self) -> None:
             super().install_signal_handlers()
-            on_start(self._end_soon)
+            on_start(self._stop_soon)
 
-        def _end_soon(self) -> None:
+        def _stop_soon(self) -> None:
             # A loop that is closed has ended already.
             with suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._end)
+                self.loop.call_soon_threadsafe(self._stop_services)
 
-        def _end(self) -> None:
-            # At once, and not one after the other as the application comes to them.
-            for each in monitor.lives:
-                each.finish()
+        def _stop_services(self) -> None:
+            # All at once, not one after the other in the application's order.
+            for each in monitor.services:
+                each.stop()
             self._on_sigterm()
 
     worker = Worker(monitor.app, loglevel=level.upper(), quiet=True, redirect_stdouts=False)
-    # It writes to a log as it does to a terminal.
+    # The same lines on a terminal as in a log file.
     worker.spinner = None
     _collect_rarely()
     worker.execute_from_commandline()
@@ -132,10 +134,9 @@ def _closing(copier: Copier) -> Callable[..., Awaitable[None]]:
 
 
 def _collect_rarely() -> None:
-    """Let the collector of cycles pass over what is there for good, and look seldom at what the windows hold.
+    """Exempt from the collector of cycles what is never freed, and let it run seldom over what the windows hold.
 
-    That is millions of small objects without a cycle; walking through them stops everything for a good part of a
-    second, again and again.
+    That is millions of small objects without a cycle; a full collection stops the process for most of a second.
     """
     gc.collect()
     gc.freeze()
@@ -143,29 +144,29 @@ def _collect_rarely() -> None:
 
 
 def _load_detectors(config: Config) -> None:
-    """Import what the detectors need before the loop runs: in the middle of the work it would stand still for it."""
+    """Import what the detectors need before the loop runs: an import in the middle of the work blocks it."""
     for name in sorted({name for model in (config.defaults, *config.models.values()) for name in model.detectors}):
         detectors.create(name)
 
 
 def tick_s(config: Config) -> float:
-    """Return how often an idle partition says that time passes: often enough to close the narrowest cohort."""
+    """Return how often an idle partition states that time passes: often enough to close the narrowest cohort."""
     widths = [model.cohort_ms for model in (config.defaults, *config.models.values()) if model.mature_after_ms]
     return min(max(min(widths, default=5_000) / 1_000, 1.0), 5.0)
 
 
-def _service(lives: Lives) -> Any:
+def _service(supervisor: Supervisor) -> Any:
     class Running(mode.Service):
-        """The same under a name of its own: Faust makes services from classes."""
+        """One class for each supervisor: Faust makes services from classes, and names them by those."""
 
         @mode.Service.task
-        async def _live(self) -> None:
-            await lives.live()
+        async def _run(self) -> None:
+            await supervisor.run()
 
         async def on_stop(self) -> None:
-            await lives.finished()
+            await supervisor.join()
 
-    Running.__name__ = lives.what
+    Running.__name__ = supervisor.what
     return Running
 
 

@@ -13,14 +13,13 @@ import msgspec
 from console.checks.installation import Line, Volume, beyond, memory_lines, rights_lines, topics_lines, worst
 from console.checks.labels import delays_in, label_lines
 from console.commands.status import read_reported
-from console.commands.topics import kafka_options, steps_of
+from console.commands.topics import kafka_of, steps_of
 from console.logs import configured_log, embedded_folder, keys_folder, log_of, open_topics
 from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, HOUR_MS
-from streams.kafka.admin import LATEST, Admin, run
-from streams.kafka.rights_probe import missing
+from streams.kafka.admin import LATEST, Admin, administer
 from streams.topics.rights import ROLES, rights
 from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 from unship.keys import load_private_key, load_trust
@@ -95,16 +94,16 @@ def _key_lines(settings: Settings, config: Config) -> list[Line]:
 
 def _kafka_lines(settings: Settings, config: Config, role: str, timeout_s: float) -> tuple[list[Line], bool]:
     """Return the lines, and whether all topics exist and can be read."""
-    options = kafka_options(settings, config)
+    access = kafka_of(settings, config)
 
     async def job(admin: Admin) -> tuple[list[Line], bool]:
         whole = False
         names = config.kafka.topics.names
-        lines = [_broker_line(options, await admin.brokers())]
+        lines = [_broker_line(access.options, await admin.brokers())]
         every = {name: rights(name, names) for name in ROLES}
-        lacks = await missing(admin, every[role])
+        lacks = await admin.missing(every[role])
         more = beyond(role, every)
-        refused = await missing(admin, more)
+        refused = await admin.missing(more)
         lines += rights_lines(role, lacks, [right for right in more if right not in refused])
         if ROLES[role].looks and not lacks:
             steps, facts = await steps_of(admin, config)
@@ -116,7 +115,7 @@ def _kafka_lines(settings: Settings, config: Config, role: str, timeout_s: float
             lines.append(Line("warning", "topics", "not checked: rights are missing", "see the lines above"))
         return lines, whole
 
-    return run(options, job, timeout_s)
+    return administer(access, job, timeout_s)
 
 
 def _broker_line(options: dict[str, Any], brokers: int) -> Line:

@@ -45,7 +45,7 @@ def append(
 ) -> tuple[int, int]:
     """Append a record to a topic of the configured log; return its partition and offset."""
     if configured_log(settings, config).startswith(SCHEME):
-        from streams.kafka.append import append_one
+        from streams.kafka.clients import append_one
 
         return append_one(kafka_access(settings, config), topic, key, value, headers)
     with EmbeddedLog(embedded_folder(settings, config)) as log:

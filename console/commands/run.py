@@ -18,7 +18,7 @@ from unship.log.embedded.link import EmbeddedLink
 from unship.log.embedded.log import EmbeddedLogError
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
-from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
+from unship.signing import COMMAND_TYPE, DECISION_TYPE, key_id, public_bytes, sign
 from unship.system.signals import stop_by_signal
 from unship.topics import EVENT_TOPICS
 
@@ -112,4 +112,9 @@ def _signer(settings: Settings, config: Config) -> Signer | None:
             f"{', '.join(each.id for each in trusted) or 'none'}: replicas would refuse every command; "
             "bring together what one `unship keys new` made"
         )
-    return Signer(trust.audience, lambda value: sign(value, key, COMMAND_TYPE), trust)
+    return Signer(
+        trust.audience,
+        lambda value: sign(value, key, COMMAND_TYPE),
+        trust,
+        lambda value: sign(value, key, DECISION_TYPE),
+    )

@@ -21,7 +21,7 @@ from streams.config.resolved import Config
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access
-    from streams.kafka.supervisor import Lives
+    from streams.kafka.supervisor import Supervisor
 
 LIMIT_S = 10.0
 """Longest shutdown after a signal; shorter than what supervisors wait before they kill."""
@@ -38,7 +38,8 @@ def run_on_kafka(
         BrokerUnreachable: No broker answers at the start.
     """
     from streams.app import make_app, work
-    from streams.kafka.clients import reachable, run
+    from streams.kafka.admin import reachable
+    from streams.kafka.clients import run
 
     run(access, reachable(access))
     monitor = make_app(access, config, signer, now_ms)
@@ -46,7 +47,7 @@ def run_on_kafka(
     settings.report(f"run: watching kafka://{access.servers}")
 
     def cut_off() -> NoReturn:
-        code, text = shutdown_failure(monitor.lives) or (
+        code, text = shutdown_failure(monitor.services) or (
             Exit.TIMED_OUT,
             f"shutdown took longer than {LIMIT_S:g} s; {UNCOMMITTED}",
         )
@@ -57,7 +58,7 @@ def run_on_kafka(
     try:
         work(monitor, settings.level, lambda begin: end_by_signal(begin, cut_off))
     except SystemExit as ended:
-        failure = shutdown_failure(monitor.lives)
+        failure = shutdown_failure(monitor.services)
         if ended.code or failure is None:
             raise
         settings.report(f"run: {failure[1]}")
@@ -70,7 +71,7 @@ def run_on_kafka(
             os._exit(1)
 
 
-def shutdown_failure(services: Iterable[Lives]) -> tuple[Exit, str] | None:
+def shutdown_failure(services: Iterable[Supervisor]) -> tuple[Exit, str] | None:
     """Return the exit code and message if a service ended without committing its progress, None if all committed."""
     from streams.kafka.supervisor import NO_BROKER
 

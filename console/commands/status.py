@@ -54,7 +54,7 @@ def unknown_model(wanted: str, status: Status) -> ConfigurationError:
 def read_reported(settings: Settings, config: Config) -> tuple[Status, list[Taken]]:
     """Return the newest status of the monitor, and the newest ack of each replica."""
     if configured_log(settings, config).startswith(SCHEME):
-        from streams.kafka.status import read_status
+        from streams.kafka.snapshots import read_status
 
         return read_status(kafka_access(settings, config))
     return _embedded(embedded_folder(settings, config))

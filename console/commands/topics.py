@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import click
 import msgspec
@@ -12,7 +11,8 @@ from console.logs import kafka_access, log_of
 from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.kafka.admin import LOOK_EVERY_S, Admin, run
+from streams.kafka.admin import LOOK_EVERY_S, Admin, administer
+from streams.kafka.clients import Access
 from streams.topics.plan import Step, TopicFacts, plan, specs
 from unship.errors import ConfigurationError
 from unship.log.kafka.access import SCHEME
@@ -23,7 +23,7 @@ LOOKS = 50
 def topics_command(settings: Settings, apply: bool, timeout_s: float) -> Exit:
     """Print the planned changes of the topics, or apply them; FINDING if any are left."""
     config = load(settings.config)
-    options = kafka_options(settings, config)
+    access = kafka_of(settings, config)
 
     async def job(admin: Admin) -> list[Step]:
         steps, _ = await steps_of(admin, config)
@@ -35,7 +35,7 @@ def topics_command(settings: Settings, apply: bool, timeout_s: float) -> Exit:
         _show(settings, steps, done=False)
         return steps
 
-    left = run(options, job, timeout_s)
+    left = administer(access, job, timeout_s)
     refused = [step for step in left if step.action != "none"]
     if apply and refused:
         for step in refused:
@@ -59,8 +59,7 @@ def renew_command(settings: Settings, partition: int) -> Exit:
     from streams.kafka.rewinds import renew_now
 
     config = load(settings.config)
-    kafka_options(settings, config)
-    incarnation = renew_now(kafka_access(settings, config), partition)
+    incarnation = renew_now(kafka_of(settings, config), partition)
     if settings.as_json:
         click.echo(msgspec.json.encode({"partition": partition, "incarnation": incarnation}).decode())
     else:
@@ -77,7 +76,7 @@ async def steps_of(admin: Admin, config: Config) -> tuple[list[Step], dict[str, 
     return plan(wanted, facts, await admin.brokers(), config.kafka.topics.replication), facts
 
 
-def kafka_options(settings: Settings, config: Config) -> dict[str, Any]:
+def kafka_of(settings: Settings, config: Config) -> Access:
     """Return how to connect to the Kafka log of a configuration.
 
     Raises:
@@ -88,7 +87,7 @@ def kafka_options(settings: Settings, config: Config) -> dict[str, Any]:
         raise ConfigurationError(
             f"log: {where} needs no topics: they are part of its file; for Kafka: --log kafka://HOST:PORT"
         )
-    return kafka_access(settings, config).options
+    return kafka_access(settings, config)
 
 
 def _show(settings: Settings, steps: list[Step], done: bool) -> None:

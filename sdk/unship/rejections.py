@@ -60,6 +60,10 @@ class RejectCode(StrEnum):
     DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
     DUPLICATE_ACT = "DUPLICATE_ACT", "The operator's act repeats one that is already known."
     UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
+    FORGED_CONTROL = (
+        "FORGED_CONTROL",
+        "A record of `control` is not signed by a trusted controller for its model and this audience; it is ignored.",
+    )
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
     REFERENCE_IMPLAUSIBLE = (

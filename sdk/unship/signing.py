@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 COMMAND_TYPE = "application/vnd.unship.command+json"
 OPERATOR_TYPE = "application/vnd.unship.operator+json"
+DECISION_TYPE = "application/vnd.unship.decision+json"
 
 SIGNATURE_HEADER = "unship_sig"
 KEY_HEADER = "unship_key"

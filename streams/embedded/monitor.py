@@ -9,11 +9,14 @@ twice. A snapshot that cannot be read costs time only: then the ledger is folded
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
 
+from actions.control_records import trusted_commands
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
@@ -26,7 +29,7 @@ from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_record
 from unship.codec import decode_value
-from unship.commands import Command, decode_command, encode_command
+from unship.commands import Command, encode_command
 from unship.errors import RecordingError
 from unship.events import At, Event
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
@@ -34,6 +37,8 @@ from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.signing import is_operators
 from unship.topics import EVENT_TOPICS
+
+logger = logging.getLogger("unship")
 
 READ_MAX: Final = 5_000
 SNAPSHOT_KEY: Final = b"monitor"
@@ -68,9 +73,14 @@ class EmbeddedMonitor:
         self._dead: list[Message] = []
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
-        self._published = self._read_published()
+        trust = None if signer is None else signer.trust
+        newest, self._forged = trusted_commands(log.latest("control").values(), trust)
+        self._published = {model: command for model, (_, command) in newest.items()}
+        if self._forged:
+            why = RejectCode.FORGED_CONTROL.meaning
+            logger.warning("%d records of control are ignored (FORGED_CONTROL): %s", len(self._forged), why)
         self._steady = SteadyClock()
-        self._steady.reached(max((last.issued_ts for last in self._published.values()), default=0))
+        self._steady.reached(max((last.issued_ts for last in self._published.values()), default=0), clock_ms())
         self._recover()
 
     # Recovery
@@ -161,7 +171,8 @@ class EmbeddedMonitor:
     def status(self) -> Status:
         """Return the status that `unship status` prints."""
         cutter = self.pipeline.cutter
-        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts())
+        forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
+        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged)
 
     # Commands
 
@@ -187,14 +198,6 @@ class EmbeddedMonitor:
     def conflicts(self) -> list[str]:
         """Return a sentence for each model with a published command that this ledger does not explain."""
         return unexplained_models(self.pipeline.fold, self._published)
-
-    def _read_published(self) -> dict[str, Command]:
-        published = {}
-        for record in self.log.latest("control").values():
-            command = decode_command(record.value)
-            if isinstance(command, Command):
-                published[command.model] = command
-        return published
 
     def _read(self, ends: dict[str, int]) -> Iterator[Arrival]:
         """Yield new records below `ends`, in the order of append times, and advance the positions.

@@ -1,1 +1,1 @@
-"""The monitor on Kafka: the only modules of the monitor that speak to a broker."""
+"""The monitor on Kafka: the only modules of the monitor that connect to a broker."""

@@ -1,4 +1,6 @@
-"""Look at the topics of a broker and change them: the only module that uses aiokafka's administration client."""
+"""Look at the topics of a broker and change them: the only module that opens aiokafka's administration client."""
+
+from __future__ import annotations
 
 import asyncio
 import logging
@@ -13,15 +15,22 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError,
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from streams.kafka.clients import REQUEST_MS, Access, answered, run
+from streams.kafka.private_parts import probe, send_request
 from streams.topics.plan import Step, TopicFacts
+from streams.topics.rights import Right
 from unship.errors import BrokerUnreachable, ConfigurationError, TimedOut
 
-REQUEST_MS = 10_000
 SET_ON_TOPIC = 1
 """Source of a setting, in Kafka's numbering: it was set on this topic, not on the broker or by default."""
 
 LATEST = -1
 NO_ERROR, UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER, NOT_ALLOWED, EXISTS = 0, 3, 5, 6, 29, 36
+NO_GROUP, NO_CLUSTER, NO_TRANSACTIONAL_ID = 30, 31, 53
+REFUSED = (NOT_ALLOWED, NO_GROUP, NO_CLUSTER, NO_TRANSACTIONAL_ID)
+EXAMPLE = "check"
+"""The rest of a name where a right holds for all names that begin with a prefix."""
+
 TRANSIENT = (UNKNOWN_TOPIC, NO_LEADER, NOT_LEADER)
 LOOK_EVERY_S = 0.1
 
@@ -29,15 +38,15 @@ _T = TypeVar("_T")
 
 
 class Admin:
-    """A connection to the brokers of a log; made by `connected`."""
+    """A connection to the brokers of a log; made by `administering`. `client` is aiokafka's."""
 
-    def __init__(self, client: Any) -> None:
-        """Take an `AIOKafkaAdminClient` that is started."""
-        self._admin = client
+    def __init__(self, client: AIOKafkaAdminClient) -> None:
+        """Take a client that is started."""
+        self.client = client
 
     async def brokers(self) -> int:
         """Return how many brokers there are."""
-        return len((await self._admin.describe_cluster())["brokers"])
+        return len((await self.client.describe_cluster())["brokers"])
 
     async def facts(self, names: Sequence[str]) -> dict[str, TopicFacts]:
         """Return what the topics are like that exist among these names.
@@ -79,7 +88,7 @@ class Admin:
                 by_leader[each["leader"]][name].append((each["partition"], at_ms))
         waiting = set(by_leader.pop(-1, ()))
         for leader, asked in by_leader.items():
-            response = await self.send(OffsetRequest(-1, 0, list(asked.items())), leader)
+            response = await send_request(self.client, OffsetRequest(-1, 0, list(asked.items())), leader)
             for name, partitions in response.topics:
                 for partition, code, *_, offset in partitions:
                     if code in TRANSIENT:
@@ -95,7 +104,7 @@ class Admin:
 
         aiokafka's own question makes topics that do not exist, with whatever settings the broker has at hand.
         """
-        response = await self.send(MetadataRequest(list(names), allow_auto_topic_creation=False))
+        response = await send_request(self.client, MetadataRequest(list(names), allow_auto_topic_creation=False))
         found = {}
         for topic in response.to_object()["topics"]:
             if topic["error_code"] not in (NO_ERROR, UNKNOWN_TOPIC, NO_LEADER):
@@ -104,17 +113,12 @@ class Admin:
                 found[topic["topic"]] = topic["partitions"]
         return found
 
-    async def send(self, request: Any, node: int | None = None) -> Any:
-        """Send one request of aiokafka's protocol, to a broker or to any of them; return its response."""
-        client = self._admin._client  # the administration client has requests of its own only
-        return await client.send(client.get_random_node() if node is None else node, request)
-
     async def _settings(self, names: list[str]) -> dict[str, dict[str, tuple[str, int]]]:
         """Return each topic's settings, value and source."""
         if not names:
             return {}
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-        (response,) = await self._admin.describe_configs(resources)
+        (response,) = await self.client.describe_configs(resources)
         found = {}
         for code, _, _, name, entries in response.resources:
             if code == NOT_ALLOWED:
@@ -123,8 +127,22 @@ class Admin:
             found[name] = {setting: (value, source) for setting, value, _, source, *_ in entries}
         return found
 
+    async def missing(self, rights: Iterable[Right]) -> list[Right]:
+        """Return which of the rights this principal lacks, without doing what they allow.
+
+        Kafka lists the rights of a principal only to those that may see everybody's. But every broker checks the right
+        before it looks at the rest of a request, so the answer to a request that cannot succeed shows which of the two
+        refused it: an append of no records, a heartbeat of no member, the end of a transaction that never began.
+        """
+        found = []
+        for right in rights:
+            name = right.name + EXAMPLE if right.prefixed else right.name
+            if await probe(self.client, right.resource, right.operation, name) in REFUSED:
+                found.append(right)
+        return found
+
     async def apply(self, steps: Iterable[Step]) -> None:
-        """Do what the steps say, and return when the brokers say so too.
+        """Apply the steps, and return when the brokers serve the result.
 
         Raises:
             ConfigurationError: The broker refuses, or this principal may not.
@@ -136,7 +154,7 @@ class Admin:
         for step in todo:
             if step.grows:
                 try:
-                    await self._admin.create_partitions({step.name: NewPartitions(step.partitions)})
+                    await self.client.create_partitions({step.name: NewPartitions(step.partitions)})
                 except KafkaError as error:
                     raise ConfigurationError(f"{step.name}: the broker refuses more partitions: {error}") from error
         await self._change([step for step in todo if step.action == "change" and step.settings])
@@ -152,7 +170,7 @@ class Admin:
             )
             for step in steps
         ]
-        response = await self._admin.create_topics(topics)
+        response = await self.client.create_topics(topics)
         for name, code, message in response.topic_errors:
             if code == NOT_ALLOWED:
                 raise _not_allowed(name, "CREATE")
@@ -170,7 +188,7 @@ class Admin:
             resources.append(ConfigResource(ConfigResourceType.TOPIC, step.name, configs=wanted))
         if not resources:
             return
-        (response,) = await self._admin.alter_configs(resources)
+        (response,) = await self.client.alter_configs(resources)
         for code, message, _, name in response.resources:
             if code == NOT_ALLOWED:
                 raise _not_allowed(name, "ALTER_CONFIGS")
@@ -189,24 +207,28 @@ class Admin:
 
 
 @asynccontextmanager
-async def connected(options: Mapping[str, Any]) -> AsyncIterator[Admin]:
-    """Yield a connection made with what `unship.log.kafka.settings.client_options` returns.
+async def administering(access: Access) -> AsyncIterator[Admin]:
+    """Yield a connection that is closed at the end.
 
     Raises:
         BrokerUnreachable: No broker answers, or none lets this client in.
+        TimedOut: A broker that is connected does not answer.
     """
-    client = AIOKafkaAdminClient(**options, request_timeout_ms=REQUEST_MS)
-    with _aiokafka_told() as told:
+    client = access.admin()
+    with _aiokafka_logged() as logged:
         try:
-            await client.start()
+            await answered(client.start())
         except KafkaConnectionError as error:
             await client.close()
             # The exception names only the addresses; why it failed is what aiokafka logs.
-            where, why = ", ".join(options["bootstrap_servers"]), "; ".join(dict.fromkeys(told)) or str(error)
+            why = "; ".join(dict.fromkeys(logged)) or str(error)
             raise BrokerUnreachable(
-                f"no broker of {where} can be used as {_who(options)}: {why}; check the address, that it runs, and the "
+                f"no broker can be used as {_who(access.options)}: {why}; check the address, that it runs, and the "
                 "security settings"
             ) from error
+        except BaseException:
+            await client.close()
+            raise
         try:
             yield Admin(client)
         except (KafkaConnectionError, NodeNotReadyError) as error:
@@ -221,45 +243,43 @@ async def connected(options: Mapping[str, Any]) -> AsyncIterator[Admin]:
             await client.close()
 
 
-def run(options: Mapping[str, Any], job: Callable[[Admin], Awaitable[_T]], timeout_s: float) -> _T:
+async def reachable(access: Access) -> None:
+    """Return if a broker answers; raise what is wrong if none does."""
+    async with administering(access):
+        pass
+
+
+def administer(access: Access, job: Callable[[Admin], Awaitable[_T]], limit_s: float) -> _T:
     """Connect, do something, and disconnect, in an event loop of its own.
 
     Raises:
         BrokerUnreachable: No broker answers, or none lets this client in.
-        TimedOut: It took longer than `timeout_s`, in seconds.
+        TimedOut: It took longer than `limit_s`, in seconds.
     """
 
-    async def within() -> _T:
-        async with connected(options) as admin:
+    async def work() -> _T:
+        async with administering(access) as admin:
             return await job(admin)
 
-    async def bounded() -> _T:
-        try:
-            return await asyncio.wait_for(within(), timeout_s)
-        except TimeoutError as error:
-            raise TimedOut(
-                f"the brokers did not do it within {timeout_s:g} s; look again, it may be done yet"
-            ) from error
-
-    return asyncio.run(bounded())
+    return run(access, work(), limit_s)
 
 
 @contextmanager
-def _aiokafka_told() -> Iterator[list[str]]:
-    """Collect what aiokafka logs about failures instead of letting it run across the terminal."""
-    told: list[str] = []
+def _aiokafka_logged() -> Iterator[list[str]]:
+    """Collect what aiokafka logs about failures, which would run across the terminal."""
+    logged: list[str] = []
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage().rstrip(" .")
-            # A wait that ended without an answer is an error without words.
-            told.append(f"{text} no answer" if text.endswith(":") else text)
+            # A wait that ended without an answer is an error without a message.
+            logged.append(f"{text} no answer" if text.endswith(":") else text)
 
     logger, handler = logging.getLogger("aiokafka"), Collect(logging.WARNING)
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
-        yield told
+        yield logged
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
@@ -267,7 +287,7 @@ def _aiokafka_told() -> Iterator[list[str]]:
 
 def _who(options: Mapping[str, Any]) -> str:
     user = options.get("sasl_plain_username")
-    return f"{options['security_protocol']}{f' {user}' if user else ''}"
+    return f"{options.get('security_protocol', 'PLAINTEXT')}{f' {user}' if user else ''}"
 
 
 def _not_allowed(name: str, operation: str) -> ConfigurationError:

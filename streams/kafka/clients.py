@@ -1,7 +1,9 @@
 """Clients of the broker with the settings that the monitor's guarantees rest on; the defaults are others."""
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -11,19 +13,27 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from unship.errors import BrokerUnreachable, ConfigurationError
+from streams.kafka.private_parts import all_metadata, cancel_sending, group_of
+from unship.errors import BrokerUnreachable, ConfigurationError, TimedOut
 from unship.log.kafka.loop import ended
-from unship.log.kafka.loop import explained as words
+from unship.log.kafka.loop import explained as named
+from unship.signing import Headers
 from unship.topics import TopicNames
 
-#: A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this.
 REQUEST_BYTES_MAX = 1_000_000
-#: Longest wait for one answer of the broker: longer than a restart of it takes, so that what was sent arrives once.
+"""A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this."""
+
 ANSWER_S = 10.0
-#: Longest wait for a client to end in order; what it has in flight is sent again by the next one, or read again.
+"""Longest wait for one answer of the broker: longer than a restart of it takes, so that what was sent arrives once."""
+
+REQUEST_MS = 10_000
+"""Longest wait of a client for the answer to one request."""
+
 END_S = 2.0
-#: Longest wait for a share of a group's partitions: longer than any other member may take to answer for the last time.
+"""Longest wait for a client to end in order; what it has in flight is sent again by the next one, or read again."""
+
 JOIN_S = 60.0
+"""Longest wait for a share of a group's partitions: longer than any other member may take until its last answer."""
 
 T = TypeVar("T")
 
@@ -31,7 +41,7 @@ T = TypeVar("T")
 class Access(msgspec.Struct, frozen=True):
     """How to reach a log: what every client is made with, and what its topics are called.
 
-    `session_ms` is how long a worker may be silent before others take its partitions.
+    `session_ms` is how long a worker may send no heartbeat before its partitions are rebalanced.
     """
 
     options: dict[str, Any]
@@ -44,14 +54,14 @@ class Access(msgspec.Struct, frozen=True):
         return ",".join(self.options["bootstrap_servers"])
 
     def producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
-        """Return a producer whose records are acknowledged by all replicas in sync and stand in the log once."""
+        """Return a producer whose records are acknowledged by all replicas in sync and are in the log once."""
         return AIOKafkaProducer(
             **self.options,
             acks="all",
             enable_idempotence=True,
             transactional_id=transactional_id,
             max_request_size=4 * REQUEST_BYTES_MAX,
-            request_timeout_ms=10_000,
+            request_timeout_ms=REQUEST_MS,
             metadata_max_age_ms=30_000,
         )
 
@@ -74,11 +84,11 @@ class Access(msgspec.Struct, frozen=True):
 
     def admin(self) -> AIOKafkaAdminClient:
         """Return an administration client."""
-        return AIOKafkaAdminClient(**self.options, request_timeout_ms=10_000)
+        return AIOKafkaAdminClient(**self.options, request_timeout_ms=REQUEST_MS)
 
 
 _READING: dict[str, Any] = {
-    # A record of a transaction that was given up must not be seen, or it would be joined.
+    # A record of an aborted transaction must not be seen, or it would be joined.
     "isolation_level": "read_committed",
     "enable_auto_commit": False,
     # A position that the log does not have any more is a finding, not a reason to go on from anywhere.
@@ -94,9 +104,9 @@ async def partition_count(consumer: AIOKafkaConsumer, topic: str) -> int:
     """Return how many partitions a topic has.
 
     Raises:
-        ConfigurationError: the topic is not there; the message says how to make it.
+        ConfigurationError: the topic is not there; the message names the command that creates it.
     """
-    found = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic)
+    found = (await all_metadata(consumer)).partitions_for_topic(topic)
     if not found:
         raise ConfigurationError(f"topic {topic}: the broker has none of this name; make it with: unship topics apply")
     return len(found)
@@ -114,62 +124,78 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         for place in places:
             consumer.seek(place, begins[place])
-        records: list[Any] = []
-        open_places = {place for place in places if begins[place] < ends[place]}
-        progress = Progress()
-        while open_places:
-            for place, batch in (await consumer.getmany(timeout_ms=500)).items():
-                records += [record for record in batch if record.offset < ends[place]]
-            for place in sorted(open_places):
-                position = await consumer.position(place)
-                # Offsets may end with what is no record, such as the end of a transaction.
-                if position >= ends[place]:
-                    open_places.discard(place)
-                progress.see(place, position, ends[place])
-        return records
+        return [record async for batch in read_to(consumer, ends) for record in batch]
     finally:
         await end_consumer(consumer)
 
 
-class Progress:
-    """Bounds the wait for what is read up to an end: from when it is made on, some partition has to move in time."""
+async def read_to(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int], records_max: int | None = None
+) -> AsyncIterator[list[Any]]:
+    """Yield the records of assigned partitions from their positions up to these ends, each batch of one partition.
 
-    def __init__(self) -> None:
-        self._reached: dict[TopicPartition, int] = {}
-        self._moved_at = asyncio.get_running_loop().time()
+    Offsets may end with what is no record, such as the end of a transaction, so the position counts.
 
-    def see(self, place: TopicPartition, position: int, end: int) -> None:
-        """Take note of where a partition is that is read up to `end`.
+    Raises:
+        BrokerUnreachable: no partition has moved for as long as an answer may take.
+    """
+    now = asyncio.get_running_loop().time
+    left, reached, moved_at = dict(ends), dict[TopicPartition, int](), now()
+    while True:
+        for place, end in sorted(left.items()):
+            position = await consumer.position(place)
+            if position >= end:
+                del left[place]
+            elif reached.get(place) != position:
+                reached[place], moved_at = position, now()
+            elif now() - moved_at > ANSWER_S:
+                raise BrokerUnreachable(
+                    f"{place.topic} partition {place.partition}: nothing is shown of offsets {position} to {end - 1} "
+                    f"within {ANSWER_S:g} s"
+                )
+        if not left:
+            return
+        for place, batch in (await consumer.getmany(*left, timeout_ms=500, max_records=records_max)).items():
+            if wanted := [record for record in batch if record.offset < ends[place]]:
+                yield wanted
 
-        Raises:
-            BrokerUnreachable: neither this one nor another has moved for as long as an answer may take.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._reached.get(place) != position:
-            self._reached[place], self._moved_at = position, now
-        elif now - self._moved_at > ANSWER_S:
-            raise BrokerUnreachable(
-                f"{place.topic} partition {place.partition}: nothing is shown of offsets {position} to {end - 1} "
-                f"within {ANSWER_S:g} s"
-            )
 
-
-def run(access: Access, work: Coroutine[Any, Any, T]) -> T:
+def run(access: Access, work: Coroutine[Any, Any, T], limit_s: float | None = None) -> T:
     """Do something in an event loop of its own.
 
     Raises:
         BrokerUnreachable: no broker does it.
+        TimedOut: it took longer than `limit_s`, in seconds.
     """
     try:
-        return asyncio.run(work)
+        return asyncio.run(_within(work, limit_s))
     except (KafkaError, OSError, BrokerUnreachable) as error:
         raise BrokerUnreachable(explained(error, access)) from error
 
 
-async def reachable(access: Access) -> None:
-    """Return if a broker answers; raise what is wrong if none does."""
-    async with administering(access):
-        pass
+async def _within(work: Coroutine[Any, Any, T], limit_s: float | None) -> T:
+    if limit_s is None:
+        return await work
+    try:
+        return await asyncio.wait_for(work, limit_s)
+    except TimeoutError:
+        raise TimedOut(f"the brokers did not do it within {limit_s:g} s; look again, it may be done yet") from None
+
+
+def append_one(access: Access, topic: str, key: bytes, value: bytes, headers: Headers = ()) -> tuple[int, int]:
+    """Append a record to a topic; return its partition, which the client chooses as Java's do, and its offset.
+
+    Raises:
+        BrokerUnreachable: no broker took it.
+    """
+
+    async def append() -> tuple[int, int]:
+        async with producing(access) as producer:
+            sent = producer.send_and_wait(access.names.of(topic), value, key, headers=headers)
+            placed = await answered(sent)
+            return placed.partition, placed.offset
+
+    return run(access, append())
 
 
 async def answered(work: Awaitable[T]) -> T:
@@ -205,17 +231,6 @@ async def producing(access: Access, transactional_id: str | None = None) -> Asyn
         await end_producer(producer)
 
 
-@asynccontextmanager
-async def administering(access: Access) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Give an administration client."""
-    admin = access.admin()
-    try:
-        await answered(admin.start())
-        yield admin
-    finally:
-        await admin.close()
-
-
 async def join(consumer: AIOKafkaConsumer) -> None:
     """Start a member of a group, which then has its share of the partitions.
 
@@ -225,15 +240,13 @@ async def join(consumer: AIOKafkaConsumer) -> None:
     try:
         await asyncio.wait_for(consumer.start(), JOIN_S)
     except TimeoutError:
-        raise BrokerUnreachable(f"group {consumer._group_id} gave no partitions out within {JOIN_S:g} s") from None
+        raise BrokerUnreachable(f"group {group_of(consumer)} gave no partitions out within {JOIN_S:g} s") from None
 
 
 async def end_producer(producer: AIOKafkaProducer) -> None:
     """End a producer. A healthy one sends what it has; one that waits for an answer for ever is cut off."""
     if not await ended(producer.stop(), END_S):
-        sender = producer._sender._sender_task
-        if sender is not None:
-            sender.cancel()
+        cancel_sending(producer)
         await ended(producer.client.close(), END_S)
 
 
@@ -246,5 +259,5 @@ def explained(error: Exception, access: Access) -> str:
     """Return what is wrong with the broker in one line."""
     if isinstance(error, KafkaConnectionError | OSError):
         return f"kafka {access.servers}: no broker answers there; start it, or correct the address in `log`"
-    what = words(error) if isinstance(error, KafkaError) else str(error)
+    what = named(error) if isinstance(error, KafkaError) else str(error)
     return f"kafka {access.servers}: {' '.join(what.split())[:300]}"

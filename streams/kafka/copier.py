@@ -1,9 +1,11 @@
-"""Copy what a decision reads beside the outcomes into the ledger: deployments, operators' acts, news of replicas' acks.
+"""Copy what a decision reads besides outcomes into the ledger: deployments, operators' acts, news of replicas' acks.
 
-A copy says where it comes from (topic, partition, offset), and the fold drops what it has; so a copier may begin again
-anywhere before the first record that is not copied yet, and two may copy at once. One copier copies a partition in
-order, each record acknowledged before the next.
+A copy holds its place (topic, partition, offset), and the fold drops repeats; so a copier may restart anywhere before
+the first record that is not copied yet, and two may copy at once. One copier copies a partition in order, each record
+acknowledged before the next.
 """
+
+from __future__ import annotations
 
 import asyncio
 import logging
@@ -32,7 +34,7 @@ log = logging.getLogger("unship.copy")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a record stands: topic without its prefix, partition, offset and append time."""
+    """The place of a record: topic without its prefix, partition, offset and append time."""
 
     topic: str
     partition: int
@@ -55,7 +57,7 @@ class Copier:
         self._counts: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Connect; several copies may ask for it at once."""
+        """Connect; several copies may need it at once."""
         async with self._starting:
             if self._producer is not None:
                 return
@@ -66,7 +68,7 @@ class Copier:
             except BaseException:
                 await end_producer(producer)
                 raise
-            # Last, for whoever finds a producer copies with it: the ledger has to have begun.
+            # Last, because a copy uses any producer there is: the ledger has to have begun.
             self._ledger_count, self._producer = shape.ledger, producer
 
     async def stop(self) -> None:
@@ -77,7 +79,7 @@ class Copier:
 
     async def copy_surely(self, place: Place, value: bytes | None, headers: Headers) -> None:
         """Copy one record, whatever the broker does meanwhile: a producer that failed is replaced by a new one."""
-        pause, said = 0.2, ""
+        pause, logged = 0.2, ""
         while True:
             try:
                 if self._producer is None:
@@ -85,9 +87,9 @@ class Copier:
                 await self.copy(place, value, headers)
             except Exception as error:  # noqa: BLE001 - Faust takes a record as done whose agent raised, whatever it was
                 known = isinstance(error, KafkaError | OSError | TimeoutError | UnshipError)
-                if (text := explained(error, self.access) if known else repr(error)) != said:
-                    log.warning("copying to the ledger waits: %s", text)
-                    said = text
+                if (text := explained(error, self.access) if known else repr(error)) != logged:
+                    log.warning("copying to the ledger is retried: %s", text)
+                    logged = text
                 await self.stop()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 10.0)
@@ -107,13 +109,13 @@ class Copier:
             return
         at = (place.topic, place.partition, place.offset, place.append_ts)
         event = msgspec.structs.replace(event, at=at)
-        # Time is the fold's own: a copy says nothing of how far the sources were read.
+        # Time is the fold's own: a copy does not show how far the sources were read.
         record = Deployed(-1, event) if isinstance(event, Deployment) else Operated(-1, event)
         key = event.model.encode()
         await self._send("ledger", entry_of(record).value, key, partition_of(key, self._ledger_count))
 
     async def _copy_news(self, ack: Ack, place: Place) -> None:
-        """Copy an ack if it says something new, because heartbeats are many; what was not sent is kept."""
+        """Copy an ack if it differs from the last one, because heartbeats are many; what was not sent is kept."""
         where = place.topic, place.partition, place.offset
         if self._watch.acknowledged(ack, where, place.append_ts, self._counts):
             self._news += [ReplicaFacts(-1, *entry) for entry in self._watch.take().items()]

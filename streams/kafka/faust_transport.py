@@ -1,4 +1,9 @@
-"""How Faust reads: its own consumer, which loses nothing at a rebalance and stops in bounded time."""
+"""How Faust reads: its own consumer, which loses nothing at a rebalance and stops in bounded time.
+
+This is the only module that overrides or uses private parts of Faust.
+"""
+
+from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
@@ -10,22 +15,23 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from streams.kafka.clients import end_consumer
+from streams.kafka.private_parts import read_committed
 from unship.errors import BrokerUnreachable
 
 BEGINNING_S = 2.0
-#: Below the time that Faust waits, which is that of a request.
 GO_BACK_S = 60.0
+"""Below the time that Faust waits, which is that of a request."""
 
 
 async def go_back(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int | None]:
     """Go back to what was committed, or to the beginning where nothing was; return the committed positions.
 
-    While partitions change hands, Faust throws away what it has read and goes back to what it committed. The client
-    stays where it is in a partition of which nothing was committed yet: what was thrown away would never come again.
+    During a rebalance Faust drops what it has read and goes back to what it committed. The client stays where it is in
+    a partition of which nothing was committed yet: what was dropped would never come again.
     """
     committed: dict[TopicPartition, int | None] = await consumer.seek_to_committed()
     if unknown := [place for place, offset in committed.items() if not offset]:
-        # It is noted at once, and done when each leader answers; where it waits long, Faust gives up for good.
+        # It is noted at once, and done when each leader answers; where it waits long, Faust stops reading for good.
         with suppress(TimeoutError):
             await asyncio.wait_for(consumer.seek_to_beginning(*unknown), BEGINNING_S)
     return committed
@@ -34,8 +40,8 @@ async def go_back(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int | None
 class _ConsumerThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        # What was given up in a transaction is no deployment and no order.
-        consumer._isolation_level = "read_committed"
+        # A record of an aborted transaction is no deployment and no order.
+        read_committed(consumer)
         return consumer
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -56,7 +62,9 @@ class _Consumer(Consumer):
         try:
             await asyncio.wait_for(super().perform_seek(), GO_BACK_S)
         except TimeoutError:
-            raise BrokerUnreachable(f"the group's positions are not given out within {GO_BACK_S:g} s") from None
+            raise BrokerUnreachable(
+                f"the coordinator does not return the group's positions within {GO_BACK_S:g} s"
+            ) from None
 
     def _new_offset(self, tp: TP) -> int | None:
         """Return what may be committed of a partition, as Faust does; but gaps are stepped over, not written out.

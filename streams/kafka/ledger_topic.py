@@ -1,11 +1,14 @@
 """The ledger topic: it begins with the configuration, in every partition, before anything else is appended."""
 
+from __future__ import annotations
+
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.config.resolved import FOLD_VERSION, Config
-from streams.kafka.clients import Access, administering, answered, end_consumer, partition_count
+from streams.kafka.admin import administering
+from streams.kafka.clients import Access, answered, end_consumer, partition_count
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Configured, Record
 from streams.pipeline import configuration_record
@@ -22,7 +25,7 @@ class Shape(msgspec.Struct, frozen=True):
 async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config) -> Shape:
     """Make sure that every ledger partition begins with this configuration; return the numbers of partitions.
 
-    Two workers may find a partition empty at once; the second one then states the same again.
+    Two workers may find a partition empty at once; the second one then appends the same again.
 
     Raises:
         ConfigurationError: the ledger was begun by another version of the fold or with other numbers of partitions,
@@ -63,9 +66,9 @@ async def _refuse_compaction(access: Access, names: list[str]) -> None:
     """Make sure that no record of these topics vanishes because a later one has its key."""
     async with administering(access) as admin:
         asked = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in names]
-        (response,) = await admin.describe_configs(asked)
+        (response,) = await admin.client.describe_configs(asked)
     for _, _, _, name, settings in response.resources:
-        # Who may not look at settings is told none, and `unship check` names the right.
+        # Without the right to read settings there are none in the response, and `unship check` names the right.
         for _, value, *_ in settings:
             if "compact" in value:
                 raise ConfigurationError(

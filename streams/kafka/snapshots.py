@@ -1,11 +1,16 @@
-"""Snapshots of folds in a compacted topic: only a shortcut, because the ledger gives the same again.
+"""The topic `snapshots`: folds, the status of their models, and halts, by ledger partition.
+
+A snapshot is only a shortcut, because the ledger gives the same again.
 
 A snapshot carries its own position; a group's committed offset is never asked. Each ledger partition has a few slots
 that are written in turn, so that a controller that was thought dead can spoil at most one: the newest good one counts.
 """
 
+from __future__ import annotations
+
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -14,28 +19,33 @@ from aiokafka import AIOKafkaProducer
 
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
+from streams.fold.status import Status
 from streams.join.source_reader import Fingerprint
-from streams.kafka.clients import Access, answered, read_all
+from streams.kafka.clients import Access, answered, read_all, run
+from streams.kafka.rewinds import Rewinds
 from streams.ledger.encoding import unpack
+from streams.recordings.lines import Taken
 
 log = logging.getLogger("unship.control")
 
 SLOTS = 4
-#: Begins the keys under which operators are told how things stand.
 STATUS = b"status/"
-#: Begins the keys under which they are told why a ledger partition is not folded any more; empty if it is.
+"""Begins the keys of the status of each ledger partition."""
+
 HALT = b"halted/"
+"""Begins the keys of why a ledger partition is not folded any more; empty if it is."""
+
 PART_BYTES = 900_000
 PARTS_MAX = 64
 
 
 Saved: TypeAlias = dict[bytes | None, bytes | None]
 Loaded: TypeAlias = tuple[Fold, Fingerprint | None]
-Stands: TypeAlias = Callable[[Fingerprint], Awaitable[bool]]
+Holds: TypeAlias = Callable[[Fingerprint], Awaitable[bool]]
 
 
 class _Head(msgspec.Struct):
-    """What makes the parts of a slot one snapshot; `last` is the ledger record before its offset."""
+    """What makes the parts of a slot one snapshot; `last` is the fingerprint of the ledger record before its offset."""
 
     offset: int
     digest: str
@@ -66,11 +76,11 @@ class SnapshotStore:
         value = msgspec.json.encode(head)
         await answered(self._producer.send_and_wait(self._topic, value, _key(number, slot, "head"), partition=0))
 
-    async def tell(self, number: int, status: bytes) -> None:
-        """Write what operators ask for of a ledger partition."""
+    async def report(self, number: int, status: bytes) -> None:
+        """Write the status of a ledger partition."""
         await answered(self._producer.send_and_wait(self._topic, status, STATUS + b"%d" % number, partition=0))
 
-    async def tell_halt(self, number: int, why: str) -> None:
+    async def report_halt(self, number: int, why: str) -> None:
         """Write why a ledger partition is not folded any more; nothing where it is."""
         key = HALT + b"%d" % number
         await answered(self._producer.send_and_wait(self._topic, why.encode(), key, partition=0))
@@ -79,10 +89,10 @@ class SnapshotStore:
         """Return the newest record of each key, of all ledger partitions."""
         return {record.key: record.value for record in await read_all(self._access, "snapshots", [0])}
 
-    async def load(self, saved: Saved, number: int, config: Config, stands: Stands) -> Loaded | None:
+    async def load(self, saved: Saved, number: int, config: Config, holds: Holds) -> Loaded | None:
         """Return the newest fold that was saved whole and fits this program and this ledger, None if there is none.
 
-        With it comes what its last record was; `stands` says whether a ledger record is still there.
+        With it comes the fingerprint of its last record; `holds` returns whether the ledger still holds a record.
         """
         found: list[tuple[int, int, bytes, Fingerprint | None]] = []
         for slot in range(SLOTS):
@@ -100,14 +110,14 @@ class SnapshotStore:
             # The next one is written over the oldest.
             self._slot[number] = max(found, key=lambda each: each[:2])[1]
         for _, _, data, last in sorted(found, key=lambda each: each[:2], reverse=True):
-            if last is not None and not await stands(last):
-                log.warning("ledger partition %d: a snapshot is passed over: its ledger was another one", number)
+            if last is not None and not await holds(last):
+                log.warning("ledger partition %d: a snapshot is ignored: its ledger was another one", number)
                 continue
             try:
                 fold = Fold(config)
                 fold.load(unpack(data, SavedFold))
             except (msgspec.DecodeError, ValueError, TypeError, LedgerMismatch) as error:
-                log.info("ledger partition %d: a snapshot is passed over: %s", number, error)
+                log.info("ledger partition %d: a snapshot is ignored: %s", number, error)
             else:
                 return fold, last
         return None
@@ -115,3 +125,35 @@ class SnapshotStore:
 
 def _key(number: int, slot: int, part: str) -> bytes:
     return f"{number}/{slot}/{part}".encode()
+
+
+def read_status(access: Access) -> tuple[Status, list[Taken]]:
+    """Return the status of all models, and the newest ack of each replica in the order of their offsets.
+
+    Each controller reports its partitions, and this merges them.
+
+    Raises:
+        BrokerUnreachable: no broker answers.
+    """
+    return run(access, _read_status(access))
+
+
+async def _read_status(access: Access) -> tuple[Status, list[Taken]]:
+    newest = {record.key or b"": record.value or b"" for record in await read_all(access, "snapshots", [0])}
+    statuses = [
+        msgspec.json.decode(value, type=Status) for key, value in newest.items() if key.startswith(STATUS) and value
+    ]
+    halts = [why.decode(errors="replace") for key, why in sorted(newest.items()) if key.startswith(HALT) and why]
+    acks = [
+        Taken("acks", record.partition, record.offset, record.timestamp, record.key, record.value)
+        for record in {record.key: record for record in await read_all(access, "acks")}.values()
+    ]
+    rejected = Counter[str]()
+    for status in statuses:
+        rejected.update(status.rejected)
+    models = {name: model for status in statuses for name, model in status.models.items()}
+    clock = max((status.clock for status in statuses), default=-1)
+    sources = Rewinds(access)
+    await sources.learn()
+    halted = [*sources.halted(), *halts]
+    return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items())), halted), acks

@@ -1,5 +1,7 @@
 """The topics of a broker as recordings, replays and audits read them: page by page, up to their ends of one moment."""
 
+from __future__ import annotations
+
 import asyncio
 from bisect import bisect_left
 from collections.abc import Coroutine, Mapping, Sequence
@@ -9,7 +11,7 @@ from typing import Any, TypeVar
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.kafka.clients import Access, Progress, end_consumer, explained, partition_count
+from streams.kafka.clients import Access, end_consumer, explained, partition_count, read_to
 from streams.recordings.lines import KIND_OF, Place, Taken
 from unship.codec import decode_value
 from unship.errors import BrokerUnreachable
@@ -19,7 +21,7 @@ T = TypeVar("T")
 
 
 class KafkaTopics:
-    """Reads one log's topics, in a `with`, which connects. It has an event loop of its own: whoever reads waits."""
+    """Reads one log's topics, in a `with`, which connects. It has an event loop of its own, so each read blocks."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -27,10 +29,10 @@ class KafkaTopics:
         self._counts: dict[str, int] = {}
         self._first: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
-        # Whoever joins again goes to and fro between topics in small steps, and turning to another one takes a while.
+        # Audits alternate between topics, and re-assigning costs a fetch, so pages are cached.
         self._pages: dict[Place, tuple[int, list[Taken]]] = {}
 
-    def __enter__(self) -> "KafkaTopics":
+    def __enter__(self) -> KafkaTopics:
         """Connect, and look where the topics begin and end."""
         try:
             self._run(self._connect())
@@ -101,16 +103,9 @@ class KafkaTopics:
             self._consumer.seek(place, offset)
         elif await self._consumer.position(place) != offset:
             self._consumer.seek(place, offset)
-        # Offsets may end with what is no record, such as the end of a transaction.
-        progress = Progress()
-        while (position := await self._consumer.position(place)) < end:
-            progress.see(place, position, end)
-            fetched = await self._consumer.getmany(place, timeout_ms=500, max_records=PAGE_RECORDS)
-            page = [
+        async for page in read_to(self._consumer, {place: end}, PAGE_RECORDS):
+            return [
                 Taken(topic, partition, entry.offset, entry.timestamp, entry.key, entry.value, tuple(entry.headers))
-                for entry in fetched.get(place, ())
-                if entry.offset < end
+                for entry in page
             ]
-            if page:
-                return page
         return []

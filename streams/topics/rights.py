@@ -14,10 +14,10 @@ from unship.topics import TOPICS, TopicNames
 Resource = Literal["topic", "group", "transactional_id"]
 Operation = Literal["READ", "WRITE", "CREATE", "ALTER", "ALTER_CONFIGS", "DESCRIBE_CONFIGS"]
 
-GROUPS = ("ingest", "control", "monitor")
+INGEST_GROUP, CONTROL_GROUP, AGENTS_GROUP = GROUPS = ("ingest", "control", "monitor")
 """Consumer groups of the monitor, without the prefix: its two services, and the agents that copy the other topics."""
 
-FENCE = "control-"
+TRANSACTION_PREFIX = "control-"
 """Transactional ids of the monitor, which fence earlier writers of `control`, begin with the prefix and this."""
 
 
@@ -87,7 +87,7 @@ def rights(role: str, names: TopicNames) -> list[Right]:
     if spec.groups:
         found += [Right("group", names.prefix + group, "READ") for group in GROUPS]
     if spec.fences:
-        found.append(Right("transactional_id", names.prefix + FENCE, "WRITE", prefixed=True))
+        found.append(Right("transactional_id", names.prefix + TRANSACTION_PREFIX, "WRITE", prefixed=True))
     if spec.looks:
         found += [Right("topic", names.of(topic), "DESCRIBE_CONFIGS") for topic in TOPICS]
     if spec.makes:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.kafka.clients import administering
+from streams.kafka.admin import administering
+from streams.kafka.private_parts import send_request
 from tests.faults import truncation
 from tests.faults.network import CLIENTS, CutCluster, Way
 from tests.faults.oracle import check
@@ -24,8 +25,7 @@ async def a_leader(scene: Scene) -> Broker:
     """Return the broker that leads some partition of the predictions; the seed says which."""
     topic, partition = "predictions", int(scene.chance.integers(SOURCES))
     async with administering(scene.access) as admin:
-        client = admin._client
-        response = await client.send(client.get_random_node(), MetadataRequest([scene.access.names.of(topic)], False))
+        response = await send_request(admin.client, MetadataRequest([scene.access.names.of(topic)], False))
         (found,) = response.to_object()["topics"]
         (leader,) = (each["leader"] for each in found["partitions"] if each["partition"] == partition)
     return scene.broker(leader)
@@ -48,7 +48,7 @@ async def killed(scene: Scene, broker: Broker) -> None:
 async def coordinator_killed(scene: Scene) -> None:
     """The broker that coordinates the group of readers dies, and with it whatever was being committed."""
     async with administering(scene.access) as admin:
-        node = await admin.find_coordinator(scene.access.names.prefix + "ingest")
+        node = await admin.client.find_coordinator(scene.access.names.prefix + "ingest")
     await killed(scene, scene.broker(node))
 
 

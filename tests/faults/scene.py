@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("fraud", "churn")
 PROBES = ("probe-a", "probe")
 SOURCES, LEDGER = 4, 2
+#: In which the monitor has to go on after a fault.
+DEADLINE_S = 120.0
 PARTITIONS = {"predictions": SOURCES, "feedback": SOURCES, "ledger": LEDGER, "acks": LEDGER, "snapshots": LEDGER}
 REPLICAS = ("r1", "r2", "r3")
 USUAL, BAD = 0.05, 0.45

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from streams.kafka.admin import LATEST, connected
-from streams.kafka.clients import administering
+from streams.kafka.admin import LATEST, administering
 from tests.faults.oracle import Folded, check, folded
 from tests.faults.scene import PROGRESS_S, REPLICAS, SOURCES, Scene
 from tests.faults.weak import BEHIND, KEEPER
@@ -22,7 +21,7 @@ HALT_S = 14.0
 
 async def ends(scene: Scene, topic: str) -> dict[int, int]:
     """Return the ends of a topic's partitions."""
-    async with connected(scene.access.options) as admin:
+    async with administering(scene.access) as admin:
         name = scene.access.names.of(topic)
         return {number: end for (_, number), end in (await admin.offsets([name], LATEST)).items()}
 
@@ -137,10 +136,10 @@ async def ledger_made_again(scene: Scene) -> None:
     scene.site.stop()
     name = scene.access.names.of("ledger")
     async with administering(scene.access) as admin:
-        await admin.delete_topics([name])
+        await admin.client.delete_topics([name])
 
         async def gone() -> Any:
-            return name not in await admin.list_topics()
+            return name not in await admin.client.list_topics()
 
         await scene.site.until(gone, "the ledger is gone")
     scene.breaks()

@@ -6,8 +6,7 @@ from collections.abc import Collection
 from aiokafka.admin import NewTopic
 
 from streams.config.file import load
-from streams.kafka.admin import connected
-from streams.kafka.clients import administering
+from streams.kafka.admin import administering
 from streams.topics.plan import Step, specs
 from tests.kafka.site import KafkaSite
 
@@ -22,13 +21,13 @@ async def make_weak(site: KafkaSite, partitions: dict[str, int], topics: Collect
         for topic in topics:
             copies = {number: [KEEPER, BEHIND] for number in range(partitions.get(topic, 1))}
             made.append(NewTopic(site.access.names.of(topic), -1, -1, replica_assignments=copies))
-        await admin.create_topics(made)
+        await admin.client.create_topics(made)
     await asyncio.to_thread(site.make_topics)
     weak: dict[str, tuple[str | None, str]] = {
         "unclean.leader.election.enable": (None, "true"),
         "min.insync.replicas": (None, "1"),
     }
-    async with connected(site.access.options) as plain:
+    async with administering(site.access) as plain:
         for spec in specs(load(site.folder / "unship.yaml")):
             if spec.topic in topics:
                 # All of them, because a broker that has not heard of the others yet would take them away.

@@ -19,9 +19,10 @@ from aiokafka.errors import KafkaError
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.fold import Fold
-from streams.kafka.admin import connected
-from streams.kafka.clients import Access, administering, read_all
-from streams.kafka.ingest_service import Ingest
+from streams.kafka.admin import administering
+from streams.kafka.clients import Access, read_all
+from streams.kafka.ingest_service import IngestService
+from streams.kafka.source_partition import SourcePartition
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Record
 from streams.topics.partitioner import partition_of
@@ -53,21 +54,23 @@ class Inside:
     async def make_topics(self) -> None:
         """Make all topics as an operator does."""
         wanted = specs(self.config)
-        async with connected(self.access.options) as admin:
+        async with administering(self.access) as admin:
             await admin.apply(plan(wanted, await admin.facts([spec.name for spec in wanted]), 1, None))
 
     async def set_topic(self, topic: str, **settings: str) -> None:
         """Give a topic these settings of its own, and no others."""
         configs = {name.replace("_", "."): value for name, value in settings.items()}
         async with administering(self.access) as admin:
-            await admin.alter_configs(
+            await admin.client.alter_configs(
                 [ConfigResource(ConfigResourceType.TOPIC, self.access.names.of(topic), configs=configs)]
             )
 
-    def ingest(self, kind: type[Ingest] = Ingest, group: str = "unship.ingest", **settings: Any) -> Ingest:
-        """Return an ingest service that is not running yet."""
+    def ingest(self, pair: type[SourcePartition] = SourcePartition, **settings: Any) -> IngestService:
+        """Return an ingest service that is not running yet, and whose pairs of partitions are of this type."""
         settings = dict[str, Any](tick_s=0.2, access=self.access, clock_ms=wall_ms) | settings
-        return kind(config=self.config, group=group, **settings)
+        service = IngestService(config=self.config, **settings)
+        service.partition_type = pair
+        return service
 
     async def send(self, events: Events) -> None:
         """Append events, (topic, key, value), where their keys belong."""
@@ -192,15 +195,15 @@ async def until_said(caplog: Any, text: str) -> str:
     return next(record.getMessage() for record in caplog.records if text in record.getMessage())
 
 
-class Lives:
-    """A service that begins again whatever the broker does to it, as the worker lets it."""
+class Retried:
+    """A service that is run again whatever the broker does to it, as the worker does."""
 
     def __init__(self, service: Any) -> None:
         self.service = service
         self.errors: list[str] = []
 
     async def run(self) -> None:
-        """Live until cut off."""
+        """Run until cut off."""
         while True:
             try:
                 await self.service.run()

@@ -16,6 +16,8 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import Access, read_all
+from streams.ledger.entries import read_entry
+from streams.ledger.records import Deployed
 from streams.topics.partitioner import partition_of
 from tests.waiting import HANG_S
 from unship.codec import decode_line
@@ -105,8 +107,9 @@ class KafkaSite:
 
     async def _copied(self, event: Deployment) -> bool:
         """Whether the ledger knows of a deployment: what is answered next is then answered after it."""
-        wanted = f'"version":"{event.version}"'.encode(), f'"status":"{event.status}"'.encode()
-        return any(all(text in record.value for text in wanted) for record in await read_all(self.access, "ledger"))
+        records = [read_entry(entry.value).record for entry in await read_all(self.access, "ledger")]
+        known = [record.event for record in records if isinstance(record, Deployed)]
+        return (event.version, event.status) in [(each.version, each.status) for each in known]
 
     async def until(
         self, met: Callable[[], Awaitable[Any]], what: str = "the condition", deadline_s: float = HANG_S

@@ -17,10 +17,10 @@ from streams.config.parse import parse
 from streams.config.resolved import FOLD_VERSION
 from streams.fold.fold import LedgerMismatch
 from streams.join.source_reader import Position, SourceReader
-from streams.kafka.rewinds import position_of, position_text
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Begun, Configured
 from streams.pipeline import configuration_record
+from streams.rounds.rewind import position_of, position_text
 from tests.simulation.readers import LEDGER_PARTITIONS, Driver, SeeingFold, Site, Verdict, World, miscounted
 
 LOST = frozenset({"retention", "renewal", "vanishing", "reconfiguration", "damage", "upgrade"})

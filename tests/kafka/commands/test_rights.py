@@ -20,9 +20,9 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from console.cli import main as command_line
 from streams.kafka import control_service as controller
 from streams.kafka import ingest_service as ingest
-from streams.kafka.admin import connected
-from streams.kafka.rights_probe import missing
-from streams.topics.rights import FENCE, GROUPS, ROLES, rights
+from streams.kafka.admin import administering
+from streams.kafka.clients import Access
+from streams.topics.rights import GROUPS, ROLES, TRANSACTION_PREFIX, rights
 from tests.kafka.cluster import MECHANISM
 from tests.waiting import HANG_S
 from unship.topics import TOPICS, TopicNames
@@ -91,7 +91,7 @@ async def write(kafka, user, topic, idempotent=True, names=NAMES, value=b"{}"):
 
 
 async def write_fenced(kafka, user, topic):
-    producer = AIOKafkaProducer(**kafka.client(user), transactional_id=f"{NAMES.prefix}{FENCE}0")
+    producer = AIOKafkaProducer(**kafka.client(user), transactional_id=f"{NAMES.prefix}{TRANSACTION_PREFIX}0")
     try:
         await producer.start()
         async with producer.transaction():
@@ -191,9 +191,9 @@ def test_only_the_monitor_joins_its_groups_and_fences_its_writers(secured):
 
 def test_probes_say_of_every_right_what_the_broker_enforces(secured):
     async def compare(user, own):
-        async with connected(options(secured, user)) as admin:
+        async with administering(Access(options(secured, user), NAMES)) as admin:
             every = sorted({right for role in ROLES for right in rights(role, NAMES)})
-            lacks = await missing(admin, every)
+            lacks = await admin.missing(every)
             return [right for right in every if right not in lacks], sorted(own)
 
     for role in ROLES:
@@ -242,7 +242,7 @@ def test_plan_without_the_right_to_look_names_the_right(secured):
 
 
 def test_table_names_the_groups_and_the_fence_that_the_monitor_uses():
-    assert {controller.GROUP, ingest.GROUP} <= {f"unship.{group}" for group in GROUPS}
+    assert {controller.GROUP, ingest.GROUP} <= set(GROUPS)
 
 
 def test_monitor_runs_with_the_rights_of_its_role_alone(secured):

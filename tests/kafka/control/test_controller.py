@@ -9,23 +9,33 @@ from typing import Any
 
 import pytest
 
+from actions.evidence_tree import Evidence
 from actions.facts import ReplicaChange
-from actions.reconcile import Signer, Timing
+from actions.journal import decision_bytes
+from actions.reconcile import AHEAD_MAX_MS, Signer, Timing
 from streams.config.parse import parse
 from streams.kafka.clients import producing, read_all
-from streams.kafka.control_service import Controller
+from streams.kafka.control_service import ControlService
 from streams.kafka.ledger_topic import open_ledger
+from streams.kafka.snapshots import read_status
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts
+from tests.decisions import decision
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
-from unship.commands import Command, decode_command
-from unship.events import Deployment, OperatorAct
-from unship.signing import Trust
+from tests.keys import CONTROLLER, TRUST
+from unship.commands import Command, decode_command, encode_command
+from unship.events import TS_MS_MAX, Deployment, OperatorAct
+from unship.signing import COMMAND_TYPE, DECISION_TYPE, sign
 
 HOUR_MS = 3_600_000
 CONFIG = parse("models: {m: {policy: {mode: act}}}")
-SIGNER = Signer("prod", lambda value: [("unship_sig", b"x")], Trust(keys=()))
+SIGNER = Signer(
+    "prod",
+    lambda value: sign(value, CONTROLLER, COMMAND_TYPE),
+    TRUST,
+    lambda value: sign(value, CONTROLLER, DECISION_TYPE),
+)
 
 
 class Clock:
@@ -45,7 +55,7 @@ def site(kafka: SharedKafka, tmp_path: Path) -> KafkaSite:
 
 @asynccontextmanager
 async def controlling(site: KafkaSite, clock: Clock) -> AsyncIterator[None]:
-    controller = Controller(site.access, CONFIG, clock, SIGNER, Timing(beat_ms=1_000))
+    controller = ControlService(site.access, CONFIG, clock, SIGNER, Timing(beat_ms=1_000))
     running = asyncio.create_task(controller.run())
     try:
         yield
@@ -92,8 +102,8 @@ def test_clock_that_is_set_back_neither_silences_the_heartbeat_nor_makes_an_orde
             assert order.not_after_ts == order.issued_ts + Timing().valid_ms
             clock.now += 60_000
             await commanded(site, lambda command: command.issued_ts == order.issued_ts + 60_000)
-        # Another controller, whose clock was never right, knows from the log how late it was.
-        clock.now = HOUR_MS
+        # Another controller, whose clock is somewhat late, goes on from the time of the log.
+        clock.now = order.issued_ts - AHEAD_MAX_MS // 2
         async with controlling(site, clock):
             await deploy(site, "v3", 2)
             last = await commanded(site, lambda command: command.serve == "v3")
@@ -123,3 +133,51 @@ def test_replica_that_knows_another_ledger_is_told_of_and_obeys_after_an_operato
 
     with caplog.at_level(logging.WARNING, "unship"):
         asyncio.run(job())
+
+
+@pytest.mark.parametrize(
+    ("model", "epoch", "issued_ts"),
+    [("no-such-model", (0, 2**53, 0), 0), ("m", (9, 9, 9), HOUR_MS), ("m", (0, 0, 0), TS_MS_MAX - 1)],
+    ids=["unknown-model", "higher-epoch", "far-future"],
+)
+def test_forged_record_neither_halts_a_partition_nor_moves_its_clock(
+    site: KafkaSite, caplog: pytest.LogCaptureFixture, model: str, epoch: tuple[int, int, int], issued_ts: int
+) -> None:
+    forged = Command(
+        model=model, epoch=epoch, serve="x", quarantine=(), action="deploy", issued_ts=issued_ts,
+        not_after_ts=TS_MS_MAX, audience="prod",
+    )  # fmt: skip
+
+    async def job() -> None:
+        await deploy(site, "v1", 0)
+        async with producing(site.access) as producer:
+            await producer.send_and_wait(site.access.names.of("control"), encode_command(forged), model.encode())
+        async with controlling(site, Clock(10 * HOUR_MS)):
+            genuine = await commanded(site, lambda command: command.serve == "v1")
+            assert genuine.issued_ts == 10 * HOUR_MS
+
+            async def counted() -> bool:
+                return (await asyncio.to_thread(read_status, site.access))[0].rejected == {"FORGED_CONTROL": 1}
+
+            await site.until(counted, "the forged record is counted once")
+        assert (await asyncio.to_thread(read_status, site.access))[0].halted == []
+
+    with caplog.at_level(logging.WARNING, "unship"):
+        asyncio.run(job())
+    assert caplog.text.count("records of control are ignored") == 1
+
+
+def test_forged_decision_does_not_halt_a_partition(site: KafkaSite, caplog: pytest.LogCaptureFixture) -> None:
+    forged = decision(Evidence(), epoch=(0, 2**53, 0))
+
+    async def job() -> None:
+        await deploy(site, "v1", 0)
+        async with producing(site.access) as producer:
+            await producer.send_and_wait(site.access.names.of("decisions"), decision_bytes(forged), b"m")
+        async with controlling(site, Clock(10 * HOUR_MS)):
+            await commanded(site, lambda command: command.serve == "v1")
+        assert (await asyncio.to_thread(read_status, site.access))[0].halted == []
+
+    with caplog.at_level(logging.WARNING, "unship"):
+        asyncio.run(job())
+    assert "1 records of decisions are ignored" in caplog.text

@@ -14,11 +14,12 @@ from actions.journal import decision_bytes, digest_of
 from actions.reconcile import Signer, Timing
 from streams.config.resolved import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
-from streams.kafka.control_service import Controller, LedgerConflict
+from streams.kafka.control_service import ControlService
 from streams.kafka.ledger_topic import configuration_for, open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
-from tests.kafka.inside import Inside, Lives, ended, living
+from streams.rounds.control import LedgerConflict
+from tests.kafka.inside import Inside, Retried, ended, living
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
 from tests.keys import CONTROLLER, TRUST
@@ -26,9 +27,14 @@ from tests.waiting import HANG_S, eventually
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
-from unship.signing import COMMAND_TYPE, TrustedKey, sign, verify
+from unship.signing import COMMAND_TYPE, DECISION_TYPE, TrustedKey, sign, verify
 
-SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)
+SIGNER = Signer(
+    "prod",
+    lambda value: sign(value, CONTROLLER, COMMAND_TYPE),
+    TRUST,
+    lambda value: sign(value, CONTROLLER, DECISION_TYPE),
+)
 ACTING = "models: {a: {policy: {mode: act}}, b: {policy: {mode: act}}}"
 
 
@@ -73,8 +79,8 @@ class DyingAccess(Access, frozen=True):
         return made
 
 
-def controller(site: Inside, access: Access | None = None) -> Controller:
-    return Controller(access or site.access, site.config, wall_ms, SIGNER, Timing())
+def controller(site: Inside, access: Access | None = None) -> ControlService:
+    return ControlService(access or site.access, site.config, wall_ms, SIGNER, Timing())
 
 
 def story(length: int) -> Iterator[tuple[str, Record]]:
@@ -126,6 +132,7 @@ async def check(site: Inside) -> None:
             decided[decision.model, decision.epoch] = digest_of(decision_bytes(decision))
     journal: dict[tuple[str, Any], str] = {}
     for entry in await read_all(site.access, "decisions"):
+        assert isinstance(verify(entry.value, entry.headers, TRUST, "controller", DECISION_TYPE), TrustedKey)
         read = json.loads(entry.value)
         assert journal.setdefault((read["model"], tuple(read["epoch"])), digest_of(entry.value)) == digest_of(
             entry.value
@@ -151,9 +158,9 @@ async def spoken(site: Inside, expected: int) -> bool:
 def test_controller_that_dies_at_every_write_says_everything_once_and_in_order(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A snapshot at every occasion, in several parts, so that lives end between them too.
-    monkeypatch.setattr("streams.kafka.control_service.SNAPSHOT_S", 0.0)
-    monkeypatch.setattr("streams.kafka.control_service.STATUS_S", 0.0)
+    # A snapshot at every occasion, in several parts, so that retried end between them too.
+    monkeypatch.setattr("streams.kafka.ledger_partition.SNAPSHOT_S", 0.0)
+    monkeypatch.setattr("streams.kafka.ledger_partition.STATUS_S", 0.0)
     monkeypatch.setattr("streams.kafka.snapshots.PART_BYTES", 1_500)
 
     async def run() -> None:
@@ -196,7 +203,7 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
 
             await eventually(lambda: said(4))
             # Of another group, so that nobody takes the partition from the first one.
-            monkeypatch.setattr("streams.kafka.control_service.GROUP", "unship.another")
+            monkeypatch.setattr("streams.kafka.control_service.GROUP", "another")
             async with living(new) as others:
                 await eventually(lambda: _taken_over(new))
                 await write(site, records[4:])
@@ -209,8 +216,8 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
     asyncio.run(run())
 
 
-async def _taken_over(service: Controller) -> bool:
-    return any(partition.caught_up and partition.stated for partition in service.partitions.values())
+async def _taken_over(service: ControlService) -> bool:
+    return any(partition.state.caught_up and partition.state.configured for partition in service.partitions.values())
 
 
 def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
@@ -225,9 +232,9 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
         async with behind(site.access) as (net, access):
             # That of the ledger is, the one of the commands is not.
             net.answers[INIT_PRODUCER_ID] = 1
-            lives = Lives(controller(site, access))
-            async with living(lives):
-                await lives.until_error("no answer within")
+            retried = Retried(controller(site, access))
+            async with living(retried):
+                await retried.until_error("no answer within")
                 net.answers.clear()
                 await eventually(lambda: spoken(site, 1 + 4))
         await check(site)
@@ -236,14 +243,17 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
 
 
 def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes_on_in_its_group(
-    kafka: SharedKafka,
+    kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However long the second one takes to join, the first one waits for its writer.
+    monkeypatch.setattr("streams.kafka.clients.ANSWER_S", HANG_S)
+
     async def run() -> None:
         site = Inside(kafka, ACTING)
         await begin(site)
         await write(site, list(story(2)))
         async with behind(site.access) as (net, access):
-            first, second = (Lives(controller(site, access)) for _ in range(2))
+            first, second = (Retried(controller(site, access)) for _ in range(2))
             # What writes the ledger is let in, what writes the commands waits.
             net.answers[INIT_PRODUCER_ID] = 1
             async with living(first):
@@ -263,8 +273,8 @@ def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes
 
                     async def settled() -> bool:
                         both = first.service, second.service
-                        return sum(map(len, (each.partitions for each in both))) == 1 and not any(
-                            each._assigned or each._taking for each in both
+                        return sum(map(len, (each.partitions for each in both))) == 1 and all(
+                            each.settled for each in both
                         )
 
                     await eventually(settled)

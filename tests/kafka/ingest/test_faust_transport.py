@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic, RecordsToDelete
 
 from streams.app import make_app
-from streams.kafka.clients import Access, administering
+from streams.kafka.admin import administering
+from streams.kafka.clients import Access
 from streams.kafka.faust_transport import go_back
 from tests.kafka.inside import Inside
 from tests.kafka.shared import SharedKafka
@@ -43,12 +44,12 @@ async def positions_after(
     access = Access({"bootstrap_servers": kafka.bootstrap.split(",")}, TopicNames(kafka.prefix))
     topic, place = f"{kafka.prefix}{name}", TopicPartition(f"{kafka.prefix}{name}", 0)
     async with administering(access) as admin:
-        await admin.create_topics([NewTopic(topic, 1, 1)])
+        await admin.client.create_topics([NewTopic(topic, 1, 1)])
         async with access.producer() as producer:
             for number in range(RECORDS):
                 await producer.send_and_wait(topic, b"%d" % number)
         if first:
-            await admin.delete_records({place: RecordsToDelete(first)})
+            await admin.client.delete_records({place: RecordsToDelete(first)})
     consumer = AIOKafkaConsumer(
         topic, **access.options, group_id=topic, enable_auto_commit=False, auto_offset_reset="earliest"
     )

@@ -14,13 +14,15 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 
 from streams.join.source_reader import KINDS, SourceReader
-from streams.kafka.clients import administering, read_all
-from streams.kafka.ingest_service import ROWS_PER_FLUSH, Ingest
+from streams.kafka.admin import administering
+from streams.kafka.clients import read_all
+from streams.kafka.ingest_service import ROWS_PER_FLUSH, IngestService
+from streams.kafka.source_partition import SIDES, SourcePartition
 from tests.kafka.inside import (
     MODELS,
     SHORT_SESSION_MS,
     Inside,
-    Lives,
+    Retried,
     counted_by,
     cut_off,
     ended,
@@ -46,21 +48,11 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-class SlowlyFilling(Ingest):
+class SlowlyFilling(SourcePartition):
     """Fills its window a few records at a time, so that whatever happens, happens while it does."""
 
-    async def _work(self, partition: Any, flush: bool) -> bool:
-        whole = partition.reader.advance
-        if partition.reader.filling:
-            partition.reader.advance = lambda caught_up, records_max, **how: whole(caught_up, 5, **how)
-        try:
-            return await super()._work(partition, flush)
-        finally:
-            partition.reader.advance = whole
-
-    @property
-    def filling(self) -> bool:
-        return any(partition.reader.filling for partition in self.partitions.values())
+    def join(self, caught_up: tuple[bool, bool], records_max: int) -> None:
+        super().join(caught_up, 5 if self.reader.filling else records_max)
 
 
 async def read_to_the_end(site: Inside, counts: dict[str, dict[str, int]]) -> None:
@@ -77,13 +69,13 @@ def test_members_that_come_and_go_while_their_windows_are_filled_count_everythin
         await site.make_topics()
         await site.send(pairs(range(1_000)))
         await read_to_the_end(site, expected(1_000))
-        members: list[tuple[SlowlyFilling, asyncio.Task[None]]] = []
+        members: list[tuple[IngestService, asyncio.Task[None]]] = []
         for turn in range(4):
             service = site.ingest(SlowlyFilling)
             members.append((service, asyncio.create_task(service.run())))
 
             async def filling() -> bool:
-                return any(service.filling for service, _ in members)
+                return any(pair.reader.filling for service, _ in members for pair in service.partitions.values())
 
             # Whoever joins or leaves now interrupts them.
             await eventually(filling)
@@ -102,12 +94,12 @@ def test_reader_without_the_group_beside_its_members_changes_no_count(kafka: Sha
         site = Inside(kafka, sources=2, ledger=2)
         await site.make_topics()
         await site.send(pairs(range(1_000)))
-        async with living(site.ingest(), site.ingest(group="unship.another")):
+        async with living(site.ingest(), site.ingest(group="another")):
             await site.until_counted(expected(1_000))
             await site.send(pairs(range(1_000, 2_000)))
             assert await site.until_counted(expected(2_000)) == {}
         # The third one begins at the origin, with everything done.
-        async with living(site.ingest(group="unship.third")):
+        async with living(site.ingest(group="third")):
             await site.send(pairs(range(2_000, 2_001)))
             assert await site.until_counted(expected(2_001)) == {}
 
@@ -124,7 +116,7 @@ def test_positions_that_are_gone_or_damaged_cost_time_and_no_count(
         await read_to_the_end(site, expected(500))
         place = TopicPartition(site.access.names.of("predictions"), 0)
         # Another group has committed nothing; the copy of the position is at hand.
-        service = site.ingest(group="unship.another")
+        service = site.ingest(group="another")
         async with living(service):
             await until_said(said, "partition 0: from (500, 500)")
         # What the group committed is damaged, and so is the copy: everything is read again, and passed over.
@@ -151,10 +143,10 @@ def test_positions_that_are_gone_or_damaged_cost_time_and_no_count(
 async def remake(site: Inside, topic: str) -> None:
     """Delete a topic, and make it again."""
     async with administering(site.access) as admin:
-        await admin.delete_topics([site.access.names.of(topic)])
+        await admin.client.delete_topics([site.access.names.of(topic)])
 
         async def gone() -> bool:
-            return site.access.names.of(topic) not in await admin.list_topics()
+            return site.access.names.of(topic) not in await admin.client.list_topics()
 
         await eventually(gone)
     await site.make_topics()
@@ -172,10 +164,10 @@ def test_topics_that_cannot_be_joined_are_refused_with_the_way_out(kafka: Shared
                 await site.ingest().run()
             await site.make_topics()
         async with administering(site.access) as admin:
-            await admin.create_partitions({site.access.names.of("predictions"): NewPartitions(3)})
+            await admin.client.create_partitions({site.access.names.of("predictions"): NewPartitions(3)})
             with pytest.raises(ConfigurationError, match=r"3 partitions and .* has 2, so ids do not meet"):
                 await refused(site)
-            await admin.create_partitions({site.access.names.of("feedback"): NewPartitions(3)})
+            await admin.client.create_partitions({site.access.names.of("feedback"): NewPartitions(3)})
             with pytest.raises(ConfigurationError, match=r"begun with 2 source .* now there are 3 and 1; begin a new"):
                 await refused(site)
 
@@ -241,15 +233,15 @@ async def in_order(site: Inside, events: list[Any]) -> None:
 async def take_away(site: Inside, topic: str, before: int) -> None:
     """Do what retention does: there is nothing left before an offset."""
     async with administering(site.access) as admin:
-        await admin.delete_records({TopicPartition(site.access.names.of(topic), 0): RecordsToDelete(before)})
+        await admin.client.delete_records({TopicPartition(site.access.names.of(topic), 0): RecordsToDelete(before)})
 
 
 def test_transaction_that_does_not_end_holds_time_back_and_is_said_and_an_aborted_one_counts_nothing(
     kafka: SharedKafka, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.kafka.ingest_service.HELD_S", 0.5)
+    monkeypatch.setattr("streams.rounds.ingest.HELD_S", 0.5)
     # What a transaction holds back, or its end, is not taken for records that are not given out.
-    monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.1)
+    monkeypatch.setattr("streams.kafka.log_checks.LOOK_S", 0.1)
 
     async def run() -> None:
         site = Inside(kafka)
@@ -263,7 +255,7 @@ def test_transaction_that_does_not_end_holds_time_back_and_is_said_and_an_aborte
             service = site.ingest(clock_ms=lambda: wall_ms() + ahead_ms)
 
             async def seen() -> bool:
-                return [None not in partition.held_since for partition in service.partitions.values()] == [True]
+                return all(log.holds for pair in service.partitions.values() for log in pair._transactions)
 
             async with living(service):
                 counts = counts_of(range(100, 200))
@@ -329,7 +321,7 @@ def test_bytes_that_are_no_event_stop_nothing_and_get_the_same_letters_each_time
             letters = await site.letters()
             assert len(letters) == rejected.total()
         await remake(site, "rewind")
-        async with living(site.ingest(group="unship.another")):
+        async with living(site.ingest(group="another")):
 
             async def read_again() -> bool:
                 return len(await site.letters()) == 2 * len(letters)
@@ -352,30 +344,31 @@ def test_ledger_that_takes_only_small_records_gets_smaller_batches_and_misses_no
         await site.set_topic("ledger", max_message_bytes="10000", message_timestamp_type="LogAppendTime")
         await site.send(pairs(range(1_500)))
         service = site.ingest()
-        lives = Lives(service)
-        async with living(lives):
+        retried = Retried(service)
+        async with living(retried):
             assert await site.until_counted(expected(1_500)) == {}
-        assert service.rows_per_flush < ROWS_PER_FLUSH
+        assert service.limits.rows < ROWS_PER_FLUSH
         assert "raise max.message.bytes" in await until_said(said, "takes no larger record")
         assert max(len(record.value) for record in await read_all(site.access, "ledger")) < 10_000
 
     asyncio.run(run())
 
 
-class Held(Ingest):
-    """Its ledger takes nothing until it is released."""
+class Held(SourcePartition):
+    """Its ledger takes nothing until it is released; `rounds` are those since its reader was full."""
 
-    rounds = 0
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.released = asyncio.Event()
+        self.rounds = 0
 
-    async def _send(self, partition: Any, caught_up: tuple[bool, bool]) -> None:
+    async def work(self, flush: bool) -> tuple[bool, bool]:
+        self.rounds = self.rounds + 1 if len(self.full()) == len(SIDES) else 0
+        return await super().work(flush)
+
+    async def append(self, caught_up: tuple[bool, bool]) -> None:
         await self.released.wait()
-        await super()._send(partition, caught_up)
-
-    async def _round(self) -> None:
-        if not self.rounds:
-            self.released = asyncio.Event()
-        self.rounds += 1
-        await super()._round()
+        await super().append(caught_up)
 
 
 def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
@@ -387,57 +380,55 @@ def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
         site = Inside(kafka)
         await site.make_topics()
         service = site.ingest(Held)
-        service.rows_per_flush = 10
+        service.limit_rows(10)
         async with living(service):
 
-            async def is_full() -> bool:
-                """Nothing more is fetched, nor joined: what has no room in the next batch stays where it is."""
-                readers = [part.reader for part in service.partitions.values()]
-                return any(
-                    not any(map(reader.has_room, (0, 1))) and reader.waiting >= service.rows_per_flush
-                    for reader in readers
-                )
+            def pairs_of() -> list[Any]:
+                return list(service.partitions.values())
+
+            async def stays_full() -> bool:
+                return [pair.rounds > 50 for pair in pairs_of()] == [True]
 
             await site.send(pairs(range(100)))
-            await eventually(is_full)
-            (reader,) = (part.reader for part in service.partitions.values())
-            held, rounds = [reader.queued(side) for side in (0, 1)], service.rounds
+            await eventually(stays_full)
+            (pair,) = pairs_of()
+            held, rounds = [pair.reader.queued(side) for side in SIDES], pair.rounds
             await site.send(pairs(range(100, 200)))
 
             async def looked_on() -> bool:
-                return service.rounds > rounds + 50
+                return pair.rounds > rounds + 50
 
             await eventually(looked_on)
-            assert [reader.queued(side) for side in (0, 1)] == held
-            service.released.set()
+            assert [pair.reader.queued(side) for side in SIDES] == held
+            pair.released.set()
             assert await site.until_counted(expected(200)) == {}
 
     asyncio.run(run())
 
 
-class Counting(Ingest):
+class Counting(SourcePartition):
     """Counts its commits."""
 
     commits = 0
 
-    async def _commit(self, partition: Any) -> None:
+    async def commit(self) -> None:
         self.commits += 1
-        await super()._commit(partition)
+        await super().commit()
 
 
 def test_backlog_is_committed_while_it_is_worked_off(kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.kafka.ingest_service.COMMIT_S", 0.05)
+    monkeypatch.setattr("streams.rounds.ingest.COMMIT_S", 0.05)
 
     async def run() -> None:
         site = Inside(kafka)
         await site.make_topics()
         await site.send(pairs(range(2_000)))
         service = site.ingest(Counting)
-        service.rows_per_flush = 10
+        service.limit_rows(10)
         async with living(service):
 
             async def in_the_middle() -> bool:
-                return service.commits > 2
+                return any(isinstance(pair, Counting) and pair.commits > 2 for pair in service.partitions.values())
 
             await eventually(in_the_middle)
             assert sum(part.reader.queued(side) for part in service.partitions.values() for side in (0, 1)) > 0
@@ -458,7 +449,7 @@ def test_range_that_was_asked_for_before_its_partition_was_opened_is_read_again(
             await ended(first, tasks[0])
         caplog.clear()
         second = site.ingest()
-        await second._rewind(0)
+        second.requested[0] = asyncio.get_running_loop().time()
         async with living(second):
             await until_said(caplog, "partition 0: from (0, 0)")
             await site.send(pairs(range(100, 200)))
@@ -504,21 +495,21 @@ class Blocked:
         # Loops of two threads share no client.
         blocked = self
 
-        class Blocking(Ingest):
-            async def _send(self, partition: Any, caught_up: Any) -> None:
+        class Blocking(SourcePartition):
+            async def append(self, caught_up: tuple[bool, bool]) -> None:
                 if not blocked.stands.is_set():
                     blocked.stands.set()
                     blocked.goes_on.wait(HANG_S)
-                    await super()._send(partition, caught_up)
+                    await super().append(caught_up)
                     blocked.came_back.set()
                 else:
-                    await super()._send(partition, caught_up)
+                    await super().append(caught_up)
 
         self.service = site.ingest(Blocking)
 
     def run(self) -> None:
         async def life() -> None:
-            async with living(Lives(self.service)):
+            async with living(Retried(self.service)):
                 while not self.ends.is_set():
                     await asyncio.sleep(0.05)
 

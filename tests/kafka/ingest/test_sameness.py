@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from streams.join.partition import Raw
 from streams.join.source_reader import fingerprint
 from streams.kafka.clients import Access, end_consumer, producing
-from streams.kafka.log_identity import difference
+from streams.kafka.log_checks import mismatch
 from tests.kafka.shared import SharedKafka
 
 VALUES = [b"a", b"b", b"c"]
@@ -28,12 +28,12 @@ async def compared(kafka: SharedKafka) -> dict[str, Any]:
         async with producing(access) as producer:
             sent = [await producer.send_and_wait(place.topic, value, partition=0) for value in VALUES]
         last = fingerprint(Raw(sent[-1].offset, sent[-1].timestamp, VALUES[-1]))
-        found: dict[str, Any] = {"same": await difference(access, consumer, place, last)}
+        found: dict[str, Any] = {"same": await mismatch(access, consumer, place, last)}
         other = msgspec.structs.replace(last, digest="0" * 16)
-        found["other"] = await difference(access, consumer, place, other)
-        found["beyond"] = await difference(access, consumer, place, msgspec.structs.replace(last, offset=3))
+        found["other"] = await mismatch(access, consumer, place, other)
+        found["beyond"] = await mismatch(access, consumer, place, msgspec.structs.replace(last, offset=3))
         await admin.delete_records({place: RecordsToDelete(3)})
-        found["deleted"] = await difference(access, consumer, place, other)
+        found["deleted"] = await mismatch(access, consumer, place, other)
         return found
     finally:
         await end_consumer(consumer)

@@ -7,9 +7,9 @@ import pytest
 from aiokafka import TopicPartition
 
 from streams.kafka.clients import read_all
-from streams.kafka.ingest_service import Ingest
+from streams.kafka.ingest_service import IngestRun, IngestService
 from streams.kafka.topic_reader import KafkaTopics
-from tests.kafka.inside import Inside, Lives, expected, living, pairs
+from tests.kafka.inside import Inside, Retried, expected, living, pairs
 from tests.kafka.network import FETCH, Network, behind
 from tests.kafka.shared import SharedKafka
 from tests.waiting import eventually
@@ -25,8 +25,8 @@ def test_slow_narrow_reset_and_silent_network_and_lost_replies_lose_nothing_and_
         site = Inside(kafka, sources=2)
         await site.make_topics()
         async with behind(site.access) as (net, access):
-            lives = Lives(site.ingest(access=access))
-            async with living(lives):
+            retried = Retried(site.ingest(access=access))
+            async with living(retried):
                 await more(site, 0)
                 # Replies to appends are lost: the records are there, and are sent again.
                 net.replies_lost = 4
@@ -36,7 +36,7 @@ def test_slow_narrow_reset_and_silent_network_and_lost_replies_lose_nothing_and_
                 net.reset()
                 await more(site, 2)
                 net.delay_s, net.bytes_per_s = 0.0, None
-                await silence(site, net, lives)
+                await silence(site, net, retried)
                 assert await site.until_counted(expected(800)) == {}
 
     asyncio.run(run())
@@ -47,14 +47,14 @@ async def more(site: Inside, turn: int) -> None:
     assert await site.until_counted(expected(200 * turn + 200)) == {}
 
 
-async def silence(site: Inside, net: Network, lives: Lives) -> None:
+async def silence(site: Inside, net: Network, retried: Retried) -> None:
     """Nothing comes through until a life of the worker has ended of it."""
-    before = len(lives.errors)
+    before = len(retried.errors)
     net.silent = True
     await site.send(pairs(range(600, 800)))
 
     async def noticed() -> bool:
-        return len(lives.errors) > before
+        return len(retried.errors) > before
 
     await eventually(noticed)
     net.silent = False
@@ -64,17 +64,19 @@ def test_worker_without_partitions_says_that_its_broker_is_silent(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.kafka.clients.ANSWER_S", 1.5)
-    monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.2)
+    monkeypatch.setattr("streams.kafka.log_checks.LOOK_S", 0.2)
 
     async def run() -> None:
         site = Inside(kafka, sources=1)
         await site.make_topics()
         async with behind(site.access) as (net, access):
-            members = [site.ingest(Member, access=access) for _ in range(2)]
-            lives = [Lives(member) for member in members]
-            async with living(*lives):
+            members = [site.ingest(access=access) for _ in range(2)]
+            for member in members:
+                member.run_type = Dealt
+            retried = [Retried(member) for member in members]
+            async with living(*retried):
                 await eventually(lambda: one_has_all(members))
-                idle = next(life for life in lives if not life.service.partitions)
+                idle = next(life for life in retried if not life.service.partitions)
                 net.silent = True
                 await idle.until_error("BrokerUnreachable")
                 net.silent = False
@@ -86,18 +88,18 @@ def test_worker_without_partitions_says_that_its_broker_is_silent(
 def test_worker_that_is_given_nothing_of_a_log_that_goes_on_says_so_and_begins_again(
     kafka: SharedKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.kafka.stalls.LOOK_S", 0.5)
+    monkeypatch.setattr("streams.kafka.log_checks.LOOK_S", 0.5)
 
     async def run() -> None:
         site = Inside(kafka)
         await site.make_topics()
         async with behind(site.access) as (net, access):
-            lives = Lives(site.ingest(access=access))
-            async with living(lives):
+            retried = Retried(site.ingest(access=access))
+            async with living(retried):
                 await more(site, 0)
                 net.answers[FETCH] = 0
                 await site.send(pairs(range(200, 400)))
-                await lives.until_error("nothing is given out from offset")
+                await retried.until_error("nothing is given out from offset")
                 net.answers.clear()
                 assert await site.until_counted(expected(400)) == {}
 
@@ -127,7 +129,7 @@ def test_topic_of_which_nothing_is_shown_is_not_waited_for_without_end(
     asyncio.run(run())
 
 
-class Member(Ingest):
+class Dealt(IngestRun):
     """Knows whether it had its share of the partitions, which may be none."""
 
     dealt = False
@@ -137,5 +139,6 @@ class Member(Ingest):
         self.dealt = True
 
 
-async def one_has_all(members: list[Member]) -> bool:
-    return all(member.dealt for member in members) and sum(bool(member.partitions) for member in members) == 1
+async def one_has_all(members: list[IngestService]) -> bool:
+    dealt = all(isinstance(member.running, Dealt) and member.running.dealt for member in members)
+    return dealt and sum(bool(member.partitions) for member in members) == 1

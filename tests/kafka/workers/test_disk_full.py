@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import producing
 from tests.kafka.cluster import Cluster
-from tests.kafka.inside import Inside, Lives, expected, living, pairs
+from tests.kafka.inside import Inside, Retried, expected, living, pairs
 from tests.kafka.shared import SharedKafka
 from tests.waiting import HANG_S, eventually
 
@@ -47,15 +47,15 @@ def test_full_disk_of_a_broker_stops_it_and_loses_nothing_that_was_acknowledged(
         async def run() -> None:
             site = Inside(SharedKafka(cluster.bootstrap, "unship."))
             await site.make_topics()
-            lives = Lives(site.ingest())
-            async with living(lives):
+            retried = Retried(site.ingest())
+            async with living(retried):
                 await site.send(pairs(range(300)))
                 await site.until_counted(expected(300))
                 await site.send(pairs(range(300, 600)))
                 await asyncio.wait_for(fill(site), HANG_S)
 
                 async def noticed() -> bool:
-                    return bool(lives.errors)
+                    return bool(retried.errors)
 
                 await eventually(noticed)
                 subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from streams.kafka.clients import administering, read_all
+from streams.kafka.admin import administering
+from streams.kafka.clients import read_all
 from tests.kafka.cluster import Cluster
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite, expected_outcomes
@@ -180,7 +181,7 @@ def test_broker_gone_for_a_minute_loses_nothing_and_is_said_in_one_line(
             threading.Event().wait(back_at - time.monotonic())
             assert worker.poll() is None
             # One line for each reason of each service that waits, however often they look again.
-            assert (tmp_path / "run-0.log").read_text().count("it begins again by itself") <= REASONS_MAX
+            assert (tmp_path / "run-0.log").read_text().count("it is retried") <= REASONS_MAX
             cluster.brokers[0].start()
             cluster.wait_ready()
             asyncio.run(site.play(lines[LINES // 8 :], pause_s=0.02))
@@ -206,7 +207,7 @@ def each_reads(site: KafkaSite) -> Any:
 def each_said_that_broker_is_away(site: KafkaSite) -> Any:
     async def said() -> bool:
         texts = [path.read_text() for path in site.folder.glob("run-*.log")]
-        return all("it begins again by itself" in text for text in texts)
+        return all("it is retried" in text for text in texts)
 
     return said
 
@@ -239,10 +240,10 @@ def test_topics_made_again_wait_for_an_operator_and_then_count_once_on_top_of_wh
     async def make_again() -> None:
         names = [site.access.names.of(topic) for topic in ("predictions", "feedback")]
         async with administering(site.access) as admin:
-            await admin.delete_topics(names)
+            await admin.client.delete_topics(names)
 
             async def gone() -> Any:
-                return not set(names) & set(await admin.list_topics())
+                return not set(names) & set(await admin.client.list_topics())
 
             await site.until(gone, "the topics are gone")
 

@@ -37,6 +37,7 @@ def test_codes_are_pinned() -> None:
         "DUPLICATE_DEPLOYMENT",
         "DUPLICATE_ACT",
         "UNSIGNED_ACT",
+        "FORGED_CONTROL",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
         "REFERENCE_IMPLAUSIBLE",

@@ -1,4 +1,6 @@
-"""A service's lives: trouble begins another one and is said once, and an end is not waited for longer than a while."""
+"""A supervisor runs its service again after an error, logs that once, and waits for its end for a bounded time."""
+
+from __future__ import annotations
 
 import asyncio
 import logging
@@ -8,7 +10,7 @@ import pytest
 
 from streams.kafka import supervisor as module
 from streams.kafka.clients import Access
-from streams.kafka.supervisor import Lives
+from streams.kafka.supervisor import Supervisor
 from tests.waiting import HANG_S
 from unship.errors import BrokerUnreachable
 from unship.topics import TopicNames
@@ -16,29 +18,29 @@ from unship.topics import TopicNames
 ACCESS = Access({"bootstrap_servers": ["nowhere:1"]}, TopicNames("t."))
 
 
-def lives_of(run: Callable[[], Awaitable[None]], stop: Callable[[], None] = lambda: None) -> Lives:
-    return Lives("ingest", ACCESS, run, stop)
+def supervisor_of(run: Callable[[], Awaitable[None]], stop: Callable[[], None] = lambda: None) -> Supervisor:
+    return Supervisor("ingest", ACCESS, run, stop)
 
 
-async def ended_after(count: int, trouble: Callable[[], Awaitable[None]]) -> tuple[Lives, int]:
-    """Live until the life of this number is told to finish; each one before has trouble. Return how many began."""
+async def ended_after(count: int, trouble: Callable[[], Awaitable[None]]) -> tuple[Supervisor, int]:
+    """Run until the run of this number is stopped; each one before has trouble. Return how many began."""
     begun = 0
 
     async def run() -> None:
         nonlocal begun
         begun += 1
         if begun == count:
-            lives.finish()
+            supervisor.stop()
             return
         await trouble()
 
-    lives = lives_of(run)
-    await lives.live()
-    await lives.finished()
-    return lives, begun
+    supervisor = supervisor_of(run)
+    await supervisor.run()
+    await supervisor.join()
+    return supervisor, begun
 
 
-def test_trouble_begins_another_life_and_is_said_once(
+def test_error_starts_another_run_and_is_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RETRY_MIN_S", 0.0)
@@ -47,16 +49,16 @@ def test_trouble_begins_another_life_and_is_said_once(
         raise BrokerUnreachable("no answer")
 
     with caplog.at_level(logging.WARNING, "unship"):
-        lives, begun = asyncio.run(ended_after(4, trouble))
-    assert lives.ended
-    assert lives.error is None
+        supervisor, begun = asyncio.run(ended_after(4, trouble))
+    assert supervisor.ended
+    assert supervisor.error is None
     assert begun == 4
     assert [record.getMessage() for record in caplog.records] == [
-        "ingest stopped: kafka nowhere:1: no answer; it begins again by itself"
+        "ingest stopped: kafka nowhere:1: no answer; it is retried"
     ]
 
 
-def test_wait_that_somebody_else_gave_up_begins_another_life(
+def test_wait_that_was_cancelled_elsewhere_starts_another_run(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RETRY_MIN_S", 0.0)
@@ -67,25 +69,25 @@ def test_wait_that_somebody_else_gave_up_begins_another_life(
         await sending
 
     with caplog.at_level(logging.WARNING, "unship"):
-        lives, begun = asyncio.run(ended_after(2, trouble))
-    assert lives.ended
+        supervisor, begun = asyncio.run(ended_after(2, trouble))
+    assert supervisor.ended
     assert begun == 2
-    assert "what it waited for was given up" in caplog.text
+    assert "what it waited for was cancelled" in caplog.text
 
 
-def test_life_that_is_cancelled_itself_ends() -> None:
+def test_run_that_is_cancelled_itself_ends() -> None:
     async def main() -> None:
-        lives = lives_of(lambda: asyncio.sleep(60))
-        living = asyncio.create_task(lives.live())
+        supervisor = supervisor_of(lambda: asyncio.sleep(60))
+        running = asyncio.create_task(supervisor.run())
         await asyncio.sleep(0)
-        living.cancel()
+        running.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await living
+            await running
 
     asyncio.run(main())
 
 
-def test_end_in_a_pause_does_not_wait_for_the_next_life(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_in_a_pause_does_not_wait_for_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_MIN_S", 1_000.0)
     monkeypatch.setattr(module, "RETRY_MAX_S", 1_000.0)
 
@@ -96,24 +98,24 @@ def test_end_in_a_pause_does_not_wait_for_the_next_life(monkeypatch: pytest.Monk
             failed.set()
             raise BrokerUnreachable("no answer")
 
-        lives = lives_of(run)
-        living = asyncio.create_task(lives.live())
+        supervisor = supervisor_of(run)
+        running = asyncio.create_task(supervisor.run())
         await failed.wait()
-        lives.finish()
-        await asyncio.wait_for(living, HANG_S)
-        assert isinstance(lives.error, BrokerUnreachable)
+        supervisor.stop()
+        await asyncio.wait_for(running, HANG_S)
+        assert isinstance(supervisor.error, BrokerUnreachable)
 
     asyncio.run(main())
 
 
-def test_life_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ORDER_S", 0.01)
+def test_run_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHUTDOWN_S", 0.01)
 
     async def main() -> None:
-        lives = lives_of(asyncio.Event().wait)  # type: ignore[arg-type]
-        living = asyncio.create_task(lives.live())
-        await asyncio.wait_for(lives.finished(), HANG_S)
-        assert not lives.ended
-        living.cancel()
+        supervisor = supervisor_of(asyncio.Event().wait)  # type: ignore[arg-type]
+        running = asyncio.create_task(supervisor.run())
+        await asyncio.wait_for(supervisor.join(), HANG_S)
+        assert not supervisor.ended
+        running.cancel()
 
     asyncio.run(main())

@@ -1,0 +1,112 @@
+"""What a pair of source partitions has to do next: join, commit, append to the ledger.
+
+`due` is a function of what the pair is like and of the time, in seconds of any clock that only goes forward.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+FILL_RECORDS = 4_096
+"""Records that are read of a pair before the next one has its turn, while its window is filled."""
+
+FLUSH_S = 0.05
+"""Between two flushes of fewer rows: every ledger record costs its fold something, whatever it holds."""
+
+COMMIT_S = 5.0
+"""A backlog has one full batch after the other, so positions are committed between them."""
+
+HELD_S = 10.0
+"""An open transaction that lasts longer is reported: a healthy writer's takes less."""
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """A pair of source partitions at one instant.
+
+    `waiting` counts rows for the ledger. `uncommitted` is true where the ledger has acknowledged more than the group
+    has committed; `appended_at` is when the pair last appended a batch, or that time passes.
+    """
+
+    filling: bool
+    waiting: int
+    caught_up: bool
+    appending: bool
+    uncommitted: bool
+    committed_at: float
+    appended_at: float
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Rows of one batch at most, and how often an idle pair states that time passes."""
+
+    rows: int
+    tick_s: float
+
+
+class Output(NamedTuple):
+    """What to do now, in this order."""
+
+    commit: bool = False
+    append: bool = False
+
+
+def due(pair: Pair, limits: Limits, now_s: float, *, flush: bool) -> Output:
+    """Return what a pair has to do now.
+
+    Args:
+        pair: what it is like.
+        limits: of one batch.
+        now_s: the time.
+        flush: whether rows that wait are appended however few they are.
+    """
+    if pair.appending or pair.filling:
+        return Output()
+    commit = pair.uncommitted and now_s - pair.committed_at >= COMMIT_S
+    full = pair.waiting >= limits.rows
+    idle = pair.caught_up and now_s - pair.appended_at >= limits.tick_s
+    return Output(commit, full or idle or (flush and pair.waiting > 0))
+
+
+def records_to_join(filling: bool, waiting: int, limits: Limits) -> int:
+    """Return how many records a pair may join now, none while the ledger has a whole batch to take first.
+
+    What one batch holds is bounded also where the ledger is slow: the rest waits in the log.
+
+    >>> records_to_join(False, 99, Limits(100, 1.0)), records_to_join(False, 100, Limits(100, 1.0))
+    (100, 0)
+    """
+    if filling:
+        return FILL_RECORDS
+    return limits.rows if waiting < limits.rows else 0
+
+
+class OpenTransaction:
+    """Follows one log that an open transaction may hold back; `report` is what to log, once for each.
+
+    >>> held = OpenTransaction()
+    >>> held.see(True, 0.0), held.see(True, HELD_S), held.see(True, 2 * HELD_S), held.see(False, 99.0)
+    (None, 'held', None, 'ended')
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._reported = False
+
+    @property
+    def holds(self) -> bool:
+        """Return whether a transaction held the log back when it was looked at last."""
+        return self._since is not None
+
+    def see(self, held: bool, now_s: float) -> str | None:
+        """Note whether the log is held back now; return `held` or `ended` where that has to be reported."""
+        if not held:
+            reported, self._since, self._reported = self._reported, None, False
+            return "ended" if reported else None
+        if self._since is None:
+            self._since = now_s
+        if self._reported or now_s - self._since < HELD_S:
+            return None
+        self._reported = True
+        return "held"
