@@ -6,16 +6,17 @@ PY := .venv/bin/python
 TYPED = $(foreach dir,streams detectors actions console sdk/unship tests benchmarks examples deploy,\
 	$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 # The steps of the gate, in order; each is a target of its own.
-CHECKS := setup lock-check lint types contracts sizes structure words tools test wheels readme
+CHECKS := setup lock-check lint types contracts sizes structure words tools test-all wheels readme
 
 # Where `make kafka` listens, and how many brokers it starts.
 KAFKA_PORT ?= 9092
 BROKERS ?= 1
 
-# One more than there are processors: tests with a real Kafka wait for brokers half of their time.
-TESTERS ?= $(shell $(PY) -c 'import os; print(len(os.sched_getaffinity(0)) + 1)' 2>/dev/null || echo auto)
+# How many processes run tests: as many as there are processors, each of which takes some 200 MB.
+TESTERS ?= auto
+PACKAGES := sdk/unship detectors actions streams console
 
-.PHONY: help setup demo demo-all kafka tools test simulate faults check lint format types contracts sizes structure ratchet words lock lock-check wheels readme bench clean
+.PHONY: help setup demo demo-all kafka tools test test-all simulate faults check lint format types contracts sizes structure ratchet words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,8 +37,11 @@ kafka: setup  ## a real Kafka on 127.0.0.1 until Ctrl-C; KAFKA_PORT=9092 BROKERS
 tools: setup  ## Java, Maven and kcat for the tests that need a real Kafka (apt-get), and Kafka itself (Maven)
 	@sh .ci/tools.sh
 
-test: setup  ## all tests, doctests included
+test: setup  ## the tests of every change, in a few minutes: the folders of `testpaths` in pyproject.toml
 	@$(PY) -m pytest -n $(TESTERS) --dist worksteal $(PYTEST_ARGS)
+
+test-all: setup  ## all tests: also worlds, kills, demos, simulation and a Kafka that is broken in many ways
+	@UNSHIP_TESTS=all $(PY) -m pytest -n $(TESTERS) --dist worksteal tests $(PACKAGES) $(PYTEST_ARGS)
 
 simulate: setup  ## 20,000 seeds of readers that die, come back and overlap (SEEDS=N for more or fewer)
 	@UNSHIP_SIMULATION_SEEDS=$(or $(SEEDS),20000) $(PY) -m pytest -q -n auto tests/simulation
@@ -45,7 +49,7 @@ simulate: setup  ## 20,000 seeds of readers that die, come back and overlap (SEE
 faults: setup  ## faults on three real brokers, one after another, then a soak: MINUTES=60 SEED=N, or FAULTS_ARGS='rows 9 13'
 	@PYTHONPATH=.:sdk $(PY) -m tests.faults $(or $(FAULTS_ARGS),all --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)))
 
-check:  ## everything the gate runs: lint, types, contracts, tests, wheels, README
+check:  ## everything the gate runs: lint, types, contracts, all tests, wheels, README
 	@MAKE='$(MAKE)' sh .ci/step.sh $(CHECKS)
 
 lint: setup  ## ruff: rules and formatting

@@ -20,11 +20,13 @@ from actions.policy import GUARDS
 from actions.reasons import Action, Reason
 from actions.replicas import REPLICAS_MAX
 from console.cli import main as command_line
+from docs_decisions import decision_rows, evidence_rows
 from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
-from streams.evaluation.slices import OTHER, SOURCES_MAX
-from streams.fold.model import BESIDE_MAX, ONCE
+from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
+from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
+from streams.fold.judging import CONCURRENT_MAX
 from streams.join.series import MODELS_MAX, SERIES_MAX
 from streams.topics.rights import FENCE, GROUPS, ROLES
 from tree import ROOT
@@ -79,6 +81,17 @@ def guards() -> str:
     return table(["", "guard", "it decides when", "reason it gives"], rows)
 
 
+def decision() -> str:
+    """Return the fields of a decision."""
+    return table(["field", "meaning"], ([code(name), meaning] for name, meaning in decision_rows()))
+
+
+def evidence() -> str:
+    """Return everything that the evidence of a decision can hold."""
+    rows = ([code(path), kind, meaning] for path, kind, meaning in evidence_rows())
+    return table(["path", "type", "meaning"], rows)
+
+
 def rejections() -> str:
     """Return the table of reject codes."""
     rows = [
@@ -90,7 +103,7 @@ def rejections() -> str:
 
 def written_once() -> str:
     """Return the reasons that are written once in a live period."""
-    return ", ".join(code(reason.value) for reason in ONCE) + "."
+    return ", ".join(code(reason.value) for reason in WRITTEN_ONCE_PER_PERIOD) + "."
 
 
 def limits() -> str:
@@ -102,9 +115,9 @@ def limits() -> str:
         ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
         ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
         ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
-        ["concurrent versions of a live one", str(BESIDE_MAX), code(RejectCode.NOT_JUDGED.value)],
+        ["holdback and shadow versions judged", str(CONCURRENT_MAX), code(RejectCode.NOT_JUDGED.value)],
         ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
-        ["label sources of a model", str(SOURCES_MAX), f"counted as {code(OTHER)}"],
+        ["label sources of a model", str(LABEL_SOURCES_MAX), f"counted as {code(OTHER)}"],
     ]
     return table(["what", "limit", "beyond it"], rows)
 
@@ -230,6 +243,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "reasons": reasons,
     "guards": guards,
     "written-once": written_once,
+    "decision": decision,
+    "evidence": evidence,
     "rejections": rejections,
     "limits": limits,
     "keys": keys,

@@ -17,7 +17,7 @@ from pathlib import Path
 from tree import ROOT
 
 # What a serving fleet gets, and nothing else.
-LIBRARY_PACKAGES = {"unship", "cffi", "cryptography", "msgspec", "orjson", "pycparser"} | {
+LIBRARY_PACKAGES = {"unship", "cffi", "cryptography", "msgspec", "pycparser"} | {
     "aiokafka",
     "async-timeout",
     "packaging",

@@ -1,7 +1,9 @@
-"""What people are alerted of: decisions that did something or need a person, one line each."""
+"""Write the alerts for people: one line for each decision that did something or needs a person."""
+
+from __future__ import annotations
 
 from actions.journal import read_decision
-from actions.reasons import Action, meaning_of
+from actions.reasons import Action, Reason
 
 
 def alert_text(value: bytes | None) -> str | None:
@@ -13,11 +15,8 @@ def alert_text(value: bytes | None) -> str | None:
     decision = read_decision(value)
     if decision is None or decision.action == Action.NONE:
         return None
-    try:
-        meaning = meaning_of(decision.reason)
-    except ValueError:
+    reason = Reason.__members__.get(decision.reason)
+    if reason is None:
         return None
-    to = f" to {decision.to!r}" if decision.to else ""
-    return (
-        f"{decision.model!r} {decision.version!r}: {decision.action}{to}, {decision.reason} ({meaning}) {decision.id}"
-    )
+    act = f"{decision.action} to {decision.to!r}" if decision.to else decision.action
+    return f"{decision.model!r} {decision.version!r}: {act}, {reason} ({reason.meaning}) {decision.id}"

@@ -1,33 +1,28 @@
-"""The desired state of one model: which version should serve, and what may not.
+"""Keep the desired state of one model: which version should serve, and what may not.
 
 Deployments are facts about the world; the desired state is the only order. It follows the newest `live` deployment,
-unless an automatic rollback has put that version in quarantine or an operator's pin or hold stands against it.
+unless an automatic rollback has put that version in quarantine or an operator's pin or hold forbids it.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
 
-from unship.events import Deployment
+from unship.commands import Quarantined, is_quarantined
+from unship.events import Deployment, Epoch
 
-Epoch = tuple[int, int, int]
 EARLIER_MAX = 20
 #: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
 VERSIONS_MAX = 1_000
-#: Orders that an ack may still speak of.
+#: Orders that an ack may still refer to.
 ORDERS_MAX = 20
 
 
-class Quarantined(msgspec.Struct, frozen=True):
-    """A version that may not serve; with an artifact, the same bytes under another name may not either."""
-
-    version: str
-    artifact: str | None
-
-
 class Proposal(msgspec.Struct, frozen=True):
-    """A rollback that waits for an operator."""
+    """Hold a rollback that waits for an operator."""
 
     decision: str
     version: str
@@ -36,7 +31,7 @@ class Proposal(msgspec.Struct, frozen=True):
 
 
 class VersionFacts(msgspec.Struct):
-    """What is known of a version from deployments and from its own predictions; it last answered at `answered_at`."""
+    """Hold what deployments and its own predictions show of a version; it last answered at `answered_at`."""
 
     status: str | None = None
     first_role: str | None = None
@@ -45,11 +40,81 @@ class VersionFacts(msgspec.Struct):
     reference: dict[str, tuple[float, float]] = {}
     answered_at: int = -1
 
+    def answered(self, role: str, now: int) -> None:
+        """Note an answer of the version."""
+        if self.first_role is None:
+            self.first_role = role
+        self.answered_at = max(self.answered_at, now)
+
+
+class Locks(msgspec.Struct):
+    """Hold what forbids acts: an operator's pin or hold, or too many rollbacks of this model or of others.
+
+    What is stopped or frozen stays so until an operator resumes it.
+    """
+
+    pinned: bool = False
+    held: bool = False
+    stopped: bool = False
+    frozen: bool = False
+
+    def hold(self) -> None:
+        """Put automatic and manual acts on hold."""
+        self.held = True
+
+    def stop(self) -> None:
+        """Forbid automatic acts: there were too many rollbacks of this model."""
+        self.stopped = True
+
+    def freeze(self) -> None:
+        """Forbid automatic acts: there are too many rollbacks of other models."""
+        self.frozen = True
+
+    def resume(self) -> None:
+        """Allow automatic and manual acts again."""
+        self.held = self.stopped = self.frozen = False
+
+    def pin(self) -> None:
+        """Let no deployment and no automatic act change what serves."""
+        self.pinned = True
+
+    def unpin(self) -> None:
+        """Take the pin off."""
+        self.pinned = False
+
+
+class Changes(msgspec.Struct):
+    """Hold what was desired before: versions that were live earlier, newest first, and times of automatic rollbacks.
+
+    `orders` holds which version each of the newest epochs asked for.
+    """
+
+    earlier: list[str] = []
+    switches: list[int] = []
+    orders: list[tuple[Epoch, str]] = []
+
+    def replace(self, old: str | None, new: str) -> None:
+        """Take over that a version was replaced by another one."""
+        if old is not None and old != new:
+            self.earlier = [old, *(version for version in self.earlier if version not in (old, new))][:EARLIER_MAX]
+
+    def add_earlier(self, version: str) -> None:
+        """Add a version that was live before all others that are known."""
+        self.earlier = [*self.earlier, version][:EARLIER_MAX]
+
+    def order(self, epoch: Epoch, version: str) -> None:
+        """Note which version an epoch asks for."""
+        self.orders = [*self.orders, (epoch, version)][-ORDERS_MAX:]
+
+    def switch(self, now: int) -> None:
+        """Note an automatic rollback."""
+        self.switches = [*self.switches, now]
+
 
 class DesiredState(msgspec.Struct):
-    """Desired state and what bears on it. Times are milliseconds of the ledger's clock.
+    """Hold the desired state and what bears on it. Times are milliseconds of the ledger's clock.
 
-    `epoch` rises with every change of what replicas have to obey; `action` and `decision` say what the last one was,
+    `epoch` rises with every change of what replicas have to obey; `action` and `decision` give the last one,
     and `orders` which version each of the newest epochs asked for. Epochs begin with `incarnation`, which only an
     operator raises. `stopped` and `frozen` forbid automatic acts until an operator resumes them: too many rollbacks of
     this model, or of too many models at once.
@@ -63,14 +128,9 @@ class DesiredState(msgspec.Struct):
     decision: str | None = None
     live_ts: int = -1
     quarantine: list[Quarantined] = []
-    pinned: bool = False
-    held: bool = False
-    stopped: bool = False
-    switches: list[int] = []
-    earlier: list[str] = []
+    locks: Locks = msgspec.field(default_factory=Locks)
+    changes: Changes = msgspec.field(default_factory=Changes)
     proposal: Proposal | None = None
-    frozen: bool = False
-    orders: list[tuple[Epoch, str]] = []
     incarnation: int = 0
 
     def facts(self, version: str) -> VersionFacts:
@@ -86,66 +146,55 @@ class DesiredState(msgspec.Struct):
         return known
 
     def is_quarantined(self, version: str) -> bool:
-        """Whether a version may not serve: by its artifact, or by its name where either side has no artifact."""
-        artifact = self.facts(version).artifact
-        for entry in self.quarantine:
-            if artifact is not None and entry.artifact is not None:
-                if artifact == entry.artifact:
-                    return True
-            elif entry.version == version:
-                return True
-        return False
+        """Return whether a version may not serve: by its artifact, or by its name where either side has none."""
+        return is_quarantined(self.quarantine, version, self.facts(version).artifact)
 
     def change(self, version: str, epoch: Epoch, action: str = "deploy", decision: str | None = None) -> None:
         """Let another version be the desired one."""
-        if self.serve is not None and self.serve != version:
-            self.earlier = [self.serve, *(v for v in self.earlier if v not in (self.serve, version))][:EARLIER_MAX]
+        self.changes.replace(self.serve, version)
         self.serve, self.artifact, self.epoch = version, self.facts(version).artifact, epoch
         self.action, self.decision = action, decision
         self.proposal = None
-        self._ordered(version)
-
-    def _ordered(self, version: str) -> None:
-        self.orders = [*self.orders, (self.epoch, version)][-ORDERS_MAX:]
+        self.changes.order(self.epoch, version)
 
     def ordered(self, epoch: Epoch) -> str | None:
         """Return the version that the command of an epoch asks for, None if it is none of the newest."""
-        return next((version for known, version in reversed(self.orders) if known == epoch), None)
+        return next((version for known, version in reversed(self.changes.orders) if known == epoch), None)
 
     def ladder(self, answering: Iterable[str]) -> list[str]:
         """Return the versions that could be gone back to, the newest deployment first.
 
         Args:
-            answering: versions seen to answer as holdback or shadow beside the live one, whatever was deployed.
+            answering: versions seen to answer as holdback or shadow, whatever was deployed.
         """
-        beside = set(answering)
-        beside.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
-        beside = {v for v in beside if self.facts(v).status != "retired" and not self._stray(v)}
-        fit = [(self.facts(v).deployed_ts, v) for v in beside if v != self.serve and not self.is_quarantined(v)]
+        concurrent = set(answering)
+        concurrent.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
+        concurrent = {v for v in concurrent if self.facts(v).status != "retired" and not self._stray(v)}
+        fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and not self.is_quarantined(v)]
         return [version for _, version in sorted(fit, reverse=True)]
 
     def past(self) -> list[str]:
         """Return earlier live versions that could be gone back to, newest first, whether they answer or not."""
-        return [v for v in self.earlier if self.facts(v).status != "retired" and not self.is_quarantined(v)]
+        return [v for v in self.changes.earlier if self.facts(v).status != "retired" and not self.is_quarantined(v)]
 
     def _stray(self, version: str) -> bool:
-        """Whether a version showed up live without ever having been deployed or desired: it is watched, no target."""
+        """Return whether a version showed up live without having been deployed or desired: it is watched, no target."""
         facts = self.facts(version)
-        return facts.status is None and facts.first_role == "live" and version not in self.earlier
+        return facts.status is None and facts.first_role == "live" and version not in self.changes.earlier
 
     def release(self, version: str, epoch: Epoch) -> None:
         """Take a version out of quarantine."""
         self.quarantine = [entry for entry in self.quarantine if entry.version != version]
         self.epoch, self.action, self.decision = epoch, "release", None
         if self.serve is not None:
-            self._ordered(self.serve)
+            self.changes.order(self.epoch, self.serve)
 
     def renew(self, incarnation: int, epoch: Epoch) -> None:
-        """Say the same under an epoch of a new incarnation: it is higher than all that replicas have seen."""
+        """Order the same under an epoch of a new incarnation: it is higher than all that replicas have seen."""
         self.incarnation = incarnation
         self.epoch = (incarnation, *epoch[1:])
         if self.serve is not None:
-            self._ordered(self.serve)
+            self.changes.order(self.epoch, self.serve)
 
     def roll_back(self, to: str, epoch: Epoch, now: int, automatic: bool, decision: str | None = None) -> None:
         """Go back to `to` and quarantine what served."""
@@ -153,16 +202,24 @@ class DesiredState(msgspec.Struct):
         if left is not None and left != to and not self.is_quarantined(left):
             self.quarantine = [*self.quarantine, Quarantined(left, self.facts(left).artifact)]
         if automatic:
-            self.switches = [*self.switches, now]
+            self.changes.switch(now)
         self.change(to, epoch, "rollback", decision)
+
+    def propose(self, proposal: Proposal) -> None:
+        """Open a proposal."""
+        self.proposal = proposal
+
+    def close_proposal(self) -> None:
+        """Let no proposal be open."""
+        self.proposal = None
 
     def recent_switches(self, now: int, span_ms: int) -> list[int]:
         """Return the times of the automatic rollbacks inside the window that ends now."""
-        return [at for at in self.switches if at > now - span_ms]
+        return [at for at in self.changes.switches if at > now - span_ms]
 
 
 class DeploymentResult(StrEnum):
-    """What became of a deployment."""
+    """Name what became of a deployment."""
 
     RECORDED = "recorded"
     LIVE = "live"
@@ -194,15 +251,15 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
     if ts < desired.live_ts:
         # An older deployment that arrives late was replaced already: it is an earlier live version, not the desired
         # one.
-        if event.version not in (desired.serve, *desired.earlier):
-            desired.earlier = [*desired.earlier, event.version][:EARLIER_MAX]
+        if event.version not in (desired.serve, *desired.changes.earlier):
+            desired.changes.add_earlier(event.version)
         return DeploymentResult.STALE
     desired.live_ts = ts
     if event.version == desired.serve:
         return DeploymentResult.REPEATED
     if desired.is_quarantined(event.version):
         return DeploymentResult.QUARANTINED
-    if desired.pinned or desired.held:
+    if desired.locks.pinned or desired.locks.held:
         return DeploymentResult.PINNED
     desired.change(event.version, epoch)
     return DeploymentResult.LIVE

@@ -1,4 +1,6 @@
-"""What the policy reads: the findings on one version, and the view of what has been ordered and done before."""
+"""Define what the policy reads: the findings on one version, and the view of what was ordered and done before."""
+
+from __future__ import annotations
 
 from enum import StrEnum
 
@@ -8,7 +10,7 @@ Scalar = bool | int | float | str
 
 
 class Quorum(StrEnum):
-    """Whether the label sources agree that a version got worse."""
+    """Return whether the label sources agree that a version got worse."""
 
     AGREED = "agreed"
     WAITING = "waiting"
@@ -16,11 +18,11 @@ class Quorum(StrEnum):
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the fold found out about the live version, at one position of the ledger.
+    """Hold everything the fold found out about the live version, at one position of the ledger.
 
-    `target` is the version to go back to, None if none is known to be better. `confirmed` says that it is better now;
-    `on_record` that nothing answers beside the live version, and that the target was better when it was live. `quorum`
-    is asked only if one of the two holds. `any_target` says whether there is anything to compare with at all,
+    `target` is the version to go back to, None if none is known to be better. `confirmed` means that it is better now;
+    `on_record` that there is no concurrent holdback or shadow, and that the target was better when it was live.
+    `quorum` is asked only if one of the two holds. `any_target` means that there is anything to compare with at all,
     `all_unfit` that no replica could serve any of it.
     """
 
@@ -44,9 +46,9 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What bears on an act beside the evidence. Times are milliseconds; `now` is the ledger's clock.
+    """Hold what bears on an act besides the evidence. Times are milliseconds; `now` is the ledger's clock.
 
-    `without_control` says how far an act may go that rests on a record only: `propose`, `act` or `page`. `others`
+    `without_control` is how far an act may go that rests on a record only: `propose`, `act` or `page`. `others`
     counts the other models whose automatic rollback is under way, `others_max` is how many may be.
     """
 

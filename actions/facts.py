@@ -1,15 +1,17 @@
-"""Facts that a decision reads and that the ledger carries: changes at replicas, rollbacks of other models."""
+"""Define facts that a decision reads and that the ledger carries: changes at replicas, rollbacks of other models."""
+
+from __future__ import annotations
 
 import msgspec
 
 
 class ReplicaChange(msgspec.Struct, frozen=True):
-    """What one replica was last heard to say or seen to do, where that differs from before.
+    """Hold what one replica last acknowledged or was seen to do, where that differs from before.
 
     `shown` is true where its own predictions show it: then `stage` is `serving` for answers given live and `staged` for
-    those given beside, and `version` gave them. Otherwise the replica acknowledged it: `version` is what it says to
-    serve, and `epoch` the command it speaks of. `at` is the append time, in milliseconds; `place` the line's topic,
-    partition and offset, or its number where a recording tells no offsets.
+    holdback and shadow ones, and `version` gave them. Otherwise the replica acknowledged it: `version` is what it
+    claims to serve, and `epoch` the command that it acknowledges. `at` is the append time, in milliseconds; `place` the
+    line's topic, partition and offset, or its number where a recording has no offsets.
     """
 
     replica: str

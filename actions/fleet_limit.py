@@ -1,17 +1,19 @@
-"""The limit over all models: rollbacks under way elsewhere, as the ledger tells them.
+"""Keep the limit over all models: rollbacks under way elsewhere, as the ledger holds them.
 
-Many models that get worse together say less about the models than about the labels they share. So only
+Many models that get worse together are evidence about the labels they share rather than about the models. So only
 `fleet.max_simultaneous` automatic rollbacks of different models may be under way; one is under way for the `cooldown`
 of its model. A model learns of the others from the ledger alone, by `FleetFact` records and, inside its own
 partition, by what their records led to; so a replay agrees, and a model in another partition can count too.
 
-Whoever steps the fold appends a `FleetFact` after each automatic rollback (`FleetState.owed`). Until that record has
+The driver of the fold appends a `FleetFact` after each automatic rollback (`FleetState.owed`). Until that record has
 come back through the ledger, at most for `ECHO_MS`, it counts against the partition's share of what the limit leaves
 free, and one rollback is always such a share: the next one waits. So as long as records come back in that time, the
 limit is kept while every partition has a share of its own, and exceeded by at most one for each of the others in the
 end. In one partition it is exact whatever happens, even where one tick alarms on every model. A limit far off holds up
 nothing: a hundred models that are broken by one deployment are taken back as fast as they are found.
 """
+
+from __future__ import annotations
 
 import msgspec
 
@@ -24,9 +26,9 @@ ECHO_MS = 10_000
 
 
 class FleetState(msgspec.Struct):
-    """What one partition of the ledger knows: rollbacks under way by model, own ones whose record has not come back
-    yet by decision, and the models whose rollback waits for that, in their order. `limit` is how many may be under way,
-    over all `partitions` of the ledger.
+    """Hold what one partition of the ledger knows: rollbacks under way by model, own ones whose record has not come
+    back yet by decision, and the models whose rollback waits for that, in their order. `limit` is how many may be under
+    way, over all `partitions` of the ledger.
     """
 
     limit: int
@@ -35,8 +37,22 @@ class FleetState(msgspec.Struct):
     waiting: dict[str, None] = {}
     partitions: int = 1
 
+    def configure(self, limit: int) -> None:
+        """Take how many rollbacks may be under way."""
+        self.limit = limit
+
+    def spread(self, partitions: int) -> None:
+        """Take over how many ledger partitions the models are spread."""
+        self.partitions = partitions
+
+    def owe(self, fact: FleetFact | None) -> None:
+        """Count a rollback whose record is not in the ledger yet; None is no rollback."""
+        if fact is not None:
+            self.owed[fact.decision] = fact
+
     def take(self, fact: FleetFact, now: int) -> list[str]:
-        """Take a record at `now` of the ledger's clock (ms); a repeat changes nothing. Return who waited for it."""
+        """Take a record at `now` (ms, the ledger's clock), unless it is a repeat; return the models that waited for
+        it."""
         self.owed.pop(fact.decision, None)
         known = self.under_way.get(fact.model)
         if known is None or (fact.until, fact.decision) > (known.until, known.decision):

@@ -1,8 +1,10 @@
-"""The policy: one ordered tuple of pure guards. The first that has a reason decides; the mode is applied once, at the
+"""Decide by one ordered tuple of pure guards. The first that has a reason decides; the mode is applied once, at the
 end.
 
 No guard reads another, so each can be understood, tested and moved alone. The last one always has a reason.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -17,7 +19,7 @@ _BY_MODE = {"observe": Action.OBSERVE, "approve": Action.PROPOSE, "act": Action.
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """What the policy says: the decision before it is written down."""
+    """Hold a decision before it is written."""
 
     verdict: Verdict
     reason: Reason
@@ -67,7 +69,7 @@ def pinned(findings: Findings, view: View) -> Reason | None:
 
 
 def target_unknown(findings: Findings, view: View) -> Reason | None:
-    """No version answers beside the live one, and none that was live before has a record to compare with."""
+    """There is no concurrent holdback or shadow, and no earlier live version has a record to compare with."""
     return None if findings.any_target else Reason.TARGET_UNKNOWN
 
 
@@ -77,7 +79,7 @@ def target_unfit(findings: Findings, view: View) -> Reason | None:
 
 
 def _goes_back(findings: Findings) -> bool:
-    """Whether there is a version to go back to: one that is better now, else one that was, if nothing explains more."""
+    """Return whether to go back: to a version that is better now, else to one that was, if nothing explains more."""
     return findings.confirmed or (findings.on_record and findings.mix is None and not findings.all_degraded)
 
 
@@ -110,7 +112,7 @@ def fleet_limit(findings: Findings, view: View) -> Reason | None:
 
 
 def target_better(findings: Findings, view: View) -> Reason | None:
-    """Everything speaks for going back."""
+    """The target is better now, and no other guard objects."""
     return Reason.TARGET_BETTER if findings.confirmed else None
 
 
@@ -125,7 +127,7 @@ def all_degraded(findings: Findings, view: View) -> Reason | None:
 
 
 def record_better(findings: Findings, view: View) -> Reason | None:
-    """Nothing answers beside the live version, and by its record an earlier one was better."""
+    """There is no concurrent holdback or shadow, and by its record an earlier live version was better."""
     return Reason.RECORD_BETTER if findings.on_record else None
 
 

@@ -1,13 +1,15 @@
-"""The closed vocabulary of why something was done or not done.
+"""Define the closed vocabulary of why something was done or not done.
 
-A reason is the field in the journal, the label of the metric and the row in the documentation; there is no other.
+A reason is a field in the journal and a row in the documentation; there is no other.
 """
+
+from __future__ import annotations
 
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What the evidence says of a version."""
+    """Name what the evidence shows of a version."""
 
     HEALTHY = "HEALTHY"
     DEGRADED = "DEGRADED"
@@ -16,7 +18,7 @@ class Verdict(StrEnum):
 
 
 class Action(StrEnum):
-    """What a decision does about it."""
+    """Name what a decision does about it."""
 
     ROLLBACK = "rollback"
     PROPOSE = "propose"
@@ -26,13 +28,13 @@ class Action(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why; `meaning` is the sentence for people, `action` what follows before the mode is applied."""
+    """Name why; `meaning` is the sentence for people, `action` what follows before the mode is applied."""
 
     meaning: str
     verdict: Verdict
     action: Action
 
-    def __new__(cls, code: str, verdict: Verdict, action: Action, meaning: str) -> "Reason":
+    def __new__(cls, code: str, verdict: Verdict, action: Action, meaning: str) -> Reason:
         """Attach the sentence to the code, so that the two cannot drift apart."""
         member = str.__new__(cls, code)
         member._value_ = code
@@ -66,8 +68,8 @@ class Reason(StrEnum):
         "TARGET_UNKNOWN",
         Verdict.DEGRADED,
         Action.PAGE,
-        "The version got worse, but no other version answers beside it or has a record to compare with, so nobody "
-        "knows whether going back would help.",
+        "The version got worse, but there is no concurrent holdback or shadow and no version with a record to compare "
+        "with, so it is not known whether going back would help.",
     )
     TARGET_UNFIT = (
         "TARGET_UNFIT",
@@ -79,7 +81,7 @@ class Reason(StrEnum):
         "LABEL_SOURCE_SUSPECT",
         Verdict.DEGRADED,
         Action.PAGE,
-        "Only one source of labels says that the version got worse; without it nothing is wrong.",
+        "Only one source of labels shows that the version got worse; without it nothing is wrong.",
     )
     COOLDOWN = "COOLDOWN", Verdict.DEGRADED, Action.NONE, "The last rollback was too short a while ago."
     SWITCH_LIMIT = (
@@ -117,8 +119,8 @@ class Reason(StrEnum):
         "RECORD_BETTER",
         Verdict.DEGRADED,
         Action.ROLLBACK,
-        "The version got worse, and the one to go back to was better when it served last; nothing answers beside to "
-        "show whether it still is.",
+        "The version got worse, and the one to go back to was better when it served last; there is no concurrent "
+        "holdback or shadow to show whether it still is.",
     )
     CONFIRMING = (
         "CONFIRMING",
@@ -142,7 +144,7 @@ class Reason(StrEnum):
         "DEPLOYED_WHILE_PINNED",
         Verdict.INCONCLUSIVE,
         Action.PAGE,
-        "A version was deployed while an operator holds or has pinned another; the operator's order stands.",
+        "A version was deployed while an operator holds or has pinned another; the operator's order holds.",
     )
     APPROVED = "APPROVED", Verdict.DEGRADED, Action.ROLLBACK, "An operator approved the proposal."
     REJECTED = "REJECTED", Verdict.DEGRADED, Action.NONE, "An operator rejected the proposal."
@@ -153,15 +155,3 @@ class Reason(StrEnum):
         Action.NONE,
         "An operator's order could not be followed as it stands: see the evidence for what is missing.",
     )
-
-
-def meaning_of(code: str) -> str:
-    """Return the sentence of a reason.
-
-    Raises:
-        ValueError: if there is no such reason.
-    """
-    for reason in Reason:
-        if reason == code:
-            return reason.meaning
-    raise ValueError(f"there is no reason {code!r}")

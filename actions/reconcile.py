@@ -1,15 +1,18 @@
-"""Reconcile: from what is desired and what was last commanded to the commands that have to go out.
+"""Reconcile: go from what is desired and what was last commanded to the commands that have to go out.
 
 Level-triggered: a command that was lost is simply due again at the next round, and the same state asserted again is the
 heartbeat by which replicas know that the monitor lives. Nothing here waits for an answer.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 
 import msgspec
 
-from actions.desired import DesiredState, Epoch
-from unship.commands import Command, Quarantined
+from actions.desired import DesiredState
+from unship.commands import Command
+from unship.events import Epoch
 from unship.signing import Trust
 
 #: Replicas refuse a command with more entries than this; the newest stay.
@@ -17,7 +20,7 @@ QUARANTINE_MAX = 500
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """How often a state is asserted again, and how long a command that nobody has seen stays valid, in milliseconds."""
+    """Hold how often a state is asserted again, and how long an unseen command stays valid, in milliseconds."""
 
     beat_ms: int = 10_000
     valid_ms: int = 600_000
@@ -27,7 +30,7 @@ def command_of(model: str, desired: DesiredState, audience: str, now: int, timin
     """Return the command that states what is desired of a model, None while nothing is."""
     if desired.serve is None:
         return None
-    quarantine = tuple(Quarantined(entry.version, entry.artifact) for entry in desired.quarantine[-QUARANTINE_MAX:])
+    quarantine = tuple(desired.quarantine[-QUARANTINE_MAX:])
     return Command(
         model=model,
         epoch=desired.epoch,
@@ -47,8 +50,8 @@ def due_commands(
 ) -> list[Command]:
     """Return the commands to publish now, in the order of the models' names.
 
-    A model whose published epoch is higher than the one desired is left alone: somebody who knew more has written it,
-    and a command with a lower epoch would be refused everywhere.
+    A model whose published epoch is higher than the one desired is left alone: a monitor with a longer ledger has
+    written it, and a command with a lower epoch would be refused everywhere.
 
     Args:
         desired: what is desired of each model that may be commanded.
@@ -75,9 +78,9 @@ def conflicting(desired: Mapping[str, DesiredState], published: Mapping[str, Com
 
 
 def unexplained(model: str, known: Epoch, desired: DesiredState) -> str | None:
-    """Return what to say where a higher epoch is known than this ledger explains, and what to do; else None.
+    """Return the message where a higher epoch is known than this ledger explains, with what to do; else None.
 
-    Replicas obey nothing lower, whatever another ledger was that reached it. Only an operator can tell that it is gone
+    Replicas obey nothing lower, whatever another ledger was that reached it. Only an operator can know that it is gone
     for good, and not the newer of the two.
 
     >>> unexplained("m", (0, 9, 0), DesiredState({}, epoch=(0, 9, 0))) is None
@@ -92,9 +95,10 @@ def unexplained(model: str, known: Epoch, desired: DesiredState) -> str | None:
 
 
 class SteadyClock:
-    """The wall clock for commands, which goes on from where it was when it is set back; pure: it is fed with readings.
+    """Keep the clock of commands: the wall clock, which goes on from where it was when it is set back. It is fed
+    readings.
 
-    A command issued before the one that replicas heard last would be no sign of life to them, and the next order would
+    A command issued before the one that replicas read last would be no sign of life to them, and the next order would
     have expired before it was written.
 
     >>> clock = SteadyClock()
@@ -115,14 +119,14 @@ class SteadyClock:
         return reading_ms + self._ahead_ms
 
     def reached(self, time_ms: int) -> None:
-        """Take note that it was so late already, as a command shows that somebody has issued."""
+        """Advance to the issue time of a published command."""
         self._read_ms = max(self._read_ms, time_ms - self._ahead_ms)
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """Who signs commands, and for whom they are meant; `sign` returns the headers of a record.
+    """Hold who signs commands, and for whom they are meant; `sign` returns the headers of a record.
 
-    `trust` says whose acts count as an operator's.
+    `trust` decides whose acts count as an operator's.
     """
 
     audience: str

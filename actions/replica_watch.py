@@ -1,8 +1,10 @@
-"""From acks and predictions to what changed at the replicas: only that goes into the ledger.
+"""Turn acks and predictions into changes at the replicas: only these go into the ledger.
 
-A heartbeat, or the thousandth answer of the same replica with the same version under the same epoch, says nothing new
-and writes nothing. What is written is a function of the lines alone, so that a replay from the sources writes the same.
+A heartbeat, or the thousandth answer of the same replica with the same version under the same epoch, changes nothing
+and is not written. What is written is a function of the lines alone, so that a replay from the sources writes the same.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from typing import TypeAlias
@@ -18,11 +20,11 @@ from unship.rejections import RejectCode
 Place: TypeAlias = tuple[str, int, int]
 
 
-class Seen(msgspec.Struct, gc=False):
-    """What was last written of one replica.
+class ReplicaSeen(msgspec.Struct, gc=False):
+    """Hold what was last written of one replica.
 
-    `asked_at` is set by an ack that says something new: the first answer from then on is written whatever it shows,
-    because it proves the ack or belies it.
+    `asked_at` is set by an ack with news: the first answer from then on is written whatever it shows,
+    because it proves the ack or contradicts it.
     """
 
     version: str | None = None
@@ -33,7 +35,7 @@ class Seen(msgspec.Struct, gc=False):
     acked_at: int = -1
     refused: tuple[Epoch, str | None] | None = None
     refused_at: int = -1
-    beside: tuple[str, ...] = ()
+    staged: tuple[str, ...] = ()
 
     def written_at(self) -> int:
         """Return when the replica was last written down."""
@@ -43,19 +45,19 @@ class Seen(msgspec.Struct, gc=False):
 class SavedWatch(msgspec.Struct):
     """A `ReplicaWatch` at rest."""
 
-    seen: dict[str, dict[str, Seen]]
+    seen: dict[str, dict[str, ReplicaSeen]]
     waiting: list[tuple[str, ReplicaChange]]
 
 
 class ReplicaWatch:
-    """Notices changes until the next cut takes them."""
+    """Collect changes until the next cut takes them."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, dict[str, Seen]] = {}
+        self._seen: dict[str, dict[str, ReplicaSeen]] = {}
         self._waiting: dict[tuple[object, ...], tuple[str, ReplicaChange]] = {}
 
     def is_news(self, event: Prediction, at: int) -> bool:
-        """Whether `answered` has anything to do: mostly not, and this is asked of every prediction."""
+        """Return whether `answered` has anything to do: mostly not, and this is asked of every prediction."""
         replicas = self._seen.get(event.model)
         seen = None if replicas is None else replicas.get(event.replica)  # type: ignore[arg-type]
         if seen is None or event.role != "live" or seen.version != event.version or seen.epoch != event.epoch:
@@ -69,8 +71,8 @@ class ReplicaWatch:
         if seen is None:
             return
         if event.role != "live":
-            if event.version not in seen.beside:
-                seen.beside = (*seen.beside, event.version)[-VERSIONS_MAX:]
+            if event.version not in seen.staged:
+                seen.staged = (*seen.staged, event.version)[-VERSIONS_MAX:]
                 self._write(event.model, event, "staged", True, place, at)
             return
         if not self.is_news(event, at):
@@ -81,15 +83,15 @@ class ReplicaWatch:
         self._write(event.model, event, "serving", True, place, at)
 
     def acknowledged(self, event: Ack, place: Place, at: int, counts: Counter[str]) -> bool:
-        """Take an ack; return whether it says something new."""
+        """Take an ack; return whether it has news."""
         seen = self._of(event.model, event.replica, at, counts)
         if seen is None:
             return False
         if event.stage == "refused":
-            said = event.epoch, event.code
-            if said == seen.refused and at < seen.refused_at + RESTATE_MS:
+            refusal = event.epoch, event.code
+            if refusal == seen.refused and at < seen.refused_at + RESTATE_MS:
                 return False
-            seen.refused, seen.refused_at = said, at
+            seen.refused, seen.refused_at = refusal, at
         else:
             claim = event.stage, event.serving, event.epoch
             if claim == seen.acked and at < seen.acked_at + RESTATE_MS:
@@ -102,7 +104,7 @@ class ReplicaWatch:
 
     @property
     def waiting(self) -> bool:
-        """Whether something changed since the last cut."""
+        """Return whether something changed since the last cut."""
         return bool(self._waiting)
 
     def take(self) -> dict[str, list[ReplicaChange]]:
@@ -113,7 +115,7 @@ class ReplicaWatch:
         self._waiting.clear()
         return dict(sorted(found.items()))
 
-    def _of(self, model: str, replica: str, at: int, counts: Counter[str]) -> Seen | None:
+    def _of(self, model: str, replica: str, at: int, counts: Counter[str]) -> ReplicaSeen | None:
         replicas = self._seen.get(model)
         if replicas is None:
             replicas = self._seen[model] = {}
@@ -125,7 +127,7 @@ class ReplicaWatch:
                     counts[RejectCode.REPLICA_LIMIT] += 1
                     return None
                 del replicas[oldest]
-            seen = replicas[replica] = Seen()
+            seen = replicas[replica] = ReplicaSeen()
         return seen
 
     def _write(self, model: str, event: Prediction | Ack, stage: str, shown: bool, place: Place, at: int) -> None:
@@ -133,7 +135,7 @@ class ReplicaWatch:
         code = event.code if isinstance(event, Ack) else None
         assert event.replica is not None
         change = ReplicaChange(event.replica, shown, stage, version, event.epoch, code, at, place)
-        # Written last, so it stands last: of those before it, the one written longest ago is the first to be forgotten.
+        # Written last, so it comes last: of those before it, the one written longest ago is the first to be forgotten.
         replicas = self._seen[model]
         replicas[event.replica] = replicas.pop(event.replica)
         key = model, event.replica, shown, stage, version, event.epoch, code

@@ -1,18 +1,20 @@
-"""What the fold knows of a model's replicas: what they said, what their answers show, and what follows from both.
+"""Follow a model's replicas: what they acknowledged, what their answers show, and what follows from both.
 
-A replica speaks twice. Its acks say how far it has come with a command; its predictions carry the version that answered
-and the epoch it answered under. The second is the proof, because it is the work itself, so an ack is believed only
-until the replica answers. Everything here is a function of the ledger's `ReplicaFacts`: repeats are dropped by the
-place they came from, and what is older than what is known changes nothing.
+There are two signs of a replica. Its acks report how far it has come with a command; its predictions carry the version
+that answered and the epoch it answered under. The second is the proof, because it is the work itself, so an ack is
+believed only until the replica answers. Everything here is a function of the ledger's `ReplicaFacts`: repeats are
+dropped by the place they came from, and what is older than what is known changes nothing.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from actions.desired import Epoch
 from actions.facts import ReplicaChange
+from unship.events import Epoch
 from unship.rejections import RejectCode
 
 #: Replicas of one model that are followed at a time; further ones are counted and left out.
@@ -22,16 +24,16 @@ RESTATE_MS = 600_000
 #: A replica of which nothing was written for this long is gone.
 FORGET_MS = 3_600_000
 #: Requests under way while a replica switches are still answered by the old version; for this long after its ack they
-#: do not belie it.
+#: do not contradict it.
 SETTLE_MS = 5_000
 #: Versions that are remembered for each replica, as held ready or as refused; the newest stay.
 VERSIONS_MAX = 20
-#: Refusals that say something of the version. The others say something of the command, its signature or its time.
+#: Refusals that concern the version. The others concern the command, its signature or its time.
 OF_THE_VERSION = ("LOAD_FAILED", "UNREGISTERED_ARTIFACT", "QUARANTINED")
 
 
 class Acked(msgspec.Struct, frozen=True):
-    """What a replica says of itself: since when it has said so, and when it last did."""
+    """Hold what a replica reports of itself: since when, and when it last did."""
 
     version: str | None
     stage: str
@@ -41,7 +43,7 @@ class Acked(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """What a replica's own live predictions show, and when they last did."""
+    """Hold what a replica's own live predictions show, and when they last did."""
 
     version: str
     epoch: Epoch | None
@@ -49,7 +51,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The newest command a replica refused, and why."""
+    """Hold the newest command a replica refused, and why."""
 
     epoch: Epoch
     code: str | None
@@ -57,8 +59,8 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Replica(msgspec.Struct):
-    """One replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest word; `heard`
-    is when something was last written of it, in milliseconds."""
+    """Hold one replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest report;
+    `heard` is when something was last written of it, in milliseconds."""
 
     acked: Acked | None = None
     shown: Shown | None = None
@@ -68,7 +70,7 @@ class Replica(msgspec.Struct):
     heard: int = -1
 
     def serves(self) -> tuple[str | None, Epoch | None]:
-        """Return the version that serves and its epoch, by the replica's newest word or answer.
+        """Return the version that serves and its epoch, by the replica's newest ack or answer.
 
         >>> replica = Replica(Acked("v41", "serving", (0, 9, 0), 50, 90), Shown("v42", (0, 3, 0), 60))
         >>> replica.serves()
@@ -93,7 +95,7 @@ class Replica(msgspec.Struct):
 
 
 class Replicas(msgspec.Struct):
-    """All replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
+    """Hold all replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
     log, and `newest` the highest epoch that any of them has shown to know."""
 
     known: dict[str, Replica] = {}
@@ -101,7 +103,7 @@ class Replicas(msgspec.Struct):
     newest: Epoch = (0, 0, 0)
 
     def alive(self, now: int) -> Iterator[tuple[str, Replica]]:
-        """Yield the replicas that were heard of lately; `now` is the source clock."""
+        """Yield the replicas of which something was written lately; `now` is the source clock."""
         return ((name, replica) for name, replica in self.known.items() if replica.heard >= now - FORGET_MS)
 
     def take(
@@ -125,7 +127,7 @@ class Replicas(msgspec.Struct):
             if replica is None and len(self.known) >= REPLICAS_MAX:
                 counts[RejectCode.REPLICA_LIMIT] += 1
                 continue
-            # At the end again, so that those of which nothing was heard for longest stand first.
+            # At the end again, so that those of which nothing was written for longest come first.
             replica = self.known[change.replica] = replica or Replica()
             replica.heard = max(replica.heard, change.at)
             self.newest = max(self.newest, _knows(change))
@@ -134,8 +136,8 @@ class Replicas(msgspec.Struct):
             else:
                 _acknowledge(replica, change, ordered(change.epoch or (0, 0, 0)))
 
-    def begin_anew(self, topic: str, partition: int) -> None:
-        """Take note that offsets of a log mean other records from here on."""
+    def begin_incarnation(self, topic: str, partition: int) -> None:
+        """Forget how far a log was read: its offsets mean other records in a new incarnation."""
         self.covered.pop(f"{topic}/{partition}", None)
 
     def _forget(self, now: int) -> None:
@@ -193,7 +195,7 @@ def _newest(versions: list[str], version: str) -> list[str]:
 
 
 def unfit(replicas: Replicas, version: str, answered_at: int, now: int, horizon_ms: int) -> str | None:
-    """Return why a version could not be served if it were ordered now, None if nothing speaks against it.
+    """Return why a version could not be served if it were ordered now, None if it could be.
 
     Args:
         replicas: of the model.
@@ -206,8 +208,8 @@ def unfit(replicas: Replicas, version: str, answered_at: int, now: int, horizon_
     answers = [version in replica.ready for replica in alive if version in replica.ready or version in replica.unable]
     if answers and not any(answers):
         return "every replica that answered refused it"
-    speaks = any(replica.acked is not None or replica.refused is not None for replica in alive)
-    if not speaks and (answered_at < 0 or answered_at < now - horizon_ms):
+    reports = any(replica.acked is not None or replica.refused is not None for replica in alive)
+    if not reports and (answered_at < 0 or answered_at < now - horizon_ms):
         return "no replica acknowledges commands, and it has not answered within the horizon"
     return None
 
@@ -215,7 +217,7 @@ def unfit(replicas: Replicas, version: str, answered_at: int, now: int, horizon_
 def lagging(replicas: Iterable[tuple[str, Replica]], serve: str | None, epoch: Epoch | None) -> dict[str, str]:
     """Return the replicas that do not obey, with what each does instead; empty means converged.
 
-    A replica that has answered since it acknowledged is judged by its answers, any other by its word. One that never
+    A replica that has answered since it acknowledged is judged by its answers, any other by its ack. One that never
     acknowledged anything and whose answers carry no epoch follows no commands, so that only the version counts.
 
     Args:
@@ -243,13 +245,13 @@ def _fault(replica: Replica, serve: str, epoch: Epoch | None) -> str | None:
             return None
         if acked is None or shown.at >= since + SETTLE_MS:
             claims = acked is not None and (acked.stage, acked.version) == ("serving", serve)
-            word = f"acknowledged {serve}, but answers" if claims else "answers"
-            return f"{word} with {shown.version} under {_named(shown.epoch)}"
+            does = f"acknowledged {serve}, but answers" if claims else "answers"
+            return f"{does} with {shown.version} under {_named(shown.epoch)}"
     if acked is None:
         return None if refused is None or epoch is None else f"refused {_named(refused.epoch)}: {refused.code}"
     if acked.version == serve and (epoch is None or (acked.epoch, acked.stage) == (epoch, "serving")):
         return None
-    return f"says that {acked.version} serves ({acked.stage}, {_named(acked.epoch)})"
+    return f"reports that {acked.version} serves ({acked.stage}, {_named(acked.epoch)})"
 
 
 def _named(epoch: Epoch | None) -> str:

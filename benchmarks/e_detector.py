@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.betting import GRID_BINARY, reaches, total
-from detectors.e_detector import step_rows
+from tests.row_steps import step_rows
 
 Floats = NDArray[np.float64]
 

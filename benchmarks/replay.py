@@ -36,6 +36,7 @@ import msgspec
 import numpy as np
 
 import detectors
+import streams.fold.judging
 import streams.pipeline
 from detectors.rows.concurrent import Comparison
 from detectors.rows.watch import Health
@@ -43,7 +44,6 @@ from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.evaluation.opinions import Opinions
 from streams.fold.fold import Fold
-from streams.fold.model import ModelFold
 from streams.join.rows import PartBuilder
 from streams.join.window import JoinWindow
 from streams.ledger.digests import RangeDigest
@@ -208,7 +208,7 @@ class Stopwatch:
             (Health, "judge", ROWS),
             (Comparison, "step_blocks", COMPARE),
             (Opinions, "step", OPINIONS),
-            (ModelFold, "evaluate", POLICY),
+            (streams.fold.judging, "evaluate", POLICY),
         ]
         with ExitStack() as stack:
             for owner, name, stage in parts:

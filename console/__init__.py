@@ -1,1 +1,1 @@
-"""What operators touch: the command line, explanations and the demo."""
+"""The command line, explanations and the demo: the interface for operators."""

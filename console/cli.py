@@ -1,16 +1,19 @@
-"""The command line `unship`. stdout carries data, stderr progress; every command imports what it needs when it runs."""
+"""Define the command line `unship`: data on stdout, progress on stderr; each command imports what it needs."""
 
+from __future__ import annotations
+
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from console.settings import TIMED_OUT, UNREACHABLE, USAGE, Settings
+from console.settings import Exit, Settings
 
 
 class Group(click.Group):
-    """A group whose commands end with a sentence and an exit code instead of a traceback when something is wrong."""
+    """End commands with a sentence and an exit code instead of a traceback when something is wrong."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -18,16 +21,21 @@ class Group(click.Group):
 
         try:
             return super().invoke(ctx)
-        except (BrokerUnreachable, TimedOut) as error:
-            click.echo(f"unship: {error}", err=True)
-            ctx.exit(UNREACHABLE if isinstance(error, BrokerUnreachable) else TIMED_OUT)
+        except BrokenPipeError:
+            # What is buffered has no reader; without this the interpreter would fail to write it at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(Exit.PIPE_CLOSED)
+        except KeyboardInterrupt:
+            click.echo("unship: interrupted", err=True)
+            ctx.exit(Exit.INTERRUPTED)
         except UnshipError as error:
             click.echo(f"unship: {error}", err=True)
-            ctx.exit(USAGE)
+            codes = {BrokerUnreachable: Exit.UNREACHABLE, TimedOut: Exit.TIMED_OUT}
+            ctx.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.USAGE))
         except PermissionError as error:
-            # Files are looked for in many places, and all of them may be another user's.
+            # Files are looked for in many places, and any of them may belong to another user.
             click.echo(f"unship: {error.filename or 'a file'}: {error.strerror}; check its owner and mode", err=True)
-            ctx.exit(USAGE)
+            ctx.exit(Exit.USAGE)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,16 +53,15 @@ class Group(click.Group):
     show_default=True,
     help="Least level that is logged.",
 )
-@click.option(
-    "--log", "log", metavar="URL", help="Where the topics are: embedded:DIR or kafka://HOST:PORT[,HOST:PORT]."
-)
+@click.option("--log", "log", metavar="URL", help="Log with the topics: embedded:DIR or kafka://HOST:PORT[,HOST:PORT].")
 @click.pass_context
 def main(
     ctx: click.Context, config: Path | None, as_json: bool, quiet: bool, no_color: bool, level: str, log: str | None
 ) -> None:
     """Watch serving models through their own events, and take a bad version back.
 
-    Exit codes: 0 good, 1 a finding, 2 usage or configuration, 3 broker unreachable, 4 timed out.
+    Exit codes: 0 good, 1 a finding, 2 usage, configuration, input or output, 3 broker unreachable, 4 timed out,
+    130 interrupted.
     """
     if config is None and Path("unship.yaml").is_file():
         config = Path("unship.yaml")
@@ -66,8 +73,8 @@ def main(
 @click.option("--batch", type=click.IntRange(1, 1_000_000), default=4096, show_default=True, help="Lines read at once.")
 @click.option("--stop-after", type=click.IntRange(0), metavar="LINE", help="Read up to this line and no further.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Save a snapshot at the end.")
-@click.option("--from", "resume", type=click.Path(path_type=Path), metavar="FILE", help="Go on from a saved snapshot.")
-@click.option("--until", metavar="TS", help="Let the clock go on to this time after the last line (ms or RFC 3339).")
+@click.option("--from", "resume", type=click.Path(path_type=Path), metavar="FILE", help="Resume from a snapshot.")
+@click.option("--until", metavar="TS", help="Advance the clock to this time after the last line (ms or RFC 3339).")
 @click.option(
     "--record",
     type=click.Path(path_type=Path),
@@ -87,18 +94,15 @@ def replay(settings: Settings, /, source: str, **options: Any) -> None:
 
 @main.command()
 @click.argument("source")
-@click.option("--decision", metavar="ID", help="Only this decision has to be reproduced.")
-@click.option(
-    "--journal", type=click.Path(path_type=Path), metavar="FILE", help="Decisions, if SOURCE does not hold them."
-)
+@click.option("--decision", metavar="ID", help="Check that this decision is reproduced, and no other.")
+@click.option("--journal", type=click.Path(path_type=Path), metavar="FILE", help="Decisions, if SOURCE holds none.")
 @click.pass_obj
 def audit(settings: Settings, source: str, decision: str | None, journal: Path | None) -> None:
-    """Compute every decision again and compare it with the journal, bit for bit.
+    """Recompute every decision and compare it with the journal, bit for bit.
 
     SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay
-    --record` write, or events and decisions in one file. Exit code 1 names the first difference. What a log holds is
-    compared with its sources and its commands as well; signatures are checked if the configuration's keys have a
-    trust.json.
+    --record` write, or events and decisions in one file. Exit code 1 names the first difference. A log is also
+    compared with its sources and its commands; signatures are checked if the configuration's keys have a trust.json.
     """
     from console.commands.audit import audit_command
 
@@ -111,9 +115,9 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
 @click.option("--to", "until", metavar="TS", help="Leave out everything after (ms or RFC 3339).")
 @click.pass_obj
 def record(settings: Settings, target: str, since: str | None, until: str | None) -> None:
-    """Copy the topics of the log into a recording, FILE (.gz is packed), or - for standard output.
+    """Copy the topics of the log into a recording, FILE (.gz is compressed), or - for standard output.
 
-    The ledger and the decisions are always copied from their first record on, because they tell nothing without.
+    The ledger and the decisions are always copied from their first record, because neither can be replayed without it.
     """
     from console.commands.record import record_command
 
@@ -127,20 +131,20 @@ def record(settings: Settings, target: str, since: str | None, until: str | None
 )
 @click.pass_obj
 def explain(settings: Settings, decision: str, source: str | None) -> None:
-    """Say on one page why a decision was taken. DECISION is its id, or `last`; without --in the log is asked."""
+    """Explain on one page why a decision was taken. DECISION is its id, or `last`; without --in the log is read."""
     from console.commands.explain import explain_command
 
     sys.exit(explain_command(settings, decision, source))
 
 
 @main.command()
-@click.option("--scenario", default="decay", show_default=True, help="What happens; `list` names them all.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another course of the same story.")
-@click.option("--speed", type=click.FloatRange(0.01, 1_000), default=1.0, show_default=True, help="How much faster.")
-@click.option("--no-holdback", is_flag=True, help="v41 does not go on answering beside v42.")
-@click.option("--no-web", is_flag=True, help="No web page; there is none yet.")
-@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep the recording.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables, as with --json before it.")
+@click.option("--scenario", default="decay", show_default=True, help="Scenario to play; `list` prints all.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of arrivals, routing and delays.")
+@click.option("--speed", type=click.FloatRange(0.01, 1_000), default=1.0, show_default=True, help="Speed-up factor.")
+@click.option("--no-holdback", is_flag=True, help="Release v42 without keeping v41 as a concurrent holdback.")
+@click.option("--no-web", is_flag=True, hidden=True, help="Accepted for scripts: there is no web page yet.")
+@click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep the recording in this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.pass_obj
 def demo(
     settings: Settings,
@@ -152,21 +156,20 @@ def demo(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Let replicas answer on real census rows until a version decays silently, and see it taken back."""
+    """Serve real census rows until a version decays silently, and watch the rollback."""
     from console.demo.command import demo_command
 
-    settings.as_json = settings.as_json or as_json
-    sys.exit(demo_command(settings, scenario, seed, speed, not no_holdback, record))
+    sys.exit(demo_command(settings.with_json(as_json), scenario, seed, speed, not no_holdback, record))
 
 
 @main.command()
-@click.option("--without-web", is_flag=True, help="No web page; there is none yet.")
+@click.option("--without-web", is_flag=True, hidden=True, help="Accepted for scripts: there is no web page yet.")
 @click.pass_obj
 def run(settings: Settings, without_web: bool) -> None:
-    """Run the monitor until SIGTERM or SIGINT ends it.
+    """Run the monitor until SIGTERM or SIGINT.
 
-    On Kafka it ends within ten seconds whatever the broker does, and at once by a second signal: with 0 where all was
-    handed over, 3 where no broker answered, 4 where it had to be cut off. What was not handed over is read again.
+    On Kafka it shuts down within ten seconds whatever the broker does, and at once on a second signal. Exit codes:
+    0 all progress is committed, 3 no broker answered, 4 the deadline passed. What was not committed is read again.
     """
     from console.commands.run import run_command
 
@@ -177,7 +180,7 @@ def run(settings: Settings, without_web: bool) -> None:
 @click.argument("model", required=False)
 @click.pass_obj
 def status(settings: Settings, model: str | None) -> None:
-    """Show what should serve, what does, and how the evidence stands; exit code 1 if a replica has not obeyed."""
+    """Show desired and actual versions, evidence and label coverage; exit code 1 if a replica has not converged."""
     from console.commands.status import status_command
 
     sys.exit(status_command(settings, model))
@@ -200,7 +203,7 @@ def keys() -> None:
 
 
 @keys.command("new")
-@click.option("--audience", default="default", show_default=True, help="For which fleet commands will be meant.")
+@click.option("--audience", default="default", show_default=True, help="The installation that commands are bound to.")
 @click.pass_obj
 def keys_new(settings: Settings, audience: str) -> None:
     """Make controller.key, operator.key and trust.json; replicas get trust.json only."""
@@ -212,14 +215,14 @@ def keys_new(settings: Settings, audience: str) -> None:
 @main.command()
 @click.argument("act", type=click.Choice(["renew"]))
 @click.argument("model")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the ledger.")
-@click.option("--incarnation", type=click.IntRange(1), metavar="N", help="Which one begins, if not the next.")
+@click.option("--reason", required=True, metavar="TEXT", help="Reason, recorded in the ledger.")
+@click.option("--incarnation", type=click.IntRange(1), metavar="N", help="New incarnation; default: the next one.")
 @click.pass_obj
 def ctl(settings: Settings, act: str, model: str, reason: str, incarnation: int | None) -> None:
-    """Give a signed order for a model; it needs operator.key.
+    """Append a signed operator act for a model; needs operator.key.
 
-    renew: the epochs of its commands begin with a new incarnation from here on. Replicas obey no epoch lower than the
-    highest that they have seen, so a new ledger in the place of a lost one is not heard until this was said.
+    renew: start a new incarnation for the epochs of its commands. Replicas refuse every epoch below the highest that
+    they accepted, so the commands of a new ledger that replaces a lost one are refused until then.
     """
     from console.commands.ctl import renew_command
 
@@ -232,20 +235,20 @@ TIMEOUT = click.option(
     default=30.0,
     show_default=True,
     metavar="S",
-    help="How long to wait, in s.",
+    help="Longest wait, in seconds.",
 )
 
 
 @main.group()
 def topics() -> None:
-    """Show or make the topics of a Kafka log. Nothing is ever deleted, and nothing is kept for less time."""
+    """Show or create the topics of a Kafka log. Nothing is ever deleted, and no retention is shortened."""
 
 
 @topics.command("plan")
 @TIMEOUT
 @click.pass_obj
 def topics_plan(settings: Settings, timeout: float) -> None:
-    """Show what the topics are and should be; exit code 1 if they differ."""
+    """Show the actual and the expected topics; exit code 1 if they differ."""
     from console.commands.topics import topics_command
 
     sys.exit(topics_command(settings, False, timeout))
@@ -255,7 +258,7 @@ def topics_plan(settings: Settings, timeout: float) -> None:
 @TIMEOUT
 @click.pass_obj
 def topics_apply(settings: Settings, timeout: float) -> None:
-    """Make the topics what they should be; exit code 1 if one needs a person to decide."""
+    """Create topics and change their settings; exit code 1 if one needs an operator's decision."""
     from console.commands.topics import topics_command
 
     sys.exit(topics_command(settings, True, timeout))
@@ -265,9 +268,9 @@ def topics_apply(settings: Settings, timeout: float) -> None:
 @click.argument("partition", type=click.IntRange(0))
 @click.pass_obj
 def topics_renew(settings: Settings, partition: int) -> None:
-    """Say that a partition of predictions and feedback begins anew, because its topics were made again or cut off.
+    """Start a new incarnation of a partition of predictions and feedback whose topics were recreated or truncated.
 
-    The monitor refuses to read on where an offset holds another record than it did, until somebody says this.
+    The monitor stops reading a partition in which an offset holds another record than before, until this command.
     """
     from console.commands.topics import renew_command
 
@@ -280,21 +283,21 @@ def topics_renew(settings: Settings, partition: int) -> None:
     type=click.Choice(["emitter", "labeler", "monitor", "operator", "auditor", "installer"]),
     default="monitor",
     show_default=True,
-    help="Whose rights the credentials should have.",
+    help="Role whose rights the credentials should have.",
 )
 @TIMEOUT
 @click.pass_obj
 def check(settings: Settings, role: str, timeout: float) -> None:
-    """Check configuration, keys, log, topics and rights: each line with its fix; exit code 1 if one is an error."""
+    """Check configuration, keys, log, topics, rights and labels: each line with its fix; exit code 1 on an error."""
     from console.commands.check import check_command
 
     sys.exit(check_command(settings, role, timeout))
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["events", "config"]))
+@click.argument("what", type=click.Choice(["events", "config", "decision"]))
 def schema(what: str) -> None:
-    """Print the JSON Schema of the events or of the configuration."""
+    """Print the JSON Schema of the events, of the configuration or of a decision."""
     from console.commands.schema import schema_text
 
     click.echo(schema_text(what))
@@ -303,7 +306,7 @@ def schema(what: str) -> None:
 @main.command()
 @click.pass_obj
 def version(settings: Settings) -> None:
-    """Print the version of the monitor, of its fold, and of what decisions can depend on."""
+    """Print the versions of the monitor, its fold, and the libraries that decisions depend on."""
     from console.commands.version import version_text
 
     click.echo(version_text(settings.as_json))

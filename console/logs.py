@@ -1,4 +1,6 @@
-"""Logs as commands name them, opened to be read: `embedded:DIR`, or the Kafka log of the configuration."""
+"""Open logs as commands name them: `embedded:DIR`, or the Kafka log of the configuration."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def is_log(source: str) -> bool:
-    """Whether a source is a log, not a recording."""
+    """Return whether a source is a log, not a recording."""
     return source.startswith((EMBEDDED, SCHEME))
 
 
@@ -33,11 +35,11 @@ def configured_log(settings: Settings, config: Config) -> str:
 
 @contextmanager
 def open_topics(settings: Settings, config: Config, source: str) -> Iterator[Topics]:
-    """Open a log's topics; a broker is reached as the configuration says.
+    """Open the topics of a log; connect to a broker by the settings of the configuration.
 
     Raises:
-        RecordingError: there is no such embedded log.
-        BrokerUnreachable: no broker answers.
+        RecordingError: There is no such embedded log.
+        BrokerUnreachable: No broker answers.
     """
     if source.startswith(SCHEME):
         from streams.kafka.topic_reader import KafkaTopics
@@ -51,7 +53,7 @@ def open_topics(settings: Settings, config: Config, source: str) -> Iterator[Top
 
 @contextmanager
 def open_lines(settings: Settings, config: Config, source: str) -> Iterator[BinaryIO]:
-    """Open what can be replayed: a recording, `-`, or a log, read as its own recording."""
+    """Open a source of `unship replay`: a recording, `-`, or a log, which is read as its own recording."""
     if source.startswith(SCHEME):
         with open_topics(settings, config, source) as topics:
             yield cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(topics)))
@@ -62,10 +64,10 @@ def open_lines(settings: Settings, config: Config, source: str) -> Iterator[Bina
 
 @contextmanager
 def open_source(source: str) -> Iterator[BinaryIO]:
-    """Open what can be replayed: a recording, `-` for standard input, or `embedded:DIR`, read as its own recording.
+    """Open a source without a broker: a recording, `-` for standard input, or `embedded:DIR`.
 
     Raises:
-        RecordingError: if it cannot be opened.
+        RecordingError: It cannot be opened.
     """
     if not source.startswith(EMBEDDED):
         with open_recording(source) as stream:
@@ -75,7 +77,7 @@ def open_source(source: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(EmbeddedTopics(log))))
 
 
-def kafka_access(settings: Settings, config: Config, log: str | None = None) -> "Access":
+def kafka_access(settings: Settings, config: Config, log: str | None = None) -> Access:
     """Return how to reach a Kafka log: the one given, or that of the options or the configuration."""
     from streams.kafka.clients import Access
     from unship.log.kafka.settings import client_options
@@ -91,7 +93,7 @@ def embedded_folder(settings: Settings, config: Config) -> Path:
     """Return the folder of the embedded log.
 
     Raises:
-        ConfigurationError: if the log is of another kind.
+        ConfigurationError: The log is of another kind.
     """
     where = log_of(settings, config)
     if not where.startswith(EMBEDDED):

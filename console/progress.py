@@ -1,4 +1,6 @@
-"""Progress on stderr: a bar in a terminal, nothing where nobody looks."""
+"""Show progress on stderr: a bar in a terminal, nothing elsewhere."""
+
+from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def reading(label: str, source: str, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """Show how far the reading of a file has come; yields what is to be called with each batch's bytes."""
+    """Show the progress of reading a file; yield a function to call with the bytes of each batch."""
     path = Path(source)
     if quiet or not sys.stderr.isatty() or source == "-" or path.suffix == ".gz" or not path.is_file():
         yield None
@@ -24,7 +26,7 @@ def reading(label: str, source: str, quiet: bool) -> Iterator[Callable[[int], No
 
 @contextmanager
 def counting(label: str, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """Show how much has been done where the end is not known; yields what is to be called with each further count."""
+    """Show a count whose end is not known; yield a function to call with each increment."""
     if quiet or not sys.stderr.isatty():
         yield None
         return

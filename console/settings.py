@@ -1,27 +1,54 @@
-"""The options that every command takes, and the exit codes."""
+"""Define the options that every command takes, and the exit codes."""
+
+from __future__ import annotations
 
 import sys
+from enum import IntEnum
 from pathlib import Path
 
 import click
 
-GOOD, FINDING, USAGE, UNREACHABLE, TIMED_OUT = 0, 1, 2, 3, 4
+
+class Exit(IntEnum):
+    """Name the exit codes of all commands."""
+
+    GOOD = 0
+    FINDING = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    TIMED_OUT = 4
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
 
 
 class Settings:
-    """The global options."""
+    """Hold the options that every command takes."""
 
     def __init__(
         self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool, level: str = "warning"
     ) -> None:
-        self.level = level
+        """Take the options.
+
+        Args:
+            config: The configuration file; None for the defaults.
+            log: The address of the log; None for that of the configuration.
+            as_json: Whether data are printed as JSON.
+            quiet: Whether standard error stays empty.
+            color: Whether colours are allowed; they are used on a terminal only.
+            level: The lowest level that is logged.
+        """
         self.config = config
         self.log = log
         self.as_json = as_json
         self.quiet = quiet
         self.color = color and sys.stderr.isatty()
+        self.level = level
 
-    def tell(self, text: str) -> None:
-        """Say something on stderr, unless told to be quiet."""
+    def with_json(self, as_json: bool) -> Settings:
+        """Return these settings, with JSON if it was asked for here or there."""
+        return Settings(self.config, self.log, self.as_json or as_json, self.quiet, self.color, self.level)
+
+    def report(self, text: str) -> None:
+        """Print progress or a remark on standard error, unless `quiet`."""
         if not self.quiet:
             click.echo(text, err=True)

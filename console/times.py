@@ -1,4 +1,6 @@
-"""Times as people type them."""
+"""Parse times as operators type them."""
+
+from __future__ import annotations
 
 from datetime import datetime
 
@@ -8,11 +10,12 @@ from unship.errors import ConfigurationError
 def time_ms(option: str, text: str) -> int:
     """Return the milliseconds since 1970 that an option's text means.
 
-    >>> time_ms("--until", "1970-01-01T00:00:01Z"), time_ms("--until", "1000")
-    (1000, 1000)
+    Example:
+        >>> time_ms("--until", "1970-01-01T00:00:01Z"), time_ms("--until", "1000")
+        (1000, 1000)
 
     Raises:
-        ConfigurationError: if it is neither milliseconds nor RFC 3339 with a zone.
+        ConfigurationError: If it is neither milliseconds nor RFC 3339 with a zone.
     """
     if text.isascii() and text.isdigit():
         return int(text)

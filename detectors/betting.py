@@ -126,16 +126,10 @@ def reaches(evidence: Floats, threshold: float) -> Bools:
     return reached
 
 
-def join_baseline(losses_sum: Floats, count: Floats, losses: Floats, cap: float) -> tuple[Floats, Floats]:
-    """Return sum and count of a baseline after one more outcome, faded to at most ``cap`` outcomes."""
-    joined_sum = losses_sum + losses
-    joined_count = count + 1.0
-    faded_sum = np.where(joined_count > cap, joined_sum * (cap / joined_count), joined_sum)
-    return faded_sum, np.minimum(joined_count, cap)
-
-
 def baseline_path(losses_sum: float, count: float, losses: Floats, cap: float) -> tuple[Floats, Floats]:
-    """Return sum and count of a baseline before each of ``e`` outcomes and after the last: ``join_baseline`` repeated.
+    """Return sum and count of a baseline before each of ``e`` outcomes and after the last.
+
+    Each outcome joins the baseline, which is faded to at most ``cap`` outcomes.
 
     Args:
         losses_sum: Sum of the losses in the baseline before the first.

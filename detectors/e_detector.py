@@ -24,48 +24,15 @@ from numpy.typing import ArrayLike
 from detectors.base import Floats, LossKind, Positions, checked_losses, positions
 from detectors.betting import (
     GRIDS,
-    advance,
     baseline_path,
     evidence_path,
     factors,
-    join_baseline,
     predictive_mean,
     reaches,
     total,
 )
 from detectors.snapshots import decoded, seal
 from unship.errors import SnapshotError
-
-
-def step_rows(
-    evidence: Floats,
-    losses_sum: Floats,
-    count: Floats,
-    losses: Floats,
-    grid: Floats,
-    worse_by: float = 0.0,
-    cap: float = 20_000.0,
-) -> tuple[Floats, Floats, Floats]:
-    """Judge one outcome of every row against the row's baseline, then add the outcome to the baseline.
-
-    Rows are independent streams; a detector object is the case of one row.
-
-    Args:
-        evidence: Shape (r, K).
-        losses_sum: Shape (r,), sum of the losses in the baseline.
-        count: Shape (r,), outcomes in the baseline.
-        losses: Shape (r,), one loss per row.
-        grid: Shape (K,).
-        worse_by: The rise that does not matter.
-        cap: Most outcomes in a baseline; beyond it old ones fade so that the newest weigh most.
-
-    Returns:
-        The new evidence, sum and count.
-    """
-    mean = predictive_mean(losses_sum, count, worse_by)
-    grown = advance(evidence, np.ones_like(losses), factors(losses, mean, grid))
-    joined_sum, joined_count = join_baseline(losses_sum, count, losses, cap)
-    return grown, joined_sum, joined_count
 
 
 class EDetectorSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""The road of an event, to be read first. Kafka's worker, the embedded monitor, a replay and an audit all run it.
+"""The stages of an event; read this module first. Kafka's workers, the embedded monitor, replays and audits run them.
 
     record ──decode──> event ──join──> outcomes ──cut──> batch ──append──> ledger ──fold──> decisions ──> commands
 
@@ -6,15 +6,15 @@
 |---|---|---|
 | decode | `unship.codec.decode_value` | bytes become an event, or a rejection with a code |
 | join | `streams.join.partition.PartitionJoin.take` | a prediction waits for its truth; together they are an outcome |
-| cut | `streams.join.partition.PartitionJoin.batches` | outcomes become columns, with the corners they are between |
-| append | `streams.ledger.entries.entry_of` | a record becomes the bytes that a log keeps |
-| fold | `streams.fold.fold.Fold.pieces` | what is covered already is dropped, the rest reaches its model |
-| judge | `streams.fold.model`, `streams.evaluation` | closed cohorts step detectors; what they find is collected |
-| decide | `actions.policy.decide` | the first guard that gives a reason wins |
+| cut | `streams.join.partition.PartitionJoin.batches` | outcomes become the columns of a batch between two corners |
+| append | `streams.ledger.entries.entry_of` | a ledger record becomes the bytes that a log holds |
+| fold | `streams.fold.fold.Fold.pieces` | what is covered already is dropped, the rest goes to its model |
+| judge | `streams.fold.judging`, `streams.evaluation` | closed cohorts go to the detectors; findings are collected |
+| decide | `streams.fold.deciding`, `actions.policy` | the first guard that gives a reason wins |
 | command | `actions.reconcile.due_commands` | desired state becomes commands, signed, obeyed and acknowledged |
 
-Everything from join to decide is a function of what it was given: no clock, no chance, nothing read from outside. The
-drivers differ in where records come from and who decides when a batch ends:
+Everything from join to decide is a pure function: no clock, no chance, no I/O. The drivers differ in where records come
+from and what decides when a batch ends:
 
 * on Kafka a `SourceReader` for each pair of partitions orders two logs that grow (`streams.kafka.ingest_service`); its
   batches go through the topic `ledger`, and a fold for each ledger partition reads them
@@ -41,7 +41,7 @@ from unship.errors import RecordingError
 
 
 class Step(NamedTuple):
-    """A ledger record as it was appended and folded, and the decisions it led to."""
+    """A ledger record that was folded, with its offset, and the decisions that followed."""
 
     offset: int
     entry: Entry
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 class SavedPipeline(msgspec.Struct, frozen=True):
-    """A `Pipeline` at rest, between two records."""
+    """A saved `Pipeline`, between two records."""
 
     cutter: SavedCutter
     fold: SavedFold
@@ -79,7 +79,7 @@ class Pipeline:
                 due = fold.due()
 
     def rejoin(self, arrivals: Iterable[Arrival]) -> None:
-        """Fill the join's window with records that the ledger has already; what they join is dropped."""
+        """Fill the join's window with records whose outcomes are in the ledger already; these are dropped."""
         cutter = self.cutter
         for arrival in arrivals:
             if cutter.is_due(cutter.arrive(arrival)):
@@ -88,11 +88,11 @@ class Pipeline:
         cutter.rest()
 
     def rest(self) -> Iterator[Step]:
-        """Yield what is left where reading ends for now."""
+        """Yield the ledger records for all that was read so far."""
         yield from self.apply(self.cutter.rest())
 
     def advance(self, ts: int) -> Iterator[Step]:
-        """Let the source clock go to `ts` (ms) without a record, as a reader does that has read everything."""
+        """Advance the source clock to `ts` (ms) without a record, after all records were read."""
         if ts > self.cutter.now:
             yield from self.apply(self.cutter.cut())
             yield from self._tick(ts)
@@ -100,7 +100,7 @@ class Pipeline:
             yield from self.apply([Tick(ts)])
 
     def apply(self, records: Iterable[Record]) -> Iterator[Step]:
-        """Append records and fold them, and after each the facts about its decisions that other models have to know."""
+        """Fold records, and after each the fleet records of its decisions, for the limit over all models."""
         yield from self._follow()
         for record in records:
             yield self._step(record)
@@ -122,11 +122,11 @@ class Pipeline:
             assert self.fold.due() > due, due
 
     def save(self) -> SavedPipeline:
-        """Return everything, to go on bit for bit."""
+        """Return everything needed to continue with the next record."""
         return SavedPipeline(self.cutter.save(), self.fold.save())
 
     def load(self, saved: SavedPipeline) -> None:
-        """Take over what `save` returned; the pipeline must be new."""
+        """Load what `save` returned into a new pipeline."""
         self.fold.load(saved.fold)
         self.cutter.load(saved.cutter)
 
@@ -143,7 +143,7 @@ def configuration_of(record: Record) -> Config:
     """Return the configuration that a ledger begins with.
 
     Raises:
-        RecordingError: It does not begin with one, or with one that cannot be read.
+        RecordingError: The record is no configuration, or it cannot be read.
     """
     if not isinstance(record, Configured):
         raise RecordingError("the ledger does not begin with its configuration; record it from its first offset on")

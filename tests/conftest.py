@@ -1,14 +1,15 @@
 """Settings that hold for every test."""
 
-import contextlib
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.kafka.cluster import Cluster
-from tests.kafka.jars import KafkaUnavailable
-from tests.kafka.shared import SharedKafka, prefix_of, require_kafka, shared_broker, skip_or_fail
+from tests.waiting import HANG_S
+from unship.testing import UnshipEmbedded
 
 # No deadline in either profile: how long an example takes depends on the machine, not on the code under test.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,35 +17,28 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
+#: Tests that wait for processes and brokers more than they work; others run meanwhile.
+WAITING = ("kafka", "kills", "integration", "demos")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests on a real Kafka: they wait more than they work, which others may do meanwhile."""
-    items.sort(key=lambda item: "kafka" not in item.path.parts and "kafka" not in item.path.name)
+    """Begin with the tests that wait: one of them begun last would be all that runs for a minute."""
+    items.sort(key=lambda item: not any(folder in item.path.parts for folder in WAITING))
 
 
-@pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory):
-    """Return the address of a real Kafka broker that all tests of the run share; without one the test is skipped."""
-    base = tmp_path_factory.getbasetemp()
-    with contextlib.ExitStack() as stack:
-        try:
-            address = stack.enter_context(shared_broker(base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base))
-        except KafkaUnavailable as error:
-            skip_or_fail(str(error))
-        yield address
+class PatientEmbedded(UnshipEmbedded):
+    """The library's stand-in for a monitor, with the tests' own limit for waiting."""
+
+    def until(self, topic: str, met: Callable[[list[Any]], bool], timeout_s: float = HANG_S) -> list[Any]:
+        """Wait until the events of a topic meet a condition, and return them."""
+        return super().until(topic, met, timeout_s)
 
 
 @pytest.fixture
-def kafka(kafka_bootstrap, request):
-    """Return the shared broker with a prefix of topics that belongs to this test alone."""
-    return SharedKafka(kafka_bootstrap, prefix_of(request.node.name))
-
-
-@pytest.fixture(scope="session")
-def own_kafka():
-    """Return the class of clusters that a test starts, breaks and ends itself; without Kafka the test is skipped."""
-    try:
-        require_kafka()
-    except KafkaUnavailable as error:
-        skip_or_fail(str(error))
-    return Cluster
+def unship_embedded(tmp_path: Path) -> Iterator[PatientEmbedded]:
+    """Give what the library's own fixture gives, with the tests' own limit for waiting."""
+    folder = tmp_path / "unship"
+    folder.mkdir(mode=0o700)
+    bench = PatientEmbedded(folder)
+    yield bench
+    bench.close()

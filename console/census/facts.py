@@ -79,10 +79,10 @@ def phases(
     """Cut the traffic where something happens, and measure each version between two cuts.
 
     Args:
-        scenario: names the phase after the change.
-        traffic: requests with their answers.
-        answered: how many of the requests were answered, the first ones.
-        taken_back: the first request after a rollback; what comes then is a phase of its own.
+        scenario: Names the phase after the change.
+        traffic: Requests with their answers.
+        answered: How many of the requests were answered, the first ones.
+        taken_back: The first request after a rollback; what comes then is a phase of its own.
     """
     asked = traffic.requests
     known = np.arange(len(asked.ts_ms)) < answered

@@ -1,6 +1,6 @@
-"""Make recordings of real predictions: two models answer for real people, and the truth arrives later.
+"""Make recordings of real predictions: two models answer for real people, and labels arrive later.
 
-`traffic.py` says what is real (rows, truths, answers) and what is drawn from the seed (the clock, the router, when
+`traffic.py` describes what is real (rows, truths, answers) and what is drawn from the seed (the clock, the router, when
 labels come). The slices of a request are the survey's own RELP, SEX and RAC1P; no re-encoding touches them.
 """
 
@@ -25,13 +25,13 @@ def make_recording(scenario: str, seed: int, out: BinaryIO | Path, holdback: boo
     """Write the recording of a scenario as NDJSON in order of arrival; the same seed gives the same bytes.
 
     Args:
-        scenario: a name of `SCENARIOS`.
-        seed: draws arrival times, the router's choice, and labels' sources and delays; the rows are always the same.
-        out: a file opened for binary writing, or a path; a path that ends in `.gz` is compressed.
-        holdback: whether v41 goes on answering every tenth request after the release.
+        scenario: A name of `SCENARIOS`.
+        seed: Draws arrival times, the router's choice, and labels' sources and delays; the rows are always the same.
+        out: A file opened for binary writing, or a path; a path that ends in `.gz` is compressed.
+        holdback: Whether v41 goes on answering every tenth request after the release.
 
     Raises:
-        ValueError: no scenario has this name.
+        ValueError: No scenario has this name.
 
     Example:
         >>> from io import BytesIO
@@ -62,11 +62,11 @@ def _lines(traffic: Traffic, holdback: bool) -> list[bytes]:
     start = [first_deployment(TS_START_MS)]
     release = release_deployments(int(asked.ts_ms[released_at]), holdback)
     predictions = list(_predictions(traffic))
-    told = list(_labels(traffic))
+    labels = list(_labels(traffic))
     ts_ms = np.concatenate(
         [[event["ts"] for event in (*start, *release)], asked.ts_ms, asked.ts_label_ms[asked.labelled]], dtype=np.int64
     )
-    lines = [_line(event) for event in (*start, *release)] + predictions + told
+    lines = [_line(event) for event in (*start, *release)] + predictions + labels
     return [lines[at] for at in np.argsort(ts_ms, kind="stable").tolist()]
 
 
@@ -86,7 +86,7 @@ def first_deployment(ts_ms: int) -> dict[str, Any]:
 def release_deployments(ts_ms: int, holdback: bool) -> list[dict[str, Any]]:
     """Return what the release pipeline states when v42 replaces v41, with the offline metrics of v42.
 
-    Without a holdback nothing is said of v41: it serves no more, but could be loaded again.
+    Without a holdback there is no deployment of v41: it is replaced, but could be loaded again.
     """
     v42 = load_v42()
     reference = {loss: {"mean": metric.mean, "n": metric.n} for loss, metric in v42.model.offline.items()}
@@ -127,7 +127,7 @@ def _labels(traffic: Traffic) -> Iterator[bytes]:
     """Yield one line per label that ever comes."""
     asked = traffic.requests
     has = asked.labelled
-    columns = (asked.rows.row[has], asked.ts_label_ms[has], traffic.told()[has], asked.source[has])
+    columns = (asked.rows.row[has], asked.ts_label_ms[has], traffic.reported()[has], asked.source[has])
     names = [name for name, _, _, _ in SOURCES]
     for row, ts, truth, source in zip(*(column.tolist() for column in columns), strict=True):
         yield _line(

@@ -1,4 +1,4 @@
-"""Read the kept rows of the census survey (see SOURCE.md): people, whether they work, and what v41 said of them."""
+"""Read the kept rows of the census survey (see SOURCE.md): people, whether they work, and what v41 answered."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class CensusRows:
     """Hold rows column by column, in file order.
 
     Attributes:
-        row: index in the whole file, int32 (n,).
-        features: survey codes, uint8 (16, n), one line per name of `FEATURES`.
+        row: Index in the whole file, int32 (n,).
+        features: Survey codes, uint8 (16, n), one line per name of `FEATURES`.
         truth: 1 if the person was at work, uint8 (n,).
         prediction: v41's answer, 0 or 1, uint8 (n,).
         probability: v41's probability of 1, float64 (n,), four decimals.
-        year: survey year, uint16 (n,).
+        year: Survey year, uint16 (n,).
     """
 
     row: NDArray[np.int32]
@@ -62,7 +62,7 @@ class CensusRows:
         """Return the rows of these stretches (first row, row after the last) of the whole file, in this order.
 
         Raises:
-            ValueError: a stretch names a row that is not kept.
+            ValueError: A stretch names a row that is not kept.
         """
         found = [np.flatnonzero((self.row >= first) & (self.row < stop)) for first, stop in stretches]
         for (first, stop), positions in zip(stretches, found, strict=True):

@@ -1,4 +1,4 @@
-"""Describe what each scenario tells: which rows are asked, when v42 goes live, and what changes upstream."""
+"""Describe the scenarios: which rows are asked, when v42 goes live, and what changes upstream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODEL = "employment"
 SLICES = ("RELP", "SEX", "RAC1P")
 """Relation to the householder, sex and race: 18 + 2 + 9 values."""
 
-# From the first row to the last the survey file holds nobody but residents of group quarters: institutions (RELP 16)
+# From the first row to the last the survey file holds only residents of group quarters: institutions (RELP 16)
 # and student halls or barracks (RELP 17). The file of 2017 ends with its residents, that of 2018 begins with them.
 ANOMALY = (analysis_row(133_619), analysis_row(143_890))
 LATE_2016 = (analysis_row(45_000), analysis_row(69_125))
@@ -58,7 +58,7 @@ def without_age_of_some(features: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class Change(StrEnum):
-    """What changes from one row on; the value names the phase after it."""
+    """Name what changes from one row on; the value names the phase after it."""
 
     NOTHING = ""
     AGE_BANDS = "age in bands"
@@ -73,13 +73,13 @@ class Scenario:
     """Describe one course of events.
 
     Attributes:
-        name: as on the command line.
-        story: what happens, in one sentence.
-        stretches: rows that are asked, in file order inside each stretch: (first row, row after the last) of the file.
-        released_at: first row that is asked after v42 went live; before it v41 answers everything.
-        change: what changes.
-        changed_from: first row that the change concerns, or None.
-        prompt: whether labels come within minutes; else their tail reaches beyond the maturity.
+        name: As on the command line.
+        story: What happens, in one sentence.
+        stretches: Rows that are asked, in file order inside each stretch: (first row, row after the last) of the file.
+        released_at: First row that is asked after v42 went live; before it v41 answers everything.
+        change: What changes.
+        changed_from: First row that the change concerns, or None.
+        prompt: Whether labels come within minutes; else their tail reaches beyond the maturity.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Draw the traffic of a recording: who asks when, which version answers what, and when the truth is told.
+"""Draw the traffic of a recording: when requests come, which version answers what, and when the truth is reported.
 
 Rows, truths and v41's answers are those of the survey file. v42's answers are computed here, on the features as they
-arrive: changed from a row on, where the scenario says so. Invented are the clock (when a request comes, which version
+arrive: changed from a row on in some scenarios. Invented are the clock (when a request comes, which version
 the router picks, when which office reports the truth) and, where a scenario is about them, absences from work and lies.
 All of it is drawn from the seed.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from console.census.rows import CensusRows, load_rows
 from console.census.scenarios import Change, Scenario, in_age_bands, without_age_of_some
 from console.census.trees import load_v42, probability_of_work
+from streams.config.units import HOUR_MS, MINUTE_MS
 
 TS_START_MS = 1_767_571_200_000
 """2026-01-05T00:00:00Z."""
@@ -23,22 +24,22 @@ TS_START_MS = 1_767_571_200_000
 MEAN_GAP_MS = 500.0
 HOLDBACK_SHARE = 0.1
 NEVER_LABELLED_SHARE = 0.03
-MATURE_AFTER_MS = 3_600_000
+MATURE_AFTER_MS = HOUR_MS
 # Share of the labels, median and spread (of the logarithm) of the delay. The tail reaches beyond the hour after which
 # outcomes are judged; no source depends on the truth, and neither does its delay.
 SOURCES = (
-    ("register", 0.45, 5 * 60_000, 0.9),
-    ("survey", 0.35, 10 * 60_000, 1.0),
-    ("employer", 0.20, 15 * 60_000, 1.1),
+    ("register", 0.45, 5 * MINUTE_MS, 0.9),
+    ("survey", 0.35, 10 * MINUTE_MS, 1.0),
+    ("employer", 0.20, 15 * MINUTE_MS, 1.1),
 )
 # Half of the labels' horizon of a day, so that no label is too late to be counted.
-DELAY_MS_MAX = 12 * 3_600_000
+DELAY_MS_MAX = 12 * HOUR_MS
 
 
 # Where labels are prompt, the longest delay, and the whole times to which the slow ones are put off: still inside the
 # maturity, so that no label is lost by the delay.
-PROMPT_MS_MAX = 20 * 60_000
-BURST_MS = 30 * 60_000
+PROMPT_MS_MAX = 20 * MINUTE_MS
+BURST_MS = 30 * MINUTE_MS
 LIAR = "survey"
 # Share of the liar's truths that contradict v42 where v42 is right, and of the workers who stay at home.
 LIES, STAYS_HOME = 0.5, 0.5
@@ -49,17 +50,17 @@ class Requests:
     """Hold one entry per request, in the order of arrival: what is asked, and the label's fate. No answers yet.
 
     Attributes:
-        rows: the people, as the survey has them.
-        ts_ms: when the request comes, int64 (n,).
-        held: what the router gives to the holdback, bool (n,); only after the release.
-        released: whether v42 was released before, bool (n,).
-        changed: whether the scenario's change is in force, bool (n,).
-        features: what arrives at the models, uint8 (16, n).
-        truth: what turns out to be true, int64 (n,).
-        source: index in `SOURCES`, int64 (n,).
-        labelled: whether the truth is ever told, bool (n,).
-        lies: whether the source contradicts v42 should v42 be right, bool (n,).
-        ts_label_ms: when the truth is told, int64 (n,).
+        rows: The people, as the survey has them.
+        ts_ms: When the request comes, int64 (n,).
+        held: What the router gives to the holdback, bool (n,); only after the release.
+        released: Whether v42 was released before, bool (n,).
+        changed: Whether the scenario's change is in force, bool (n,).
+        features: What arrives at the models, uint8 (16, n).
+        truth: What turns out to be true, int64 (n,).
+        source: Index in `SOURCES`, int64 (n,).
+        labelled: Whether the truth is ever reported, bool (n,).
+        lies: Whether the source contradicts v42 should v42 be right, bool (n,).
+        ts_label_ms: When the truth is reported, int64 (n,).
     """
 
     rows: CensusRows
@@ -84,8 +85,8 @@ class Traffic:
     score: NDArray[np.float64]
     output: NDArray[np.int64]
 
-    def told(self) -> NDArray[np.int64]:
-        """Return the truths as the sources tell them, (n,)."""
+    def reported(self) -> NDArray[np.int64]:
+        """Return the truths as the sources report them, (n,)."""
         asked = self.requests
         lied = asked.lies & self.by_v42 & (self.output == asked.truth)
         return np.where(lied, 1 - asked.truth, asked.truth)
@@ -126,7 +127,7 @@ def draw_requests(scenario: Scenario, rng: np.random.Generator, holdback: bool =
 
 
 def draw_traffic(scenario: Scenario, rng: np.random.Generator, holdback: bool = True) -> Traffic:
-    """Draw the requests, and let both versions answer as if nobody ever took v42 back."""
+    """Draw the requests, and let both versions answer as if v42 was never rolled back."""
     requests = draw_requests(scenario, rng, holdback)
     by_v42 = requests.released & ~requests.held
     score = requests.rows.probability.copy()

@@ -78,7 +78,7 @@ def probability_of_work(model: TreeModel, features: NDArray[np.uint8]) -> NDArra
     """Compute the probability that each person is at work.
 
     Args:
-        features: survey codes as the model receives them, (16, n).
+        features: Survey codes as the model receives them, (16, n).
 
     Returns:
         Probabilities in [0, 1], (n,), rounded to four decimals.

@@ -1,1 +1,1 @@
-"""What `unship check` looks at."""
+"""The checks of `unship check`."""

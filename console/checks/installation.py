@@ -1,7 +1,9 @@
-"""Turn what was found about an installation into lines that a person can act upon.
+"""Turn facts about an installation into lines that an operator can act upon.
 
-Pure: the command collects the facts, the lines are the same whoever collected them.
+Pure: the command collects the facts.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -9,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from streams.config.resolved import Config, ModelConfig
-from streams.config.units import span_text
+from streams.config.units import HOUR_MS, span_text
 from streams.topics.plan import DOWNTIME_MS, REPLICATION, Step, TopicFacts
 from streams.topics.rights import ROLES, Right
 from unship.topics import SOURCES
@@ -17,13 +19,13 @@ from unship.topics import SOURCES
 Level = Literal["ok", "warning", "error"]
 
 BYTES_PER_PREDICTION = 650
-"""What the join holds for a prediction in its window, its truth included; docs/reference/performance.md measures it."""
+"""Memory of the join per prediction in its window, its truth included; measured in docs/reference/performance.md."""
 
 RIGHTS_SHOWN = 6
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One finding: `what` was looked at, what was found, and the `fix` where something should be done."""
+    """State one finding: `what` was checked, what was `found`, and the `fix` if there is one."""
 
     level: Level
     what: str
@@ -32,14 +34,14 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Volume(msgspec.Struct, frozen=True):
-    """How many predictions came within a time that ends now, in milliseconds."""
+    """Count the predictions of the newest `span_ms` milliseconds."""
 
     predictions: int
     span_ms: int
 
 
 def topics_lines(steps: Sequence[Step], facts: Mapping[str, TopicFacts]) -> list[Line]:
-    """Return a line for each topic, and one for what the topics have in common."""
+    """Return a line for each topic, and lines for co-partitioning and replication."""
     lines = [_topic_line(step) for step in steps]
     counts = {step.topic: facts[step.name].partitions for step in steps if step.name in facts}
     if all(topic in counts for topic in SOURCES):
@@ -47,25 +49,23 @@ def topics_lines(steps: Sequence[Step], facts: Mapping[str, TopicFacts]) -> list
         if predictions == feedback:
             lines.append(Line("ok", "co-partitioning", f"predictions and feedback have {predictions} partitions each"))
         else:
-            found = (
-                f"{predictions} partitions of predictions, {feedback} of feedback: truths would miss their predictions"
-            )
-            fix = "start afresh under another kafka.topics.prefix, with equally many"
+            found = f"{predictions} partitions of predictions, {feedback} of feedback: truths would not join"
+            fix = "use another kafka.topics.prefix, with equal counts"
             lines.append(Line("error", "co-partitioning", found, fix))
     few = sorted(name for name, topic in facts.items() if topic.replication < REPLICATION)
     if few:
         least = min(topic.replication for topic in facts.values())
-        found = f"{len(few)} topics have fewer than {REPLICATION} copies of each record, the fewest {least}"
-        fix = "use three brokers, and kafka-reassign-partitions.sh for topics that exist: a disk may die"
-        lines.append(Line("warning", "copies", found, fix))
+        found = f"{len(few)} topics have a replication factor below {REPLICATION}, the lowest {least}"
+        fix = "use three brokers, and kafka-reassign-partitions.sh for existing topics: a disk may fail"
+        lines.append(Line("warning", "replication", found, fix))
     lone = sorted(
         name
         for name, topic in facts.items()
         if topic.replication >= REPLICATION and int(topic.settings.get("min.insync.replicas", 2)) < 2
     )
     if lone:
-        found = f"min.insync.replicas is 1 for {', '.join(lone)}: what one broker confirms may exist only once"
-        lines.append(Line("warning", "copies", found, "set min.insync.replicas=2 on these topics"))
+        found = f"min.insync.replicas is 1 for {', '.join(lone)}: an acknowledged record may exist on one broker only"
+        lines.append(Line("warning", "replication", found, "set min.insync.replicas=2 on these topics"))
     return lines
 
 
@@ -74,9 +74,9 @@ def _topic_line(step: Step) -> Line:
     if step.action == "create":
         return Line("error", what, "does not exist", "run: unship topics apply")
     if step.action == "refuse":
-        return Line("error", what, step.why, "see above; unship topics plan shows all of it")
+        return Line("error", what, step.why, "unship topics plan shows the details")
     if step.action == "none":
-        return Line("ok", what, f"{step.partitions} partitions, {step.replication} copies")
+        return Line("ok", what, f"{step.partitions} partitions, replication factor {step.replication}")
     differences = [_difference(name, before, after) for name, (before, after) in sorted(step.settings.items())]
     if step.grows:
         differences.insert(0, f"too few partitions, expected {step.partitions}")
@@ -86,23 +86,23 @@ def _topic_line(step: Step) -> Line:
 def _difference(name: str, before: str | None, after: str) -> str:
     if name != "retention.ms":
         return f"{name} is {before}, expected {after}"
-    # The arithmetic stands beside it, because the way out may also be a shorter horizon.
-    away = span_text(DOWNTIME_MS)
+    # The arithmetic is part of the message, because a shorter horizon may be the fix.
+    downtime = span_text(DOWNTIME_MS)
     kept = [span_text(int(value)) if value and int(value) >= 0 else "for ever" for value in (before, after)]
     return (
         f"retention.ms is {before} ({kept[0]}), expected {after} ({kept[1]}: the longest labels.horizon and early, and "
-        f"{away} that the monitor may be away)"
+        f"{downtime} of monitor downtime)"
     )
 
 
 def rights_lines(role: str, missing: Sequence[Right], beyond: Sequence[Right]) -> list[Line]:
-    """Return what to say of the rights: those that the role needs and lacks, and those that it has and should not."""
+    """Return a line for each right that the role needs and lacks, and one for those that it has and does not need."""
     lines = [
         Line(
             "error",
             f"right {right.operation}",
             f"missing on {right.resource} {right.name}{'*' if right.prefixed else ''}",
-            f"give it to this principal: the role {role} needs it",
+            f"grant it to this principal: the role {role} needs it",
         )
         for right in missing
     ]
@@ -115,8 +115,8 @@ def rights_lines(role: str, missing: Sequence[Right], beyond: Sequence[Right]) -
             Line(
                 "warning",
                 "rights",
-                f"more than the role {role} needs: {named}{more}; whoever holds these credentials could forge events",
-                "give each role its own principal and only its rights: docs/how-to/kafka.md",
+                f"more than the role {role} needs: {named}{more}; these credentials could forge events",
+                "give each role a principal of its own with only its rights: docs/how-to/kafka.md",
             )
         )
     return lines
@@ -130,14 +130,14 @@ def beyond(role: str, of_all: Mapping[str, Sequence[Right]]) -> list[Right]:
 
 
 def memory_lines(config: Config, volume: Volume, memory_bytes: int | None) -> list[Line]:
-    """Return what the join will hold: predictions of the longest window, at the rate seen lately."""
+    """Return a line on the memory of the join: predictions of the longest window, at the recent rate."""
     name, model = max([("defaults", config.defaults), *config.models.items()], key=lambda item: _window_ms(item[1]))
     if not volume.predictions or not volume.span_ms:
-        return [Line("ok", "memory", "no predictions lately, so nothing to reckon with")]
+        return [Line("ok", "memory", "no recent predictions, so no estimate")]
     per_s = volume.predictions * 1000 / volume.span_ms
     needed = per_s * _window_ms(model) / 1000 * BYTES_PER_PREDICTION
     found = (
-        f"{per_s:,.1f} predictions/s x {_window_ms(model) / 3_600_000:,.1f} h (horizon and early of {name}) x "
+        f"{per_s:,.1f} predictions/s x {_window_ms(model) / HOUR_MS:,.1f} h (horizon and early of {name}) x "
         f"{BYTES_PER_PREDICTION} bytes = {_size(needed)} in the join"
     )
     if memory_bytes is None or needed <= memory_bytes / 2:
@@ -154,13 +154,14 @@ def _window_ms(model: ModelConfig) -> int:
 def _size(count: float) -> str:
     """Return a number of bytes in words.
 
-    >>> _size(3_200_000_000), _size(5_000)
-    ('3.2 GB', '0.0 MB')
+    Example:
+        >>> _size(3_200_000_000), _size(5_000)
+        ('3.2 GB', '0.0 MB')
     """
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def worst(lines: Iterable[Line]) -> Level:
-    """Return the gravest level among the lines."""
+    """Return the most severe level among the lines."""
     order: tuple[Level, ...] = ("ok", "warning", "error")
     return max((line.level for line in lines), key=order.index, default="ok")

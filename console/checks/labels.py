@@ -1,4 +1,6 @@
-"""What the ledger and the counts show of how long labels take, as lines of `unship check`."""
+"""Turn label delays in the ledger and reject counts into lines of `unship check`."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
@@ -8,36 +10,41 @@ import numpy as np
 from console.checks.installation import Line
 from detectors.base import Ints
 from streams.config.resolved import Config, ModelConfig
-from streams.config.units import span_text
+from streams.config.units import rounded_span, span_text
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Batch, Part
 from streams.recordings.lines import Topics
 from unship.errors import RecordingError
 from unship.rejections import RejectCode
 
-#: Newest records of each ledger partition that are looked at.
 RECORDS = 500
-#: Outcomes of a model, and of each kind, below which nothing is said of their delays.
+"""Newest records that are read of each ledger partition."""
+
 OUTCOMES_MIN = 100
-#: Share of the horizon that hardly any label should exceed: beyond that, others come too late.
+"""Fewest outcomes of a model for a line on its delays; half as many of right and of wrong answers each."""
+
 NEAR = 0.8
-#: How much later one kind of outcome comes than the other, as a factor and in milliseconds, before it matters.
+"""Share of the horizon that 99 % of the labels should not exceed: beyond it, others arrive too late."""
+
 APART, APART_MS = 2.0, 1_000
-#: Share of labels that come too late, or find nothing, before it is worth a line.
+"""Smallest difference of the delays of right and wrong answers that matters: a factor, and milliseconds."""
+
 SHARE = 0.05
-#: Models that are named; the rest is alike or a matter of the next look.
+"""Largest share of unmatched or late labels without a line."""
+
 MODELS_SHOWN = 10
+"""Most models that are named."""
 
 
 class Delays(msgspec.Struct, frozen=True):
-    """How long the labels of a model's newest outcomes took, in milliseconds: of right answers and of wrong ones."""
+    """Hold the label delays of a model's newest outcomes, in milliseconds: of right answers and of wrong ones."""
 
     right: list[int]
     wrong: list[int]
 
     @property
     def all(self) -> Ints:
-        """Return all of them."""
+        """Return all delays."""
         return np.array([*self.right, *self.wrong], np.int64)
 
 
@@ -46,7 +53,7 @@ def delays_in(topics: Topics) -> dict[str, Delays]:
     found: dict[str, Delays] = {}
     for part in _newest(topics):
         delays, rows = found.setdefault(part.model, Delays([], [])), part.outcomes
-        # Whatever the first loss is, at or above the middle it calls an answer wrong.
+        # Whatever the first loss is, a value of 0.5 or more counts as a wrong answer.
         wrong = rows.losses[0] >= 0.5
         took = rows.labelled_at - rows.predicted_at
         delays.wrong.extend(took[wrong].tolist())
@@ -73,45 +80,47 @@ def _newest(topics: Topics) -> Iterator[Part]:
 def label_lines(
     config: Config, delays: Mapping[str, Delays], outcomes: Mapping[str, int], rejected: Mapping[str, int]
 ) -> list[Line]:
-    """Return what to say of labels.
+    """Return the lines on labels.
 
     Args:
-        config: the configuration in force.
-        delays: of each model's newest outcomes.
-        outcomes: how many each model has had.
-        rejected: how often each code was counted, of all models.
+        config: The configuration in force.
+        delays: Of each model's newest outcomes.
+        outcomes: How many each model has had.
+        rejected: How often each code was counted, of all models.
     """
     lines = _unused(config, sum(outcomes.values()), rejected)
     enough = {name: each for name, each in sorted(delays.items()) if each.all.size >= OUTCOMES_MIN}
     found = [line for name, each in enough.items() for line in _of_model(name, config.of(name), each)]
     lines += found[:MODELS_SHOWN]
     if len(found) > MODELS_SHOWN:
-        lines.append(Line("warning", "labels", f"and {len(found) - MODELS_SHOWN} more of this kind", "see those above"))
+        lines.append(
+            Line("warning", "labels", f"and {len(found) - MODELS_SHOWN} more models like these", "see the lines above")
+        )
     if not lines and enough:
         seen = np.concatenate([each.all for each in enough.values()])
-        text = f"{seen.size:,} newest outcomes of {len(enough)} models: half within {_about(np.median(seen))}"
-        lines.append(Line("ok", "labels", f"{text}, 99 % within {_about(np.quantile(seen, 0.99))}"))
-    return lines or [Line("ok", "labels", "too few outcomes yet to say how long they take")]
+        text = f"{seen.size:,} newest outcomes of {len(enough)} models: half within {rounded_span(np.median(seen))}"
+        lines.append(Line("ok", "labels", f"{text}, 99 % within {rounded_span(np.quantile(seen, 0.99))}"))
+    return lines or [Line("ok", "labels", "too few outcomes yet to measure their delay")]
 
 
 def _unused(config: Config, joined: int, rejected: Mapping[str, int]) -> list[Line]:
-    """Return a line for each way in which labels miss their predictions."""
+    """Return a line for each reason for which labels go unused."""
     longest = max(model.horizon_ms for model in (config.defaults, *config.models.values()))
     late, alone = rejected.get(RejectCode.LATE_FEEDBACK, 0), rejected.get(RejectCode.UNMATCHED_FEEDBACK, 0)
     unripe = rejected.get(RejectCode.AFTER_MATURITY, 0)
     labels = joined + late + alone + unripe
     lines = []
     if late:
-        found = f"{late:,} of {labels:,} came after the horizon ({span_text(longest)} at most), and were not used"
-        fix = "raise labels.horizon of the models that they are for, then: unship topics apply"
+        found = f"{late:,} of {labels:,} arrived after the horizon (at most {span_text(longest)}) and were not used"
+        fix = "raise labels.horizon of their models, then: unship topics apply"
         lines.append(Line("warning", "labels", found, fix))
     if alone > SHARE * labels:
-        found = f"{alone:,} of {labels:,} found no prediction of their id"
-        fix = "compare the ids of both sources; labels later than horizon and early, or before early, find none either"
+        found = f"{alone:,} of {labels:,} matched no prediction"
+        fix = "compare the ids of both; labels after the horizon, or more than early too soon, match none either"
         lines.append(Line("warning", "labels", found, fix))
     if unripe > SHARE * labels:
-        found = f"{unripe:,} of {labels:,} came after mature_after, and count in no verdict"
-        lines.append(Line("warning", "labels", found, "raise labels.mature_after of the models that they are for"))
+        found = f"{unripe:,} of {labels:,} arrived after mature_after and count in no verdict"
+        lines.append(Line("warning", "labels", found, "raise labels.mature_after of their models"))
     return lines
 
 
@@ -119,27 +128,17 @@ def _of_model(name: str, model: ModelConfig, delays: Delays) -> Iterator[Line]:
     most = float(np.quantile(delays.all, 0.99))
     if most > NEAR * model.horizon_ms:
         horizon = span_text(model.horizon_ms)
-        found = f"{name}: 1 % of the labels took {_about(most)} or more, and the horizon is {horizon}"
-        fix = f"raise labels.horizon of {name}: those beyond it are lost, and are not among these"
+        found = f"{name}: 1 % of the labels took {rounded_span(most)} or more, and the horizon is {horizon}"
+        fix = f"raise labels.horizon of {name}: labels beyond it are lost, and are not counted here"
         yield Line("warning", "labels", found, fix)
     if model.mature_after_ms or min(len(delays.right), len(delays.wrong)) < OUTCOMES_MIN // 2:
         return
     right, wrong = float(np.median(delays.right)), float(np.median(delays.wrong))
     if max(right, wrong) >= APART * min(right, wrong) and abs(right - wrong) >= APART_MS:
         found = (
-            f"{name}: half of the wrong answers are labelled within {_about(wrong)}, of the right ones within "
-            f"{_about(right)}, and mature_after is 0s: whichever comes sooner looks more frequent than it is"
+            f"{name}: half of the wrong answers are labelled within {rounded_span(wrong)}, of the right ones within "
+            f"{rounded_span(right)}, and mature_after is 0s: the faster kind looks more frequent than it is"
         )
-        yield Line("warning", "labels", found, f"set labels.mature_after of {name}, to {_about(most)} for example")
-
-
-def _about(milliseconds: float) -> str:
-    """Return a duration in words, rounded up to what matters.
-
-    >>> _about(90), _about(1_200), _about(61_000), _about(7_300_000), _about(200_000_000)
-    ('90ms', '2s', '2m', '3h', '3d')
-    """
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
-        if milliseconds > size:
-            return f"{-int(-milliseconds // size)}{unit}"
-    return f"{round(milliseconds)}ms"
+        yield Line(
+            "warning", "labels", found, f"set labels.mature_after of {name}, to {rounded_span(most)} for example"
+        )

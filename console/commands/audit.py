@@ -9,7 +9,7 @@ import msgspec
 
 from console.logs import is_log, keys_folder, open_topics
 from console.progress import counting, reading
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.audit.ledger_audit import audit_topics
 from streams.audit.result import AuditResult, audit_decisions
 from streams.config.file import load
@@ -22,7 +22,7 @@ from unship.errors import ConfigurationError, RecordingError
 from unship.keys import TRUST_FILE, load_trust
 
 
-def audit_command(settings: Settings, source: str, decision: str | None, journal: Path | None) -> int:
+def audit_command(settings: Settings, source: str, decision: str | None, journal: Path | None) -> Exit:
     """Audit a recording or a log; returns 1 if anything differs."""
     result = _audit(settings, load(settings.config), source, journal)
     if result.first_difference is None and not (result.decisions or result.ledger_records):
@@ -34,7 +34,7 @@ def audit_command(settings: Settings, source: str, decision: str | None, journal
         raise RecordingError(f"{source}: there is no decision {decision}")
     good = result.first_difference is None if decision is None else decision in result.ids
     _print(settings, result, decision, good)
-    return 0 if good else 1
+    return Exit.GOOD if good else Exit.FINDING
 
 
 def _audit(settings: Settings, config: Config, source: str, journal: Path | None) -> AuditResult:
@@ -93,6 +93,6 @@ def _print(settings: Settings, result: AuditResult, decision: str | None, good: 
 
 
 def _print_remarks(result: AuditResult) -> None:
-    # Part of the verdict: whoever reads that all is well has to know of what.
+    # Part of the verdict: it covers only what was checked.
     for remark in result.remarks:
         click.echo(f"not checked: {remark}")

@@ -1,4 +1,6 @@
-"""`unship check`: the configuration, the keys, the log and the rights, each line with its fix."""
+"""Run `unship check`: inspect the configuration, the keys, the log, the rights and the labels."""
+
+from __future__ import annotations
 
 import os
 import time
@@ -10,10 +12,10 @@ import msgspec
 
 from console.checks.installation import Line, Volume, beyond, memory_lines, rights_lines, topics_lines, worst
 from console.checks.labels import delays_in, label_lines
-from console.commands.status import read_told
+from console.commands.status import read_reported
 from console.commands.topics import kafka_options, steps_of
 from console.logs import configured_log, embedded_folder, keys_folder, log_of, open_topics
-from console.settings import FINDING, GOOD, TIMED_OUT, UNREACHABLE, Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, HOUR_MS
@@ -26,19 +28,19 @@ from unship.log.kafka.access import SCHEME
 from unship.signing import public_bytes
 
 SPANS_MS = (HOUR_MS, DAY_MS)
-"""The rate is that of the busier of these spans, so that neither a quiet hour nor a quiet day hides the other."""
+"""The rate is that of the busier span, so that neither a quiet hour nor a quiet day hides the peak."""
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def check_command(settings: Settings, role: str, timeout_s: float) -> int:
-    """Print a line for each thing looked at; 1 if one is an error, 3 or 4 if no broker answers."""
+def check_command(settings: Settings, role: str, timeout_s: float) -> Exit:
+    """Print a line for each finding; FINDING if one is an error, UNREACHABLE or TIMED_OUT if no broker answers."""
     config = load(settings.config)
     where = log_of(settings, config)
     lines = [_configuration_line(settings, config)]
     if role == "monitor":
         lines += _key_lines(settings, config)
-    code = GOOD
+    code = Exit.GOOD
     try:
         if where.startswith(SCHEME):
             found, whole = _kafka_lines(settings, config, role, timeout_s)
@@ -48,14 +50,14 @@ def check_command(settings: Settings, role: str, timeout_s: float) -> int:
         if whole:
             lines += _label_lines(settings, config)
     except (BrokerUnreachable, TimedOut) as error:
-        # The lines before it are still of use.
+        # The lines before it still help.
         lines.append(Line("error", "brokers", str(error)))
-        code = UNREACHABLE if isinstance(error, BrokerUnreachable) else TIMED_OUT
+        code = Exit.UNREACHABLE if isinstance(error, BrokerUnreachable) else Exit.TIMED_OUT
     if settings.as_json:
         click.echo(msgspec.json.encode({"lines": lines, "worst": worst(lines)}).decode())
     else:
         click.echo("\n".join(_text(line) for line in lines))
-    return code or (FINDING if worst(lines) == "error" else GOOD)
+    return code or (Exit.FINDING if worst(lines) == "error" else Exit.GOOD)
 
 
 def _text(line: Line) -> str:
@@ -64,7 +66,7 @@ def _text(line: Line) -> str:
 
 
 def _configuration_line(settings: Settings, config: Config) -> Line:
-    name = "the defaults, there is no file" if settings.config is None else str(settings.config)
+    name = "the defaults (no file)" if settings.config is None else str(settings.config)
     return Line("ok", "configuration", f"{name}; {len(config.models)} models named; digest {config.digest()[:12]}")
 
 
@@ -72,25 +74,27 @@ def _key_lines(settings: Settings, config: Config) -> list[Line]:
     folder = keys_folder(settings, config)
     acting = sorted({model.mode for model in (config.defaults, *config.models.values())} - {"observe"})
     if not (folder / "controller.key").exists():
-        found = f"none in {folder}, so nothing can be commanded"
+        found = f"none in {folder}, so no command can be issued"
         if acting:
             return [
                 Line("error", "keys", f"{found}, and policy.mode is {' and '.join(acting)}", "run: unship keys new")
             ]
-        return [Line("warning", "keys", found, "run: unship keys new; not needed while everything is only observed")]
+        return [Line("warning", "keys", found, "run: unship keys new; not needed in mode observe")]
     try:
         key, trust = load_private_key(folder / "controller.key"), load_trust(folder / "trust.json")
     except UnshipError as error:
         return [Line("error", "keys", str(error), "see the message")]
     known = [each.name for each in trust.keys if each.public == public_bytes(key) and "controller" in each.roles]
     if not known:
-        found = f"{folder / 'trust.json'} does not list controller.key as a controller: no replica would obey"
-        return [Line("error", "keys", found, "take both files from the same run of unship keys new")]
+        found = (
+            f"{folder / 'trust.json'} does not list controller.key as a controller: replicas would refuse every command"
+        )
+        return [Line("error", "keys", found, "take both files from one run of: unship keys new")]
     return [Line("ok", "keys", f"{folder}, controller {known[0]}, audience {trust.audience}")]
 
 
 def _kafka_lines(settings: Settings, config: Config, role: str, timeout_s: float) -> tuple[list[Line], bool]:
-    """Return the lines, and whether all topics are there to be read."""
+    """Return the lines, and whether all topics exist and can be read."""
     options = kafka_options(settings, config)
 
     async def job(admin: Admin) -> tuple[list[Line], bool]:
@@ -109,7 +113,7 @@ def _kafka_lines(settings: Settings, config: Config, role: str, timeout_s: float
             if names.of("predictions") in facts and role == "monitor":
                 lines += memory_lines(config, await _volume(admin, names.of("predictions")), _memory_bytes())
         elif ROLES[role].looks:
-            lines.append(Line("warning", "topics", "not looked at, for want of rights", "see the lines above"))
+            lines.append(Line("warning", "topics", "not checked: rights are missing", "see the lines above"))
         return lines, whole
 
     return run(options, job, timeout_s)
@@ -117,18 +121,16 @@ def _kafka_lines(settings: Settings, config: Config, role: str, timeout_s: float
 
 def _broker_line(options: dict[str, Any], brokers: int) -> Line:
     addresses, protocol = options["bootstrap_servers"], options["security_protocol"]
-    found = f"{brokers} of them, by {', '.join(addresses)}, {protocol}"
+    found = f"{brokers} at {', '.join(addresses)}, {protocol}"
     elsewhere = [address for address in addresses if address.rpartition(":")[0] not in LOCAL]
     if elsewhere and not protocol.endswith("SSL"):
         fix = "use SASL_SSL, or SSL with certificates: docs/how-to/kafka.md"
-        return Line(
-            "warning", "brokers", f"{found}: whoever is on the network between can read and change everything", fix
-        )
+        return Line("warning", "brokers", f"{found}: anyone on the network path can read and change everything", fix)
     return Line("ok", "brokers", found)
 
 
 async def _volume(admin: Admin, name: str) -> Volume:
-    """Return the predictions of the busier of the spans."""
+    """Return the number of predictions in the busier of the spans."""
     now_ms = time.time_ns() // 1_000_000
     ends = await admin.offsets([name], LATEST)
     volumes = []
@@ -139,8 +141,8 @@ async def _volume(admin: Admin, name: str) -> Volume:
 
 
 def _label_lines(settings: Settings, config: Config) -> list[Line]:
-    """Return what the newest of the ledger and the counts show of labels."""
-    status, _ = read_told(settings, config)
+    """Return lines on label delays, from the newest ledger records and the counts."""
+    status, _ = read_reported(settings, config)
     outcomes = {name: sum(model.outcomes.values()) for name, model in status.models.items()}
     with open_topics(settings, config, configured_log(settings, config)) as topics:
         return label_lines(config, delays_in(topics), outcomes, status.rejected)
@@ -152,7 +154,7 @@ def _embedded(settings: Settings, config: Config) -> tuple[list[Line], bool]:
 
     folder = embedded_folder(settings, config)
     if not (folder / FILE_NAME).is_file():
-        return [Line("ok", "log", f"none in {folder} yet; it is made by unship run, or by the first that emits")], False
+        return [Line("ok", "log", f"none in {folder} yet; created by unship run or by the first emitter")], False
     with EmbeddedLog(folder) as log:
         ends = log.ends()
         first = log.first("predictions")
@@ -165,7 +167,7 @@ def _embedded(settings: Settings, config: Config) -> tuple[list[Line], bool]:
 
 
 def _memory_bytes() -> int | None:
-    """Return how much memory this machine has; None where the system does not tell."""
+    """Return the memory of this machine; None where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError, AttributeError):

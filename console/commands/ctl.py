@@ -1,16 +1,18 @@
-"""`unship ctl`: signed orders of an operator."""
+"""Run `unship ctl`: append signed operator acts."""
+
+from __future__ import annotations
 
 import getpass
-from typing import Any
 
 import click
 import msgspec
 
+from actions.replicas import Replica
 from console.commands.emit import append
-from console.commands.status import living, read_told, unknown_model
+from console.commands.status import living, read_reported, unknown_model
 from console.logs import keys_folder
 from console.sentences import clean
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from unship.codec import encode_line
@@ -20,8 +22,8 @@ from unship.keys import OPERATOR_FILE, load_private_key
 from unship.signing import OPERATOR_TYPE, sign
 
 
-def renew_command(settings: Settings, model: str, reason: str, incarnation: int | None) -> int:
-    """Begin a new incarnation of a model's epochs."""
+def renew_command(settings: Settings, model: str, reason: str, incarnation: int | None) -> Exit:
+    """Start a new incarnation of a model's epochs."""
     config = load(settings.config)
     key = load_private_key(keys_folder(settings, config) / OPERATOR_FILE)
     chosen = _next(settings, config, model, incarnation)
@@ -31,18 +33,18 @@ def renew_command(settings: Settings, model: str, reason: str, incarnation: int 
     if settings.as_json:
         click.echo(msgspec.json.encode({"model": model, "incarnation": chosen}).decode())
     else:
-        settings.tell(f"ctl: {clean(model)}: incarnation {chosen} begins as soon as the monitor reads this")
-    return 0
+        settings.report(f"ctl: {clean(model)}: incarnation {chosen} starts when the monitor reads the act")
+    return Exit.GOOD
 
 
 def _next(settings: Settings, config: Config, model: str, wanted: int | None) -> int:
-    """Return the incarnation that is wanted, or the one after that of the ledger.
+    """Return the incarnation asked for, or the one after that of the ledger.
 
     Raises:
-        ConfigurationError: nobody knows the model, what is wanted has begun, or nothing is said and its replicas say
-            that they know more. What they say is signed by nobody, and an incarnation cannot be taken back.
+        ConfigurationError: The model is unknown; the incarnation asked for has started already; or none was asked for
+            and replicas acknowledge a higher one. Acks are not signed, and an incarnation cannot be undone.
     """
-    status, acks = read_told(settings, config)
+    status, acks = read_reported(settings, config)
     known = status.models.get(model)
     if known is None:
         raise unknown_model(model, status)
@@ -57,12 +59,12 @@ def _next(settings: Settings, config: Config, model: str, wanted: int | None) ->
     following = known.epoch[0] + 1
     if claimed >= following:
         raise ConfigurationError(
-            f"replicas of {clean(model)} say that they know incarnation {claimed}, and this ledger is in "
-            f"{known.epoch[0]}; if that is true, repeat with --incarnation {claimed + 1}"
+            f"replicas of {clean(model)} acknowledge incarnation {claimed}, and this ledger is in {known.epoch[0]}; "
+            f"if their acks are genuine, repeat with --incarnation {claimed + 1}"
         )
     return following
 
 
-def _epochs(replica: Any) -> list[tuple[int, int, int]]:
-    said = (replica.acked, replica.shown, replica.refused)
-    return [(0, 0, 0), *(each.epoch for each in said if each is not None and each.epoch is not None)]
+def _epochs(replica: Replica) -> list[tuple[int, int, int]]:
+    known = (replica.acked, replica.shown, replica.refused)
+    return [(0, 0, 0), *(each.epoch for each in known if each is not None and each.epoch is not None)]

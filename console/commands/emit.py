@@ -1,4 +1,6 @@
-"""`unship emit` and `unship keys new`."""
+"""Run `unship emit` and `unship keys new`."""
+
+from __future__ import annotations
 
 import sys
 
@@ -6,34 +8,31 @@ import click
 import msgspec
 
 from console.logs import configured_log, embedded_folder, kafka_access, keys_folder
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
-from unship.events import Deployment, Feedback, Prediction
 from unship.keys import new_keys
 from unship.log.embedded.log import EmbeddedLog, Message
 from unship.log.kafka.access import SCHEME
 from unship.rejections import Rejection
+from unship.topics import TOPIC_OF, key_of
 
-TOPICS = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}
 
-
-def emit_command(settings: Settings, kind: str, text: str) -> int:
-    """Append one event to its topic, if the monitor would take it."""
+def emit_command(settings: Settings, kind: str, text: str) -> Exit:
+    """Append one event to its topic, unless the monitor would reject it."""
     value = sys.stdin.buffer.read(1_000_000) if text == "-" else text.encode()
     event = decode_value(kind, value)
     if isinstance(event, Rejection):
         raise ConfigurationError(f"the {kind} would be rejected: {event.code} {event.detail}".rstrip())
-    assert isinstance(event, Prediction | Feedback | Deployment)
-    key = event.model if isinstance(event, Deployment) else event.id
-    partition, offset = append(settings, load(settings.config), TOPICS[kind], key.encode(), value)
+    topic = TOPIC_OF[kind]
+    partition, offset = append(settings, load(settings.config), topic, key_of(event), value)
     if settings.as_json:
-        click.echo(msgspec.json.encode({"topic": TOPICS[kind], "partition": partition, "offset": offset}).decode())
+        click.echo(msgspec.json.encode({"topic": topic, "partition": partition, "offset": offset}).decode())
     else:
-        settings.tell(f"emit: {TOPICS[kind]}, offset {offset}")
-    return 0
+        settings.report(f"emit: {topic}, offset {offset}")
+    return Exit.GOOD
 
 
 def append(
@@ -54,11 +53,11 @@ def append(
     return 0, offset
 
 
-def keys_command(settings: Settings, audience: str) -> int:
+def keys_command(settings: Settings, audience: str) -> Exit:
     """Make keys in the configured folder."""
     folder = keys_folder(settings, load(settings.config))
     trust = new_keys(folder, audience)
-    settings.tell(
+    settings.report(
         f"keys: {', '.join(key.name for key in trust.keys)} in {folder}; give replicas {folder / 'trust.json'} only"
     )
-    return 0
+    return Exit.GOOD

@@ -1,43 +1,65 @@
-"""`unship explain`: one page on one decision, from the decision alone."""
+"""Run `unship explain`: one page on one decision, from the decision alone."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any
 
 import click
 import msgspec
+from msgspec import UNSET
 
-from actions.journal import rests_on
-from actions.reasons import meaning_of
+from actions.evidence_tree import (
+    AlarmReport,
+    ComparisonReport,
+    DetectorReport,
+    Detectors,
+    Evidence,
+    Mean,
+    MeanIfAny,
+    RecordReport,
+    RecordToday,
+    Slice,
+    SliceReport,
+    SourceReport,
+)
+from actions.journal import Decision, decision_bytes, decode_decision, rests_on
 from console.logs import configured_log, is_log, open_topics
 from console.sentences import clean, sentence
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
+from streams.evaluation.opinions import E_DETECTOR
 from streams.recordings.lines import records_of
 from streams.recordings.replay import open_recording
 from unship.errors import RecordingError
 
-Decision = dict[str, Any]
+
+class _Entry(msgspec.Struct):
+    """Read of a line only whether it is a decision, and which one."""
+
+    type: str
+    id: str
 
 
-def explain_command(settings: Settings, wanted: str, source: str | None) -> int:
+def explain_command(settings: Settings, wanted: str, source: str | None) -> Exit:
     """Print the page of a decision."""
     config = load(settings.config)
     if source is None:
         source = configured_log(settings, config)
     with _lines_of(settings, config, source) as lines:
-        decision = find_decision(lines, wanted)
-    if decision is None:
+        line = find_decision(lines, wanted)
+    if line is None:
         none = "there is no decision yet" if wanted == "last" else f"there is no decision {wanted}"
         raise RecordingError(f"{source}: {none}")
-    if settings.as_json:
-        click.echo(msgspec.json.encode(decision).decode())
-    else:
-        click.echo(page(decision))
-    return 0
+    try:
+        decision = decode_decision(line)
+    except ValueError as error:
+        raise RecordingError(f"{source}: the decision is damaged, or written by another version: {error}") from error
+    click.echo(decision_bytes(decision).decode() if settings.as_json else page(decision))
+    return Exit.GOOD
 
 
 @contextmanager
@@ -53,168 +75,151 @@ def _lines_of(settings: Settings, config: Config, source: str) -> Iterator[Itera
             yield stream
 
 
-def find_decision(lines: Iterable[bytes], wanted: str) -> Decision | None:
-    """Return the decision with an id, or the last one for `last`."""
+def find_decision(lines: Iterable[bytes], wanted: str) -> bytes | None:
+    """Return the line of the decision with an id, or of the last one for `last`."""
     found = None
     for line in lines:
         if b'"decision"' not in line:
             continue
         try:
-            entry = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            entry = msgspec.json.decode(line, type=_Entry)
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and entry.get("type") == "decision":
-            found = entry if wanted in ("last", entry.get("id")) else found
-            if wanted == entry.get("id"):
-                return found
-    return found if wanted == "last" else None
+        if entry.type == "decision" and wanted in ("last", entry.id):
+            found = line
+            if wanted != "last":
+                break
+    return found
 
 
 def page(decision: Decision) -> str:
-    """Return one page of text on a decision.
-
-    Raises:
-        RecordingError: if the decision lacks what every decision has.
-    """
-    try:
-        return "\n".join(_lines(decision))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecordingError(f"the decision is damaged: {error!r}") from error
-
-
-def _lines(decision: Decision) -> list[str]:
-    evidence = decision["evidence"]
-    ts = datetime.fromtimestamp(decision["ts"] / 1000, UTC).isoformat(timespec="milliseconds")
-    epoch = ".".join(map(str, decision["epoch"]))
+    """Return one page of text on a decision."""
+    evidence, provenance, digests = decision.evidence, decision.provenance, decision.digests
+    name, version = clean(decision.id), clean(decision.version)
+    ts, epoch = _date(decision.ts, "milliseconds"), ".".join(map(str, decision.epoch))
     lines = [
         sentence(decision),
         "",
-        f"{clean(decision['id'])}  {clean(decision['model'])} {clean(decision['version'])}  at {ts}  epoch {epoch}",
-        f"  verdict   {decision['verdict']}; action {decision['action']} (mode {decision['mode']})",
-        f"  reason    {decision['reason']}: {meaning_of(decision['reason'])}",
-        f"  counted   {decision['outcomes']} labelled answers since {clean(decision['version'])} went live",
+        f"{name}  {clean(decision.model)} {version}  at {ts}  epoch {epoch}",
+        f"  verdict   {decision.verdict}; action {decision.action} (mode {clean(decision.mode)})",
+        f"  reason    {decision.reason}: {decision.reason.meaning}",
+        f"  counted   {decision.outcomes} labelled answers since {version} went live",
+        *_weighed(evidence),
+        f"  proof     {clean(rests_on(provenance))}, ledger records 0..{provenance.ledger[1]}",
+        f"            digests: ledger {clean(digests.ledger[:16])}, configuration {clean(digests.config[:16])}",
+        f"            reproduce it with: unship audit RECORDING --decision {name}",
     ]
-    if "missing" in evidence:
-        lines.append(f"  missing   {clean(str(evidence['missing']))}")
-    if "alarm" in evidence:
-        lines += _alarm(evidence["alarm"])
-    if "detectors" in evidence:
-        lines += _detectors(evidence["detectors"] or {})
-    if evidence.get("comparison"):
-        lines += _comparison(evidence["comparison"])
-    if "sources" in evidence:
-        lines += _sources(evidence["sources"])
-    lines += _slices(evidence.get("slices") or [])
-    if "mix" in evidence:
-        lines.append(
-            f"  requests  more with {clean(evidence['mix']['dimension'])} {clean(evidence['mix']['value'])} than before"
-        )
-    if "label_coverage" in evidence:
-        lines.append(
-            f"  labels    {100 * evidence['label_coverage']:.1f} % of the newest judged answers have one "
-            f"(maturity {clean(evidence['maturity'])})"
-        )
-    if "operator" in evidence:
-        who = evidence["operator"]
-        lines.append(f"  operator  {clean(who['act'])} by {clean(who['by'])}: {clean(who['reason'])}")
-    digests, provenance = decision["digests"], decision["provenance"]
-    proof = f"{clean(rests_on(provenance))}, ledger records 0..{provenance['ledger'][1]}"
-    lines += [
-        f"  proof     {proof}",
-        f"            digests: ledger {digests['ledger'][:16]}, configuration {digests['config'][:16]}",
-        f"            reproduce it with: unship audit RECORDING --decision {clean(decision['id'])}",
-    ]
-    return lines
+    return "\n".join(lines)
 
 
-def _mean(entry: dict[str, Any] | None) -> str:
-    if not entry or entry["mean"] is None:
-        return "unknown"
-    return f"{entry['mean']:.4f} (n={entry['n']:.0f})"
+def _weighed(evidence: Evidence) -> Iterator[str]:
+    """Yield the lines on whatever the evidence has."""
+    if evidence.missing is not UNSET:
+        yield f"  missing   {clean(evidence.missing)}"
+    if evidence.alarm is not UNSET:
+        yield from _alarm(evidence.alarm)
+    if evidence.detectors is not UNSET:
+        yield from _detectors(evidence.detectors)
+    if evidence.comparison:
+        yield from _comparison(evidence.comparison)
+    if evidence.sources is not UNSET:
+        yield from _sources(evidence.sources)
+    if evidence.slices is not UNSET:
+        yield from map(_slice, evidence.slices[:3])
+    if (mix := evidence.mix) is not UNSET:
+        yield f"  requests  more with {clean(mix.dimension)} {clean(mix.value)} than before"
+    if evidence.label_coverage is not UNSET:
+        share = 100 * evidence.label_coverage
+        yield f"  labels    {share:.1f} % of the newest judged answers have one (maturity {clean(evidence.maturity)})"
+    if (who := evidence.operator) is not UNSET:
+        yield f"  operator  {clean(who.act)} by {clean(who.by)}: {clean(who.reason)}"
 
 
-def _of(entry: dict[str, Any]) -> str:
-    return f"evidence {entry['evidence']:.3g} of {entry['threshold']:.3g}"
+def _mean(entry: Mean | MeanIfAny | RecordReport | RecordToday | None) -> str:
+    return "unknown" if entry is None or entry.mean is None else f"{entry.mean:.4f} (n={entry.n:.0f})"
 
 
-def _alarm(alarm: dict[str, Any]) -> list[str]:
-    where = (
-        "all requests" if not alarm["slice"] else ", ".join(f"{clean(k)}={clean(v)}" for k, v in alarm["slice"].items())
-    )
-    since = datetime.fromtimestamp(alarm["change_ts"] / 1000, UTC).isoformat(timespec="seconds")
+def _of(entry: AlarmReport | ComparisonReport) -> str:
+    return f"evidence {entry.evidence:.3g} of {entry.threshold:.3g}"
+
+
+def _date(ts: int, precision: str = "seconds") -> str:
+    try:
+        return datetime.fromtimestamp(ts / 1000, UTC).isoformat(timespec=precision)
+    except (ValueError, OverflowError, OSError):
+        return f"{ts} ms"
+
+
+def _named(place: Slice | None) -> str:
+    return ", ".join(f"{clean(name)}={clean(value)}" for name, value in (place or {}).items()) or "all requests"
+
+
+def _alarm(alarm: AlarmReport) -> list[str]:
     return [
-        f"  why       {clean(alarm['detector'])} on {clean(alarm['loss'])}, {where}: {_of(alarm)}",
-        f"            since {since}: {_mean(alarm['since_change'])}",
-        f"            before: {_mean(alarm['baseline'])}, from {clean(alarm['basis'])}",
+        f"  why       {clean(alarm.detector)} on {clean(alarm.loss)}, {_named(alarm.slice)}: {_of(alarm)}",
+        f"            since {_date(alarm.change_ts)}: {_mean(alarm.since_change)}",
+        f"            before: {_mean(alarm.baseline)}, from {clean(alarm.basis)}",
     ]
 
 
-def _detectors(detectors: dict[str, Any]) -> list[str]:
-    lines = [
-        f"  reference the deployment's for {clean(loss)} is ignored: {_mean(entry['ignored_reference'])} is worse than "
-        "the version's own first outcomes"
-        for loss, entry in (detectors.get("e_detector") or {}).items()
-        if isinstance(entry, dict) and "ignored_reference" in entry
-    ]
-    lines += [
+def _detectors(detectors: Detectors) -> list[str]:
+    ignored, opinions = [], []
+    for name, entry in detectors.items():
+        for loss, report in entry.items() if isinstance(entry, dict) else ():
+            if not isinstance(report, DetectorReport):
+                continue
+            if report.ignored_reference is not UNSET:
+                ignored.append(
+                    f"  reference the deployment's for {clean(loss)} is ignored: {_mean(report.ignored_reference)} is "
+                    "worse than the version's own first outcomes"
+                )
+            if name != E_DETECTOR:
+                opinions.append(f"            second opinion of {clean(name)} on {clean(loss)}: {report.alarms} alarms")
+    return [
+        *ignored,
         f"  promise   {clean(detectors.get('promise', 'unknown'))}",
         f"            {clean(detectors.get('decides', 'nothing'))} decides",
+        *opinions,
     ]
-    for name, entry in detectors.items():
-        if isinstance(entry, dict) and name != "e_detector":
-            for loss, opinion in entry.items():
-                lines.append(
-                    f"            second opinion of {clean(name)} on {clean(loss)}: {opinion['alarms']} alarms"
-                )
-    return lines
 
 
-def _comparison(comparison: dict[str, Any]) -> list[str]:
-    better = "yes" if comparison["evidence"] >= comparison["threshold"] else "not shown"
-    if comparison["basis"] == "record":
-        return _with_record(comparison, better)
+def _comparison(comparison: ComparisonReport) -> list[str]:
+    better = "yes" if comparison.evidence >= comparison.threshold else "not shown"
+    target, candidate = clean(comparison.target), _mean(comparison.candidate)
+    if not comparison.record:
+        basis = f"{clean(comparison.basis)}, {clean(comparison.role)}"
+        return [
+            f"  would going back help?  {better}: {_of(comparison)} ({basis})",
+            f"            {target} at the same time: {_mean(comparison.target_since_change)}, "
+            f"the judged version: {candidate}",
+        ]
+    record, dimension = comparison.record, comparison.record.today.dimension
+    by = f", as {clean(dimension)} is mixed today" if dimension else ""
     return [
-        f"  would going back help?  {better}: {_of(comparison)} ({comparison['basis']}, {comparison['role']})",
-        f"            {clean(comparison['target'])} at the same time: {_mean(comparison['target_since_change'])}, "
-        f"the judged version: {_mean(comparison['candidate'])}",
+        f"  would going back help?  by the past, {better}: {_of(comparison)} (no concurrent holdback or shadow)",
+        f"            {target} when it served, from {_date(record.since_ts)} on: {_mean(record)}",
+        f"            that is{by}: {_mean(record.today)}; the judged version: {candidate}",
     ]
 
 
-def _with_record(comparison: dict[str, Any], better: str) -> list[str]:
-    record, target = comparison["record"], clean(comparison["target"])
-    since = datetime.fromtimestamp(record["since_ts"] / 1000, UTC).isoformat(timespec="seconds")
-    today = record["today"]
-    by = f", as {clean(today['dimension'])} is mixed today" if today["dimension"] else ""
-    return [
-        f"  would going back help?  by the past, {better}: {_of(comparison)} (nothing answers beside it now)",
-        f"            {target} when it served, from {since} on: {_mean(record)}",
-        f"            that is{by}: {_mean(today)}; the judged version: {_mean(comparison['candidate'])}",
-    ]
-
-
-def _sources(sources: Any) -> list[str]:
+def _sources(sources: int | dict[str, SourceReport]) -> list[str]:
     if sources == 0:
         return ["  sources   none: this loss needs no label"]
-    if not isinstance(sources, dict):
+    if isinstance(sources, int):
         return [f"  sources   {sources}"]
     lines = []
     for name, entry in sources.items():
-        without = entry["without"]
-        agrees = "shows without it" if without["agrees"] else "does not show without it"
+        agrees = "shows without it" if entry.without.agrees else "does not show without it"
         lines.append(
-            f"  source    {clean(name)}: {100 * entry['share']:.0f} % of the labels; "
-            f"the rise {agrees} ({without['rise']:+.3f})"
+            f"  source    {clean(name)}: {100 * entry.share:.0f} % of the labels; "
+            f"the rise {agrees} ({entry.without.rise:+.3f})"
         )
     return lines
 
 
-def _slices(slices: list[dict[str, Any]]) -> list[str]:
-    lines = []
-    for entry in slices[:3]:
-        name = ", ".join(f"{clean(k)}={clean(v)}" for k, v in entry["slice"].items())
-        mark = "singled out" if entry["singled_out"] else "not singled out"
-        lines.append(
-            f"  slice     {name}: evidence {entry['evidence']:.3g}, {mark}; "
-            f"{_mean(entry['since_change'])}, before {_mean(entry['baseline'])}"
-        )
-    return lines
+def _slice(entry: SliceReport) -> str:
+    mark = "singled out" if entry.singled_out else "not singled out"
+    return (
+        f"  slice     {_named(entry.slice)}: evidence {entry.evidence:.3g}, {mark}; "
+        f"{_mean(entry.since_change)}, before {_mean(entry.baseline)}"
+    )

@@ -12,15 +12,16 @@ import msgspec
 
 from console.logs import configured_log, open_topics
 from console.progress import counting
-from console.settings import Settings
+from console.settings import Exit, Settings
 from console.times import time_ms
 from streams.config.file import load
 from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
 from unship.errors import ConfigurationError, RecordingError
+from unship.system.files import replacing_file
 
 
-def record_command(settings: Settings, target: str, since: str | None, until: str | None) -> int:
-    """Copy the topics of a log into a recording; what cannot be done with it is said on stderr."""
+def record_command(settings: Settings, target: str, since: str | None, until: str | None) -> Exit:
+    """Copy the topics of a log into a recording; print its limits on stderr."""
     span = Span(
         EVERYTHING.since if since is None else time_ms("--from", since),
         EVERYTHING.until if until is None else time_ms("--to", until),
@@ -35,18 +36,18 @@ def record_command(settings: Settings, target: str, since: str | None, until: st
     ):
         written = record_topics(topics, stream, span, progress)
     _summarise(settings, target, written)
-    return 0
+    return Exit.GOOD
 
 
 def _summarise(settings: Settings, target: str, written: Written) -> None:
     if settings.as_json:
-        # A recording on standard output leaves only the other stream for what is said of it.
+        # A recording on standard output leaves only the other stream for the summary.
         click.echo(msgspec.json.encode(written).decode(), err=target == "-")
     else:
         found = ", ".join(f"{topic} {count}" for topic, count in written.lines.items() if count) or "nothing"
-        settings.tell(f"record: {target}, {written.bytes} bytes of lines: {found}")
+        settings.report(f"record: {target}, {written.bytes} bytes of lines: {found}")
     for limit in written.limits:
-        settings.tell(f"record: {limit}")
+        settings.report(f"record: {limit}")
 
 
 @contextmanager
@@ -59,17 +60,13 @@ def _writing(target: str) -> Iterator[BinaryIO]:
     path = Path(target)
     if path.suffix == ".zst":
         raise RecordingError(f"{target}: .zst is not written yet; name it .gz, or compress it afterwards")
-    temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("wb") as file:
+        with replacing_file(path) as file:
             if path.suffix == ".gz":
                 # Without a time and a name in it, the same topics give the same file.
                 with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
                     yield cast(BinaryIO, packed)
             else:
                 yield file
-        temporary.replace(path)
     except OSError as error:
         raise RecordingError(f"{target}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,11 +10,12 @@ import msgspec
 from actions.journal import decision_bytes
 from console.logs import open_lines
 from console.progress import reading
-from console.settings import Settings
+from console.settings import Exit, Settings
 from console.times import time_ms
 from streams.config.file import load
 from streams.recordings.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
+from unship.system.files import replace_file
 
 
 def replay_command(
@@ -26,7 +27,7 @@ def replay_command(
     resume: Path | None,
     until: str | None,
     record: Path | None,
-) -> int:
+) -> Exit:
     """Replay a recording; decisions go to stdout, a summary to stderr."""
     if stop_after is not None and until is not None:
         raise ConfigurationError(
@@ -49,21 +50,21 @@ def replay_command(
         if save is not None:
             _save(save, replay.save())
     if replay.from_ledger and settings.config is not None and replay.config.digest() != config.digest():
-        settings.tell(f"replay: the recording's own configuration was used; {settings.config} says something else")
+        settings.report(f"replay: the recording's own configuration was used; {settings.config} differs")
     if replay.unread_ledger:
-        settings.tell("replay: an earlier version wrote the ledger in it, so its sources were replayed instead")
+        settings.report("replay: an earlier version wrote the ledger in it, so its sources were replayed instead")
     _summarise(settings, replay)
-    return 0
+    return Exit.GOOD
 
 
 def _summarise(settings: Settings, replay: Replay) -> None:
     counts = replay.counts()
     if settings.as_json:
         facts = {"lines": replay.lines, "ledger_records": replay.ledger_records, "rejected": counts}
-        settings.tell(msgspec.json.encode(facts).decode())
+        settings.report(msgspec.json.encode(facts).decode())
         return
     found = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "nothing"
-    settings.tell(f"replay: {replay.lines} lines read; rejected or set aside: {found}")
+    settings.report(f"replay: {replay.lines} lines read; rejected or set aside: {found}")
 
 
 def _snapshot(path: Path | None) -> bytes | None:
@@ -77,9 +78,7 @@ def _snapshot(path: Path | None) -> bytes | None:
 
 def _save(path: Path, data: bytes) -> None:
     try:
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        replace_file(path, data)
     except OSError as error:
         raise SnapshotError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from actions.reconcile import Signer
 from console.logs import embedded_folder, kafka_access, keys_folder
 from console.sentences import clean
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.embedded.monitor import SOURCE_TOPICS, EmbeddedMonitor
+from streams.embedded.monitor import EmbeddedMonitor
 from unship.errors import ConfigurationError
 from unship.log.embedded.link import EmbeddedLink
 from unship.log.embedded.log import EmbeddedLogError
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
-from unship.signals import stop_by_signal
 from unship.signing import COMMAND_TYPE, key_id, public_bytes, sign
+from unship.system.signals import stop_by_signal
+from unship.topics import EVENT_TOPICS
 
 if TYPE_CHECKING:
     pass
@@ -29,7 +30,7 @@ IDLE_S = 1.0
 LOCK_S = 5.0
 
 
-def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> int:
+def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> Exit:
     """Run the monitor until SIGTERM or SIGINT.
 
     Args:
@@ -46,9 +47,9 @@ def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> int:
     folder = embedded_folder(settings, config)
     with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=now_ms)) as link:
         monitor = EmbeddedMonitor(link.log(), config, now_ms, signer)
-        settings.tell(f"run: watching {link.folder}, {monitor.pipeline.fold.offset} ledger records so far")
+        settings.report(f"run: watching {link.folder}, {monitor.pipeline.fold.offset} ledger records so far")
         _loop(settings, monitor, link, stop)
-    return 0
+    return Exit.GOOD
 
 
 def _loop(settings: Settings, monitor: EmbeddedMonitor, link: EmbeddedLink, stop: threading.Event) -> None:
@@ -58,23 +59,23 @@ def _loop(settings: Settings, monitor: EmbeddedMonitor, link: EmbeddedLink, stop
     while not stop.is_set():
         _check_in_place(monitor, link)
         for decision in monitor.step():
-            settings.tell(
+            settings.report(
                 f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}"
             )
         for command in monitor.publish():
             if epochs.get(command.model) != command.epoch:
                 epochs[command.model] = command.epoch
-                settings.tell(
+                settings.report(
                     f"run: {clean(command.model)}: {clean(command.serve)} is to serve, epoch {list(command.epoch)}"
                 )
         if (conflicts := monitor.conflicts()) != told:
             for sentence in conflicts:
-                settings.tell(f"run: {sentence}")
+                settings.report(f"run: {sentence}")
             told = conflicts
         if time.monotonic() - saved_at >= SNAPSHOT_EVERY_S:
             monitor.save_snapshot()
             saved_at = time.monotonic()
-        monitor.log.wait({topic: monitor.positions[topic] for topic in SOURCE_TOPICS}, IDLE_S, stop=stop)
+        monitor.log.wait({topic: monitor.positions[topic] for topic in EVENT_TOPICS}, IDLE_S, stop=stop)
     monitor.save_snapshot()
 
 
@@ -101,7 +102,7 @@ def _signer(settings: Settings, config: Config) -> Signer | None:
 
     folder = keys_folder(settings, config)
     if not (folder / "controller.key").exists():
-        settings.tell(f"run: no keys in {folder}, so nothing is commanded; make them with: unship keys new")
+        settings.report(f"run: no keys in {folder}, so nothing is commanded; make them with: unship keys new")
         return None
     key, trust = load_private_key(folder / "controller.key"), load_trust(folder / "trust.json")
     trusted = trust.having("controller")

@@ -1,4 +1,6 @@
-"""`unship status`: what should serve and what does, from the log alone; the monitor need not be running."""
+"""Run `unship status`: show desired and actual versions from the log alone; the monitor need not be running."""
+
+from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
@@ -11,7 +13,7 @@ from actions.facts import ReplicaChange
 from actions.replicas import Replica, Replicas
 from console.logs import configured_log, embedded_folder, kafka_access
 from console.sentences import clean
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.embedded.monitor import STATUS_KEY
@@ -25,9 +27,9 @@ from unship.log.embedded.log import EmbeddedLog
 from unship.log.kafka.access import SCHEME
 
 
-def status_command(settings: Settings, wanted: str | None) -> int:
-    """Print the status; 1 if a replica does not obey, or the monitor waits for a person to look."""
-    status, acks = read_told(settings, load(settings.config))
+def status_command(settings: Settings, wanted: str | None) -> Exit:
+    """Print the status; FINDING if a replica has not converged or a ledger partition is halted."""
+    status, acks = read_reported(settings, load(settings.config))
     if wanted is not None and wanted not in status.models:
         raise unknown_model(wanted, status)
     models = {name: model for name, model in status.models.items() if wanted in (None, name)}
@@ -40,17 +42,17 @@ def status_command(settings: Settings, wanted: str | None) -> int:
     else:
         lines = [f"halted: {clean(why)}" for why in status.halted] + _lines(models, replicas, faults)
         click.echo("\n".join(lines))
-    return 1 if status.halted or any(faults.values()) else 0
+    return Exit.FINDING if status.halted or any(faults.values()) else Exit.GOOD
 
 
 def unknown_model(wanted: str, status: Status) -> ConfigurationError:
-    """Return the error that names a model of which nothing is known."""
+    """Return the error that names an unknown model."""
     known = ", ".join(map(clean, status.models)) or "none yet; is the monitor running?"
     return ConfigurationError(f"no model {clean(wanted)} is known; known are {known}")
 
 
-def read_told(settings: Settings, config: Config) -> tuple[Status, list[Taken]]:
-    """Return what the monitor told last, and the newest ack of each replica."""
+def read_reported(settings: Settings, config: Config) -> tuple[Status, list[Taken]]:
+    """Return the newest status of the monitor, and the newest ack of each replica."""
     if configured_log(settings, config).startswith(SCHEME):
         from streams.kafka.status import read_status
 
@@ -59,7 +61,7 @@ def read_told(settings: Settings, config: Config) -> tuple[Status, list[Taken]]:
 
 
 def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
-    """Return what the monitor told last, and the newest ack of each replica."""
+    """Return the newest status of the monitor, and the newest ack of each replica."""
     if not (folder / FILE_NAME).is_file():
         raise ConfigurationError(f"{folder}: there is no log; start one with: unship --log embedded:{folder} run")
     with EmbeddedLog(folder) as log:
@@ -70,10 +72,9 @@ def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
 
 
 def living(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> dict[str, Replica]:
-    """Return the living replicas as the monitor has them, brought up to date by the newest ack of each.
+    """Return the live replicas in the newest status, updated by the newest ack of each.
 
-    The monitor may be behind or not running; the acks pass through the same rules as in the fold, so that what it has
-    read already changes nothing.
+    The monitor may lag or not run; acks follow the same rules as in the fold, so one that it has read changes nothing.
     """
     known = Replicas(dict(status.replicas))
     changes = []
@@ -90,7 +91,7 @@ def living(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> di
 
 
 def _shown(model: ModelStatus, replicas: dict[str, Replica], faults: dict[str, str]) -> dict[str, Any]:
-    """Return a model for scripts."""
+    """Return a model as JSON."""
     each = {}
     for name, replica in replicas.items():
         version, epoch = replica.serves()
@@ -102,7 +103,7 @@ def _lines(
     models: dict[str, ModelStatus], replicas: dict[str, dict[str, Replica]], faults: dict[str, dict[str, str]]
 ) -> list[str]:
     if not models:
-        return ["nothing has been seen yet"]
+        return ["no model has been seen yet"]
     lines = [f"{'MODEL':<20} {'DESIRED':<12} {'REPLICAS':<10} {'LABELS':<8} {'EVIDENCE':<10} STATE"]
     for name, model in models.items():
         obeying = len(replicas[name]) - len(faults[name])
@@ -113,5 +114,7 @@ def _lines(
             f"{labels:<8} {evidence:<10} {model.state}"
         )
     for name, lagging in faults.items():
-        lines += [f"{clean(name)}: {clean(replica)} does not obey: {clean(why)}" for replica, why in lagging.items()]
+        lines += [
+            f"{clean(name)}: {clean(replica)} has not converged: {clean(why)}" for replica, why in lagging.items()
+        ]
     return lines

@@ -1,4 +1,6 @@
-"""`unship topics plan` and `apply`: the topics as they are and as they should be."""
+"""Run `unship topics`: compare the topics with what they should be, create and change them."""
+
+from __future__ import annotations
 
 import asyncio
 from typing import Any
@@ -7,7 +9,7 @@ import click
 import msgspec
 
 from console.logs import kafka_access, log_of
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.kafka.admin import LOOK_EVERY_S, Admin, run
@@ -18,8 +20,8 @@ from unship.log.kafka.access import SCHEME
 LOOKS = 50
 
 
-def topics_command(settings: Settings, apply: bool, timeout_s: float) -> int:
-    """Print what has to be done to the topics, or do it; 1 if something is left to do."""
+def topics_command(settings: Settings, apply: bool, timeout_s: float) -> Exit:
+    """Print the planned changes of the topics, or apply them; FINDING if any are left."""
     config = load(settings.config)
     options = kafka_options(settings, config)
 
@@ -37,23 +39,23 @@ def topics_command(settings: Settings, apply: bool, timeout_s: float) -> int:
     refused = [step for step in left if step.action != "none"]
     if apply and refused:
         for step in refused:
-            settings.tell(f"topics: {step.name}: {step.why or 'is not yet as it should be; run it again'}")
-    return 1 if refused else 0
+            settings.report(f"topics: {step.name}: {step.why or 'has not changed yet; run it again'}")
+    return Exit.FINDING if refused else Exit.GOOD
 
 
 async def _left(admin: Admin, config: Config) -> list[Step]:
-    """Return the plan after it was carried out: the brokers' word counts, not ours."""
+    """Return the plan after it was applied, from what the brokers report."""
     for _ in range(LOOKS):
         left, _ = await steps_of(admin, config)
         if all(step.action in ("none", "refuse") for step in left):
             break
-        # One of several brokers may not have heard of a change yet.
+        # A change reaches the brokers one after another.
         await asyncio.sleep(LOOK_EVERY_S)
     return left
 
 
-def renew_command(settings: Settings, partition: int) -> int:
-    """Begin a new incarnation of a pair of source partitions."""
+def renew_command(settings: Settings, partition: int) -> Exit:
+    """Start a new incarnation of a pair of source partitions."""
     from streams.kafka.rewinds import renew_now
 
     config = load(settings.config)
@@ -62,14 +64,14 @@ def renew_command(settings: Settings, partition: int) -> int:
     if settings.as_json:
         click.echo(msgspec.json.encode({"partition": partition, "incarnation": incarnation}).decode())
     else:
-        settings.tell(
-            f"topics: partition {partition} begins anew, incarnation {incarnation}; it is read from its start"
+        settings.report(
+            f"topics: partition {partition} starts incarnation {incarnation}; it is read from its first record"
         )
-    return 0
+    return Exit.GOOD
 
 
 async def steps_of(admin: Admin, config: Config) -> tuple[list[Step], dict[str, TopicFacts]]:
-    """Return the plan for the topics of a configuration, and what the topics are like."""
+    """Return the plan for the topics of a configuration, and the facts of the topics that exist."""
     wanted = specs(config)
     facts = await admin.facts([spec.name for spec in wanted])
     return plan(wanted, facts, await admin.brokers(), config.kafka.topics.replication), facts
@@ -84,7 +86,7 @@ def kafka_options(settings: Settings, config: Config) -> dict[str, Any]:
     where = log_of(settings, config)
     if not where.startswith(SCHEME):
         raise ConfigurationError(
-            f"log: {where} has no topics to make, they come with its file; for Kafka: --log kafka://HOST:PORT"
+            f"log: {where} needs no topics: they are part of its file; for Kafka: --log kafka://HOST:PORT"
         )
     return kafka_access(settings, config).options
 
@@ -99,8 +101,8 @@ def _show(settings: Settings, steps: list[Step], done: bool) -> None:
 
 
 def _lines(step: Step, done: bool) -> list[str]:
-    words = {"create": "created", "change": "changed", "refuse": "REFUSED", "none": "ok"}
-    action = words[step.action] if done or step.action in ("refuse", "none") else step.action
+    done_as = {"create": "created", "change": "changed", "refuse": "REFUSED", "none": "ok"}
+    action = done_as[step.action] if done or step.action in ("refuse", "none") else step.action
     lines = [f"{action:<8} {step.name:<28} {step.partitions} partitions, {step.replication} copies"]
     if step.why:
         lines.append(f"{'':<8} {step.why}")

@@ -1,4 +1,6 @@
-"""Which versions are at work: the facts of the environment that may explain a difference between two machines."""
+"""Run `unship version`: print what may explain a difference between two machines."""
+
+from __future__ import annotations
 
 import platform
 from importlib.metadata import version

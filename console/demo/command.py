@@ -1,4 +1,4 @@
-"""`unship demo`: replicas, label sources and the monitor as processes, from the first request to the proof."""
+"""Run `unship demo`: replicas, label sources and the monitor as processes, from the first request to the audit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import click
 import msgspec
 import numpy as np
 
+from actions.reasons import Action
 from console.census import SCENARIOS, Scenario, config_yaml
 from console.census.facts import PhaseFacts, phases
 from console.census.scenarios import MODEL
 from console.census.traffic import TS_START_MS, Requests, draw_requests
-from console.demo.course import Course, Decision, Seen
+from console.demo.course import Course, Progress
 from console.demo.views import print_tables, view
 from console.demo.workers import REPLICAS, private_folder, stage
 from console.sentences import sentence
-from console.settings import Settings
+from console.settings import Exit, Settings
 from streams.audit.ledger_audit import audit_topics
 from streams.audit.result import AuditResult
 from streams.config.parse import parse
@@ -32,23 +33,23 @@ from unship.errors import ConfigurationError
 
 
 class Played(msgspec.Struct, frozen=True):
-    """What is left of a course when its processes have ended."""
+    """Hold the result of a course after its processes have ended."""
 
-    seen: Seen
+    seen: Progress
     phases: tuple[PhaseFacts, ...]
     replicas: dict[str, tuple[str, list[int] | None]]
     converged: bool
     events: int
 
 
-def demo_command(settings: Settings, name: str, seed: int, speed: float, holdback: bool, record: Path | None) -> int:
-    """Run one scenario; returns 1 if a replica did not obey or the audit finds a difference."""
+def demo_command(settings: Settings, name: str, seed: int, speed: float, holdback: bool, record: Path | None) -> Exit:
+    """Run one scenario; FINDING if a replica did not converge or the audit finds a difference."""
     began = time.monotonic()
-    # Asked to end, it ends as after Ctrl-C: the processes are gone and the keys removed.
+    # SIGTERM ends it like Ctrl-C: the processes are stopped and the keys removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     scenario = _scenario(name)
     if scenario is None:
-        return 0
+        return Exit.GOOD
     if seed < 0:
         raise ConfigurationError(f"--seed: expected 0 or more, was {seed}")
     recording = record or Path(mkdtemp(prefix="unship-demo-recording-")) / "recording.ndjson"
@@ -68,11 +69,11 @@ def demo_command(settings: Settings, name: str, seed: int, speed: float, holdbac
         click.echo(msgspec.json.encode(summary).decode())
     else:
         _show(settings, played, audit, recording)
-    return 0 if played.converged and audit.first_difference is None else 1
+    return Exit.GOOD if played.converged and audit.first_difference is None else Exit.FINDING
 
 
 def _scenario(name: str) -> Scenario | None:
-    """Return the scenario; None where only the list was wanted, which is then printed."""
+    """Return the scenario; print the list and return None for `list`."""
     if name in SCENARIOS:
         return SCENARIOS[name]
     lines = "\n".join(f"  {entry.name}: {entry.story}" for entry in SCENARIOS.values())
@@ -85,17 +86,17 @@ def _scenario(name: str) -> Scenario | None:
 def _play(
     settings: Settings, scenario: Scenario, requests: Requests, holdback: bool, speed: float, recording: Path
 ) -> Played:
-    """Let the scenario happen and write its recording; all processes and keys are gone afterwards."""
+    """Play the scenario and write its recording; all processes and keys are gone afterwards."""
     maturity = span_text(parse(config_yaml(scenario.name)).of(MODEL).mature_after_ms)
-    settings.tell(
-        f"{scenario.story}\n{len(REPLICAS)} replicas, the label sources and the monitor are processes of their own. "
-        f"Answers are judged {maturity} after they were given (mature_after: {maturity})."
+    settings.report(
+        f"{scenario.story}\n{len(REPLICAS)} replicas, the label sources and the monitor run as separate processes. "
+        f"Predictions are judged {maturity} after they were made (mature_after: {maturity})."
     )
     with (
         private_folder() as folder,
-        stage(folder, scenario.name, TS_START_MS) as standing,
+        stage(folder, scenario.name, TS_START_MS) as processes,
         view(settings, maturity) as shown,
-        closing(Course(standing, scenario, requests, holdback, speed, shown.show, shown.tell)) as course,
+        closing(Course(processes, requests, holdback, speed, shown)) as course,
     ):
         seen = course.play()
         replicas, command = course.answering(), course.command()
@@ -127,7 +128,7 @@ def _summary(scenario: str, seed: int, played: Played, audit: AuditResult) -> di
 
 
 def _show(settings: Settings, played: Played, audit: AuditResult, recording: Path) -> None:
-    """Print what happened as tables, and last the one sentence."""
+    """Print the tables, the audit and the result."""
     print_tables(settings, played.phases, played.seen.decisions, played.replicas)
     click.echo(f"audit: {audit.reproduced} of {audit.decisions} decisions reproduced bit for bit from {recording}")
     if audit.first_difference is not None:
@@ -135,14 +136,14 @@ def _show(settings: Settings, played: Played, audit: AuditResult, recording: Pat
     click.echo(_in_the_end(played.seen, played.converged))
 
 
-def _in_the_end(seen: Seen, converged: bool) -> str:
-    """Return the one sentence that tells how it ended."""
-    acted: list[Decision] = [decision for decision in seen.decisions if decision["action"] != "none"]
+def _in_the_end(seen: Progress, converged: bool) -> str:
+    """Return the result as one sentence."""
+    acted = [decision for decision in seen.decisions if decision.action is not Action.NONE]
     if not converged:
-        return "Not every replica obeyed; the table above says which one serves what."
+        return "Not every replica converged; the table above shows what each one serves."
     if not acted:
-        return f"Nothing was done, because nothing got worse in {seen.answered} answers of both versions."
-    said = sentence(acted[-1])
-    if acted[-1]["action"] != "rollback":
-        return said
-    return f"{said[:-1]}; all {len(REPLICAS)} replicas have obeyed."
+        return f"No action was taken: no version got worse in {seen.answered} predictions."
+    last = sentence(acted[-1])
+    if acted[-1].action is not Action.ROLLBACK:
+        return last
+    return f"{last[:-1]}; all {len(REPLICAS)} replicas have converged."

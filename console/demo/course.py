@@ -1,8 +1,8 @@
-"""The course of the demo: rounds of requests and truths, on a clock that is moved by them.
+"""Play the demo: rounds of requests and truths, on a clock that they advance.
 
 The log's append times, by which labels mature and cohorts close, are this clock's; so the verdict depends on what is
-sent and not on how fast this machine is. A round goes out only when the one before is in the log, and never far ahead
-of the monitor; a release waits until all replicas obeyed, as a release should.
+sent and not on the speed of this machine. A round is sent only when the previous one is in the log, and never far ahead
+of the monitor; a release waits until all replicas have converged, as a release should.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
+import orjson
+from numpy.typing import NDArray
 
+from actions.journal import Decision, decode_decision
+from actions.reasons import Action
 from console.census.recording import first_deployment, release_deployments
-from console.census.scenarios import MODEL, Scenario
+from console.census.scenarios import MODEL
 from console.census.traffic import MATURE_AFTER_MS, SOURCES, TS_START_MS, Requests, Traffic
-from console.demo.keeping import keep
-from console.demo.messages import Answers, Round, Time, Told, ToldClock, Truths
+from console.demo.keep_recording import keep
+from console.demo.messages import Answers, DemoClock, Reported, Round, Time, Truths
 from console.demo.workers import DemoError, Stage
+from streams.config.units import MINUTE_MS
 from streams.embedded.monitor import STATUS_KEY
 from streams.fold.status import Status
 from streams.ledger.entries import read_entry
@@ -32,36 +37,34 @@ from unship.commands import Command, decode_command
 from unship.events import Ack, Prediction
 from unship.log.embedded.log import EmbeddedLog, Message
 
-Decision = dict[str, Any]
-
-ROUND_MS = 120_000
-"""Requests come every half second on this clock: some 240 in a round."""
+ROUND_MS = 2 * MINUTE_MS
+"""Length of a round on this clock: about 240 requests, one every half second."""
 
 AHEAD_ROUNDS = 3
-"""How many rounds the monitor may be behind: far less than a cohort waits for its labels."""
+"""Largest lag of the monitor in rounds: far less than the maturity of a cohort."""
 
 PACE = 1_800.0
 """Seconds of the demo's day per second, at --speed 1."""
 
-AFTER_MS = 20 * 60_000
-"""How long requests go on after a version was taken back, to show what its successor does."""
+AFTER_MS = 20 * MINUTE_MS
+"""How long requests continue after a rollback, to show the losses of the version that replaced it."""
 
 PATIENCE_S = 120.0
 WAIT_S_MAX = 600.0
-"""Longest wait for what has to follow: while nothing is written to the log, and at all."""
+"""Longest waits for the next step: without any record in the log, and in total."""
 
 LOOK_S = 0.05
 TAIL = 500
-ACTS = ("rollback", "propose")
+ACTS = (Action.ROLLBACK, Action.PROPOSE)
 
 
 @dataclass(slots=True)
-class Seen:
+class Progress:
     """Hold what has happened so far; read by the views."""
 
     now: int
     answered: int = 0
-    told: int = 0
+    labelled: int = 0
     replicas: dict[str, tuple[str, tuple[int, int, int] | None]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
@@ -69,45 +72,62 @@ class Seen:
     taken_back: int | None = None
 
 
-class Course:
-    """Play one scenario on a stage that stands."""
+class View(Protocol):
+    """Show how far the demo has come."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        scenario: Scenario,
-        requests: Requests,
-        holdback: bool,
-        speed: float,
-        show: Callable[[Seen], None],
-        tell: Callable[[str], None],
-    ) -> None:
+    def show(self, seen: Progress) -> None:
+        """Show the progress."""
+
+    def note(self, text: str) -> None:
+        """Add a line of its own."""
+
+
+class LabelQueue:
+    """Hold the labels of requests until they are due and their request was answered."""
+
+    def __init__(self, requests: Requests) -> None:
+        """Order the labels by the time at which they become known."""
+        labelled = np.flatnonzero(requests.labelled)
+        self._order = labelled[np.argsort(requests.ts_label_ms[labelled], kind="stable")]
+        self._ts_ms = requests.ts_label_ms[self._order]
+        self._reached, self._waiting = 0, self._order[:0]
+
+    def due(self, now: int, answered: int) -> NDArray[np.int64]:
+        """Take out the requests whose labels are due at `now`, of the first `answered` requests only."""
+        first = self._reached
+        self._reached = int(np.searchsorted(self._ts_ms, now, side="right"))
+        due = np.concatenate([self._waiting, self._order[first : self._reached]])
+        known = due < answered
+        self._waiting = due[~known]
+        return due[known]
+
+
+class Course:
+    """Play one scenario with processes that run."""
+
+    def __init__(self, stage: Stage, requests: Requests, holdback: bool, speed: float, view: View) -> None:
         """Describe the course.
 
         Args:
-            stage: the processes.
-            scenario: the story.
-            requests: what is asked.
-            holdback: whether the release keeps v41 beside.
-            speed: how much faster than `PACE`.
-            show: called with every round.
-            tell: called with what is worth a line.
+            stage: The processes.
+            requests: The requests of the scenario.
+            holdback: Whether the release keeps v41 as a holdback.
+            speed: Speed-up factor over `PACE`.
+            view: Shows each round, and what happens in between.
         """
-        self.stage, self.scenario, self.requests = stage, scenario, requests
-        self._holdback, self._speed, self._show, self._tell = holdback, speed, show, tell
+        self.stage, self.requests = stage, requests
+        self._holdback, self._speed, self._view = holdback, speed, view
         count = len(requests.ts_ms)
         self.traffic = Traffic(requests, np.zeros(count, np.bool_), np.zeros(count), np.zeros(count, np.int64))
-        self.seen = Seen(TS_START_MS)
-        self._clock = ToldClock(TS_START_MS)
+        self.seen = Progress(TS_START_MS)
+        self._clock = DemoClock(TS_START_MS)
         self._log = EmbeddedLog(stage.log, now_ms=self._clock)
         self._ends: list[dict[str, int]] = []
-        self._labels = np.flatnonzero(requests.labelled)
-        self._labels = self._labels[np.argsort(requests.ts_label_ms[self._labels], kind="stable")]
-        self._reached, self._waiting = 0, self._labels[:0]
+        self._labels = LabelQueue(requests)
         self._pause = threading.Event()
 
-    def play(self) -> Seen:
-        """Play until the story has ended and the monitor knows all of it."""
+    def play(self) -> Progress:
+        """Play the scenario to its end, and wait until the monitor has read all of it."""
         requests, began = self.requests, time.monotonic()
         released = int(np.argmax(requests.released))
         ts_released, ts_last = int(requests.ts_ms[released]), int(requests.ts_ms[-1])
@@ -131,13 +151,13 @@ class Course:
         self._log.close()
 
     def command(self) -> Command | None:
-        """Return what is commanded now."""
+        """Return the newest command."""
         record = self._log.latest("control").get(MODEL.encode())
         command = None if record is None else decode_command(record.value)
         return command if isinstance(command, Command) else None
 
     def converged(self) -> bool:
-        """Whether every replica acknowledged that it serves what the newest command says."""
+        """Return whether every replica acknowledged that it serves by the newest command."""
         command = self.command()
         if command is None:
             return False
@@ -172,26 +192,25 @@ class Course:
         """Write the recording."""
         keep(self._log, path)
 
-    # Rounds
-
     def _round(self, now: int) -> None:
-        """Let the requests and truths of one stretch of time happen."""
-        self._until(self._near, "the monitor does not get on")
+        """Send the requests and truths up to a time, and collect the answers."""
+        self._until(self._near, "the monitor makes no progress")
         first = self.seen.answered
         last = int(np.searchsorted(self.requests.ts_ms, now, side="right"))
         shares = [np.arange(first + at, last, len(self.stage.replicas)) for at in range(len(self.stage.replicas))]
         for worker, share in zip(self.stage.replicas, shares, strict=True):
             worker.send(self._asked(now, share))
-        # Only truths about answers of earlier rounds: what a source says may depend on the answer.
+        # Only truths about answers of earlier rounds: a truth may depend on the answer.
         self.stage.labels.send(self._known(now))
         for worker, share in zip(self.stage.replicas, shares, strict=True):
             self._take(worker.name, share, worker.receive(Answers))
-        self.stage.labels.receive(Told)
-        self.seen.answered, self.seen.now, self._clock.now = last, now, now
+        self.stage.labels.receive(Reported)
+        self.seen.answered, self.seen.now = last, now
+        self._clock.set(now)
         self.stage.monitor.send(Time(now))
         self._ends.append(self._log.ends())
         self._look()
-        self._show(self.seen)
+        self._view.show(self.seen)
 
     def _asked(self, now: int, share: Any) -> Round:
         requests = self.requests
@@ -205,19 +224,14 @@ class Course:
 
     def _known(self, now: int) -> Truths:
         """Return the truths that became known, about what was answered."""
-        requests, first = self.requests, self._reached
-        ts = requests.ts_label_ms[self._labels]
-        self._reached = int(np.searchsorted(ts, now, side="right"))
-        due = np.concatenate([self._waiting, self._labels[first : self._reached]])
-        answered = due < self.seen.answered
-        due, self._waiting = due[answered], due[~answered]
-        self.seen.told += due.size
-        told = self.traffic.told()[due]
+        requests = self.requests
+        due = self._labels.due(now, self.seen.answered)
+        self.seen.labelled += due.size
         names = [name for name, _, _, _ in SOURCES]
         return Truths(
             now,
             [f"ma-{row}" for row in requests.rows.row[due].tolist()],
-            told.tolist(),
+            self.traffic.reported()[due].tolist(),
             [names[source] for source in requests.source[due].tolist()],
             requests.ts_label_ms[due].tolist(),
         )
@@ -231,15 +245,15 @@ class Course:
         seen.replicas[name] = answers.version, answers.epoch
         seen.counts[name] = seen.counts.get(name, 0) + share.size
         if before is not None and before[0] != answers.version:
-            self._tell(f"{name} now serves {answers.version}")
+            self._view.note(f"{name} now serves {answers.version}")
             if before[0] == "v42" and share.size and (seen.taken_back is None or share[0] < seen.taken_back):
                 seen.taken_back = int(share[0])
 
     def _deploy(self, events: list[dict[str, Any]], ts: int) -> None:
-        """Announce deployments as a release pipeline does, and wait until the replicas obey what follows from them."""
+        """Emit deployments as a release pipeline does, and wait until the replicas have converged."""
         before = self.command()
-        self._clock.now = ts
-        self._log.append("deployments", [Message(msgspec.json.encode(event), MODEL.encode()) for event in events])
+        self._clock.set(ts)
+        self._log.append("deployments", [Message(orjson.dumps(event), MODEL.encode()) for event in events])
         self.stage.monitor.send(Time(ts))
         serve = events[0]["version"]
 
@@ -249,18 +263,16 @@ class Course:
             return new and self.converged()
 
         self._until(obeyed, f"the replicas do not serve {serve}")
-        self._tell(f"{serve} was released; all {len(self.stage.replicas)} replicas serve it")
-
-    # Looking
+        self._view.note(f"{serve} was released; all {len(self.stage.replicas)} replicas serve it")
 
     def _look(self) -> None:
-        """Read what the monitor has written."""
+        """Read the decisions and the status that the monitor has written."""
         seen, log = self.seen, self._log
         for record in log.read("decisions", len(seen.decisions)):
-            decision = msgspec.json.decode(record.value or b"")
+            decision = decode_decision(record.value or b"")
             seen.decisions.append(decision)
-            target = f" to {decision['to']}" if decision["to"] else ""
-            self._tell(f"{decision['reason']}: {decision['action']}{target}")
+            target = f" to {decision.to}" if decision.to else ""
+            self._view.note(f"{decision.reason}: {decision.action}{target}")
         status = log.latest("snapshots").get(STATUS_KEY)
         if status is not None:
             seen.status = msgspec.json.decode(status.value or b"", type=Status)
@@ -286,7 +298,7 @@ class Course:
         return self._has_read(self._log.ends()) and self.converged()
 
     def _until(self, condition: Callable[[], bool], complaint: str) -> None:
-        """Wait for a condition as long as anything moves in the log."""
+        """Wait for a condition while records arrive in the log."""
         began = moved = time.monotonic()
         before = self._log.ends()
         while not condition():
@@ -298,11 +310,11 @@ class Course:
                 moved, before = now, ends
             if now - moved > PATIENCE_S or now - began > WAIT_S_MAX:
                 raise DemoError(
-                    f"{complaint} after {now - began:.0f} s, {now - moved:.0f} s of them without news in the log; "
-                    "see what else keeps this machine busy, and run the demo again"
+                    f"{complaint} after {now - began:.0f} s, the last {now - moved:.0f} s without a record in the log; "
+                    "check the load of this machine, and run the demo again"
                 )
 
     def _over(self, now: int) -> bool:
-        """Whether a version was taken back, or proposed to be, long enough ago."""
-        acted = next((decision["ts"] for decision in self.seen.decisions if decision["action"] in ACTS), None)
+        """Return whether a rollback happened or was proposed at least `AFTER_MS` ago."""
+        acted = next((decision.ts for decision in self.seen.decisions if decision.action in ACTS), None)
         return acted is not None and now >= acted + AFTER_MS

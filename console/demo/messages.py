@@ -1,8 +1,7 @@
-"""What the demo's processes say to each other: one line of JSON each, down standard input and up standard output.
+"""Exchange messages between the demo's processes: one line of JSON each, down standard input and up standard output.
 
-Every message down carries the time. Nobody but the course of the demo decides how late it is, so a machine that is slow
-for a while makes the demo longer and changes nothing that is decided. When the pipe ends, whoever wrote to it is gone,
-and the process ends too.
+Every message down carries the time. Only the course of the demo advances it, so a slow machine makes the demo longer
+and changes no decision. When the pipe ends, the process that wrote to it is gone, and this process ends too.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from msgspec import Struct
 
 
 class Begin(Struct, frozen=True):
-    """Say what a process needs to begin: the time (ms since the epoch), the log, and to replicas who they are."""
+    """Start a process: the time (ms since the epoch), the log, and for replicas the trust file and the name."""
 
     now: int
     log: str
@@ -25,9 +24,9 @@ class Begin(Struct, frozen=True):
 
 
 class Round(Struct, frozen=True):
-    """Hand requests to a replica: numbers of rows, times (ms), features as they arrive (16 each), the router's choice.
+    """Send requests to a replica: row numbers, times (ms), features as they arrive (16 each), and the router's choice.
 
-    `held` are the requests that the router gives to the holdback.
+    `held` marks the requests that the router sends to the holdback.
     """
 
     now: int
@@ -38,9 +37,9 @@ class Round(Struct, frozen=True):
 
 
 class Answers(Struct, frozen=True):
-    """Say what was answered, one entry per request, and what the replica serves now.
+    """Return what was answered, one entry per request, and what the replica serves now.
 
-    `dropped` and `detail` tell of events that did not reach the log; both are empty as long as all is well.
+    `dropped` and `detail` report events that did not reach the log; both are empty if there are none.
     """
 
     version: str
@@ -53,7 +52,7 @@ class Answers(Struct, frozen=True):
 
 
 class Truths(Struct, frozen=True):
-    """Hand over what became known until `now`: one entry per truth."""
+    """Send the truths that became known until `now`."""
 
     now: int
     id: list[str]
@@ -62,15 +61,15 @@ class Truths(Struct, frozen=True):
     ts: list[int]
 
 
-class Told(Struct, frozen=True):
-    """Say that the truths are in the log; the fields are those of `Answers`."""
+class Reported(Struct, frozen=True):
+    """Confirm that the truths are in the log; the fields are those of `Answers`."""
 
     dropped: dict[str, int]
     detail: str
 
 
 class Time(Struct, frozen=True):
-    """Say what time it is: everything up to then is in the log."""
+    """Set the time: everything up to it is in the log."""
 
     now: int
 
@@ -78,27 +77,31 @@ class Time(Struct, frozen=True):
 T = TypeVar("T")
 
 
-class ToldClock:
-    """Show the time that this process was told last, in milliseconds since the epoch.
+class DemoClock:
+    """Return the time that was set last, in milliseconds since the epoch.
 
     Example:
-        >>> clock = ToldClock(1_000)
-        >>> clock.now = 2_000
+        >>> clock = DemoClock(1_000)
+        >>> clock.set(2_000)
         >>> clock()
         2000
     """
 
     def __init__(self, now: int) -> None:
-        """Begin at a time."""
-        self.now = now
+        """Start at a time."""
+        self._now = now
+
+    def set(self, now: int) -> None:
+        """Set the time."""
+        self._now = now
 
     def __call__(self) -> int:
         """Return the time."""
-        return self.now
+        return self._now
 
 
 def read_begin() -> Begin:
-    """Read the first message; ends the process if there is none."""
+    """Return the first message; end the process if there is none."""
     line = sys.stdin.buffer.readline()
     if not line:
         sys.exit(0)
@@ -112,7 +115,7 @@ def messages(kind: type[T]) -> Iterator[T]:
         yield decoder.decode(line)
 
 
-def say(message: Struct) -> None:
+def send(message: Struct) -> None:
     """Write a message to standard output."""
     sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()

@@ -1,4 +1,6 @@
-"""The monitor of the demo: `unship run`, but for the clock, which is the traffic's."""
+"""Run the monitor of the demo: `unship run` with the clock of the traffic."""
+
+from __future__ import annotations
 
 import os
 import signal
@@ -7,21 +9,21 @@ import threading
 from pathlib import Path
 
 from console.commands.run import run_command
-from console.demo.messages import Time, ToldClock, messages, read_begin
+from console.demo.messages import DemoClock, Time, messages, read_begin
 from console.settings import Settings
 
 
-def listen(clock: ToldClock) -> None:
-    """Set the clock as told; where the pipe ends, ask this process to end as an operator would."""
+def listen(clock: DemoClock) -> None:
+    """Set the clock by messages; when the pipe ends, send this process the SIGTERM of an operator."""
     for time in messages(Time):
-        clock.now = time.now
+        clock.set(time.now)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def monitor() -> int:
-    """Run the monitor under the configuration in the present folder."""
+    """Run the monitor under the configuration in the current folder."""
     begin = read_begin()
-    clock = ToldClock(begin.now)
+    clock = DemoClock(begin.now)
     threading.Thread(target=listen, args=(clock,), name="demo-clock", daemon=True).start()
     return run_command(Settings(Path("unship.yaml"), begin.log, as_json=False, quiet=False, color=False), clock)
 

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs, and the tables at its end."""
+"""Show the demo while it runs, and the tables at its end."""
 
 from __future__ import annotations
 
@@ -6,83 +6,76 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from actions.journal import Decision
 from console.census import PhaseFacts
 from console.census.scenarios import MODEL
-from console.demo.course import Seen
+from console.demo.course import Progress, View
 from console.settings import Settings
+from streams.config.units import MINUTE_MS
 
-LINE_EVERY_MS = 30 * 60_000
+LINE_EVERY_MS = 30 * MINUTE_MS
 LINES_MAX = 12
 
 
-class View(Protocol):
-    """Show how far the demo has come; `tell` adds a line of its own."""
-
-    def show(self, seen: Seen) -> None:
-        """Show what was seen so far."""
-
-    def tell(self, text: str) -> None:
-        """Say something."""
-
-
 class Lines:
-    """Say it in plain lines on standard error."""
+    """Print plain lines on standard error."""
 
     def __init__(self, settings: Settings) -> None:
-        """Begin with nothing said."""
+        """Start without a line."""
         self._settings = settings
         self._now = 0
         self._due = 0
 
-    def show(self, seen: Seen) -> None:
-        """Say every half hour of the demo's day how things stand."""
+    def show(self, seen: Progress) -> None:
+        """Print a line every half hour of the demo's clock."""
         self._now = seen.now
         if seen.now < self._due:
             return
         self._due = seen.now - seen.now % LINE_EVERY_MS + LINE_EVERY_MS
         versions = sorted({version for version, _ in seen.replicas.values()})
-        self.tell(f"{' and '.join(versions)} serving; {seen.answered} answers, {seen.told} truths; {evidence(seen)}")
+        self.note(
+            f"{' and '.join(versions)} serving; {seen.answered} answers, {seen.labelled} truths; {evidence(seen)}"
+        )
 
-    def tell(self, text: str) -> None:
-        """Say something, with the time."""
-        self._settings.tell(f"{clock(self._now)}  {text}" if self._now else text)
+    def note(self, text: str) -> None:
+        """Print a line with the time."""
+        self._settings.report(f"{clock(self._now)}  {text}" if self._now else text)
 
 
 class Screen:
-    """Show it all at once, and again and again, where a terminal is looking."""
+    """Draw everything in place, on a terminal."""
 
     def __init__(self, live: Live, maturity: str) -> None:
-        """Take the part of the terminal that `live` holds."""
+        """Draw in the part of the terminal that `live` holds."""
         self._live = live
         self._maturity = maturity
         self._lines: list[str] = []
         self._now = 0
 
-    def show(self, seen: Seen) -> None:
-        """Show what was seen so far."""
+    def show(self, seen: Progress) -> None:
+        """Draw the progress."""
         self._now = seen.now
         table = Table(title=f"{clock(seen.now)} on the demo's clock", title_justify="left")
         for column in ("replica", "serves", "epoch", "answers"):
             table.add_column(column, justify="right" if column == "answers" else "left")
         for name, (version, epoch) in sorted(seen.replicas.items()):
             table.add_row(name, version, "-" if epoch is None else dotted(epoch), str(seen.counts[name]))
-        counts = f"{seen.answered} answers, {seen.told} truths; judged {self._maturity} after they were given"
+        counts = f"{seen.answered} answers, {seen.labelled} truths; judged {self._maturity} after they were given"
         self._live.update(Group(table, counts, evidence(seen), *self._lines[-LINES_MAX:]))
 
-    def tell(self, text: str) -> None:
-        """Keep a line in sight."""
+    def note(self, text: str) -> None:
+        """Add a line below the table."""
         self._lines.append(f"{clock(self._now)}  {text}" if self._now else text)
 
 
 @contextmanager
 def view(settings: Settings, maturity: str) -> Iterator[View]:
-    """Return the view that fits where standard output goes."""
+    """Return the view for a terminal or for a file."""
     if settings.as_json or settings.quiet or not sys.stdout.isatty():
         yield Lines(settings)
         return
@@ -90,8 +83,8 @@ def view(settings: Settings, maturity: str) -> Iterator[View]:
         yield Screen(live, maturity)
 
 
-def evidence(seen: Seen) -> str:
-    """Return how the evidence stands, in words."""
+def evidence(seen: Progress) -> str:
+    """Return the evidence and the label coverage as text."""
     model = None if seen.status is None else seen.status.models.get(MODEL)
     if model is None or model.evidence is None:
         return "no evidence yet"
@@ -100,10 +93,11 @@ def evidence(seen: Seen) -> str:
 
 
 def clock(ts_ms: int) -> str:
-    """Return a time of the demo's day.
+    """Return a time on the demo's clock.
 
-    >>> clock(1_767_571_260_000)
-    '00:01'
+    Example:
+        >>> clock(1_767_571_260_000)
+        '00:01'
     """
     return datetime.fromtimestamp(ts_ms / 1_000, UTC).strftime("%H:%M")
 
@@ -111,8 +105,9 @@ def clock(ts_ms: int) -> str:
 def dotted(epoch: tuple[int, ...] | list[int]) -> str:
     """Return an epoch as it is shown.
 
-    >>> dotted([0, 12, 1])
-    '0.12.1'
+    Example:
+        >>> dotted([0, 12, 1])
+        '0.12.1'
     """
     return ".".join(map(str, epoch))
 
@@ -120,10 +115,10 @@ def dotted(epoch: tuple[int, ...] | list[int]) -> str:
 def print_tables(
     settings: Settings,
     phases: tuple[PhaseFacts, ...],
-    decisions: list[dict[str, Any]],
+    decisions: list[Decision],
     replicas: dict[str, tuple[str, list[int] | None]],
 ) -> None:
-    """Print what the models did, what the monitor decided, and whom the replicas obeyed."""
+    """Print the losses of the models, the decisions, and what the replicas serve."""
     console = Console(no_color=not settings.color, highlight=False, width=None if sys.stdout.isatty() else 100)
     did = _table("What the models did (share of wrong answers)", ("phase", "version", "role"), ("answers", "wrong"))
     for phase in phases:
@@ -131,11 +126,9 @@ def print_tables(
     console.print(did)
     acts = _table("What the monitor decided", ("clock", "verdict", "reason", "action"), ("labelled answers",))
     for decision in decisions:
-        target = f" to {decision['to']}" if decision["to"] else ""
-        labelled = str(decision["outcomes"])
-        acts.add_row(
-            clock(decision["ts"]), decision["verdict"], decision["reason"], decision["action"] + target, labelled
-        )
+        target = f" to {decision.to}" if decision.to else ""
+        labelled = str(decision.outcomes)
+        acts.add_row(clock(decision.ts), decision.verdict, decision.reason, decision.action + target, labelled)
     console.print(acts if decisions else "The monitor decided nothing, because nothing got worse.")
     obeyed = _table("What the replicas serve", ("replica", "version", "under the command of epoch"), ())
     for name, (version, epoch) in replicas.items():

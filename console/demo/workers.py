@@ -1,4 +1,4 @@
-"""The demo's folder and its processes: made, spoken to, and gone when the demo is.
+"""Start and stop the demo's processes in a private folder.
 
 A process ends when its standard input does, so none outlives this one, however this one ends; and none is in the
 foreground of the terminal, so that Ctrl-C reaches this one alone, which then closes the pipes.
@@ -20,26 +20,26 @@ import msgspec
 from msgspec import Struct
 
 from console.census import config_yaml
-from console.demo.messages import Answers, Begin, Told
+from console.demo.messages import Answers, Begin, Reported
 from unship.errors import UnshipError
 from unship.keys import TRUST_FILE, new_keys
 
 REPLICAS = ("r-1", "r-2", "r-3")
 END_S = 30.0
-SAID_LAST_BYTES = 2_000
+STDERR_TAIL_BYTES = 2_000
 
 T = TypeVar("T", bound=Struct)
 
 
 class DemoError(UnshipError):
-    """A process of the demo ended early, or did not do in time what it should."""
+    """Report a process of the demo that ended early or missed a deadline; run the demo again."""
 
 
 class Worker:
-    """One process of the demo."""
+    """Hold one process of the demo."""
 
     def __init__(self, name: str, module: str, folder: Path, begin: Begin) -> None:
-        """Start a module of this package in a folder, which also gets what it says on standard error."""
+        """Start a module of this package in a folder, which also gets its standard error."""
         folder.mkdir(mode=0o700, exist_ok=True)
         self.name = name
         self.log = folder / f"{name}.log"
@@ -55,7 +55,7 @@ class Worker:
         self.send(begin)
 
     def send(self, message: Struct) -> None:
-        """Send one message; raises DemoError if the process has ended."""
+        """Send one message; raise DemoError if the process has ended."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(msgspec.json.encode(message) + b"\n")
@@ -64,13 +64,13 @@ class Worker:
             raise self.ended() from None
 
     def receive(self, kind: type[T]) -> T:
-        """Wait for the next message; raises DemoError if the process ends instead."""
+        """Wait for the next message; raise DemoError if the process ends instead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise self.ended()
         message = msgspec.json.decode(line, type=kind)
-        if isinstance(message, Answers | Told) and (message.dropped or message.detail):
+        if isinstance(message, Answers | Reported) and (message.dropped or message.detail):
             raise DemoError(f"{self.name}: events did not reach the log: {message.dropped} {message.detail}")
         return message
 
@@ -80,19 +80,21 @@ class Worker:
             raise self.ended()
 
     def ended(self) -> DemoError:
-        """Return the error that tells how the process ended."""
+        """Return the error with the exit code and the end of standard error."""
         code = self.process.wait(END_S)
-        said = self.log.read_bytes()[-SAID_LAST_BYTES:].decode(errors="replace").strip()
-        return DemoError(f"{self.name}: ended with code {code} before the demo did; it said:\n{said}")
+        stderr = self.log.read_bytes()[-STDERR_TAIL_BYTES:].decode(errors="replace").strip()
+        return DemoError(
+            f"{self.name}: ended with code {code} before the demo did; its standard error ends with:\n{stderr}"
+        )
 
     def close(self) -> None:
-        """Let the process end, and wait for it; one that does not is killed."""
+        """Close the pipes and wait for the end of the process; kill it after `END_S` seconds."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 try:
                     pipe.close()
                 except OSError:
-                    # What was still to be written to a process that has ended.
+                    # Buffered data for a process that has ended.
                     continue
         try:
             self.process.wait(END_S)
@@ -103,7 +105,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Name the demo's processes and where its log is."""
+    """Name the demo's processes and the folder of its log."""
 
     log: Path
     replicas: tuple[Worker, ...]
@@ -113,7 +115,7 @@ class Stage:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Make a folder that nobody else can enter, and remove it at the end: it holds keys."""
+    """Make a folder that is closed to other users, and remove it at the end: it holds keys."""
     folder = Path(mkdtemp(prefix="unship-demo-"))
     try:
         yield folder
@@ -123,10 +125,10 @@ def private_folder() -> Iterator[Path]:
 
 @contextmanager
 def stage(folder: Path, scenario: str, now: int) -> Iterator[Stage]:
-    """Start the monitor, the replicas and the label sources, and end them.
+    """Start the monitor, the replicas and the label sources, and stop them.
 
-    The monitor's folder holds the configuration and the keys. Replicas are told where the log is, and each gets a copy
-    of `trust.json` in a folder of its own: what it has to know to obey, and nothing by which it could command.
+    The monitor's folder holds the configuration and the keys. Each replica gets the address of the log and a copy of
+    `trust.json` in a folder of its own: enough to verify commands, and nothing that could sign one.
     """
     home = folder / "monitor"
     home.mkdir(mode=0o700)

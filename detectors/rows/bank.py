@@ -1,4 +1,4 @@
-"""Many e-detectors as rows of arrays: one row for each stream, all stepped together.
+"""Step many e-detectors as rows of arrays: one row for each stream, all stepped together.
 
 A stream (a slice, a loss, one label source left out) is a row and nothing else, so a new kind of stream costs no code
 here. Outcomes come in blocks of at most 32: a block multiplies its betting factors into the row's evidence at once,
@@ -6,21 +6,21 @@ which keeps the guarantee of the e-detector (`detectors.e_detector`) and makes t
 operations.
 """
 
+from __future__ import annotations
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats
+from detectors.base import Floats, Ints
 from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, advance, factors, predictive_mean, total
-
-Ints = NDArray[np.int64]
 
 BLOCK = 32
 #: Blocks whose factors are computed at once: few enough to stay in the processor's cache.
 BLOCKS_AT_ONCE = 128
 #: Newest-weighted outcomes that a baseline remembers; older ones fade.
 BASELINE_CAP = 20_000.0
-#: Fewer outcomes than this are no baseline, whoever recorded them.
+#: Fewer outcomes than this are no baseline, wherever they are from.
 BASELINE_LEAST = 500.0
 #: Outcomes after which a row without any other baseline takes its own.
 LEARN = 1_000.0
@@ -28,7 +28,7 @@ NO_ROWS = np.zeros(0, np.int64)
 
 
 class Blocks(msgspec.Struct, frozen=True):
-    """Blocks of outcomes in the order they are stepped: by chunk, then by row.
+    """Hold blocks of outcomes in the order they are stepped: by chunk, then by row.
 
     `starts[c]` to `starts[c + 1]` are the blocks of chunk c; `factor` has shape (blocks, bets).
     """
@@ -40,7 +40,7 @@ class Blocks(msgspec.Struct, frozen=True):
 
 
 class Bank(msgspec.Struct):
-    """Rows of e-detectors for one loss.
+    """Hold rows of e-detectors for one loss.
 
     `n` and `k` are the baseline (outcomes and sum of losses, what grew healthily included), `own_n` and `own_k` the
     outcomes of this bank's own version alone. A learning row counts but gathers no evidence. Arrays have shape (rows,),
@@ -61,8 +61,10 @@ class Bank(msgspec.Struct):
         """The bets."""
         return GRID_BINARY if self.binary else GRID_LOW_VARIANCE
 
-    def blocks(self, rows: Ints, positions: Ints, losses: Floats, worse_by: float, growing: bool) -> Blocks:
-        """Return the blocks of a run of outcomes, given the baselines as they stand before it.
+    def blocks(
+        self, rows: Ints, positions: Ints, losses: Floats, worse_by: float, growing: bool, once: bool = False
+    ) -> Blocks:
+        """Return the blocks of a run of outcomes, given the baselines as they are before it.
 
         Args:
             rows: shape (e,), sorted; the row each entry steps. An outcome has one entry for each row it belongs to.
@@ -70,12 +72,20 @@ class Bank(msgspec.Struct):
             losses: shape (e,), the outcome's loss; NaN where it has none.
             worse_by: the rise of the mean loss that does not matter.
             growing: whether each outcome joins the baseline of those after it.
+            once: whether every row has one entry, all of them in the same chunk.
         """
         use = ~(np.isnan(losses) | self.learning[rows])
-        rows, positions, losses = rows[use], positions[use], losses[use]
+        if not use.all():
+            rows, positions, losses = rows[use], positions[use], losses[use]
         if not rows.size:
             return Blocks(np.zeros(1, np.int64), rows, np.zeros(0), np.zeros((0, self.grid.size)))
         n, k = self.n[rows], self.k[rows]
+        if once:
+            # Nothing precedes an outcome in its row, and there are no factors to multiply.
+            starts = np.zeros(int(positions[0]) // BLOCK + 2, np.int64)
+            starts[-1] = rows.size
+            factor = factors(losses, predictive_mean(k, n, worse_by), self.grid)
+            return Blocks(starts, rows, np.ones(rows.size), factor)
         begins = np.ones(rows.size, np.bool_)
         begins[1:] = rows[1:] != rows[:-1]
         if growing:
@@ -117,38 +127,21 @@ class Bank(msgspec.Struct):
         self.evidence[rows] = after
         self.totals[rows] = total(after)
 
-    def step_one(self, rows: Ints, loss: float, worse_by: float, growth: float) -> None:
-        """Step the rows of a single outcome, each of them once: what `blocks` and `step` do with a block of one."""
-        if self.learning.any():
-            rows = rows[~self.learning[rows]]
-            if not rows.size:
-                return
-        mean = predictive_mean(self.k[rows], self.n[rows], worse_by)
-        # One loss and one growth for all rows.
-        factor = factors(np.array([loss]), mean, self.grid)
-        after = advance(self.evidence[rows], np.array([growth]), factor)
-        self.evidence[rows] = after
-        self.totals[rows] = total(after)
-
     def count(self, rows: Ints, losses: Floats, growing: bool) -> None:
         """Add outcomes to the baselines and to the version's own; those of an unhealthy version are no baseline."""
         if not growing:
             return
         use = ~np.isnan(losses)
-        rows, losses = rows[use], losses[use]
+        if not use.all():
+            rows, losses = rows[use], losses[use]
         n = np.bincount(rows, minlength=self.n.size).astype(np.float64)
         k = np.bincount(rows, weights=losses, minlength=self.n.size).astype(np.float64)
         add_capped(self.own_n, self.own_k, n, k)
         add_capped(self.n, self.k, n, k)
 
-    def count_one(self, rows: Ints, loss: float, growing: bool) -> None:
-        """Add a single outcome as `count` does."""
-        if not growing:
-            return
-        for count, losses in ((self.own_n, self.own_k), (self.n, self.k)):
-            n, k = count[rows], losses[rows]
-            add_capped(n, k, 1.0, loss)
-            count[rows], losses[rows] = n, k
+    def replace(self, use: NDArray[np.bool_], n: Floats, k: Floats) -> None:
+        """Give some rows another baseline; they learn no more."""
+        self.n[use], self.k[use], self.learning[use] = n[use], k[use], False
 
     def learn(self) -> Ints:
         """Let rows that have seen enough outcomes take them as their baseline; return these rows."""
@@ -183,8 +176,8 @@ def add_capped(count: Floats, losses: Floats, n: Floats | float, k: Floats | flo
     """Add outcomes and their losses to counts that fade at the cap, in place."""
     count += n
     losses += k
-    over = count > BASELINE_CAP
-    if over.any():
+    if count.max() > BASELINE_CAP:
+        over = count > BASELINE_CAP
         scale = BASELINE_CAP / count[over]
         count[over] = BASELINE_CAP
         losses[over] *= scale
@@ -226,7 +219,7 @@ def reshaped(bank: Bank, old: tuple[int, int], new: tuple[int, int]) -> Bank:
 
 
 def copy_variant(bank: Bank, shape: tuple[int, int], source: int, target: int) -> None:
-    """Copy one variant of every stream over another: a source that never spoke was never left out differently."""
+    """Copy one variant of every stream over another: leaving out a source without labels makes no difference."""
     for name in ("evidence", "totals", "n", "k", "own_n", "own_k", "learning"):
         table = getattr(bank, name)
         view = table.reshape(*shape, *table.shape[1:])

@@ -1,11 +1,11 @@
-"""Is the target better now? The live version against a holdback or a shadow, on outcomes of the same time.
+"""Compare the live version with a holdback or a shadow, on outcomes of the same time: is that one better now?
 
 One row for each stream and loss. Split traffic is compared in blocks of time: both arms of one sub-interval of a cohort
 make a block; where one arm is still missing, the block goes on into the next sub-interval, because a block's size may
 depend on counts but not on losses. A shadow answers the same requests, so it is compared request by request.
 """
 
-from math import isnan
+from __future__ import annotations
 
 import msgspec
 import numpy as np
@@ -18,15 +18,15 @@ from detectors.rows.bank import BLOCK
 from detectors.rows.types import Entries
 
 SUB_INTERVALS = 6
-#: A block that waits longer than this for its other arm is given up: it would compare different times.
+#: A block that waits longer than this for its other arm is dropped: it would compare different times.
 WAIT_MAX = 20 * SUB_INTERVALS
 POOL_CAP = 20_000.0
 
 
 class Comparison(msgspec.Struct):
-    """Evidence that the live version is worse than `target`, from the target's first outcome on.
+    """Hold evidence that the live version is worse than `target`, from the target's first outcome on.
 
-    Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_` arrays are the block being
+    Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_block` arrays are the block being
     filled: counts and losses of the target, then of the candidate.
     """
 
@@ -35,7 +35,7 @@ class Comparison(msgspec.Struct):
     evidence: NDArray[np.float64]
     pooled_n: NDArray[np.float64]
     pooled_k: NDArray[np.float64]
-    open_: NDArray[np.float64]
+    open_block: NDArray[np.float64]
     waited: NDArray[np.float64]
 
     def fit(self, streams: int) -> None:
@@ -46,7 +46,7 @@ class Comparison(msgspec.Struct):
         self.evidence = np.pad(self.evidence, ((0, 0), (0, missing), (0, 0)))
         self.pooled_n = np.pad(self.pooled_n, ((0, 0), (0, missing)))
         self.pooled_k = np.pad(self.pooled_k, ((0, 0), (0, missing)))
-        self.open_ = np.pad(self.open_, ((0, 0), (0, 0), (0, missing)))
+        self.open_block = np.pad(self.open_block, ((0, 0), (0, 0), (0, missing)))
         self.waited = np.pad(self.waited, ((0, 0), (0, missing)))
 
     def value(self, loss: int, stream: int) -> float:
@@ -60,9 +60,7 @@ class Comparison(msgspec.Struct):
         subs = SUB_INTERVALS if width else 1
         sums = np.zeros((2, subs, 2, *self.waited.shape))
         for arm, entries in zip(sums, (target, candidate), strict=True):
-            if entries.source.size == 1:
-                _add_one(arm, entries, begin, width)
-            elif entries.source.size:
+            if entries.source.size:
                 _add(arm, entries, begin, width)
         for sub in range(subs):
             if sums[:, sub, :2].any():
@@ -70,8 +68,8 @@ class Comparison(msgspec.Struct):
 
     def _step_block(self, sums: Floats) -> None:
         """Add one sub-interval, shape (arms, 2, losses, streams), and step the rows whose block now has both arms."""
-        self.open_ += sums.reshape(self.open_.shape)
-        n_target, k_target, n_candidate, k_candidate = self.open_
+        self.open_block += sums.reshape(self.open_block.shape)
+        n_target, k_target, n_candidate, k_candidate = self.open_block
         filled = (n_target + n_candidate) > 0
         self.waited[filled] += 1
         ready = (n_target > 0) & (n_candidate > 0)
@@ -86,7 +84,7 @@ class Comparison(msgspec.Struct):
             self.pooled_n[over] = POOL_CAP
         done = ready | (self.waited >= WAIT_MAX)
         if done.any():
-            self.open_[:, done] = 0.0
+            self.open_block[:, done] = 0.0
             self.waited[done] = 0.0
 
     def step_pairs(self, streams: Ints, excess: Floats) -> None:
@@ -114,32 +112,19 @@ class Comparison(msgspec.Struct):
 def _add(sums: Floats, entries: Entries, begin: int, width: int) -> None:
     """Write counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
     subs, _, losses, streams = sums.shape
-    sub = np.zeros(entries.source.size, np.int64)
+    known = entries.streams >= 0
+    cells = entries.streams
     if width:
         sub = np.clip((entries.predicted_at - begin) * SUB_INTERVALS // width, 0, subs - 1)
-    known = entries.streams >= 0
-    cell = (sub * streams + entries.streams)[known]
-    place = np.broadcast_to(np.arange(entries.source.size), entries.streams.shape)[known]
-    for loss in range(losses):
-        column = entries.losses[loss, place]
-        usable = ~np.isnan(column)
-        n = np.bincount(cell[usable], minlength=subs * streams)
-        k = np.bincount(cell[usable], weights=column[usable], minlength=subs * streams)
-        sums[:, 0, loss] = n.reshape(subs, streams)
-        sums[:, 1, loss] = k.reshape(subs, streams)
-
-
-def _add_one(sums: Floats, entries: Entries, begin: int, width: int) -> None:
-    """Write what `_add` writes for a single outcome."""
-    sub = 0
-    if width:
-        sub = min(max((int(entries.predicted_at[0]) - begin) * SUB_INTERVALS // width, 0), sums.shape[0] - 1)
-    streams = entries.streams[:, 0]
-    streams = streams[streams >= 0]
-    for number, loss in enumerate(entries.losses[:, 0].tolist()):
-        if not isnan(loss):
-            sums[sub, 0, number, streams] = 1.0
-            sums[sub, 1, number, streams] = loss
+        cells = sub * streams + cells
+    cell = cells[known]
+    column = entries.losses[:, known.nonzero()[1]]
+    usable = ~np.isnan(column)
+    place = (np.arange(losses)[:, None] * (subs * streams) + cell)[usable]
+    shape = losses, subs, streams
+    size = losses * subs * streams
+    sums[:, 0] = np.bincount(place, minlength=size).reshape(shape).transpose(1, 0, 2)
+    sums[:, 1] = np.bincount(place, weights=column[usable], minlength=size).reshape(shape).transpose(1, 0, 2)
 
 
 def new_comparison(target: str, role: str, losses: int, streams: int) -> Comparison:

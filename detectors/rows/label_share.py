@@ -1,13 +1,15 @@
-"""Are the labels themselves well? The labelled share of each closed cohort is a stream of its own.
+"""Watch the labels themselves: the labelled share of each closed cohort is a stream of its own.
 
 A share that moves by more than five points in either direction means that the outcomes seen are another sample than
-before: then no verdict on the model is possible, whatever the losses say. Only cohorts of equal label age are compared,
+before: then no verdict on the model is possible, whatever the losses are. Only cohorts of equal label age are compared,
 so this exists only with a maturity.
 
-Where only bad news is told, no label is an answer, and the labelled share of the predictions is the share of bad news.
-That it rises is news of the world, not of the labels. That it ends altogether is a sign that nobody tells any more: see
+Where only bad news is reported, no label is an answer, and the labelled share of the predictions is the share of bad
+news. A rise of it is about the world, not about the labels. If it ends altogether, reporting has probably stopped: see
 `Silence`.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -23,7 +25,7 @@ SHIFT = 0.05
 #: A silence as improbable as this many powers of e is none of chance: about a million to one.
 IMPROBABLE = 14.0
 #: Predictions without a label after which a model is silent that has never had one.
-NEVER_TOLD = 1_000
+NEVER_LABELLED = 1_000
 #: Newest-weighted predictions that the usual share of labels rests on.
 USUAL_CAP = 20_000.0
 
@@ -45,7 +47,7 @@ class LabelHealth(msgspec.Struct):
 
     @property
     def blind(self) -> bool:
-        """Whether so many cohorts in a row had predictions and no label that nothing can be known."""
+        """Return whether so many cohorts in a row had predictions and no label that nothing can be known."""
         return self.unlabelled >= COHORTS
 
     @property
@@ -56,7 +58,7 @@ class LabelHealth(msgspec.Struct):
 
     @property
     def settled(self) -> bool:
-        """Whether the share, since it shifted, has stayed at one level long enough to be the normal one from here on.
+        """Return whether the share, since it shifted, has stayed at one level long enough to be the normal one.
 
         The newest 20 cohorts, all after the shift was found, have one level if every run of them, be it one cohort or
         ten, lies within five points of their mean, what chance does to so many predictions aside. A share that keeps
@@ -76,7 +78,7 @@ class LabelHealth(msgspec.Struct):
     def close(self, predictions: int, labelled: int, promise: float, now: int = 0, rise: bool = True) -> None:
         """Take a cohort closed at `now`: how many predictions it has, and how many of them have a label.
 
-        `rise` says whether a rise of the share is a shift too.
+        `rise` is whether a rise of the share is a shift too.
         """
         if predictions <= 0:
             return
@@ -100,10 +102,10 @@ class LabelHealth(msgspec.Struct):
             self.shifted, self.shifted_at = True, now
 
     def agrees_with_record(self, usual: float | None, rise: bool = True) -> bool:
-        """Whether labels are as complete now as they were on record; else the outcomes are samples of another kind.
+        """Return whether labels are as complete as they were on record; else the outcomes are samples of another kind.
 
         The newest cohort alone must fit as well, for an alarm may be younger than the others. Without `rise` more
-        labels are no objection: where only bad news is told, they are the decay itself.
+        labels are no objection: where only bad news is reported, they are the decay itself.
         """
         mine = self.share
         if usual is None or mine is None:
@@ -113,46 +115,46 @@ class LabelHealth(msgspec.Struct):
         newest, whole = (abs(gap) if rise else -gap for gap in gaps)
         return newest <= SHIFT + by_chance(usual, predictions) and whole <= SHIFT
 
-    def agrees_with(self, other: "LabelHealth") -> bool:
-        """Whether two arms have the same label coverage, so that comparing them is fair all the same."""
+    def agrees_with(self, other: LabelHealth) -> bool:
+        """Return whether two arms have the same label coverage, so that comparing them is fair all the same."""
         mine, theirs = self.share, other.share
         return mine is not None and theirs is not None and abs(mine - theirs) <= SHIFT
 
 
 class Silence(msgspec.Struct):
-    """How long each arm of a model has had no label, where only bad news is told.
+    """How long each arm of a model has had no label, where only bad news is reported.
 
-    `asked` and `told` count predictions and their labels while there was news, the older ones fading; `lasting` the
+    `asked` and `labelled` count predictions and their labels while there was news, the older ones fading; `lasting` the
     predictions of each arm that were made since its last label.
     """
 
     asked: float = 0.0
-    told: float = 0.0
+    labelled: float = 0.0
     lasting: dict[int, int] = {}
 
-    def close(self, predictions: dict[int, int], labelled: dict[int, int]) -> None:
+    def close(self, predictions: dict[int, int], labels: dict[int, int]) -> None:
         """Take a closed cohort: predictions and labels of each arm."""
         for arm, count in predictions.items():
-            told = labelled.get(arm, 0)
+            labelled = labels.get(arm, 0)
             silence = self.lasting.pop(arm, 0)
-            if not told:
+            if not labelled:
                 self.lasting[arm] = silence + count
                 continue
             # What was longer than chance allows was no answer, so it is no part of what is usual.
-            self.asked += count + (0 if self.told and self._is_no_chance(silence) else silence)
-            self.told += told
+            self.asked += count + (0 if self.labelled and self._is_no_chance(silence) else silence)
+            self.labelled += labelled
         if self.asked > USUAL_CAP:
-            self.asked, self.told = USUAL_CAP, self.told * USUAL_CAP / self.asked
+            self.asked, self.labelled = USUAL_CAP, self.labelled * USUAL_CAP / self.asked
 
     def _is_no_chance(self, predictions: int) -> bool:
-        """Whether so many predictions without a label are improbable, given how many labels there were before.
+        """Return whether so many predictions without a label are improbable, given how many labels there were before.
 
         If nothing has changed, each label is as likely to belong to any of all these predictions; that every one of
-        them belongs to the earlier ones has the probability (asked / (asked + predictions)) ** told.
+        them belongs to the earlier ones has the probability (asked / (asked + predictions)) ** labelled.
         """
-        if not self.told:
-            return predictions >= NEVER_TOLD
-        return rounded(self.told * math.log1p(predictions / self.asked)) >= IMPROBABLE
+        if not self.labelled:
+            return predictions >= NEVER_LABELLED
+        return rounded(self.labelled * math.log1p(predictions / self.asked)) >= IMPROBABLE
 
     def arms(self) -> list[int]:
         """Return the arms whose silence has lasted longer than chance allows.

@@ -1,4 +1,6 @@
-"""What goes into the rows of detectors and what comes out: outcomes, the rules of an alarm, alarms, baselines."""
+"""Define what goes into the rows of detectors and what comes out: outcomes, rules of an alarm, alarms, baselines."""
+
+from __future__ import annotations
 
 import msgspec
 import numpy as np
@@ -9,10 +11,12 @@ from detectors.base import Floats, Ints
 #: Where a row's baseline comes from, in the order of preference.
 BASES = ("learning", "reference", "earlier", "previous", "first outcomes")
 LEARNING, REFERENCE, EARLIER, PREVIOUS, FIRST = range(5)
+#: Label sources that have sums of their own; the last is for outcomes without a label, whose source is -1.
+SOURCE_CELLS = 10
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """Outcomes of one version in prediction order; `source` is -1 where there is no label.
+    """Hold outcomes of one version in prediction order; `source` is -1 where there is no label.
 
     `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
     (losses, outcomes), NaN where a loss could not be computed.
@@ -23,7 +27,7 @@ class Entries(msgspec.Struct, frozen=True):
     source: Ints
     losses: Floats
 
-    def part(self, start: int, end: int) -> "Entries":
+    def part(self, start: int, end: int) -> Entries:
         """Return the outcomes from `start` to before `end` alone."""
         if start == 0 and end >= self.source.size:
             return self
@@ -32,7 +36,7 @@ class Entries(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What an alarm takes: the promise, the streams' weights (shape (streams,), for one loss), and what rise matters.
+    """Hold what an alarm takes: the promise, the weights of streams (for one loss), and what rise matters.
 
     `alarming` is false where another detector decides. `unlabelled` are the numbers of the losses that need no label.
     """
@@ -46,7 +50,9 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Alarm(msgspec.Struct):
-    """A stream that alarmed. `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
+    """Hold a stream that alarmed.
+
+    `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
 
     `window` sums everything predicted since, shape (2 x losses, streams, sources): counts, then losses.
     """
@@ -62,9 +68,23 @@ class Alarm(msgspec.Struct):
     window: NDArray[np.float64]
     mix: tuple[str, int] | None = None
 
+    def fit(self, streams: int) -> None:
+        """Make room for streams that have appeared."""
+        missing = streams - self.window.shape[1]
+        if missing > 0:
+            self.window = np.pad(self.window, ((0, 0), (0, missing), (0, 0)))
 
-class StatedReference(msgspec.Struct):
-    """A mean loss that a deployment states, over `size` outcomes, and the baseline that stands in if it is ignored."""
+    def add(self, window: Floats) -> None:
+        """Add what was predicted since."""
+        self.window += window
+
+    def explain(self, dimension: str, stream: int) -> None:
+        """Note the dimension, and its slice, whose share in the requests explains the rise."""
+        self.mix = dimension, stream
+
+
+class StatedReference(msgspec.Struct, frozen=True):
+    """Hold a mean loss that a deployment states, over `size` outcomes, and the baseline if it is ignored."""
 
     mean: float
     size: float
@@ -75,10 +95,10 @@ class StatedReference(msgspec.Struct):
 
 
 class Baselines(msgspec.Struct):
-    """What a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
+    """Hold what a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
     variants).
 
-    `mix` is the record of the requests, see `Health`.
+    `mix` is the record of the requests, see `RequestMix`.
     """
 
     version: str

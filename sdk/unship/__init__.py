@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from unship.feedback import Feedback
     from unship.fleet import Fleet
     from unship.rejections import RejectCode, Rejection
+    from unship.replica.replica import LATER
     from unship.schema import event_schemas
 
 __all__ = [
+    "LATER",
     "Ack",
     "ConfigurationError",
     "Deployment",
@@ -46,6 +48,7 @@ _MODULES = {
     "events": ("Ack", "Deployment", "Event", "OperatorAct", "Prediction"),
     "feedback": ("Feedback",),
     "fleet": ("Fleet",),
+    "replica.replica": ("LATER",),
     "rejections": ("RejectCode", "Rejection"),
     "schema": ("event_schemas",),
 }

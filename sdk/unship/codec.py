@@ -4,8 +4,8 @@ A monitor that reads what a whole fleet writes meets every kind of bad bytes soo
 them stops watching. So decoding is a function of the bytes alone, without clock, environment or log: the same bytes
 give the same answer in the live service, in a replay and in an audit.
 
-Order of the checks, cheapest first: size, nesting, UTF-8, then one pass of msgspec that reads JSON and checks the
-types and limits of `unship.events` together, then the few rules that a type cannot say. Nesting is bounded before the
+Order of the checks, cheapest first: size, nesting, UTF-8, then one pass of msgspec that reads JSON and checks the types
+and limits of `unship.events` together, then the few rules that a type cannot express. Nesting is bounded before the
 parser runs, because a parser's own bound is the depth of the stack that happens to be left: not a function of the
 bytes. UTF-8 is checked as a whole, because a parser skips the text of fields it does not know.
 """
@@ -22,6 +22,7 @@ from msgspec import Meta, Struct, ValidationError
 
 from unship.events import EVENT_TYPES, INTEGER_MAX, TS_MS_MAX, Deployment, Event, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
+from unship.text import is_deeper_than, quotes_nothing
 
 
 class Limits(Struct, frozen=True):
@@ -71,10 +72,10 @@ _OTHER_LINES: dict[type[Struct], OtherLine] = {
     _RawLine: OtherLine("raw"),
 }
 OTHER_KINDS: tuple[str, ...] = tuple(line.kind for line in _OTHER_LINES.values())
-"""The kinds of lines that a recording carries beside events, and that the codec only recognises."""
+"""The kinds of lines that a recording carries besides events, and that the codec only recognises."""
 
 _decode_any_line: _Decode = msgspec.json.Decoder(Event | _LedgerLine | _DecisionLine | _CommandLine | _RawLine).decode
-# A decoder of one tagged type accepts a value without the tag: a topic already says what its values are.
+# A decoder of one tagged type accepts a value without the tag: a topic already determines the type of its values.
 _decode_by_kind: dict[str, _Decode] = {
     kind: cast(_Decode, msgspec.json.Decoder(event_type).decode) for kind, event_type in EVENT_TYPES.items()
 }
@@ -130,12 +131,12 @@ def decode_value(kind: str, value: bytes | None, limits: Limits = LIMITS) -> Eve
 def encode_line(event: Event) -> bytes:
     """Encode an event as tagged JSON in field order, without defaults and without a line end.
 
-    Limits are not checked here: what `decode_line` says about the result is what the monitor will say. A NaN or an
+    Limits are not checked here: `decode_line` of the result shows what the monitor will read. A NaN or an
     infinity becomes null, as JSON has neither.
 
     Raises:
-        OverflowError: an integer does not fit in 64 bits.
-        UnicodeEncodeError: a string holds half of a surrogate pair.
+        OverflowError: An integer does not fit in 64 bits.
+        UnicodeEncodeError: A string holds half of a surrogate pair.
 
     Example:
         >>> from unship.events import Prediction
@@ -183,32 +184,13 @@ def _exceeded(data: bytes, limits: Limits, *, others: bool) -> Decoded | None:
             max_bytes = limits.max_other_bytes
     if len(data) > max_bytes:
         return Rejection(RejectCode.TOO_LARGE, f"{len(data)} bytes > limit {max_bytes} bytes")
-    if _deeper_than(limits.max_depth, data):
+    if is_deeper_than(limits.max_depth, data):
         return Rejection(RejectCode.TOO_DEEP, f"nested deeper than limit {limits.max_depth}")
     return None
 
 
-# One token per match, and an unfinished string runs to the end: each byte is looked at once, so that no input makes
-# the scan quadratic. The possessive `*+` keeps the matcher from going back into a string.
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
-
-
-def _deeper_than(max_depth: int, data: bytes) -> bool:
-    """Tell whether arrays and objects nest deeper than `max_depth`; brackets inside strings do not count."""
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(data):
-        token = match[0]
-        if token in (b"[", b"{"):
-            depth += 1
-            if depth > max_depth:
-                return True
-        elif token in (b"]", b"}"):
-            depth -= 1
-    return False
-
-
 def _settle(event: Any) -> Decoded:
-    """Apply the rules that types cannot say to a decoded record, and translate the lines decoded elsewhere."""
+    """Apply the rules that types cannot express, and translate the lines that are decoded elsewhere."""
     other = _OTHER_LINES.get(event.__class__)
     if other is not None:
         return other
@@ -220,7 +202,7 @@ def _settle(event: Any) -> Decoded:
 
 
 def _integers_fit(value: Any) -> bool:
-    """Tell whether every integer inside free-form JSON has at most the magnitude that all integers may have."""
+    """Return whether every integer inside free-form JSON has at most the magnitude that all integers may have."""
     pending = [value]
     while pending:
         item = pending.pop()
@@ -252,24 +234,22 @@ def _with_time_ms(event: Any) -> Event | Rejection:
 
 _PATH = re.compile(r" - at (?:`key` in )?`([^`]*)`\Z")
 _OUT_OF_RANGE = re.compile(r"Integer value out of range|Number out of range|Expected `(?:int|float)` [<>]")
-# Only messages that are made of types, sizes and field names of the contract. The others quote the input.
-_QUOTES_NOTHING = re.compile(r"Expected `|Object missing required field `|Integer value out|Number out of range")
 _TIME_PATHS = ("$.ts", "$.at[3]")
 _NO_TYPE = "Object missing required field `type`"
 
 
 def _rejection(error: ValueError | RecursionError | OverflowError) -> Rejection:
-    """Translate what the parser raised, keeping its words only where they cannot hold values of the event."""
+    """Translate what the parser raised; keep its message only where it cannot hold values of the event."""
     message = str(error)
     if isinstance(error, RecursionError):
         return Rejection(RejectCode.TOO_DEEP, "nested deeper than the parser allows")
     if not isinstance(error, ValidationError):
         detail = message if isinstance(error, msgspec.DecodeError) else type(error).__name__
         return Rejection(RejectCode.BAD_JSON, detail)
-    # The path stands last, so text inside a quoted value cannot pass for it.
+    # The path comes last, so text inside a quoted value cannot pass for it.
     found = _PATH.search(message)
     path = found[1] if found is not None else "$"
-    detail = message if _QUOTES_NOTHING.match(message) else f"Expected a word of the contract - at `{path}`"
+    detail = message if quotes_nothing(message) else f"Expected a word of the contract - at `{path}`"
     if path == "$.type" or message == _NO_TYPE:
         return Rejection(RejectCode.UNKNOWN_TYPE, detail)
     if path in _TIME_PATHS:

@@ -1,12 +1,12 @@
 """Define the command: the whole desired state of one model, as replicas read it from the `control` topic.
 
-A command is not an order to change something but the state that should hold, so that whoever missed ten of them needs
-only the newest. Its bytes are signed as they stand, therefore reading is stricter here than for events: a signature
-says nothing if two readers can see two commands in the same bytes. A key that stands twice in one object is such a
-case (one JSON reader takes the first value, another the last), and is refused at every depth.
+A command states what should hold, not what should change, so that a replica that missed ten of them needs only the
+newest. Its exact bytes are signed, therefore reading is stricter here than for events: a signature proves nothing if
+two readers can decode two commands from the same bytes. A key that occurs twice in one object is such a case (one JSON
+reader takes the first value, another the last), and is refused at every depth.
 
 Reading is total, as everywhere: bytes give a `Command` or a `Malformed`, and nothing raises. Unknown fields are
-ignored, so that a newer monitor can talk to an older replica; what an older replica must not misread carries another
+ignored, so that an older replica understands a newer monitor; what an older replica must not misread carries another
 `schema`, and is refused as a whole.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -22,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from unship.events import Artifact, Epoch, Label, Name, TimeMs
+from unship.text import is_deeper_than, quotes_nothing
 
 COMMAND_BYTES_MAX = 65_536
 """Largest value of a control record: 500 quarantined versions with artifacts take about 60 KB."""
@@ -68,20 +68,18 @@ class Command(Struct, frozen=True, gc=False, kw_only=True, tag_field="type", tag
 
 
 class Malformed(Struct, frozen=True, gc=False):
-    """Say why bytes are not a command; `detail` holds sizes, types and field names, never text of the sender."""
+    """Report why bytes are not a command; `detail` holds sizes, types and field names, never text of the sender."""
 
     detail: str
 
 
 class _Doubled(ValueError):
-    """Tell that a key stands twice in one object."""
+    """Report a key that occurs twice in one object."""
 
 
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Command)
-_QUOTES_NOTHING = re.compile(r"Expected `|Object missing required field `|Integer value out|Number out of range")
 _NOT_JSON = Malformed("not one JSON value in UTF-8")
-_TOO_DEEP = Malformed(f"nested deeper than limit {COMMAND_DEPTH_MAX}")
 
 
 def encode_command(command: Command) -> bytes:
@@ -98,47 +96,42 @@ def decode_command(value: bytes | None) -> Command | Malformed:
         >>> decode_command(None)
         Malformed(detail='the record has no value')
         >>> decode_command(b'{"model":"fraud","model":"other"}')
-        Malformed(detail='a key stands twice in one object')
+        Malformed(detail='a key occurs twice in one object')
     """
     if value is None:
         return Malformed("the record has no value")
     if len(value) > COMMAND_BYTES_MAX:
         return Malformed(f"{len(value)} bytes > limit {COMMAND_BYTES_MAX} bytes")
+    if is_deeper_than(COMMAND_DEPTH_MAX, value):
+        return Malformed(f"nested deeper than limit {COMMAND_DEPTH_MAX}")
     try:
         # Numbers stay text in this pass: only the shape is looked at, and no digits are too many for it.
-        shape = json.loads(
-            value.decode(), object_pairs_hook=_no_key_twice, parse_int=str, parse_float=str, parse_constant=str
-        )
+        json.loads(value.decode(), object_pairs_hook=_no_key_twice, parse_int=str, parse_float=str, parse_constant=str)
     except _Doubled as error:
         return Malformed(str(error))
-    except RecursionError:
-        # The parser gave up below its own limit, which is far above ours: the same answer as two lines below.
-        return _TOO_DEEP
     except ValueError:
         return _NOT_JSON
-    if _deeper_than(COMMAND_DEPTH_MAX, shape):
-        return _TOO_DEEP
     try:
         return _decoder.decode(value)
     except msgspec.ValidationError as error:
         message = str(error)
-        return Malformed(message if _QUOTES_NOTHING.match(message) else "a field holds no word of the contract")
+        return Malformed(message if quotes_nothing(message) else "a field holds an unknown value")
     except (ValueError, RecursionError, OverflowError):
         return _NOT_JSON
 
 
 def content_digest(command: Command) -> str:
-    """Return the SHA-256 over what a command says: two commands of one epoch must agree in it.
+    """Return the SHA-256 over the content of a command: two commands of one epoch must agree in it.
 
     Times are left out, so that a renewal is the same command; so is the order of the quarantine, which is a set.
     """
     quarantine = sorted({(entry.version, entry.artifact or "") for entry in command.quarantine})
-    said = (command.serve, command.artifact, quarantine, command.action, command.decision, command.audience)
-    return hashlib.sha256(_encode(said)).hexdigest()
+    content = (command.serve, command.artifact, quarantine, command.action, command.decision, command.audience)
+    return hashlib.sha256(_encode(content)).hexdigest()
 
 
 def is_quarantined(quarantine: Iterable[Quarantined], version: str, artifact: str | None) -> bool:
-    """Tell whether a version must not serve: by its artifact, or by its name where either side has no artifact.
+    """Return whether a version must not serve: by its artifact, or by its name where either side has no artifact.
 
     Example:
         >>> bad = [Quarantined("v42", "sha256:aa")]
@@ -159,16 +152,5 @@ def is_quarantined(quarantine: Iterable[Quarantined], version: str, artifact: st
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise _Doubled("a key stands twice in one object")
+        raise _Doubled("a key occurs twice in one object")
     return fields
-
-
-def _deeper_than(depth_max: int, value: Any) -> bool:
-    """Tell whether parsed JSON nests arrays and objects deeper than `depth_max`; a scalar has depth 0."""
-    level = [value]
-    for _ in range(depth_max + 1):
-        level = [item for item in level if item.__class__ in (dict, list)]
-        if not level:
-            return False
-        level = [inner for item in level for inner in (item.values() if item.__class__ is dict else item)]
-    return True

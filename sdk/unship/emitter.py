@@ -17,18 +17,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
-from unship.codec import decode_value, encode_line
-from unship.events import Deployment, Feedback, Prediction
+from unship.codec import LIMITS, decode_value, encode_line
+from unship.events import EVENT_TYPES
 from unship.log.address import connector
-from unship.log.link import Batches, Link, Message, Refusal
+from unship.log.link import RETRY_MAX_S, RETRY_MIN_S, Batches, Link, Message, Refusal
 from unship.rejections import Rejection
-
-Emitted: TypeAlias = Prediction | Feedback | Deployment
+from unship.sendable import Sendable, reads_back, with_plain_fields
+from unship.topics import TOPIC_OF, key_of
 
 BATCH_EVENTS: Final = 500
 """Events per transaction: encoding them takes about 3 ms, in which other threads of the process get their turns."""
@@ -37,17 +36,14 @@ LINGER_S: Final = 0.01
 """How long the thread lets events gather after the first: at most a hundred transactions a second per process."""
 
 IDLE_LOOKS: Final = 100
-"""Looks at an empty queue, one per linger, before the thread sleeps until somebody wakes it."""
-
-RETRY_MIN_S: Final = 0.05
-RETRY_MAX_S: Final = 2.0
+"""Looks at an empty queue, one per linger, before the thread blocks until the next event."""
 
 QUEUE_FULL: Final = "QUEUE_FULL"
 CLOSED: Final = "CLOSED"
 BAD_ARGUMENT: Final = "BAD_ARGUMENT"
 NOT_SENT: Final = "NOT_SENT"
-"""Reasons of drops beside the codes of `unship.rejections`: no room; after `close`; arguments that make no event; still
-unsent when the time for closing was up. A log of its own may refuse with more: `unship.log.link.Refusal`."""
+"""Reasons of drops, besides the codes of `unship.rejections`: no room; after `close`; arguments that make no event;
+still unsent when the time for closing was up. A log of its own may refuse with more: `unship.log.link.Refusal`."""
 
 
 class EmitterStats(Struct, frozen=True):
@@ -65,25 +61,39 @@ class _Flush(Struct, frozen=True, eq=False):
     done: threading.Event
 
 
-_Item: TypeAlias = Emitted | _Flush | None
+_Item: TypeAlias = Sendable | _Flush | None
 
 
-PLAIN: Final = frozenset((bool, int, float, str))
+_KIND_OF: Final[dict[type, str]] = {event_type: kind for kind, event_type in EVENT_TYPES.items()}
 
 
-def plain(value: Any) -> Any:
-    """Return what JSON can carry: numpy's values as Python's own, sequences as new lists; the rest unchanged.
+class _Counts:
+    """Count what was sent and dropped; every method may be called from any thread."""
 
-    Example:
-        >>> plain(("a", "b")), plain(0.5)
-        (['a', 'b'], 0.5)
-    """
-    if value.__class__ in PLAIN:
-        return value
-    convert = getattr(value, "tolist", None)
-    if convert is not None:
-        return convert()
-    return list(value) if isinstance(value, list | tuple) else value
+    def __init__(self) -> None:
+        self._sent = 0
+        self._dropped: Counter[str] = Counter()
+        self._detail = ""
+        # Held for one addition, by callers only where they drop; reentrant, so that a signal's code cannot block on it.
+        self._lock = threading.RLock()
+
+    def drop(self, reason: str, detail: str, count: int) -> None:
+        with self._lock:
+            self._dropped[reason] += count
+            if detail:
+                self._detail = detail
+
+    def send(self, count: int) -> None:
+        with self._lock:
+            self._sent += count
+
+    def fail(self, detail: str) -> None:
+        with self._lock:
+            self._detail = detail
+
+    def stats(self, waiting: int) -> EmitterStats:
+        with self._lock:
+            return EmitterStats(waiting, self._sent, dict(self._dropped), self._detail)
 
 
 class Emitter:
@@ -109,11 +119,9 @@ class Emitter:
         self._deadline = float("inf")
         self._room = threading.Event()
         self._thread: threading.Thread | None = None
-        self._sent = 0
-        self._dropped: Counter[str] = Counter()
-        self._detail = ""
-        # Held for one addition, by callers only where they drop; reentrant, so that a signal's code cannot block on it.
-        self._counting = threading.RLock()
+        self._counts = _Counts()
+        # Used by the thread only: the newest event that was decoded and found equal.
+        self._sent_before: Sendable | None = None
 
     def start(self) -> None:
         """Start the thread; starting twice is harmless."""
@@ -124,7 +132,7 @@ class Emitter:
             # The thread is a daemon, so that a service that forgets to close can end; what waits is still sent then.
             atexit.register(self.close)
 
-    def put(self, event: Emitted) -> None:
+    def put(self, event: Sendable) -> None:
         """Queue an event, or drop it where there is no room."""
         if self._closed:
             self.drop(CLOSED)
@@ -135,10 +143,7 @@ class Emitter:
 
     def drop(self, reason: str, detail: str = "", count: int = 1) -> None:
         """Count events as dropped."""
-        with self._counting:
-            self._dropped[reason] += count
-            if detail:
-                self._detail = detail
+        self._counts.drop(reason, detail, count)
 
     def wait_for_room(self, timeout_s: float) -> None:
         """Wait until the queue has room, for callers that would rather wait than drop."""
@@ -174,14 +179,13 @@ class Emitter:
             self._drop_rest()
 
     def forget(self) -> None:
-        """Leave everything to the parent, in a forked child: what waits here waits there too, and is sent once."""
+        """Do nothing at the end of a forked child: what waits here waits in the parent too, which sends it."""
         atexit.unregister(self.close)
 
     @property
     def stats(self) -> EmitterStats:
         """Return the counts of now."""
-        with self._counting:
-            return EmitterStats(self._queue.qsize(), self._sent, dict(self._dropped), self._detail)
+        return self._counts.stats(self._queue.qsize())
 
     def _drop_rest(self) -> None:
         left = 0
@@ -208,7 +212,7 @@ class Emitter:
                 break
         link.close()
 
-    def _gather(self) -> tuple[list[Emitted], list[_Flush]]:
+    def _gather(self) -> tuple[list[Sendable], list[_Flush]]:
         """Wait for the first event, let others gather, and take at most a batch."""
         for _ in range(IDLE_LOOKS):
             if not self._queue.empty():
@@ -218,7 +222,7 @@ class Emitter:
         item = self._queue.get()
         if self._queue.qsize() < BATCH_EVENTS:
             self._closing.wait(self._linger_s)
-        events: list[Emitted] = []
+        events: list[Sendable] = []
         flushes: list[_Flush] = []
         while True:
             if isinstance(item, _Flush):
@@ -234,38 +238,41 @@ class Emitter:
         self._room.set()
         return events, flushes
 
-    def _encoded(self, events: list[Emitted]) -> Batches:
+    def _encoded(self, events: list[Sendable]) -> Batches:
         batches: Batches = {}
         for event in events:
-            topic, kind, key = _address(event)
-            value = self._checked(kind, event)
-            if value is not None:
-                batches.setdefault(topic, []).append(Message(value, key))
+            kind = _KIND_OF[event.__class__]
+            message = self._checked(kind, event)
+            if message is not None:
+                batches.setdefault(TOPIC_OF[kind], []).append(message)
         return batches
 
-    def _checked(self, kind: str, event: Emitted) -> bytes | None:
-        """Return the bytes of an event if the monitor will read from them what was meant, else count the reason."""
+    def _checked(self, kind: str, event: Sendable) -> Message | None:
+        """Return the message of an event if the monitor will read from it what was meant, else count the reason."""
         try:
             try:
                 value = encode_line(event)
             except TypeError:
-                event = _plain_fields(event)
+                event = with_plain_fields(event)
                 value = encode_line(event)
+            # Decoding costs six times as much as encoding, so it is left out where its result is certain.
+            if reads_back(event, self._sent_before) and len(value) <= LIMITS.max_bytes:
+                return Message(value, key_of(event))
             read = decode_value(kind, value)
-            same = read == event
+            if read == event:
+                self._sent_before = event
+                return Message(value, key_of(event))
         except Exception as error:  # noqa: BLE001 (an application may hand over any object at all)
             self.drop(BAD_ARGUMENT, f"{kind}: {type(error).__name__}: {error}")
             return None
         if isinstance(read, Rejection):
             self.drop(read.code.value, f"{kind}: {read.detail}")
-            return None
-        if not same:
+        else:
             self.drop(BAD_ARGUMENT, f"{kind}: JSON cannot carry NaN, an infinity, a tuple, or a key that is no text")
-            return None
-        return value
+        return None
 
     def _append(self, link: Link, batches: Batches) -> None:
-        """Append until all is written; give up only when closing and the time is up."""
+        """Append until all is written; stop earlier only when closing and the deadline passed."""
         pause = RETRY_MIN_S
         while left := _count(batches):
             refusals: list[Refusal] = []
@@ -274,20 +281,18 @@ class Emitter:
                 refusals = link.append(batches, self._overdue)
             except Exception as error:  # noqa: BLE001 (whatever the log does, the thread lives on)
                 failed = True
-                with self._counting:
-                    self._detail = str(error)
+                self._counts.fail(str(error))
             for refusal in refusals:
                 self.drop(*refusal)
-            with self._counting:
-                self._sent += left - _count(batches) - sum(refusal.messages for refusal in refusals)
+            self._counts.send(left - _count(batches) - sum(refusal.messages for refusal in refusals))
             if not failed:
                 continue
             if self._closing.is_set():
-                # A log that is merely locked gets another chance within the time; a set event waits for nothing.
+                # A log that is merely locked gets another chance within the time.
                 if time.monotonic() + RETRY_MIN_S > self._deadline:  # noqa: TID251
                     self.drop(NOT_SENT, count=_count(batches))
                     return
-                threading.Event().wait(RETRY_MIN_S)
+                time.sleep(RETRY_MIN_S)  # noqa: TID251
             else:
                 self._closing.wait(pause)
                 pause = min(2 * pause, RETRY_MAX_S)
@@ -298,25 +303,3 @@ class Emitter:
 
 def _count(batches: Batches) -> int:
     return sum(map(len, batches.values()))
-
-
-def _plain_fields(event: Emitted) -> Emitted:
-    """Return the event with numpy's scalars replaced in its fields and in the objects among them."""
-    fields = msgspec.structs.asdict(event)
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            fields[name] = {key: plain(each) for key, each in value.items()}
-        elif name != "epoch":
-            fields[name] = plain(value)
-    return msgspec.structs.replace(event, **fields)
-
-
-def _address(event: Emitted) -> tuple[str, str, bytes | None]:
-    """Return topic, kind and key; a key that is no text gives None here and is refused by the check of the event."""
-    if isinstance(event, Prediction):
-        topic, kind, key = "predictions", "prediction", event.id
-    elif isinstance(event, Feedback):
-        topic, kind, key = "feedback", "feedback", event.id
-    else:
-        topic, kind, key = "deployments", "deployment", event.model
-    return topic, kind, key.encode(errors="replace") if key.__class__ is str else None

@@ -11,7 +11,7 @@ Unknown fields are ignored, so that a newer emitter can talk to an older monitor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -20,6 +20,14 @@ TS_MS_MAX = 4_102_444_800_000
 
 INTEGER_MAX = 2**53
 """Largest magnitude of any integer: beyond it JSON readers that use doubles would see another number."""
+
+NAME_CHARS_MAX = 128
+"""Longest id, name and label."""
+
+TEXT_CHARS_MAX = 1024
+ROW_MAX = 1_000_000
+SLICES_MAX = 32
+SLICE_NAME_CHARS_MAX = 64
 
 Role: TypeAlias = Literal["live", "shadow", "holdback"]
 Status: TypeAlias = Literal["live", "shadow", "holdback", "retired"]
@@ -40,23 +48,25 @@ RefusalCode: TypeAlias = Literal[
 
 # Named building blocks. `from __future__ import annotations` keeps them readable in the classes below; msgspec
 # evaluates them in this module's namespace.
-PredictionId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
-Label: TypeAlias = Annotated[str, Meta(max_length=128)]
+PredictionId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+Label: TypeAlias = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 Artifact: TypeAlias = Annotated[str, Meta(max_length=256)]
 Probability: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
 Integer: TypeAlias = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Natural: TypeAlias = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
-Row: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Row: TypeAlias = Annotated[int, Meta(ge=0, le=ROW_MAX)]
 LatencyMs: TypeAlias = Annotated[float, Meta(ge=0.0)]
-Text: TypeAlias = Annotated[str, Meta(max_length=1024)]
+Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 Scalar: TypeAlias = bool | Integer | float | Text
 Output: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
 """What a model answered, and what turned out to be true: a scalar, or a list for rankings."""
 
 Scores: TypeAlias = Annotated[dict[Label, Probability], Meta(max_length=1000)]
 SliceValue: TypeAlias = Label | Integer | bool
-Slices: TypeAlias = Annotated[dict[Annotated[str, Meta(max_length=64)], SliceValue], Meta(max_length=32)]
+Slices: TypeAlias = Annotated[
+    dict[Annotated[str, Meta(max_length=SLICE_NAME_CHARS_MAX)], SliceValue], Meta(max_length=SLICES_MAX)
+]
 Epoch: TypeAlias = tuple[Natural, Natural, Natural]
 """[incarnation, ledger offset, index]; later commands compare greater."""
 
@@ -65,7 +75,7 @@ TimeMs: TypeAlias = Annotated[
     int, Meta(ge=0, le=TS_MS_MAX, description="milliseconds since 1970-01-01T00:00:00Z, at most 2100-01-01")
 ]
 At: TypeAlias = tuple[Annotated[str, Meta(max_length=249)], Natural, Natural, TimeMs]
-"""[topic, partition, offset, append time in ms]: where a recorded line stood in the log."""
+"""[topic, partition, offset, append time in ms]: the position of a recorded line in the log."""
 
 if TYPE_CHECKING:
     EventTime: TypeAlias = int | None
@@ -98,7 +108,7 @@ References: TypeAlias = Annotated[dict[Label, Reference], Meta(max_length=64)]
 
 
 class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="prediction"):
-    """Say what a version answered to one request (row of a batch, target).
+    """Report what a version answered to one request (row of a batch, target).
 
     The same `id` may appear once per version: a shadow's answer is paired with the live one.
 
@@ -126,7 +136,7 @@ class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="predictio
 
 
 class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
-    """Say what turned out to be true for a prediction id; `truth` may be absent only beside `engagement`."""
+    """Report what turned out to be true for a prediction id; `truth` may be absent only with `engagement`."""
 
     id: PredictionId
     truth: Output | None = None
@@ -140,7 +150,7 @@ class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
 
 
 class Deployment(WireRecord, frozen=True, gc=False, kw_only=True, tag="deployment"):
-    """Say that a version now serves a model as live, shadow or holdback, or not at all."""
+    """Announce that a version now serves a model as live, shadow or holdback, or not at all."""
 
     model: Name
     version: Name
@@ -173,7 +183,7 @@ class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator
 
 
 class Ack(WireRecord, frozen=True, gc=False, kw_only=True, tag="ack"):
-    """Say how far a replica has come with an epoch, what it serves, and why it refused if it did."""
+    """Acknowledge how far a replica has come with an epoch, what it serves, and why it refused if it did."""
 
     model: Name
     replica: Name
@@ -196,5 +206,3 @@ EVENT_TYPES: dict[str, type[Event]] = {
     "ack": Ack,
 }
 """The `type` of a line or record -> its class, in the contract's order."""
-
-REFUSAL_CODES: tuple[str, ...] = get_args(RefusalCode)

@@ -10,13 +10,14 @@ import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
-from weakref import WeakSet
+from typing import Any
 
-from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats, plain
+from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats
 from unship.events import Feedback as FeedbackEvent
 from unship.log.address import checked_log
 from unship.log.link import wall_ms
+from unship.sendable import plain
+from unship.system.forking import after_fork_in_child
 
 
 class Feedback:
@@ -63,7 +64,7 @@ class Feedback:
         self._wait_s = wait_s
         self._now_ms = now_ms
         self._begin()
-        _SOURCES.add(self)
+        after_fork_in_child(self._after_fork)
 
     def _begin(self) -> None:
         """Take nothing that belongs to another process: called once more after a fork."""
@@ -81,7 +82,7 @@ class Feedback:
         target: str = "",
         ts: int | None = None,
     ) -> None:
-        """Say what turned out to be true for a prediction; never raises.
+        """Report what turned out to be true for a prediction; never raises.
 
         Args:
             id: The id of the prediction.
@@ -103,7 +104,7 @@ class Feedback:
         target: str = "",
         ts: int | None = None,
     ) -> None:
-        """Say how much was made of an answer, from 0 (nothing) to 1, where no truth will be known; never raises."""
+        """Report the engagement with an answer, from 0 (none) to 1, where no truth will be known; never raises."""
         self._put(id=id, truth=None, engagement=engagement, source=source, row=row, target=target, ts=ts)
 
     def _put(self, *, truth: Any, engagement: Any, source: str | None, ts: int | None, **fields: Any) -> None:
@@ -154,14 +155,3 @@ class Feedback:
     ) -> None:
         """Close the source."""
         self.close()
-
-
-_SOURCES: Final[WeakSet[Feedback]] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for source in list(_SOURCES):
-        source._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -19,11 +19,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from weakref import WeakSet
 
 from msgspec import Struct
 
-from unship.emitter import BAD_ARGUMENT, PLAIN, Emitter, plain
+from unship.emitter import BAD_ARGUMENT, Emitter
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceValue, Status
 from unship.keys import load_trust
@@ -31,8 +30,11 @@ from unship.log.address import checked_log, state_folder
 from unship.log.link import wall_ms
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.replica.fence import Identity, Serving, Target, boot, restore
-from unship.replica.follower import Confirmed, ControlHealth, Follower
+from unship.replica.follower import ControlHealth, Follower
+from unship.replica.replica import Confirmed, Replica
+from unship.sendable import PLAIN, plain
 from unship.signing import Trust
+from unship.system.forking import after_fork_in_child
 
 DEFAULT_TRUST: Final = "trust.json"
 NO_SLICES: Final[dict[str, SliceValue]] = {}
@@ -47,7 +49,7 @@ class FleetStats(Struct, frozen=True):
         dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, a code of a rejection, or
             what a broker refuses: NOT_AUTHORIZED, TOO_LARGE, BAD_TIME.
         refused: Control records refused and loads failed, by code.
-        detail: What the newest problem was, in words; empty if there was none.
+        detail: The newest problem; empty if there was none.
     """
 
     waiting: int
@@ -55,6 +57,19 @@ class FleetStats(Struct, frozen=True):
     dropped: dict[str, int]
     refused: dict[str, int]
     detail: str
+
+
+class _Options(Struct, frozen=True, eq=False):
+    """Hold the arguments of a fleet that its identities have in common."""
+
+    log: str
+    trust: Trust | None
+    on_version: Callable[[str], object] | None
+    artifacts: Mapping[str, str] | None
+    replica: str | None
+    state: Path | None
+    queue: int
+    beat_ms: int
 
 
 class Fleet:
@@ -95,11 +110,11 @@ class Fleet:
             version: What this process has loaded as it starts.
             on_version: Called with each newer accepted version, on the follower's thread: loads it, so that requests
                 that read `current` afterwards can use it. Raising keeps the old version. None: nothing needs loading.
-                Returning `unship.replica.follower.LATER` keeps the old version in `current` until `confirm` is called.
-            log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. How to
-                prove oneself to a broker stands in the environment's UNSHIP_SECURITY_* variables.
+                Returning `unship.LATER` keeps the old version in `current` until `confirm` is called.
+            log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. The
+                credentials for a broker are the environment's UNSHIP_SECURITY_* variables.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
-                first. None: emit only, obey nobody.
+                first. None: emit only, obey no command.
             replica: A name that survives a restart of this replica, such as the pod's ordinal. The default (host,
                 process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart.
             artifact: The digest of what is loaded, `sha256:...`.
@@ -108,11 +123,11 @@ class Fleet:
                 folder `replicas` inside the log's, on Kafka the folder `unship-state` inside the current one: in a
                 container, name a folder that outlives it.
             queue: Most events that wait: 10,000 of about 1 KiB are 10 MB.
-            beat_s: How often the monitor is expected to speak, in seconds; after two beats of silence `control_health`
-                is STALE.
+            beat_s: How often the monitor is expected to publish, in seconds; after two beats without a record
+                `control_health` is STALE.
             now_ms: The clock, in milliseconds since the epoch: stamps events and acks, stamps their append in an
-                embedded log, and tells when commands expire. Give one of your own where recorded traffic is played
-                faster than it was; everybody who writes to that log then needs the same one.
+                embedded log, and decides when commands expire. Give one of your own where recorded traffic is played
+                faster than it was; all writers to that log then need the same one.
 
         Raises:
             ConfigurationError: A setting is wrong, or the trust file cannot be read.
@@ -121,29 +136,31 @@ class Fleet:
             if not isinstance(text, str) or not 1 <= len(text) <= 128:
                 raise ConfigurationError(f"{name}: expected 1 to 128 characters, was {text!r:.140}; rename it")
         self.model = model
-        self._log = checked_log(log or os.environ.get("UNSHIP_LOG"))
-        self._trust = _trust(trust)
-        self._on_version = on_version
-        self._artifacts = artifacts
+        self._options = _Options(
+            log=checked_log(log or os.environ.get("UNSHIP_LOG")),
+            trust=_trust(trust),
+            on_version=on_version,
+            artifacts=artifacts,
+            replica=replica,
+            state=None if state is None else Path(state),
+            queue=queue,
+            beat_ms=round(beat_s * 1_000),
+        )
         if artifact is None and artifacts is not None:
             artifact = artifacts.get(version)
         self._current = Serving(version, None, artifact)
-        self._given_replica = replica
-        self._state = None if state is None else Path(state)
-        self._queue = queue
-        self._beat_ms = round(beat_s * 1_000)
         self._now_ms = now_ms
         self._switched = threading.Condition()
         self._ids = itertools.count()
         self._begin()
-        _FLEETS.add(self)
+        after_fork_in_child(self._after_fork)
 
     def _begin(self) -> None:
         """Take an identity, and nothing of what ran before: called again after a fork, and to start after a close."""
         self._closed = False
         self._boot = os.urandom(4).hex()  # noqa: TID251
-        self.replica = self._given_replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
-        self._emitter = Emitter(self._log, queue=self._queue, now_ms=self._now_ms)
+        self.replica = self._options.replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
+        self._emitter = Emitter(self._options.log, queue=self._options.queue, now_ms=self._now_ms)
         self._follower: Follower | None = None
 
     def start(self, wait_s: float = 10.0) -> Fleet:
@@ -161,8 +178,8 @@ class Fleet:
         if self._closed:
             self._begin()
         self._emitter.start()
-        if self._trust is not None and self._follower is None:
-            self._follower = self._new_follower(self._trust)
+        if self._options.trust is not None and self._follower is None:
+            self._follower = self._new_follower(self._options.trust)
             self._follower.start(wait_s)
         return self
 
@@ -225,7 +242,7 @@ class Fleet:
         ts: int | None = None,
         as_: Serving | None = None,
     ) -> str:
-        """Say what was answered, and return the id under which its truth will be reported.
+        """Emit what was answered, and return the id under which its truth will be reported.
 
         Never waits and never raises: what makes no event is dropped and counted, with the reason in `stats`.
 
@@ -324,19 +341,19 @@ class Fleet:
     def confirm(
         self, version: str, epoch: Epoch, *, ok: bool = True, detail: str = "", timeout_s: float = 5.0
     ) -> Confirmed | None:
-        """Say how a switch ended whose `on_version` returned `unship.replica.follower.LATER`; never raises.
+        """Confirm how a switch ended whose `on_version` returned `unship.LATER`; never raises.
 
         Returns:
-            SWITCHED: it serves, as `current` says. FAILED: `LOAD_FAILED` was acknowledged and the old version serves.
-            NOT_WANTED: that version under that epoch is not what is owed. None: `on_version` is still running.
+            SWITCHED: it serves, see `current`. FAILED: `LOAD_FAILED` was acknowledged and the old version serves.
+            NOT_WANTED: that version under that epoch is not pending. None: `on_version` is still running.
         """
         follower = self._follower
         return "NOT_WANTED" if follower is None else follower.confirm(version, epoch, ok, detail, timeout_s)
 
     @property
     def control_health(self) -> ControlHealth | None:
-        """Return how well the monitor is heard: OK, STALE, LOST; None where nothing is followed."""
-        if self._trust is None:
+        """Return the state of the connection to the monitor: OK, STALE, LOST; None where nothing is followed."""
+        if self._options.trust is None:
             return None
         return "LOST" if self._follower is None else self._follower.health
 
@@ -344,33 +361,31 @@ class Fleet:
     def stats(self) -> FleetStats:
         """Return the counts of now."""
         emitted, follower = self._emitter.stats, self._follower
-        refused, detail = ({}, "") if follower is None else (follower.refused, follower.detail)
+        refused, detail = ({}, "") if follower is None else (follower.problems.refused, follower.problems.detail)
         return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, refused, emitted.detail or detail)
 
     def _new_follower(self, trust: Trust) -> Follower:
         file = EpochFile(self._state_path())
-        # What the disk refuses is tried again before the first epoch is obeyed, and said then.
+        # What the disk refuses is tried again before the first epoch is obeyed, and reported then.
         with suppress(OSError):
             file.acquire()
         stored, _ = restore(file.read(), self.model, trust.audience)
-        return Follower(
-            self._log,
-            loaded=self._current,
-            state=boot(stored, self._current.version, self._current.artifact),
-            file=file,
+        replica = Replica(
             who=Identity(self.replica, self._boot),
             trust=trust,
-            load=self._on_version,
-            artifacts=self._artifacts,
+            load=self._options.on_version,
+            artifacts=self._options.artifacts,
             swap=self._swap,
-            beat_ms=self._beat_ms,
+            beat_ms=self._options.beat_ms,
             now_ms=self._now_ms,
         )
+        state = boot(stored, self._current.version, self._current.artifact)
+        return Follower(self._options.log, replica, state, file, self._current)
 
     def _state_path(self) -> Path:
-        if self._state is not None and self._state.suffix == SUFFIX:
-            return self._state
-        return epoch_path(self._state or state_folder(self._log), self.model, self.replica)
+        if self._options.state is not None and self._options.state.suffix == SUFFIX:
+            return self._options.state
+        return epoch_path(self._options.state or state_folder(self._options.log), self.model, self.replica)
 
     def _swap(self, serving: Serving) -> None:
         with self._switched:
@@ -396,14 +411,3 @@ def _trust(trust: str | os.PathLike[str] | Trust | None) -> Trust | None:
     if trust == DEFAULT_TRUST:
         trust = os.environ.get("UNSHIP_TRUST", DEFAULT_TRUST)
     return load_trust(Path(trust))
-
-
-_FLEETS: Final[WeakSet[Fleet]] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for fleet in list(_FLEETS):
-        fleet._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

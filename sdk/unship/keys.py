@@ -2,10 +2,10 @@
 
 A folder of keys holds three files. `controller.key` signs commands and belongs to the monitor; `operator.key` signs
 what people order and belongs to them; `trust.json` holds the public halves with their roles, is no secret, and is the
-only one that replicas get: whoever can verify a command must not be able to write one.
+only one that replicas get: a process that verifies commands must not be able to write one.
 
 Nothing is ever overwritten here. A lost controller key can be replaced by a new one in every `trust.json`; a key that
-was overwritten by accident leaves a fleet that obeys nobody, which is found out on the day of the first rollback.
+was overwritten by accident leaves a fleet that obeys no command, which shows on the day of the first rollback.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from msgspec import Meta, Struct
 from unship.errors import ConfigurationError
 from unship.events import Name
 from unship.signing import Role, Trust, TrustedKey, public_bytes
+from unship.system.files import create_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,31 +39,31 @@ _FILE_OF: dict[Role, str] = {"controller": CONTROLLER_FILE, "operator": OPERATOR
 
 
 class _KeyEntry(Struct, forbid_unknown_fields=True):
-    """One key in `trust.json`: 32 bytes in base64, and what it may sign."""
+    """Hold one key of `trust.json`: 32 bytes in base64, and what it may sign."""
 
     public: str
     roles: Annotated[list[Role], Meta(min_length=1, max_length=2)]
 
 
 class _TrustFile(Struct, forbid_unknown_fields=True):
-    """The fields of `trust.json`."""
+    """Hold the fields of `trust.json`."""
 
     audience: Name
     keys: Annotated[dict[Name, _KeyEntry], Meta(min_length=1, max_length=64)]
 
 
 def new_keys(folder: Path, audience: str = "default") -> Trust:
-    """Make a key per role and their `trust.json` in a folder; return what the file says.
+    """Make a key per role and their `trust.json` in a folder; return its content.
 
     The folder is made with mode 0700 and the private keys with 0600. `trust.json` is written last, so that a folder
     with one is complete.
 
     Args:
-        folder: where to; may exist if nobody else can enter it.
-        audience: what binds commands to this installation, 1..128 characters; give each environment its own.
+        folder: Where to; may exist if it is closed to others.
+        audience: What binds commands to this installation, 1..128 characters; give each environment its own.
 
     Raises:
-        ConfigurationError: one of the files exists, the folder is open to others, or it cannot be written.
+        ConfigurationError: One of the files exists, the folder is open to others, or it cannot be written.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -92,7 +93,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key: Ed25519 in unencrypted PKCS 8 PEM, as `new_keys` and `openssl genpkey` write it.
 
     Raises:
-        ConfigurationError: no such file, one that everybody may read or replace, or one that holds no such key.
+        ConfigurationError: No such file, one that everybody may read or replace, or one that holds no such key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -107,7 +108,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # What the parser says is left out: it may quote the file.
+        # The parser's message is left out: it may quote the file.
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigurationError(
@@ -117,10 +118,10 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def load_trust(path: Path) -> Trust:
-    """Read a `trust.json`: whom to believe, and the audience this installation belongs to.
+    """Read a `trust.json`: the trusted keys, and the audience of this installation.
 
     Raises:
-        ConfigurationError: no such file, one that everybody may change, or its content is not what `new_keys` writes.
+        ConfigurationError: No such file, one that everybody may change, or its content is not what `new_keys` writes.
     """
     data = _read(path, "copy it from the folder that `unship keys new` made")
     _refuse_writable(path)
@@ -176,32 +177,27 @@ def _read(path: Path, fix: str) -> bytes:
 def _refuse_writable(path: Path) -> None:
     """Refuse a file or folder that everybody may write: who can replace `trust.json` commands the fleet.
 
-    Folders where nobody may replace what is another's, such as those that secrets are mounted in, are fine.
+    Folders with the sticky bit, such as those that secrets are mounted in, are fine.
     """
     mode = stat.S_IMODE(path.stat().st_mode)
     if os.name == "posix" and mode & 0o002 and not (mode & stat.S_ISVTX and path.is_dir()):
         raise ConfigurationError(
-            f"{path}: mode {mode:04o} lets everybody change whom to believe, expected {mode & ~0o002:04o} or less; "
+            f"{path}: mode {mode:04o} lets everybody change the trusted keys, expected {mode & ~0o002:04o} or less; "
             f"run: chmod o-w {path}"
         )
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that must not exist yet, to the disk; no link is followed."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        create_file(path, data, mode)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be written: {error.strerror}; name another folder") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _exists(path: Path) -> ConfigurationError:
     return ConfigurationError(
-        f"{path}: exists, and keys are never overwritten: replicas that trust it would obey nobody; "
+        f"{path}: exists, and keys are never overwritten: replicas that trust it would obey no command; "
         "name another folder, or move this one away"
     )

@@ -1,7 +1,7 @@
 """List every reason for which an event is refused or set aside: one closed vocabulary.
 
-Bad input is data. Whatever arrives and is not used is counted under exactly one of these codes, which are also the
-metric's label, the field in the dead-letter topic and the row in the reference. A reason that is not in the list
+Bad input is data. Every input that is not used is counted under exactly one of these codes, which are also the field in
+the dead-letter topic and the row in the reference. A reason that is not in the list
 does not exist, so nothing can be lost in silence.
 """
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 
 class RejectCode(StrEnum):
-    """Say why an event was not used; `meaning` is the sentence that the reference prints.
+    """Name why an event was not used; `meaning` is the sentence that the reference prints.
 
     Example:
         >>> RejectCode("BAD_TIME").meaning
@@ -39,12 +39,15 @@ class RejectCode(StrEnum):
     BAD_TIME = "BAD_TIME", "A time is not RFC 3339 or integer milliseconds, or lies outside 1970 to 2100."
     NUMBER_OUT_OF_RANGE = "NUMBER_OUT_OF_RANGE", "A number lies outside the range of its field."
 
-    # Found by the join and the fold: a good event that does not count, or not as it says.
+    # Found by the join and the fold: a valid event that does not count, or not with its own values.
     FUTURE_TS = "FUTURE_TS", "The event's time lies more than a day after the clock or its append time."
     DUPLICATE = "DUPLICATE", "The same prediction was seen before, with the same output."
     CONFLICTING_PREDICTION = "CONFLICTING_PREDICTION", "The same prediction was seen before, with another output."
     DUPLICATE_FEEDBACK = "DUPLICATE_FEEDBACK", "The same truth for the same prediction was seen before."
-    CONFLICTING_FEEDBACK = "CONFLICTING_FEEDBACK", "Another truth for the same prediction was seen before; it stands."
+    CONFLICTING_FEEDBACK = (
+        "CONFLICTING_FEEDBACK",
+        "Another truth for the same prediction was seen before and is kept.",
+    )
     UNMATCHED_FEEDBACK = "UNMATCHED_FEEDBACK", "No prediction for this feedback arrived while it was kept."
     AFTER_MATURITY = "AFTER_MATURITY", "The truth came after its cohort was judged; it feeds label statistics only."
     LATE_FEEDBACK = "LATE_FEEDBACK", "The truth came after the label horizon, when its prediction was forgotten."

@@ -1,12 +1,12 @@
-"""Sign and verify the exact bytes of a record, so that a replica obeys nobody but its monitor.
+"""Sign and verify the exact bytes of a record, so that a replica obeys only its monitor.
 
-What is signed is DSSE's pre-authentication encoding[^1] of the value and of its type, with Ed25519[^2]. The bytes are
-signed as they stand: nobody has to bring JSON into one canonical form, and nothing is parsed before it is known who
-wrote it. The type is part of what is signed, so a signed act of an operator is not a command, whatever its fields.
+What is signed is DSSE's pre-authentication encoding[^1] of the value and of its type, with Ed25519[^2]. The exact bytes
+are signed: JSON needs no canonical form, and nothing is parsed before its writer is known. The type is part of what is
+signed, so a signed act of an operator is not a command, whatever its fields.
 
-The header `unship_key` only says which key to try first. It is not signed and never decides: a record whose hint is
-wrong, missing or of an unknown key is still checked with every trusted key of the role. A role stands in the local
-trust file, never in the record.
+The header `unship_key` only names the key to try first. It is not signed and never decides: a record whose hint is
+wrong, missing or of an unknown key is still checked with every trusted key of the role. Roles come from the
+local trust file, never from the record.
 
 Verification is total: any value and any headers give the key or a refusal code. `cryptography` is loaded when it is
 first needed, because `import unship` in a serving process must cost next to nothing.
@@ -42,7 +42,6 @@ Role: TypeAlias = Literal["controller", "operator"]
 SignatureRefusal: TypeAlias = Literal["BAD_SIGNATURE", "UNKNOWN_KEY"]
 
 _SIGNATURE_BYTES = 64
-_PUBLIC_BYTES = 32
 # 64 bytes in base64, which is all that is ever looked at.
 _SIGNATURE_TEXT_BYTES = 88
 
@@ -61,10 +60,10 @@ class TrustedKey(Struct, frozen=True):
 
 
 class Trust(Struct, frozen=True):
-    """Hold whom a replica or a monitor believes, and the audience it belongs to: the content of `trust.json`.
+    """Hold the keys that a replica or a monitor trusts, and its audience: the content of `trust.json`.
 
-    The audience binds a command to one installation: a command of the test environment says nothing in production,
-    even where somebody shares the keys.
+    The audience binds a command to one installation: a command of the test environment is refused in production,
+    even if both share keys.
     """
 
     keys: tuple[TrustedKey, ...]
@@ -97,7 +96,7 @@ def public_bytes(private_key: Ed25519PrivateKey) -> bytes:
 
 
 def sign(payload: bytes, private_key: Ed25519PrivateKey, payload_type: str) -> list[tuple[str, bytes]]:
-    """Sign a value; return the headers to send beside it, which must not be changed, as must the value."""
+    """Sign a value; return the headers to send with it; neither may be changed."""
     signature = private_key.sign(pae(payload_type, payload))
     hint = key_id(public_bytes(private_key))
     return [(SIGNATURE_HEADER, base64.b64encode(signature)), (KEY_HEADER, hint.encode())]
@@ -128,7 +127,7 @@ def verify(
 
 
 def is_operators(value: bytes | None, headers: Headers, trust: Trust | None) -> bool:
-    """Tell whether an operator signed exactly this act; without a trust file nobody counts as one."""
+    """Return whether an operator signed exactly this act; without a trust file there are no operators."""
     if value is None or trust is None:
         return False
     return isinstance(verify(value, headers, trust, "operator", OPERATOR_TYPE), TrustedKey)
@@ -146,7 +145,7 @@ def _signature_of(headers: Headers) -> bytes | None:
 
 
 def _only(headers: Headers, name: str) -> bytes | None:
-    """Return the value of a header that stands exactly once: of two, one reader takes the first, another the last."""
+    """Return the value of a header that occurs exactly once: of two, one reader takes the first, another the last."""
     found = [value for header, value in headers if header == name]
     # A client of Kafka gives None for a header without a value.
     return found[0] if len(found) == 1 and isinstance(found[0], bytes) else None
@@ -173,5 +172,5 @@ def _public_key(public: bytes) -> Ed25519PublicKey | None:
     try:
         return PublicKey.from_public_bytes(public)
     except ValueError:
-        # Not a key: nothing was ever signed with it. The reader of the trust file says so with its path.
+        # Not a key: nothing was ever signed with it. Reading the trust file reports it with its path.
         return None

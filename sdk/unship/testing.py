@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     from unship.log.embedded.log import Record
     from unship.rejections import Rejection
 
-KINDS: Final = {
-    "predictions": "prediction",
-    "feedback": "feedback",
-    "deployments": "deployment",
-    "operator": "operator",
-    "acks": "ack",
-}
-"""The topics whose records are events, and their kind."""
-
 COMMAND_MS: Final = 3_600_000
 """How long a command of a test may be obeyed after it was issued."""
 
@@ -123,8 +114,9 @@ class UnshipEmbedded:
     def events(self, topic: str) -> list[Event | Rejection]:
         """Read and decode all events of a topic: `predictions`, `feedback`, `deployments`, `operator` or `acks`."""
         from unship.codec import decode_value
+        from unship.topics import EVENT_TOPICS
 
-        return [decode_value(KINDS[topic], record.value) for record in self.records(topic)]
+        return [decode_value(EVENT_TOPICS[topic], record.value) for record in self.records(topic)]
 
     def until(
         self, topic: str, met: Callable[[list[Event | Rejection]], bool], timeout_s: float = 10.0
@@ -151,7 +143,7 @@ class UnshipEmbedded:
 
 @pytest.fixture
 def unship_embedded(tmp_path: Path) -> Iterator[UnshipEmbedded]:
-    """Give an empty embedded log with keys, in a folder of this test only."""
+    """Yield an empty embedded log with keys, in a folder of this test only."""
     folder = tmp_path / "unship"
     folder.mkdir(mode=0o700)
     bench = UnshipEmbedded(folder)

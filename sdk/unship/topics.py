@@ -1,4 +1,4 @@
-"""Name the topics of a log, whatever kind of log it is."""
+"""Name the topics of a log, whatever kind of log it is, the events they hold and the keys of their records."""
 
 from __future__ import annotations
 
@@ -6,14 +6,30 @@ import re
 from typing import Final
 
 from unship.errors import ConfigurationError
+from unship.events import Ack, Event, Feedback, Prediction
 
 COMPACTED: Final = ("control", "acks", "rewind", "snapshots")
 """Topics of which a reader wants the newest record of each key; the others keep their history."""
 
 TOPICS: Final = ("predictions", "feedback", "deployments", "operator", "ledger", "decisions", "rejected", *COMPACTED)
 
+EVENT_TOPICS: Final = {
+    "deployments": "deployment",
+    "operator": "operator",
+    "predictions": "prediction",
+    "feedback": "feedback",
+    "acks": "ack",
+}
+"""The topics whose records are events, with the kind of event, in causal order: a cause before its effects."""
+
+TOPIC_OF: Final = {kind: topic for topic, kind in EVENT_TOPICS.items()}
+"""The topic of each kind of event."""
+
+SOURCES: Final = ("predictions", "feedback")
+"""The topics that are joined, which have equally many partitions."""
+
 PREFIX: Final = "unship."
-"""What stands before the topics' names in a broker that others use too."""
+"""Precedes the topics' names in a broker that is shared."""
 
 PREFIX_CHARS_MAX: Final = 200
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]*")
@@ -55,4 +71,15 @@ class TopicNames:
         return self._plain.get(name)
 
 
-SOURCES = ("predictions", "feedback")
+def key_of(event: Event) -> bytes:
+    """Return the key of an event's record: the prediction's id, the model, or model and replica.
+
+    Example:
+        >>> key_of(Feedback(id="p-1", truth=1))
+        b'p-1'
+        >>> key_of(Ack(model="fraud", replica="r-1", boot="", epoch=(0, 0, 0), stage="serving"))
+        b'fraud/r-1'
+    """
+    if isinstance(event, Prediction | Feedback):
+        return event.id.encode()
+    return f"{event.model}/{event.replica}".encode() if isinstance(event, Ack) else event.model.encode()

@@ -1,1 +1,1 @@
-"""The audit: everything is computed again and compared."""
+"""The audit: decisions and rows are computed again and compared."""

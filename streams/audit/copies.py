@@ -1,6 +1,9 @@
-"""Compare what the ledger copies beside the outcomes with its sources: deployments, operators' acts, replica facts."""
+"""Compare the ledger's deployments, operators' acts and replica facts with the source records they were copied from."""
+
+from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import msgspec
 
@@ -13,15 +16,17 @@ from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.rejections import Rejection
 from unship.signing import Trust, is_operators
+from unship.topics import EVENT_TOPICS
 
-KINDS = {"deployments": "deployment", "operator": "operator"}
-SHOWN = {"predictions": "prediction", "acks": "ack"}
-#: More models or deployments than these are beyond the limits of the join, which then leaves some out.
-REMEMBERED = 100_000
+COPIED: Final = ("deployments", "operator")
+SHOWN: Final = ("predictions", "acks")
+
+REMEMBERED: Final = 100_000
+"""More models or deployments than these are above the limits of the join, which then leaves some out."""
 
 
 class Copies:
-    """Follows both topics beside the ledger. `unsigned` counts acts whose signature could not be checked."""
+    """Reads both topics in the order of the ledger. `unsigned` counts acts whose signature cannot be checked."""
 
     def __init__(self, topics: Topics, trust: Trust | None) -> None:
         self.topics = topics
@@ -32,7 +37,7 @@ class Copies:
         self._seen: set[tuple[str, str, str, int | None, str | None]] = set()
 
     def check(self, record: Deployed | Operated) -> Difference | None:
-        """Compare a copy with its source, and look at what was passed over before it."""
+        """Compare a copy with its source, and check the records before it that were not copied."""
         event = record.event
         topic = "deployments" if isinstance(record, Deployed) else "operator"
         if event.at is None or event.at[0].rpartition(".")[2] != topic:
@@ -40,9 +45,9 @@ class Copies:
         _, partition, offset, _ = event.at
         place = (topic, partition)
         if isinstance(event, Deployment):
-            self._seen.add(_said(event))
+            self._seen.add(_content(event))
         if offset < self._next.get(place, 0):
-            # Several copiers may copy one record, and say no time with it; the fold takes the first.
+            # Several copiers may copy one record, each without a clock; the fold applies the first copy.
             twice = Difference(f"{topic}[{partition}]@{offset}", "its copies", "two", "one")
             return None if record.clock < 0 else twice
         left_out = self._pass(place, offset)
@@ -56,37 +61,37 @@ class Copies:
         return self._compare(taken, event)
 
     def passed(self, positions: dict[str, int]) -> Difference | None:
-        """Look at what a monitor says it has read without a copy: it must be a repeat, or refused.
+        """Check the records that a monitor has read and not copied: each must be a repeat, or rejected.
 
         Args:
-            positions: how far each topic was read.
+            positions: How far each topic was read, as the ledger records it.
         """
-        for topic in KINDS:
+        for topic in COPIED:
             if topic in positions and (found := self._pass((topic, 0), positions[topic])) is not None:
                 return found
         return None
 
     def check_facts(self, record: ReplicaFacts) -> Difference | None:
-        """Compare what the ledger says of replicas with the answers and acks it was read from."""
+        """Compare replica facts with the answers and acks that they were read from."""
         for change in record.changes:
             topic, partition, offset = change.place
             place = (topic, partition)
             if topic not in SHOWN or self.topics.ends().get(place, 0) <= offset or self.topics.first(*place) > offset:
-                # A recording of a span has not all of them.
+                # A recording of a span does not have all of them.
                 continue
             taken = next((taken for taken in self.topics.read(*place, offset)[:1] if taken.offset == offset), None)
             if taken is None and topic == "acks":
-                # A newer ack of the same replica has taken its place.
+                # Compaction has removed it: there is a newer ack of the same replica.
                 continue
-            said = None if taken is None else _shown(taken, change)
-            if said != (record.model, change):
-                told = "absent" if said is None else {"model": said[0], "change": msgspec.to_builtins(said[1])}
-                where = f"{topic}[{partition}]@{offset}, and what the ledger says of it"
-                return difference(where, told, {"model": record.model, "change": msgspec.to_builtins(change)})
+            source = None if taken is None else _shown(taken, change)
+            if source != (record.model, change):
+                shown = "absent" if source is None else {"model": source[0], "change": msgspec.to_builtins(source[1])}
+                where = f"{topic}[{partition}]@{offset}, and the replica facts from it in the ledger"
+                return difference(where, shown, {"model": record.model, "change": msgspec.to_builtins(change)})
         return None
 
     def _compare(self, taken: Taken, event: Event) -> Difference | None:
-        source = decode_value(KINDS[taken.topic], taken.value)
+        source = decode_value(EVENT_TOPICS[taken.topic], taken.value)
         where = place_of(taken)
         if isinstance(source, Rejection):
             return Difference(where, "the record", str(source.code), "what the ledger has copied")
@@ -105,22 +110,22 @@ class Copies:
         return is_operators(taken.value, [(name, value or b"") for name, value in taken.headers], self.trust)
 
     def _pass(self, place: Place, end: int) -> Difference | None:
-        """Go on to `end`, and return the first record that should have been copied."""
+        """Read up to `end`; return a difference for the first record that should have been copied."""
         while (taken := self._take(place, end - 1, whatever=True)) is not None:
             if self._should_be_copied(taken):
                 return Difference(f"the copy of {place_of(taken)}", "the ledger record", "absent", "present")
         return None
 
     def _should_be_copied(self, taken: Taken) -> bool:
-        event = decode_value(KINDS[taken.topic], taken.value)
+        event = decode_value(EVENT_TOPICS[taken.topic], taken.value)
         if isinstance(event, Rejection) or (event.ts is not None and event.ts > taken.append_ts + DAY_MS):
             return False
         if isinstance(event, Deployment):
-            return _said(event) not in self._seen and len(self._seen) < REMEMBERED
+            return _content(event) not in self._seen and len(self._seen) < REMEMBERED
         return self._is_signed(taken)
 
     def _take(self, place: Place, offset: int, *, whatever: bool = False) -> Taken | None:
-        """Return the next record if it is that at `offset`, or at or before it if it may be any."""
+        """Return the next record if its offset is `offset`, or with `whatever` at most that."""
         page = self._pages.setdefault(place, deque())
         if not page:
             begin = max(self._next.get(place, 0), self.topics.first(*place)) if place in self.topics.ends() else 0
@@ -134,16 +139,16 @@ class Copies:
 
 def _shown(taken: Taken, change: ReplicaChange) -> tuple[str, ReplicaChange] | None:
     """Return what an answer or an ack shows of its replica; its time is that of its log, which may be later."""
-    event, place = decode_value(SHOWN[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
+    event, place = decode_value(EVENT_TOPICS[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
     at = max(change.at, taken.append_ts)
     if isinstance(event, Prediction) and event.replica is not None:
         stage = "serving" if event.role == "live" else "staged"
         return event.model, ReplicaChange(event.replica, True, stage, event.version, event.epoch, None, at, place)
     if isinstance(event, Ack):
-        said = (event.replica, False, event.stage, event.serving, event.epoch, event.code, at, place)
-        return event.model, ReplicaChange(*said)
+        stage, serving = event.stage, event.serving
+        return event.model, ReplicaChange(event.replica, False, stage, serving, event.epoch, event.code, at, place)
     return None
 
 
-def _said(event: Deployment) -> tuple[str, str, str, int | None, str | None]:
+def _content(event: Deployment) -> tuple[str, str, str, int | None, str | None]:
     return event.model, event.version, event.status, event.ts, event.previous

@@ -1,4 +1,6 @@
-"""The first place where what was recorded and what is computed part, for people and for programs."""
+"""The first place where the recording and the computation differ."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,12 +8,13 @@ from typing import Any
 import msgspec
 
 from actions.journal import Decision, decision_bytes, rests_on
+from unship.text import printable
 
 _SHOWN = 120
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first place where the recording and the computation part: what, where, and both values."""
+    """The first place where the recording and the computation differ, and both values."""
 
     what: str
     path: str
@@ -19,12 +22,12 @@ class Difference(msgspec.Struct, frozen=True):
     computed: str
 
     def sentence(self) -> str:
-        """Return it for people."""
+        """Return the difference as a sentence."""
         return f"{self.what}: {self.path} is {self.recorded} in the recording, {self.computed} when computed again"
 
 
 def difference(what: str, recorded: Any, computed: Any) -> Difference:
-    """Return the first difference of two values made of dicts, lists and scalars, which are not the same.
+    """Return the first difference of two unequal values made of dicts, lists and scalars.
 
     >>> difference("decision d-1", {"ts": 5, "to": ["a"]}, {"ts": 5, "to": ["b"]}).sentence()
     'decision d-1: to[0] is a in the recording, b when computed again'
@@ -34,12 +37,12 @@ def difference(what: str, recorded: Any, computed: Any) -> Difference:
 
 
 def named(decision: Decision) -> str:
-    """Return what a computed decision is called where it differs."""
+    """Return the name of a computed decision in a difference."""
     return f"decision {decision.id} ({decision.model}, {decision.reason})"
 
 
 def decision_difference(recorded: bytes, decision: Decision) -> Difference:
-    """Return how a recorded decision differs from the computed one, and from what that comes if it can be said."""
+    """Return how a recorded decision differs from the computed one, with the cause where it is known."""
     ours = decision_bytes(decision)
     what = named(decision)
     try:
@@ -48,10 +51,10 @@ def decision_difference(recorded: bytes, decision: Decision) -> Difference:
         return Difference(what, "its line", short(recorded), short(ours))
     found = difference(what, theirs, msgspec.json.decode(ours))
     digests = theirs.get("digests") if isinstance(theirs, dict) else None
-    if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests["config"]):
-        # A different configuration changes much; it is the cause, whatever field shows it first.
-        return Difference(what, "digests.config", short(digests["config"]), decision.digests["config"])
-    if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests["ledger"]):
+    if isinstance(digests, dict) and digests.get("config") not in (None, decision.digests.config):
+        # Another configuration is the cause, whichever field differs first.
+        return Difference(what, "digests.config", short(digests["config"]), decision.digests.config)
+    if isinstance(digests, dict) and digests.get("ledger") not in (None, decision.digests.ledger):
         where = f"{what}, which rests on {rests_on(decision.provenance)}: a byte among them differs"
         return Difference(where, found.path, found.recorded, found.computed)
     return found
@@ -69,7 +72,5 @@ def _differences(recorded: Any, computed: Any, path: str) -> Iterator[tuple[str,
 
 
 def short(value: Any) -> str:
-    """Return a value as text that is safe to print and not long."""
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    """Return a value as printable text of limited length."""
+    return printable(value.decode(errors="replace") if isinstance(value, bytes) else str(value), _SHOWN)

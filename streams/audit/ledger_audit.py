@@ -1,13 +1,14 @@
 """The audit of a live log, or of a recording of one: sources against the ledger as sets, the ledger against the rest.
 
-When a live monitor read its sources decides how its ledger is cut, so the ledger itself cannot be computed again. What
-can is everything else: which rows it must hold (`streams.audit.rejoin`), every decision, byte for byte, and what each
-command had to say. Everything is read by pages; what is in memory is one fold, one window of the join, and what was
-desired.
+Where a live monitor cut its batches depends on when it read its sources, so the ledger itself cannot be computed again.
+Everything else can: the rows that it must hold (`streams.audit.rejoin`), every decision, byte for byte, and the content
+of each command. Topics are read by pages; in memory are one fold, one window of the join, and the desired states.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -25,11 +26,11 @@ from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated,
 from streams.recordings.lines import Taken, Topics, place_of, records_of
 from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError
+from unship.events import Epoch
 from unship.signing import COMMAND_TYPE, Trust, TrustedKey, verify
 from unship.topics import SOURCES
 
-Epoch = tuple[int, int, int]
-_NO_TIME = Timing(0, 0)
+_NO_TIME: Final = Timing(0, 0)
 
 
 class _Decided(msgspec.Struct):
@@ -53,13 +54,13 @@ def audit_topics(
     """Audit the ledger of these topics, partition by partition.
 
     Args:
-        topics: a log, or a recording of one.
-        trust: whose signatures count; without it they are not checked.
-        damage: what is wrong with the first line of a recording that no log can have given.
-        progress: called with the number of ledger records after each page.
+        topics: A log, or a recording of one.
+        trust: The keys by which signatures are checked; None to leave them unchecked.
+        damage: What is wrong with the first damaged line of a recording.
+        progress: Called with the number of ledger records after each page.
 
     Raises:
-        RecordingError: if there is no ledger, or not from its configuration on.
+        RecordingError: There is no ledger, or its configuration is missing.
     """
     result = AuditResult()
     if damage is not None:
@@ -106,13 +107,13 @@ class LedgerAudit:
         self._written = records_of(topics, "decisions", number)
         self._journal = self._decisions()
         self._last: dict[int, int] | None = None
-        self._unjoined = self._begun_anew = 0
-        # What was desired at each epoch, and the newest epoch of each model.
+        self._unjoined = self._superseded = 0
+        # The desired state of each epoch as a command, and the newest epoch of each model.
         self._desired: dict[tuple[str, Epoch], Command] = {}
         self._epochs: dict[str, Epoch] = {}
 
     def run(self) -> None:
-        """Go through the ledger to its end, or to the first difference, which is raised."""
+        """Audit the ledger up to its end, or to the first difference, which is raised."""
         for taken in records_of(self.topics, "ledger", self.number):
             entry = self._read(taken)
             what = f"ledger record {taken.offset} ({type(entry.record).__name__.lower()})"
@@ -127,15 +128,15 @@ class LedgerAudit:
             self._check_command(taken)
 
     def remarks(self) -> list[str]:
-        """Return in sentences what was not checked."""
+        """Return sentences on what was not checked."""
         remarks = []
         if self._unjoined:
             remarks.append(
                 f"the rows of {self._unjoined} batches, because their sources are not there from the first "
                 "record on; the digest of a batch was compared where all its source records are there"
             )
-        if self._begun_anew:
-            remarks.append(f"{self._begun_anew} batches of source topics that were begun anew since")
+        if self._superseded:
+            remarks.append(f"{self._superseded} batches of an earlier incarnation of their source topics")
         if self.trust is None and (self.commands or self.copies.unsigned):
             remarks.append(
                 f"the signatures of {self.commands} commands and {self.copies.unsigned} operators' acts, because no "
@@ -153,7 +154,7 @@ class LedgerAudit:
         except RecordingError as error:
             raise _Found(Difference(place_of(taken), "the record", short(error), "a ledger record")) from error
         if entry_of(entry.record).value != entry.value:
-            # Other bytes of the same content: the digest of the ledger is of the bytes.
+            # Other bytes of equal content: digests are of the bytes.
             found = Difference(place_of(taken), "its bytes", digest_of(entry.value), "those of the same record encoded")
             raise _Found(found)
         if self._fold is None:
@@ -187,21 +188,24 @@ class LedgerAudit:
     def _check_batch(self, batch: Batch) -> Difference | None:
         assert self._fold is not None
         fold = self._fold
+        if not 0 <= batch.partition < fold.partitions:
+            # No reader has written it, whatever the fold does with it.
+            return Difference("its batch", "partition", str(batch.partition), f"one of {fold.partitions}")
         before = fold.coverage.get(batch.partition, Coverage())
-        known = batch.incarnation == before.incarnation and 0 <= batch.partition < fold.partitions
+        known = batch.incarnation == before.incarnation
         known = known and fold.config_digest.startswith(batch.config)
         if not known or not before.reaches(batch.base):
-            # The fold refuses it, so nothing in it counts.
+            # The fold refuses such a batch.
             return None
         if self._last is not None and batch.incarnation < self._last.get(batch.partition, 0):
-            self._begun_anew += 1
+            self._superseded += 1
             return None
         rejoin = self._rejoin_of(batch)
         after = msgspec.structs.replace(before)
         after.add(batch.end)
         found = rejoin.check(batch, before, after, fold.config)
         if found is not None and self._last is None:
-            # Perhaps of topics that were made again since; only where it matters the ledger is read ahead.
+            # The topics may have a new incarnation; only now the rest of the ledger is read to find out.
             self._last = self._last_incarnations()
             return self._check_batch(batch) if batch.incarnation < self._last.get(batch.partition, 0) else found
         self._unjoined += not rejoin.whole
@@ -217,7 +221,7 @@ class LedgerAudit:
         return self.copies.check_facts(msgspec.structs.replace(record, changes=kept))
 
     def _is_gone(self, place: tuple[str, int, int]) -> bool:
-        """Whether a source record stood in a topic that was made again since."""
+        """Return whether the topic of a source record has a new incarnation since."""
         assert self._fold is not None
         assert self._last is not None
         topic, partition, _ = place
@@ -244,7 +248,7 @@ class LedgerAudit:
         if fold.config_digest != digest:
             for rejoin in self._rejoins.values():
                 if rejoin.whole:
-                    # The join keeps other things of an event under another configuration.
+                    # Under another configuration the join keeps other fields of an event.
                     rejoin.begin(fold.config)
         for decision in decisions:
             self._compare(decision)
@@ -263,7 +267,7 @@ class LedgerAudit:
     # The journal
 
     def name_the_rest(self) -> None:
-        """Take the names of those decisions that were not reached."""
+        """Note the ids of the decisions that were not reached."""
         for taken in self._written:
             self._name(taken)
 
@@ -280,7 +284,7 @@ class LedgerAudit:
             try:
                 decided = msgspec.json.decode(taken.value or b"", type=_Decided)
             except (ValueError, RecursionError):
-                # Not one byte of it can be right, which shows where it is compared.
+                # No decision: `_compare` finds the difference.
                 yield taken
                 continue
             name, digest = (decided.model, decided.epoch), digest_of(taken.value or b"")
@@ -306,7 +310,7 @@ class LedgerAudit:
     # Commands
 
     def _note_desired(self, record: Record, decisions: list[Decision]) -> None:
-        """Remember what was desired of the models that a record may have changed."""
+        """Note the desired states of the models that a record may have changed."""
         assert self._fold is not None
         models = self._fold.models
         touched = {decision.model for decision in decisions}
@@ -344,11 +348,11 @@ class LedgerAudit:
             computed = "nothing was desired then" if known is None else f"none such; the newest is {list(known)}"
             raise _Found(Difference(what, "epoch", str(list(command.epoch)), computed))
         audience = command.audience if self.trust is None else self.trust.audience
-        said = msgspec.structs.replace(
+        expected = msgspec.structs.replace(
             desired, audience=audience, issued_ts=command.issued_ts, not_after_ts=command.not_after_ts
         )
-        if said != command:
-            raise _Found(difference(what, _fields(command), _fields(said)))
+        if expected != command:
+            raise _Found(difference(what, _fields(command), _fields(expected)))
 
 
 def _fields(command: Command) -> dict[str, Any]:

@@ -1,15 +1,17 @@
-"""Join recorded sources again and compare, batch by batch, with what a ledger took of them.
+"""Join recorded sources again and compare, batch by batch, with the rows in a ledger.
 
-A live monitor reads when it reads, so its batches are cut anywhere, and several readers may overlap. What does not
-depend on that is which rows there are between two corners. So the sources are joined once more, always as far as the
-ledger has come; each row that the fold takes must be among those that were joined, and none may be left over.
+Where a live monitor cuts its batches depends on when it reads, and the batches of several readers may overlap. The rows
+between two corners do not depend on that. So the sources are joined again, up to the corner of each batch; each row
+that the fold applies must be among those that were joined, and none may be left over.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import isnan
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -26,24 +28,26 @@ from streams.topics.partitioner import partition_of
 from unship.rejections import RejectCode
 from unship.topics import SOURCES
 
-#: What a row is, and where it comes from in both logs; -1 where it comes from the other one alone.
 Key: TypeAlias = tuple[str, int, int]
+"""The kind of a row, and its offsets in both logs; -1 where it comes from the other one alone."""
+
 Row: TypeAlias = dict[str, Any]
-_COUNT = "count of "
+_COUNT: Final = "count of "
 _encode = msgspec.json.Encoder().encode
-#: Codes of feedback for which nothing was found: when a reader notices that depends on when it looked.
-NOTICED = frozenset({RejectCode.UNMATCHED_FEEDBACK, RejectCode.LATE_FEEDBACK, RejectCode.HOLE})
+
+NOTICED: Final = frozenset({RejectCode.UNMATCHED_FEEDBACK, RejectCode.LATE_FEEDBACK, RejectCode.HOLE})
+"""Codes that are not compared: at which place a reader counts them depends on when it reads."""
 
 
 class Rejoin:
     """Joins one pair of source partitions again, for one ledger partition.
 
     Args:
-        topics: where the sources are.
-        partition: number of the source partition.
-        partitions: how many source partitions there are.
-        ledger: number of the ledger partition, and how many of them there are.
-        incarnation: which of the source partitions of this number it is.
+        topics: The topics with the sources.
+        partition: Number of the source partition.
+        partitions: How many source partitions there are.
+        ledger: Number of the ledger partition, and how many of them there are.
+        incarnation: The incarnation of the source partition.
     """
 
     def __init__(
@@ -59,11 +63,11 @@ class Rejoin:
         self._pending: dict[Key, Row] = {}
         ends = topics.ends()
         kept = [topics.first(topic, partition) for topic in SOURCES if (topic, partition) in ends]
-        #: Whether the sources are there from their first record on; if not, they cannot be joined.
+        # True if the sources are kept from their first record on; if not, they cannot be joined.
         self.whole = bool(kept) and not any(kept)
 
     def begin(self, config: Config) -> None:
-        """Join under this configuration from the present corner on; the window is filled from the beginning."""
+        """Join under this configuration from the present corner on; the window is filled from the first record."""
         position = Position(self.partitions, self.incarnation, self.corner)
         _, count = self.ledger
         self.reader = SourceReader(
@@ -81,13 +85,13 @@ class Rejoin:
         return 0 if self.ledger[1] == 1 else partition_of(model.encode(), self.ledger[1])
 
     def check(self, batch: Batch, before: Coverage, after: Coverage, config: Config) -> Difference | None:
-        """Compare what the fold took of a batch with the sources; None if they agree.
+        """Compare the rows of a batch that the fold applies with the sources; return None if they agree.
 
         Args:
-            batch: a batch that the fold took.
-            before: what was covered of the partition before it.
-            after: what is covered now.
-            config: the configuration in force.
+            batch: A batch that the fold does not refuse.
+            before: The coverage of the partition before it.
+            after: The coverage after it.
+            config: The configuration in force.
         """
         where = f"{_range('predictions', batch, 0)}, {_range('feedback', batch, 1)}"
         if not self.whole:
@@ -125,14 +129,14 @@ class Rejoin:
                 if page:
                     reader.give(side, page)
                 else:
-                    # Nothing stands between the last record and the corner.
+                    # There is no record between the last one and the corner.
                     reader.skip(side, corner[side])
             full = (reader.next_offset(PREDICTIONS) >= corner[0], reader.next_offset(FEEDBACK) >= corner[1])
             if not reader.advance(full) and all(full):
                 return
 
     def _check_digest(self, batch: Batch, where: str) -> Difference | None:
-        """Compare the digest of a batch with that of its range, if all of that is there."""
+        """Compare the digest of a batch with that of its range, if all of its records are kept."""
         ends = self.topics.ends()
         for side, topic in enumerate(SOURCES):
             first = self.topics.first(topic, self.partition) if (topic, self.partition) in ends else batch.end[side]
@@ -168,7 +172,7 @@ def _range(topic: str, batch: Batch, side: int) -> str:
 
 
 def _rows_of(batch: Batch, config: Config) -> Iterator[tuple[Key, Row]]:
-    """Yield a batch's rows by what and where they are, so that neither order nor coding matters."""
+    """Yield a batch's rows by kind and place, independent of their order and coding."""
     for part in batch.parts:
         names = config.of(part.model).slices_by
         yield from _seen(part)
@@ -182,7 +186,7 @@ def _rows_of(batch: Batch, config: Config) -> Iterator[tuple[Key, Row]]:
     columns = (counted.reason.codes, counted.change, counted.prediction, counted.feedback)
     for code, change, p, f in zip(*(column.tolist() for column in columns), strict=True):
         reason = str(counted.reason.values[code])
-        # What comes from neither log is counted by the reader of another one.
+        # What comes from neither log is counted by the reader of another topic.
         if reason not in NOTICED and (p, f) != (-1, -1):
             changes[_COUNT + reason, p, f] += change
     yield from ((key, {"change": change}) for key, change in changes.items() if change)
@@ -261,7 +265,7 @@ def _by_row(losses: Floats) -> list[list[float | None]]:
 def _is_in(key: Key, coverage: Coverage) -> bool:
     kind, p, f = key
     if f < 0 and not kind.startswith(_COUNT):
-        # What was read of one log alone is a single prefix.
+        # Predictions that were applied, joined or not, are a single prefix.
         return p < coverage.predictions
     return any(p < corner[0] and f < corner[1] for corner in coverage.corners)
 

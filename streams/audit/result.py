@@ -1,4 +1,4 @@
-"""What an audit found, and the audit of decisions without a ledger."""
+"""The result of an audit, and the audit of decisions without a ledger."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from streams.recordings.replay import LINE_BYTES_MAX, Replay
 
 
 class AuditResult(msgspec.Struct):
-    """What an audit found. `reproduced` counts the decisions that came out the same, up to the first difference.
+    """The result of an audit. `reproduced` counts the equal decisions up to the first difference, `ids` has their ids.
 
-    `ids` names these, and `known` everything that the journal holds, or should. `remarks` are sentences about what was
-    not checked.
+    `known` has the ids of all decisions that are in the journal, or should be. `remarks` are sentences on what was not
+    checked.
     """
 
     decisions: int = 0
@@ -39,7 +39,7 @@ def audit_decisions(
     """Replay a recording that has no ledger, and compare its decisions with those of a journal, byte for byte.
 
     Args:
-        stream: The recording; it must be able to seek.
+        stream: The recording; it must be seekable.
         journal: The lines of another file that has the decisions; where it has none, those of the recording itself.
         config: The configuration that was in force.
         progress: Called with the number of bytes of each batch.

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from math import ceil
 
 from unship.errors import ConfigurationError
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+NEVER = 2**62
+"""A time that does not come, in milliseconds since the epoch."""
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+_SHOWN_MS = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", 1_000))
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _LIMIT = re.compile(r"(\d{1,9})\s+per\s+(.+)")
-DURATION_MS_MAX = 10 * 366 * 86_400_000
+DURATION_MS_MAX = 10 * 366 * DAY_MS
 """Ten years: longer spans are typing errors."""
-
-DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
-NEVER = 2**62
-"""A time after all others, in milliseconds."""
 
 
 def duration_ms(text: str | int, path: str) -> int:
@@ -23,7 +27,7 @@ def duration_ms(text: str | int, path: str) -> int:
 
     Args:
         text: A number and a unit (`ms`, `s`, `m`, `h`, `d`, `w`), or the bare number 0.
-        path: The text's place in the configuration, for the error.
+        path: The key in the configuration, for the error.
 
     Raises:
         ConfigurationError: The text is no duration or is longer than ten years.
@@ -48,6 +52,9 @@ def duration_ms(text: str | int, path: str) -> int:
 def count_per_span(text: str, path: str) -> tuple[int, int]:
     """Return `(count, span in milliseconds)` of a limit such as `2 per 1d`.
 
+    Raises:
+        ConfigurationError: The text is no such limit.
+
     Example:
         >>> count_per_span("2 per 1d", "policy.max_switches")
         (2, 86400000)
@@ -62,7 +69,7 @@ def count_per_span(text: str, path: str) -> tuple[int, int]:
 
 
 def span_text(milliseconds: int) -> str:
-    """Return a duration in the largest unit that divides it, for messages.
+    """Return a duration in the largest unit that divides it.
 
     Example:
         >>> span_text(5_400_000), span_text(86_400_000), span_text(0)
@@ -70,7 +77,20 @@ def span_text(milliseconds: int) -> str:
     """
     if milliseconds == 0:
         return "0s"
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+    for unit, size in _SHOWN_MS:
         if milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
     return f"{milliseconds}ms"
+
+
+def rounded_span(milliseconds: float) -> str:
+    """Return a duration in the largest unit that it exceeds, rounded up.
+
+    Example:
+        >>> rounded_span(90), rounded_span(1_200), rounded_span(7_300_000)
+        ('90ms', '2s', '3h')
+    """
+    for unit, size in _SHOWN_MS:
+        if milliseconds > size:
+            return f"{ceil(milliseconds / size)}{unit}"
+    return f"{round(milliseconds)}ms"

@@ -1,4 +1,4 @@
-"""The driver of the embedded log: topics in, ledger and decisions out, in one transaction.
+"""The driver of the embedded log: it reads the source topics, and appends ledger and decisions in one transaction.
 
 Every round reads what is new in the source topics, orders it by append time, passes it through the stages of
 `streams.pipeline`, and appends the ledger records, the decisions and the dead letters together with the positions
@@ -33,15 +33,7 @@ from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.signing import is_operators
-
-SOURCE_TOPICS: Final = {
-    "deployments": "deployment",
-    "operator": "operator",
-    "predictions": "prediction",
-    "feedback": "feedback",
-    "acks": "ack",
-}
-"""Source topics with the kind of event they hold, in the order in which equal append times are merged."""
+from unship.topics import EVENT_TOPICS
 
 READ_MAX: Final = 5_000
 SNAPSHOT_KEY: Final = b"monitor"
@@ -57,7 +49,7 @@ class SavedMonitor(msgspec.Struct, frozen=True):
 
 
 class EmbeddedMonitor:
-    """The monitor over one embedded log. `clock_ms` is the wall clock, used only where every source is caught up."""
+    """The monitor over one embedded log. `clock_ms` is the wall clock, used only after all sources are read."""
 
     def __init__(
         self,
@@ -72,7 +64,7 @@ class EmbeddedMonitor:
         self.timing = timing or Timing()
         self.config = config
         self.pipeline = Pipeline(config)
-        self.positions = dict.fromkeys(SOURCE_TOPICS, 0)
+        self.positions = dict.fromkeys(EVENT_TOPICS, 0)
         self._dead: list[Message] = []
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
@@ -97,7 +89,7 @@ class EmbeddedMonitor:
             if same:
                 self.pipeline.cutter.load(saved.pipeline.cutter)
                 begun = dict(saved.positions)
-            # Under another configuration the join keeps other things of an event, so its window is read again.
+            # Under another configuration the join keeps other fields of an event, so its window is read again.
         for value in _ledger_values(self.log, fold.offset):
             entry = read_entry(value)
             try:
@@ -111,11 +103,11 @@ class EmbeddedMonitor:
             self._commit([*self.pipeline.apply([configuration_record(self.config)])])
 
     def _refill(self, begun: dict[str, int]) -> None:
-        """Read the sources again up to the positions reached; what they join is in the ledger already."""
+        """Read the sources again up to the positions reached; their outcomes are in the ledger already."""
         positions, self.positions = self.positions, begun
-        while any(self.positions[topic] < positions[topic] for topic in SOURCE_TOPICS):
+        while any(self.positions[topic] < positions[topic] for topic in EVENT_TOPICS):
             self.pipeline.rejoin(self._read(positions))
-            # They were appended when they were read first.
+            # These were appended when the records were read first.
             self._dead.clear()
 
     def _load_snapshot(self) -> SavedMonitor | None:
@@ -130,7 +122,7 @@ class EmbeddedMonitor:
             return None
 
     def save_snapshot(self) -> None:
-        """Write a snapshot; a restart then reads only what came after it."""
+        """Append a snapshot; a restart then reads only what was appended after it."""
         data = pack(SavedMonitor(self.positions, self.pipeline.save()))
         parts = [data[i : i + SNAPSHOT_PART] for i in range(0, len(data), SNAPSHOT_PART)]
         messages = [Message(part, b"%b/%d" % (SNAPSHOT_KEY, i)) for i, part in enumerate(parts)]
@@ -140,11 +132,11 @@ class EmbeddedMonitor:
     # Rounds
 
     def step(self) -> list[Decision]:
-        """Read what is new, fold it and append what follows; return the decisions taken."""
+        """Read new records, run all stages and append the results; return the decisions."""
         ends, pipeline = self.log.ends(), self.pipeline
         arrivals = list(self._read(ends))
         steps = list(pipeline.take(arrivals))
-        caught_up = all(self.positions[topic] >= ends[topic] for topic in SOURCE_TOPICS)
+        caught_up = all(self.positions[topic] >= ends[topic] for topic in EVENT_TOPICS)
         now = max(self._clock_ms(), pipeline.cutter.now)
         if caught_up and pipeline.fold.due() <= now and pipeline.cutter.now >= 0:
             steps += pipeline.advance(now)
@@ -167,16 +159,16 @@ class EmbeddedMonitor:
         self.log.append_many(batches, fence=self._fence)
 
     def status(self) -> Status:
-        """Return what operators ask for."""
+        """Return the status that `unship status` prints."""
         cutter = self.pipeline.cutter
         return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts())
 
     # Commands
 
     def publish(self) -> list[Command]:
-        """Write the commands that are due: what changed, and what has to be asserted again; return them.
+        """Append the commands that are due, changed ones and heartbeats; return them.
 
-        The decisions behind them are in the journal already, so a crash in between only delays them.
+        Their decisions are in the journal already, so a crash before this only delays the commands.
         """
         if self.signer is None:
             return []
@@ -193,7 +185,7 @@ class EmbeddedMonitor:
         return commands
 
     def conflicts(self) -> list[str]:
-        """Return a sentence for each model of which more is known outside than this ledger explains."""
+        """Return a sentence for each model with a published command that this ledger does not explain."""
         return unexplained_models(self.pipeline.fold, self._published)
 
     def _read_published(self) -> dict[str, Command]:
@@ -205,19 +197,19 @@ class EmbeddedMonitor:
         return published
 
     def _read(self, ends: dict[str, int]) -> Iterator[Arrival]:
-        """Yield what is new up to `ends`, in the order of append times, and move the positions past it.
+        """Yield new records below `ends`, in the order of append times, and advance the positions.
 
-        A topic that is not read to its end holds the others back: nothing younger than what it still has is taken.
+        Where a topic was not read to its end, records of others that are newer than its last one read are left.
         """
         read: dict[str, list[Entry]] = {}
         limit = None
-        for topic in SOURCE_TOPICS:
+        for topic in EVENT_TOPICS:
             entries = [] if self.positions[topic] >= ends[topic] else self._entries(topic, ends[topic])
             read[topic] = entries
             if entries and entries[-1].offset + 1 < ends[topic]:
                 limit = entries[-1].append_ts if limit is None else min(limit, entries[-1].append_ts)
         merged = []
-        for rank, topic in enumerate(SOURCE_TOPICS):
+        for rank, topic in enumerate(EVENT_TOPICS):
             taken = [entry for entry in read[topic] if limit is None or entry.append_ts <= limit]
             merged += [(entry.append_ts, rank, entry.offset, topic, entry) for entry in taken]
             if taken:
@@ -235,22 +227,10 @@ class EmbeddedMonitor:
         if topic == "operator" and not is_operators(entry.value, entry.headers, trust):
             event: Event | Rejection = Rejection(RejectCode.UNSIGNED_ACT)
         else:
-            event = decode_value(SOURCE_TOPICS[topic], entry.value)
+            event = decode_value(EVENT_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
             self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, event).encoded()))
         return event
-
-
-def ledger_of(log: EmbeddedLog) -> Iterator[bytes]:
-    """Return the values of the ledger, from the first one kept.
-
-    Raises:
-        RecordingError: if the ledger does not begin with its configuration any more.
-    """
-    offset = log.first("ledger")
-    if offset:
-        raise RecordingError(f"the ledger begins at offset {offset}, its configuration is gone")
-    return _ledger_values(log, offset)
 
 
 def _ledger_values(log: EmbeddedLog, offset: int) -> Iterator[bytes]:

@@ -1,12 +1,12 @@
 """The topics of an embedded log, as audits and recordings read them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from streams.recordings.lines import KIND_OF, Place, Taken
-from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
 from unship.codec import decode_value
 from unship.errors import RecordingError
 from unship.log.address import EMBEDDED
@@ -15,7 +15,7 @@ from unship.log.embedded.log import EmbeddedLog
 
 
 class EmbeddedTopics:
-    """The topics of an embedded log, which have one partition each, as they stand when this is made."""
+    """The topics of an embedded log, one partition each, up to their ends at the time of construction."""
 
     def __init__(self, log: EmbeddedLog) -> None:
         self.log = log
@@ -30,7 +30,7 @@ class EmbeddedTopics:
         return self.log.first(topic)
 
     def ends(self) -> Mapping[Place, int]:
-        """Return the ends of one instant."""
+        """Return the ends at the time of construction."""
         return self._ends
 
     decode = staticmethod(decode_value)
@@ -43,22 +43,12 @@ class EmbeddedTopics:
         ]
 
 
-def record_log(
-    log: EmbeddedLog,
-    stream: BinaryIO,
-    span: Span = EVERYTHING,
-    progress: Callable[[int], None] | None = None,
-) -> Written:
-    """Write a recording of an embedded log; return what it holds. See `record_topics`."""
-    return record_topics(EmbeddedTopics(log), stream, span, progress)
-
-
 @contextmanager
 def open_log(source: str) -> Iterator[EmbeddedLog]:
-    """Open the log that `embedded:DIR` names; unlike a writer, make none.
+    """Open the log that `embedded:DIR` names; never create one.
 
     Raises:
-        RecordingError: if there is none.
+        RecordingError: There is none.
     """
     folder = Path(source.removeprefix(EMBEDDED))
     if not (folder / FILE_NAME).is_file():

@@ -1,10 +1,12 @@
-"""Outcomes that wait for their cohort to close, and how they are laid out to be judged.
+"""Keep outcomes that wait for their cohort to close, and how they are laid out to be judged.
 
 A cohort is the predictions of one interval of time. It is judged when every label that may count has had the same time
 to come; inside, outcomes are taken in the order of their predictions, so neither the order nor the bursts of the labels
 matter. Where predictions without a label are judged too, they wait in the same cohort, and those count whose label did
 not come: that is known only now, and it is a function of the ledger.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ NO_SOURCE = -1
 
 
 class Arrived(msgspec.Struct):
-    """Rows as they arrived: integer columns (4 + 1 + dimensions, n) and losses (losses, n).
+    """Hold rows as they arrived: integer columns (4 + 1 + dimensions, n) and losses (losses, n).
 
     `pairs` are laid out alike, with the shadow's arm in place of the source.
     """
@@ -39,7 +41,7 @@ class Arrived(msgspec.Struct):
 
 
 class OpenCohort(msgspec.Struct):
-    """One interval: outcomes, predictions as they are judged if no label comes, and how many predictions by arm."""
+    """Hold one interval: outcomes, predictions as judged if no label comes, and the number of predictions by arm."""
 
     labelled: Arrived
     unlabelled: Arrived
@@ -47,7 +49,7 @@ class OpenCohort(msgspec.Struct):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """A cohort's outcomes in prediction order; `begin` and `width` in ms, width 0 without a maturity."""
+    """Hold a cohort's outcomes in prediction order; `begin` and `width` in ms, width 0 without a maturity."""
 
     columns: Ints
     losses: NDArray[np.float64]
@@ -59,18 +61,14 @@ class Closed(msgspec.Struct, frozen=True):
 
     def of(self, arm: int, since: int, before: int | None = None) -> Entries:
         """Return the outcomes of one arm whose predictions were made in [since, before)."""
-        if self.columns.shape[1] == 1:
-            at = self.columns[PREDICTED_AT, 0]
-            mine = self.columns[ARM, 0] == arm and at >= since and (before is None or at < before)
-            return self._entries(slice(None) if mine else slice(0))
         use = (self.columns[ARM] == arm) & (self.columns[PREDICTED_AT] >= since)
         if before is not None:
             use &= self.columns[PREDICTED_AT] < before
-        return self._entries(use)
-
-    def _entries(self, use: NDArray[np.bool_] | slice) -> Entries:
-        columns = self.columns[:, use]
-        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], self.losses[:, use])
+        columns, losses = self.columns, self.losses
+        if not use.all():
+            some = use if use.any() else slice(0)
+            columns, losses = columns[:, some], losses[:, some]
+        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses)
 
     def pairs_of(self, live: int, shadow: int, since: int) -> tuple[Ints, NDArray[np.float64]]:
         """Return streams and excess losses of the requests that both arms answered since `since`."""
@@ -85,7 +83,7 @@ def new_cohort() -> OpenCohort:
 
 
 class Layout(msgspec.Struct):
-    """Turns a record's columns into the model's own numbers: arms, streams and sources by first appearance."""
+    """Turn a record's columns into the model's own numbers: arms, streams and sources by first appearance."""
 
     arms: list[Arm]
     slices: SliceTable
@@ -189,7 +187,7 @@ def close_cohort(
         width: its width in ms.
         losses: how many losses a row has.
         dimensions: how many slices a row has.
-        silent: arms of which a missing label says nothing, so that only their labelled rows are taken.
+        silent: arms of which a missing label means nothing, so that only their labelled rows are taken.
     """
     rows, arrived = STREAMS + 1 + dimensions, cohort.labelled
     columns, values = _joined(arrived.columns, rows, np.int64), _joined(arrived.losses, losses, np.float64)

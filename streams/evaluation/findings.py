@@ -1,9 +1,12 @@
-"""From rows of detectors to the findings the policy reads."""
+"""Turn rows of detectors into the findings that the policy reads."""
+
+from __future__ import annotations
 
 import msgspec
 import numpy as np
 
-from actions.evidence import Findings, Quorum, Scalar
+from actions.evidence import Findings, Quorum
+from actions.evidence_tree import Without
 from actions.replicas import unfit
 from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
@@ -12,7 +15,7 @@ from streams.config.resolved import ModelConfig
 from streams.evaluation.mix import explain_by_mix, is_genuine
 from streams.evaluation.periods import LivePeriod, ModelState
 from streams.evaluation.slices import Stream
-from streams.evaluation.track_records import Against, Known, TrackRecord, weigh, young_part
+from streams.evaluation.track_records import Known, RecordComparison, TrackRecord, weigh, young_part
 from streams.ledger.records import Arm
 
 SOURCE_SHARE = 0.1
@@ -20,10 +23,11 @@ QUORUM_LEAST = 1_000.0
 UNUSABLE_LEAST = 1_000
 
 
-class Confirmation(msgspec.Struct, frozen=True):
-    """How one alarm stands: which target is better, what that takes, and whether the sources agree.
+class TargetVerdict(msgspec.Struct, frozen=True):
+    """Hold how one alarm stands: which target is better, what that takes, and whether the sources agree.
 
-    With `record`, nothing answers beside the live version, and it was compared with what the target was.
+    `target` is None where none is known to be better. With `record`, there is no concurrent holdback or shadow, and
+    the live version was compared with what the target was.
     """
 
     alarm: Alarm
@@ -31,7 +35,7 @@ class Confirmation(msgspec.Struct, frozen=True):
     evidence: float
     threshold: float
     quorum: Quorum
-    record: Against | None = None
+    record: RecordComparison | None = None
 
 
 def threshold_of(stream: int, rules: Rules) -> float:
@@ -42,40 +46,40 @@ def threshold_of(stream: int, rules: Rules) -> float:
 def since_change(health: Health, alarm: Alarm) -> tuple[float, float]:
     """Return outcomes and losses of another version in an alarm's stream since the alarm's change point."""
     health.settle()
-    n, k = health.history.stream(alarm.stream, alarm.loss, len(health.banks))
+    n, k = health.history.stream(alarm.stream, alarm.loss, len(health.rows.banks))
     first = health.history.first_from(alarm.since)
     return float(n[first:].sum()), float(k[first:].sum())
 
 
 def answers_since(health: Health, alarm: Alarm) -> bool:
-    """Whether another version has outcomes in an alarm's stream since the alarm's change point."""
+    """Return whether another version has outcomes in an alarm's stream since the alarm's change point."""
     health.settle()
     return health.history.has_any_since(alarm.since, alarm.stream, alarm.loss)
 
 
-def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) -> Confirmation:
-    """Ask the fit targets, in the order of the ladder, whether they are better now where the alarm was."""
+def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) -> TargetVerdict:
+    """Return which of the fit targets, in the order of the ladder, is better now where the alarm was."""
     threshold = threshold_of(alarm.stream, rules)
     best: tuple[str | None, float] = (None, 0.0)
     for target in targets:
-        beside = live.beside.get(target)
-        if beside is None or not answers_since(beside.health, alarm):
+        other = live.concurrent.get(target)
+        if other is None or not answers_since(other.health, alarm):
             # A version that has stopped answering cannot be better now.
             continue
-        value = rounded(beside.comparison.value(alarm.loss, alarm.stream))
+        value = rounded(other.comparison.value(alarm.loss, alarm.stream))
         if value >= rounded(threshold):
-            return Confirmation(alarm, target, value, threshold, quorum_of(live.health, alarm, rules))
+            return TargetVerdict(alarm, target, value, threshold, quorum_of(live.health, alarm, rules))
         best = max(best, (target, value), key=lambda entry: entry[1])
-    return Confirmation(alarm, None, best[1], threshold, Quorum.WAITING)
+    return TargetVerdict(alarm, None, best[1], threshold, Quorum.WAITING)
 
 
-def choose(live: LivePeriod, targets: list[str], rules: Rules) -> Confirmation:
-    """Return the alarm that stands for all: the first that is confirmed and agreed on, then confirmed, then the
+def choose(live: LivePeriod, targets: list[str], rules: Rules) -> TargetVerdict:
+    """Return the verdict on the alarm to report: the first that is confirmed and agreed on, else confirmed, else the
     first."""
     return first_of([confirm(live, alarm, targets, rules) for alarm in live.health.alarms])
 
 
-def first_of(found: list[Confirmation]) -> Confirmation:
+def first_of(found: list[TargetVerdict]) -> TargetVerdict:
     """Return the one that is confirmed and agreed on, else confirmed, else the first."""
     for wanted in (Quorum.AGREED, Quorum.WAITING, Quorum.FAILED):
         for confirmation in found:
@@ -86,8 +90,8 @@ def first_of(found: list[Confirmation]) -> Confirmation:
 
 def recall(
     live: LivePeriod, records: list[tuple[TrackRecord, Known]], streams: list[Stream], config: ModelConfig, rules: Rules
-) -> Confirmation:
-    """Ask the records of earlier live versions, newest first, whether these were better where the alarm was.
+) -> TargetVerdict:
+    """Return which earlier live version, newest first, was by its record better where the alarm was.
 
     All the records that are asked share the promise. Where labels are not as complete as they were, the outcomes are
     samples of another kind, and no record confirms anything.
@@ -110,19 +114,19 @@ def recall(
         shown = better[0] if better else against[0]
         quorum = quorum_of(live.health, alarm, rules) if better else Quorum.WAITING
         target = shown.target if better else None
-        found.append(Confirmation(alarm, target, shown.evidence, threshold, quorum, shown))
+        found.append(TargetVerdict(alarm, target, shown.evidence, threshold, quorum, shown))
     return first_of(found)
 
 
 def source_shares(health: Health, alarm: Alarm) -> np.ndarray:
     """Return each label source's outcomes in the alarmed stream since its change point, shape (sources,)."""
-    # What no label told is nobody's, so it is no source that could be left out, or agree.
+    # Unlabelled outcomes have no source; exclude the last cell.
     counts: np.ndarray = alarm.window[alarm.loss, alarm.stream, :-1]
     return counts
 
 
 def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
-    """Whether the rise shows without each large label source as well."""
+    """Return whether the rise shows without each large label source as well."""
     if alarm.loss in rules.unlabelled:
         return Quorum.AGREED
     counts = source_shares(health, alarm)
@@ -130,23 +134,23 @@ def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
     large = np.flatnonzero(counts >= SOURCE_SHARE * total) if total else np.zeros(0, np.int64)
     if large.size < 2:
         return Quorum.AGREED
-    if all(rise_without(health, alarm, int(source), rules)["agrees"] for source in large):
+    if all(rise_without(health, alarm, int(source), rules).agrees for source in large):
         return Quorum.AGREED
     return Quorum.FAILED if total >= max(2 * alarm.needed, QUORUM_LEAST) else Quorum.WAITING
 
 
-def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dict[str, Scalar]:
+def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> Without:
     """Return the rise since the change point with one source left out, and whether it is one."""
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     n = float(alarm.window[alarm.loss, alarm.stream].sum() - alarm.window[alarm.loss, alarm.stream, source])
     k = float(
         alarm.window[losses + alarm.loss, alarm.stream].sum() - alarm.window[losses + alarm.loss, alarm.stream, source]
     )
-    row = health.row(alarm.stream, source + 1) if health.variants > 1 else health.row(alarm.stream)
-    bank = health.banks[alarm.loss]
+    row = health.rows.row(alarm.stream, source + 1) if health.rows.variants > 1 else health.rows.row(alarm.stream)
+    bank = health.rows.banks[alarm.loss]
     learning = bool(bank.learning[row])
     # A row too thin for a baseline of its own is measured against that of the whole stream.
-    base, _ = health.baseline(alarm.loss, health.row(alarm.stream) if learning else row)
+    base, _ = health.rows.baseline(alarm.loss, health.rows.row(alarm.stream) if learning else row)
     rise = k / n - base if n else 0.0
     evidence = rounded(float(bank.totals[row]))
     whole_n = float(alarm.window[alarm.loss, alarm.stream].sum())
@@ -154,23 +158,18 @@ def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> dic
     by_evidence = alarm.detector == "e_detector"
     wanted = rules.worse_by if by_evidence else min(rules.worse_by, whole / 2)
     enough = learning or not by_evidence or evidence >= threshold_of(alarm.stream, rules) / 100
-    return {
-        "outcomes": n,
-        "rise": rounded(rise),
-        "evidence": evidence,
-        "agrees": bool(enough and rise >= wanted and n > 0),
-    }
+    return Without(n, rounded(rise), evidence, bool(enough and rise >= wanted and n > 0))
 
 
 def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
-    """Whether predictions are made, but labels that should come do not come any more."""
+    """Return whether predictions are made, but labels that should come do not come any more."""
     if not config.mature_after_ms or not live.labels.blind:
         return False
     return not config.negative or Arm(live.version, "live") in silent_arms(state)
 
 
 def silent_arms(state: ModelState) -> list[Arm]:
-    """Return the arms that had no label for longer than chance allows, where only bad news is told."""
+    """Return the arms that had no label for longer than chance allows, where only bad news is reported."""
     return [state.layout.arms[number] for number in state.silence.arms()]
 
 
@@ -179,13 +178,13 @@ def usable_records(
 ) -> list[tuple[TrackRecord, Known]]:
     """Return the records of earlier live versions that may be gone back to, newest first.
 
-    There are none as long as a version answers beside the live one: what it does now outweighs what any other one did.
+    There are none as long as there is a concurrent holdback or shadow: what it does now outweighs the past.
     """
-    if any(target in live.beside for target in targets):
+    if any(target in live.concurrent for target in targets):
         return []
     found = []
     for version in state.desired.past():
-        record = state.records.get(version)
+        record = state.past.records.get(version)
         known = young_part(record, state.clock, streams)
         if record is not None and known is not None:
             found.append((record, known))
@@ -193,7 +192,7 @@ def usable_records(
 
 
 def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | None:
-    """Return why no replica could serve a version, None if nothing speaks against it."""
+    """Return why no replica could serve a version, None if it could be."""
     facts = state.desired.versions.get(version)
     answered_at = -1 if facts is None else facts.answered_at
     return unfit(state.replicas, version, answered_at, state.clock, config.horizon_ms)
@@ -201,34 +200,34 @@ def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | Non
 
 def find(
     state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
-) -> tuple[Findings, Confirmation | None]:
-    """Return what is known of the live version now, and the alarm it stands on."""
+) -> tuple[Findings, TargetVerdict | None]:
+    """Return what is known of the live version now, and the alarm that this rests on."""
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
     blind = is_blind(state, live, config)
-    # A model that never says yes has no precision, and nothing is wrong with its labels.
+    # A model that never predicts the positive class has no precision, and nothing is wrong with its labels.
     whole = not config.losses[0].partial
     incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
     findings = Findings(
         version=live.version,
         incomputable=incomputable,
         blind=blind,
-        learning=health.learning and not blind,
+        learning=health.rows.learning and not blind,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
     )
     if not health.degraded:
         return findings, None
     # A slice that appeared since the last judged cohort has no row yet.
-    streams = state.layout.slices.streams[: health.streams]
-    ladder = state.desired.ladder(live.beside)
+    streams = state.layout.slices.streams[: health.rows.streams]
+    ladder = state.desired.ladder(live.concurrent)
     targets = [target for target in ladder if why_unfit(state, target, config) is None]
-    unfit = {
+    degraded = {
         target
         for target in targets
-        if target in live.beside and is_genuine(live.beside[target].health, streams, config)
+        if target in live.concurrent and is_genuine(live.concurrent[target].health, streams, config)
     }
-    chosen = choose(live, [target for target in targets if target not in unfit], rules)
+    chosen = choose(live, [target for target in targets if target not in degraded], rules)
     past = usable_records(state, live, targets, len(streams))
     records = [(record, known) for record, known in past if why_unfit(state, record.version, config) is None]
     if chosen.target is None:
@@ -237,7 +236,7 @@ def find(
         if records:
             chosen = recall(live, records, streams, config, rules)
     concurrent = chosen.target is not None and chosen.record is None
-    fair = concurrent and chosen.target is not None and labels.agrees_with(live.beside[chosen.target].labels)
+    fair = concurrent and chosen.target is not None and labels.agrees_with(live.concurrent[chosen.target].labels)
     mixed = next((alarm.mix for alarm in health.alarms if alarm.mix is not None), None)
     findings = msgspec.structs.replace(
         findings,
@@ -248,7 +247,7 @@ def find(
         target=chosen.target,
         any_target=bool(ladder or past),
         all_unfit=bool(ladder or past) and not targets and not records,
-        all_degraded=bool(targets) and len(unfit) == len(targets),
+        all_degraded=bool(targets) and len(degraded) == len(targets),
         confirmed=concurrent,
         on_record=chosen.target is not None and not concurrent,
         quorum=chosen.quorum,

@@ -1,9 +1,11 @@
-"""Does another mix of requests explain a rise of the overall loss?
+"""Tell whether another mix of requests explains a rise of the overall loss.
 
 The rise since the change point is split, on one dimension of slices at a time, into a part between the slices (their
 shares changed) and a part within them (their losses changed). A version that is only asked harder questions has no part
 within.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -22,7 +24,7 @@ Z_95 = 1.6448536269514722
 
 
 class Split(msgspec.Struct, frozen=True):
-    """A rise and its part within the slices of one dimension, with bounds that hold at 95 % at any time."""
+    """Hold a rise and its part within the slices of one dimension, with bounds that hold at 95 % at any time."""
 
     dimension: str
     rise: float
@@ -37,14 +39,14 @@ def explain_by_mix(health: Health, alarm: Alarm, streams: list[Stream], config: 
         return
     for split in splits(health, alarm, streams, config):
         if split.rise > 0 and rounded(split.upper) < rounded(max(config.worse_by, split.rise / 2)):
-            alarm.mix = (split.dimension, _named(health, alarm, streams, split.dimension))
+            alarm.explain(split.dimension, _raising_stream(health, alarm, streams, split.dimension))
             return
 
 
 def is_genuine(health: Health, streams: list[Stream], config: ModelConfig) -> bool:
-    """Whether a version that may serve as target got worse itself, and was not only asked harder questions.
+    """Return whether a version that may serve as target got worse itself, and was not only asked harder questions.
 
-    Its own alarm is taken at its word unless, on some dimension, less than half of the rise lies within the slices or
+    Its own alarm counts unless, on some dimension, less than half of the rise lies within the slices or
     that part may still be nothing: then it stays fit, and the comparison with it decides.
     """
     overall = [alarm for alarm in health.alarms if alarm.stream == 0]
@@ -59,11 +61,11 @@ def is_genuine(health: Health, streams: list[Stream], config: ModelConfig) -> bo
 
 def splits(health: Health, alarm: Alarm, streams: list[Stream], config: ModelConfig) -> list[Split]:
     """Return the split of an overall alarm's rise for each dimension of slices."""
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     counts, sums = alarm.window[alarm.loss].sum(axis=1), alarm.window[losses + alarm.loss].sum(axis=1)
     if not counts[0]:
         return []
-    overall, known = health.baseline(alarm.loss, 0)
+    overall, known = health.rows.baseline(alarm.loss, 0)
     rise = float(sums[0]) / float(counts[0]) - overall
     return [
         _split(health, alarm.loss, dimension, _members(streams, dimension), counts, sums, (overall, known), rise)
@@ -86,7 +88,9 @@ def _split(
     overall: tuple[float, float],
     rise: float,
 ) -> Split:
-    """Each outcome's loss minus its slice's baseline is a term; their mean is the part within.
+    """Return the split on one dimension.
+
+    Each outcome's loss minus its slice's baseline is a term; their mean is the part within.
 
     Losses in [0, 1] have squares of at most themselves, so the terms' squares are bounded by sums that are kept. The
     error of the baselines is added to both bounds.
@@ -103,7 +107,7 @@ def _split(
             left_n, left_k = left_n - n, left_k - k
         if n <= 0:
             continue
-        mean, known = health.usual(loss, stream)
+        mean, known = health.mix.usual(loss, stream)
         if known < LEAST:
             mean, known = overall
         total += k - n * mean
@@ -115,14 +119,13 @@ def _split(
     return Split(dimension, rise, total / everything, lower, upper)
 
 
-def _named(health: Health, alarm: Alarm, streams: list[Stream], dimension: str) -> int:
-    """Return the value whose change of share raises the mean loss most."""
+def _raising_stream(health: Health, alarm: Alarm, streams: list[Stream], dimension: str) -> int:
+    """Return the number of the slice whose change of share raises the mean loss most."""
     counts = alarm.window[alarm.loss].sum(axis=1)
-    overall, _ = health.baseline(alarm.loss, 0)
-    before = max(float(health.mix[0, 0]), 1.0)
+    overall, _ = health.rows.baseline(alarm.loss, 0)
     weight = {}
     for stream in _members(streams, dimension):
-        mean, known = health.usual(alarm.loss, stream)
-        change = float(counts[stream]) / float(counts[0]) - float(health.mix[0, stream]) / before
+        mean, known = health.mix.usual(alarm.loss, stream)
+        change = float(counts[stream]) / float(counts[0]) - health.mix.share(stream)
         weight[stream] = change * ((mean if known >= LEAST else overall) - overall)
     return max(weight, key=lambda stream: (weight[stream], -stream))

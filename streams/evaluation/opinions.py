@@ -1,8 +1,10 @@
-"""Detectors that are named in the configuration beside the e-detector rows.
+"""Run the detectors that the configuration names besides the e-detector rows.
 
 The first configured detector decides. If that is one of these, it watches the overall row of every loss; otherwise they
-only say what they think, on the overall row of the primary loss, and neither trigger nor veto.
+only give a second opinion, on the overall row of the primary loss, and neither trigger nor veto.
 """
+
+from __future__ import annotations
 
 import msgspec
 import numpy as np
@@ -16,7 +18,7 @@ E_DETECTOR = "e_detector"
 
 
 class Opinion(msgspec.Struct):
-    """One detector on one stream, and the alarms it has raised. `last_at` is the time of the newest, -1 if none."""
+    """Hold one detector on one stream and its alarms; `last_at` is the time of the newest, -1 if there is none."""
 
     name: str
     loss: int
@@ -38,7 +40,7 @@ class SavedOpinion(msgspec.Struct):
 
 
 class Opinions:
-    """The configured detectors of one live period."""
+    """Run the configured detectors of one live period."""
 
     def __init__(self, names: list[str], losses: int) -> None:
         self.names = names
@@ -57,10 +59,10 @@ class Opinions:
                 continue
             for loss in range(self.losses if name == self.deciding else 1):
                 alarmed = self._feed(name, loss, 0, entries.losses[loss], now)
-                if alarmed and name == self.deciding and not health.learning:
+                if alarmed and name == self.deciding and not health.rows.learning:
                     health.raise_alarm(name, loss, 0, now, 0.0, 0.0, least_rise=rules.worse_by)
 
-    def _feed(self, name: str, loss: int, stream: int, losses: "np.ndarray", now: int) -> bool:
+    def _feed(self, name: str, loss: int, stream: int, losses: np.ndarray, now: int) -> bool:
         key = (name, loss, stream)
         opinion = self._opinions.get(key)
         if opinion is None:

@@ -1,4 +1,6 @@
-"""What the fold remembers of a model: its live period, what came before, and what still waits for time to pass."""
+"""Remember a model: its live period, what came before, and what still waits for time to pass."""
+
+from __future__ import annotations
 
 from typing import TypeVar
 
@@ -7,6 +9,7 @@ import numpy as np
 
 from actions.desired import DesiredState
 from actions.replicas import Replicas
+from detectors.base import Ints
 from detectors.multiplicity import stream_weights
 from detectors.rows.concurrent import Comparison
 from detectors.rows.label_share import LabelHealth, Silence, new_label_health
@@ -16,14 +19,15 @@ from streams.config.resolved import ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
 from streams.evaluation.slices import OTHER, SourceTable, slice_table
 from streams.evaluation.track_records import TrackRecord, track_record
+from streams.ledger.records import Arm
 
 #: Versions whose baselines and records are remembered; the oldest are forgotten first.
 BASELINES_MAX = 20
 T = TypeVar("T")
 
 
-class Beside(msgspec.Struct):
-    """A holdback or shadow version during a live period: its own health, its labels, and the comparison with it."""
+class Concurrent(msgspec.Struct):
+    """Hold a holdback or shadow version during a live period: its own health, its labels, the comparison with it."""
 
     role: str
     health: Health
@@ -32,19 +36,26 @@ class Beside(msgspec.Struct):
 
 
 class LivePeriod(msgspec.Struct):
-    """The time one version is live, from its deployment or a change of the desired state to the next."""
+    """Hold the time one version is live, from its deployment or a change of the desired state to the next.
+
+    `observed` is the target that mode `observe`, or a page about a record, has named already.
+    """
 
     version: str
     since: int
     health: Health
     labels: LabelHealth
-    beside: dict[str, Beside]
+    concurrent: dict[str, Concurrent]
     written_once: list[str]
     observed: str | None = None
 
+    def observe(self, target: str | None) -> None:
+        """Note the target that was named."""
+        self.observed = target
+
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the last decision said: another one is written only if one of these differs."""
+    """Hold what the last decision was: another one is written only if one of these differs."""
 
     verdict: str
     reason: str
@@ -54,37 +65,139 @@ class Standing(msgspec.Struct, frozen=True):
     slice: dict[str, bool | int | float | str] | None
 
 
-class ModelState(msgspec.Struct):
-    """Everything the fold knows of a model.
+class Written(msgspec.Struct):
+    """Hold what was written of a model: its last decision and that one's digest, and the last deployment refused."""
+
+    standing: Standing | None = None
+    refused: Standing | None = None
+    digest: str = ""
+
+    def settle(self, standing: Standing) -> None:
+        """Take the last decision; another one is written only if it differs."""
+        self.standing = standing
+
+    def reopen(self) -> None:
+        """Forget the last decision, so that the same one is written again."""
+        self.standing = None
+
+    def refuse(self, deployment: Standing | None) -> None:
+        """Remember the deployment that was refused last; None once one is taken."""
+        self.refused = deployment
+
+    def chain(self, digest: str) -> None:
+        """Take the digest of the decision written last."""
+        self.digest = digest
+
+
+class Past(msgspec.Struct):
+    """Hold what versions left behind; the oldest are forgotten first.
 
     `replaced` is the version that was live before, as long as its last outcomes are still to be counted, and
     `replaced_coverage` the labelled share of its newest cohorts.
     """
+
+    replaced: Health | None = None
+    replaced_coverage: float | None = None
+    left: dict[str, Baselines] = {}
+    left_healthy: dict[str, Baselines] = {}
+    records: dict[str, TrackRecord] = {}
+
+    def leave(self, health: Health) -> None:
+        """Remember what a replaced version leaves behind when its last cohort was counted."""
+        baselines = health.leave()
+        _remember(self.left, health.version, baselines)
+        if baselines.healthy:
+            _remember(self.left_healthy, health.version, baselines)
+        record = track_record(health, self.replaced_coverage, self.records.get(health.version))
+        _remember(self.records, health.version, record)
+
+    def leave_replaced(self) -> Baselines | None:
+        """Remember what the replaced version leaves behind, and return it; None if none was replaced."""
+        health, self.replaced = self.replaced, None
+        if health is None:
+            return None
+        self.leave(health)
+        return self.left[health.version]
+
+    def hand_over(self, live: LivePeriod | None) -> None:
+        """Let the live version be the replaced one; what was replaced before it is remembered."""
+        self.leave_replaced()
+        self.replaced = live.health if live is not None else None
+        self.replaced_coverage = live.labels.share if live is not None else None
+
+    def forget(self) -> None:
+        """Forget everything: what was usual among other labels does not hold for those of now."""
+        self.replaced = None
+        self.left.clear()
+        self.left_healthy.clear()
+        self.records.clear()
+
+
+def _remember(table: dict[str, T], version: str, what: T) -> None:
+    table.pop(version, None)
+    table[version] = what
+    while len(table) > BASELINES_MAX:
+        del table[next(iter(table))]
+
+
+class ModelState(msgspec.Struct):
+    """Hold everything the fold knows of a model; outcomes of cohorts before `closed_until` come too late."""
 
     desired: DesiredState
     layout: Layout
     open_cohorts: dict[int, OpenCohort]
     closed_until: int
     live: LivePeriod | None
-    replaced: Health | None
-    left: dict[str, Baselines]
-    left_healthy: dict[str, Baselines]
-    standing: Standing | None
-    digest: str
     counts: dict[str, int]
+    past: Past = msgspec.field(default_factory=Past)
+    written: Written = msgspec.field(default_factory=Written)
     clock: int = -1
     outcomes: dict[str, int] = {}
-    refused: Standing | None = None
     silence: Silence = msgspec.field(default_factory=Silence)
-    records: dict[str, TrackRecord] = {}
-    replaced_coverage: float | None = None
     replicas: Replicas = msgspec.field(default_factory=Replicas)
+
+    def reach(self, now: int) -> None:
+        """Let the clock reach `now`."""
+        self.clock = max(self.clock, now)
+
+    def close_until(self, cohort: int) -> None:
+        """Take no more outcomes of cohorts before this one."""
+        self.closed_until = max(self.closed_until, cohort)
+
+    def count_outcomes(self, arms: list[Arm], arm: Ints) -> None:
+        """Count outcomes for the versions that gave them; `arm` indexes `arms`."""
+        for number, count in enumerate(np.bincount(arm, minlength=len(arms)).tolist()):
+            version = arms[number].version
+            self.outcomes[version] = self.outcomes.get(version, 0) + count
+
+    def start_period(self, config: ModelConfig, version: str, now: int) -> None:
+        """Let a version be live from now on; what it replaces is remembered."""
+        self.written.refuse(None)
+        self.past.hand_over(self.live)
+        self.live = new_period(self, config, version, now)
+
+    def forget(self) -> None:
+        """Forget what was usual: labels are others from now on."""
+        self.past.forget()
+        self.silence = Silence()
+
+    def begin_again(self, config: ModelConfig, now: int) -> None:
+        """Judge afresh under another configuration; what is desired stays.
+
+        Outcomes under the old one were computed from other losses or slices, or counted by another rule.
+        """
+        fresh = new_model_state(config)
+        self.layout, self.open_cohorts, self.closed_until = fresh.layout, {}, -1
+        self.forget()
+        if self.live is not None:
+            self.live = new_period(self, config, self.live.version, now)
+        self.desired.close_proposal()
 
 
 def new_model_state(config: ModelConfig) -> ModelState:
     """Return a model nothing is known of yet."""
     layout = Layout([], slice_table(config.slices_by, config.slices_cap), SourceTable([]))
-    return ModelState(DesiredState({}), layout, {}, -1, None, None, {}, {}, None, "", {})
+    return ModelState(DesiredState({}), layout, {}, -1, None, {})
 
 
 def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:
@@ -102,38 +215,3 @@ def rules_for(state: ModelState, config: ModelConfig, alarming: bool) -> Rules:
     weights[0] = overall
     unlabelled = tuple(config.latency_losses)
     return Rules(config.promise, weights, config.worse_by, config.promise_in_time, alarming, unlabelled)
-
-
-def leave(state: ModelState, health: Health) -> None:
-    """Remember what the replaced version leaves behind when its last cohort was counted."""
-    baselines = health.leave()
-    _remember(state.left, health.version, baselines)
-    if baselines.healthy:
-        _remember(state.left_healthy, health.version, baselines)
-    record = track_record(health, state.replaced_coverage, state.records.get(health.version))
-    _remember(state.records, health.version, record)
-
-
-def _remember(table: dict[str, T], version: str, what: T) -> None:
-    table.pop(version, None)
-    table[version] = what
-    while len(table) > BASELINES_MAX:
-        del table[next(iter(table))]
-
-
-def hand_over(state: ModelState) -> None:
-    """Let the live version be the replaced one; what was replaced before it is remembered."""
-    if state.replaced is not None:
-        leave(state, state.replaced)
-    live = state.live
-    state.replaced = live.health if live is not None else None
-    state.replaced_coverage = live.labels.share if live is not None else None
-
-
-def forget_all(state: ModelState) -> None:
-    """Forget what versions left behind: what was usual among other labels says nothing of those of now."""
-    state.replaced = None
-    state.left.clear()
-    state.left_healthy.clear()
-    state.records.clear()
-    state.silence = Silence()

@@ -1,5 +1,7 @@
-"""Which slices and label sources of a model are watched: the first to appear in the ledger, up to a cap, and
+"""Choose which slices and label sources of a model are watched: the first to appear in the ledger, up to a cap, and
 `__other__`."""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -10,11 +12,11 @@ from detectors.base import Ints
 from streams.ledger.records import Coded, Scalar
 
 OTHER = "__other__"
-SOURCES_MAX = 8
+LABEL_SOURCES_MAX = 8
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """A slice: one value of one dimension. The first stream of a model is the overall one, with no dimension."""
+    """Hold a slice: one value of one dimension. The first stream of a model is the overall one, with no dimension."""
 
     dimension: str
     value: Scalar
@@ -25,7 +27,7 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class SliceTable(msgspec.Struct):
-    """The streams of a model, numbered in the order of their appearance; number 0 is overall.
+    """Number the streams of a model in the order of their appearance; number 0 is overall.
 
     Values beyond the cap go to the dimension's `__other__`, which is counted but has no share in the alarm.
     """
@@ -75,7 +77,7 @@ def slice_table(dimensions: list[str], cap: int) -> SliceTable:
 
 
 class SourceTable(msgspec.Struct):
-    """The label sources of a model in the order of their appearance; after the eighth, all are `__other__`."""
+    """Number the label sources of a model in the order of their appearance; after the eighth, all are `__other__`."""
 
     names: list[Any]
 
@@ -85,7 +87,7 @@ class SourceTable(msgspec.Struct):
             return column.codes
         numbers = []
         for value in column.values:
-            if value not in self.names and len(self.names) <= SOURCES_MAX:
-                self.names.append(value if len(self.names) < SOURCES_MAX else OTHER)
-            numbers.append(self.names.index(value) if value in self.names else SOURCES_MAX)
+            if value not in self.names and len(self.names) <= LABEL_SOURCES_MAX:
+                self.names.append(value if len(self.names) < LABEL_SOURCES_MAX else OTHER)
+            numbers.append(self.names.index(value) if value in self.names else LABEL_SOURCES_MAX)
         return np.array(numbers, np.int64)[column.codes]

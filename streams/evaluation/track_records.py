@@ -1,9 +1,11 @@
-"""What a version did while it was live, kept for the time when nothing answers beside its successor.
+"""Keep what a version did while it was live, for the time when its successor has no concurrent holdback or shadow.
 
 A record is the newest outcomes of a version's live periods, as sums over a few stretches of time: bounded, whatever the
-traffic. It says how good the version *was*. Before it is held against the live version it is reweighted to the mix of
+traffic. It shows how good the version *was*. Before it is compared with the live version it is reweighted to the mix of
 requests of today, and what it cannot know, because it is short, is part of the evidence: see `record_evidence`.
 """
+
+from __future__ import annotations
 
 import msgspec
 import numpy as np
@@ -13,9 +15,9 @@ from detectors.base import Floats, rounded
 from detectors.betting import LARGEST_MEAN
 from detectors.comparison import record_evidence
 from detectors.rows.bank import BASELINE_LEAST
-from detectors.rows.history import SOURCES, Block
+from detectors.rows.history import Block
 from detectors.rows.label_share import SHIFT
-from detectors.rows.types import Alarm
+from detectors.rows.types import SOURCE_CELLS, Alarm
 from detectors.rows.watch import Health
 from streams.evaluation.slices import Stream
 
@@ -29,7 +31,7 @@ SLICE_LEAST = 100.0
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """Outcomes predicted from `start` on (ms) in the live period that began at `period`, shape (losses, streams)."""
+    """Hold outcomes predicted from `start` on (ms) in the live period begun at `period`, shape (losses, streams)."""
 
     period: int
     start: int
@@ -43,9 +45,9 @@ class Stretch(msgspec.Struct, frozen=True):
 
 
 class TrackRecord(msgspec.Struct, frozen=True):
-    """What a version left behind when it was live last, oldest stretch first.
+    """Hold what a version left behind when it was live last, oldest stretch first.
 
-    `degraded` says that its live period ended so: then it is no version to go back to. `coverage` is the share of its
+    `degraded` means that its live period ended so: then it is no version to go back to. `coverage` is the share of its
     predictions that had a label at the end, None where that is not known.
     """
 
@@ -56,18 +58,18 @@ class TrackRecord(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The part of a record that is young enough: sums of shape (losses, streams), and when the oldest part began."""
+    """Hold what is young enough of a record: sums of shape (losses, streams), and when the oldest part began."""
 
     since: int
     n: Floats
     k: Floats
 
 
-class Against(msgspec.Struct, frozen=True):
-    """The live version since its change point against the record of `target`.
+class RecordComparison(msgspec.Struct, frozen=True):
+    """Hold the comparison of the live version since its change point with the record of `target`.
 
     `mean` is the record's mean as it was, over `n` outcomes predicted from `since` on (ms). `today` is its mean
-    reweighted to the mix of today on `dimension`, the one that speaks most for the live version; `worth` is the number
+    reweighted to the mix of today on `dimension`, the one that favours the live version most; `worth` is the number
     of outcomes that it rests on. `coverage` is the labelled share on record.
     """
 
@@ -87,7 +89,7 @@ def track_record(health: Health, coverage: float | None, before: TrackRecord | N
     """Return a version's record at the end of a live period.
 
     Args:
-        health: the period that ended. Asking again for the same period replaces what it said before.
+        health: the period that ended. Asking again for the same period replaces what it left then.
         coverage: labelled share of its newest cohorts.
         before: what it left behind earlier; it counts on if it ended well and its labels were as complete.
     """
@@ -107,19 +109,19 @@ def track_record(health: Health, coverage: float | None, before: TrackRecord | N
 
 def _stretches(health: Health) -> list[Stretch]:
     """Return the newest outcomes of a live period, oldest stretch first."""
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     found: list[Stretch] = []
-    n, k = np.zeros((losses, health.streams)), np.zeros((losses, health.streams))
+    n, k = np.zeros((losses, health.rows.streams)), np.zeros((losses, health.rows.streams))
     start, total = 0, 0.0
     for block in reversed(health.history.blocks()):
         size = _overall(block, losses)
         if total + size > OUTCOMES_MAX:
             break
         total += size
-        stream = block.cells // SOURCES
+        stream = block.cells // SOURCE_CELLS
         for loss in range(losses):
-            n[loss] += np.bincount(stream, weights=block.sums[loss], minlength=health.streams)
-            k[loss] += np.bincount(stream, weights=block.sums[losses + loss], minlength=health.streams)
+            n[loss] += np.bincount(stream, weights=block.sums[loss], minlength=health.rows.streams)
+            k[loss] += np.bincount(stream, weights=block.sums[losses + loss], minlength=health.rows.streams)
         start = block.start
         if n[:, 0].max() >= OUTCOMES_MAX / STRETCHES:
             found.append(Stretch(health.since, start, n, k))
@@ -130,7 +132,7 @@ def _stretches(health: Health) -> list[Stretch]:
 
 
 def _overall(block: Block, losses: int) -> float:
-    mine = block.cells < SOURCES
+    mine = block.cells < SOURCE_CELLS
     return max(float(block.sums[loss, mine].sum()) for loss in range(losses))
 
 
@@ -159,15 +161,15 @@ def weigh(
     streams: list[Stream],
     dimensions: list[str],
     threshold: float,
-) -> Against:
+) -> RecordComparison:
     """Weigh "the live version, since its change point, is worse than the record" in the alarmed stream.
 
-    An alarm over all requests is held against the record reweighted on each dimension, and the dimension that speaks
-    most for the live version counts. An alarm inside a slice is held against the record of that slice. Which values of
+    An alarm over all requests is compared with the record reweighted on each dimension, and the dimension that favours
+    the live version most counts. An alarm inside a slice is compared with the record of that slice. Which values of
     the other dimensions it is made of is not known, so all the losses that harder requests explain on one of them are
     taken to be in this slice.
     """
-    losses = len(health.banks)
+    losses = len(health.rows.banks)
     counts, sums = alarm.window[alarm.loss].sum(axis=1), alarm.window[losses + alarm.loss].sum(axis=1)
     n, k = known.n[alarm.loss], known.k[alarm.loss]
     size = float(n[alarm.stream])
@@ -184,11 +186,11 @@ def weigh(
         tried.append((mean, worth, name))
     if not tried:
         tried.append((plain, size + 1.0, None))
-    seen, lost, grid = float(counts[alarm.stream]), float(sums[alarm.stream]), health.banks[alarm.loss].grid
+    seen, lost, grid = float(counts[alarm.stream]), float(sums[alarm.stream]), health.rows.banks[alarm.loss].grid
     weighed = [(rounded(record_evidence(seen, lost, mean, worth, grid)), i) for i, (mean, worth, _) in enumerate(tried)]
     evidence, least = min(weighed)
     today, worth, dimension = tried[least]
-    return Against(
+    return RecordComparison(
         target=record.version,
         evidence=evidence,
         threshold=threshold,
@@ -210,8 +212,8 @@ def reweighted(n: Floats, k: Floats, counts: Floats, members: list[int]) -> tupl
     """Return a record's mean under another mix, and the number of outcomes that it is worth.
 
     Each slice's Krichevsky-Trofimov mean counts by its share of `counts`. A slice that the record hardly knows counts
-    with the overall mean, and so do requests outside all slices. The variance of the sum says how many plain outcomes
-    would know the mean as well; it is never taken to be more than the record has.
+    with the overall mean, and so do requests outside all slices. From the variance of the sum follows how many plain
+    outcomes would give the mean as well; it is never taken to be more than the record has.
 
     Args:
         n: shape (streams,), the record's outcomes; stream 0 is all of them.

@@ -1,20 +1,24 @@
-"""The fold: ledger records in, decisions out. `step` is the whole of it."""
+"""Fold ledger records into decisions: `Fold.step` is the whole of it."""
+
+from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
-from actions.desired import DesiredState, Epoch
+from actions.desired import DesiredState
 from actions.facts import FleetFact
-from actions.fleet_limit import FleetState, fleet_fact
-from actions.journal import Decision, decision_bytes, decision_id, digest_of
-from actions.policy import Ruling
+from actions.fleet_limit import FleetState
+from actions.journal import Decision
 from actions.reconcile import unexplained
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
+from streams.fold.arrivals import take_deployment, take_outcomes, take_replicas
+from streams.fold.deciding import evaluate
+from streams.fold.decision_writer import DecisionWriter
+from streams.fold.judging import advance, due_at
 from streams.fold.model import ModelFold, SavedModel
 from streams.fold.operator_acts import operate
 from streams.fold.uncovered import counts_of, outcomes_of
@@ -35,7 +39,7 @@ from unship.topics import SOURCES
 
 
 class LedgerMismatch(ValueError):
-    """A ledger or a snapshot is of another version of the fold, or its configuration is not what its digest says."""
+    """A ledger or a snapshot is of another version of the fold, or its configuration has another digest."""
 
 
 class SavedFold(msgspec.Struct):
@@ -56,7 +60,7 @@ class SavedFold(msgspec.Struct):
 
 
 class Fold:
-    """Folds one ledger partition. Two folds that step the same records hold the same bytes."""
+    """Fold one ledger partition. Two folds that step the same records hold the same bytes."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -71,9 +75,13 @@ class Fold:
         self.rejected: Counter[str] = Counter()
         self.fleet = FleetState(config.max_simultaneous)
         self._chain = b""
-        self._index = 0
-        self.written: list[Decision] = []
+        self._writer = DecisionWriter()
         self._dues: dict[str, int] = {}
+
+    @property
+    def written(self) -> list[Decision]:
+        """Return the decisions that the last record led to, in order."""
+        return self._writer.written
 
     def step(self, entry: Entry) -> list[Decision]:
         """Apply the next ledger record; return the decisions it leads to, in order.
@@ -95,9 +103,8 @@ class Fold:
         record = entry.record
         # Read before anything is changed.
         config = _config_of(record) if isinstance(record, Configured) else self.config
-        self._index = 0
-        self.written = []
         self._chain = hashlib.sha256(self._chain + hashlib.sha256(entry.value).digest()).digest()
+        self._writer.begin(self.offset, self._chain, self.config_digest, self.coverage)
         if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
@@ -105,7 +112,7 @@ class Fold:
         elif isinstance(record, Batch):
             yield from self._take_batch(record)
         elif isinstance(record, Begun):
-            self._begin_anew(record)
+            self._begin_incarnation(record)
         elif isinstance(record, Deployed | Operated):
             self._take_control(record)
         elif isinstance(record, ReplicaFacts):
@@ -125,13 +132,13 @@ class Fold:
         model = self._model(record.event.model)
         self._advance(model, record.clock)
         if isinstance(record, Deployed):
-            model.take_deployment(record)
+            take_deployment(model, record, self._writer)
         else:
-            operate(model, record)
-        self._dues[model.name] = model.due()
+            operate(model, record, self._writer)
+        self._dues[model.name] = due_at(model)
 
     def _is_copied(self, place: At | None) -> bool:
-        """Whether a record of this place, or a later one of the same log, was copied before."""
+        """Return whether a record of this place, or a later one of the same log, was copied before."""
         if place is None:
             return False
         topic, partition, offset, _ = place
@@ -150,7 +157,7 @@ class Fold:
             return
         self.coverage[batch.partition] = coverage
         coverage.clock = max(coverage.clock, batch.clock)
-        # A partition that has not spoken yet holds time back.
+        # A partition without a batch holds time back.
         now = min(self.coverage[i].clock if i in self.coverage else -1 for i in range(self.partitions))
         self.clock = max(self.clock, now)
         if not coverage.reaches(batch.base):
@@ -160,9 +167,9 @@ class Fold:
         self.gaps.discard(batch.partition)
         for part in batch.parts:
             model = self._model(part.model)
-            # Before every partition has spoken nothing matures, but what counts on arrival has a time.
+            # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
-            model.take_outcomes(outcomes_of(part, batch, coverage, model.width, at))
+            take_outcomes(model, outcomes_of(part, batch, coverage, model.width, at), self._writer)
             self._advance(model, self.clock)
             yield
         for reason, change in counts_of(batch.counted, coverage):
@@ -170,14 +177,14 @@ class Fold:
         coverage.add(batch.end)
         self._advance_due(self.clock)
 
-    def _begin_anew(self, record: Begun) -> None:
+    def _begin_incarnation(self, record: Begun) -> None:
         known = self.coverage.get(record.partition, Coverage())
         if record.incarnation > known.incarnation:
-            # Time goes on: what a partition has said of it stays true.
+            # Time goes on: how far a partition had come stays true.
             self.coverage[record.partition] = Coverage(record.incarnation, clock=known.clock)
             self.gaps.discard(record.partition)
             for model in self.models.values():
-                model.begin_anew(SOURCES[0], record.partition)
+                model.state.replicas.begin_incarnation(SOURCES[0], record.partition)
 
     def _advance_due(self, clock: int) -> None:
         for name in [name for name, due in self._dues.items() if due <= clock]:
@@ -196,87 +203,44 @@ class Fold:
         return sum((model.counts for model in self.models.values()), self.rejected.copy())
 
     def _configure(self, record: Configured, config: Config) -> None:
-        """Take the configuration in force from here on; the ledger's own decides, whoever reads it."""
-        self.partitions, self.fleet.partitions = record.partitions, record.ledger_partitions
+        """Take the configuration in force from here on; it is the ledger's own, not the reader's."""
+        self.partitions = record.partitions
+        self.fleet.spread(record.ledger_partitions)
         if record.digest == self.config_digest:
             return
         self._adopt(config)
         for model in self.models.values():
-            model.epoch = self._epoch(model)
             model.reconfigure(config.of(model.name), self.clock)
-            self._dues[model.name] = model.due()
+            self._dues[model.name] = due_at(model)
 
     def _adopt(self, config: Config) -> None:
         self.config, self.config_digest = config, config.digest()
-        self.fleet.limit = config.max_simultaneous
+        self.fleet.configure(config.max_simultaneous)
 
     def _advance(self, model: ModelFold, clock: int) -> None:
-        model.epoch = self._epoch(model)
-        model.advance(clock)
-        self._dues[model.name] = model.due()
+        advance(model, clock, self._writer)
+        self._dues[model.name] = due_at(model)
 
     def _take_replicas(self, record: ReplicaFacts) -> None:
         model = self._model(record.model)
         self._advance(model, self.clock)
-        model.take_replicas(record.changes, self.clock)
-        self._dues[model.name] = model.due()
+        take_replicas(model, record.changes, self.clock, self._writer)
+        self._dues[model.name] = due_at(model)
 
     def _take_fleet(self, record: FleetFact) -> None:
         for name in self.fleet.take(record, self.clock):
-            self._model(name).evaluate(self.clock)
+            evaluate(self._model(name), self.clock, self._writer)
         # A rollback elsewhere that ends is an instant at which a model that waits for it is asked again.
-        self._dues = {name: model.due() for name, model in self.models.items()}
+        self._dues = {name: due_at(model) for name, model in self.models.items()}
 
     def _model(self, name: str) -> ModelFold:
         model = self.models.get(name)
         if model is None:
             model = self.models[name] = self._new_model(name)
-        model.epoch = self._epoch(model)
         return model
 
-    def _epoch(self, model: ModelFold) -> Epoch:
-        return (model.state.desired.incarnation, self.offset, self._index)
-
     def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
-        return ModelFold(name, self.config.of(name), self._write, saved, self.fleet)
-
-    def _write(self, model: ModelFold, version: str, ruling: Ruling, evidence: dict[str, Any], now: int) -> str:
-        epoch = self._epoch(model)
-        name = decision_id(model.name, epoch, model.state.digest)
-        live = model.state.live
-        decision = Decision(
-            id=name,
-            model=model.name,
-            version=version,
-            action=ruling.action,
-            to=ruling.to,
-            verdict=ruling.verdict,
-            reason=ruling.reason,
-            mode=model.config.mode,
-            epoch=epoch,
-            ts=now,
-            slice=ruling.slice,
-            outcomes=live.health.outcomes if live is not None and live.version == version else 0,
-            evidence=evidence,
-            provenance={"ledger": [0, self.offset], **self._sources()},
-            digests={"previous": model.state.digest, "ledger": self._chain.hex(), "config": self.config_digest},
-        )
-        model.state.digest = digest_of(decision_bytes(decision))
-        model.epoch = epoch
-        self._index += 1
-        self.written.append(decision)
-        fact = fleet_fact(decision, self.config.of(decision.model).cooldown_ms)
-        if fact is not None:
-            self.fleet.owed[fact.decision] = fact
-        return name
-
-    def _sources(self) -> dict[str, Any]:
-        """Return which source records everything so far rests on: ranges of offsets by partition."""
-        covered = sorted(self.coverage.items())
-        return {
-            "predictions": {str(i): [0, coverage.predictions] for i, coverage in covered},
-            "feedback": {str(i): [0, coverage.feedback] for i, coverage in covered},
-        }
+        return ModelFold(name, self.config.of(name), saved, self.fleet)
 
     def save(self) -> SavedFold:
         """Return everything, to go on bit for bit."""
@@ -314,7 +278,7 @@ class Fold:
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)
-            self._dues[name] = self.models[name].due()
+            self._dues[name] = due_at(self.models[name])
 
 
 def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str]:
@@ -342,6 +306,6 @@ def _config_of(record: Configured) -> Config:
         raise LedgerMismatch(f"the ledger's configuration cannot be read: {error}") from error
     if config.digest() != record.digest:
         raise LedgerMismatch(
-            f"the ledger's configuration has digest {config.digest()[:12]}, the record says {record.digest[:12]}"
+            f"the ledger's configuration has digest {config.digest()[:12]}, the record has {record.digest[:12]}"
         )
     return config

@@ -1,4 +1,6 @@
-"""The status of all models, as operators and scripts read it."""
+"""Report the status of all models, as operators and scripts read it."""
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,11 +15,11 @@ from streams.fold.model import ModelFold
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """One model: what should serve, what was counted, how the evidence stands, and what the replicas do.
+    """Hold what of one model should serve, what was counted, how much evidence there is, and what the replicas do.
 
     `outcomes` counts the labelled answers of each version, all roles, exactly once each. `evidence` is that of the
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
-    `commanded` says whether replicas are told anything; in mode `observe` nobody is. `replicas` are those that live.
+    `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live.
     """
 
     state: str
@@ -36,7 +38,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """All models, at the source clock `clock`; `halted` says in sentences what waits for a person to look."""
+    """Hold all models, at the source clock `clock`; `halted` has sentences on what waits for an operator."""
 
     clock: int
     models: dict[str, ModelStatus]
@@ -77,10 +79,10 @@ def _model_status(model: ModelFold, now: int) -> ModelStatus:
 
 
 def _word(model: ModelFold) -> str:
-    """Return the reason that stands for the model, HEALTHY if nothing does."""
-    standing, live = model.state.standing, model.state.live
+    """Return the reason of the model's last decision, HEALTHY if there is none."""
+    standing, live = model.state.written.standing, model.state.live
     if standing is None or live is None or standing.version != live.version:
-        return "LEARNING" if live is not None and live.health.learning else "HEALTHY"
+        return "LEARNING" if live is not None and live.health.rows.learning else "HEALTHY"
     return standing.reason
 
 
@@ -88,4 +90,4 @@ def _evidence(model: ModelFold) -> Any:
     live = model.state.live
     if live is None or model.config.detectors[0] != "e_detector":
         return None
-    return rounded(float(live.health.banks[0].totals[0]) / model.config.promise)
+    return rounded(float(live.health.rows.banks[0].totals[0]) / model.config.promise)

@@ -1,1 +1,1 @@
-"""Stage one: events become outcomes."""
+"""The join: the step from events to outcomes."""

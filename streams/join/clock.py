@@ -1,9 +1,11 @@
-"""The source clock: time as the log tells it; and the wall clock of whoever commands.
+"""The source clock: time as the append times of the logs show it.
 
-A line's append time is the one its log recorded (`at`) or, in a recording without, the running maximum of the events'
-own times. There, one corrupt time in the future would carry the clock away and mature everything at once; so a lone
-jump of more than a day is refused, and believed only from the second line in a row that makes it.
+The append time of a line is the one that its log recorded (`at`) or, in a recording without append times, the running
+maximum of the events' own times. There, a single wrong time in the future would advance the clock and mature all
+cohorts at once; so a jump of more than a day is refused, and accepted only when a second line in a row makes it.
 """
+
+from __future__ import annotations
 
 import msgspec
 
@@ -12,11 +14,11 @@ from unship.topics import SOURCES
 
 
 class SourceClock(msgspec.Struct):
-    """How far time has come, in milliseconds; -1 before the first line with a time.
+    """The clocks of one reader, in milliseconds; -1 before the first line with a time.
 
-    `now` is the source clock: the smallest over the source partitions of the largest append time seen there, so that a
-    partition that lags behind is never cut off. `at` is the join clock of the line read last: the running maximum of
-    its own log. In a recording without append times both are one running maximum.
+    `now` is the source clock: the smallest over the source partitions of the largest append time seen there, so that
+    no cohort closes before the outcomes of a partition that lags. `at` is the join clock of the line read last: the
+    running maximum of its own log. In a recording without append times both are one running maximum.
     """
 
     now: int = -1
@@ -26,7 +28,7 @@ class SourceClock(msgspec.Struct):
     partitions: dict[int, int] = {}
 
     def read(self, ts: int | None) -> int | None:
-        """Take a line without `at`; return the source clock, or None if the line's time is refused.
+        """Read the time of a line without `at`; return the source clock, or None if the line's time is refused.
 
         >>> clock = SourceClock()
         >>> clock.read(1_000), clock.read(900), clock.read(None), clock.now
@@ -47,7 +49,7 @@ class SourceClock(msgspec.Struct):
         return ts
 
     def read_appended(self, topic: str, partition: int, append_ts: int, ts: int | None) -> int | None:
-        """Take a line that its log stamped; return the source clock, or None if its own time is a day ahead of that.
+        """Read an append time; return the source clock, or None if the event's own time is more than a day later.
 
         >>> clock = SourceClock()
         >>> clock.read_appended("predictions", 0, 1_000, None), clock.read_appended("feedback", 0, 900, None)
@@ -64,9 +66,9 @@ class SourceClock(msgspec.Struct):
         return None if ts is not None and ts > append_ts + DAY_MS else self.now
 
     def stay(self) -> None:
-        """Take a line that tells no time."""
+        """Read a line without a time."""
         self.at = self.now
 
     def advance(self, now: int) -> None:
-        """Let the source clock go to `now` without a line."""
+        """Advance the source clock to `now` without a line."""
         self.now = max(self.now, now)

@@ -1,4 +1,6 @@
-"""What is kept of a record that became no event: where it stands and why, never what it says."""
+"""What is kept of a record that was rejected: its place, its digest and the code, but not its value."""
+
+from __future__ import annotations
 
 import hashlib
 
@@ -23,7 +25,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 def dead_letter(topic: str, partition: int, offset: int, value: bytes | None, why: Rejection) -> DeadLetter:
-    """Return the letter on one record.
+    """Return the dead letter of one record.
 
     >>> from unship.rejections import RejectCode
     >>> dead_letter("feedback", 0, 7, b"x", Rejection(RejectCode.BAD_JSON)).digest[:8]

@@ -1,13 +1,13 @@
 """Cut records that are in one order already, the lines of a recording or an embedded log, into ledger records.
 
 What was joined becomes a batch at positions that depend on the records alone: after 4,096 accepted ones, where the
-source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines were
-read at once, where a replay was stopped, or how much noise there is between the accepted lines changes nothing. Only
-records that add a row to the ledger are accepted, so noise does not move a cut either. Nor do acks, which become facts
-of their own: at the next cut, or at the next second if nothing else waits.
+source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines are
+read at once and where a replay was stopped change nothing. Only records that add a row to the ledger are accepted, so
+rejected lines do not move a cut. Nor do acks, which become replica facts: at the next cut, or at the next second if
+nothing else waits.
 
 The interval is a second, or the width of the narrowest cohort where every model has a maturity: before a cohort closes
-nobody asks for its rows, and fewer records cost less.
+its rows are not read, and fewer records cost less.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ CONTROLS_REMEMBERED: Final = 10_000
 
 
 class Arrival(NamedTuple):
-    """A record in the order of its arrival.
+    """A record, in the order of arrival.
 
-    `place` is where a log has it: (topic, partition, offset, append time). A line of a recording has none: then it is
-    numbered by itself, and its append time is the running maximum of the times of all lines.
+    `place` is its place in a log: (topic, partition, offset, append time). A line of a recording has none: its offset
+    is then its number, and its append time the running maximum of the times of all lines.
     """
 
     event: Event | Rejection
@@ -51,7 +51,7 @@ Control: TypeAlias = Deployed | Operated
 
 
 class SavedCutter(msgspec.Struct, frozen=True):
-    """A `LineCutter` at rest, between two records."""
+    """A saved `LineCutter`, between two records."""
 
     join: SavedJoin
     numbering: Numbering
@@ -62,7 +62,7 @@ class SavedCutter(msgspec.Struct, frozen=True):
 
 
 class LineCutter:
-    """Joins arrivals and cuts what was joined. The caller asks `is_due` before each arrival, and cuts if it is."""
+    """Joins arrivals and cuts batches. The caller checks `is_due` before each arrival, and cuts if it is true."""
 
     def __init__(self, config: Config) -> None:
         self.join = PartitionJoin(config)
@@ -75,11 +75,11 @@ class LineCutter:
 
     @property
     def now(self) -> int:
-        """The source clock in milliseconds, -1 before the first time."""
+        """Return the source clock in milliseconds, -1 before the first time."""
         return self.numbering.clock.now
 
     def arrive(self, arrival: Arrival) -> int:
-        """Read the time of the next record; return the source clock. It is to be taken before the one after it."""
+        """Read the time of the next record, which `take` then joins; return the source clock."""
         return self.numbering.read_time(arrival.event, arrival.place)
 
     def is_due(self, now: int) -> bool:
@@ -91,11 +91,11 @@ class LineCutter:
 
     @property
     def is_open(self) -> bool:
-        """Whether a cut would give anything that changes a decision."""
+        """Return whether a cut would return any record."""
         return bool(self._accepted) or self.join.replicas.waiting
 
     def take(self, arrival: Arrival) -> Control | None:
-        """Join a record that has arrived; return the copy of a deployment or an act, behind the cut it needs."""
+        """Join a record that has arrived; return the copy of a deployment or an act, to be appended after a cut."""
         event, value, place = arrival
         at = self.numbering.number(event, place)
         if isinstance(event, Prediction | Feedback | Rejection):
@@ -119,7 +119,7 @@ class LineCutter:
             self._accepted += 1
             self._accepted_at = clock.now
         elif not self._accepted and self.numbering.line % CUT_RECORDS == 0:
-            # Feedback without predictions adds no row; it must leave the window all the same.
+            # Feedback without predictions adds no row, so no cut evicts it.
             join.window.evict(clock.now, clock.now)
 
     def _take_control(
@@ -134,7 +134,7 @@ class LineCutter:
         repeated = self._is_repeated(event, value if numbered else repr(at[:3]).encode())
         if repeated or not self.join.window.series.admit(event.model, NOWHERE, self.join.tally):
             return None
-        # The copy carries its place, so that a second copy of it can be known.
+        # The copy has its place, by which a second copy of it is recognised.
         now, copied = self.now, msgspec.structs.replace(event, at=at)
         return Deployed(now, copied) if isinstance(copied, Deployment) else Operated(now, copied)
 
@@ -148,9 +148,9 @@ class LineCutter:
             self.join.tally.add(reason, NOWHERE, count)
 
     def _is_repeated(self, event: Deployment | OperatorAct, act: bytes) -> bool:
-        """Return whether a deployment or an act was taken before; a repeat is counted. `act` tells acts apart."""
+        """Return whether a deployment or an act was taken before; a repeat is counted. `act` identifies an act."""
         if isinstance(event, Deployment):
-            # Without a time of its own a deployment is as old as its line, so going back to a version is no repeat.
+            # A deployment without `ts` is made at its line, so going back to a version is no repeat.
             ts = self.now if event.ts is None else event.ts
             content = repr((event.model, event.version, event.status, ts, event.previous)).encode()
             code = RejectCode.DUPLICATE_DEPLOYMENT
@@ -166,15 +166,15 @@ class LineCutter:
         return False
 
     def cut(self) -> Iterable[Record]:
-        """Return what was joined, and what changed at replicas, since the last cut; nothing where none of it counts."""
+        """Return what was joined, and what changed at replicas, since the last cut; none if only counts are new."""
         if not self.is_open:
             return ()
-        # Not the time of the record that makes the cut: what falls due between the two comes first.
+        # Not the time of the record before which the cut is made: ticks that fall due between the two come first.
         now = self._accepted_at if self._accepted else self._facts_at
         return self._cut(now, with_batch=self._accepted > 0)
 
     def rest(self) -> Iterable[Record]:
-        """Return what is left where reading ends for now: also what is only counted, or was only read."""
+        """Return the records for all that was read so far, also for what was only counted."""
         if self._accepted or (self.join.base == self.join.end and not self.join.waiting):
             return self.cut()
         return self._cut(self.now, with_batch=True)
@@ -186,7 +186,7 @@ class LineCutter:
         return [*facts, self.join.batch(now)] if with_batch else facts
 
     def save(self) -> SavedCutter:
-        """Return everything that the next record needs; call between two records."""
+        """Return everything needed to continue with the next record; call between two records."""
         return SavedCutter(
             self.join.save(),
             self.numbering,
@@ -197,7 +197,7 @@ class LineCutter:
         )
 
     def load(self, saved: SavedCutter) -> None:
-        """Take over what `save` returned; the cutter must be new and have the same configuration."""
+        """Load what `save` returned into a new cutter of the same configuration."""
         self.join.load(saved.join)
         self.numbering = saved.numbering
         self._accepted, self._accepted_at, self._facts_at = saved.accepted, saved.accepted_at, saved.facts_at

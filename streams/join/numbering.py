@@ -1,4 +1,4 @@
-"""Places for records: those of their log, or for the lines of a recording numbers in the order of the file."""
+"""Places of records: those in their log, or for the lines of a recording their numbers in the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOPIC_OF: Final = {
     Deployment: "deployments",
     OperatorAct: "operator",
     Ack: "acks",
-    # Nobody knows what a line was that became no event; it has to be counted somewhere.
+    # The kind of a rejected line is unknown; it is counted as one of these.
     Rejection: SOURCES[0],
 }
 
@@ -26,8 +26,8 @@ class Numbering(msgspec.Struct):
     """The clock of a recording or of an embedded log, and the number of the next line.
 
     A prediction or a label of a recording gets the number of its line as its offset, in both logs alike, even where
-    the line has a place: there may be several partitions of these, and a recording has one. For each record `read_time`
-    is to be called first.
+    the line has a place: its places may be of several partitions, and a recording is read as one. For each record
+    `read_time` is called first.
     """
 
     clock: SourceClock = msgspec.field(default_factory=SourceClock)

@@ -1,8 +1,8 @@
-"""Join one pair of source partitions, record by record, and hand over batches for the ledger.
+"""Join one pair of source partitions, record by record, and return batches for the ledger.
 
-This is the one road of an event from its log to the ledger. What differs between Kafka, an embedded log and a recording
-is only who decides which record is read next, and when a batch ends: `streams.join.source_reader` for two logs that
-grow, `streams.join.line_cutter` for records that are in one order already.
+All drivers use this module. They differ only in what decides which record is read next, and when a batch ends:
+`streams.join.source_reader` for two logs that grow, `streams.join.line_cutter` for records that are in one order
+already.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Raw(NamedTuple):
 
 
 class SavedJoin(msgspec.Struct, frozen=True):
-    """A `PartitionJoin` at rest. `seen` are the positions of the predictions that were not handed over yet."""
+    """A saved `PartitionJoin`. `seen` are the positions of the predictions that are in no batch yet."""
 
     base: Corner
     end: Corner
@@ -71,7 +71,7 @@ class PartitionJoin:
     # Reading
 
     def take(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection, at: int) -> RejectCode | None:
-        """Join the next record of a log; return the code of one that became no event.
+        """Join the next record of a log; return the code if it is rejected.
 
         Args:
             side: `PREDICTIONS` or `FEEDBACK`.
@@ -110,39 +110,39 @@ class PartitionJoin:
 
     def _labelled(self, event: Feedback, position: int, at: int) -> None:
         if event.truth is None and not self.window.engagement:
-            # Engagement alone says nothing about right or wrong to the losses of any model.
+            # No model has a loss of engagement, so feedback without a truth is unusable.
             self.tally.add(RejectCode.UNUSABLE_TRUTH, (-1, position))
         else:
             self.window.add_feedback(event, position, at)
 
     def skip(self, side: int, position: int, *, lost: int = 0) -> None:
-        """Go on at a position of one log, below which nothing comes any more; `lost` records of it are counted."""
+        """Continue one log at a position, below which no record follows; the `lost` records among them are counted."""
         self.end = (position, self.end[1]) if side == PREDICTIONS else (self.end[0], position)
         if lost:
             place = (position - 1, -1) if side == PREDICTIONS else (-1, position - 1)
             self.tally.add(RejectCode.HOLE, place, lost)
 
     def counts(self) -> Counter[str]:
-        """Return what was not used, by reason, and was not handed over yet."""
+        """Return the counts, by reason, of what was not used and is in no batch yet."""
         return self.tally.total() + self.window.unused()
 
-    # Handing over
+    # Batches
 
     @property
     def rows(self) -> int:
-        """How many rows of outcomes and predictions the next batch would have."""
+        """Return how many rows of outcomes and predictions the next batch would have."""
         return self.window.joined + len(self._seen)
 
     @property
     def waiting(self) -> int:
-        """How many rows the next batch would have, counts included."""
+        """Return how many rows the next batch would have, counts included."""
         return self.rows + len(self.tally)
 
     def batches(self, clock: int, ledger_partitions: int, route: Callable[[str], int]) -> list[Batch]:
-        """Return everything since the last time, one batch for each ledger partition, also for those without a row.
+        """Return everything since the last call, one batch for each ledger partition, also for those without a row.
 
-        All of them are between the same two corners, so that a quiet model's fold learns as well what was read.
-        Counts concern no model in particular; they go to the first partition.
+        All of them are between the same two corners, so that each fold's coverage grows by what was read. Counts belong
+        to no model; they are in the batch of the first partition.
 
         Args:
             clock: The time up to which the partition was read.
@@ -162,15 +162,15 @@ class PartitionJoin:
         ]
 
     def batch(self, clock: int) -> Batch:
-        """Return everything since the last time as one batch, for a ledger of one partition."""
+        """Return everything since the last call as one batch, for a ledger of one partition."""
         return self.batches(clock, 1, lambda model: 0)[0]
 
     def facts(self, clock: int) -> list[ReplicaFacts]:
-        """Return what the answers read since the last time showed of replicas, a record for each model."""
+        """Return the replica facts from the answers read since the last call, one record for each model."""
         return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
 
     def begin_at(self, end: Corner) -> None:
-        """Drop what was joined: the ledger has it already, and the records were read to fill the window."""
+        """Drop what was joined: it is in the ledger already, and the records were read only to fill the window."""
         self.end = end
         self.batch(-1)
         self.replicas.take()
@@ -197,10 +197,10 @@ class PartitionJoin:
             of(live).seen_pairs.append((live, shadow))
         yield from sorted(found.items())
 
-    # At rest
+    # Snapshots
 
     def save(self) -> SavedJoin:
-        """Return everything that the next record of either log needs."""
+        """Return everything needed to continue with the next record of either log."""
         predictions, feedback = self._digests
         return SavedJoin(
             self.base,
@@ -213,7 +213,7 @@ class PartitionJoin:
         )
 
     def load(self, saved: SavedJoin) -> None:
-        """Take over what `save` returned; the join must be new and have the same configuration."""
+        """Load what `save` returned into a new join of the same configuration."""
         self.base, self.end = saved.base, saved.end
         pending = self.window.load(saved.window)
         self._seen = [pending[position] for position in saved.seen]
@@ -224,7 +224,7 @@ class PartitionJoin:
 
 
 def refusal(ts: int | None, append_ts: int) -> RejectCode | None:
-    """Return why an event's own time (ms) cannot be, beside the append time of its record; None if it can.
+    """Return why an event's own time (ms) does not fit the append time of its record, None if it fits.
 
     >>> refusal(5_000, 4_000), refusal(4_000 + DAY_MS + 1, 4_000).value, refusal(None, -1).value
     (None, 'FUTURE_TS', 'BAD_TIME')

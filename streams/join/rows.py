@@ -1,4 +1,4 @@
-"""From joined pairs to the columns of a batch."""
+"""Convert joined predictions to the columns of a batch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from streams.join.tally import Row, Tally
 from streams.join.window import Outcome, Pair, PendingPrediction
 from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
 from streams.losses.catalogue import loss_columns, unusable
-from streams.losses.columns import Pairs
+from streams.losses.columns import JoinedColumns
 from unship.rejections import RejectCode
 
 
 class ModelJoined(msgspec.Struct):
-    """What was joined of one model: `seen` are the predictions first read here, and `seen_pairs` the (live, shadow)
-    answers to one request of which the later one was.
+    """What was joined of one model since the last batch.
+
+    `seen` are the predictions read since then, and `seen_pairs` the (live, shadow) answers to one request of which the
+    later one was read since then.
     """
 
     outcomes: list[Outcome]
@@ -41,7 +43,7 @@ class PartBuilder:
         self._latency = config.latency_losses
 
     def part(self, model: str, joined: ModelJoined) -> Part:
-        """Return the part. Outcomes whose label came after maturity are counted instead of carried."""
+        """Return the part. Outcomes whose label came after maturity are counted and left out."""
         unlabelled = self._unlabelled(joined.seen, joined.seen_pairs)
         seen = joined.seen if unlabelled is None else []
         arms = _ints([self._arm(entry.series) for entry in seen])
@@ -53,7 +55,7 @@ class PartBuilder:
             seen=PredictionRows(arms, _ints([entry.at for entry in seen]), _ints([entry.position for entry in seen])),
             pairs=self._pairs(pairs) if pairs else None,
             unlabelled=unlabelled,
-            # Last, when every series that occurs has its number.
+            # Last, because the columns above number the series.
             arms=[Arm(self.series[code].version, self.series[code].role) for code in self.arms],
         )
 
@@ -92,7 +94,7 @@ class PartBuilder:
             return np.zeros((len(self.config.losses), 0))
         losses = loss_columns(self._columns(pending), self.config.losses, self.config.kind)
         if self._latency and not self.config.mature_after_ms:
-            # It was judged already, when the prediction arrived.
+            # The latency was judged when the prediction was read.
             losses[self._latency] = np.nan
         return losses
 
@@ -105,22 +107,22 @@ class PartBuilder:
                 [h.score for h in pending],
                 [h.scores for h in pending],
             )
-            answers = Pairs(outputs, scores, class_scores, [0] * len(pending), nothing, latencies)
+            answers = JoinedColumns(outputs, scores, class_scores, [0] * len(pending), nothing, latencies)
             return loss_columns(answers, config.losses, config.kind)
         losses = np.full((len(config.losses), len(pending)), np.nan)
         specs = [config.losses[number] for number in self._latency]
         losses[self._latency] = loss_columns(
-            Pairs(nothing, nothing, nothing, nothing, (), latencies), specs, config.kind
+            JoinedColumns(nothing, nothing, nothing, nothing, (), latencies), specs, config.kind
         )
         return losses
 
-    def _columns(self, pending: Sequence[PendingPrediction]) -> Pairs:
-        return Pairs(
+    def _columns(self, pending: Sequence[PendingPrediction]) -> JoinedColumns:
+        return JoinedColumns(
             [h.output for h in pending],
             [h.score for h in pending],
             [h.scores for h in pending],
             [h.truth for h in pending],
-            # Nobody saw a shadow's answer, so its use is that of another answer.
+            # A shadow's answer is not shown to users, so the engagement is that of another answer.
             [None if self.series[h.series].role == "shadow" else h.engagement for h in pending],
             [h.latency_ms for h in pending] if self._latency else (),
         )
@@ -131,7 +133,7 @@ class PartBuilder:
         columns = self._columns(pending)
         for spec, column in zip(self.config.losses, losses, strict=True):
             if spec.of_latency:
-                # That is counted once for each prediction, whether its label comes or not.
+                # `_unlabelled` counts it, once for each prediction.
                 continue
             code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
             for place in np.flatnonzero(unusable(columns, spec, column)).tolist():
@@ -172,7 +174,7 @@ class PartBuilder:
     def _unlabelled(
         self, seen: Sequence[PendingPrediction], pairs: Sequence[tuple[PendingPrediction, PendingPrediction]]
     ) -> UnlabelledRows | None:
-        """Return the predictions first read here as they are judged without a label, None if this model does not."""
+        """Return the new predictions as they are judged without a label, None if the model judges none."""
         if not self.config.judges_unlabelled or not seen:
             return None
         losses = self._losses_unlabelled(seen)

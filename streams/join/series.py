@@ -1,4 +1,4 @@
-"""Who predicts: versions in their roles, and by which rule the join keeps what they answered."""
+"""Series, which are the predictions of one version in one role, and the rules by which the join keeps them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class WindowRule(msgspec.Struct, frozen=True):
-    """How long a model's predictions wait, how early labels may come, which slices are kept, and what is a label.
+    """A model's limits of the window, the slices that are kept, and which feedback is a label.
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
     """
@@ -61,7 +61,7 @@ def window_rule(model: ModelConfig) -> WindowRule:
 
 
 class SeriesTable:
-    """Give series their codes, and models their places. `rules` has the rule of each code."""
+    """Give codes to series, and count the models. `rules` has the rule of each code."""
 
     def __init__(self, rules: dict[str, WindowRule], default: WindowRule) -> None:
         self.rules: list[WindowRule] = []
@@ -76,7 +76,7 @@ class SeriesTable:
         return self._series[code]
 
     def code_of(self, event: Prediction, position: int, tally: Tally) -> int:
-        """Return the code of an event's series, or -1 and a count if there is no room for another."""
+        """Return the code of an event's series; if a limit is reached, count it and return -1."""
         code = self._codes.get((event.model, event.version, event.role))
         if code is not None:
             return code
@@ -88,7 +88,7 @@ class SeriesTable:
         return self._add(Series(event.model, event.version, event.role))
 
     def admit(self, model: str, at: tuple[int, int], tally: Tally) -> bool:
-        """Return whether there is a place for a model; without one, it is counted at the place that named it."""
+        """Return whether a model is below the limit of models; if not, count it at the place `at` of its event."""
         if model not in self._models:
             if len(self._models) >= MODELS_MAX:
                 tally.add(RejectCode.MODEL_LIMIT, at)
@@ -108,7 +108,7 @@ class SeriesTable:
         return list(self._models), list(self._series)
 
     def load(self, saved: tuple[list[str], list[Series]]) -> None:
-        """Take over what `save` returned; the table must be new."""
+        """Load what `save` returned into a new table."""
         self._models = dict.fromkeys(saved[0])
         for series in saved[1]:
             self._add(series)

@@ -1,21 +1,21 @@
-"""Read one pair of source partitions from a committed position, and hand over batches for the ledger.
+"""Read one pair of source partitions from a committed position, and return batches for the ledger.
 
-The reader is pure: the driver gives it records as they come and sends what it returns. It may die at any instant, be
-thought dead and come back, or run twice; the coverage in the fold (`streams.ledger.coverage`) makes that harmless,
-under three rules that the driver keeps:
+The reader is pure: the driver passes it records as they are fetched and appends what it returns. It may crash at any
+instant, continue after a rebalance, or run twice; the coverage in the fold (`streams.ledger.coverage`) drops what is
+repeated, under three rules of the driver:
 
-* a position is committed only after every ledger partition has acknowledged everything handed over up to it;
-* whatever goes wrong with sending or committing, the reader is thrown away and a new one starts from the commit;
-* offsets name the same bytes for ever. The position holds fingerprints of the last records below it, so that a log that
-  was cut off or made anew is noticed instead of read on.
+* a position is committed only after every ledger partition has acknowledged all batches up to it;
+* after any error in appending or committing, the reader is dropped and a new one starts from the committed position;
+* an offset always names the same bytes. The position has fingerprints of the last records below it, so that a log that
+  was truncated or created again is noticed.
 
 A new reader first fills the join's window again: it reads from the *low water*, below which no record can meet a future
-one, up to the committed corner, and hands over nothing of that. With a and b the join clocks of predictions and
+one, up to the committed corner, and returns nothing of that. With a and b the join clocks of predictions and
 feedback, H the longest horizon and E the longest early time of any model, records below the low water are older than
 min(b - H, a - H - E) for predictions and min(a - E, b - H - E, a - H - 2 E) for feedback.
 
-The two logs are read in the order of their append times as far as both are at hand, so that which log happened to be
-fetched first decides nothing but the corners.
+The two logs are read in the order of their append times as far as both are fetched, so that which log was fetched first
+changes only the corners.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from streams.topics.partitioner import partitions_of
 from unship.codec import decode_value
 from unship.events import Event, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
-from unship.topics import SOURCES
+from unship.topics import EVENT_TOPICS, SOURCES
 
-KINDS: Final = ("prediction", "feedback")
+KINDS: Final = tuple(EVENT_TOPICS[topic] for topic in SOURCES)
 
 SAMPLE_RECORDS: Final = 512
 """Places that the low water can fall on: one in so many records of a log."""
 
 WAITING_MAX: Final = 20_000
-"""Records of one log that wait for the other one before the driver has to stop fetching it."""
+"""How many records of one log may wait for the other one; then the driver stops fetching it."""
 
 MISROUTED: Final = "its id does not belong to partition {} of {}; librdkafka clients need partitioner=murmur2_random"
 
@@ -55,7 +55,7 @@ Decode: TypeAlias = Callable[[str, bytes | None], Event | Rejection]
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
-    """What a record was: enough to see that another one stands in its place."""
+    """What identifies a record: at its offset, another record has another fingerprint."""
 
     offset: int
     append_ts: int
@@ -63,7 +63,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a reader is. `low` and `low_clocks` say where to begin to fill the window, and the join clocks there.
+    """How far a reader has read. To fill the window, a new one begins at `low`, with the join clocks `low_clocks`.
 
     `clocks` are the join clocks at `end`, and `last` the fingerprints of the newest records below it, of predictions
     and of feedback; None where nothing was read yet.
@@ -78,7 +78,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class _Side:
-    """One of the two logs: what waits to be read, and how far its time has come."""
+    """One of the two logs: its queue of records to be read, and its join clock."""
 
     def __init__(self, low: int, clock: int) -> None:
         self.queue: deque[tuple[Raw, Prediction | Feedback | Rejection]] = deque()
@@ -108,17 +108,19 @@ class SourceReader:
     """Reads one partition of both source topics; see the module.
 
     Args:
-        config: the configuration in force.
-        partition: number of the partition, the same in both topics.
-        position: the committed position; the origin of a log of so many partitions for the first reader ever.
-        ledger_partitions: number of partitions of the ledger.
-        route: the ledger partition of a model.
-        decode: how values are read; a recording of lines has a decoder of its own.
+        config: The configuration in force.
+        partition: Number of the partition, the same in both topics.
+        position: The committed position; for the first reader, the origin with the number of partitions.
+        ledger_partitions: Number of partitions of the ledger.
+        route: The ledger partition of a model.
+        decode: The decoder of values; a recording of lines has another one.
     """
 
-    #: How far append times may fall back, where another broker's clock takes over: a join clock that begins behind
-    #: feedback that is gone may be that much less than it was, and what that feedback had answered must stay closed.
     fall_back_ms = 1_000
+    """How far append times may go back where another broker becomes leader.
+
+    After a loss of feedback the join clock may be lower by that, and predictions that were labelled must stay closed.
+    """
 
     def __init__(
         self,
@@ -152,11 +154,11 @@ class SourceReader:
 
     @property
     def filling(self) -> bool:
-        """Whether the window is still being filled with what the ledger has already."""
+        """Return whether the window is still being filled with records whose outcomes are in the ledger already."""
         return self._target is not None
 
     def next_offset(self, side: int) -> int:
-        """Return the offset of the next record of a log to be given."""
+        """Return the offset of the next record of a log to pass to `give`."""
         queue = self._sides[side].queue
         return queue[-1][0].offset + 1 if queue else max(self._sides[side].next, self._lost[side])
 
@@ -165,11 +167,11 @@ class SourceReader:
         return len(self._sides[side].queue)
 
     def has_room(self, side: int) -> bool:
-        """Whether more records of a log may be given now."""
+        """Return whether more records of a log may be passed to `give` now."""
         return len(self._sides[side].queue) < WAITING_MAX
 
     def give(self, side: int, records: Sequence[Raw]) -> None:
-        """Take records of one log in the order of their offsets; those already given are passed over."""
+        """Queue records of one log in the order of their offsets; those that were queued before are skipped."""
         first = self.next_offset(side)
         records = [raw for raw in records if raw.offset >= first]
         events: list[Prediction | Feedback | Rejection] = [
@@ -184,21 +186,21 @@ class SourceReader:
         self._sides[side].queue.extend(zip(records, events, strict=True))
 
     def skip(self, side: int, offset: int, *, lost: bool = False) -> None:
-        """Take note that a log has nothing more below `offset`: a transaction ends there, or its front was cut off.
+        """Continue a log at `offset`: the records before it are transaction markers, or were deleted.
 
-        What is lost is counted, one for each offset. Everything given before must have been read.
+        If they were `lost`, they are counted, one for each offset. All records queued before must have been read.
         """
         log = self._sides[side]
         assert not log.queue or log.queue[0][0].offset >= offset, "records wait that come before"
         if self._target is not None and offset > self._target[side]:
-            # What lies behind the window was never read, and is counted when the window is full.
+            # Offsets from the target on are counted when the window is full.
             if lost:
                 self._lost[side] = max(self._lost[side], offset)
             offset = self._target[side]
         if offset <= log.next:
             return
         if lost and side == FEEDBACK:
-            # Until the next feedback shows how much time is gone, it may be all of it.
+            # How much time is lost is unknown until the next feedback is read.
             self._gone = True
             self._join.window.close_unanswered(NEVER)
         if not self.filling:
@@ -207,12 +209,12 @@ class SourceReader:
         self._end_of_filling()
 
     def advance(self, caught_up: tuple[bool, bool], records_max: int = 4_096, *, fill_only: bool = False) -> int:
-        """Join what was given, oldest first; return how many records were read.
+        """Join queued records, oldest first; return how many were read.
 
         Args:
-            caught_up: whether each log has nothing more than what was given: only then may the other one go ahead.
-            records_max: how many records to read at most.
-            fill_only: whether to stop where the window is full: what comes from there on is handed over.
+            caught_up: Whether all records of each log are queued: only then may the other one be read further.
+            records_max: How many records to read at most.
+            fill_only: Whether to stop when the window is full.
         """
         read = 0
         while read < records_max and (side := self._older(caught_up)) is not None:
@@ -224,10 +226,10 @@ class SourceReader:
         return read
 
     def _older(self, caught_up: tuple[bool, bool]) -> int | None:
-        """Return the log that has the oldest record, None if it cannot be known yet or there is none."""
+        """Return the log that has the oldest record, None if that is unknown yet or no record is queued."""
         predictions, feedback = (side.queue[0][0] if side.queue else None for side in self._sides)
         if self._target is not None:
-            # Nothing beyond the corner before all of the window is there.
+            # Fill the window up to the corner before anything above it is read.
             full = [side.next >= end for side, end in zip(self._sides, self._target, strict=True)]
             predictions, feedback = (None if full[0] else predictions), (None if full[1] else feedback)
             caught_up = (full[0], full[1])
@@ -259,24 +261,24 @@ class SourceReader:
             for side, offset in enumerate(self._lost):
                 self.skip(side, offset, lost=True)
 
-    # Handing over
+    # Batches
 
     @property
     def waiting(self) -> int:
-        """How many rows the next batches would have."""
+        """Return how many rows the next batches would have."""
         return 0 if self.filling else self._join.waiting
 
     @property
     def moved(self) -> bool:
-        """Whether anything was read since the last batches."""
+        """Return whether anything was read since the last batches."""
         return not self.filling and self._join.base != self._join.end
 
     def flush(self, stated: tuple[int, int] = (-1, -1)) -> list[Batch]:
-        """Return a batch for each ledger partition, with everything that was read since the last time.
+        """Return a batch for each ledger partition, with everything that was read since the last call.
 
         Args:
-            stated: for each log that has nothing more, a time (ms) that no later record of it will be older than; -1
-                where more is there. A log that is merely idle then holds nobody's time back.
+            stated: For each log that was read to its end, a time (ms) that every later record of it will reach; -1 for
+                a log with more records. So an idle log does not stop the clock.
         """
         assert not self.filling, "the window is not full yet"
         clocks = [max(side.clock, at) for side, at in zip(self._sides, stated, strict=True)]
@@ -284,9 +286,9 @@ class SourceReader:
         return self._join.batches(min(clocks), self._ledger_partitions, self._route)
 
     def replica_facts(self) -> list[ReplicaFacts]:
-        """Return what the answers read since the last time showed of replicas, a record for each model.
+        """Return the replica facts from the answers read since the last call, one record for each model.
 
-        The driver puts each behind the batch of its ledger partition. They carry their places, and no time.
+        The driver appends each after the batch of its ledger partition. They have places, but no clock.
         """
         assert not self.filling, "the window is not full yet"
         return self._join.facts(-1)
@@ -297,7 +299,8 @@ class SourceReader:
         a, b = (side.clock for side in self._sides)
         horizon, early = self._horizon_ms, self._early_ms
         low_p = self._sides[PREDICTIONS].low_water(min(b - horizon, a - horizon - early))
-        # What stands before the first truth that may still meet a prediction says whether that one is counted.
+        # Feedback is read again from before the first truth that may still label a prediction: it decides whether that
+        # truth is counted.
         low_f = self._sides[FEEDBACK].low_water(min(a - early, b - horizon - early, a - horizon - 2 * early))
         last = tuple(
             known if side.last is None else fingerprint(side.last)

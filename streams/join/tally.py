@@ -1,4 +1,4 @@
-"""Count what was not used, by reason, in a way that lets each count be taken once."""
+"""Count what was not used, by reason, each with the place that caused it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Row: TypeAlias = tuple[str, int, int, int]
 """Reason, change, and the place of the change: a position in each of the two logs, -1 for none."""
 
 NOWHERE: Final = (-1, -1)
-"""The place of what comes from neither log."""
+"""The place of a count that comes from neither log."""
 
 
 class Tally:
-    """Collect changes of counts, each with the place (prediction, feedback) that made it.
+    """Collect changes of counts, each with the place (prediction, feedback) that caused it.
 
-    A reader of two logs that starts again reads some records twice and counts them twice. With its place a count is
-    filtered by coverage, like an outcome.
+    A reader that starts again reads some records twice and counts them twice. By its place a count is filtered by
+    coverage, like an outcome.
 
     >>> tally = Tally()
     >>> tally.add("DUPLICATE", (7, -1))
@@ -52,5 +52,5 @@ class Tally:
         return list(self._rows)
 
     def load(self, saved: list[Row]) -> None:
-        """Take over what `save` returned."""
+        """Load what `save` returned."""
         self._rows = saved

@@ -1,11 +1,11 @@
-"""The join: predictions wait for their truth, truths wait a little for their prediction.
+"""The join: predictions wait for their truth up to the horizon, truths for their prediction up to the early time.
 
 A prediction p and a feedback f of one key belong together iff `-early <= b(f) - a(p) <= horizon`, where a and b are the
 join clocks: running maxima of the append times of the prediction and the feedback log. Among all that belong together
 the rule is *mutual first*: f is the earliest such feedback for p, and p the earliest such prediction for f. That
-depends on nothing outside of a window, so it can be rebuilt from the middle of a log, and on no processing time, so it
-is the same in every run. A repeated prediction therefore stays in the window, counted and mostly without an outcome:
-whether it repeats another one must not depend on whether that one repeated a third.
+depends only on the records of one window, so it can be computed again from the middle of a log, and not on processing
+time, so it is the same in every run. A repeated prediction therefore stays in the window, counted and mostly without an
+outcome: whether it repeats another one must not depend on whether that one repeated a third.
 
 The key is (id, row, target) and holds separately for each model and version: one truth yields one outcome for every
 version that answered, and a shadow's outcome is paired with the live one. Feedback without what a model's losses need,
@@ -18,7 +18,7 @@ the last `early`.
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -27,9 +27,10 @@ from streams.join.tally import Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 
-Key = str | tuple[str, int, str]
-#: How many places in a window are remembered, to know when it was seen that feedback stays alone.
-WITNESSES = 10_000
+Key: TypeAlias = str | tuple[str, int, str]
+
+WITNESSES: Final = 10_000
+"""How many positions of a window are kept to find the prediction that shows that feedback is unmatched."""
 
 
 class PendingPrediction(msgspec.Struct, gc=False):
@@ -55,9 +56,10 @@ class PendingPrediction(msgspec.Struct, gc=False):
 
 
 class PendingFeedback(msgspec.Struct, gc=False):
-    """A truth that a prediction may still follow; `code` is what it was counted under meanwhile.
+    """A truth whose prediction may still be read; `code` is the one it is counted under until then.
 
-    `late` and `unfit` say of a truth that answers nothing why: it came after the horizon, or was of no use.
+    `late` and `unfit` are the reasons why it labelled no prediction: it came after the horizon, or has nothing that the
+    model's losses need.
     """
 
     key: Key
@@ -74,7 +76,7 @@ class PendingFeedback(msgspec.Struct, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """A joined pair: the prediction, which carries the truth, and when the label came."""
+    """A prediction, with its truth in it, and when the label came."""
 
     prediction: PendingPrediction
     labelled_at: int
@@ -90,9 +92,9 @@ class Pair(msgspec.Struct, frozen=True, gc=False):
 
 
 class Joined(NamedTuple):
-    """What was joined since the last time.
+    """What was joined since the last call of `take`.
 
-    `seen_pairs` are the (live, shadow) predictions of one request, before any label, where they are judged so.
+    `seen_pairs` are the (live, shadow) predictions of one request, for models that are judged without labels.
     """
 
     outcomes: list[Outcome]
@@ -101,7 +103,7 @@ class Joined(NamedTuple):
 
 
 class JoinWindow:
-    """The window of one pair of logs; what is not used is counted in `tally`, at the place that shows it."""
+    """The window of one pair of logs; what is not used is counted in `tally`, with the place that shows it."""
 
     def __init__(self, rules: dict[str, WindowRule], default: WindowRule, tally: Tally) -> None:
         every = (default, *rules.values())
@@ -110,7 +112,7 @@ class JoinWindow:
         self.series = SeriesTable(rules, default)
         self.waiting: dict[Key, list[PendingPrediction]] = {}
         self.early: dict[Key, list[PendingFeedback]] = {}
-        # One queue for each pair of limits, because only predictions with equal limits leave in their order of arrival.
+        # One queue for each pair of limits: only predictions with equal limits are evicted in the order of arrival.
         self.leaving: dict[tuple[int, int], deque[PendingPrediction]] = {}
         self.early_leaving: deque[PendingFeedback] = deque()
         self.tally = tally
@@ -120,7 +122,7 @@ class JoinWindow:
 
     @property
     def joined(self) -> int:
-        """How many outcomes wait to be taken."""
+        """Return how many outcomes `take` would return."""
         return len(self._joined.outcomes)
 
     def take(self) -> Joined:
@@ -129,12 +131,12 @@ class JoinWindow:
         return taken
 
     def add_prediction(self, event: Prediction, position: int, at: int) -> PendingPrediction | None:
-        """Take a prediction at join clock `at`; None if it repeats one that is known, or finds no room.
+        """Add a prediction; return None if it repeats another one or if a limit is reached.
 
         Args:
-            event: the decoded prediction.
-            position: its place in the log; rises with every call.
-            at: running maximum of append times of the prediction log, in milliseconds.
+            event: The decoded prediction.
+            position: Its offset in the log; rises with every call.
+            at: The join clock: the running maximum of append times of the prediction log, in milliseconds.
         """
         code = self.series.code_of(event, position, self.tally)
         if code < 0:
@@ -200,7 +202,7 @@ class JoinWindow:
         return True
 
     def add_feedback(self, event: Feedback, position: int, at: int) -> bool:
-        """Take a label at join clock `at`; return whether it is the first label of at least one prediction."""
+        """Add a label at join clock `at`; return whether it is the first label of at least one prediction."""
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
         feedback = PendingFeedback(key, position, at, event.truth, event.source, event.model, event.engagement)
         for pending in self.waiting.get(key, ()):
@@ -213,9 +215,9 @@ class JoinWindow:
     def _meet(self, pending: PendingPrediction, feedback: PendingFeedback, rule: WindowRule) -> None:
         """Apply a label to a prediction of its key; which of them was read first makes no difference.
 
-        A label that repeats an earlier one of a prediction is counted at the place (p, f) of the two, and the count is
-        taken back, by -1 at (p', f), where it turns out to be the first of another prediction p'. Both changes follow
-        from the prefixes of the logs below their places.
+        A label that repeats an earlier one of a prediction is counted by +1 at (p, f); if it is the first label of
+        another prediction p', by -1 at (p', f). Both changes depend only on the prefixes of the logs below their
+        places.
         """
         since = feedback.at - pending.at
         if since < -rule.early_ms:
@@ -242,7 +244,7 @@ class JoinWindow:
 
     @staticmethod
     def _why_unused(feedback: PendingFeedback) -> RejectCode:
-        """Return the code of a label that labels nothing and repeats nothing."""
+        """Return the code of a label that labels no prediction and repeats no label."""
         if feedback.unfit:
             return RejectCode.UNUSABLE_TRUTH
         return RejectCode.LATE_FEEDBACK if feedback.late else RejectCode.UNMATCHED_FEEDBACK
@@ -269,11 +271,11 @@ class JoinWindow:
                     self._joined.pairs.append(Pair(*pair, at))
 
     def _pair_seen(self, pending: PendingPrediction, others: list[PendingPrediction], rule: WindowRule) -> None:
-        """Pair a prediction with the first of each other version that is near enough to be of the same request."""
+        """Pair a prediction with the first of each other version within its reach."""
         taken = set()
         for other in others:
             version = self.series[other.series].version
-            # What is older may be forgotten already, so it must play no part.
+            # Older ones may be evicted already, so the result must not depend on them.
             if version in taken or pending.at - other.at > rule.horizon_ms + rule.early_ms:
                 continue
             pair = self._live_and_shadow(pending, other)
@@ -284,7 +286,7 @@ class JoinWindow:
     def _live_and_shadow(
         self, pending: PendingPrediction, other: PendingPrediction
     ) -> tuple[PendingPrediction, PendingPrediction] | None:
-        """Return two predictions of one request as (live, shadow), None if they are not that."""
+        """Return two predictions as (live, shadow), None if they are not of these roles and of one model."""
         mine, series = self.series[pending.series], self.series[other.series]
         if other is pending or series.model != mine.model:
             return None
@@ -293,9 +295,9 @@ class JoinWindow:
         return (pending, other) if mine.role == "live" and series.role == "shadow" else None
 
     def evict(self, predictions_at: int, feedback_at: int) -> None:
-        """Forget what no future record can belong to; a truth that leaves unmatched is counted.
+        """Evict what no future record can belong to; a truth that is evicted unmatched is counted.
 
-        Eviction never changes what is joined, only what is remembered, so it may run whenever it suits the caller.
+        Eviction never changes what is joined, so the caller may run it at any time.
         """
         for (horizon, early), queue in self.leaving.items():
             while queue and predictions_at > queue[0].at + horizon + early and feedback_at > queue[0].at + horizon:
@@ -308,9 +310,9 @@ class JoinWindow:
         self.expire(predictions_at)
 
     def expire(self, predictions_at: int) -> None:
-        """Forget feedback that no future prediction can belong to; what leaves unmatched is counted.
+        """Evict feedback that no future prediction can belong to; what is evicted unmatched is counted.
 
-        The count comes from two places: the feedback, and the prediction that shows it to be alone.
+        The place of the count is that of the feedback and of the prediction that shows it to be unmatched.
         """
         queued = self.early_leaving
         while queued and predictions_at > queued[0].at + self.early_max:
@@ -327,25 +329,25 @@ class JoinWindow:
                 others_early.remove(feedback)
 
     def unused(self) -> Counter[str]:
-        """Return what is known already to be of no use, and will be counted when no prediction can follow it."""
+        """Return the counts of feedback that is late or unfit and will be counted when it is evicted."""
         waiting = (each for each in self.early_leaving if not each.matched and not each.code)
         return Counter(self._why_unused(each) for each in waiting if each.late or each.unfit)
 
     def witness(self, position: int, at: int) -> None:
-        """Note a record of the prediction log: it may show that earlier feedback is alone."""
+        """Note a record of the prediction log: it may show that earlier feedback is unmatched."""
         self._witnesses.note(position, at)
 
     def close_unanswered(self, until: int) -> None:
-        """Let no pending prediction, nor one that is made up to `until`, be labelled any more.
+        """Label no pending prediction any more, and none that is read up to the join clock `until`.
 
-        Feedback was lost that may have labelled it, and its outcome may have been counted.
+        Lost feedback may have labelled them, and their outcomes may be in the ledger.
         """
         self.closed_until = until
         for pending in (pending for queue in self.leaving.values() for pending in queue if pending.labelled_by < 0):
             pending.labelled_by = pending.position
 
     def save(self) -> SavedWindow:
-        """Return the window's contents; what was joined and not taken yet is kept by the places of its predictions."""
+        """Return the window's contents; outcomes not taken yet are saved by the positions of their predictions."""
         outcomes, pairs, seen_pairs = self._joined
         return SavedWindow(
             self.series.save(),
@@ -359,7 +361,7 @@ class JoinWindow:
         )
 
     def load(self, saved: SavedWindow) -> dict[int, PendingPrediction]:
-        """Take over what `save` returned; the window must be new. Return its predictions by their positions."""
+        """Load what `save` returned into a new window; return its predictions by their positions."""
         self.series.load(saved.series)
         everything = [pending for _, _, queue in saved.leaving for pending in queue]
         for pending in sorted(everything, key=lambda pending: pending.position):
@@ -383,8 +385,8 @@ class JoinWindow:
 class Witnesses:
     """The first prediction in each interval of the prediction log's clock.
 
-    A prediction that comes so late that feedback cannot belong to any after it shows that this feedback is alone. Which
-    one it is must not depend on what was read first, so of all that show it the first of an interval counts.
+    A prediction that comes so late that feedback cannot belong to any after it shows that this feedback is unmatched.
+    Which prediction is named must not depend on what was read first, so it is the first one of an interval.
     """
 
     def __init__(self, interval_ms: int) -> None:
@@ -392,7 +394,7 @@ class Witnesses:
         self._firsts: deque[tuple[int, int]] = deque()
 
     def note(self, position: int, at: int) -> None:
-        """Take a record of the prediction log at join clock `at`, in the order of positions."""
+        """Note a record of the prediction log at join clock `at`, in the order of positions."""
         interval = at // self._interval_ms
         if not self._firsts or interval > self._firsts[-1][0]:
             self._firsts.append((interval, position))
@@ -400,10 +402,10 @@ class Witnesses:
     def after(self, at: int) -> int:
         """Return the position of the first prediction of an interval after `at`, -1 if none was read yet.
 
-        To be asked in the order of time: what comes before is forgotten.
+        `at` must not fall from call to call: earlier intervals are evicted.
         """
         possible = at // self._interval_ms
-        # The last one stays, because the next of its interval is none.
+        # The last one is kept, because only the first of an interval is noted.
         while len(self._firsts) > 1 and self._firsts[0][0] <= possible:
             self._firsts.popleft()
         if not self._firsts or self._firsts[0][0] <= possible:
@@ -411,16 +413,16 @@ class Witnesses:
         return self._firsts[0][1]
 
     def save(self) -> list[tuple[int, int]]:
-        """Return the firsts."""
+        """Return (interval, position) of each."""
         return list(self._firsts)
 
     def load(self, saved: list[tuple[int, int]]) -> None:
-        """Take over what `save` returned."""
+        """Load what `save` returned."""
         self._firsts = deque(saved)
 
 
 class SavedWindow(msgspec.Struct, frozen=True):
-    """A `JoinWindow` at rest."""
+    """A saved `JoinWindow`."""
 
     series: tuple[list[str], list[Series]]
     leaving: list[tuple[int, int, list[PendingPrediction]]]

@@ -26,10 +26,9 @@ from unship.errors import UnshipError
 from unship.events import Ack, Deployment, OperatorAct
 from unship.rejections import RejectCode, Rejection
 from unship.signing import Headers, Trust, is_operators
+from unship.topics import EVENT_TOPICS
 
 log = logging.getLogger("unship.copy")
-
-KINDS = {"deployments": "deployment", "operator": "operator", "acks": "ack"}
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -126,7 +125,7 @@ class Copier:
     def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Ack | Rejection:
         if place.topic == "operator" and not is_operators(value, headers, self.trust):
             return Rejection(RejectCode.UNSIGNED_ACT)
-        event = decode_value(KINDS[place.topic], value)
+        event = decode_value(EVENT_TOPICS[place.topic], value)
         assert isinstance(event, Deployment | OperatorAct | Ack | Rejection), event
         return event
 

@@ -1,1 +1,1 @@
-"""The ledger: its records, their encoding, and what of them was applied."""
+"""The ledger: its records, their encoding, and the coverage."""

@@ -1,31 +1,32 @@
 """Coverage: which prefixes of a pair of source partitions a fold has applied, so that nothing counts twice or is lost.
 
-Several readers may send what they joined of the same two logs: one that was thought dead, one that started again from
-an old position, two at once. Their batches overlap, and the fold must take each outcome once. A batch says which
-*corner* (P, F) it starts from and which it reaches: all predictions below offset P joined with all feedback below F.
-The join of a prefix is a function of that prefix alone (`streams.join.window`), so every batch, whoever sent it, holds
-just the outcomes of the corner it reaches less those of the corner it starts from.
+Several readers may append batches of the same two logs: one that was replaced but still runs, one that started again
+from an old position, two at once. Their batches overlap, and the fold must apply each outcome once. A batch names the
+*corner* (P, F) that it starts from and the one that it reaches: all predictions below offset P joined with all feedback
+below F. The join of a prefix is a function of that prefix alone (`streams.join.window`), so a batch of any reader holds
+the outcomes of the corner that it reaches less those of the corner that it starts from.
 
-One corner is not enough to remember, and the larger of two in each coordinate is wrong: readers walk different
-staircases, and (10, 5) and (8, 9) together do not cover (10, 9). So the fold keeps the *antichain* of corners that no
-other corner contains. An outcome at (p, f) was applied exactly if some corner contains it.
+A single corner does not suffice, and the maximum of two in each coordinate is wrong: readers advance in different
+steps, and (10, 5) and (8, 9) together do not cover (10, 9). So the fold keeps the *antichain* of corners that no other
+corner contains. An outcome at (p, f) was applied exactly if some corner contains it.
 """
 
-from typing import TypeAlias
+from __future__ import annotations
+
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+
+from detectors.base import Bools, Ints
 
 Corner: TypeAlias = tuple[int, int]
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
-ORIGIN: Corner = (0, 0)
+ORIGIN: Final[Corner] = (0, 0)
 
 
 class Coverage(msgspec.Struct):
-    """The applied corners of one source partition, in one incarnation of it; `clock` is how far its time has come (ms).
+    """The applied corners of one source partition, in one incarnation of it; `clock` is its time (ms).
 
     >>> coverage = Coverage()
     >>> coverage.add((10, 5)); coverage.add((8, 9)); coverage.corners
@@ -41,15 +42,15 @@ class Coverage(msgspec.Struct):
     clock: int = -1
 
     def reaches(self, base: Corner) -> bool:
-        """Whether a batch that starts from `base` leaves nothing out: some corner contains all that came before it."""
+        """Return whether a batch that starts from `base` leaves no gap: some corner contains everything before it."""
         return any(base[0] <= p and base[1] <= f for p, f in self.corners)
 
     def is_beyond(self, base: Corner) -> bool:
-        """Whether anything at all was applied that `base` does not contain; if not, a batch from there is all new."""
+        """Return whether anything was applied that `base` does not contain; if not, a batch from there is all new."""
         return any(p > base[0] or f > base[1] for p, f in self.corners)
 
-    def fresh(self, predictions: Ints, feedback: Ints) -> Mask:
-        """Return which of the rows at (p, f) were not applied yet; -1 stands for a row of the other log alone."""
+    def fresh(self, predictions: Ints, feedback: Ints) -> Bools:
+        """Return which rows at (p, f) were not applied yet; p or f is -1 in a row from the other log alone."""
         applied = np.zeros(predictions.shape, np.bool_)
         for p, f in self.corners:
             applied |= (predictions < p) & (feedback < f)
@@ -57,16 +58,16 @@ class Coverage(msgspec.Struct):
 
     @property
     def predictions(self) -> int:
-        """The offset up to which predictions were applied, joined or not: these alone form a single prefix."""
+        """Return the offset below which all predictions were applied, joined or not: these are a single prefix."""
         return max(p for p, _ in self.corners)
 
     @property
     def feedback(self) -> int:
-        """The offset up to which feedback was applied."""
+        """Return the offset below which feedback was applied."""
         return max(f for _, f in self.corners)
 
     def add(self, end: Corner) -> None:
-        """Take note that everything below `end` was applied."""
+        """Cover everything below `end`."""
         if self.reaches(end):
             return
         kept = [corner for corner in self.corners if not (corner[0] <= end[0] and corner[1] <= end[1])]

@@ -1,4 +1,4 @@
-"""SHA-256 of a range of source records, byte for byte, in a form that can be saved in the middle of the range."""
+"""SHA-256 of a range of source records, byte for byte; it can be saved in the middle of the range."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final
 import msgspec
 
 HELD_BYTES_MAX: Final = 1_048_576
-"""More bytes than these are hashed before the range ends, so that a long range needs no memory."""
+"""How many bytes may be in memory; more are hashed before the range ends."""
 
 
 class SavedDigest(msgspec.Struct, frozen=True):
-    """A `RangeDigest` at rest."""
+    """A saved `RangeDigest`."""
 
     prefix: bytes
     values: list[bytes]
 
 
 class RangeDigest:
-    """The digest of the values of a range, each with its length, so that they can be parted in one way only.
+    """The digest of the values of a range, each with its length, so that it also depends on where each value ends.
 
-    Where values are hashed on the way is a function of their bytes alone, so the digest is one of the range.
+    Where values are hashed before the end is a function of their bytes alone, so the digest is one of the range.
 
     >>> digest = RangeDigest(); digest.add(b"a"); digest.add(b"b")
     >>> first = digest.take()
@@ -49,15 +49,14 @@ class RangeDigest:
         return digest
 
     def _digest(self) -> bytes:
-        # The lengths first: where one value ends and the next begins is part of what is hashed.
         lengths = b",".join(b"%d" % len(value) for value in self._values)
         return hashlib.sha256(b"%b%b:%b" % (self._prefix, lengths, b"".join(self._values))).digest()
 
     def save(self) -> SavedDigest:
-        """Return everything, to go on after the same record."""
+        """Return everything needed to continue after the same record."""
         return SavedDigest(self._prefix, list(self._values))
 
     def load(self, saved: SavedDigest) -> None:
-        """Take over what `save` returned; the digest must be new."""
+        """Load what `save` returned into a new digest."""
         self._prefix, self._values = saved.prefix, list(saved.values)
         self._bytes = sum(len(value) + 8 for value in saved.values)

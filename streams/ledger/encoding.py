@@ -1,8 +1,9 @@
-"""Arrays inside typed records: as bytes for snapshots and digests, as plain JSON lists for ledger lines that people
-read.
+"""Arrays inside typed records: as bytes in ledgers and snapshots, as JSON lists in recordings.
 
-Both have a schema, the record's own type; nothing in them can run code when it is read.
+Both have a schema, the type of the record; no code can run when they are read.
 """
+
+from __future__ import annotations
 
 from functools import cache
 from typing import Any, TypeVar, get_args
@@ -28,7 +29,7 @@ def _to_array(kind: type, value: Any) -> Any:
     dtype, shape, data = value
     if dtype not in _DTYPES:
         raise ValueError(f"array of {dtype!r}: expected one of {sorted(_DTYPES)}")
-    # A copy, because an array over the bytes of a message is read-only.
+    # A copy, because an array over bytes is read-only.
     return np.frombuffer(data, np.dtype(dtype)).reshape(shape).copy()
 
 
@@ -36,7 +37,7 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_from_array)
 
 
 def pack(value: Any) -> bytes:
-    """Return a typed record, arrays and all, as bytes."""
+    """Return a typed record, with its arrays, as bytes."""
     return _encoder.encode(value)
 
 
@@ -44,8 +45,8 @@ def unpack(data: bytes, kind: type[_T]) -> _T:
     """Read what `pack` wrote.
 
     Raises:
-        msgspec.DecodeError: if the bytes are cut off or do not fit the type.
-        ValueError: if an array does not fit its shape.
+        msgspec.DecodeError: The bytes are cut off or do not fit the type.
+        ValueError: An array does not fit its shape.
     """
     return msgspec.msgpack.decode(data, type=kind, dec_hook=_to_array)
 
@@ -65,7 +66,7 @@ def _nulls(value: Any) -> Any:
 
 @cache
 def _dtype_of(kind: Any) -> Any:
-    """Return the type of an array's numbers: a ledger record has a dozen arrays, and the answer never changes."""
+    """Return the type of an array's numbers; cached, because a ledger record has a dozen arrays."""
     if getattr(kind, "__origin__", kind) is not np.ndarray:
         raise TypeError(f"cannot read a {kind}")
     (dtype,) = get_args(get_args(kind)[1])
@@ -94,7 +95,7 @@ def from_json(data: bytes, kind: Any) -> Any:
     """Read what `to_json` wrote.
 
     Raises:
-        msgspec.DecodeError: if the bytes are no JSON or do not fit the type.
-        ValueError: if a list is no array of numbers.
+        msgspec.DecodeError: The bytes are no JSON or do not fit the type.
+        ValueError: A list is no array of numbers.
     """
     return msgspec.json.decode(data, type=kind, dec_hook=_from_list)

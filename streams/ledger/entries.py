@@ -1,4 +1,4 @@
-"""Ledger records as the bytes that a log holds: encoded once, and their digest is taken of these bytes."""
+"""Ledger records as the bytes that a log holds; digests are of these bytes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _batch_fits(batch: Batch) -> bool:
 def _part_fits(part: Part) -> bool:
     rows, seen, unlabelled, arms = part.outcomes, part.seen, part.unlabelled, len(part.arms)
     fits = _rows_fit(rows, arms) and rows.labelled_at.size == rows.labelled_by.size == rows.arm.size
-    # A label has a source; without one a row would pass for a prediction without a label.
+    # A label has a source; a row without one would count as a prediction without a label.
     fits = fits and rows.source.codes.size == rows.arm.size and _codes_fit(rows.source.codes, len(rows.source.values))
     fits = fits and seen.predicted_at.size == seen.position.size == seen.arm.size and _codes_fit(seen.arm, arms)
     fits = fits and _pairs_fit(part.pairs, arms)
@@ -110,7 +110,7 @@ def _pairs_fit(pairs: PairRows | None, arms: int) -> bool:
 
 def _codes_fit(codes: Ints, size: int, least: int = 0) -> bool:
     if codes.size < 2:
-        # Parts of a batch have a row or none, as a rule, and asking arrays costs more than reading them.
+        # Most parts of a batch have at most one row, where the minimum of an array costs more than its item.
         return not codes.size or least <= codes.item() < size
     return bool(codes.min() >= least and codes.max() < size)
 

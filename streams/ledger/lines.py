@@ -1,4 +1,4 @@
-"""Ledger records as lines of a recording: text that people read, and from which the log's bytes follow."""
+"""Ledger records as lines of a recording: text, from which the bytes in the log follow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unship.errors import RecordingError
 
 
 class LedgerLine(msgspec.Struct, frozen=True, tag_field="type", tag="ledger"):
-    """One ledger record; its place in the log is put behind it like that of any line."""
+    """One ledger record; a recording adds its place in the log at the end."""
 
     record: Record
 
@@ -22,7 +22,7 @@ def ledger_line(record: Record) -> bytes:
 
 
 def read_ledger_line(line: bytes) -> Entry:
-    """Read what `ledger_line` wrote, whatever place was put behind it.
+    """Read what `ledger_line` wrote, with or without a place.
 
     Raises:
         RecordingError: The line does not fit, or its columns contradict each other.

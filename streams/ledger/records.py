@@ -1,7 +1,7 @@
-"""The ledger: the one total order of everything a decision reads.
+"""The ledger records: everything that a decision depends on, in one total order.
 
-The join writes these records, the fold reads them, and nothing else passes between the two. Columns are arrays, and
-strings are coded by a dictionary inside the record, so that a record can be read alone.
+The join writes these records, and the fold reads nothing else. Columns are arrays, and strings are coded by a
+dictionary inside the record, so that each record can be read alone.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Scalar: TypeAlias = bool | int | float | str
 
 
 class Coded(msgspec.Struct, frozen=True):
-    """A column of few different values: `values[codes[i]]`, or nothing where the code is -1."""
+    """A column of few different values: `values[codes[i]]`, or no value where the code is -1."""
 
     values: list[Scalar]
     codes: Ints
 
 
 class Arm(msgspec.Struct, frozen=True):
-    """Who answered: a version in a role."""
+    """A version in a role."""
 
     version: str
     role: str
@@ -41,7 +41,7 @@ class PredictionRows(msgspec.Struct, frozen=True):
 
 
 class OutcomeRows(msgspec.Struct, frozen=True):
-    """Joined pairs, one row each; `losses` has shape (losses, outcomes).
+    """Outcomes, one row each; `losses` has shape (losses, outcomes).
 
     `position` is the offset of the prediction, `labelled_by` that of its feedback. `arm` indexes the part's `arms`.
     """
@@ -117,8 +117,8 @@ class Batch(msgspec.Struct, frozen=True, tag="batch", tag_field="kind"):
     """What one reader joined of one pair of source partitions between two corners; see `streams.ledger.coverage`.
 
     A batch holds everything of the ledger partition it is in, so that one record covers one range. `config` begins the
-    digest of the configuration it was joined under; under another its columns mean other things. `clock` is the time
-    up to which this partition was read. `source_digest` covers the values of both ranges, byte for byte
+    digest of the configuration it was joined under; under another one its columns have other meanings. `clock` is the
+    time up to which this partition was read. `source_digest` covers the values of both ranges, byte for byte
     (`streams.ledger.digests`). In a recording both logs are numbered by its source lines.
     """
 
@@ -136,7 +136,7 @@ class Batch(msgspec.Struct, frozen=True, tag="batch", tag_field="kind"):
 class Deployed(msgspec.Struct, frozen=True, tag="deployment", tag_field="kind"):
     """A copy of a deployment event with its place (`event.at`), at the source clock of its arrival.
 
-    A copier that does not read the sources knows no clock; it writes -1, and the fold takes its own.
+    A copier that does not read the sources has no clock; it writes -1, and the fold uses its own.
     """
 
     clock: int
@@ -163,7 +163,7 @@ class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):
 class Configured(msgspec.Struct, frozen=True, tag="configuration", tag_field="kind"):
     """The configuration in force from here on, with the version of the fold that reads it.
 
-    The numbers of partitions, of the sources and of the ledger, are part of it: with others, other records meet.
+    The numbers of partitions, of the sources and of the ledger, are part of it: they decide which records are joined.
     `numbered` is true in a recording whose sources are numbered by their lines, whatever places the lines have.
     """
 
@@ -177,9 +177,9 @@ class Configured(msgspec.Struct, frozen=True, tag="configuration", tag_field="ki
 
 
 class Begun(msgspec.Struct, frozen=True, tag="incarnation", tag_field="kind"):
-    """A new incarnation of a pair of source partitions: its topics were made again or cut off, as an operator confirms.
+    """A new incarnation of a pair of source partitions: its topics were created again or truncated.
 
-    Offsets name other records from here on. Batches of an earlier incarnation are refused.
+    An operator confirms it. Offsets name other records from here on, and batches of an earlier incarnation are refused.
     """
 
     clock: int
@@ -188,7 +188,7 @@ class Begun(msgspec.Struct, frozen=True, tag="incarnation", tag_field="kind"):
 
 
 class ReplicaFacts(msgspec.Struct, frozen=True, tag="replicas", tag_field="kind"):
-    """What changed at the replicas of one model while the source clock went to `clock`, in the order of its log.
+    """What changed at the replicas of one model up to the source clock `clock`, in the order of its log.
 
     `clock` is -1 as in `Deployed`.
     """

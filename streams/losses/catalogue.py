@@ -11,7 +11,7 @@ import numpy as np
 
 from detectors.base import Bools, Floats
 from streams.losses.classes import answered_no, brier, log_loss, precision, recall, truly_no, zero_one
-from streams.losses.columns import LossSpec, Pairs
+from streams.losses.columns import JoinedColumns, LossSpec
 from streams.losses.custom import own_loss
 from streams.losses.numbers import absolute, engagement, latency, not_used, ranking, squared
 from unship.errors import ConfigurationError
@@ -23,12 +23,12 @@ class Loss(msgspec.Struct, frozen=True):
     `not_about` returns the outcomes on which the loss is undefined by intent.
     """
 
-    compute: Callable[[Pairs, LossSpec, str], Floats]
+    compute: Callable[[JoinedColumns, LossSpec, str], Floats]
     kinds: tuple[str, ...]
     bound: str = ""
     example: float = 1.0
     bound_below: float = 1e6
-    not_about: Callable[[Pairs], Bools] | None = None
+    not_about: Callable[[JoinedColumns], Bools] | None = None
 
 
 OF_CLASSES = ("binary", "multiclass")
@@ -112,7 +112,7 @@ def _loss_spec(entry: str | dict[str, Any], kind: str, path: str, load: LoadOwnL
     return LossSpec(name, float(bound))
 
 
-def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
+def loss_columns(pairs: JoinedColumns, specs: Sequence[LossSpec], kind: str) -> Floats:
     """Return an array of shape (losses, pairs)."""
     rows = [
         LOSSES[spec.name].compute(pairs, spec, kind) if spec.name in LOSSES else own_loss(pairs, spec) for spec in specs
@@ -120,7 +120,7 @@ def loss_columns(pairs: Pairs, specs: Sequence[LossSpec], kind: str) -> Floats:
     return np.stack(rows) if rows and len(pairs.truths) else np.zeros((len(specs), len(pairs.truths)))
 
 
-def unusable(pairs: Pairs, spec: LossSpec, column: Floats) -> Bools:
+def unusable(pairs: JoinedColumns, spec: LossSpec, column: Floats) -> Bools:
     """Return which entries of a loss's column are NaN although the loss is defined on them."""
     missing = np.isnan(column)
     if not spec.of_engagement:

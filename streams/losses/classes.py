@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Bools, Floats
-from streams.losses.columns import LossSpec, Pairs, class_name, class_of
+from streams.losses.columns import JoinedColumns, LossSpec, class_name, class_of
 
 _PLAIN = (int, bool, str)
 
 
-def zero_one(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def zero_one(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return 1 where the answer differs from the truth.
 
     For a binary target a number between 0 and 1 is read as a probability and cut at one half.
 
     Example:
-        >>> zero_one(Pairs([1, 0.8, "a", True], [None] * 4, [None] * 4, [0, 1, "b", 1]), LossSpec("zero_one"), "binary")
+        >>> columns = JoinedColumns([1, 0.8, "a", True], [None] * 4, [None] * 4, [0, 1, "b", 1])
+        >>> zero_one(columns, LossSpec("zero_one"), "binary")
         array([1., 0., 1., 0.])
     """
     compare = _wrong_binary if kind == "binary" else _wrong_class
@@ -41,21 +42,21 @@ def _wrong_binary(output: Any, truth: Any) -> float:
     return 1.0 if answer != real else 0.0
 
 
-def precision(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def precision(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - truth where the answer was yes: the mean is the share of false alarms among the alarms.
 
     Example:
-        >>> precision(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("precision"), "binary")
+        >>> precision(JoinedColumns([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("precision"), "binary")
         array([ 0.,  1., nan])
     """
     return np.fromiter(map(_not_among, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
 
 
-def recall(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def recall(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - answer where the truth is yes: the mean is the share of positives that were missed.
 
     Example:
-        >>> recall(Pairs([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("recall"), "binary")
+        >>> recall(JoinedColumns([1, 0.9, 0], [None] * 3, [None] * 3, [1, 0, 1]), LossSpec("recall"), "binary")
         array([ 0., nan,  1.])
     """
     return np.fromiter(map(_not_among, pairs.truths, pairs.outputs), np.float64, len(pairs.truths))
@@ -68,12 +69,12 @@ def _not_among(chosen: Any, other: Any) -> float:
     return 1.0 - real if real in (0, 1) else math.nan
 
 
-def answered_no(pairs: Pairs) -> Bools:
+def answered_no(pairs: JoinedColumns) -> Bools:
     """Return where the answer was no: precision is undefined there."""
     return np.fromiter((class_of(output) == 0 for output in pairs.outputs), np.bool_, len(pairs.truths))
 
 
-def truly_no(pairs: Pairs) -> Bools:
+def truly_no(pairs: JoinedColumns) -> Bools:
     """Return where the truth is no: recall is undefined there."""
     return np.fromiter((class_of(truth) == 0 for truth in pairs.truths), np.bool_, len(pairs.truths))
 
@@ -86,7 +87,7 @@ def _wrong_class(output: Any, truth: Any) -> float:
     return 0.0 if class_name(output) == class_name(truth) else 1.0
 
 
-def _probabilities(pairs: Pairs) -> tuple[Floats, Floats]:
+def _probabilities(pairs: JoinedColumns) -> tuple[Floats, Floats]:
     """Return the probability of the positive class and the truth as 0 or 1, NaN where either is missing."""
     score = np.fromiter(map(_score, pairs.scores, pairs.outputs), np.float64, len(pairs.truths))
     truth = np.fromiter(map(_truth, pairs.truths), np.float64, len(pairs.truths))
@@ -103,11 +104,11 @@ def _truth(truth: Any) -> float:
     return float(truth) if isinstance(truth, bool | int | float) and truth in (0, 1) else math.nan
 
 
-def brier(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def brier(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return the squared distance of the stated probabilities from what happened (Brier 1950), scaled into [0, 1].
 
     Example:
-        >>> brier(Pairs([1], [0.9], [None], [0]), LossSpec("brier"), "binary").round(2)
+        >>> brier(JoinedColumns([1], [0.9], [None], [0]), LossSpec("brier"), "binary").round(2)
         array([0.81])
     """
     if kind == "binary":
@@ -125,11 +126,11 @@ def _brier_classes(scores: dict[str, float] | None, truth: Any) -> float:
     return min(squares / 2, 1.0)
 
 
-def log_loss(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def log_loss(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return `min(-ln p(truth), cap) / cap`.
 
     Example:
-        >>> log_loss(Pairs([1], [0.5], [None], [1]), LossSpec("log", 4.0), "binary").round(3)
+        >>> log_loss(JoinedColumns([1], [0.5], [None], [1]), LossSpec("log", 4.0), "binary").round(3)
         array([0.173])
     """
     if kind == "binary":

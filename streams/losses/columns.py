@@ -44,7 +44,7 @@ class LossSpec(msgspec.Struct, frozen=True):
         return self.name in ("brier", "log")
 
 
-class Pairs(msgspec.Struct, frozen=True):
+class JoinedColumns(msgspec.Struct, frozen=True):
     """Hold columns of joined pairs, each of the same length: answers and truths.
 
     `engagements` and `latencies` are only read where a loss is of them.

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from detectors.base import Floats
-from streams.losses.columns import LossSpec, Pairs
+from streams.losses.columns import JoinedColumns, LossSpec
 from unship.errors import ConfigurationError
 
 OwnLoss: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Sequence[float | None]], Any]
@@ -22,7 +22,7 @@ OWN_LOSSES: dict[tuple[str, str], OwnLoss] = {}
 """The registered functions by (name, SHA-256 of the source)."""
 
 
-def own_loss(pairs: Pairs, spec: LossSpec) -> Floats:
+def own_loss(pairs: JoinedColumns, spec: LossSpec) -> Floats:
     """Return the losses by the user's function; NaN for each that is no number from 0 to 1, and for all if it raises.
 
     Raises:
@@ -30,7 +30,7 @@ def own_loss(pairs: Pairs, spec: LossSpec) -> Floats:
 
     Example:
         >>> OWN_LOSSES["pkg.mod:fn", "ab"] = lambda outputs, truths, scores: [0.5, 7]
-        >>> own_loss(Pairs([1, 2], [None] * 2, [None] * 2, [3, 4]), LossSpec("pkg.mod:fn", code_digest="ab"))
+        >>> own_loss(JoinedColumns([1, 2], [None] * 2, [None] * 2, [3, 4]), LossSpec("pkg.mod:fn", code_digest="ab"))
         array([0.5, nan])
     """
     function = OWN_LOSSES.get((spec.name, str(spec.code_digest)))

@@ -8,32 +8,32 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Bools, Floats
-from streams.losses.columns import LossSpec, Pairs, class_name
+from streams.losses.columns import JoinedColumns, LossSpec, class_name
 
 
-def absolute(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def absolute(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return `min(|output - truth| / scale, 1)`.
 
     Example:
-        >>> pairs = Pairs([12.0, 3, "a"], [None] * 3, [None] * 3, [10, 30, 3])
+        >>> pairs = JoinedColumns([12.0, 3, "a"], [None] * 3, [None] * 3, [10, 30, 3])
         >>> absolute(pairs, LossSpec("absolute", 10.0), "regression")
         array([0.2, 1. , nan])
     """
     return np.minimum(_distances(pairs, spec.bound), 1.0)
 
 
-def squared(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def squared(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return `min(((output - truth) / scale) ** 2, 1)`.
 
     Example:
-        >>> squared(Pairs([15.0, 3], [None] * 2, [None] * 2, [10, 30]), LossSpec("squared", 10.0), "regression")
+        >>> squared(JoinedColumns([15.0, 3], [None] * 2, [None] * 2, [10, 30]), LossSpec("squared", 10.0), "regression")
         array([0.25, 1.  ])
     """
     # Cut before the square, so that no distance overflows a float.
     return np.minimum(_distances(pairs, spec.bound), 1.0) ** 2
 
 
-def _distances(pairs: Pairs, scale: float) -> Floats:
+def _distances(pairs: JoinedColumns, scale: float) -> Floats:
     output = np.fromiter(map(_number, pairs.outputs), np.float64, len(pairs.truths))
     truth = np.fromiter(map(_number, pairs.truths), np.float64, len(pairs.truths))
     with np.errstate(over="ignore"):
@@ -45,13 +45,14 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def ranking(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def ranking(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - the reciprocal rank of the truth (Voorhees 1999); 1 where it is not among what was answered.
 
     Of several truths the one ranked first counts.
 
     Example:
-        >>> ranking(Pairs([["a", "b"], ["a", "b"]], [None] * 2, [None] * 2, ["b", "c"]), LossSpec("ranking"), "ranking")
+        >>> columns = JoinedColumns([["a", "b"], ["a", "b"]], [None] * 2, [None] * 2, ["b", "c"])
+        >>> ranking(columns, LossSpec("ranking"), "ranking")
         array([0.5, 1. ])
     """
     return np.fromiter(map(_below_first, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
@@ -65,27 +66,27 @@ def _below_first(output: Any, truth: Any) -> float:
     return 1.0 - 1.0 / place
 
 
-def engagement(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def engagement(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return 1 - how much the answer was used.
 
     Example:
-        >>> pairs = Pairs(["a", "b"], [None] * 2, [None] * 2, [None, 1], [0.25, None])
+        >>> pairs = JoinedColumns(["a", "b"], [None] * 2, [None] * 2, [None, 1], [0.25, None])
         >>> engagement(pairs, LossSpec("engagement"), "binary")
         array([0.75,  nan])
     """
     return 1.0 - np.array([math.nan if used is None else used for used in pairs.engagements], np.float64)
 
 
-def not_used(pairs: Pairs) -> Bools:
+def not_used(pairs: JoinedColumns) -> Bools:
     """Return where no engagement was reported."""
     return np.array([used is None for used in pairs.engagements], np.bool_)
 
 
-def latency(pairs: Pairs, spec: LossSpec, kind: str) -> Floats:
+def latency(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return 1 where the answer took longer than the objective, in ms, else 0.
 
     Example:
-        >>> pairs = Pairs([1] * 3, [None] * 3, [None] * 3, [None] * 3, (), [200, 201, None])
+        >>> pairs = JoinedColumns([1] * 3, [None] * 3, [None] * 3, [None] * 3, (), [200, 201, None])
         >>> latency(pairs, LossSpec("latency", 200), "")
         array([ 0.,  1., nan])
     """

@@ -1,1 +1,1 @@
-"""Files of lines: their format, writing, reading and replaying them."""
+"""Recordings: their lines, and how they are written, read and replayed."""

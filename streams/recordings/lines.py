@@ -1,16 +1,18 @@
-"""Lines of a recording that was taken from a log, and how to read exactly the record back that a line stands for.
+"""Lines of a recording that was taken from a log: each can be read back to exactly the record that it was written from.
 
-A line is the record's own JSON with its place in the log put behind: `"at": [topic, partition, offset, append time]`.
-A ledger record, which a log holds as columns of bytes, is written as text. What does not follow from these two goes
-into `"raw"`, in base64: the value where it is not such JSON to the byte, the key where it is not the usual one, and the
-headers. Values that are no event at all become lines of type `raw`.
+A line is the record's own JSON with its place in the log at the end: `"at": [topic, partition, offset, append time]`.
+A ledger record, which a log holds as columns of bytes, is written as text. What does not follow from these two is in
+`"raw"`, in base64: the value where it is not such JSON to the byte, the key where it is not the usual one, and the
+headers. Values that are no event become lines of type `raw`.
 
-The text of a line follows from the record alone. So a reader that writes what it has read once more, and compares, sees
-every byte that somebody changed, even where the change still makes sense.
+The text of a line is a function of the record. So a reader that encodes what it has read again, and compares, finds
+every byte that was changed, even where the changed line is valid.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -18,22 +20,15 @@ from streams.ledger.entries import read_entry
 from streams.ledger.lines import ledger_line, read_ledger_line
 from unship.codec import decode_value, encode_line
 from unship.errors import RecordingError
-from unship.events import EVENT_TYPES, Ack, At, Deployment, Event, Feedback, OperatorAct, Prediction
+from unship.events import EVENT_TYPES, At, Event
 from unship.rejections import Rejection
+from unship.topics import EVENT_TOPICS, key_of
 
-#: What is copied, in the order in which records of one append time are written: causes before effects.
-KIND_OF = {
-    "deployments": "deployment",
-    "operator": "operator",
-    "predictions": "prediction",
-    "feedback": "feedback",
-    "acks": "ack",
-    "ledger": "ledger",
-    "decisions": "decision",
-    "control": "command",
-}
-RANK = {topic: rank for rank, topic in enumerate(KIND_OF)}
-Place = tuple[str, int]
+KIND_OF: Final = {**EVENT_TOPICS, "ledger": "ledger", "decisions": "decision", "control": "command"}
+"""The topics that are recorded, in the order in which records of one append time are written: causes before effects."""
+
+RANK: Final = {topic: rank for rank, topic in enumerate(KIND_OF)}
+Place: TypeAlias = tuple[str, int]
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -49,13 +44,13 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Topics(Protocol):
-    """What topics are read from: a log that grows, or a recording of one. Offsets rise, and may have holes."""
+    """Topics of a log that grows, or of a recording of one. Offsets rise, and may have holes."""
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
 
     def first(self, topic: str, partition: int) -> int:
-        """Return the smallest offset that is kept, or the end if nothing is."""
+        """Return the smallest offset that is kept, or the end if none is."""
 
     def ends(self) -> Mapping[Place, int]:
         """Return the offset after the last record of each (topic, partition), causes no older than their effects."""
@@ -68,7 +63,7 @@ class Topics(Protocol):
 
 
 class _Raw(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a line does not say otherwise. Bytes are base64 in JSON."""
+    """What does not follow from the rest of a line. Bytes are base64 in JSON."""
 
     key: bytes | msgspec.UnsetType | None = msgspec.UNSET
     value: bytes | msgspec.UnsetType | None = msgspec.UNSET
@@ -113,20 +108,20 @@ def read_line(line: bytes) -> Taken:
     """Return the record that `line_of` wrote as this line; a line feed at its end is no part of it.
 
     Raises:
-        RecordingError: if no record has this line.
+        RecordingError: No record has this line.
     """
     text = line.removesuffix(b"\n")
     taken = read_sound_line(text)
     if line_of(taken) != text:
-        raise RecordingError(f"it is not what a recording says of {place_of(taken)}")
+        raise RecordingError(f"it is not the line that a recording has of {place_of(taken)}")
     return taken
 
 
 def read_sound_line(line: bytes) -> Taken:
-    """Return the record of a line that `read_line` has read before, without looking at every byte again.
+    """Return the record of a line that `read_line` has read before, without comparing every byte again.
 
     Raises:
-        RecordingError: if the line has no place, or none that is recorded.
+        RecordingError: The line has no place, or none that is recorded.
     """
     text = line.removesuffix(b"\n")
     begin = text.rfind(b',"at":[')
@@ -151,18 +146,18 @@ def read_sound_line(line: bytes) -> Taken:
 
 
 def is_of(line: bytes, topic: str, partition: int) -> bool:
-    """Whether a sound line is of a partition, found out without reading the line."""
+    """Return whether a line that `read_line` accepts is of a partition, without decoding it."""
     begin = line.rfind(b',"at":[')
     return begin >= 0 and line.startswith(b',"at":["%b",%d,' % (topic.encode(), partition), begin)
 
 
 def place_of(taken: Taken) -> str:
-    """Return where a record stands, for people."""
+    """Return the place of a record as text."""
     return f"{taken.topic}[{taken.partition}]@{taken.offset}"
 
 
 def records_of(topics: Topics, topic: str, partition: int) -> Iterator[Taken]:
-    """Yield the records of a partition up to its end as `ends` says it."""
+    """Yield the records of a partition up to its end in `ends`."""
     end = topics.ends().get((topic, partition), 0)
     offset = topics.first(topic, partition) if end else 0
     while offset < end and (page := topics.read(topic, partition, offset)):
@@ -171,12 +166,12 @@ def records_of(topics: Topics, topic: str, partition: int) -> Iterator[Taken]:
 
 
 def order_of(taken: Taken) -> tuple[int, int, int, int]:
-    """Return what recordings are sorted by."""
+    """Return the key by which recordings are sorted."""
     return taken.append_ts, RANK[taken.topic], taken.partition, taken.offset
 
 
 def _head(taken: Taken) -> tuple[bytes, bytes | msgspec.UnsetType | None, bytes | None]:
-    """Return how the line begins, the value if that does not tell it, and the usual key of such a record."""
+    """Return the beginning of the line, the value if that does not contain it, and the usual key of such a record."""
     kind, value = KIND_OF[taken.topic], taken.value
     if kind == "ledger":
         text = _ledger_text(value)
@@ -194,7 +189,7 @@ def _head(taken: Taken) -> tuple[bytes, bytes | msgspec.UnsetType | None, bytes 
 
 
 def _ledger_text(value: bytes | None) -> bytes | None:
-    """Return the line of a ledger record, None where the text would not lead back to the same bytes."""
+    """Return the line of a ledger record, None where the same bytes do not follow from the text."""
     try:
         text = ledger_line(read_entry(value).record)
         return text if read_ledger_line(text).value == value else None
@@ -203,7 +198,7 @@ def _ledger_text(value: bytes | None) -> bytes | None:
 
 
 def _is_ambiguous(value: bytes) -> bool:
-    """Whether a value would not stay one line, or has fields that the line itself adds."""
+    """Return whether a value has line breaks, or fields that the line itself adds."""
     if b"\n" in value or b"\r" in value:
         return True
     if b'"at"' not in value and b'"raw"' not in value:
@@ -213,7 +208,7 @@ def _is_ambiguous(value: bytes) -> bool:
 
 
 def _decoded(kind: str, value: bytes | None) -> Event | _Keyed | None:
-    """Return the event in a value, or that it is an object at all where its kind is decoded elsewhere."""
+    """Return the event in a value, or its key where the kind is no event; None if it cannot be decoded."""
     if kind in EVENT_TYPES:
         event = decode_value(kind, value)
         return None if isinstance(event, Rejection) else event
@@ -229,11 +224,7 @@ def _usual_key(kind: str, value: bytes | None) -> bytes | None:
     return None if decoded is None else _key_of(decoded)
 
 
-def _key_of(decoded: Any) -> bytes | None:
-    if isinstance(decoded, Prediction | Feedback):
-        return decoded.id.encode()
-    if isinstance(decoded, Deployment | OperatorAct):
-        return decoded.model.encode()
-    if isinstance(decoded, Ack):
-        return f"{decoded.model}/{decoded.replica}".encode()
-    return None if decoded.model is None else str(decoded.model).encode()
+def _key_of(decoded: Event | _Keyed) -> bytes | None:
+    if isinstance(decoded, _Keyed):
+        return None if decoded.model is None else decoded.model.encode()
+    return key_of(decoded)

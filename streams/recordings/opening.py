@@ -1,4 +1,6 @@
-"""Open recordings: files, packed files, standard input."""
+"""Open recordings: files, compressed files, standard input."""
+
+from __future__ import annotations
 
 import io
 import shutil
@@ -11,19 +13,19 @@ from streams.recordings.replay import LINE_BYTES_MAX, open_recording
 
 
 class LineStream(io.RawIOBase):
-    """Lines that are made as they are read, for readers of files."""
+    """A file of lines that are produced as they are read."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         super().__init__()
         self._lines = iter(lines)
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Return the next line whole, whatever `size` says, with its line feed; nothing at the end."""
+        """Return the next line with its line feed, ignoring `size`; empty at the end."""
         return next(self._lines, b"")
 
 
 def has_ledger(stream: BinaryIO) -> bool:
-    """Return whether a recording has a ledger: then it begins with the ledger's configuration and its place there."""
+    """Return whether a recording has a ledger: then it begins with the ledger's configuration."""
     first = stream.readline(LINE_BYTES_MAX)
     stream.seek(0)
     return b',"at":["ledger",' in first
@@ -31,10 +33,10 @@ def has_ledger(stream: BinaryIO) -> bool:
 
 @contextmanager
 def open_seekable(source: str) -> Iterator[BinaryIO]:
-    """Open a recording so that its parts can be read in any order; what is packed or comes in is put on disk first.
+    """Open a recording for reading in any order; compressed files and standard input are copied to disk first.
 
     Raises:
-        RecordingError: if it cannot be opened.
+        RecordingError: It cannot be opened.
     """
     with open_recording(source) as stream:
         if source != "-" and not source.endswith(".gz"):

@@ -1,4 +1,4 @@
-"""Recordings read back as if they were the topics, by seeking, with a small index instead of the lines in memory."""
+"""Read the topics of a recording by seeking; a small index is in memory instead of the lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DAMAGED_MAX: Final = 1_000
 
 
 class _Mark(NamedTuple):
-    """Where reading can begin: a position in the stream, and the numbering before the line there."""
+    """A position in the stream where reading can begin, and the numbering before the line there."""
 
     position: int
     numbering: Numbering
@@ -32,12 +32,12 @@ class _Mark(NamedTuple):
 class RecordedTopics:
     """The topics that a recording holds.
 
-    Lines with a place in a log are its records. Where the recording was made by a replay, its sources are numbered by
-    their lines instead. `damage` names the first line that no log can have given; such lines are left out.
+    Lines with a place in a log are its records. Where the recording was written by a replay, its sources are numbered
+    by their lines instead. `damage` names the first line that was not written from a log; such lines are left out.
     """
 
     def __init__(self, stream: BinaryIO, progress: Callable[[int], None] | None = None) -> None:
-        """Read a recording once, from its beginning, to know where its records are; the stream must be able to seek."""
+        """Read a recording once, from its beginning, to index its records; the stream must be seekable."""
         self.damage: str | None = None
         self._damaged: set[int] = set()
         self._stream = stream
@@ -66,7 +66,7 @@ class RecordedTopics:
                 reported = position
 
     def _record(self, line: bytes, numbering: Numbering) -> Taken | None:
-        """Return the record of a line, None where a numbered recording has no record in it."""
+        """Return the record of a line, None for a line of a numbered recording without one."""
         if not self._numbered:
             return read_line(line)
         for event, value, _ in arrivals([line]):
@@ -109,11 +109,11 @@ class RecordedTopics:
         return self._firsts.get((topic, partition), 0)
 
     def ends(self) -> Mapping[Place, int]:
-        """Return the offset after the last one that was recorded."""
+        """Return the offset after the last record of each partition."""
         return self._ends
 
     def decode(self, kind: str, value: bytes | None) -> Event | Rejection:
-        """Decode a value of the topic of `kind`; lines that are numbered name their kind themselves."""
+        """Decode a value of the topic of `kind`; numbered lines name their kind themselves."""
         if not self._numbered:
             return decode_value(kind, value)
         event = decode_line(value or b"")
@@ -156,7 +156,7 @@ class RecordedTopics:
 
 
 def _is_numbered(stream: BinaryIO) -> bool:
-    """Return whether a recording was made by a replay: its ledger says how its sources are numbered."""
+    """Return whether a recording was written by a replay, so that its sources are numbered by their lines."""
     stream.seek(0)
     first = stream.readline(LINE_BYTES_MAX)
     try:

@@ -1,4 +1,4 @@
-"""The replay driver: a recording goes through the same stages as the live service, and can stop and go on anywhere."""
+"""The replay driver: a recording passes the same stages as in the live service; it can stop and continue anywhere."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _MAGIC: Final = b"unship-snapshot-2\n"
 _LEDGER_PLACE: Final = re.compile(rb',"at":\["ledger",(\d+),')
 
 LINE_BYTES_MAX: Final = 32 * 1_048_576
-"""Longer lines are cut here and rejected in pieces, so that no input can fill the memory."""
+"""Longer lines are split here and rejected in pieces, so that no input can fill the memory."""
 
 
 class SavedReplay(msgspec.Struct, frozen=True):
-    """A stopped replay: how many lines of which bytes it has read, and what it holds.
+    """A stopped replay: how many lines it has read, with their digest, and what it needs to continue.
 
     That is a pipeline where the recording is of sources, and otherwise the folds of its ledger partitions.
     """
@@ -50,7 +50,7 @@ class SavedReplay(msgspec.Struct, frozen=True):
 
 
 class Recorder:
-    """Writes a complete recording while a replay goes on: sources as they were, the ledger, and the decisions."""
+    """Writes a complete recording during a replay: sources as they were, the ledger, and the decisions."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -62,7 +62,7 @@ class Recorder:
             self._stream.write(line if line.endswith(b"\n") else line + b"\n")
 
     def step(self, step: Step, clock: int) -> None:
-        """Write a ledger record and the decisions it led to, as if a log had them since `clock` (ms)."""
+        """Write a ledger record and its decisions, as if they were appended to a log at `clock` (ms)."""
         at = max(clock, 0)
         self._stream.write(line_of(Taken("ledger", 0, step.offset, at, None, step.entry.value)) + b"\n")
         for decision in step.decisions:
@@ -104,7 +104,7 @@ class Replay:
         self.lines = 0
         self.folds: dict[int, Fold] = {}
         self.pipeline: Pipeline | None = None
-        #: Whether there is a ledger that an earlier version wrote, so that the sources are replayed instead.
+        # True if an earlier version wrote the ledger; then the sources are replayed instead.
         self.unread_ledger = False
         self._recorder = recorder
         self._hash = hashlib.sha256()
@@ -131,12 +131,12 @@ class Replay:
 
     @property
     def from_ledger(self) -> bool:
-        """Whether the recording is replayed from its ledger."""
+        """Return whether the recording is replayed from its ledger."""
         return bool(self.folds) and self.pipeline is None
 
     @property
     def ledger_records(self) -> int:
-        """How many ledger records were folded."""
+        """Return how many ledger records were folded."""
         return sum(fold.offset for fold in self.folds.values())
 
     def _begin_sources(self) -> Pipeline:
@@ -151,17 +151,17 @@ class Replay:
         stop_after: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Decision]:
-        """Yield the decisions of a recording; at its end what was joined last is folded as well.
+        """Yield the decisions of a recording; at its end the last batch is folded as well.
 
         Args:
-            stream: the recording.
-            batch: lines read at once; it changes nothing but speed.
-            stop_after: read up to this line of the file (counted from 1) and no further.
-            progress: called with the number of bytes of each batch.
+            stream: The recording.
+            batch: How many lines are read at once; it changes only the speed.
+            stop_after: The last line to read, counted from 1.
+            progress: Called with the number of bytes of each batch.
         """
         self._skip_read(stream)
         collecting = gc.isenabled()
-        # The window holds many small objects without cycles; walking through them again and again costs a third of the
+        # The window holds many small objects without cycles; traversing them in each collection costs a third of the
         # time.
         gc.disable()
         try:
@@ -219,7 +219,7 @@ class Replay:
             yield from step.decisions
 
     def advance(self, ts: int) -> Iterator[Decision]:
-        """Let the clock go to `ts` (ms) without a line."""
+        """Advance the clock to `ts` (ms) without a line."""
         if self.pipeline is not None:
             yield from self._run(self.pipeline.advance(ts))
             return
@@ -228,7 +228,7 @@ class Replay:
                 yield from fold.step(entry_of(Tick(due)))
 
     def _skip_read(self, stream: BinaryIO) -> None:
-        """Pass over what a stopped replay has read, and make sure that it is the same."""
+        """Skip what a stopped replay has read, and check that it is the same."""
         if self._saved is None:
             return
         for line in islice(_lines(stream), self._saved.lines):
@@ -242,14 +242,14 @@ class Replay:
         self._saved = None
 
     def save(self) -> bytes:
-        """Return a snapshot from which the replay of the same recording can go on."""
+        """Return a snapshot from which the replay of the same recording can continue."""
         pipeline = None if self.pipeline is None else self.pipeline.save()
         folds = {} if pipeline is not None else {number: fold.save() for number, fold in self.folds.items()}
         body = pack(SavedReplay(self.lines, self._hash.digest(), pipeline, folds))
         return _MAGIC + hashlib.sha256(body).digest() + body
 
     def counts(self) -> dict[str, int]:
-        """Return what was rejected or set aside so far, by reason."""
+        """Return the counts of what was not used so far, by reason."""
         total = sum((fold.counts() for fold in self.folds.values()), Counter())
         if self.pipeline is not None:
             total.update(self.pipeline.cutter.join.counts())
@@ -257,7 +257,7 @@ class Replay:
 
 
 def arrivals(lines: Iterable[bytes]) -> Iterator[Arrival]:
-    """Yield the events of source lines, and what became none; lines of other kinds are passed over."""
+    """Yield the events and the rejections of source lines; lines of other kinds are skipped."""
     for line in lines:
         event = decode_line(line)
         if not isinstance(event, OtherLine):

@@ -1,43 +1,38 @@
 """Write a recording of topics."""
 
+from __future__ import annotations
+
 import heapq
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import msgspec
 
 from streams.config.units import NEVER
-from streams.recordings.lines import (
-    KIND_OF,
-    Place,
-    Taken,
-    Topics,
-    line_of,
-    order_of,
-)
+from streams.recordings.lines import KIND_OF, Place, Taken, Topics, line_of, order_of
 
 
 class Span(msgspec.Struct, frozen=True):
     """Append times that are recorded, in milliseconds, both ends included.
 
-    The ledger and the decisions are recorded from their first record on whatever `since` says: they tell nothing
-    without what came before.
+    The ledger and the decisions are recorded from their first record on, for any `since`: they cannot be read without
+    what came before.
     """
 
     since: int = 0
     until: int = NEVER
 
     def takes(self, taken: Taken) -> bool:
-        """Whether a record belongs into the recording."""
+        """Return whether a record is in the recording."""
         whole = taken.topic in ("ledger", "decisions")
         return (whole or taken.append_ts >= self.since) and taken.append_ts <= self.until
 
 
-EVERYTHING = Span()
+EVERYTHING: Final = Span()
 
 
 class Written(msgspec.Struct):
-    """What a recording holds: lines by topic, and in sentences what cannot be done with it."""
+    """The number of lines in a recording, by topic, and sentences on what cannot be done with it."""
 
     lines: dict[str, int]
     bytes: int = 0
@@ -50,35 +45,35 @@ def record_topics(
     span: Span = EVERYTHING,
     progress: Callable[[int], None] | None = None,
 ) -> Written:
-    """Write a recording of topics as they stand now; return what it holds.
+    """Write a recording of topics up to their present ends; return what it holds.
 
     Args:
-        topics: what to record; one page of each partition is in memory at once.
-        stream: where to.
-        span: which append times.
-        progress: called with the number of records written since the last call.
+        topics: The topics; one page of each partition is in memory at once.
+        stream: The recording.
+        span: The append times that are recorded.
+        progress: Called with the number of records written since the last call.
     """
     written = Written(dict.fromkeys(KIND_OF, 0))
-    since_told = 0
+    unreported = 0
     for taken in taken_of(topics, span):
         line = line_of(taken)
         stream.write(line + b"\n")
         written.lines[taken.topic] += 1
         written.bytes += len(line) + 1
-        since_told += 1
-        if progress is not None and since_told == 1_000:
-            progress(since_told)
-            since_told = 0
+        unreported += 1
+        if progress is not None and unreported == 1_000:
+            progress(unreported)
+            unreported = 0
     if progress is not None:
-        progress(since_told)
+        progress(unreported)
     written.limits = limits_of(topics, span)
     return written
 
 
 def taken_of(topics: Topics, span: Span = EVERYTHING) -> Iterator[Taken]:
-    """Yield the records of a recording in its order: by append time, but each ledger's configuration first of all.
+    """Yield the records of a recording in its order: by append time, but each ledger's configuration before all others.
 
-    A reader that meets the configuration first knows at once that it need not join the events that follow.
+    A reader that finds the configuration first does not join the events that follow.
     """
     ends = topics.ends()
     heads: list[Taken] = []
@@ -103,7 +98,7 @@ def _records(topics: Topics, place: Place, begin: int, end: int, span: Span) -> 
 
 
 def limits_of(topics: Topics, span: Span = EVERYTHING) -> list[str]:
-    """Return in sentences what cannot be done with a recording of these topics."""
+    """Return sentences on what cannot be done with a recording of these topics."""
     limits = []
     for topic, partition in topics.ends():
         first = topics.first(topic, partition)

@@ -21,7 +21,8 @@ from streams.kafka.clients import Access, answered, producing, read_all
 from streams.topics.partitioner import partition_of
 from tests.faults.weak import make_weak
 from tests.kafka.cluster import Broker, Cluster
-from tests.kafka.site import DEADLINE_S, KafkaSite
+from tests.kafka.site import KafkaSite
+from tests.waiting import HANG_S
 from unship.codec import encode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
@@ -135,7 +136,7 @@ class Scene:
         if beside is not None:
             events.append(Deployment(model=model, version=beside, status="holdback"))
         sent: list[tuple[str, int | None, Event, str]] = [("deployments", None, event, model) for event in events]
-        await self._send_surely(sent, time.monotonic() + DEADLINE_S)
+        await self._send_surely(sent, time.monotonic() + HANG_S)
 
         async def wanted() -> Any:
             return (await self.site.models()).get(model, {}).get("desired") == version
@@ -146,7 +147,7 @@ class Scene:
 
     # Looking
 
-    async def counted(self, model: str, version: str, least: int, deadline_s: float = DEADLINE_S) -> None:
+    async def counted(self, model: str, version: str, least: int, deadline_s: float = HANG_S) -> None:
         """Wait until so many outcomes of a version are counted."""
 
         async def met() -> Any:
@@ -217,7 +218,7 @@ class Scene:
         for model in MODELS:
             await self.counted(model, "v2", 150)
 
-    async def rolled_back(self, deadline_s: float = DEADLINE_S) -> None:
+    async def rolled_back(self, deadline_s: float = HANG_S) -> None:
         """Wait until what decayed was taken back, and every replica serves what it was taken back to."""
 
         async def met() -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-UNSHIP = Path(sys.executable).with_name("unship")
+from tests.commands import UNSHIP
+from tests.waiting import HANG_S
+
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "embedded-log-of-fold-3.tar.gz"
 
 
@@ -24,7 +25,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def ran(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([UNSHIP, *arguments], cwd=site, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run([UNSHIP, *arguments], cwd=site, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 @pytest.mark.parametrize("command", [("run",), ("audit", "embedded:log")])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RUN = {
     "plain_loop.py": ([sys.executable], "v41 serving again"),
@@ -28,7 +30,7 @@ def test_example_ends_well_with_one_sentence_and_leaves_nothing(name: str, tmp_p
         env={**os.environ, "UNSHIP_BIN": str(Path(sys.executable).parent), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

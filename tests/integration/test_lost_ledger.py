@@ -4,8 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.integration.processes import UNSHIP, start_monitor
-from tests.kafka.monitor import until
+from tests.commands import UNSHIP
+from tests.processes import start_monitor
+from tests.waiting import HANG_S, until
 from unship import Fleet
 from unship.testing import UnshipEmbedded
 
@@ -23,7 +24,7 @@ def test_replicas_of_a_lost_log_obey_the_new_one_after_an_operators_order(tmp_pa
         )
 
     def unship(*arguments: str) -> None:
-        subprocess.run([UNSHIP, *arguments], cwd=tmp_path, check=True, timeout=60)
+        subprocess.run([UNSHIP, *arguments], cwd=tmp_path, check=True, timeout=HANG_S)
 
     with fleet() as before:
         bench.command("fraud", "v2", epoch=(0, 1_000, 0))
@@ -42,4 +43,4 @@ def test_replicas_of_a_lost_log_obey_the_new_one_after_an_operators_order(tmp_pa
             assert after.current.epoch[0] == 1
     finally:
         monitor.terminate()
-        monitor.wait(60)
+        monitor.wait(HANG_S)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_command_line import unship
-from tests.unit.streams.audit.test_ledger_audit import Played, play
+from tests.commands import unship
+from tests.sites import Played, play
 
 
 @pytest.fixture(scope="module")

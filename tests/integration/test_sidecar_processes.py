@@ -1,12 +1,10 @@
 """`unship-replica` as a process: a replica that is a shell script with curl obeys the monitor, as others do."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from tests.integration.processes import CONFIG, DEADLINE_S, monitor, records, status, unship
+from tests.processes import CONFIG, monitor, records, status_when, unship
+from tests.waiting import HANG_S, until
 from unship import Feedback, Fleet
 from unship.commands import Command, decode_command
 from unship.log.embedded.log import EmbeddedLog, Record
@@ -45,7 +44,7 @@ curl -sS -d '{"type":"prediction","id":"last","output":1}' "$base/v1/events"
 
 
 def run(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run([*REPLICA, *arguments], input=stdin, capture_output=True, timeout=60, check=False)
+    return subprocess.run([*REPLICA, *arguments], input=stdin, capture_output=True, timeout=HANG_S, check=False)
 
 
 @contextmanager
@@ -60,7 +59,7 @@ def sidecar(log: str, trust: object, *more: str) -> Iterator[tuple["subprocess.P
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=HANG_S)
 
 
 @needs_curl
@@ -76,8 +75,8 @@ def test_shell_script_with_curl_is_taken_back_with_the_fleet(tmp_path: Path) -> 
         _until_commanded(tmp_path / "unship-data", "v42")
         script = subprocess.Popen(["sh", "-c", SCRIPT, "sh", base], cwd=tmp_path, stdout=subprocess.PIPE)
         with Fleet("fraud", "v42", log=log, trust=trust, replica="r-1") as fleet, Feedback(log=log) as labels:
-            until, answered = time.monotonic() + DEADLINE_S, 0
-            while script.poll() is None and time.monotonic() < until:
+            answered = 0
+            while script.poll() is None:
                 for _ in range(40):
                     holdback = rng.random() < 0.3
                     serving = Serving("v41") if holdback else fleet.current
@@ -85,35 +84,34 @@ def test_shell_script_with_curl_is_taken_back_with_the_fleet(tmp_path: Path) -> 
                     id_ = fleet.predicted(1, role="holdback" if holdback else "live", as_=serving)
                     labels.truth(id_, 0 if rng.random() < (0.6 if decayed else 0.05) else 1)
                     answered += 1
-                fleet.flush()
-                labels.flush()
-            out, _ = script.communicate(timeout=30)
+                fleet.flush(HANG_S)
+                labels.flush(HANG_S)
+            out, _ = script.communicate(timeout=HANG_S)
             assert json.loads(out) == {"accepted": 1}, (tmp_path / "run.log").read_text()
-            while time.monotonic() < until:
-                replicas = status(tmp_path)["models"]["fraud"]["replicas"]
-                reached = replicas["r-c"]["version"], replicas["r-c"]["stage"]
-                if reached == ("v41", "serving"):
-                    break
-            assert reached == ("v41", "serving")
+
+            def reached(shown: dict[str, Any]) -> bool:
+                replica = shown["models"]["fraud"]["replicas"]["r-c"]
+                return (replica["version"], replica["stage"]) == ("v41", "serving")
+
+            replicas = status_when(tmp_path, reached)["models"]["fraud"]["replicas"]
             assert replicas["r-c"]["epoch"] == list(fleet.current.epoch or ())
             assert answered > 2_000
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=HANG_S) == 0
     with EmbeddedLog(tmp_path / "unship-data") as opened:
         last = [record for record in records(opened, "predictions") if record.key == b"last"]
     assert [json.loads(record.value or b"")["version"] for record in last] == ["v41"]
 
 
 def _until_commanded(folder: Path, version: str) -> None:
-    until = time.monotonic() + DEADLINE_S
     with EmbeddedLog(folder) as log:
-        while time.monotonic() < until:
+
+        def commanded() -> bool:
             newest = log.latest("control").get(b"fraud")
             command = None if newest is None else decode_command(newest.value)
-            if isinstance(command, Command) and command.serve == version:
-                return
-            log.wait({"control": log.end("control")}, 0.5)
-    raise AssertionError(f"no command to serve {version}")
+            return isinstance(command, Command) and command.serve == version
+
+        until(commanded, lambda: f"no command to serve {version}")
 
 
 def test_sidecar_that_is_started_again_takes_its_file_back_to_the_obeyed_version(
@@ -124,7 +122,7 @@ def test_sidecar_that_is_started_again_takes_its_file_back_to_the_obeyed_version
         epoch = unship_embedded.command("fraud", "v41")
         unship_embedded.until("acks", lambda acks: (acks[-1].stage, acks[-1].epoch) == ("serving", epoch))  # type: ignore[union-attr]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=HANG_S) == 0
     path.write_text("v42\n")
     with sidecar(unship_embedded.log, unship_embedded.trust, "--file", str(path)) as (_, base):
         assert base.startswith("http://127.0.0.1:")
@@ -137,11 +135,9 @@ def test_sidecar_runs_its_command_and_ends_quietly_while_one_hangs(
     command = f"sh -c 'echo $0 > {tmp_path}/started; exec tail -f /dev/null' {{version}}"
     with sidecar(unship_embedded.log, unship_embedded.trust, "--exec", command) as (process, _):
         unship_embedded.command("fraud", "v41")
-        until = time.monotonic() + DEADLINE_S
-        while not (tmp_path / "started").exists() and time.monotonic() < until:
-            os.sched_yield()
+        until((tmp_path / "started").exists)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=HANG_S) == 0
     assert (tmp_path / "started").read_text() == "v41\n"
 
 
@@ -154,11 +150,11 @@ def test_sidecar_serves_what_its_command_switched_to_and_keeps_it_where_the_comm
     command = f"sh -c 'test $0 = v41 && echo $0 > {tmp_path}/serving' {{version}}"
     with sidecar(unship_embedded.log, unship_embedded.trust, "--exec", command) as (_, base):
         unship_embedded.command("fraud", "v41")
-        unship_embedded.until("acks", lambda acks: said(acks) == ("serving", "v41", None), DEADLINE_S)
+        unship_embedded.until("acks", lambda acks: said(acks) == ("serving", "v41", None), HANG_S)
         assert (tmp_path / "serving").read_text() == "v41\n"
         unship_embedded.command("fraud", "v40")
-        unship_embedded.until("acks", lambda acks: said(acks) == ("refused", "v41", "LOAD_FAILED"), DEADLINE_S)
-        with urlopen(f"{base}/healthz", timeout=30) as health:
+        unship_embedded.until("acks", lambda acks: said(acks) == ("refused", "v41", "LOAD_FAILED"), HANG_S)
+        with urlopen(f"{base}/healthz", timeout=HANG_S) as health:
             assert json.load(health)["serving"] == "v41"
 
 

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from tests.kafka.cluster import HOST, Cluster
-from tests.kafka.jars import KafkaUnavailable, jars, java, version
+from tests.kafka.jars import KafkaUnavailable, fetch, jars, java, version
 
 LOOK_EVERY_S = 0.5
 
@@ -30,6 +30,9 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         java()
+        # A test that shares a broker downloads nothing; everybody else who gets here asked for Kafka.
+        if arguments.while_locked is None:
+            fetch()
         folder = jars()
     except KafkaUnavailable as error:
         print(f"kafka: {error}", file=sys.stderr)

@@ -24,10 +24,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from tests.kafka.jars import jars, java
+from tests.waiting import HANG_S
 
 HOST = "127.0.0.1"
-READY_S = 120.0
-STOP_S = 15.0
 ADMIN, ADMIN_PASSWORD = "admin", "admin-secret"
 MECHANISM = "SCRAM-SHA-256"
 
@@ -91,7 +90,7 @@ class Broker:
     def kill(self) -> None:
         """End the process at once, as kill -9 or a power failure of the machine would."""
         self._signal(signal.SIGKILL)
-        self._wait(STOP_S)
+        self._wait(HANG_S)
 
     def pause(self) -> None:
         """Freeze the process: it keeps its connections and answers nothing."""
@@ -104,7 +103,7 @@ class Broker:
     def stop(self) -> None:
         """End the process in an orderly way: it hands its partitions over first."""
         self._signal(signal.SIGTERM)
-        self._wait(STOP_S)
+        self._wait(HANG_S)
 
     def output(self) -> str:
         """Return what the process has written, for messages about failures."""
@@ -119,7 +118,7 @@ class Broker:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(STOP_S)
+            self._process.wait(HANG_S)
 
 
 class Cluster:
@@ -197,7 +196,7 @@ class Cluster:
             broker.start()
         self.wait_ready()
 
-    def wait_ready(self, timeout_s: float = READY_S) -> None:
+    def wait_ready(self, timeout_s: float = HANG_S) -> None:
         """Wait until every broker that runs is known to the others and a record can be written.
 
         Raises:

@@ -7,9 +7,8 @@ import asyncio
 import json
 import logging
 import os
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -28,11 +27,11 @@ from streams.ledger.records import Record
 from streams.topics.partitioner import partition_of
 from streams.topics.plan import plan, specs
 from tests.kafka.shared import VARIABLE, SharedKafka
+from tests.waiting import HANG_S, eventually
 from unship.errors import UnshipError
 from unship.log.link import wall_ms
 
 log = logging.getLogger("tests")
-DEADLINE_S = 60.0
 #: How long a member may at least be silent. A broker that was given may ask for more than those of the tests.
 SHORT_SESSION_MS = 6_000 if os.environ.get(VARIABLE) else 1_500
 MODELS = ("a", "b", "c", "d")
@@ -116,7 +115,7 @@ class Inside:
             seen = await self.counted()
             return bool(seen[0] == expected)
 
-        await until(met, lambda: f"{seen}, expected {expected}")
+        await eventually(met, lambda: f"{seen}, expected {expected}")
         rejected: dict[str, int] = seen[1]
         return rejected
 
@@ -180,15 +179,7 @@ async def cut_off(task: "asyncio.Task[None]") -> None:
 async def ended(service: Any, task: "asyncio.Task[None]") -> None:
     """Let a service end in order."""
     service.stop()
-    await asyncio.wait_for(task, DEADLINE_S)
-
-
-async def until(met: Callable[[], Awaitable[Any]], shown: Callable[[], object] = lambda: "") -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not await met():
-        assert time.monotonic() < deadline, f"not met within {DEADLINE_S:g} s: {shown()}"
-        await asyncio.sleep(0.1)
+    await asyncio.wait_for(task, HANG_S)
 
 
 async def until_said(caplog: Any, text: str) -> str:
@@ -197,7 +188,7 @@ async def until_said(caplog: Any, text: str) -> str:
     async def met() -> bool:
         return any(text in record.getMessage() for record in caplog.records)
 
-    await until(met, lambda: [record.getMessage() for record in caplog.records])
+    await eventually(met, lambda: [record.getMessage() for record in caplog.records])
     return next(record.getMessage() for record in caplog.records if text in record.getMessage())
 
 
@@ -223,4 +214,4 @@ class Lives:
         async def ended_of_it() -> bool:
             return any(text in error for error in self.errors)
 
-        await until(ended_of_it, lambda: self.errors)
+        await eventually(ended_of_it, lambda: self.errors)

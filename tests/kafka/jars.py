@@ -1,4 +1,4 @@
-"""Get Apache Kafka's jars with Maven, once per machine, and say what is missing where that cannot be done."""
+"""Find Apache Kafka's jars, get them with Maven where that is asked for, and say what is missing otherwise."""
 
 import fcntl
 import os
@@ -47,21 +47,30 @@ def java() -> str:
 
 
 def jars() -> Path:
-    """Return the folder that holds Kafka's jars, fetched if they are not there.
+    """Return the folder that holds Kafka's jars. No test gets them by itself: that is a download.
 
     Raises:
-        KafkaUnavailable: Maven is missing or could not fetch them.
+        KafkaUnavailable: They are not on this machine.
     """
     folder = cache()
-    if folder.is_dir():
-        return folder
+    if not folder.is_dir():
+        raise KafkaUnavailable(f"Kafka's jars are not on this machine; {HOW}")
+    return folder
+
+
+def fetch() -> None:
+    """Get the jars, once per machine.
+
+    Raises:
+        KafkaUnavailable: Maven is missing or could not get them.
+    """
+    folder = cache()
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Several test runs of one machine may get here at once; the first one fetches, the others find it done.
     with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             _fetch(folder)
-    return folder
 
 
 def _fetch(folder: Path) -> None:

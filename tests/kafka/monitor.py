@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +10,11 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from tests.waiting import until
 from unship.codec import decode_value
 from unship.events import Epoch
-from unship.testing import KINDS, UnshipEmbedded
-from unship.topics import TopicNames
+from unship.testing import UnshipEmbedded
+from unship.topics import EVENT_TOPICS, TopicNames
 
 PARTITIONS = {"predictions": 4, "feedback": 4, "deployments": 1, "control": 3, "acks": 2}
 
@@ -98,24 +98,17 @@ class Monitor:
         return asyncio.run(read())
 
     def events(self, topic: str) -> list[Any]:
-        return [decode_value(KINDS[topic], entry.value) for entry in self.records(topic)]
+        return [decode_value(EVENT_TOPICS[topic], entry.value) for entry in self.records(topic)]
 
-    def until(self, topic: str, met: Callable[[list[Any]], bool], timeout_s: float = 30.0) -> list[Any]:
+    def until(self, topic: str, met: Callable[[list[Any]], bool]) -> list[Any]:
         events: list[Any] = []
 
         def looked() -> bool:
             events[:] = self.events(topic)
             return met(events)
 
-        until(looked, timeout_s, lambda: f"{topic}: {events}")
+        until(looked, lambda: f"{topic}: {events}")
         return events
-
-
-def until(met: Callable[[], bool], timeout_s: float = 30.0, shown: Callable[[], object] = lambda: "") -> None:
-    deadline = time.monotonic() + timeout_s
-    while not met():
-        assert time.monotonic() < deadline, f"not met within {timeout_s:g} s: {shown()}"
-        time.sleep(0.02)
 
 
 def bench_in(folder: Path) -> UnshipEmbedded:

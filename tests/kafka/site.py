@@ -17,13 +17,13 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import Access, read_all
 from streams.topics.partitioner import partition_of
+from tests.waiting import HANG_S
 from unship.codec import decode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
 from unship.topics import TopicNames
 
 UNSHIP = Path(sys.executable).with_name("unship")
-DEADLINE_S = 120.0
 TOPIC_OF = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
 
 
@@ -36,7 +36,7 @@ class KafkaSite:
         self.folder = folder
         self.access = Access({"bootstrap_servers": bootstrap.split(",")}, TopicNames(prefix))
         self.sources = sources
-        self.patience_s = DEADLINE_S
+        self.patience_s = HANG_S
         self.workers: list[subprocess.Popen[bytes]] = []
         topics = f"prefix: {prefix}, partitions: {sources}, ledger_partitions: {ledger}"
         text = f"log: kafka://{bootstrap}\nkafka: {{topics: {{{topics}}}}}\n{config}"
@@ -75,7 +75,7 @@ class KafkaSite:
                 os.kill(worker.pid, signal.SIGCONT)
                 worker.send_signal(signal.SIGTERM)
         for worker in self.workers:
-            worker.wait(timeout=60)
+            worker.wait(timeout=HANG_S)
 
     def output(self) -> str:
         """Return what the workers said, for the message of a failure."""
@@ -109,7 +109,7 @@ class KafkaSite:
         return any(all(text in record.value for text in wanted) for record in await read_all(self.access, "ledger"))
 
     async def until(
-        self, met: Callable[[], Awaitable[Any]], what: str = "the condition", deadline_s: float = DEADLINE_S
+        self, met: Callable[[], Awaitable[Any]], what: str = "the condition", deadline_s: float = HANG_S
     ) -> Any:
         """Wait until something holds, and return it; the workers' output stands in the message if it never does.
 

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.kafka.jars import version
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,13 +23,6 @@ def running(pid):
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
-
-
-def eventually(condition, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def first_line(process):
@@ -111,7 +104,7 @@ def test_no_broker_outlives_a_killed_process_that_started_it(own_kafka):
         assert re.fullmatch(r"127\.0\.0\.1:\d+\n", first_line(process))
         (broker,) = children(process.pid)
         process.kill()
-        eventually(lambda: not running(broker))
+        until(lambda: not running(broker))
 
 
 def test_shared_broker_ends_after_its_last_user(own_kafka, tmp_path):
@@ -134,7 +127,7 @@ def test_shared_broker_ends_after_its_last_user(own_kafka, tmp_path):
     asyncio.run(create({"bootstrap_servers": f"127.0.0.1:{port}"}, "still-there"))
     users[1].kill()
     users[1].communicate()
-    eventually(lambda: not listening(port))
+    until(lambda: not listening(port))
 
 
 def listening(port):

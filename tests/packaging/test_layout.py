@@ -21,6 +21,7 @@ LIBRARY_EXPORTS = [
     "Event",
     "Feedback",
     "Fleet",
+    "LATER",
     "Limits",
     "OperatorAct",
     "OtherLine",
@@ -35,7 +36,7 @@ LIBRARY_EXPORTS = [
     "encode_line",
     "event_schemas",
 ]
-LIBRARY_DEPENDENCIES = {"aiokafka", "cryptography", "msgspec", "orjson"}
+LIBRARY_DEPENDENCIES = {"aiokafka", "cryptography", "msgspec"}
 
 LOADED_AFTER_IMPORT = """
 import sys

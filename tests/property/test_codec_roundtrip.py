@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unship.codec import OtherLine, decode_line, decode_value, encode_line
-from unship.events import EVENT_TYPES, INTEGER_MAX, REFUSAL_CODES, TS_MS_MAX, Event, Reference
+from unship.codec import LIMITS, OtherLine, decode_line, decode_value, encode_line
+from unship.events import EVENT_TYPES, INTEGER_MAX, TS_MS_MAX, Event, Feedback, Prediction, Reference, RefusalCode
 from unship.rejections import DECODING_CODES, Rejection
+from unship.sendable import reads_back
 
 integers = st.integers(-INTEGER_MAX, INTEGER_MAX)
 naturals = st.integers(0, INTEGER_MAX)
@@ -28,7 +29,7 @@ json_values = st.recursive(
 )
 
 
-def events_of(kind: str, required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrategy[Event]:
+def events_of(kind: str, required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrategy[Any]:
     optional = {"ts": times, "at": places} | optional
     return st.fixed_dictionaries(required, optional=optional).map(lambda fields: EVENT_TYPES[kind](**fields))
 
@@ -80,9 +81,19 @@ acks = events_of(
         "epoch": epochs,
         "stage": st.sampled_from(["received", "refused"]),
     },
-    {"serving": names, "code": st.sampled_from(REFUSAL_CODES)},
+    {"serving": names, "code": st.sampled_from(get_args(RefusalCode))},
 )
 events = st.one_of(predictions, feedbacks, deployments, operator_acts, acks)
+texts = st.text(st.characters(), max_size=300) | st.sampled_from(["x" * 65, "x" * 129, "x" * 1_025, "\ud800", "live"])
+numbers = st.integers() | st.floats() | st.sampled_from([2**53, 2**53 + 1, -1, 1_000_001, TS_MS_MAX + 1, -0.0])
+anything = st.recursive(
+    st.none() | st.booleans() | numbers | texts | st.binary(max_size=3),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner, inner),
+        st.dictionaries(texts | numbers, inner, max_size=4),
+    ),
+)
 
 
 @given(event=events)
@@ -100,6 +111,31 @@ def test_encoded_event_decodes_to_itself(event: Event) -> None:
 def test_record_value_differs_from_its_line_only_by_its_place(event: Event) -> None:
     kind = msgspec.json.decode(encode_line(event))["type"]
     assert decode_value(kind, encode_line(event)) == msgspec.structs.replace(event, at=None)
+
+
+@given(event=st.one_of(predictions, feedbacks), data=st.data())
+def test_what_is_sent_without_decoding_reads_back_equal(event: Prediction | Feedback, data: st.DataObject) -> None:
+    """Any field may hold any object of an application: what is not certain is left to the decoder."""
+    field = data.draw(st.sampled_from(event.__struct_fields__), label="field")
+    like, event = event, msgspec.structs.replace(event, **{field: data.draw(anything, label="value")})
+    if not reads_back(event, msgspec.structs.replace(like, at=None)):
+        return
+    try:
+        encoded = encode_line(event)
+    except (TypeError, UnicodeEncodeError):
+        return
+    decoded = decode_line(encoded)
+    if len(encoded) <= LIMITS.max_bytes:
+        assert decoded == event
+        assert encode_line(decoded) == encoded
+
+
+@given(event=st.one_of(predictions, feedbacks))
+def test_flat_events_are_sent_without_decoding(event: Prediction | Feedback) -> None:
+    flat = {"scores": None} if isinstance(event, Prediction) else {}
+    event = msgspec.structs.replace(event, at=None, ts=event.ts or 0, **flat)
+    answer = event.output if isinstance(event, Prediction) else event.truth
+    assert reads_back(event, event) is not isinstance(answer, list)
 
 
 @given(data=st.binary(max_size=300))

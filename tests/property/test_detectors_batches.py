@@ -13,7 +13,7 @@ from river.drift import ADWIN
 
 import detectors
 from detectors.betting import GRID_BINARY, advance, reaches, total
-from detectors.e_detector import step_rows
+from tests.row_steps import step_rows
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "e_detector": {"arl": 50, "learn": 20, "cap": 500},

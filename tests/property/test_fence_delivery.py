@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.keys import CONTROLLER, OPERATOR, STRANGER, TRUST
 from unship.commands import Command, Quarantined, encode_command, is_quarantined
 from unship.replica.fence import (
     NO_EPOCH,
@@ -29,16 +30,8 @@ from unship.replica.fence import (
     restore,
     switched,
 )
-from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, TrustedKey, public_bytes, sign
+from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, sign
 
-CONTROLLER, OPERATOR, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
-TRUST = Trust(
-    (
-        TrustedKey("controller", public_bytes(CONTROLLER), ("controller",)),
-        TrustedKey("operator", public_bytes(OPERATOR), ("operator",)),
-    ),
-    "prod",
-)
 WHO = Identity("r-1", "b-1")
 
 # What a command may say: (serve, artifact, quarantine). The last one contradicts itself and must never be obeyed.

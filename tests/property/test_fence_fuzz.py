@@ -7,24 +7,17 @@ import base64
 import json
 import random
 from collections import Counter
+from typing import get_args
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.keys import CONTROLLER, OPERATOR, STRANGER, TRUST
 from unship.commands import Command, Quarantined, encode_command
-from unship.events import REFUSAL_CODES
+from unship.events import RefusalCode
 from unship.replica.fence import FenceState, Identity, Target, acks, boot, judge, pending, switched
-from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, TrustedKey, public_bytes, sign
+from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, sign
 
-CONTROLLER, OPERATOR, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
-TRUST = Trust(
-    (
-        TrustedKey("controller", public_bytes(CONTROLLER), ("controller",)),
-        TrustedKey("operator", public_bytes(OPERATOR), ("operator",)),
-    ),
-    "prod",
-)
 NOW = 1_000_000
 GOOD = Command(
     model="fraud",
@@ -162,7 +155,7 @@ def test_damaged_control_records_are_never_obeyed_and_never_fatal(seed: int) -> 
         assert acks(after, verdict, Identity("r", "b"), NOW)
         if verdict.kind == "REFUSED":
             assert after is state
-            assert verdict.code in REFUSAL_CODES
+            assert verdict.code is not None
             said[verdict.code] += 1
             assert number % 100 != 0
             continue
@@ -178,5 +171,5 @@ def test_damaged_control_records_are_never_obeyed_and_never_fatal(seed: int) -> 
             assert fields["not_after_ts"] >= NOW
     assert said.total() == 25_000
     # Damage that never reached one of the answers would prove nothing about it.
-    expected = set(REFUSAL_CODES) - {"LOAD_FAILED"} | {"ACCEPT", "REFRESH"}
+    expected = set(get_args(RefusalCode)) - {"LOAD_FAILED"} | {"ACCEPT", "REFRESH"}
     assert set(said) == expected, said

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,17 +21,16 @@ from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Batch, Deployed, Operated, Record
+from tests.keys import CONTROLLER, TRUST
 from tests.pipelines import Run, run, step
-from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of, plans
+from tests.plans import EVERYTHING, Plan, config_of, events_of, plans
 from unship.codec import encode_line
 from unship.commands import Command, decode_command
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.replica.fence import FenceState, boot, encode_state, judge, pending, restore, switched
-from unship.signing import COMMAND_TYPE, Trust, TrustedKey, public_bytes, sign
+from unship.signing import COMMAND_TYPE, sign
 
-CONTROLLER = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
-TRUST = Trust((TrustedKey("controller", public_bytes(CONTROLLER), ("controller",)),), "prod")
 SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)
 TOPICS: dict[type, str] = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
 ACTING = msgspec.structs.replace(EVERYTHING, slices=False, sources=1, noise=False)
@@ -131,9 +129,8 @@ def test_decision_is_the_same_bytes_from_the_records_before_it_whoever_folds_the
     previous = ""
     for decision in found:
         # All that it rests on lies inside the range that it names.
-        first, last = decision.provenance["ledger"]
-        assert (first, last, decision.epoch[1]) == (0, decision.epoch[1], last)
-        assert decision.digests["previous"] == previous
+        assert decision.provenance.ledger == (0, decision.epoch[1])
+        assert decision.digests.previous == previous
         previous = digest_of(decision_bytes(decision))
     if expected:
         chosen = data.draw(st.sampled_from(expected))

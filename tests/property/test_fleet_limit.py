@@ -109,8 +109,9 @@ def test_one_bad_feed_rolls_back_as_many_models_as_allowed_and_pages_for_the_oth
     for decision in decisions:
         if decision.reason == "FLEET_LIMIT":
             assert (decision.verdict, decision.action, decision.to) == ("DEGRADED", "page", None)
-            fleet = decision.evidence["fleet"]
-            assert (fleet["limit"], set(fleet["under_way"])) == (limit, set(rolled_back(decisions)))
+            fleet = decision.evidence.fleet
+            assert fleet
+            assert (fleet.limit, set(fleet.under_way)) == (limit, set(rolled_back(decisions)))
 
 
 def test_limit_holds_where_one_tick_alarms_on_every_model() -> None:

@@ -112,11 +112,11 @@ def held(model: ModelFold) -> dict[str, np.ndarray]:
     assert model.state.live is not None
     versions = {"live": model.state.live.health}
     found: dict[str, np.ndarray] = {}
-    for name, beside in model.state.live.beside.items():
+    for name, beside in model.state.live.concurrent.items():
         versions[name] = beside.health
         found[f"{name} compared"] = beside.comparison.evidence[0, 0]
     for name, health in versions.items():
-        bank = health.banks[0]
+        bank = health.rows.banks[0]
         found[name] = np.array([health.outcomes, bank.n[0], bank.k[0], bank.own_n[0], bank.own_k[0]])
         found[f"{name} evidence"] = bank.evidence[0]
     return found
@@ -195,7 +195,7 @@ def test_latency_beside_another_loss_is_judged_once_for_each_prediction(
         lines_of(events),
     )
     assert model.state.live is not None
-    versions = {"v2": model.state.live.health, **{n: b.health for n, b in model.state.live.beside.items()}}
+    versions = {"v2": model.state.live.health, **{n: b.health for n, b in model.state.live.concurrent.items()}}
     for version, health in versions.items():
         mine = [r for r in asked if version in r.wrong]
         # Nothing is in both roles, so what is known of an alarm is taken out of both counts alike.
@@ -203,9 +203,9 @@ def test_latency_beside_another_loss_is_judged_once_for_each_prediction(
         assert health.outcomes == len(labelled)
         assert model.state.outcomes[version] == len(labelled)
         if not health.alarms:
-            assert health.banks[0].own_n[0] == len(labelled)
-            assert health.banks[1].own_n[0] == len(mine)
-            assert health.banks[1].own_k[0] == sum(r.wrong[version] for r in mine)
+            assert health.rows.banks[0].own_n[0] == len(labelled)
+            assert health.rows.banks[1].own_n[0] == len(mine)
+            assert health.rows.banks[1].own_k[0] == sum(r.wrong[version] for r in mine)
     assert "MISSING_LATENCY" not in replay.counts()
 
 

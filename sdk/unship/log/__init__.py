@@ -1,1 +1,1 @@
-"""The seam to a log: what a fleet and a source of labels need of it, and the two kinds there are."""
+"""Logs: the protocol that fleets and label sources need, and its two kinds."""

@@ -1,5 +1,7 @@
 """Read the address of a log, and connect to the kind of log it names."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,14 +15,14 @@ EMBEDDED: Final = "embedded:"
 
 
 STATE_FOLDER: Final = Path("unship-state")
-"""Where replicas on Kafka keep their highest epoch unless told otherwise: a folder of the current one."""
+"""Where replicas on Kafka keep their highest epoch by default: a folder of the current one."""
 
 
 def checked_log(log: str | None) -> str:
     """Return the address of a log if it is one, before any thread needs it.
 
     Raises:
-        ConfigurationError: None was given; it is none; what the environment says about the broker is wrong.
+        ConfigurationError: None was given; it is none; the environment's settings for the broker are wrong.
     """
     if log is None:
         raise ConfigurationError("log: none was given; pass log='embedded:DIR' or kafka://HOST:PORT, or set UNSHIP_LOG")
@@ -52,7 +54,7 @@ def connector(log: str, now_ms: Callable[[], int] | None = None) -> Callable[[],
 
 
 def state_folder(log: str) -> Path:
-    """Return where replicas keep their highest epoch by default: beside an embedded log, else `STATE_FOLDER`."""
+    """Return where replicas keep their highest epoch by default: in an embedded log's folder, else `STATE_FOLDER`."""
     return STATE_FOLDER if log.startswith(SCHEME) else _folder(log) / "replicas"
 
 

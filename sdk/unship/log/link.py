@@ -1,7 +1,7 @@
-"""Say what a fleet and a source of labels need of a log, whichever kind it is: append, and follow one key of `control`.
+"""Define what fleets and label sources need of a log of either kind: append, and follow one key of `control`.
 
 There are two kinds, `unship.log.embedded.link` and `unship.log.kafka.link`. Both stay connected through outages: each
-call connects anew where it must, and raises where the log is away, so that the caller tries again in its own time.
+call reconnects where it must, and raises where the log is away, so that the caller decides when to retry.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -19,6 +19,11 @@ Headers = tuple[tuple[str, bytes], ...]
 def wall_ms() -> int:
     """Return the machine's clock, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000  # noqa: TID251
+
+
+RETRY_MIN_S: Final = 0.05
+RETRY_MAX_S: Final = 2.0
+"""Pauses between tries of a thread whose log is away: from the first to the longest."""
 
 
 class Message(Struct, frozen=True, gc=False):
@@ -40,7 +45,7 @@ class Record(Struct, frozen=True, gc=False):
 
 
 class Refusal(NamedTuple):
-    """Say how many messages a log will never take, and why: a reason to count them by, and words."""
+    """Report how many messages a log will never accept, and why: a code to count them by, and a detail."""
 
     reason: str
     detail: str
@@ -51,7 +56,7 @@ Batches: TypeAlias = dict[str, list[Message]]
 """Messages by topic."""
 
 Overdue: TypeAlias = Callable[[], bool]
-"""Tells that the caller cannot wait any longer; asked at least every tenth of a second."""
+"""Returns whether the caller cannot wait any longer; called at least every tenth of a second."""
 
 
 class Link(Protocol):

@@ -1,1 +1,1 @@
-"""What obeys commands: the fence, its file, and the thread that follows `control`."""
+"""Replicas: the fence, its file, and the thread that follows `control` and applies commands."""

@@ -1,8 +1,7 @@
 """Keep a replica's fence on disk, so that no restart makes it obey an older command than one it obeyed before.
 
-A file is replaced as a whole: written beside, synced, renamed, and the rename synced. Whoever is killed in between
-leaves the old file or the new one, never a part. A lock beside it keeps two processes of one name from writing in
-turns: the slower one would put an older epoch back.
+The file is replaced as a whole, and a kill at any point leaves the old one or the new one. A lock file next to it keeps
+two processes of one name from writing in turns: the slower one would put an older epoch back.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from unship.errors import ConfigurationError
 from unship.replica.fence import STATE_BYTES_MAX
+from unship.system.files import replace_file
 
 SUFFIX: Final = ".state"
 NAME_BYTES_MAX: Final = 200
@@ -81,7 +81,7 @@ class EpochFile:
         self._lock = descriptor
 
     def release(self) -> None:
-        """Give the name back."""
+        """Release the name."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -101,21 +101,11 @@ class EpochFile:
 
         Raises:
             ConfigurationError: Another process has the name.
-            OSError: The disk refused; the old content stands.
+            OSError: The disk refused; the old content stays.
         """
         self.acquire(timeout_s=0.0)
         _make_folders(self.path.parent)
-        beside = self.path.with_suffix(".new")
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self.path, data, 0o600)
 
 
 def _make_folders(folder: Path) -> None:

@@ -1,13 +1,13 @@
 """Decide what a replica obeys: a pure function from what it knows and one control record to a verdict.
 
 The log may drop, repeat and reorder records as a reader sees them, a monitor that was thought dead may come back and
-write an old command last, and whoever can write the topic can write anything. A lease or a lock at the writer cannot
-help against that: the one place where an old or foreign command can be stopped for certain is the replica. So it
+write an old command last, and an attacker who can write the topic can write anything. A lease or a lock at the writer
+cannot help against that: the one place where an old or foreign command can be stopped for certain is the replica. So it
 keeps the highest epoch that it ever accepted, on disk before it switches, and answers each record by four rules:
 
-* a higher epoch is accepted, if nothing stands against it;
-* the same epoch saying the same is a refresh: the heartbeat, and harmless however often it comes;
-* the same epoch saying something else is EQUIVOCATION: two writers, or a forger with the key;
+* a higher epoch is accepted, if no check fails;
+* the same epoch with the same content is a refresh: the heartbeat, and harmless however often it comes;
+* the same epoch with other content is EQUIVOCATION: two writers, or a forger with the key;
 * a lower epoch is REGRESSION.
 
 What is served changes by an accepted command whose load succeeded, and by nothing else. No silence, no expiry, no
@@ -22,7 +22,7 @@ signatures[^1]. A refresh by another trusted key takes the epoch over, so an ord
 The driver's order, for a crash at any point to be harmless: `judge`; if `must_store`, write `encode_state` to disk
 (fsync); send `acks`; load what `pending` names and send `staged`; swap it in, take `switched`, write again; send
 `serving`. If the load fails, send `load_failed`: the old version serves on, the epoch stays, and `pending` still names
-what is owed.
+the target.
 
 [^1]: The Update Framework, specification 1.0, section 5.3, step 11 (fast-forward attack).
 """
@@ -50,11 +50,11 @@ from unship.signing import COMMAND_TYPE, Headers, Trust, TrustedKey, verify
 
 Kind: TypeAlias = Literal["ACCEPT", "REFRESH", "REFUSED"]
 
-Loss: TypeAlias = Literal["STATE_MISSING", "STATE_CORRUPT", "STATE_UNSUPPORTED", "STATE_FOREIGN"]
+StateLoss: TypeAlias = Literal["STATE_MISSING", "STATE_CORRUPT", "STATE_UNSUPPORTED", "STATE_FOREIGN"]
 """Why nothing could be read back: no file, damaged bytes, the format of another build, another model or audience."""
 
 NO_EPOCH: Epoch = (0, 0, 0)
-"""What an ack says before any command was accepted."""
+"""The epoch of acks before any command was accepted."""
 
 STATE_BYTES_MAX = 1_048_576
 """Largest stored form: 500 quarantined versions with the longest names take about 250 KB."""
@@ -71,7 +71,7 @@ class Target(Struct, frozen=True, gc=False):
 
 
 class Serving(Struct, frozen=True, gc=False):
-    """Name what serves; `epoch` is None while no command says so. A prediction reports exactly this triple."""
+    """Name what serves; `epoch` is None before the first command. A prediction reports exactly this triple."""
 
     version: Name
     epoch: Epoch | None = None
@@ -82,13 +82,13 @@ class FenceState(Struct, frozen=True, kw_only=True):
     """Hold what one replica knows of one model. Times are milliseconds since 1970 by the clocks named.
 
     Attributes:
-        epoch: the highest epoch accepted; None before the first.
-        digest: what that epoch said (`unship.commands.content_digest`).
-        key: id of the key that signed its newest record.
-        wanted: what should serve by it; `serving` is what does.
-        issued_ts: newest time of issue seen under that epoch, by the monitor's clock.
-        floor_ts: a time that has certainly passed, by both clocks: a clock set back revives nothing expired.
-        heard_ts: when the newest record arrived, by the replica's clock; None before the first.
+        epoch: The highest epoch accepted; None before the first.
+        digest: The content of that epoch (`unship.commands.content_digest`).
+        key: Id of the key that signed its newest record.
+        wanted: What should serve by it; `serving` is what does.
+        issued_ts: Newest time of issue seen under that epoch, by the monitor's clock.
+        floor_ts: A time that has certainly passed, by both clocks: a clock set back revives nothing expired.
+        heard_ts: When the newest record arrived, by the replica's clock; None before the first.
     """
 
     model: Name
@@ -105,7 +105,7 @@ class FenceState(Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Struct, frozen=True):
-    """Say what a record is to this replica.
+    """Judge a record for this replica.
 
     `epoch` is the one to acknowledge: the command's if the command is authentic and meant for this replica, else the
     replica's own, because nothing is repeated that a stranger wrote. `code` and `detail` are set on refusals.
@@ -136,12 +136,12 @@ def judge(
     """Judge one control record; never raises, and returns the very same `state` where it is refused.
 
     Args:
-        state: what the replica knows.
-        value: the record's bytes as they came; None for a tombstone, which means nothing here.
-        headers: the record's headers.
-        trust: the keys believed, from the replica's own file.
-        now_ms: the replica's clock, used for expiry and freshness only.
-        registered: artifacts that may serve at all, if the replica keeps such a list; a command without an artifact
+        state: What the replica knows.
+        value: The record's bytes as they came; None for a tombstone, which means nothing here.
+        headers: The record's headers.
+        trust: The keys trusted, from the replica's own file.
+        now_ms: The replica's clock, used for expiry and freshness only.
+        registered: Artifacts that may serve at all, if the replica keeps such a list; a command without an artifact
             is then refused too.
     """
     if value is None or len(value) > COMMAND_BYTES_MAX:
@@ -172,14 +172,14 @@ def judge(
 
 
 def boot(state: FenceState, version: str, artifact: str | None = None) -> FenceState:
-    """Tell the fence what a process has loaded as it starts; `pending` then says whether that may stay."""
+    """Return the state of a process that starts with this version; `pending` then shows whether it may stay."""
     return msgspec.structs.replace(state, serving=_by_command(Serving(version, None, artifact), state.wanted))
 
 
 def pending(state: FenceState) -> Target | None:
     """Return what is to be loaded now, None if what serves is what should.
 
-    It says the same until a load succeeds: after an accepted command, after a restart in the middle of a switch, and
+    It stays the same until a load succeeds: after an accepted command, after a restart in the middle of a switch, and
     after a load that failed, which the driver tries again at a refresh.
     """
     if state.wanted is None or (state.serving is not None and state.serving.epoch == state.wanted.epoch):
@@ -188,7 +188,7 @@ def pending(state: FenceState) -> Target | None:
 
 
 def switched(state: FenceState, target: Target) -> FenceState:
-    """Take note that `target` was loaded and serves; unchanged if a newer command wants something else by now."""
+    """Return the state after `target` was loaded and swapped in; unchanged if it is no longer wanted."""
     if state.wanted != target:
         return state
     return msgspec.structs.replace(state, serving=Serving(target.version, target.epoch, target.artifact))
@@ -198,7 +198,7 @@ def acks(state: FenceState, verdict: Verdict, who: Identity, ts_ms: int) -> list
     """Return what to acknowledge right after `judge`, in order; `state` is the one it returned.
 
     An accepted command is received and verified, and serving at once if it asks for what serves already. A refresh of
-    what serves says so again, which makes up for a lost ack and shows that the replica lives.
+    what serves repeats the ack, which makes up for a lost ack and shows that the replica lives.
     """
     if verdict.kind == "REFUSED":
         return [_ack(state, who, "refused", verdict.epoch, ts_ms, verdict.code)]
@@ -224,11 +224,11 @@ def load_failed(state: FenceState, target: Target, who: Identity, ts_ms: int) ->
 
 
 def is_stale(state: FenceState, now_ms: int, beat_ms: int, beats: int = 2) -> bool:
-    """Tell whether heartbeats stopped: no newer record for `beats` beats of `beat_ms` milliseconds.
+    """Return whether heartbeats stopped: no newer record for `beats` beats of `beat_ms` milliseconds.
 
-    "No news" and "cut off" look alike unless somebody speaks regularly. A stale replica reports itself and serves on.
+    "No news" and "cut off" look alike without a heartbeat. A stale replica reports itself and serves on.
     A clock that was set back by more than that is no proof of freshness either. Before the first command nothing can
-    be stale: where the monitor only observes, nobody ever speaks, and the replica's acks show that it has no epoch.
+    be stale: where the monitor only observes, it never publishes, and the replica's acks show that it has no epoch.
     """
     return state.heard_ts is not None and abs(now_ms - state.heard_ts) > beats * beat_ms
 
@@ -240,13 +240,13 @@ def encode_state(state: FenceState) -> bytes:
 
 
 def must_store(before: FenceState, after: FenceState) -> bool:
-    """Tell whether a change has to be on disk before anything follows from it; a mere heartbeat need not be."""
+    """Return whether a change has to be on disk before anything follows from it; a mere heartbeat need not be."""
     return any(
         getattr(before, name) != getattr(after, name) for name in ("epoch", "digest", "key", "wanted", "serving")
     )
 
 
-def restore(data: bytes | None, model: str, audience: str) -> tuple[FenceState, Loss | None]:
+def restore(data: bytes | None, model: str, audience: str) -> tuple[FenceState, StateLoss | None]:
     """Return the stored state, or a first state and why it is one; never raises.
 
     A lost state is not a crash: the replica starts as a new one would, obeys only what has not expired, and its driver
@@ -280,7 +280,7 @@ def restore(data: bytes | None, model: str, audience: str) -> tuple[FenceState, 
 def _against(
     state: FenceState, command: Command, now_ms: int, registered: Collection[str] | None
 ) -> tuple[RefusalCode | None, str]:
-    """Return what stands against a command that was never seen before, the first reason only."""
+    """Return the first reason to refuse a command that was never seen before."""
     now_ms = max(now_ms, state.floor_ts)
     if now_ms > command.not_after_ts:
         return "EXPIRED", f"{now_ms} ms > not after {command.not_after_ts} ms"
@@ -328,7 +328,7 @@ def _floor(state: FenceState, command: Command, now_ms: int) -> int:
 def _by_command(loaded: Serving | None, wanted: Target | None) -> Serving | None:
     """Return what serves under the wanted epoch if it is what that epoch wants, so that nothing is loaded twice.
 
-    Unknown on either side, an artifact does not tell two versions of one name apart.
+    Unknown on either side, an artifact does not distinguish two versions of one name.
     """
     if loaded is None or wanted is None or loaded.version != wanted.version:
         return loaded

@@ -1,1 +1,1 @@
-"""The bridge for replicas in other languages: HTTP beside the server, and commands for shells."""
+"""The bridge for replicas in other languages: HTTP next to the server, and commands for shells."""

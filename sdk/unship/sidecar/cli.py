@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from unship.errors import BrokerUnreachable, ConfigurationError, UnshipError
+from unship.text import printable
 
 if TYPE_CHECKING:
-    from unship.emitter import Emitted
     from unship.log.link import Message
     from unship.sidecar.switches import ExecSwitch, FileSwitch
     from unship.signing import Headers
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8701"
 HEADERS_BYTES_MAX: Final = 16_384
+ERROR_CHARS_MAX: Final = 300
 EMIT_S: Final = 10.0
+LOOK_S: Final = 0.5
 EMIT_TRIES: Final = 5
 """An embedded log that is locked takes a second per try."""
 
@@ -35,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _emit(asked)
         return _verify(asked)
     except UnshipError as error:
-        from unship.sidecar.sidecar import shown
-
-        sys.stderr.write(f"unship-replica: {shown(str(error))}\n")
+        sys.stderr.write(f"unship-replica: {printable(str(error), ERROR_CHARS_MAX)}\n")
         return 3 if isinstance(error, BrokerUnreachable) else 2
 
 
@@ -48,10 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     where = "kafka://HOST:PORT or embedded:DIR; default: the environment's UNSHIP_LOG"
     log.add_argument("--log", metavar="URL", help=where)
 
-    sidecar = commands.add_parser("sidecar", parents=[log], help="HTTP beside a replica: events in, commands out")
+    sidecar = commands.add_parser("sidecar", parents=[log], help="HTTP next to a replica: events in, commands out")
     sidecar.add_argument("--model", required=True, help="name of the model, as in the events")
     sidecar.add_argument("--version", required=True, help="what the replica has loaded as it starts")
-    sidecar.add_argument("--trust", metavar="FILE", default="trust.json", help="keys believed; default: trust.json")
+    sidecar.add_argument("--trust", metavar="FILE", default="trust.json", help="trusted keys; default: trust.json")
     sidecar.add_argument("--replica", metavar="NAME", help="a name that survives restarts")
     sidecar.add_argument("--state", metavar="DIR", help="where the highest epoch is kept; on Kafka: ./unship-state")
     sidecar.add_argument("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, help=f"default: {DEFAULT_LISTEN}")
@@ -64,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     emit.add_argument("kind", choices=("prediction", "feedback", "deployment"))
     emit.add_argument("json", metavar="JSON", help="the event; - reads standard input")
 
-    verify = commands.add_parser("verify", help="say whether a control record is a command to be obeyed")
-    verify.add_argument("--trust", metavar="FILE", type=Path, required=True, help="keys believed")
+    verify = commands.add_parser("verify", help="check whether a control record is a command that a replica would obey")
+    verify.add_argument("--trust", metavar="FILE", type=Path, required=True, help="trusted keys")
     verify.add_argument("--value", metavar="FILE", default="-", help="the record's value, byte for byte; default: -")
     verify.add_argument("--header", metavar="NAME:VALUE", action="append", default=[], help="a header; may be repeated")
     verify.add_argument("--headers", metavar="FILE", type=Path, help="headers, one NAME:VALUE a line")
@@ -79,7 +79,7 @@ def _sidecar(asked: argparse.Namespace) -> int:
     from unship.sidecar.http import SidecarServer, is_loopback
     from unship.sidecar.sidecar import Sidecar
     from unship.sidecar.switches import ExecSwitch
-    from unship.signals import stop_by_signal
+    from unship.system.signals import stop_by_signal
 
     log = checked_log(asked.log or os.environ.get("UNSHIP_LOG"))
     switch = _switch(asked)
@@ -109,12 +109,16 @@ def _sidecar(asked: argparse.Namespace) -> int:
         thread.start()
         host, port = server.server_address[0], server.server_port
         if not is_loopback(host):
-            sys.stderr.write("unship-replica: listens beyond this machine: whoever connects speaks for the replica\n")
-        # Only now is the newest command obeyed, or known to be owed: whoever waits for this line asks no earlier.
+            sys.stderr.write(
+                "unship-replica: listens beyond this machine: any client can send events for the replica\n"
+            )
+        # Only now is the newest command obeyed or pending, so a client that waits for this line sees it.
         where = f"[{host!s}]" if ":" in str(host) else str(host)
         sys.stdout.write(f"http://{where}:{port}\n")
         sys.stdout.flush()
-        stop.wait()
+        # A signal that arrives as a wait begins does not end it, and its handler runs after it.
+        while not stop.wait(LOOK_S):
+            pass
         server.shutdown()
     finally:
         if isinstance(switch, ExecSwitch):
@@ -150,20 +154,18 @@ def _address(text: str) -> tuple[str, int]:
 
 def _emit(asked: argparse.Namespace) -> int:
     from unship.codec import Limits, decode_value
-    from unship.events import Deployment
     from unship.log.address import checked_log
     from unship.log.link import Message
     from unship.rejections import Rejection
+    from unship.topics import TOPIC_OF, key_of
 
     log = checked_log(asked.log or os.environ.get("UNSHIP_LOG"))
     # What the shell passed that is no UTF-8 comes back as the bytes it was, for the codec to refuse.
     value = sys.stdin.buffer.read(Limits().max_bytes + 1) if asked.json == "-" else os.fsencode(asked.json)
-    event: Emitted | Rejection = decode_value(asked.kind, value)  # type: ignore[assignment]
+    event = decode_value(asked.kind, value)
     if isinstance(event, Rejection):
         raise ConfigurationError(f"the {asked.kind} would be rejected: {event.code} {event.detail}; correct it")
-    key = event.model if isinstance(event, Deployment) else event.id
-    topic = {"prediction": "predictions", "feedback": "feedback"}.get(asked.kind, "deployments")
-    _append(log, topic, Message(value, key.encode()))
+    _append(log, TOPIC_OF[asked.kind], Message(value, key_of(event)))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Answer the sidecar's HTTP: four paths, bounded in everything, on the loopback interface.
 
-Whoever can connect may send events in the replica's name, which is why the sidecar listens where only the replica is.
+A client that can connect may send events in the replica's name, so the sidecar listens where only the replica is.
 A web page in a browser on the same machine can reach that place too: requests that a browser marks as a page's, and
 requests that call the loopback by a name of the network, are refused.
 """
@@ -31,7 +31,7 @@ READ_S: Final = 10.0
 CONFIRMATION_BYTES_MAX: Final = 4_096
 
 _EPOCH = re.compile(r"(\d{1,16})[.,](\d{1,16})[.,](\d{1,16})")
-_WORDS: Final = {
+_CODES: Final = {
     400: "BAD_REQUEST",
     403: "FORBIDDEN",
     404: "NOT_FOUND",
@@ -90,7 +90,7 @@ class SidecarServer(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection, then make room for another; say that one broke without what the client sent."""
+        """Serve a connection, then make room for another; report one that broke, without what the client sent."""
         try:
             self.finish_request(request, client_address)
         except Exception as error:  # noqa: BLE001 (one connection may not end the others)
@@ -127,16 +127,16 @@ class _Requests(BaseHTTPRequestHandler):
         """Write nothing: lines of requests are the client's text."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse in our words what the standard library refuses by quoting the request."""
+        """Refuse without quoting the request, as the standard library would."""
         self.close_connection = True
-        code = code if code in _WORDS else 400
-        self._answer(code, {"code": _WORDS[code], "detail": "the request cannot be read"})
+        code = code if code in _CODES else 400
+        self._answer(code, {"code": _CODES[code], "detail": "the request cannot be read"})
 
     def _route(self, method: str) -> None:
         try:
             self._check_origin()
             if method == "GET" and ("Content-Length" in self.headers or "Transfer-Encoding" in self.headers):
-                # A body that nobody reads must not be taken for the next request.
+                # An unread body must not be taken for the next request.
                 self.close_connection = True
             url = urlsplit(self.path)
             wanted = _PATHS.get(url.path)
@@ -155,7 +155,7 @@ class _Requests(BaseHTTPRequestHandler):
         except _Refusal as refusal:
             # Here too a body may be left unread.
             self.close_connection = True
-            self._answer(refusal.code, {"code": _WORDS[refusal.code], "detail": refusal.detail})
+            self._answer(refusal.code, {"code": _CODES[refusal.code], "detail": refusal.detail})
         except (OSError, TimeoutError):
             self.close_connection = True
         except Exception as error:  # noqa: BLE001 (a client gets no traceback, whatever broke)
@@ -201,10 +201,10 @@ class _Requests(BaseHTTPRequestHandler):
         if not self.server.sidecar.confirms:
             raise _Refusal(409, "this sidecar switches by itself (--exec or --file) and confirms by itself")
         try:
-            told = msgspec.json.decode(self._body(CONFIRMATION_BYTES_MAX), type=Confirmation)
+            confirmation = msgspec.json.decode(self._body(CONFIRMATION_BYTES_MAX), type=Confirmation)
         except (ValueError, RecursionError, OverflowError):
             raise _Refusal(400, 'expected {"version": TEXT, "epoch": [N, N, N], "ok": BOOL, "detail": TEXT}') from None
-        answer = self.server.sidecar.confirm(told)
+        answer = self.server.sidecar.confirm(confirmation)
         if answer is None:
             raise _Refusal(503, "the sidecar is busy; confirm again")
         if answer == "NOT_WANTED":
@@ -254,7 +254,7 @@ class _Requests(BaseHTTPRequestHandler):
 
 
 def is_loopback(host: str | Any) -> bool:
-    """Tell whether a host is this machine only.
+    """Return whether a host is this machine only.
 
     Example:
         >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("example.org")

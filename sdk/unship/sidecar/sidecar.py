@@ -1,4 +1,4 @@
-"""Stand beside a replica in another language: take its events, tell it what to serve, believe its confirmations.
+"""Connect a replica in another language: take its events, return what to serve, accept its confirmations.
 
 The sidecar is the replica of the library, the fence included; only the switch happens elsewhere. There are three ways:
 the application asks what is desired and confirms when it serves (`staged` until then), or the sidecar runs a command,
@@ -21,7 +21,8 @@ from unship.events import Epoch, Feedback, Name, Prediction
 from unship.fleet import Fleet
 from unship.rejections import RejectCode, Rejection
 from unship.replica.fence import NO_EPOCH, Serving
-from unship.replica.follower import LATER, Confirmed
+from unship.replica.replica import LATER, Confirmed
+from unship.text import printable
 
 BODY_BYTES_MAX: Final = 1_048_576
 """Largest body of a request: a thousand events of about 1 KiB."""
@@ -29,6 +30,7 @@ BODY_BYTES_MAX: Final = 1_048_576
 EVENTS_MAX: Final = 1_000
 WAIT_S_MAX: Final = 60.0
 QUEUE: Final = 10_000
+DETAIL_CHARS_MAX: Final = 300
 
 LOOK_S: Final = 0.1
 """How often a waiting request looks at what is desired: a command may be accepted without anything to load."""
@@ -48,7 +50,7 @@ class Desired(Struct, frozen=True):
 
 
 class Confirmation(Struct, frozen=True):
-    """Say how the application's own switch ended."""
+    """Report how the application's own switch ended."""
 
     version: Name
     epoch: Epoch
@@ -57,7 +59,7 @@ class Confirmation(Struct, frozen=True):
 
 
 class Full(Exception):
-    """Tell that the queue has no room for the events; send them again later."""
+    """Report that the queue has no room for the events; send them again later."""
 
 
 class Sidecar:
@@ -95,7 +97,7 @@ class Sidecar:
 
     @property
     def confirms(self) -> bool:
-        """Tell whether the application has to confirm its switches."""
+        """Return whether the application has to confirm its switches."""
         return self._switch is None
 
     def accept(self, body: bytes) -> int | tuple[int, Rejection]:
@@ -136,12 +138,16 @@ class Sidecar:
             if left <= 0 or self._stop.wait(min(left, LOOK_S)):
                 return None
 
-    def confirm(self, told: Confirmation) -> Confirmed | None:
-        """Take the application's word for how its switch ended."""
-        detail = "the application said so" if not told.detail else shown(told.detail)
-        answer = self._fleet.confirm(told.version, told.epoch, ok=told.ok, detail=detail)
+    def confirm(self, confirmation: Confirmation) -> Confirmed | None:
+        """Apply the application's confirmation of its switch."""
+        detail = (
+            "reported by the application"
+            if not confirmation.detail
+            else printable(confirmation.detail, DETAIL_CHARS_MAX)
+        )
+        answer = self._fleet.confirm(confirmation.version, confirmation.epoch, ok=confirmation.ok, detail=detail)
         if answer == "FAILED":
-            self._failed = (told.version, told.epoch)
+            self._failed = (confirmation.version, confirmation.epoch)
         elif answer == "SWITCHED":
             self._failed = None
         return answer
@@ -168,7 +174,7 @@ class Sidecar:
             return None
         target = self._fleet.desired
         if target is not None and self._failed == (target.version, target.epoch):
-            # A refresh asks again; until the application says otherwise the answer is what it said.
+            # A refresh asks again; the last confirmation holds until the next one.
             raise RuntimeError("the application could not switch")
         return LATER
 
@@ -226,13 +232,3 @@ def _split(body: bytes) -> list[Raw] | Rejection:
     if len(raws) > EVENTS_MAX:
         return Rejection(RejectCode.TOO_LARGE, f"{len(raws)} events > limit {EVENTS_MAX}")
     return raws
-
-
-def shown(text: str) -> str:
-    """Return foreign text for people: bounded, and without characters that steer a terminal or a log.
-
-    Example:
-        >>> shown("v41" + chr(27) + "[2J")
-        'v41?[2J'
-    """
-    return "".join(each if each.isprintable() else "?" for each in text[:300])

@@ -1,13 +1,16 @@
 """Switch the version of a server that is not Python: by a file, or by a program."""
 
+from __future__ import annotations
+
 import os
 import shlex
 import signal
 import subprocess
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from unship.system.files import replace_file
 
 EXEC_S: Final = 60.0
 
@@ -20,34 +23,23 @@ class FileSwitch:
         self._path = path
 
     def __call__(self, version: str) -> None:
-        """Write the version; whoever reads the file sees the old one or the new one, never a part."""
+        """Write the version; readers of the file see the old one or the new one, never a part."""
         _check_version(version)
-        descriptor, beside = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(version.encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            # The application may run as another user.
-            os.chmod(beside, 0o644)
-            os.replace(beside, self._path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(beside)
-            raise
+        # The application may run as another user.
+        replace_file(self._path, version.encode() + b"\n", 0o644)
 
 
 class ExecSwitch:
-    """Switch by a command, without a shell: `{version}` in its words is replaced by the version."""
+    """Switch by a command, without a shell: `{version}` in its arguments is replaced by the version."""
 
     def __init__(self, command: str, timeout_s: float = EXEC_S) -> None:
-        """Split the command into words as a shell would.
+        """Split the command into arguments as a shell would.
 
         Raises:
-            ValueError: A quotation mark is missing, or there is no word.
+            ValueError: A quotation mark is missing, or it is empty.
         """
-        self._words = shlex.split(command)
-        if not self._words:
+        self._arguments = shlex.split(command)
+        if not self._arguments:
             raise ValueError("the command is empty")
         self._timeout_s = timeout_s
         self._running: subprocess.Popen[bytes] | None = None
@@ -56,9 +48,9 @@ class ExecSwitch:
     def __call__(self, version: str) -> None:
         """Run the command; raise if it cannot be run, ends with another code than 0, or takes too long."""
         _check_version(version)
-        words = [word.replace("{version}", version) for word in self._words]
+        arguments = [each.replace("{version}", version) for each in self._arguments]
         # What it prints goes to the sidecar's standard error: standard output is for data.
-        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True) as process:
+        with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True) as process:
             self._running = process
             if self._stopped:
                 # Asked for while the command was being started, when there was nothing to kill yet.

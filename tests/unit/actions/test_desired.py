@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from actions.desired import EARLIER_MAX, DeploymentResult, DesiredState, Proposal, Quarantined, deploy
+from actions.desired import EARLIER_MAX, Changes, DeploymentResult, DesiredState, Proposal, deploy
+from unship.commands import Quarantined
 from unship.events import Deployment, Reference
 
 A, B = "sha256:aa", "sha256:bb"
@@ -44,7 +45,7 @@ def test_newest_live_deployment_is_desired_under_a_new_epoch() -> None:
     assert (model.desired.serve, model.desired.epoch) == ("v1", (0, 1, 0))
     assert model.deploy("v2", artifact=A) is DeploymentResult.LIVE
     assert (model.desired.serve, model.desired.artifact, model.desired.epoch) == ("v2", A, (0, 2, 0))
-    assert model.desired.earlier == ["v1"]
+    assert model.desired.changes.earlier == ["v1"]
 
 
 @pytest.mark.parametrize("status", ["shadow", "holdback", "retired"])
@@ -72,9 +73,9 @@ def test_live_deployment_that_arrives_after_its_successor_is_an_earlier_version(
     model = Model()
     model.deploy("v2", ts=100)
     assert model.deploy("v1", ts=50) is DeploymentResult.STALE
-    assert (model.desired.serve, model.desired.earlier) == ("v2", ["v1"])
+    assert (model.desired.serve, model.desired.changes.earlier) == ("v2", ["v1"])
     assert model.deploy("v1", ts=50) is DeploymentResult.STALE
-    assert model.desired.earlier == ["v1"]
+    assert model.desired.changes.earlier == ["v1"]
 
 
 def test_deployment_of_a_quarantined_version_is_refused_and_the_next_good_one_is_taken() -> None:
@@ -89,16 +90,16 @@ def test_deployment_of_a_quarantined_version_is_refused_and_the_next_good_one_is
 @pytest.mark.parametrize("order", ["pinned", "held"])
 def test_deployment_against_an_operators_order_is_set_aside(order: str) -> None:
     model = live("v1")
-    setattr(model.desired, order, True)
+    setattr(model.desired.locks, order, True)
     assert model.deploy("v2") is DeploymentResult.PINNED
     assert (model.desired.serve, model.desired.epoch) == ("v1", (0, 1, 0))
-    setattr(model.desired, order, False)
+    setattr(model.desired.locks, order, False)
     assert model.deploy("v2") is DeploymentResult.LIVE
 
 
 def test_repeat_under_a_pin_is_a_repeat() -> None:
     model = live("v1")
-    model.desired.pinned = True
+    model.desired.locks.pinned = True
     assert model.deploy("v1") is DeploymentResult.REPEATED
 
 
@@ -115,9 +116,9 @@ def test_facts_of_a_deployment_are_kept_until_another_says_otherwise() -> None:
 def test_facts_of_one_model_are_not_those_of_another() -> None:
     first, second = DesiredState({}), DesiredState({})
     first.facts("v1").reference["zero_one"] = (0.5, 1.0)
-    first.switches.append(1)
+    first.changes.switches.append(1)
     assert second.facts("v1").reference == {}
-    assert second.switches == []
+    assert second.changes.switches == []
 
 
 # Quarantine
@@ -238,10 +239,10 @@ def test_quarantined_and_serving_versions_are_not_on_the_ladder() -> None:
 def test_earlier_versions_are_newest_first_each_once_and_bounded() -> None:
     model = live("a", "b")
     assert model.deploy("a") is DeploymentResult.LIVE
-    assert model.desired.earlier == ["b"]
+    assert model.desired.changes.earlier == ["b"]
     for i in range(2 * EARLIER_MAX):
         model.deploy(f"v{i}")
-    assert model.desired.earlier == [f"v{2 * EARLIER_MAX - 2 - i}" for i in range(EARLIER_MAX)]
+    assert model.desired.changes.earlier == [f"v{2 * EARLIER_MAX - 2 - i}" for i in range(EARLIER_MAX)]
 
 
 def test_change_of_the_desired_state_closes_an_open_proposal() -> None:
@@ -256,14 +257,14 @@ def test_change_of_the_desired_state_closes_an_open_proposal() -> None:
 def test_only_automatic_rollbacks_are_switches() -> None:
     model = live("v1", "v2")
     model.roll_back("v1", automatic=False)
-    assert model.desired.switches == []
+    assert model.desired.changes.switches == []
     model.deploy("v3")
     model.roll_back("v1")
-    assert model.desired.switches == [50]
+    assert model.desired.changes.switches == [50]
 
 
 def test_switches_leave_the_window_after_its_span() -> None:
-    desired = DesiredState({}, switches=[100, 200, 300])
+    desired = DesiredState({}, changes=Changes(switches=[100, 200, 300]))
     assert desired.recent_switches(300, 200) == [200, 300]
     assert desired.recent_switches(300, 201) == [100, 200, 300]
     assert desired.recent_switches(500, 200) == []

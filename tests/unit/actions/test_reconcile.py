@@ -1,8 +1,8 @@
 """What goes out on the control topic, and when."""
 
-from actions.desired import DesiredState, Quarantined, VersionFacts
+from actions.desired import DesiredState, VersionFacts
 from actions.reconcile import QUARANTINE_MAX, Timing, command_of, conflicting, due_commands
-from unship.commands import decode_command, encode_command
+from unship.commands import Quarantined, decode_command, encode_command
 
 TIMING = Timing(beat_ms=1_000, valid_ms=5_000)
 

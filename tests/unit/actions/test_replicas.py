@@ -322,7 +322,7 @@ def test_proof_by_answers_outweighs_an_ack_that_was_lost() -> None:
 
 def test_replica_that_restarts_with_the_old_version_has_converged_no_more() -> None:
     assert faults([ack(0), answer(100, 1), ack(60_000, serving="v42", epoch=(0, 0, 0))]) == {
-        "r-1": "says that v42 serves (serving, epoch 0.0.0)"
+        "r-1": "reports that v42 serves (serving, epoch 0.0.0)"
     }
 
 

@@ -19,8 +19,9 @@ from detectors.betting import (
     reaches,
     total,
 )
-from detectors.e_detector import EDetector, EDetectorSnapshot, step_rows
+from detectors.e_detector import EDetector, EDetectorSnapshot
 from detectors.snapshots import seal, unseal
+from tests.row_steps import step_rows
 from unship.errors import SnapshotError
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from unship.codec import OTHER_KINDS, Limits, OtherLine, decode_line, decode_value, encode_line
 from unship.events import (
     EVENT_TYPES,
-    REFUSAL_CODES,
     TS_MS_MAX,
     Ack,
     Deployment,
@@ -19,6 +18,7 @@ from unship.events import (
     OperatorAct,
     Prediction,
     Reference,
+    RefusalCode,
 )
 from unship.rejections import DECODING_CODES, RejectCode, Rejection
 
@@ -151,7 +151,7 @@ def test_output_and_truth_keep_their_json_type(value: object) -> None:
         assert type(read) is type(value)
 
 
-@pytest.mark.parametrize("code", REFUSAL_CODES)
+@pytest.mark.parametrize("code", get_args(RefusalCode))
 def test_every_refusal_code_is_accepted_in_an_ack(code: str) -> None:
     event = good(line(ACK, stage="refused", code=code))
     assert isinstance(event, Ack)

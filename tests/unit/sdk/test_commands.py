@@ -143,7 +143,7 @@ def test_bytes_that_are_no_single_json_object_within_the_limits_are_malformed(va
 )
 def test_key_that_stands_twice_is_malformed_at_every_depth(value):
     assert json.loads(value)["model"] == "fraud"
-    assert decode_command(value) == Malformed("a key stands twice in one object")
+    assert decode_command(value) == Malformed("a key occurs twice in one object")
 
 
 def test_detail_never_quotes_the_sender():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.waiting import HANG_S
 from unship import ConfigurationError, Feedback, Fleet
 from unship.events import Deployment, Prediction, Reference
 from unship.log.embedded.log import EmbeddedLog
@@ -32,7 +33,7 @@ def test_prediction_arrives_with_all_that_was_said_and_the_replica(unship_embedd
         }
         given |= {"slices": {"country": "DE", "new": True, "age": 7}, "latency_ms": 1.5, "ts": 1_700_000_000_000}
         assert fleet.predicted(1, id="p-1", **given) == "p-1"
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
     expected = Prediction(
         id="p-1", model="fraud", version="v42", output=1, replica="r-1", artifact="sha256:aa", **given
     )
@@ -47,10 +48,10 @@ def test_a_clock_that_was_given_stamps_events_and_their_append(unship_embedded):
     with emitting(unship_embedded, now_ms=lambda: then) as fleet:
         answer = fleet.predicted(1)
         fleet.deployed()
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
     with Feedback(unship_embedded.log, now_ms=lambda: then + 5) as feedback:
         feedback.truth(answer, 1)
-        assert feedback.flush()
+        assert feedback.flush(HANG_S)
     for topic, ts in (("predictions", then), ("deployments", then), ("feedback", then + 5)):
         (event,), (record,) = unship_embedded.events(topic), unship_embedded.records(topic)
         assert (event.ts, record.append_ts) == (ts, ts)
@@ -59,7 +60,7 @@ def test_a_clock_that_was_given_stamps_events_and_their_append(unship_embedded):
 def test_ids_made_here_are_unique_and_sort_in_order_of_the_calls(unship_embedded):
     with emitting(unship_embedded) as fleet:
         ids = [fleet.predicted(0) for _ in range(1_000)]
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
     assert ids == sorted(set(ids))
     assert [event.id for event in unship_embedded.events("predictions")] == ids
 
@@ -95,7 +96,7 @@ def test_arguments_that_make_no_event_are_counted_with_their_reason_and_raise_no
     with emitting(unship_embedded) as fleet:
         fleet.predicted(output, **fields)
         fleet.predicted(1, id="good")
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
         assert fleet.stats.dropped == {reason: 1}
         assert fleet.stats.detail
     assert [event.id for event in unship_embedded.events("predictions")] == ["good"]
@@ -106,7 +107,7 @@ def test_values_of_numpy_arrive_as_plain_ones(unship_embedded):
         fleet.predicted(np.int64(1), score=np.float32(0.5), slices={"age": np.int64(7)}, scores={"a": np.float64(0.25)})
         fleet.predicted(np.array(["a", "b"]), row=np.int32(3))
         fleet.predicted(("a", "b"))
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
         assert fleet.stats.dropped == {}
     scalar, array, pair = unship_embedded.events("predictions")
     assert (scalar.output, scalar.score, scalar.slices, scalar.scores) == (1, 0.5, {"age": 7}, {"a": 0.25})
@@ -120,7 +121,7 @@ def test_what_the_caller_changes_after_the_call_is_not_in_the_event(unship_embed
     slices["country"], scores["a"] = "FR", 0.1
     output.append("y")
     with fleet:
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
     (event,) = unship_embedded.events("predictions")
     assert (event.output, event.slices, event.scores) == (["x"], {"country": "DE"}, {"a": 0.5})
 
@@ -128,7 +129,7 @@ def test_what_the_caller_changes_after_the_call_is_not_in_the_event(unship_embed
 def test_answer_of_an_older_snapshot_is_labelled_with_that_snapshot(unship_embedded):
     with emitting(unship_embedded) as fleet:
         fleet.predicted(1, as_=Serving("v41", (1, 2, 3), "sha256:bb"))
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
     (event,) = unship_embedded.events("predictions")
     assert (event.version, event.epoch, event.artifact) == ("v41", (1, 2, 3), "sha256:bb")
 
@@ -139,7 +140,7 @@ def test_events_beyond_the_queue_are_dropped_and_counted_exactly(unship_embedded
         fleet.predicted(number, id=f"p-{number}")
     assert (fleet.stats.waiting, fleet.stats.dropped) == (10, {"QUEUE_FULL": 15})
     with fleet:
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
     assert [event.id for event in unship_embedded.events("predictions")] == [f"p-{number}" for number in range(10)]
 
 
@@ -155,7 +156,7 @@ def test_threads_lose_no_count(unship_embedded):
             thread.start()
         for thread in threads:
             thread.join()
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
         stats = fleet.stats
     assert stats.sent + sum(stats.dropped.values()) == 4_000
     assert stats.sent == len(unship_embedded.events("predictions"))
@@ -166,7 +167,7 @@ def test_closing_sends_what_waits_and_later_events_are_counted(unship_embedded):
     for _ in range(1_200):
         fleet.predicted(1)
     fleet.start()
-    fleet.close(timeout_s=30.0)
+    fleet.close(HANG_S)
     assert len(unship_embedded.events("predictions")) == 1_200
     assert fleet.predicted(1, id="late") == "late"
     assert fleet.stats.dropped == {"CLOSED": 1}
@@ -176,7 +177,7 @@ def test_closing_sends_what_waits_and_later_events_are_counted(unship_embedded):
 def test_log_removed_under_a_fleet_costs_events_and_nothing_else(unship_embedded):
     fleet = emitting(unship_embedded, queue=20).start()
     fleet.predicted(1)
-    assert fleet.flush()
+    assert fleet.flush(HANG_S)
     shutil.rmtree(unship_embedded.folder)
     for number in range(1_000):
         assert fleet.predicted(1, id=f"p-{number}") == f"p-{number}"
@@ -193,13 +194,13 @@ def test_log_that_comes_back_gets_what_waited_once_and_in_order(unship_embedded)
     away = unship_embedded.folder.with_name("away")
     with emitting(unship_embedded) as fleet:
         fleet.predicted(1, id="before")
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
         unship_embedded.folder.rename(away)
         for number in range(700):
             fleet.predicted(1, id=f"p-{number}")
         assert not fleet.flush(timeout_s=0.05)
         away.rename(unship_embedded.folder)
-        assert fleet.flush(timeout_s=30.0)
+        assert fleet.flush(HANG_S)
         assert fleet.stats.dropped == {}
     assert [event.id for event in unship_embedded.events("predictions")] == [
         "before",
@@ -223,7 +224,7 @@ def test_announced_deployment_carries_its_offline_metrics(unship_embedded):
         fleet.deployed("shadow", version="v43", card={"owner": "risk"})
         fleet.deployed("nonsense")
         fleet.deployed(reference={"zero_one": 0.05})
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
         assert fleet.stats.dropped == {"BAD_EVENT": 1, "BAD_ARGUMENT": 1}
     live, shadow = unship_embedded.events("deployments")
     metrics = {"zero_one": Reference(0.05, 1_000), "brier": Reference(0.1, 10)}
@@ -241,11 +242,11 @@ def test_child_of_a_fork_sends_its_own_events_under_its_own_name(unship_embedded
         try:
             with fleet:
                 fleet.predicted(1, id="child")
-                status = 0 if fleet.flush(30.0) and fleet.stats.sent == 1 else 2
+                status = 0 if fleet.flush(HANG_S) and fleet.stats.sent == 1 else 2
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    fleet.close(timeout_s=30.0)
+    fleet.close(HANG_S)
     events = {event.id: event for event in unship_embedded.events("predictions")}
     assert len(unship_embedded.events("predictions")) == len(events) == 2
     assert events["parent"].replica != events["child"].replica
@@ -275,8 +276,8 @@ def test_environment_names_log_and_trust_where_the_program_does_not(unship_embed
     with Fleet("fraud", "v42") as fleet, Feedback() as feedback:
         fleet.predicted(1)
         feedback.truth("p-1", 1)
-        assert fleet.flush()
-        assert feedback.flush()
+        assert fleet.flush(HANG_S)
+        assert feedback.flush(HANG_S)
         assert fleet.control_health == "OK"
     assert len(unship_embedded.events("predictions")) == len(unship_embedded.events("feedback")) == 1
 
@@ -288,7 +289,7 @@ def test_truths_and_engagement_arrive_with_their_source(unship_embedded):
         feedback.engagement("p-3", 0.25)
         feedback.truth("p-4", None)
         feedback.engagement("p-5", 7.0)
-        assert feedback.flush()
+        assert feedback.flush(HANG_S)
         assert feedback.stats.dropped == {"BAD_EVENT": 1, "NUMBER_OUT_OF_RANGE": 1}
     first, second, third = unship_embedded.events("feedback")
     assert (first.id, first.truth, first.row, first.target, first.ts) == ("p-1", 1, 1, "t", 5)
@@ -300,7 +301,7 @@ def test_source_with_more_truths_than_room_waits_and_loses_none(unship_embedded)
     with Feedback(unship_embedded.log, queue=10) as feedback:
         for number in range(600):
             feedback.truth(f"p-{number}", 1)
-        assert feedback.flush(30.0)
+        assert feedback.flush(HANG_S)
         assert feedback.stats.dropped == {}
     assert len(unship_embedded.events("feedback")) == 600
 
@@ -308,7 +309,7 @@ def test_source_with_more_truths_than_room_waits_and_loses_none(unship_embedded)
 def test_source_waits_no_longer_than_it_was_told_when_the_log_is_gone(unship_embedded):
     feedback = Feedback(unship_embedded.log, queue=10, wait_s=0.0)
     feedback.truth("p-0", 1)
-    assert feedback.flush()
+    assert feedback.flush(HANG_S)
     shutil.rmtree(unship_embedded.folder)
     for number in range(200):
         feedback.truth(f"p-{number}", 1)
@@ -319,10 +320,10 @@ def test_source_waits_no_longer_than_it_was_told_when_the_log_is_gone(unship_emb
 def test_new_log_in_place_of_one_that_vanished_gets_what_waited(unship_embedded):
     with emitting(unship_embedded) as fleet:
         fleet.predicted(1, id="old")
-        assert fleet.flush()
+        assert fleet.flush(HANG_S)
         shutil.rmtree(unship_embedded.folder)
         fleet.predicted(1, id="new")
         assert not fleet.flush(timeout_s=0.0)
         with EmbeddedLog(unship_embedded.folder) as log:
-            assert fleet.flush(30.0)
+            assert fleet.flush(HANG_S)
             assert [record.key for record in log.read("predictions", 0)] == [b"new"]

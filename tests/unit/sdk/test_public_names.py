@@ -25,6 +25,7 @@ def test_import_loads_nothing_but_the_package_itself() -> None:
 
 def test_public_names_are_pinned_and_all_load() -> None:
     assert unship.__all__ == [
+        "LATER",
         "Ack",
         "ConfigurationError",
         "Deployment",

@@ -1,4 +1,4 @@
-"""Open the SQLite file of an embedded log, and say in the operator's words what went wrong with it."""
+"""Open the SQLite file of an embedded log, and explain its errors to operators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unship.errors import UnshipError
 FILE_NAME: Final = "log.sqlite3"
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x756E7368
-"""The letters `unsh`, in the header of the file: tells an embedded log from any other SQLite file."""
+"""The letters `unsh`, in the header of the file: distinguishes an embedded log from other SQLite files."""
 
 SQLITE_MIN: Final = (3, 37, 0)
 """STRICT tables came with this version; they refuse text where bytes belong without a check per record."""
@@ -23,7 +23,7 @@ WAL_BYTES_KEPT: Final = 64 << 20
 """A write-ahead file that one large batch blew up is cut back to this size when it is next reused."""
 
 SHARED_BYTES: Final = 32_768
-"""What SQLite takes at once for the memory that processes share beside the log."""
+"""What SQLite allocates at once for the shared-memory file next to the log."""
 
 LOCK_PAUSE_MIN_S: Final = 0.000_2
 LOCK_PAUSE_MAX_S: Final = 0.002
@@ -54,7 +54,7 @@ def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: st
 
     Raises:
         EmbeddedLogError: The folder or the file cannot be used, or the file is not a log of this schema.
-        sqlite3.Error: SQLite refused; `explained` turns it into words.
+        sqlite3.Error: SQLite refused; `explained` turns it into a message.
     """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise EmbeddedLogError(
@@ -158,7 +158,7 @@ def _check_schema(db: sqlite3.Connection, path: Path, create: str, busy_timeout_
 
 
 def explained(error: sqlite3.Error, path: Path, *, busy_timeout_s: float, log_bytes: int) -> EmbeddedLogError:
-    """Return the error that says what SQLite met, with both numbers and what to do.
+    """Return the error with the cause that SQLite reports, both numbers and the fix.
 
     Args:
         error: What SQLite raised.
@@ -195,7 +195,7 @@ def explained(error: sqlite3.Error, path: Path, *, busy_timeout_s: float, log_by
 
 
 def _is_disk_full(path: Path) -> bool:
-    """Tell whether the memory that processes share finds no room on the disk, which SQLite calls an I/O error."""
+    """Return whether the disk has no room for the shared-memory file, which SQLite reports as an I/O error."""
     return path.exists() and shutil.disk_usage(path.parent).free < SHARED_BYTES
 
 

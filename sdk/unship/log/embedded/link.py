@@ -1,8 +1,8 @@
-"""Stay connected to an embedded log through outages: notice that its file vanished, and come back when it does.
+"""Stay connected to an embedded log through outages: notice that its file vanished, and reconnect when it is back.
 
-SQLite goes on reading and writing a file that was removed or replaced under it, without a word: what is appended then
-is in no log at all. So whoever runs for months beside a log asks before each batch whether the file that it has open
-is still the file of that name, which costs one system call.
+SQLite goes on reading and writing a file that was removed or replaced under it, without an error: what is appended then
+is in no log at all. So a process that runs for months checks before each batch whether its open file is still the file
+of that name, which costs one system call.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class EmbeddedLink:
             raise EmbeddedLogError(f"{self._path}: the log vanished; bring it back")
         log = EmbeddedLog(self.folder, now_ms=self._now_ms, busy_timeout_s=self._busy_timeout_s)
         opened = self._found()
-        # Replaced while it was being opened: which of the two files is open cannot be told.
+        # Replaced while it was being opened: which of the two files is open is unknown.
         if opened is None or (found is not None and found != opened):
             log.close()
             raise EmbeddedLogError(f"{self._path}: the log was replaced while it was opened; it is tried again")

@@ -1,18 +1,18 @@
 """Keep the topics of unship in one SQLite file that several processes write and read at once: no broker needed.
 
 The promise is that of a log. Offsets of a topic are contiguous in commit order; an offset that `append` returned is
-there for ever (until trimmed or superseded), whole, once; whoever has read up to an offset has missed nothing below
+there for ever (until trimmed or superseded), whole, once; a reader at an offset has missed nothing below
 it. It holds when any process is killed at any instant.
 
 How. Every append is one `BEGIN IMMEDIATE` transaction of a write-ahead-logged SQLite file, so the kernel's file lock
 orders the writers and drops the lock of a killed one; a half-written transaction has no commit frame and is skipped
 by the next reader. Offset and append time are taken from the topic's newest record under that lock, never from a
-counter beside it that could disagree; hence the newest record of a topic is never trimmed. The append time is the
+second counter that could disagree; hence the newest record of a topic is never trimmed. The append time is the
 writer's clock, raised to that of the record before it: as in Kafka's LogAppendTime it never falls.
 
 What a power failure may take. `synchronous = NORMAL` makes a commit without waiting for the disk; `FULL` waits. Events
 from fleets (`UNSYNCED`) are many, and a few lost in a power failure are a few outcomes fewer: NORMAL. Everything else
-is what decisions, signed orders and positions stand on; an epoch that a replica obeyed must not be given out twice:
+is what decisions, signed acts and positions depend on; an epoch that a replica obeyed must not be given out twice:
 FULL. Since there is one write-ahead file, a FULL commit takes all earlier NORMAL ones to disk with it, so that what is
 lost is always a tail of the whole log, never a cause whose effect remains.
 
@@ -326,7 +326,7 @@ class EmbeddedLog:
 
     @contextmanager
     def _explaining(self) -> Iterator[sqlite3.Connection]:
-        """Hold the connection for this thread, and put into words what SQLite raises."""
+        """Hold the connection for this thread, and explain what SQLite raises."""
         with self._lock:
             if self._closed:
                 raise EmbeddedLogError(f"{self._path}: the log was closed; open it again")
@@ -368,7 +368,7 @@ class EmbeddedLog:
             self._db.close()
             self._db = None
             self._synced = None
-            # The next connection counts its data_version anew, so what a waiter saw before must not equal it.
+            # The next connection restarts its data_version, so what a waiter saw before must not equal it.
             self._commits += 1
 
     def _explained(self, error: sqlite3.Error) -> EmbeddedLogError:
@@ -388,7 +388,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-# SQLite forgets its locks in a forked child but believes that it holds them, in new connections too: a child could then
+# SQLite forgets its locks in a forked child but keeps treating them as held, in new connections too: a child could then
 # lose the write-ahead file under its hands. Servers that load the application before they fork are common, so every
 # log of the process is disconnected before a fork, between two calls, and connects again on its next call.
 _OPEN: Final[WeakSet[EmbeddedLog]] = WeakSet()

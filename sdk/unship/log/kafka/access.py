@@ -1,8 +1,8 @@
-"""Say where a Kafka log is and how one proves who one is: plain data, read from a URL and from settings.
+"""Describe the address of a Kafka log and the credentials: plain data, read from a URL and from settings.
 
-Credentials never stand in the URL, because URLs end up in logs, process lists and recordings. They come from the
-section `kafka.security` of a configuration or from variables of the environment, and both are checked here in the same
-words. What needs the disk, a file with a password or a certificate, is done in `unship.log.kafka.settings`.
+Credentials are never part of the URL, because URLs end up in logs, process lists and recordings. They come from the
+section `kafka.security` of a configuration or from variables of the environment, and both are checked here with the
+same messages. What needs the disk, a file with a password or a certificate, is done in `unship.log.kafka.settings`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
 class Security(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a client proves who it is, and how it knows the broker.
+    """Describe how a client authenticates, and how it verifies the broker.
 
     Attributes:
-        protocol: as Kafka calls it; without it the strongest one that the other settings allow: `SASL_SSL` with a
+        protocol: As Kafka calls it; without it the strongest one that the other settings allow: `SASL_SSL` with a
             username, `SSL` with a certificate or an authority alone, else `PLAINTEXT`.
-        mechanism: of SASL.
-        username, password: of SASL; the password may stand in `password_file` instead.
-        ca_file: the authorities that sign brokers' certificates, PEM; without it those of the system.
-        cert_file, key_file: the client's own certificate and its private key, PEM, for brokers that ask for one.
+        mechanism: Of SASL.
+        username, password: Of SASL; the password may be in `password_file` instead.
+        ca_file: The authorities that sign brokers' certificates, PEM; without it those of the system.
+        cert_file, key_file: The client's own certificate and its private key, PEM, for brokers that ask for one.
     """
 
     protocol: Protocol | None = None
@@ -52,7 +52,7 @@ class Security(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def protocol_used(self) -> Protocol:
-        """Return the protocol that is meant."""
+        """Return the protocol of the other settings where none is given."""
         if self.protocol is not None:
             return self.protocol
         if self.username is not None:
@@ -60,15 +60,17 @@ class Security(Struct, frozen=True, forbid_unknown_fields=True):
         return "SSL" if self.ca_file is not None or self.cert_file is not None else "PLAINTEXT"
 
     def check(self, path: str = "kafka.security.") -> None:
-        """Refuse settings that contradict each other; `path` stands before the setting's name in the message.
+        """Refuse settings that contradict each other; `path` precedes the setting's name in the message.
 
         Raises:
-            ConfigurationError: with the setting, what it contradicts, and what to write.
+            ConfigurationError: With the setting, what it contradicts, and what to write.
 
-        >>> Security(username="monitor").check()
-        Traceback (most recent call last):
-            ...
-        unship.errors.ConfigurationError: kafka.security.username: there is no password; write password or password_file
+        Example:
+            >>> Security(username="monitor").check()
+            Traceback (most recent call last):
+                ...
+            unship.errors.ConfigurationError: kafka.security.username: there is no password; write password or \
+password_file
         """
         protocol = self.protocol_used
         sasl, tls = protocol.startswith("SASL_"), protocol.endswith("SSL")
@@ -94,27 +96,29 @@ def security_from(environment: Mapping[str, str]) -> Security:
     Raises:
         ConfigurationError: A variable is unknown or has a value that is; settings contradict each other.
 
-    >>> security_from({"UNSHIP_SECURITY_USERNAME": "fleet", "UNSHIP_SECURITY_PASSWORD_FILE": "secret"}).protocol_used
-    'SASL_SSL'
-    >>> security_from({"UNSHIP_SECURITY_USER": "fleet"})
-    Traceback (most recent call last):
-        ...
-    unship.errors.ConfigurationError: UNSHIP_SECURITY_USER: unknown; known are UNSHIP_SECURITY_PROTOCOL, \
+    Example:
+        >>> given = {"UNSHIP_SECURITY_USERNAME": "fleet", "UNSHIP_SECURITY_PASSWORD_FILE": "secret"}
+        >>> security_from(given).protocol_used
+        'SASL_SSL'
+        >>> security_from({"UNSHIP_SECURITY_USER": "fleet"})
+        Traceback (most recent call last):
+            ...
+        unship.errors.ConfigurationError: UNSHIP_SECURITY_USER: unknown; known are UNSHIP_SECURITY_PROTOCOL, \
 UNSHIP_SECURITY_MECHANISM, UNSHIP_SECURITY_USERNAME, UNSHIP_SECURITY_PASSWORD, UNSHIP_SECURITY_PASSWORD_FILE, \
 UNSHIP_SECURITY_CA_FILE, UNSHIP_SECURITY_CERT_FILE, UNSHIP_SECURITY_KEY_FILE
     """
     known = {VARIABLES + field.upper(): field for field in Security.__struct_fields__}
-    words = {"protocol": get_args(Protocol), "mechanism": get_args(Mechanism)}
+    choices = {"protocol": get_args(Protocol), "mechanism": get_args(Mechanism)}
     given: dict[str, str] = {}
     for variable, value in environment.items():
-        # An empty variable is how a container's environment says "not set".
+        # In the environment of a container, an empty variable means "not set".
         if not variable.startswith(VARIABLES) or not value:
             continue
         if variable not in known:
             raise ConfigurationError(f"{variable}: unknown; known are {', '.join(known)}")
         field = known[variable]
-        if field in words and value not in words[field]:
-            raise ConfigurationError(f"{variable}: expected one of {', '.join(words[field])}, was {value!r}")
+        if field in choices and value not in choices[field]:
+            raise ConfigurationError(f"{variable}: expected one of {', '.join(choices[field])}, was {value!r}")
         given[field] = value
     security = Security(**given)  # type: ignore[arg-type]  # the two that are not any text are checked above
     security.check(VARIABLES)
@@ -127,15 +131,16 @@ def parse_log(log: str) -> list[str]:
     Raises:
         ConfigurationError: It names no broker, or holds more than brokers.
 
-    >>> parse_log("kafka://kafka-1:9092,kafka-2,[::1]:9093")
-    ['kafka-1:9092', 'kafka-2:9092', '[::1]:9093']
-    >>> parse_log("kafka://:9092")
-    Traceback (most recent call last):
-        ...
-    unship.errors.ConfigurationError: log: expected kafka://HOST:PORT[,HOST:PORT], was 'kafka://:9092'
+    Example:
+        >>> parse_log("kafka://kafka-1:9092,kafka-2,[::1]:9093")
+        ['kafka-1:9092', 'kafka-2:9092', '[::1]:9093']
+        >>> parse_log("kafka://:9092")
+        Traceback (most recent call last):
+            ...
+        unship.errors.ConfigurationError: log: expected kafka://HOST:PORT[,HOST:PORT], was 'kafka://:9092'
     """
     if "@" in log:
-        # The text is not repeated, because what stands before the @ is a password.
+        # The text is not repeated, because the part before the @ is a password.
         raise ConfigurationError(
             "log: no credentials in the address, since addresses are written to logs: "
             f"use the section kafka.security, or {VARIABLES}USERNAME and {VARIABLES}PASSWORD_FILE"

@@ -42,7 +42,7 @@ class KafkaReader:
         self._partition = TopicPartition(self._topic, 0)
         self._partitions = 0
         self._first = 0
-        self._heard: int | None = None
+        self._polled_ts: int | None = None
         self._silent_s = 0.0
 
     def newest(self, overdue: Overdue) -> Record | None:
@@ -114,14 +114,14 @@ class KafkaReader:
             if records:
                 return records
             left_s -= LOOK_S
-            self._listen(consumer)
+            self._check_alive(consumer)
         return []
 
-    def _listen(self, consumer: AIOKafkaConsumer) -> None:
+    def _check_alive(self, consumer: AIOKafkaConsumer) -> None:
         """Raise if the broker is silent for too long; only time that was spent waiting counts."""
-        heard = consumer.last_poll_timestamp(self._partition)
-        self._silent_s = 0.0 if heard != self._heard else self._silent_s + LOOK_S
-        self._heard = heard
+        polled_ts = consumer.last_poll_timestamp(self._partition)
+        self._silent_s = 0.0 if polled_ts != self._polled_ts else self._silent_s + LOOK_S
+        self._polled_ts = polled_ts
         if self._silent_s > SILENT_S:
             raise BrokerUnreachable(f"{self._log}: no answer for {SILENT_S:g} s; bring the broker back")
         if len(consumer.partitions_for_topic(self._topic) or ()) not in (0, self._partitions):

@@ -18,7 +18,7 @@ class KafkaLink:
     """Link one thread with the topics of a broker: a `unship.log.link.Link`."""
 
     def __init__(self, log: str) -> None:
-        """Name the broker, without calling it; the environment says how to prove oneself, and the topics' prefix."""
+        """Name the broker, without calling it; the environment holds the credentials and the topics' prefix."""
         self._log = log
         self._writer = KafkaWriter(log)
         self._reader: KafkaReader | None = None

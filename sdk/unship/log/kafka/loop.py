@@ -19,7 +19,7 @@ from unship.errors import BrokerUnreachable
 from unship.log.link import Overdue
 
 # aiokafka logs each attempt to reach a broker. Services that set up logging get that; the others get no line on their
-# standard error every other second: what is wrong stands in `Fleet.stats`.
+# standard error every other second: `Fleet.stats` holds the problem.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class KafkaLoop:
 
 
 async def ended(stopping: Coroutine[Any, Any, Any], limit_s: float) -> bool:
-    """Tell whether a client ended in order within `limit_s` seconds; nothing that it raises comes out of here.
+    """Return whether a client ended in order within `limit_s` seconds; nothing that it raises comes out of here.
 
     It is a task of its own, because a client may end as cancelled when it cancels its parts, and that would pass for
     the caller's own end.
@@ -110,11 +110,11 @@ async def ended(stopping: Coroutine[Any, Any, Any], limit_s: float) -> bool:
 
 
 def explained(error: BaseException) -> str:
-    """Return the name and the words of an error, without its name twice.
+    """Return the name and the message of an error, without its name twice.
 
     Example:
         >>> explained(KafkaError("no route"))
         'KafkaError: no route'
     """
-    words = str(error)
-    return words if words.startswith(type(error).__name__) else f"{type(error).__name__}: {words}"
+    message = str(error)
+    return message if message.startswith(type(error).__name__) else f"{type(error).__name__}: {message}"

@@ -39,10 +39,10 @@ def client_options(
 
     Args:
         log: `kafka://HOST:PORT[,HOST:PORT]`.
-        security: how to prove who one is; without it, what the environment's UNSHIP_SECURITY_* variables say.
-        client_id: under which the broker's logs and quotas know this client.
-        folder: what relative names of files are relative to; without it, the current folder.
-        environment: in place of the process's own.
+        security: The credentials; without it, those of the environment's UNSHIP_SECURITY_* variables.
+        client_id: Under which the broker's logs and quotas know this client.
+        folder: What relative names of files are relative to; without it, the current folder.
+        environment: In place of the process's own.
 
     Returns:
         `bootstrap_servers`, `client_id`, `security_protocol`, and as far as needed `ssl_context` and `sasl_*`.
@@ -72,7 +72,7 @@ def client_options(
 
 
 class _Files:
-    """Read what the settings name, and say whose fault it is if that fails."""
+    """Read the files that the settings name, and name the setting if that fails."""
 
     def __init__(self, security: Security, folder: Path, path: str) -> None:
         self._security = security

@@ -1,4 +1,4 @@
-"""Append to topics of a broker through a producer that is thrown away whenever anything goes wrong.
+"""Append to topics of a broker through a producer that is discarded after any failure.
 
 An idempotent producer never recovers from some errors (a broker that lost what it had acknowledged), and never returns
 from others (a broker whose disk is full). So each append has a deadline of its own, and after any failure the producer
@@ -79,7 +79,7 @@ class KafkaWriter:
         self._alone: set[str] = set()
 
     def append(self, batches: Batches, overdue: Overdue) -> list[Refusal]:
-        """Append messages as `unship.log.link.Link` says; return when all replicas in sync acknowledged every one."""
+        """Append messages, see `unship.log.link.Link`; return when all in-sync replicas acknowledged every one."""
         self._loop = self._loop or KafkaLoop(self._log)
         flights: list[_Flight] = []
         failure: Exception | None = None
@@ -97,7 +97,7 @@ class KafkaWriter:
         raise failure or BrokerUnreachable(f"{self._log}: {failed}; it is tried again")
 
     def end(self) -> None:
-        """Throw the producer away; the next append makes another."""
+        """Close the producer; the next append makes another."""
         loop, producer = self._loop, self._producer
         self._loop = self._producer = None
         if loop is not None:
@@ -157,7 +157,7 @@ class KafkaWriter:
         yield batch, held
 
     def _settle(self, batches: Batches, flights: list[_Flight]) -> tuple[list[Refusal], str | None]:
-        """Take out of `batches` what was written or refused; return refusals, and what became of the rest in words."""
+        """Take out of `batches` what was written or refused; return refusals, and why the rest is left."""
         settled: set[int] = set()
         refusals: list[Refusal] = []
         failed: str | None = None

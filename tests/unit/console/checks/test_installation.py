@@ -57,8 +57,8 @@ def test_retention_shorter_than_horizon_and_absence_shows_the_arithmetic(good):
     (line,) = [line for line in lines_for(good) if line.level != "ok"]
     assert (line.level, line.fix) == ("error", "run: unship topics apply")
     assert line.found == (
-        "retention.ms is 86400000 (1d), expected 950400000 (11d: the longest labels.horizon and early, and 1d that the "
-        "monitor may be away)"
+        "retention.ms is 86400000 (1d), expected 950400000 (11d: the longest labels.horizon and early, and 1d of "
+        "monitor downtime)"
     )
 
 
@@ -67,7 +67,7 @@ def test_few_copies_are_a_warning(good):
     good["unship.ledger"].settings["min.insync.replicas"] = "1"
     found = [line for line in lines_for(good) if line.level != "ok"]
     assert [line.level for line in found] == ["warning", "warning"]
-    assert "1 topics have fewer than 3 copies" in found[0].found
+    assert "1 topics have a replication factor below 3" in found[0].found
     assert "min.insync.replicas is 1 for unship.ledger" in found[1].found
 
 
@@ -93,7 +93,7 @@ def test_missing_right_is_an_error_and_one_too_many_a_warning():
     assert "WRITE unship.control" in warning.found
 
 
-def test_memory_is_reckoned_from_the_rate_and_the_longest_window():
+def test_memory_is_computed_from_the_rate_and_the_longest_window():
     # 10 predictions a second, ten days, 650 bytes each.
     volume = Volume(predictions=36_000, span_ms=3_600_000)
     (line,) = memory_lines(CONFIG, volume, memory_bytes=32_000_000_000)

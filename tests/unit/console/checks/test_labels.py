@@ -13,7 +13,7 @@ from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken
-from tests.unit.streams.audit.test_ledger_audit import Memory
+from tests.sites import Memory
 
 HOUR_MS = 3_600_000
 MATURE = parse("models: {m: {labels: {horizon: 2h, mature_after: 1h}}}")
@@ -37,12 +37,12 @@ def test_labels_that_come_in_time_give_one_good_line() -> None:
 
 def test_few_outcomes_say_nothing() -> None:
     (line,) = lines_of(AT_ONCE, Delays([0] * 49, [HOUR_MS] * 50))
-    assert (line.level, line.found) == ("ok", "too few outcomes yet to say how long they take")
+    assert (line.level, line.found) == ("ok", "too few outcomes yet to measure their delay")
 
 
 def test_labels_after_the_horizon_are_counted_beside_those_that_were_used() -> None:
     (found,) = warned(lines_of(MATURE, Delays([0] * 97, []), LATE_FEEDBACK=3))
-    assert found.startswith("3 of 100 came after the horizon (7d at most)")
+    assert found.startswith("3 of 100 arrived after the horizon (at most 7d)")
 
 
 def test_labels_that_take_nearly_the_horizon_are_warned_of() -> None:
@@ -63,8 +63,8 @@ def test_labels_that_find_nothing_or_come_unripe_are_warned_of_if_they_are_many(
     delays = Delays([0] * 1_000, [])
     assert warned(lines_of(MATURE, delays, UNMATCHED_FEEDBACK=50, AFTER_MATURITY=50)) == []
     alone, unripe = warned(lines_of(MATURE, delays, UNMATCHED_FEEDBACK=100, AFTER_MATURITY=101))
-    assert alone.startswith("100 of 1,201 found no prediction")
-    assert unripe.startswith("101 of 1,201 came after mature_after")
+    assert alone.startswith("100 of 1,201 matched no prediction")
+    assert unripe.startswith("101 of 1,201 arrived after mature_after")
 
 
 def test_delays_are_those_of_the_newest_batches_of_a_ledger() -> None:

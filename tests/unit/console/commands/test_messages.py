@@ -1,13 +1,12 @@
 """What the command line says to somebody who is tired: what is wrong, where, and what to do."""
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
 from console.cli import main
-from console.commands.explain import page
 from unship.keys import new_keys
 from unship.log.embedded.log import EmbeddedLog
 
@@ -44,7 +43,7 @@ def test_what_cannot_be_done_is_said_with_the_way_out(folder: Path, arguments: l
 
 def test_status_of_a_log_without_anything_says_so(folder: Path) -> None:
     done = unship("status")
-    assert (done.exit_code, done.output) == (0, "nothing has been seen yet\n")
+    assert (done.exit_code, done.output) == (0, "no model has been seen yet\n")
 
 
 @pytest.mark.parametrize("content", ["", "log: embedded:./log\n", '{"type":"feedback","id":"a","truth":1}\n'])
@@ -61,16 +60,3 @@ def test_file_of_another_user_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("console.commands.status.EmbeddedLog", refused)
     done = unship("status")
     assert (done.exit_code, done.output) == (2, "unship: log: Permission denied; check its owner and mode\n")
-
-
-def test_page_of_a_refused_order_says_what_was_missing() -> None:
-    decision: dict[str, Any] = {
-        "id": "d-1", "model": "m", "version": "v1", "ts": 0, "epoch": [1, 5, 0], "verdict": "INCONCLUSIVE",
-        "action": "page", "mode": "act", "reason": "OPERATOR_REFUSED", "outcomes": 0, "slice": None, "to": None,
-        "evidence": {"missing": "renew needs an incarnation above 1"},
-        "provenance": {"ledger": [0, 5], "lines": [0, 3]}, "digests": {"ledger": "00", "config": "00"},
-    }  # fmt: skip
-    text = page(decision)
-    assert "missing   renew needs an incarnation above 1" in text
-    assert "None" not in text
-    assert "unknown" not in text

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from console.commands.run_on_kafka import last_words
+from console.commands.run_on_kafka import shutdown_failure
+from tests.waiting import HANG_S
 from unship.errors import ConfigurationError
 
 PROGRAM = """
@@ -40,14 +41,14 @@ def test_second_signal_ends_at_once_what_takes_its_time(number: signal.Signals) 
     process.send_signal(number)
     assert process.stdout.readline() == b"told\n"
     process.send_signal(number)
-    assert process.communicate(timeout=30)[0] == b"cut off\n"
+    assert process.communicate(timeout=HANG_S)[0] == b"cut off\n"
     assert process.returncode == 4
 
 
 def test_end_that_takes_too_long_is_cut_off() -> None:
     process = started(0.0)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=30)[0] == b"told\ncut off\n"
+    assert process.communicate(timeout=HANG_S)[0] == b"told\ncut off\n"
     assert process.returncode == 4
 
 
@@ -55,23 +56,23 @@ def service(what: str, error: Exception | None = None, *, ended: bool = True) ->
     return SimpleNamespace(what=what, error=error, ended=ended, explained=str)
 
 
-def test_services_that_handed_over_everything_leave_nothing_to_say() -> None:
-    assert last_words([service("ingest"), service("control")]) is None
+def test_services_that_committed_everything_report_nothing() -> None:
+    assert shutdown_failure([service("ingest"), service("control")]) is None
 
 
 def test_service_that_lost_its_broker_is_named_with_the_code_for_that() -> None:
-    words = last_words([service("ingest", ended=False), service("control", KafkaConnectionError("gone"))])
-    assert words is not None
-    assert words[0] == 3
-    assert words[1].startswith("control ended without its broker")
+    failure = shutdown_failure([service("ingest", ended=False), service("control", KafkaConnectionError("gone"))])
+    assert failure is not None
+    assert failure[0] == 3
+    assert failure[1].startswith("control ended without a broker")
 
 
 def test_service_that_is_late_ends_as_timed_out() -> None:
-    assert last_words([service("ingest", ended=False), service("control")]) == (
+    assert shutdown_failure([service("ingest", ended=False), service("control")]) == (
         4,
-        "ingest did not end in time; what was not handed over is read again",
+        "ingest did not end in time; what was not committed is read again",
     )
 
 
 def test_service_that_waits_for_a_person_ends_well() -> None:
-    assert last_words([service("ingest", ConfigurationError("topics renew"))]) is None
+    assert shutdown_failure([service("ingest", ConfigurationError("topics renew"))]) is None

@@ -65,7 +65,7 @@ def test_replicas_are_the_same_before_and_after_the_monitor_has_read_their_acks(
             "r-1": {"version": "v41", "stage": "serving", "epoch": list(bench.epoch)},
             "r-2": {"version": "v40", "stage": "received", "epoch": [0, 0, 0]},
         },
-        {"r-2": "says that v40 serves (received, epoch 0.0.0)"},
+        {"r-2": "reports that v40 serves (received, epoch 0.0.0)"},
         1,
     )
 
@@ -80,7 +80,7 @@ def test_replica_that_acks_but_serves_the_old_version_is_named_with_exit_code_1(
     replicas, lagging, code = bench.shown()
     assert replicas == {"r-1": {"version": "v40", "stage": "serving", "epoch": None}}
     assert (lagging, code) == ({"r-1": "acknowledged v41, but answers with v40 under no epoch"}, 1)
-    assert "m: r-1 does not obey: acknowledged v41, but answers with v40" in bench.status().stdout
+    assert "m: r-1 has not converged: acknowledged v41, but answers with v40" in bench.status().stdout
     # Its heartbeat says the same as before, and is believed no more than before.
     bench.now += 10_000
     bench.ack("r-1", "v41", bench.epoch)

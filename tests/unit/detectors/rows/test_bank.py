@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, total
 from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, copy_variant, empty_bank, reshaped
+from streams.ledger.encoding import pack
 
 FIELDS = ("evidence", "totals", "n", "k", "own_n", "own_k", "learning")
 
@@ -271,3 +272,21 @@ def test_chunks_without_an_outcome_of_their_own_step_nothing() -> None:
         seen.append(float(bank.totals[0]))
     assert seen[0] == seen[1] == seen[2]
     assert 0 < seen[2] < seen[3] == seen[4]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0.0, 1.0, 0.25, float("nan")])), min_size=1, max_size=8,
+             unique_by=lambda entry: entry[0]),
+    st.integers(0, 2 * BLOCK),
+    st.booleans(),
+)  # fmt: skip
+def test_rows_that_step_once_have_the_same_blocks_whether_that_is_known_or_not(
+    drawn: list[tuple[int, float]], place: int, growing: bool
+) -> None:
+    bank = empty_bank(False, 8)
+    bank.n[:], bank.k[:] = 900.0, 90.0
+    bank.learning[:] = [True, False] * 4
+    rows = np.array(sorted(row for row, _ in drawn))
+    losses = np.array([loss for _, loss in sorted(drawn)])
+    found = [bank.blocks(rows, np.full(rows.size, place), losses, 0.02, growing, once) for once in (True, False)]
+    assert pack(found[0]) == pack(found[1])

@@ -113,11 +113,11 @@ def test_block_that_waits_too_long_for_its_other_arm_is_given_up() -> None:
     nobody = entries([], np.zeros((1, 0)))
     for number in range(WAIT_MAX):
         comparison.step_blocks(entries([number * WIDTH], [1.0]), nobody, number * WIDTH, 0)
-        assert comparison.open_[0, 0, 0] == (0 if number == WAIT_MAX - 1 else number + 1)
+        assert comparison.open_block[0, 0, 0] == (0 if number == WAIT_MAX - 1 else number + 1)
     begin = WAIT_MAX * WIDTH
     comparison.step_blocks(nobody, entries([begin], [0.0]), begin, 0)
     assert comparison.value(0, 0) == 0.0
-    assert comparison.open_[:, 0, 0].tolist() == [0.0, 0.0, 1.0, 0.0]
+    assert comparison.open_block[:, 0, 0].tolist() == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_loss_that_could_not_be_computed_belongs_to_no_arm() -> None:
@@ -127,7 +127,7 @@ def test_loss_that_could_not_be_computed_belongs_to_no_arm() -> None:
     )
     assert comparison.value(0, 0) > 0
     assert comparison.value(1, 0) == 0
-    assert comparison.open_[:, 1, 0].tolist() == [0.0, 0.0, 2.0, 2.0]
+    assert comparison.open_block[:, 1, 0].tolist() == [0.0, 0.0, 2.0, 2.0]
 
 
 def test_guess_of_the_mean_remembers_a_bounded_number_of_outcomes() -> None:

@@ -7,13 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from detectors.rows.history import PER_LEVEL, SOURCES, Block, BlockHistory
+from detectors.rows.history import PER_LEVEL, Block, BlockHistory
+from detectors.rows.types import SOURCE_CELLS
 
 STREAMS, LOSSES = 3, 2
 
 
 def block(rng: np.random.Generator, start: int) -> Block:
-    cells = np.sort(rng.choice(STREAMS * SOURCES, rng.integers(1, 6), replace=False)).astype(np.int64)
+    cells = np.sort(rng.choice(STREAMS * SOURCE_CELLS, rng.integers(1, 6), replace=False)).astype(np.int64)
     return Block(start, cells, rng.integers(0, 50, (2 * LOSSES, cells.size)).astype(float))
 
 
@@ -28,10 +29,10 @@ def filled(count: int, seed: int = 0) -> tuple[BlockHistory, list[Block]]:
 
 
 def summed(blocks: list[Block]) -> np.ndarray:
-    table = np.zeros((2 * LOSSES, STREAMS * SOURCES))
+    table = np.zeros((2 * LOSSES, STREAMS * SOURCE_CELLS))
     for entry in blocks:
         table[:, entry.cells] += entry.sums
-    return table.reshape(2 * LOSSES, STREAMS, SOURCES)
+    return table.reshape(2 * LOSSES, STREAMS, SOURCE_CELLS)
 
 
 @pytest.mark.parametrize("count", [1, 2, PER_LEVEL, PER_LEVEL + 1, 3 * PER_LEVEL, 1_000])

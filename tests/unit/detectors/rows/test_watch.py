@@ -40,7 +40,7 @@ def told(health: Health, count: int, rate: float = 0.1, part: int = 250) -> int:
 
 
 def basis(health: Health) -> str:
-    return BASES[int(health.basis[0, 0])]
+    return BASES[int(health.rows.basis[0, 0])]
 
 
 def test_reference_much_worse_than_the_first_thousand_outcomes_is_dropped_once() -> None:
@@ -49,9 +49,9 @@ def test_reference_much_worse_than_the_first_thousand_outcomes_is_dropped_once()
     assert basis(health) == "reference"
     assert told(health, 250) == 1
     assert basis(health) == "first outcomes"
-    assert health.baseline(0, 0) == pytest.approx((0.1, 1_000.0), rel=0.01)
+    assert health.rows.baseline(0, 0) == pytest.approx((0.1, 1_000.0), rel=0.01)
     assert told(health, 2_000) == 0
-    assert health.baseline(0, 0) == pytest.approx((0.1, 3_000.0), rel=0.01)
+    assert health.rows.baseline(0, 0) == pytest.approx((0.1, 3_000.0), rel=0.01)
 
 
 @pytest.mark.parametrize("mean", [0.05, 0.1, 0.12])
@@ -65,7 +65,7 @@ def test_row_then_has_the_baseline_of_the_version_before_it() -> None:
     health = stated(0.3, previous=left(0.08))
     assert told(health, 1_000) == 1
     assert basis(health) == "previous"
-    assert health.baseline(0, 0) == pytest.approx(((400 + 100) / 6_000, 6_000.0), rel=0.01)
+    assert health.rows.baseline(0, 0) == pytest.approx(((400 + 100) / 6_000, 6_000.0), rel=0.01)
 
 
 def test_own_earlier_baseline_comes_before_any_reference() -> None:
@@ -92,7 +92,7 @@ def test_only_the_first_thousand_outcomes_count_however_they_come(part: int) -> 
     for begin in range(0, wrong.size, part):
         health.judge(entries(wrong[begin : begin + part]), RULES, 0)
         dropped += health.check_references(0.03) if not health.degraded else 0
-    assert health.first[:, 0].tolist() == [1_000.0, 100.0]
+    assert health.rows.first_outcomes[:, 0].tolist() == [1_000.0, 100.0]
 
 
 def test_saved_health_drops_the_reference_at_the_same_outcome() -> None:

@@ -2,9 +2,7 @@
 
 import io
 import json
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,80 +12,28 @@ import pytest
 from msgspec.structs import replace
 
 from actions.journal import decision_bytes
-from actions.reconcile import Signer
 from streams.audit.ledger_audit import audit_topics
 from streams.audit.result import AuditResult
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.topics import EmbeddedTopics, record_log
+from streams.embedded.topics import EmbeddedTopics
 from streams.fold.fold import Fold
 from streams.join.partition import Raw
 from streams.join.source_reader import Position, SourceReader
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Batch, Begun, Configured, Record
 from streams.pipeline import configuration_record
-from streams.recordings.lines import Taken, line_of, read_line
+from streams.recordings.lines import Taken, line_of
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.writing import Span
 from streams.topics.partitioner import partition_of
 from tests.pipelines import step
-from tests.unit.streams.embedded.test_monitor import Site
+from tests.sites import Memory, Played, Site, play, taken_of
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
-from unship.codec import decode_line, decode_value, encode_line
+from unship.codec import decode_line
 from unship.errors import RecordingError
-from unship.events import Ack, Feedback, Prediction
-from unship.keys import load_private_key, new_keys
-from unship.log.embedded.log import EmbeddedLog, Message
-from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
-
-
-@dataclass
-class Played:
-    """A log that was lived through, its recording, and who may sign."""
-
-    log: EmbeddedLog
-    taken: list[Taken]
-    trust: Trust
-
-
-def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str = CONFIG) -> Played:
-    """Let a monitor live through a rollback, in rounds of random size with noise between, and die now and then."""
-    trust = new_keys(folder / "keys", "prod")
-    controller, operator = (load_private_key(folder / "keys" / f"{role}.key") for role in ("controller", "operator"))
-    signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
-    site, rng = Site(folder / "log", lines or busy_lines(seed), parse(config)), np.random.default_rng(seed)
-    live, held = site.monitor(signer), False
-    while site.sent < len(site.lines):
-        site.send(int(rng.integers(1, 400)))
-        if rng.random() < 0.3:
-            site.log.append("predictions", [Message(b"{", b"x")])
-            site.log.append("feedback", [Message(None, b"x"), Message(b'{"id":"p1",  "truth":1}', b"p1")])
-            site.log.append("operator", [Message(b"{}", b"m")])
-        if not held and site.sent > 100:
-            act = json.dumps({"act": "resume", "model": "m", "reason": "drill", "by": "ann"}).encode()
-            site.log.append("operator", [Message(act, b"m", tuple(sign(act, operator, OPERATOR_TYPE)))])
-            held = True
-        if rng.random() < 0.8:
-            live.step()
-            for command in live.publish():
-                ack = Ack(
-                    model="m", replica="r0", boot="b", epoch=command.epoch, stage="serving", serving=command.serve
-                )
-                site.log.append("acks", [Message(encode_line(ack), b"m/r0")])
-        if rng.random() < 0.15:
-            live.save_snapshot()
-        if rng.random() < 0.2:
-            live = site.monitor(signer)
-    live = site.monitor(signer)
-    live.step()
-    live.publish()
-    return Played(site.log, taken_of(site.log), trust)
-
-
-def taken_of(log: EmbeddedLog, span: Span | None = None) -> list[Taken]:
-    stream = io.BytesIO()
-    record_log(log, stream, *(() if span is None else (span,)))
-    return [read_line(line) for line in stream.getvalue().splitlines()]
+from unship.events import Feedback, Prediction
+from unship.signing import Trust
 
 
 def audited(lines: list[bytes], trust: Trust | None) -> AuditResult:
@@ -338,32 +284,6 @@ def test_ledger_that_does_not_begin_with_its_configuration_is_refused(played: Pl
 
 
 # Several readers
-
-
-class Memory:
-    """Topics with several partitions, in memory."""
-
-    def __init__(self, records: list[Taken]) -> None:
-        self.given: Counter[tuple[str, int, int]] = Counter()
-        self.records: dict[tuple[str, int], list[Taken]] = {}
-        for taken in records:
-            self.records.setdefault((taken.topic, taken.partition), []).append(taken)
-
-    def partitions(self, topic: str) -> int:
-        return max((number + 1 for name, number in self.records if name == topic), default=0)
-
-    def first(self, topic: str, partition: int) -> int:
-        return self.records[topic, partition][0].offset
-
-    def ends(self) -> dict[tuple[str, int], int]:
-        return {place: records[-1].offset + 1 for place, records in self.records.items()}
-
-    decode = staticmethod(decode_value)
-
-    def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
-        page = [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]
-        self.given.update((topic, partition, taken.offset) for taken in page)
-        return page
 
 
 def partitioned(seed: int, count: int) -> list[Taken]:

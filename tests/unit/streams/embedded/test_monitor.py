@@ -1,131 +1,27 @@
-"""The live driver on a real embedded log, with an injected clock: the same decisions as a replay, whatever crashes."""
+"""The monitor on a real embedded log, with an injected clock: what it reads, writes, publishes and refuses."""
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from actions.journal import decision_bytes
-from actions.reconcile import Signer, Timing
+from actions.reconcile import Signer
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.monitor import STATUS_KEY, EmbeddedMonitor, ledger_of
-from streams.ledger.entries import read_entry
-from streams.ledger.lines import ledger_line
-from streams.recordings.replay import Replay
-from tests.worlds.generator import generate
-from tests.worlds.scenarios import scenario
-from unship.codec import decode_line, encode_line
+from streams.embedded.monitor import STATUS_KEY, EmbeddedMonitor
+from tests.sites import Site
+from tests.worlds.busy import CONFIG, busy_lines
+from unship.codec import encode_line
 from unship.commands import decode_command
-from unship.events import Deployment, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
-from unship.log.embedded.log import EmbeddedLog, Message, WriterFenced
+from unship.log.embedded.log import Message, WriterFenced
 from unship.replica.fence import Identity, acks, judge, restore
 from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
-
-TOPIC = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
-
-
-class Clock:
-    """A wall clock that stands where the newest line put it."""
-
-    def __init__(self) -> None:
-        self.now = 0
-
-    def __call__(self) -> int:
-        return self.now
-
-
-class Site:
-    """An embedded log that a recording is played into, piece by piece."""
-
-    def __init__(self, folder: Path, lines: list[bytes], config: Config) -> None:
-        self.clock = Clock()
-        self.log = EmbeddedLog(folder, now_ms=self.clock, fsync=False)
-        self.config = config
-        self.lines = lines
-        self.sent = 0
-
-    def monitor(self, signer: Signer | None = None) -> EmbeddedMonitor:
-        return EmbeddedMonitor(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
-
-    def send(self, count: int) -> None:
-        for line in self.lines[self.sent : self.sent + count]:
-            event = decode_line(line)
-            assert isinstance(event, Prediction | Feedback | Deployment)
-            assert event.ts is not None
-            self.clock.now = max(self.clock.now, event.ts)
-            key = event.model if isinstance(event, Deployment) else event.id
-            self.log.append(TOPIC[type(event)], [Message(line, key.encode())])
-        self.sent += count
-
-    def journal(self) -> list[bytes]:
-        return [record.value or b"" for record in self.log.read("decisions", 0)]
 
 
 @pytest.fixture(scope="module")
 def decay() -> tuple[list[bytes], Config]:
-    world = scenario("decay", seed=1, lines=40_000)
-    return list(generate(world.world).lines), parse(world.config)
-
-
-@pytest.fixture(scope="module", params=["decay", "chargebacks", "slow"])
-def world(request: pytest.FixtureRequest) -> tuple[list[bytes], Config]:
-    """A world in which v42 is rolled back: by its labels, by bad news alone, by how long it takes."""
-    made = scenario(request.param, seed=1, lines=40_000)
-    return list(generate(made.world).lines), parse(made.config)
-
-
-def brief(lines: list[bytes]) -> list[tuple[str, str, int, int]]:
-    return [(d["reason"], d["action"], d["ts"], d["outcomes"]) for d in map(json.loads, lines)]
-
-
-def oracle(
-    lines: list[bytes], config: Config, tmp_path: Path
-) -> tuple[list[tuple[str, str, int, int]], dict[str, int]]:
-    (tmp_path / "r.ndjson").write_bytes(b"".join(line.rstrip(b"\n") + b"\n" for line in lines))
-    replay = Replay(config)
-    with (tmp_path / "r.ndjson").open("rb") as stream:
-        decided = [decision_bytes(decision) for decision in replay.decisions(stream)]
-    return brief(decided), replay.folds[0].models["fraud"].state.outcomes
-
-
-def test_live_decides_as_a_replay_does_with_restarts_at_random_rounds(
-    world: tuple[list[bytes], Config], tmp_path: Path
-) -> None:
-    lines, config = world
-    expected, counts = oracle(lines, config, tmp_path)
-    assert "rollback" in [action for _, action, _, _ in expected]
-    site, rng = Site(tmp_path / "log", lines, config), np.random.default_rng(3)
-    live, restarts = site.monitor(), 0
-    while site.sent < len(lines):
-        site.send(int(rng.integers(1, 1_500)))
-        if rng.random() < 0.8:
-            live.step()
-        if rng.random() < 0.15:
-            live.save_snapshot()
-        if rng.random() < 0.3:
-            live, restarts = site.monitor(), restarts + 1
-    live = site.monitor()
-    live.step()
-    assert restarts >= 5
-    assert brief(site.journal()) == expected
-    assert live.pipeline.fold.models["fraud"].state.outcomes == counts
-    assert site.log.end("ledger") == live.pipeline.fold.offset
-
-
-def test_ledger_alone_replays_to_the_journal_bit_for_bit(world: tuple[list[bytes], Config], tmp_path: Path) -> None:
-    lines, config = world
-    site = Site(tmp_path / "log", lines, config)
-    live = site.monitor()
-    while site.sent < len(lines):
-        site.send(3_000)
-        live.step()
-    recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
-    with recording.open("rb") as stream:
-        assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
+    return busy_lines(1, 1_000), parse(CONFIG)
 
 
 def test_second_monitor_fences_the_first_off(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
@@ -189,59 +85,16 @@ def test_clock_that_is_set_back_neither_silences_the_heartbeat_nor_makes_an_orde
     assert [command.epoch for command in live.publish()] == [order.epoch]
 
 
-def played(site: Site, change_at: int, config: Config) -> EmbeddedMonitor:
-    """Play all lines, with a restart under another configuration on the way."""
-    live = site.monitor()
-    while site.sent < len(site.lines):
-        if site.config is not config and site.sent >= change_at:
-            live.save_snapshot()
-            site.config = config
-            live = site.monitor()
-        site.send(1_000)
-        live.step()
-    return live
-
-
-def test_restart_in_mode_act_goes_on_from_what_was_observed_and_rolls_back_as_ever(
-    decay: tuple[list[bytes], Config], tmp_path: Path
-) -> None:
-    lines, config = decay
-    expected, counts = oracle(lines, config, tmp_path)
-    watching = parse(scenario("decay", seed=1, lines=40_000).config.replace("mode: act", "mode: observe"))
-    site = Site(tmp_path / "log", lines, watching)
-    live = played(site, 10_000, config)
-    assert brief(site.journal()) == expected
-    assert live.pipeline.fold.models["fraud"].state.outcomes == counts
-    # Whoever reads the ledger later takes both configurations from it.
-    recording = tmp_path / "ledger.ndjson"
-    recording.write_bytes(b"".join(ledger_line(read_entry(value).record) + b"\n" for value in ledger_of(site.log)))
-    with recording.open("rb") as stream:
-        assert [decision_bytes(d) for d in Replay(parse("")).decisions(stream)] == site.journal()
-
-
-def test_restart_with_other_losses_judges_afresh_and_loses_no_outcome(
-    decay: tuple[list[bytes], Config], tmp_path: Path
-) -> None:
-    lines, config = decay
-    _, counts = oracle(lines, config, tmp_path)
-    other = parse(scenario("decay", seed=1, lines=40_000).config.replace("[zero_one, brier]", "[brier]"))
-    site = Site(tmp_path / "log", lines, config)
-    live = played(site, 6_000, other)
-    assert live.pipeline.fold.models["fraud"].state.outcomes == counts
-    assert [loss.name for loss in live.pipeline.fold.models["fraud"].config.losses] == ["brier"]
-    assert "rollback" in [action for _, action, _, _ in brief(site.journal())]
-
-
 def test_status_is_on_the_log_after_each_round(decay: tuple[list[bytes], Config], tmp_path: Path) -> None:
     lines, config = decay
     site = Site(tmp_path / "log", lines, config)
     live = site.monitor()
-    site.send(2_000)
+    site.send(1_000)
     live.step()
     record = site.log.latest("snapshots")[STATUS_KEY]
     status = json.loads(record.value or b"")
-    assert status["models"]["fraud"]["outcomes"] == live.pipeline.fold.models["fraud"].state.outcomes
-    assert sum(status["models"]["fraud"]["outcomes"].values()) > 0
+    assert status["models"]["m"]["outcomes"] == live.pipeline.fold.models["m"].state.outcomes
+    assert sum(status["models"]["m"]["outcomes"].values()) > 0
 
 
 def test_what_cannot_be_decoded_is_counted_and_stops_nothing(tmp_path: Path) -> None:
@@ -276,7 +129,7 @@ def test_operators_act_counts_only_if_an_operator_signed_it(tmp_path: Path) -> N
     assert live.status().rejected == {"UNSIGNED_ACT": 3}
     site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
     live.step()
-    assert live.pipeline.fold.models["m"].state.desired.held
+    assert live.pipeline.fold.models["m"].state.desired.locks.held
 
 
 class FollowingReplica:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 
+from actions.evidence_tree import ComparisonReport, DetectorReport, Mean, MeanIfAny
 from actions.journal import Decision
 from console.commands.explain import page
 from console.sentences import sentence
@@ -85,9 +85,19 @@ def acts(decisions: Iterable[Decision]) -> list[tuple[str, str, str | None]]:
     return [(d.reason, d.action, d.to) for d in decisions if d.action in ("rollback", "propose", "observe", "page")]
 
 
-def as_read(decision: Decision) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(decision))
-    return plain
+def compared(decision: Decision) -> ComparisonReport:
+    assert decision.evidence.comparison
+    return decision.evidence.comparison
+
+
+def row(decision: Decision) -> DetectorReport:
+    """Return what the e-detector has of the only loss."""
+    assert decision.evidence.detectors
+    rows = decision.evidence.detectors["e_detector"]
+    assert isinstance(rows, dict)
+    report = rows["zero_one"]
+    assert isinstance(report, DetectorReport)
+    return report
 
 
 @pytest.mark.parametrize("mature", ["0s", "20s"])
@@ -109,22 +119,18 @@ def test_decay_with_nothing_beside_goes_as_far_as_its_owner_allows(
 
 def test_evidence_and_words_say_that_the_comparison_is_with_the_past() -> None:
     decision = decay().told()[-1]
-    comparison = decision.evidence["comparison"]
-    assert (comparison["basis"], comparison["target"], comparison["role"]) == ("record", "v1", "live")
-    assert comparison["evidence"] >= comparison["threshold"] == 10_000
-    assert comparison["record"]["n"] >= 2_000
-    assert comparison["record"]["today"]["mean"] < comparison["candidate"]["mean"]
-    assert comparison["target_since_change"] == {"mean": None, "n": 0.0}
-    # The demo, on which the reference is checked, has a holdback.
-    described = (Path(__file__).parents[4] / "docs/reference/decisions.md").read_text(encoding="utf-8")
-    for name in ("mean", "n", "since_ts", "label_coverage", "today.mean", "today.n", "today.dimension"):
-        assert f"`comparison.record.{name}`" in described
-    assert set(comparison["record"]) == {"mean", "n", "since_ts", "label_coverage", "today"}
-    assert "when it served last" in sentence(as_read(decision))
-    assert "nothing shows how good it would be now" in sentence(as_read(decision))
-    text = page(as_read(decision))
+    comparison = compared(decision)
+    assert (comparison.basis, comparison.target, comparison.role) == ("record", "v1", "live")
+    assert comparison.evidence >= comparison.threshold == 10_000
+    assert comparison.record
+    assert comparison.record.n >= 2_000
+    assert comparison.record.today.mean < comparison.candidate.mean
+    assert comparison.target_since_change == MeanIfAny(None, 0.0)
+    assert "when it served last" in sentence(decision)
+    assert "nothing shows how good it would be now" in sentence(decision)
+    text = page(decision)
     assert "by the past, yes" in text
-    assert "nothing answers beside it now" in text
+    assert "no concurrent holdback or shadow" in text
 
 
 def test_approved_proposal_from_the_past_is_done() -> None:
@@ -140,7 +146,7 @@ def test_version_before_that_was_no_better_is_not_proposed() -> None:
     told = story.answers("v2", 1_500, 0.05).answers("v2", 900, 0.3).told()
     assert acts(told) == [("NOT_CONFIRMED", "page", None)]
     assert [d.reason for d in told if d.version == "v2"] == ["CONFIRMING", "NOT_CONFIRMED"]
-    assert told[-1].evidence["comparison"]["evidence"] < 10
+    assert compared(told[-1]).evidence < 10
 
 
 def test_harder_requests_are_a_mix_shift_and_no_reason_to_go_back() -> None:
@@ -177,7 +183,7 @@ def test_version_that_answers_beside_keeps_the_past_out() -> None:
         story.answers("v2", 9, 0.3).answers("v1", 1, 0.3, role="holdback")
     told = [d for d in story.told() if d.version == "v2"]
     assert told
-    assert {d.evidence["comparison"]["basis"] for d in told if d.evidence.get("comparison")} == {"concurrent"}
+    assert {d.evidence.comparison.basis for d in told if d.evidence.comparison} == {"concurrent"}
     assert not [d for d in told if d.action in ("rollback", "propose")]
 
 
@@ -258,14 +264,13 @@ def test_ignored_reference_is_counted_and_shown() -> None:
     story = Story().live("v1", reference=reference).answers("v1", 2_000, 0.05).answers("v1", 900, 0.3)
     told = story.told()
     assert acts(told) == [("TARGET_UNKNOWN", "page", None)]
-    shown = told[-1].evidence["detectors"]["e_detector"]["zero_one"]
-    assert (shown["ignored_reference"], shown["basis"]) == ({"mean": 0.5, "n": 2_000.0}, "first outcomes")
-    assert "is ignored: 0.5000 (n=2000)" in page(as_read(told[-1]))
+    shown = row(told[-1])
+    assert (shown.ignored_reference, shown.basis) == (Mean(0.5, 2_000.0), "first outcomes")
+    assert "is ignored: 0.5000 (n=2000)" in page(told[-1])
 
 
 def test_plausible_reference_is_not_mentioned() -> None:
     reference = {"zero_one": Reference(mean=0.06, n=2_000)}
     told = Story().live("v1", reference=reference).answers("v1", 2_000, 0.05).answers("v1", 900, 0.3).told()
-    shown = told[-1].evidence["detectors"]["e_detector"]["zero_one"]
-    assert shown["basis"] == "reference"
-    assert "ignored_reference" not in shown
+    shown = row(told[-1])
+    assert (shown.basis, shown.ignored_reference) == ("reference", UNSET)

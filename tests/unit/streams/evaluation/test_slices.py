@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.evaluation.slices import OTHER, SOURCES_MAX, SourceTable, slice_table
+from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER, SourceTable, slice_table
 from streams.join.rows import coded
 from streams.ledger.records import Coded
 
@@ -88,7 +88,7 @@ def encode(table: SourceTable, values: list[str]) -> list[int]:
 def test_eight_sources_keep_their_names_and_the_rest_is_other() -> None:
     table = SourceTable([])
     assert encode(table, [f"s{i}" for i in range(12)]) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
-    assert table.names == [*(f"s{i}" for i in range(SOURCES_MAX)), OTHER]
+    assert table.names == [*(f"s{i}" for i in range(LABEL_SOURCES_MAX)), OTHER]
     assert encode(table, ["s11", "s3", "new", OTHER]) == [8, 3, 8, 8]
 
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.betting import GRID_BINARY
 from detectors.comparison import record_evidence
-from detectors.rows.history import SOURCES
-from detectors.rows.types import Alarm, Entries, Rules
+from detectors.rows.types import SOURCE_CELLS, Alarm, Entries, Rules
 from detectors.rows.watch import Health, new_health
 from streams.evaluation.slices import Stream
 from streams.evaluation.track_records import (
@@ -172,7 +171,7 @@ def test_requests_outside_all_slices_count_with_the_overall_mean() -> None:
 def weighed(seen: dict[int, tuple[float, float]], stream: int = 0, dimension: str = "country") -> float:
     """Return the evidence of outcomes and losses by slice since an alarm, against the record above."""
     health = new_health("v2", "live", 0, [True], len(STREAMS))
-    window = np.zeros((2, len(STREAMS), SOURCES))
+    window = np.zeros((2, len(STREAMS), SOURCE_CELLS))
     for slice_, (n, k) in seen.items():
         window[:, slice_, 0] = n, k
     window[:, 0, 0] = window[:, 1:].sum(axis=(1, 2))
@@ -200,7 +199,7 @@ def test_harder_requests_on_another_dimension_are_no_decay_of_a_slice() -> None:
     streams = [*STREAMS, Stream("channel", "web")]
     n, k = np.array([[*N, 1_500.0]]), np.array([[*K, 126.0]])
     health = new_health("v2", "live", 0, [True], len(streams))
-    window = np.zeros((2, len(streams), SOURCES))
+    window = np.zeros((2, len(streams), SOURCE_CELLS))
     window[:, :, 0] = [[1_000.0, 600.0, 400.0, 500.0], [156.0, 36.0, 120.0, 78.0]]
     alarm = Alarm("e_detector", 0, 3, 0, 0, 1e6, 1e6, 0.0, window)
     record = TrackRecord("v1", False, None, [])

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from actions.journal import Decision
+from actions.reasons import Reason
 from tests.pipelines import Run
-from tests.property.test_replay_bytes import EVERYTHING, Plan, config_of, events_of
+from tests.plans import EVERYTHING, Plan, config_of, events_of
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event
 
@@ -40,14 +41,14 @@ def test_target_that_all_replicas_refused_is_paged_with_why_and_taken_once_one_h
     decisions = decided(refused)
     unfit = next(decision for decision in decisions if decision.reason == "TARGET_UNFIT")
     assert (unfit.action, unfit.to) == ("page", None)
-    assert unfit.evidence["unfit"] == {"v1": "every replica that answered refused it"}
+    assert unfit.evidence.unfit == {"v1": "every replica that answered refused it"}
     assert "rollback" not in [decision.action for decision in decisions]
     late = ack(unfit.ts - START + 3_000, "r-1", "staged", ORDER_OF_V1)
     decisions = decided([*refused, late])
     (rollback,) = [decision for decision in decisions if decision.action == "rollback"]
     assert rollback.to == "v1"
     assert rollback.ts >= (late.ts or 0)
-    assert decisions.index(rollback) > [decision.reason for decision in decisions].index("TARGET_UNFIT")
+    assert decisions.index(rollback) > [decision.reason for decision in decisions].index(Reason.TARGET_UNFIT)
 
 
 def test_one_refusal_among_replicas_that_have_the_target_stops_nothing() -> None:
@@ -66,7 +67,7 @@ def test_holdback_that_was_announced_and_never_answered_is_passed_over_for_the_o
     decisions = decided([newer])
     (rollback,) = [decision for decision in decisions if decision.action == "rollback"]
     assert rollback.to == "v1"
-    assert list(rollback.evidence["unfit"]) == ["v9"]
+    assert list(rollback.evidence.unfit or ()) == ["v9"]
 
 
 def test_earlier_version_known_by_its_record_alone_is_no_target_if_every_replica_refused_it() -> None:
@@ -78,4 +79,4 @@ def test_earlier_version_known_by_its_record_alone_is_no_target_if_every_replica
     decisions = decided(refused, alone)
     assert "rollback" not in [decision.action for decision in decisions]
     unfit = next(decision for decision in decisions if decision.reason == "TARGET_UNFIT")
-    assert list(unfit.evidence["unfit"]) == ["v1"]
+    assert list(unfit.evidence.unfit or ()) == ["v1"]

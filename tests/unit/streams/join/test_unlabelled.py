@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from actions.journal import Decision
 from streams.config.parse import parse
@@ -63,7 +64,7 @@ def test_missing_label_is_an_outcome_when_its_cohort_closes_and_not_before() -> 
     assert model.state.outcomes == {"v1": 2}
     assert model.state.live is not None
     # A missed positive and a false alarm.
-    assert model.state.live.health.banks[0].own_k[0] == 2
+    assert model.state.live.health.rows.banks[0].own_k[0] == 2
 
 
 def test_end_of_bad_news_is_blindness_and_silence_steps_nothing() -> None:
@@ -115,7 +116,7 @@ def test_quorum_leaves_no_absence_out() -> None:
     assert model.state.layout.sources.names == ["bank", "desk"]
     assert model.state.live is not None
     health = model.state.live.health
-    np.testing.assert_array_equal(health.banks[0].own_n[:3], [2_000, 1_750, 1_750])
+    np.testing.assert_array_equal(health.rows.banks[0].own_n[:3], [2_000, 1_750, 1_750])
 
 
 def test_latency_alone_needs_no_label_and_is_never_blind() -> None:
@@ -124,8 +125,8 @@ def test_latency_alone_needs_no_label_and_is_never_blind() -> None:
     assert reasons(decisions) == ["LEARNING", "HEALTHY"]
     assert model.state.outcomes == {"v1": 2_000}
     assert decisions[-1].outcomes >= 1_000
-    assert decisions[-1].evidence["sources"] == 0
-    assert "label_coverage" not in decisions[-1].evidence
+    assert decisions[-1].evidence.sources == 0
+    assert decisions[-1].evidence.label_coverage is UNSET
     assert not pipeline.counts
 
 
@@ -146,7 +147,7 @@ def test_outcomes_count_what_the_first_loss_judges(maturity: str, losses: str, o
     assert model.state.outcomes == {"v1": outcomes}
     assert model.state.live is not None
     assert model.state.live.health.outcomes == outcomes
-    by_name = dict(zip(losses.split(", "), model.state.live.health.banks, strict=True))
+    by_name = dict(zip(losses.split(", "), model.state.live.health.rows.banks, strict=True))
     assert (by_name[SPEED].own_n[0], by_name[SPEED].own_k[0]) == (200, 200)
     assert (by_name["zero_one"].own_n[0], by_name["zero_one"].own_k[0]) == (100, 100)
 

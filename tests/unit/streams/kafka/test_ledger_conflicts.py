@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from actions.journal import Decision, decision_bytes, digest_of
+from actions.evidence_tree import Evidence
+from actions.journal import Decision, Digests, Provenance, decision_bytes, digest_of
 from actions.reconcile import Timing
 from streams.config.file import load
 from streams.fold.fold import Fold
@@ -32,9 +33,9 @@ def decided(epoch: tuple[int, int, int] = EPOCH) -> Decision:
         "ts": 0,
         "slice": None,
         "outcomes": 0,
-        "evidence": {},
-        "provenance": {},
-        "digests": {},
+        "evidence": Evidence(),
+        "provenance": Provenance(ledger=(0, 0)),
+        "digests": Digests(previous="", ledger="", config=""),
     }
     return Decision(id="d", epoch=epoch, **names, **more)  # type: ignore[arg-type]
 

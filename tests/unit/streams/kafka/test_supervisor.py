@@ -9,6 +9,7 @@ import pytest
 from streams.kafka import supervisor as module
 from streams.kafka.clients import Access
 from streams.kafka.supervisor import Lives
+from tests.waiting import HANG_S
 from unship.errors import BrokerUnreachable
 from unship.topics import TopicNames
 
@@ -99,7 +100,7 @@ def test_end_in_a_pause_does_not_wait_for_the_next_life(monkeypatch: pytest.Monk
         living = asyncio.create_task(lives.live())
         await failed.wait()
         lives.finish()
-        await asyncio.wait_for(living, 30)
+        await asyncio.wait_for(living, HANG_S)
         assert isinstance(lives.error, BrokerUnreachable)
 
     asyncio.run(main())
@@ -111,7 +112,7 @@ def test_life_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatc
     async def main() -> None:
         lives = lives_of(asyncio.Event().wait)  # type: ignore[arg-type]
         living = asyncio.create_task(lives.live())
-        await asyncio.wait_for(lives.finished(), 30)
+        await asyncio.wait_for(lives.finished(), HANG_S)
         assert not lives.ended
         living.cancel()
 

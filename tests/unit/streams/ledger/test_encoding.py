@@ -192,7 +192,5 @@ def test_value_that_is_no_ledger_record_is_refused(data: bytes | None) -> None:
 
 
 def test_record_of_the_earlier_text_form_is_refused_with_what_to_do() -> None:
-    with pytest.raises(
-        RecordingError, match=r"an earlier version.*docs/how-to/upgrade\.md"
-    ):
+    with pytest.raises(RecordingError, match=r"an earlier version.*docs/how-to/upgrade\.md"):
         read_entry(b'{"type":"ledger","record":{"kind":"tick","clock":1}}')

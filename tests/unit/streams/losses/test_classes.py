@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.losses.catalogue import LOSSES, loss_columns, unusable
-from streams.losses.columns import LossSpec, Pairs
+from streams.losses.columns import JoinedColumns, LossSpec
 
 NAN = math.nan
 
 
 def one(name: str, kind: str, output: Any = 1, truth: Any = 1, score: float | None = None, scores: Any = None) -> float:
     spec = LossSpec(name, {"log": 4.0, "absolute": 10.0, "squared": 10.0}.get(name, 1.0))
-    return float(loss_columns(Pairs([output], [score], [scores], [truth]), [spec], kind)[0, 0])
+    return float(loss_columns(JoinedColumns([output], [score], [scores], [truth]), [spec], kind)[0, 0])
 
 
 # zero_one
@@ -265,7 +265,7 @@ def test_precision_is_about_what_was_called_positive_and_recall_about_what_is(
     ],
 )
 def test_outcome_that_a_loss_is_not_about_is_not_unusable(name: str, output: Any, truth: Any, expected: int) -> None:
-    pairs, spec = Pairs([output], [None], [None], [truth]), LossSpec(name)
+    pairs, spec = JoinedColumns([output], [None], [None], [truth]), LossSpec(name)
     assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]) == expected
 
 
@@ -275,14 +275,14 @@ def test_outcome_that_a_loss_is_not_about_is_not_unusable(name: str, output: Any
 @pytest.mark.parametrize(("used", "expected"), [(0.0, 1.0), (1.0, 0.0), (0.25, 0.75), (None, NAN)])
 def test_engagement_loses_by_what_was_not_used_whatever_the_truth(used: float | None, expected: float) -> None:
     for truth in (None, 0, "a"):
-        pairs, spec = Pairs([1], [None], [None], [truth], [used]), LossSpec("engagement")
+        pairs, spec = JoinedColumns([1], [None], [None], [truth], [used]), LossSpec("engagement")
         column = loss_columns(pairs, [spec], "binary")[0]
         assert column[0] == pytest.approx(expected, nan_ok=True)
         assert unusable(pairs, spec, column) == 0
 
 
 def test_truth_that_nobody_told_is_not_unusable() -> None:
-    pairs, spec = Pairs([1, 1], [None] * 2, [None] * 2, [None, [1]], [0.5, 0.5]), LossSpec("zero_one")
+    pairs, spec = JoinedColumns([1, 1], [None] * 2, [None] * 2, [None, [1]], [0.5, 0.5]), LossSpec("zero_one")
     assert unusable(pairs, spec, loss_columns(pairs, [spec], "binary")[0]).tolist() == [False, True]
 
 
@@ -312,19 +312,19 @@ ALL = {
 @given(drawn=rows)
 def test_every_loss_is_between_zero_and_one_or_not_a_number(kind: str, drawn: list[Any]) -> None:
     outputs, truths, scores, by_class = [list(column) for column in zip(*drawn, strict=True)] or [[], [], [], []]
-    found = loss_columns(Pairs(outputs, scores, by_class, truths), ALL[kind], kind)
+    found = loss_columns(JoinedColumns(outputs, scores, by_class, truths), ALL[kind], kind)
     assert found.shape == (len(ALL[kind]), len(drawn))
     assert found.dtype == np.float64
     assert (np.isnan(found) | ((found >= 0) & (found <= 1))).all()
     for spec, column in zip(ALL[kind], found, strict=True):
         assert not spec.binary or (np.isnan(column) | (column == 0) | (column == 1)).all()
     for i, row in enumerate(drawn):
-        alone = loss_columns(Pairs([row[0]], [row[2]], [row[3]], [row[1]]), ALL[kind], kind)
+        alone = loss_columns(JoinedColumns([row[0]], [row[2]], [row[3]], [row[1]]), ALL[kind], kind)
         np.testing.assert_array_equal(alone[:, 0], found[:, i])
 
 
 def test_no_pairs_give_a_table_without_columns() -> None:
-    assert loss_columns(Pairs([], [], [], []), LOGS, "binary").shape == (2, 0)
+    assert loss_columns(JoinedColumns([], [], [], []), LOGS, "binary").shape == (2, 0)
 
 
 def test_losses_that_count_errors_are_zero_or_one_only() -> None:

@@ -14,7 +14,7 @@ import pytest
 from streams.config.file import load
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.losses.columns import LossSpec, Pairs
+from streams.losses.columns import JoinedColumns, LossSpec
 from streams.losses.custom import OWN_LOSSES, OwnLoss, own_loss
 from streams.pipeline import configuration_record
 from tests.pipelines import parts_of, run
@@ -43,7 +43,7 @@ def configured(folder: Path, losses: str, kind: str = "custom") -> Config:
 
 def say(monkeypatch: pytest.MonkeyPatch, function: OwnLoss) -> list[float]:
     monkeypatch.setitem(OWN_LOSSES, ("a.b:c", "00"), function)
-    column = own_loss(Pairs([1, 2], [0.5, None], [None] * 2, [3, 4]), LossSpec("a.b:c", code_digest="00"))
+    column = own_loss(JoinedColumns([1, 2], [0.5, None], [None] * 2, [3, 4]), LossSpec("a.b:c", code_digest="00"))
     assert column.dtype == np.float64
     return column.tolist()
 
@@ -71,7 +71,7 @@ def test_answer_of_another_shape_is_no_loss_for_any(monkeypatch: pytest.MonkeyPa
 
 def test_loss_whose_source_is_not_loaded_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigurationError, match=r"loss a\.b:c with the source 00 is not loaded"):
-        own_loss(Pairs([1], [None], [None], [1]), LossSpec("a.b:c", code_digest="00"))
+        own_loss(JoinedColumns([1], [None], [None], [1]), LossSpec("a.b:c", code_digest="00"))
 
 
 def test_own_loss_judges_outcomes_and_one_failure_is_counted_and_no_crash(folder: Path) -> None:

@@ -11,11 +11,11 @@ from actions.journal import decision_bytes
 from console.logs import open_source
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.embedded.topics import record_log
+from streams.embedded.topics import EmbeddedTopics
 from streams.recordings.lines import KIND_OF, RANK, read_line
 from streams.recordings.replay import Replay
-from streams.recordings.writing import Span, Written
-from tests.unit.streams.embedded.test_monitor import Site
+from streams.recordings.writing import Span, Written, record_topics
+from tests.sites import Site
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.errors import RecordingError
 from unship.log.embedded.log import Message
@@ -44,7 +44,7 @@ def played(site: Site, seed: int) -> None:
 
 def recorded(site: Site, span: Span | None = None) -> tuple[list[bytes], Written]:
     stream = io.BytesIO()
-    written = record_log(site.log, stream, *(() if span is None else (span,)))
+    written = record_topics(EmbeddedTopics(site.log), stream, *(() if span is None else (span,)))
     lines = stream.getvalue().splitlines(keepends=True)
     assert sum(written.lines.values()) == len(lines)
     assert written.bytes == len(stream.getvalue())

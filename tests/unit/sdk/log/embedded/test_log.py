@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
 from unship.log.embedded.log import (
     COMPACTED,
     TOPICS,
@@ -298,7 +299,7 @@ def test_fences_of_other_names_do_not_touch_each_other(log: EmbeddedLog) -> None
 def test_wait_returns_at_once_what_is_already_there(log: EmbeddedLog) -> None:
     log.append_many({"feedback": [Message(b"x")], "control": [Message(b"y", b"k")]})
     assert log.wait({"feedback": 0, "control": 1, "acks": 0}, 0) == ("feedback",)
-    assert log.wait({"control": 1, "feedback": 0}, 60) == ("feedback",)
+    assert log.wait({"control": 1, "feedback": 0}, HANG_S) == ("feedback",)
 
 
 def test_wait_without_news_ends_with_its_time(log: EmbeddedLog) -> None:
@@ -308,31 +309,31 @@ def test_wait_without_news_ends_with_its_time(log: EmbeddedLog) -> None:
 
 def test_wait_sees_an_append_of_another_thread_through_the_same_log(log: EmbeddedLog) -> None:
     got: list[tuple[str, ...]] = []
-    waiter = threading.Thread(target=lambda: got.append(log.wait({"control": 0}, 60)))
+    waiter = threading.Thread(target=lambda: got.append(log.wait({"control": 0}, HANG_S)))
     waiter.start()
     log.append("feedback", [Message(b"unrelated")])
     log.append("control", [Message(b"x", b"k")])
-    waiter.join(60)
+    waiter.join(HANG_S)
     assert got == [("control",)]
 
 
 def test_wait_sees_an_append_through_another_log(log: EmbeddedLog) -> None:
     got: list[tuple[str, ...]] = []
-    waiter = threading.Thread(target=lambda: got.append(log.wait({"control": 0}, 60)))
+    waiter = threading.Thread(target=lambda: got.append(log.wait({"control": 0}, HANG_S)))
     waiter.start()
     with EmbeddedLog(log.folder, fsync=False) as other:
         other.append("control", [Message(b"x", b"k")])
-    waiter.join(60)
+    waiter.join(HANG_S)
     assert got == [("control",)]
 
 
 def test_wait_ends_when_it_is_told_to_stop(log: EmbeddedLog) -> None:
     stop = threading.Event()
     got: list[tuple[str, ...]] = []
-    waiter = threading.Thread(target=lambda: got.append(log.wait({"control": 0}, 600, stop=stop)))
+    waiter = threading.Thread(target=lambda: got.append(log.wait({"control": 0}, HANG_S, stop=stop)))
     waiter.start()
     stop.set()
-    waiter.join(60)
+    waiter.join(HANG_S)
     assert got == [()]
 
 

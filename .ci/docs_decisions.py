@@ -1,0 +1,173 @@
+"""Describe the fields of a decision and of its evidence; types and completeness come from the code.
+
+`*` in a path is a name, `[]` for each entry of a list. A field without a meaning, or a meaning without a field,
+stops `docs.py`.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from actions.journal import Decision
+
+FIELDS: dict[str, str] = {
+    "type": "`decision`",
+    "id": "its name: place in the ledger, index, and a few digits of a digest; the same ledger always gives the same",
+    "model": "the model",
+    "version": "the version that was judged",
+    "action": "`rollback`, `propose`, `observe`, `page` or `none`",
+    "to": "the version to go back to, or null",
+    "verdict": "`HEALTHY`, `DEGRADED`, `INCONCLUSIVE` or `ERROR`",
+    "reason": "one of [the reasons](reasons.md)",
+    "mode": "the model's mode",
+    "epoch": "incarnation, offset of the ledger record, index inside it",
+    "ts": "the clock, in milliseconds",
+    "slice": 'the slice it is about, such as `{"country": "DE"}`, or null for all requests',
+    "outcomes": "how many outcomes of the version were judged since it went live; with [`missing: "
+    "negative`](configuration.md#missing-labels) also those without a label, with `latency` as the first loss all "
+    "predictions",
+    "evidence": "all numbers, see below",
+    "provenance": "`ledger`: first and last record; `lines`: first and last source line; on a live log "
+    "`predictions` and `feedback` instead, by partition: first offset and that behind the last. All that the "
+    "decision depends on lies inside",
+    "digests": "`previous`: of the model's decision before (empty for the first); `ledger`: of all records so "
+    "far; `config`: of the configuration",
+}
+
+EVIDENCE: dict[str, str] = {
+    "detectors.decides": "the detector that decides",
+    "detectors.promise": "what is promised, in words; `not promised` where another than `e_detector` decides",
+    "detectors.e_detector.threshold": "what the weighted mean over all rows has to reach",
+    "detectors.e_detector.*.evidence": "evidence of the row of all requests, by loss. After its alarm a row restarts",
+    "detectors.e_detector.*.baseline.mean": "the usual mean loss",
+    "detectors.e_detector.*.baseline.n": "how many outcomes it rests on",
+    "detectors.e_detector.*.basis": "where it comes from: `learning` (there is none yet), `reference`, `earlier`, "
+    "`previous`, `first outcomes`",
+    "detectors.e_detector.*.ignored_reference.mean": "the reference of the deployment, if the version's own first "
+    "outcomes contradict it: its mean",
+    "detectors.e_detector.*.ignored_reference.n": "and how many outcomes it was measured on",
+    "detectors.*.*.alarms": "a second opinion: how often it alarmed in this live period",
+    "detectors.*.*.last_ts": "and when last, or null",
+    "maturity": "how long each label had to come; `none` if outcomes count as they arrive",
+    "label_coverage": "labelled share of the newest 20 cohorts; absent where no loss needs a label",
+    "alarm.detector": "what alarmed",
+    "alarm.loss": "on which loss",
+    "alarm.slice": "in which slice; null for all requests",
+    "alarm.ts": "when, by the clock",
+    "alarm.change_ts": "the estimated change: since when the loss has been higher",
+    "alarm.evidence": "the row's evidence at the alarm",
+    "alarm.threshold": "the promise divided by the row's weight; 0 where another detector than `e_detector` decided",
+    "alarm.since_change.mean": "the mean loss since the change, up to now",
+    "alarm.since_change.n": "over how many outcomes",
+    "alarm.baseline.mean": "the usual mean loss of the row",
+    "alarm.baseline.n": "how many outcomes it rests on",
+    "alarm.basis": "where that comes from",
+    "slices[].slice": "the five slices with most evidence: which",
+    "slices[].evidence": "their evidence",
+    "slices[].singled_out": "whether it is among those that can be named with 5 % false ones among the named",
+    "slices[].since_change.mean": "the slice's mean loss since the change",
+    "slices[].since_change.n": "over how many outcomes",
+    "slices[].baseline.mean": "the slice's usual mean loss",
+    "slices[].baseline.n": "how many outcomes it rests on",
+    "slices[].basis": "where that comes from",
+    "comparison.basis": "`concurrent`: outcomes of the same time. `record`: there is no concurrent version, and "
+    "the target's outcomes are those of its last time as the live version. Null instead of a comparison if there is "
+    "neither",
+    "comparison.target": "the version compared with",
+    "comparison.role": "`holdback` or `shadow`; `live` with a record: what it was",
+    "comparison.evidence": "evidence that the judged version is worse than the target",
+    "comparison.threshold": "what that has to reach; with track records, times the number of records compared",
+    "comparison.candidate.mean": "the judged version's mean loss since the change",
+    "comparison.candidate.n": "over how many outcomes",
+    "comparison.target_since_change.mean": "the target's mean loss in the same time, or null; always null with a "
+    "record",
+    "comparison.target_since_change.n": "over how many outcomes",
+    "comparison.record.mean": "with a track record: the target's mean loss on it",
+    "comparison.record.n": "over how many outcomes",
+    "comparison.record.since_ts": "since when",
+    "comparison.record.label_coverage": "the labelled share at its end, or null",
+    "comparison.record.today.mean": "the mean loss on record, reweighted to the requests since the change",
+    "comparison.record.today.n": "how many outcomes that is worth",
+    "comparison.record.today.dimension": "the property of the requests it is reweighted by, or null",
+    "comparison.difference": "the judged version's mean minus the target's (with a record, the reweighted one): "
+    "how much would be won, as a point estimate",
+    "comparison.target_degraded": "whether the target's own detector alarmed",
+    "sources": "how many sources label the model, before an alarm or with a single one; 0 where the loss needs no "
+    "label; otherwise as follows",
+    "sources.*.share": "the source's share of the labels since the change",
+    "sources.*.without.outcomes": "leaving it out: how many outcomes are left",
+    "sources.*.without.rise": "how much higher the mean loss is than usual",
+    "sources.*.without.evidence": "the evidence of the row that leaves it out",
+    "sources.*.without.agrees": "whether the rise shows without it",
+    "mix.dimension": "with a shift of the mix: the property of the requests whose shares changed",
+    "mix.value": "and the value that explains most of the rise",
+    "unfit.*": "by version: why a version that could be gone back to cannot be served",
+    "fleet.limit": "with `FLEET_LIMIT`: how many rollbacks may be under way",
+    "fleet.under_way.*": "and the decision of each other model that is being rolled back, by model",
+    "operator.act": "with an operator's act: what was ordered",
+    "operator.by": "by whom",
+    "operator.reason": "why",
+    "operator.override": "whether it overrides a hold or a quarantine",
+    "missing": "with `OPERATOR_REFUSED`: what is missing",
+    "serving": "with `QUARANTINED` and `DEPLOYED_WHILE_PINNED`: the version that keeps serving",
+    "deployed": "and the one that was deployed",
+}
+
+
+def decision_rows() -> list[tuple[str, str]]:
+    """Return (field, meaning) of a decision, in the order in which they are written."""
+    _, definitions = msgspec.json.schema_components([Decision])
+    written = list(definitions["Decision"]["properties"])
+    assert written == list(FIELDS), set(written) ^ set(FIELDS)
+    return list(FIELDS.items())
+
+
+def evidence_rows() -> list[tuple[str, str, str]]:
+    """Return (path, type, meaning) of everything that the evidence of a decision can hold."""
+    _, definitions = msgspec.json.schema_components([Decision])
+    leaves: dict[str, set[str]] = {}
+    _collect(definitions["Evidence"], "", definitions, leaves)
+    leaves = {path: kinds for path, kinds in leaves.items() if kinds != {"null"}}
+    used, rows = set(), []
+    for path, meaning in EVIDENCE.items():
+        mine = min((leaf for leaf in leaves if _covers(leaf, path)), key=lambda leaf: leaf.count("*"), default=None)
+        assert mine is not None, f"{path} is no part of the evidence"
+        used.add(mine)
+        rows.append((path, " or ".join(sorted(leaves[mine], key=KINDS.index)), meaning))
+    assert used == set(leaves), f"without a meaning: {set(leaves) - used}"
+    return rows
+
+
+KINDS = ["true or false", "integer", "number", "text", "slice", "null"]
+PLAIN = {"boolean": "true or false", "integer": "integer", "number": "number", "string": "text", "null": "null"}
+
+
+def _collect(schema: dict[str, Any], path: str, definitions: dict[str, Any], leaves: dict[str, set[str]]) -> None:
+    """Add the kinds of values that a schema allows, by their paths."""
+    if "$ref" in schema:
+        _collect(definitions[schema["$ref"].rpartition("/")[2]], path, definitions, leaves)
+    elif "anyOf" in schema:
+        for part in schema["anyOf"]:
+            _collect(part, path, definitions, leaves)
+    elif path.endswith("slice") and schema["type"] == "object":
+        leaves.setdefault(path, set()).add("slice")
+    elif schema["type"] == "object":
+        inner = dict(schema.get("properties", {}))
+        if schema.get("additionalProperties"):
+            inner["*"] = schema["additionalProperties"]
+        for name, part in inner.items():
+            _collect(part, f"{path}.{name}".lstrip("."), definitions, leaves)
+    elif schema["type"] == "array":
+        _collect(schema["items"], f"{path}[]", definitions, leaves)
+    else:
+        leaves.setdefault(path, set()).add(PLAIN[schema["type"]])
+
+
+def _covers(leaf: str, path: str) -> bool:
+    """Return whether a path, with names in place of some `*`, is of a leaf.
+
+    >>> _covers("detectors.*.*.alarms", "detectors.adwin.*.alarms"), _covers("detectors.*", "detectors.*.*")
+    (True, False)
+    """
+    return re.fullmatch(re.escape(leaf).replace(r"\*", r"[^.]+"), path) is not None

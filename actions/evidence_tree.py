@@ -1,0 +1,168 @@
+"""Define the evidence of a decision: a typed tree, in the order of the journal.
+
+The order of the fields is the order of the keys in a decision's bytes, which are digested: a field is added at its
+end, and none is moved. What a decision has no number for is UNSET and left out; null is written where there was
+something to compute and nothing to compute it from.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from actions.evidence import Scalar
+
+Slice: TypeAlias = dict[str, Scalar]
+
+
+class Mean(msgspec.Struct, frozen=True):
+    """Hold a mean loss and the number of outcomes it rests on."""
+
+    mean: float
+    n: float
+
+
+class MeanIfAny(msgspec.Struct, frozen=True):
+    """Hold a mean loss, null where there was no outcome."""
+
+    mean: float | None
+    n: float
+
+
+class DetectorReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Hold what one detector has of one loss, on all requests.
+
+    The e-detector has `evidence`, `baseline`, `basis` and, where the deployment's reference is implausible,
+    `ignored_reference`. Any other detector has `alarms` and `last_ts`.
+    """
+
+    evidence: float | UnsetType = UNSET
+    baseline: Mean | UnsetType | None = UNSET
+    basis: str | UnsetType = UNSET
+    ignored_reference: Mean | UnsetType = UNSET
+    alarms: int | UnsetType = UNSET
+    last_ts: int | UnsetType | None = UNSET
+
+
+Detectors: TypeAlias = dict[str, dict[str, DetectorReport | float] | str]
+"""By detector, then by loss. The e-detector has `threshold` besides its losses, and besides the detectors there are
+`promise` and `decides`, as text."""
+
+
+class AlarmReport(msgspec.Struct, frozen=True):
+    """Hold the alarm that the decision rests on; `slice` is null for all requests, times are milliseconds."""
+
+    detector: str
+    loss: str
+    slice: Slice | None
+    ts: int
+    change_ts: int
+    evidence: float
+    threshold: float
+    since_change: Mean
+    baseline: Mean | None
+    basis: str
+
+
+class SliceReport(msgspec.Struct, frozen=True):
+    """Hold one of the slices with most evidence."""
+
+    slice: Slice | None
+    evidence: float
+    singled_out: bool
+    since_change: Mean
+    baseline: Mean | None
+    basis: str
+
+
+class RecordToday(msgspec.Struct, frozen=True):
+    """Hold a record's mean loss as it would be for the requests of today, reweighted on one dimension."""
+
+    mean: float
+    n: float
+    dimension: str | None
+
+
+class RecordReport(msgspec.Struct, frozen=True):
+    """Hold what the target has on record from when it was live."""
+
+    mean: float
+    n: float
+    since_ts: int
+    label_coverage: float | None
+    today: RecordToday
+
+
+class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Hold the comparison with the target; `basis` is `concurrent`, or `record` where `record` is there."""
+
+    basis: str
+    target: str
+    role: str
+    evidence: float
+    threshold: float
+    candidate: Mean
+    target_since_change: MeanIfAny
+    record: RecordReport | UnsetType = UNSET
+    difference: float | None
+    target_degraded: bool
+
+
+class Without(msgspec.Struct, frozen=True):
+    """Hold the rise since the change with one label source left out, and whether it still is one."""
+
+    outcomes: float
+    rise: float
+    evidence: float
+    agrees: bool
+
+
+class SourceReport(msgspec.Struct, frozen=True):
+    """Hold a label source's share of the labels since the change, and what shows without it."""
+
+    share: float
+    without: Without
+
+
+class MixReport(msgspec.Struct, frozen=True):
+    """Hold the property of the requests that explains the rise, and its value that explains most."""
+
+    dimension: str
+    value: Scalar
+
+
+class FleetReport(msgspec.Struct, frozen=True):
+    """Hold the limit over all models and the decision of each other model that is being rolled back."""
+
+    limit: int
+    under_way: dict[str, str]
+
+
+class OperatorReport(msgspec.Struct, frozen=True):
+    """Hold what an operator ordered."""
+
+    act: str
+    by: str
+    reason: str
+    override: bool
+
+
+class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Hold every number that a decision weighed; `sources` is a count where there was nothing to weigh of them."""
+
+    detectors: Detectors | UnsetType = UNSET
+    maturity: str | UnsetType = UNSET
+    sources: int | dict[str, SourceReport] | UnsetType = UNSET
+    label_coverage: float | UnsetType = UNSET
+    alarm: AlarmReport | UnsetType = UNSET
+    slices: list[SliceReport] | UnsetType = UNSET
+    comparison: ComparisonReport | UnsetType | None = UNSET
+    mix: MixReport | UnsetType = UNSET
+    unfit: dict[str, str] | UnsetType = UNSET
+    fleet: FleetReport | UnsetType = UNSET
+    operator: OperatorReport | UnsetType = UNSET
+    missing: str | UnsetType = UNSET
+    serving: str | UnsetType | None = UNSET
+    deployed: str | UnsetType = UNSET

@@ -1,0 +1,142 @@
+"""Apply commands: do what the fence decided, in the one order in which a kill at any point is harmless.
+
+Judge, write the fence to disk, acknowledge, load, swap, write, acknowledge. What cannot be written to disk is not
+obeyed, because after a restart it would be forgotten. Where a load raises, the old version serves on and the reason is
+counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from unship.events import Ack
+from unship.log.link import Record
+from unship.replica import fence
+from unship.replica.acks import UNSENT_MAX, AckQueue, Problems
+from unship.replica.epoch_file import EpochFile
+from unship.replica.fence import FenceState, Serving, Target
+from unship.replica.replica import LATER, Confirmation, Confirmed, Replica
+
+
+class CommandApplier:
+    """Hold the fence of one replica and apply its verdicts; used by one thread, `state` is read by any."""
+
+    def __init__(
+        self, replica: Replica, state: FenceState, file: EpochFile, loaded: Serving, acks: AckQueue, problems: Problems
+    ) -> None:
+        """Take over what the fence knows.
+
+        Args:
+            replica: The replica.
+            state: The state of the fence, after `unship.replica.fence.boot`.
+            file: Where the fence is kept.
+            loaded: What was swapped in last, or what the process has loaded as it starts.
+            acks: Where acks go.
+            problems: Where refusals and failures are counted.
+        """
+        self._replica = replica
+        self._registered = None if replica.artifacts is None else frozenset(replica.artifacts.values())
+        self.state = state
+        self._file = file
+        self._current = loaded
+        self._acks = acks
+        self._problems = problems
+
+    def announce(self) -> None:
+        """Acknowledge what serves, unless an ack of this boot did so: the monitor then knows this replica."""
+        if not self._acks.announced:
+            self._acks.post(fence.serving(self.state, self._replica.who, self._replica.now_ms()))
+
+    def obey(self, records: Iterable[Record], *, history: bool = False) -> bool:
+        """Judge records in order, then apply the resulting state; return whether any was accepted or refreshed."""
+        before = state = self.state
+        acks: deque[Ack] = deque(maxlen=UNSENT_MAX)
+        believed = False
+        for record in records:
+            now_ms = self._replica.now_ms()
+            state, verdict = fence.judge(
+                state, record.value, record.headers, self._replica.trust, now_ms, self._registered
+            )
+            believed = believed or verdict.kind != "REFUSED"
+            if history and verdict.code == "REGRESSION":
+                # Older commands come before newer ones in every log.
+                continue
+            if verdict.code is not None:
+                self._problems.refuse(verdict.code, f"control offset {record.offset}: {verdict.code}: {verdict.detail}")
+            # A flood of equal refusals is one statement, not a flood of acks.
+            acks.extend(ack for ack in fence.acks(state, verdict, self._replica.who, now_ms) if not _repeats(acks, ack))
+        if fence.must_store(before, state) and not self._store(state):
+            if state.wanted is not None:
+                self._acks.post(fence.load_failed(before, state.wanted, self._replica.who, self._replica.now_ms()))
+            return believed
+        self.state = state
+        self.swap()
+        self._acks.post(*acks)
+        if believed:
+            self.load_pending()
+        return believed
+
+    def load_pending(self) -> None:
+        """Load the pending target and swap it in; on failure the old version serves on and a refresh tries again."""
+        target = fence.pending(self.state)
+        if target is None:
+            return
+        load = self._replica.load
+        try:
+            self._check_artifact(target)
+            later = load is not None and load(target.version) is LATER
+        except BaseException as error:  # noqa: BLE001 (SystemExit too: a load may not end the thread that obeys)
+            self._fail(target, f"{type(error).__name__}: {error}")
+            return
+        self._acks.post(fence.staged(self.state, target, self._replica.who, self._replica.now_ms()))
+        if not later:
+            self._switch(target)
+
+    def confirm(self, confirmation: Confirmation) -> Confirmed:
+        """Apply a confirmation if it is of the pending switch: an older one was superseded meanwhile."""
+        target, serving = fence.pending(self.state), self.state.serving
+        confirmed = confirmation.version, confirmation.epoch
+        if target is None or (target.version, target.epoch) != confirmed:
+            repeated = confirmation.ok and serving is not None and (serving.version, serving.epoch) == confirmed
+            return "SWITCHED" if repeated else "NOT_WANTED"
+        if confirmation.ok:
+            self._switch(target)
+            return "SWITCHED"
+        self._fail(target, confirmation.detail)
+        return "FAILED"
+
+    def swap(self) -> None:
+        """Label predictions with what serves by the fence."""
+        serving = self.state.serving
+        if serving is not None and serving != self._current:
+            self._current = serving
+            self._replica.swap(serving)
+
+    def _switch(self, target: Target) -> None:
+        self.state = fence.switched(self.state, target)
+        self.swap()
+        # Unwritten, it is loaded once more after a restart: the epoch itself is on disk since before the load.
+        self._store(self.state)
+        self._acks.post(fence.serving(self.state, self._replica.who, self._replica.now_ms()))
+
+    def _fail(self, target: Target, detail: str) -> None:
+        self._problems.refuse("LOAD_FAILED", f"version {target.version} was not loaded: {detail}")
+        self._acks.post(fence.load_failed(self.state, target, self._replica.who, self._replica.now_ms()))
+
+    def _check_artifact(self, target: Target) -> None:
+        artifacts = self._replica.artifacts
+        if artifacts is not None and artifacts.get(target.version) != target.artifact:
+            raise ValueError(f"its artifact here is {artifacts.get(target.version)}, the command's {target.artifact}")
+
+    def _store(self, state: FenceState) -> bool:
+        try:
+            self._file.write(fence.encode_state(state))
+        except Exception as error:  # noqa: BLE001 (a full disk is no reason to stop following)
+            self._problems.note(f"{self._file.path}: cannot be written, so nothing new is obeyed: {error}")
+            return False
+        return True
+
+
+def _repeats(acks: deque[Ack], ack: Ack) -> bool:
+    return bool(acks) and ack.stage == "refused" and (ack.epoch, ack.code) == (acks[-1].epoch, acks[-1].code)

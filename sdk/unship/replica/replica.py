@@ -1,0 +1,50 @@
+"""Describe a replica that obeys: its name, the keys it trusts, how it loads a version and swaps it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from unship.events import Epoch
+from unship.replica.fence import Identity, Serving
+from unship.signing import Trust
+
+Confirmed: TypeAlias = Literal["SWITCHED", "FAILED", "NOT_WANTED"]
+"""Outcome of a confirmation: the version serves; its load is recorded as failed; no such switch is pending."""
+
+LATER: Final = object()
+"""Returned by a load whose switch happens elsewhere and is confirmed by `Fleet.confirm`: `staged` until then."""
+
+
+class Replica(Struct, frozen=True, eq=False):
+    """Describe a replica that obeys.
+
+    Attributes:
+        who: The replica and its boot, named in acks.
+        trust: The keys trusted.
+        load: Loads a version, on the follower's thread; raising keeps the old one. None: there is nothing to load.
+            Where it returns `LATER`, the old version counts as serving until the switch is confirmed.
+        artifacts: The artifacts that may serve, by version; None allows all.
+        swap: Makes a version the one that predictions are labelled with.
+        beat_ms: How often the monitor is expected to publish, in milliseconds.
+        now_ms: The clock, in milliseconds since the epoch: stamps acks, and decides when commands expire.
+    """
+
+    who: Identity
+    trust: Trust
+    load: Callable[[str], object] | None
+    artifacts: Mapping[str, str] | None
+    swap: Callable[[Serving], None]
+    beat_ms: int
+    now_ms: Callable[[], int]
+
+
+class Confirmation(Struct, frozen=True):
+    """Report how a switch ended whose load returned `LATER`."""
+
+    version: str
+    epoch: Epoch
+    ok: bool
+    detail: str

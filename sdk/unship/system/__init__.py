@@ -1,0 +1,1 @@
+"""The operating system: files that are replaced as a whole, forked children, signals."""

@@ -1,0 +1,113 @@
+"""Take what a ledger record brings of a model: outcomes fill cohorts, deployments and replicas change what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from actions.desired import DeploymentResult, deploy
+from actions.evidence_tree import Evidence
+from actions.facts import ReplicaChange
+from actions.policy import Ruling
+from actions.reasons import Action, Reason
+from detectors.base import Floats, Ints
+from streams.evaluation.cohorts import PREDICTED_AT, add_outcomes, add_pairs, new_cohort
+from streams.evaluation.outcomes import Outcomes
+from streams.fold.deciding import evaluate, standing_of
+from streams.fold.decision_writer import DecisionWriter
+from streams.fold.judging import judge
+from streams.fold.model import ModelFold
+from streams.ledger.records import Arm, Deployed, PairRows
+from unship.rejections import RejectCode
+
+
+def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) -> None:
+    """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
+    state = model.state
+    numbers = state.layout.arm_numbers(record)
+    for arm, _, count in record.predictions:
+        _notice(model, record.arms[arm], count, record.clock, writer)
+    if not model.width and not record.arm.size and record.unlabelled is None and record.pairs is None:
+        return
+    if model.config.outcomes_labelled is not False:
+        state.count_outcomes(record.arms, record.arm)
+    for arm, cohort, count in record.predictions:
+        if model.width and cohort >= state.closed_until:
+            predictions = state.open_cohorts.setdefault(cohort, new_cohort()).predictions
+            number = int(numbers[arm])
+            predictions[number] = predictions.get(number, 0) + count
+    _add(model, state.layout.columns(record, numbers), record.losses, record.pairs, numbers, True)
+    without = record.unlabelled
+    if without is not None:
+        if model.config.outcomes_labelled is False:
+            state.count_outcomes(record.arms, without.arm)
+        columns = state.layout.unlabelled_columns(without, numbers)
+        _add(model, columns, without.losses, without.pairs, numbers, False)
+    if not model.width and state.open_cohorts:
+        judge(model, state.open_cohorts.pop(0), 0, record.clock, writer)
+
+
+def _add(
+    model: ModelFold, columns: Ints, losses: Floats, paired: PairRows | None, numbers: Ints, labelled: bool
+) -> None:
+    """Put outcomes and pairs into their cohorts, except those that are judged already."""
+    state = model.state
+    pairs = state.layout.pair_columns(paired, numbers)
+    excess = losses[:, :0] if paired is None else paired.excess
+    if model.width:
+        # A partition that appears late brings outcomes of cohorts that are judged already.
+        open_ = columns[PREDICTED_AT] // model.width >= state.closed_until
+        if not open_.all():
+            model.counts[RejectCode.NOT_JUDGED] += int((~open_).sum())
+            columns, losses = columns[:, open_], losses[:, open_]
+        if pairs is not None and not labelled:
+            # A shadow may answer long after the live version.
+            open_ = pairs[PREDICTED_AT] // model.width >= state.closed_until
+            pairs, excess = pairs[:, open_], excess[:, open_]
+    add_outcomes(state.open_cohorts, columns, losses, model.width, labelled)
+    if pairs is not None and pairs.size:
+        add_pairs(state.open_cohorts, pairs, excess, model.width, labelled)
+
+
+def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWriter) -> None:
+    """Note that a version answers; the first version ever seen live, without a deployment, becomes the live one."""
+    desired = model.state.desired
+    facts = desired.facts(arm.version)
+    facts.answered(arm.role, now)
+    if arm.role == "live" and desired.serve is None and facts.status is None:
+        desired.change(arm.version, writer.epoch(model.name, desired))
+        # It was live from its first prediction on, which is older than the record.
+        model.start_period(arm.version, 0)
+    if arm.role == "live" and arm.version != desired.serve and desired.is_quarantined(arm.version):
+        model.counts[RejectCode.STILL_SERVED] += count
+    elif facts.status is not None and (arm.role == "live") != (arm.version == desired.serve):
+        model.counts[RejectCode.ROLE_MISMATCH] += count
+
+
+def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) -> None:
+    """Take a deployment; a new live version starts a live period."""
+    desired, event = model.state.desired, record.event
+    result = deploy(desired, event, record.clock, writer.epoch(model.name, desired))
+    if result is DeploymentResult.LIVE:
+        model.start_period(event.version, record.clock)
+    elif result is DeploymentResult.STALE:
+        model.counts[RejectCode.STALE_DEPLOYMENT] += 1
+    elif result is DeploymentResult.REPEATED:
+        model.counts[RejectCode.DUPLICATE_DEPLOYMENT] += 1
+    elif result in (DeploymentResult.QUARANTINED, DeploymentResult.PINNED):
+        reason = Reason.QUARANTINED if result is DeploymentResult.QUARANTINED else Reason.DEPLOYED_WHILE_PINNED
+        ruling = Ruling(reason.verdict, reason, Action.PAGE, None, None)
+        refused = standing_of(ruling, event.version)
+        if refused == model.state.written.refused:
+            # Every replica that starts deploys it again; one page is enough until another deployment is taken.
+            return
+        model.state.written.refuse(refused)
+        evidence = Evidence(serving=desired.serve, deployed=event.version)
+        writer.write(model, event.version, ruling, evidence, record.clock)
+
+
+def take_replicas(model: ModelFold, changes: Iterable[ReplicaChange], now: int, writer: DecisionWriter) -> None:
+    """Take what changed at the model's replicas, and ask the policy again: the target may not be servable any more."""
+    state = model.state
+    state.replicas.take(changes, now, state.desired.ordered, model.counts)
+    if state.live is not None and state.live.health.degraded:
+        evaluate(model, now, writer)

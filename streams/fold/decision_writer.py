@@ -1,0 +1,81 @@
+"""Write the decisions of one ledger partition: each with its id, its epoch, and the digests of what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from actions.desired import DesiredState
+from actions.evidence_tree import Evidence
+from actions.journal import Decision, Digests, Provenance, decision_bytes, decision_id, digest_of
+from actions.policy import Ruling
+from streams.fold.model import ModelFold
+from streams.ledger.coverage import Coverage
+from unship.events import Epoch
+
+
+class DecisionWriter:
+    """Write what the records of a ledger lead to; `written` holds the decisions of the present record, in order."""
+
+    def __init__(self) -> None:
+        self.written: list[Decision] = []
+        self._offset = 0
+        self._chain = b""
+        self._config_digest = ""
+        self._coverage: Mapping[int, Coverage] = {}
+
+    def begin(self, offset: int, chain: bytes, config_digest: str, coverage: Mapping[int, Coverage]) -> None:
+        """Go to the next record of the ledger.
+
+        Args:
+            offset: where it is.
+            chain: digest of all records up to and with this one.
+            config_digest: digest of the configuration that is in force.
+            coverage: what has been applied of each partition; it may grow while the record is applied.
+        """
+        self.written = []
+        self._offset, self._chain, self._config_digest, self._coverage = offset, chain, config_digest, coverage
+
+    def epoch(self, model: str, desired: DesiredState) -> Epoch:
+        """Return the epoch of a change that the record makes: that of the model's decision before it, if there is one.
+
+        Only the last state after a record is commanded, so that no two commands share an epoch.
+        """
+        before = next((decision.epoch for decision in reversed(self.written) if decision.model == model), None)
+        return before or self._next(desired)
+
+    def _next(self, desired: DesiredState) -> Epoch:
+        return (desired.incarnation, self._offset, len(self.written))
+
+    def write(self, model: ModelFold, version: str, ruling: Ruling, evidence: Evidence, now: int) -> Decision:
+        """Write a decision on a version of a model at `now` (ms), and return it."""
+        live, written = model.state.live, model.state.written
+        epoch = self._next(model.state.desired)
+        decision = Decision(
+            id=decision_id(model.name, epoch, written.digest),
+            model=model.name,
+            version=version,
+            action=ruling.action,
+            to=ruling.to,
+            verdict=ruling.verdict,
+            reason=ruling.reason,
+            mode=model.config.mode,
+            epoch=epoch,
+            ts=now,
+            slice=ruling.slice,
+            outcomes=live.health.outcomes if live is not None and live.version == version else 0,
+            evidence=evidence,
+            provenance=self._provenance(),
+            digests=Digests(previous=written.digest, ledger=self._chain.hex(), config=self._config_digest),
+        )
+        written.chain(digest_of(decision_bytes(decision)))
+        self.written.append(decision)
+        return decision
+
+    def _provenance(self) -> Provenance:
+        """Return which source records everything so far rests on: ranges of offsets by partition."""
+        covered = sorted(self._coverage.items())
+        return Provenance(
+            ledger=(0, self._offset),
+            predictions={str(i): (0, coverage.predictions) for i, coverage in covered},
+            feedback={str(i): (0, coverage.feedback) for i, coverage in covered},
+        )

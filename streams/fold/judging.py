@@ -1,0 +1,192 @@
+"""Judge a model as time passes: cohorts close, their outcomes step detectors, and the policy is asked."""
+
+from __future__ import annotations
+
+from detectors.rows.concurrent import new_comparison
+from detectors.rows.label_share import LabelHealth, new_label_health
+from detectors.rows.types import Entries
+from detectors.rows.watch import new_health
+from streams.config.units import NEVER
+from streams.evaluation.cohorts import ARM, SOURCE, Closed, OpenCohort, close_cohort, labelled_by_arm
+from streams.evaluation.periods import Concurrent, LivePeriod
+from streams.fold.deciding import evaluate
+from streams.fold.decision_writer import DecisionWriter
+from streams.fold.model import ModelFold
+from streams.ledger.records import Arm
+from unship.rejections import RejectCode
+
+#: Holdback and shadow versions that are judged; further ones are counted and left out.
+CONCURRENT_MAX = 8
+
+
+def due_at(model: ModelFold) -> int:
+    """Return the next instant at which something happens by the passing of time alone."""
+    state, config = model.state, model.config
+    due = NEVER
+    if model.width and state.open_cohorts:
+        due = (min(state.open_cohorts) + 1) * model.width + config.mature_after_ms
+    live, now = state.live, state.clock
+    if live is not None and live.health.degraded:
+        waits = [live.health.alarms[0].at + config.confirm_within_ms]
+        if state.desired.changes.switches:
+            waits.append(state.desired.changes.switches[-1] + config.cooldown_ms)
+        waits += [fact.until for fact in model.fleet.others(model.name, now)]
+        if model.name in model.fleet.waiting:
+            waits.append(model.fleet.busy_until(model.name, now))
+        due = min([due, *(at for at in waits if at > now)])
+    if state.desired.proposal is not None:
+        due = min(due, max(state.desired.proposal.made_at + config.proposal_ttl_ms, now + 1))
+    return due
+
+
+def advance(model: ModelFold, now: int, writer: DecisionWriter) -> None:
+    """Let the clock reach `now`: close the cohorts that are due, then ask whether a timer changes anything."""
+    state, config = model.state, model.config
+    timed = due_at(model) <= now
+    state.reach(now)
+    if model.width:
+        last = (now - config.mature_after_ms) // model.width - 1
+        for number in sorted(state.open_cohorts):
+            if number > last:
+                break
+            judge(model, state.open_cohorts.pop(number), number, now, writer)
+        state.close_until(last + 1)
+    if _lapse(model, now) or timed:
+        evaluate(model, now, writer)
+
+
+def _lapse(model: ModelFold, now: int) -> bool:
+    """Close a proposal that is too old; return whether there was one."""
+    proposal = model.state.desired.proposal
+    if proposal is not None and now >= proposal.made_at + model.config.proposal_ttl_ms:
+        model.state.desired.close_proposal()
+        # A version that is still worse is proposed again.
+        model.state.written.reopen()
+        return True
+    return False
+
+
+def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: DecisionWriter) -> None:
+    """Close a cohort at `now` (ms), judge its outcomes and decide."""
+    state, config = model.state, model.config
+    state.reach(now)
+    closed = _close(model, cohort, number)
+    live = state.live
+    if live is None:
+        model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
+        return
+    arms = state.layout.arms
+    streams, sources = len(state.layout.slices.streams), len(state.layout.sources.names)
+    if state.past.replaced is not None:
+        old = state.past.replaced
+        old.fit(streams, sources)
+        old.absorb(closed.of(_number(arms, old.version, "live"), old.since, live.since))
+    mine = _number(arms, live.version, "live")
+    entries = closed.of(mine, live.since)
+    live.health.fit(streams, sources)
+    if not live.health.rows.fixed and (entries.source.size or closed.begin >= live.since):
+        _fix(model, live)
+    if model.width and closed.begin >= live.since:
+        _close_labels(model, live.labels, closed, mine, entries, now)
+    if entries.source.size:
+        rules = model.rules(model.opinions.deciding is None)
+        live.health.judge(entries, rules, now)
+        model.opinions.step(entries, live.health, rules, now)
+        ignored = live.health.check_references(config.worse_by)
+        if ignored:
+            model.counts[RejectCode.REFERENCE_IMPLAUSIBLE] += ignored
+    _judge_concurrent(model, live, closed, mine, entries, now)
+    if live.labels.settled and not _stands(model, live):
+        model.judge_afresh(live.version, now)
+    evaluate(model, now, writer)
+
+
+def _stands(model: ModelFold, live: LivePeriod) -> bool:
+    """Return whether something is known of the live version that a shift of the label coverage must not erase."""
+    alarms = live.health.alarms
+    return bool(alarms and alarms[0].at < live.labels.shifted_at) or model.state.desired.proposal is not None
+
+
+def _close(model: ModelFold, cohort: OpenCohort, number: int) -> Closed:
+    """Return a cohort's outcomes, and count those that become outcomes only now."""
+    state, config = model.state, model.config
+    silent: list[int] = []
+    if config.negative:
+        state.silence.close(cohort.predictions, labelled_by_arm(cohort))
+        silent = state.silence.arms()
+    closed = close_cohort(cohort, number, model.width, len(config.losses), len(config.slices_by), silent)
+    if model.width and config.judges_unlabelled and config.outcomes_labelled is None:
+        # These became outcomes only now; those with a label were counted when it came.
+        state.count_outcomes(state.layout.arms, closed.columns[ARM, closed.columns[SOURCE] < 0])
+    return closed
+
+
+def _close_labels(model: ModelFold, labels: LabelHealth, closed: Closed, arm: int, entries: Entries, now: int) -> None:
+    """Take a cohort into the label coverage of an arm."""
+    config = model.config
+    if config.judges_unlabelled:
+        if len(config.latency_losses) == len(config.losses):
+            # No loss needs a label.
+            return
+        labelled = int((entries.source >= 0).sum())
+    else:
+        labelled = entries.source.size
+    labels.close(closed.predictions.get(arm, 0), labelled, config.promise, now, rise=not config.negative)
+
+
+def _fix(model: ModelFold, live: LivePeriod) -> None:
+    """Give the live version its first baselines, once the last outcomes of the one before it are counted."""
+    state = model.state
+    previous = state.past.leave_replaced()
+    reference = state.desired.facts(live.version).reference
+    by_loss = {i: reference[spec.name] for i, spec in enumerate(model.config.losses) if spec.name in reference}
+    earlier = state.past.left_healthy.get(live.version)
+    live.health.fix_baselines(by_loss, earlier, previous)
+
+
+def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int) -> None:
+    """Judge holdback and shadow versions, and compare them with the live one (arm `mine`, outcomes `own`)."""
+    state = model.state
+    rules = model.rules(True)
+    streams = len(state.layout.slices.streams)
+    for number, arm in enumerate(state.layout.arms):
+        if arm.role == "live" or arm.version == live.version:
+            continue
+        entries = closed.of(number, live.since)
+        if not entries.source.size and arm.version not in live.concurrent:
+            continue
+        if arm.version not in live.concurrent and len(live.concurrent) >= CONCURRENT_MAX:
+            model.counts[RejectCode.NOT_JUDGED] += entries.source.size
+            continue
+        other = live.concurrent.get(arm.version) or _begin_concurrent(model, live, arm)
+        if other.role != arm.role:
+            continue
+        if model.width and closed.begin >= live.since:
+            _close_labels(model, other.labels, closed, number, entries, now)
+        other.health.fit(streams, 0)
+        other.comparison.fit(streams)
+        if entries.source.size:
+            other.health.judge(entries, rules, now)
+        if arm.role == "holdback":
+            other.comparison.step_blocks(entries, own, closed.begin, closed.width)
+        else:
+            other.comparison.step_pairs(*closed.pairs_of(mine, number, live.since))
+
+
+def _begin_concurrent(model: ModelFold, live: LivePeriod, arm: Arm) -> Concurrent:
+    state = model.state
+    if state.past.replaced is not None and state.past.replaced.version == arm.version:
+        # What it was as the live version is its baseline now; later outcomes of that time are still absorbed.
+        state.past.leave(state.past.replaced)
+    streams = len(state.layout.slices.streams)
+    binary = [spec.binary for spec in model.config.losses]
+    health = new_health(arm.version, arm.role, live.since, binary, streams, model.config.outcomes_labelled)
+    health.fix_baselines({}, state.past.left_healthy.get(arm.version), None)
+    comparison = new_comparison(arm.version, arm.role, len(model.config.losses), streams)
+    other = live.concurrent[arm.version] = Concurrent(arm.role, health, new_label_health(), comparison)
+    return other
+
+
+def _number(arms: list[Arm], version: str, role: str) -> int:
+    """Return the number of an arm, -1 if it has not answered yet."""
+    return next((i for i, arm in enumerate(arms) if arm.version == version and arm.role == role), -1)

@@ -1,0 +1,142 @@
+"""Logs that a monitor lived through: an embedded one that a recording is played into, and topics in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from actions.reconcile import Signer, Timing
+from streams.config.parse import parse
+from streams.config.resolved import Config
+from streams.embedded.monitor import EmbeddedMonitor
+from streams.embedded.topics import EmbeddedTopics
+from streams.recordings.lines import Taken, read_line, records_of
+from streams.recordings.writing import Span, record_topics
+from tests.worlds.busy import CONFIG, busy_lines
+from unship.codec import decode_line, decode_value, encode_line
+from unship.events import Ack, Deployment, Feedback, Prediction
+from unship.keys import load_private_key, new_keys
+from unship.log.embedded.log import EmbeddedLog, Message
+from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
+
+TOPIC = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
+
+
+class Clock:
+    """A wall clock that stands where the newest line put it."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Site:
+    """An embedded log that a recording is played into, piece by piece."""
+
+    def __init__(self, folder: Path, lines: list[bytes], config: Config) -> None:
+        self.clock = Clock()
+        self.log = EmbeddedLog(folder, now_ms=self.clock, fsync=False)
+        self.config = config
+        self.lines = lines
+        self.sent = 0
+
+    def monitor(self, signer: Signer | None = None) -> EmbeddedMonitor:
+        return EmbeddedMonitor(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
+
+    def send(self, count: int) -> None:
+        for line in self.lines[self.sent : self.sent + count]:
+            event = decode_line(line)
+            assert isinstance(event, Prediction | Feedback | Deployment)
+            assert event.ts is not None
+            self.clock.now = max(self.clock.now, event.ts)
+            key = event.model if isinstance(event, Deployment) else event.id
+            self.log.append(TOPIC[type(event)], [Message(line, key.encode())])
+        self.sent += count
+
+    def ledger(self) -> list[bytes]:
+        return [taken.value or b"" for taken in records_of(EmbeddedTopics(self.log), "ledger", 0)]
+
+    def journal(self) -> list[bytes]:
+        return [record.value or b"" for record in self.log.read("decisions", 0)]
+
+
+@dataclass
+class Played:
+    """A log that was lived through, its recording, and who may sign."""
+
+    log: EmbeddedLog
+    taken: list[Taken]
+    trust: Trust
+
+
+def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str = CONFIG) -> Played:
+    """Let a monitor live through a rollback, in rounds of random size with noise between, and die now and then."""
+    trust = new_keys(folder / "keys", "prod")
+    controller, operator = (load_private_key(folder / "keys" / f"{role}.key") for role in ("controller", "operator"))
+    signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
+    site, rng = Site(folder / "log", lines or busy_lines(seed), parse(config)), np.random.default_rng(seed)
+    live, held = site.monitor(signer), False
+    while site.sent < len(site.lines):
+        site.send(int(rng.integers(1, 400)))
+        if rng.random() < 0.3:
+            site.log.append("predictions", [Message(b"{", b"x")])
+            site.log.append("feedback", [Message(None, b"x"), Message(b'{"id":"p1",  "truth":1}', b"p1")])
+            site.log.append("operator", [Message(b"{}", b"m")])
+        if not held and site.sent > 100:
+            act = json.dumps({"act": "resume", "model": "m", "reason": "drill", "by": "ann"}).encode()
+            site.log.append("operator", [Message(act, b"m", tuple(sign(act, operator, OPERATOR_TYPE)))])
+            held = True
+        if rng.random() < 0.8:
+            live.step()
+            for command in live.publish():
+                ack = Ack(
+                    model="m", replica="r0", boot="b", epoch=command.epoch, stage="serving", serving=command.serve
+                )
+                site.log.append("acks", [Message(encode_line(ack), b"m/r0")])
+        if rng.random() < 0.15:
+            live.save_snapshot()
+        if rng.random() < 0.2:
+            live = site.monitor(signer)
+    live = site.monitor(signer)
+    live.step()
+    live.publish()
+    return Played(site.log, taken_of(site.log), trust)
+
+
+def taken_of(log: EmbeddedLog, span: Span | None = None) -> list[Taken]:
+    stream = io.BytesIO()
+    record_topics(EmbeddedTopics(log), stream, *(() if span is None else (span,)))
+    return [read_line(line) for line in stream.getvalue().splitlines()]
+
+
+class Memory:
+    """Topics with several partitions, in memory."""
+
+    def __init__(self, records: list[Taken]) -> None:
+        self.given: Counter[tuple[str, int, int]] = Counter()
+        self.records: dict[tuple[str, int], list[Taken]] = {}
+        for taken in records:
+            self.records.setdefault((taken.topic, taken.partition), []).append(taken)
+
+    def partitions(self, topic: str) -> int:
+        return max((number + 1 for name, number in self.records if name == topic), default=0)
+
+    def first(self, topic: str, partition: int) -> int:
+        return self.records[topic, partition][0].offset
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        return {place: records[-1].offset + 1 for place, records in self.records.items()}
+
+    decode = staticmethod(decode_value)
+
+    def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
+        page = [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]
+        self.given.update((topic, partition, taken.offset) for taken in page)
+        return page

@@ -1,0 +1,119 @@
+"""The page on a decision: what the evidence has stands on it, what it lacks does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from msgspec import UNSET
+
+from actions.evidence_tree import Evidence, OperatorReport
+from actions.journal import decision_bytes
+from actions.reasons import Action, Reason, Verdict
+from console.cli import main
+from console.commands.explain import page
+from console.sentences import sentence
+from tests.decisions import CONCURRENT, FULL, decision
+
+
+def explained(folder: Path, content: bytes, *arguments: str) -> Result:
+    path = folder / "decisions.ndjson"
+    path.write_bytes(content)
+    return CliRunner().invoke(main, [*arguments[:-1], "explain", arguments[-1], "--in", str(path)])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  why       adwin on zero_one, new=True: evidence 0 of 0",
+        "            before: unknown, from learning",
+        "  reference the deployment's for zero_one is ignored: 0.2500 (n=40) is worse than the version's own first "
+        "outcomes",
+        "  promise   not promised",
+        "            second opinion of adwin on zero_one: 0 alarms",
+        "  would going back help?  by the past, not shown: evidence 9.5 of 100 (no concurrent holdback or shadow)",
+        "            that is: 0.1200 (n=1500); the judged version: 0.2500 (n=40)",
+        "  source    crm: 50 % of the labels; the rise does not show without it (-0.010)",
+        "  slice     n=1.0: evidence 3, singled out; 0.2500 (n=40), before 0.2500 (n=40)",
+        "  requests  more with new True than before",
+        "  labels    90.0 % of the newest judged answers have one (maturity 10m)",
+        "  operator  approve by me: why",
+        "  proof     source lines 0..70, ledger records 0..5",
+    ],
+)
+def test_each_part_of_the_evidence_has_its_line(line: str) -> None:
+    assert line in page(decision(FULL)).split("\n")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "line"),
+    [
+        (Evidence(sources=0), "  sources   none: this loss needs no label"),
+        (Evidence(sources=2), "  sources   2"),
+        (
+            Evidence(comparison=CONCURRENT),
+            "            v1 at the same time: unknown, the judged version: 0.2500 (n=40)",
+        ),
+        (Evidence(missing="--version V"), "  missing   --version V"),
+    ],
+)
+def test_part_that_is_alone_has_its_line(evidence: Evidence, line: str) -> None:
+    assert line in page(decision(evidence)).split("\n")
+
+
+def test_decision_without_evidence_has_a_page_without_gaps() -> None:
+    text = page(
+        decision(Evidence(missing="x"), reason=Reason.OPERATOR_REFUSED, verdict=Verdict.INCONCLUSIVE, slice=None)
+    )
+    assert "None" not in text
+    assert "unknown" not in text
+    assert "UNSET" not in text
+
+
+def test_names_on_the_page_cannot_steer_a_terminal() -> None:
+    bad = "x" + chr(27) + "[2J"
+    evidence = msgspec.structs.replace(FULL, operator=OperatorReport("pin", bad, bad, False), unfit=UNSET)
+    assert chr(27) not in page(decision(evidence, model=bad, version=bad, id=bad, mode=bad, slice={bad: bad}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"action": Action.ROLLBACK, "to": "v1"}, "m was taken back from v2 to v1"),
+        ({"action": Action.PROPOSE, "to": "v1"}, "an operator has to approve"),
+        ({"action": Action.OBSERVE, "to": "v1"}, "only being observed"),
+        ({"action": Action.PAGE}, "A person is needed for m v2 for new True"),
+        ({"action": Action.NONE, "reason": Reason.HEALTHY}, "m v2 is as good as it was."),
+        ({"action": Action.PAGE, "reason": Reason.MIX_SHIFT}, "because more requests with new True come than before"),
+        ({"action": Action.NONE, "reason": Reason.HELD, "slice": None}, "Nothing was done about m v2: an operator"),
+    ],
+)
+def test_sentence_gives_the_act(changes: dict[str, object], text: str) -> None:
+    assert text in sentence(decision(FULL, **changes))
+
+
+def test_last_decision_of_a_file_is_explained_and_can_be_had_as_written(tmp_path: Path) -> None:
+    lines = [decision_bytes(decision(FULL, id=name)) for name in ("d-1", "d-2")]
+    content = b"\n".join([lines[0], b'{"type":"prediction","id":"decision"}', b'"decision" {', lines[1], b""])
+    assert explained(tmp_path, content, "last").output == page(decision(FULL, id="d-2")) + "\n"
+    assert explained(tmp_path, content, "d-1").output == page(decision(FULL, id="d-1")) + "\n"
+    assert explained(tmp_path, content, "--json", "d-1").output.encode() == lines[0] + b"\n"
+    assert "there is no decision d-3" in explained(tmp_path, content, "d-3").output
+
+
+@pytest.mark.parametrize("damage", [{"ts": "noon"}, {"reason": "BORED"}, {"evidence": 3}, {"digests": {}}])
+def test_damaged_decision_is_refused_with_one_sentence_that_names_the_place(
+    tmp_path: Path, damage: dict[str, object]
+) -> None:
+    plain = json.loads(decision_bytes(decision(FULL))) | damage
+    done = explained(tmp_path, json.dumps(plain).encode(), "last")
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert "the decision is damaged, or written by another version" in done.output
+    assert f"$.{next(iter(damage))}" in done.output
+
+
+def test_time_beyond_any_calendar_is_printed_as_it_is() -> None:
+    assert f"at {10**18} ms" in page(decision(FULL, ts=10**18))
