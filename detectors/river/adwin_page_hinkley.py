@@ -47,7 +47,6 @@ class Adwin(RiverAdapter):
 
     name: ClassVar[str] = "adwin"
     accepts: ClassVar[LossKind] = "unit"
-
     river = RiverAdwin
     state: ClassVar = {"window": compiled_window("_helper")}
 
@@ -71,13 +70,11 @@ class Adwin(RiverAdapter):
             if quiet < len(rest):
                 self._river._drift_detected = True
                 sum_all, count_all = sum(rest[: quiet + 1], sum_before), count_before + quiet + 1
-                if self._rose_from(sum_all - self._river.total, count_all - self._river.width):
+                sum_now, count_now = self._river.total, self._river.width
+                if sum_now * (count_all - count_now) > (sum_all - sum_now) * count_now:
                     alarms.append(start + quiet)
             start += quiet + 1
         return alarms
-
-    def _rose_from(self, dropped_sum: float, dropped_count: float) -> bool:
-        return bool(self._river.total * dropped_count > dropped_sum * self._river.width)
 
 
 def _above_0_to_1(value: float, given: Given) -> str:
@@ -114,7 +111,6 @@ class PageHinkley(RiverAdapter):
 
     name: ClassVar[str] = "page_hinkley"
     accepts: ClassVar[LossKind] = "unit"
-
     river = RiverPageHinkley
     state: ClassVar = {
         "count": plain("_x_mean.n"),

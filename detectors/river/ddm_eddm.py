@@ -42,14 +42,14 @@ class Ddm(RiverAdapter):
     """
 
     name: ClassVar[str] = "ddm"
-
     river = RiverDdm
     state: ClassVar = {
         "count": plain("_p.n"),
         "mean": plain("_p._mean"),
-        # None until the warm start is over.
+        # The lowest rate, its standard deviation and their sum: None, None and infinity until the warm start is over.
         "p_min": optional("_p_min"),
         "s_min": optional("_s_min"),
+        "ps_min": plain("_ps_min"),
     }
 
     warm_start: int = parameter(whole(1, 10**12), default=30)
@@ -58,10 +58,10 @@ class Ddm(RiverAdapter):
 
     def _resume(self, content: Any) -> None:
         rated = content.p_min is not None and content.s_min is not None
-        if not (content.count >= 0.0 and 0.0 <= content.mean <= 1.0 and rated == (content.count > content.warm_start)):
+        rates_fit = content.ps_min == (content.p_min + content.s_min if rated else float("inf"))
+        counts_fit = content.count >= 0.0 and rated == (content.count > content.warm_start)
+        if not (0.0 <= content.mean <= 1.0 and counts_fit and rates_fit):
             raise ValueError(f"count, mean or lowest rate in {content}")
-        if rated:
-            self._river._ps_min = content.p_min + content.s_min
 
 
 def _not_below_beta(value: float, given: Given) -> str:
@@ -94,7 +94,6 @@ class Eddm(RiverAdapter):
     """
 
     name: ClassVar[str] = "eddm"
-
     river = RiverEddm
     state: ClassVar = {
         "outcomes": plain("_n", int),

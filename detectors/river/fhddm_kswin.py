@@ -57,7 +57,6 @@ class Fhddm(RiverAdapter):
     """
 
     name: ClassVar[str] = "fhddm"
-
     river = _Fhddm
     state: ClassVar = {
         # 1 for a right answer.
@@ -113,7 +112,6 @@ class Kswin(RiverAdapter):
 
     name: ClassVar[str] = "kswin"
     accepts: ClassVar[LossKind] = "unit"
-
     river = RiverKswin
     state: ClassVar = {"window": losses("window"), "generator": generator("_rng")}
 

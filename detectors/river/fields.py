@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from random import Random  # noqa: TID251 - the type of river's generator, which has the detector's seed
 from typing import Any
 
 import msgspec
@@ -100,7 +99,7 @@ def generator(path: str) -> Field:
     return Field(path, bytes, lambda rng: np.array(rng.getstate()[1], dtype="<u4").tobytes(), _fill_generator)
 
 
-def _fill_generator(rng: Random, content: bytes) -> None:
+def _fill_generator(rng: Any, content: bytes) -> None:
     version, _, pending = rng.getstate()
     rng.setstate((version, tuple(np.frombuffer(content, dtype="<u4").tolist()), pending))
 

@@ -38,7 +38,6 @@ class HddmA(RiverAdapter):
     """
 
     name: ClassVar[str] = "hddm_a"
-
     river = RiverHddmA
     state: ClassVar = {
         # The means up to the lowest cut, to the highest cut and to now.
@@ -88,7 +87,6 @@ class HddmW(RiverAdapter):
     """
 
     name: ClassVar[str] = "hddm_w"
-
     river = RiverHddmW
     state: ClassVar = {
         "overall": weighted_mean("_total"),

@@ -161,6 +161,7 @@ def test_snapshot_taken_at_the_alarm_starts_afresh_like_the_original(name: str) 
         ("ddm", Ddm.content, {"warm_start": 0}),
         ("ddm", Ddm.content, {"mean": 1.5}),
         ("ddm", Ddm.content, {"p_min": None}),
+        ("ddm", Ddm.content, {"ps_min": 0.0}),
         ("eddm", Eddm.content, {"beta": 0.99}),
         ("eddm", Eddm.content, {"errors": 10_000}),
         ("eddm", Eddm.content, {"squares": -1.0}),
