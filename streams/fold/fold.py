@@ -120,17 +120,19 @@ class Fold:
         elif isinstance(record, FleetFact):
             self._take_fleet(record)
         else:
-            self._advance_due(record.clock)
+            yield from self._pass_time(record.clock)
         self.offset += 1
 
     def _take_control(self, record: Deployed | Operated) -> None:
-        if self._is_copied(record.event.at):
+        place = record.event.at
+        if self._is_copied(place):
             return
-        if record.clock < 0:
-            # Its copier does not read the sources: it happens now.
-            record = msgspec.structs.replace(record, clock=max(self.clock, 0))
         model = self._model(record.event.model)
-        self._advance(model, record.clock)
+        self._advance(model, self.clock)
+        if record.clock < 0:
+            # Its copier does not read the sources, which may be far behind: it counts from its own append time on.
+            appended = 0 if place is None else place[3]
+            record = msgspec.structs.replace(record, clock=max(self.clock, appended, 0))
         if isinstance(record, Deployed):
             take_deployment(model, record, self._writer)
         else:
@@ -170,12 +172,14 @@ class Fold:
             # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
             take_outcomes(model, outcomes_of(part, batch, coverage, model.width, at), self._writer)
-            self._advance(model, self.clock)
+            self._dues[model.name] = due_at(model)
             yield
         for reason, change in counts_of(batch.counted, coverage):
             self.rejected[reason] += change
         coverage.add(batch.end)
-        self._advance_due(self.clock)
+        yield from self._pass_time(self.clock)
+        for part in batch.parts:
+            self._advance(self._model(part.model), self.clock)
 
     def _begin_incarnation(self, record: Begun) -> None:
         known = self.coverage.get(record.partition, Coverage())
@@ -186,9 +190,17 @@ class Fold:
             for model in self.models.values():
                 model.state.replicas.begin_incarnation(SOURCES[0], record.partition)
 
-    def _advance_due(self, clock: int) -> None:
-        for name in [name for name, due in self._dues.items() if due <= clock]:
-            self._advance(self._model(name), clock)
+    def _pass_time(self, clock: int) -> Iterator[None]:
+        """Let time pass to `clock`, by each instant at which something is due.
+
+        So what is decided does not depend on how much time a record covers: a reader that catches up covers much, and
+        one that has caught up little.
+        """
+        while (due := self.due()) <= clock:
+            for name in [name for name, at in self._dues.items() if at <= due]:
+                self._advance(self._model(name), due)
+                assert self._dues[name] > due, (name, due)
+            yield
 
     def due(self) -> int:
         """Return the next instant at which a tick is needed."""
