@@ -12,7 +12,7 @@ import pytest
 from actions.evidence_tree import Evidence
 from actions.facts import ReplicaChange
 from actions.journal import decision_bytes
-from actions.reconcile import AHEAD_MAX_MS, Signer, Timing
+from actions.reconcile import AHEAD_MAX_MS, Timing
 from streams.config.parse import parse
 from streams.kafka.clients import producing, read_all
 from streams.kafka.control_service import ControlService
@@ -21,21 +21,14 @@ from streams.kafka.snapshots import read_status
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record, ReplicaFacts
 from tests.decisions import decision
+from tests.kafka.control.signer import SIGNER
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
-from tests.keys import CONTROLLER, TRUST
 from unship.commands import Command, decode_command, encode_command
 from unship.events import TS_MS_MAX, Deployment, OperatorAct
-from unship.signing import COMMAND_TYPE, DECISION_TYPE, sign
 
 HOUR_MS = 3_600_000
 CONFIG = parse("models: {m: {policy: {mode: act}}}")
-SIGNER = Signer(
-    "prod",
-    lambda value: sign(value, CONTROLLER, COMMAND_TYPE),
-    TRUST,
-    lambda value: sign(value, CONTROLLER, DECISION_TYPE),
-)
 
 
 class Clock:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from actions.journal import decision_bytes, digest_of
-from actions.reconcile import Signer, Timing
+from actions.reconcile import Timing
 from streams.config.resolved import FOLD_VERSION
 from streams.kafka.clients import Access, read_all
 from streams.kafka.control_service import ControlService
@@ -19,22 +19,17 @@ from streams.kafka.ledger_topic import configuration_for, open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
 from streams.rounds.control import LedgerConflict
+from tests.kafka.control.signer import SIGNER
 from tests.kafka.inside import Inside, Retried, ended, living
 from tests.kafka.network import INIT_PRODUCER_ID, behind
 from tests.kafka.shared import SharedKafka
-from tests.keys import CONTROLLER, TRUST
+from tests.keys import TRUST
 from tests.waiting import HANG_S, eventually
 from unship.commands import Command, decode_command
 from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
-from unship.signing import COMMAND_TYPE, DECISION_TYPE, TrustedKey, sign, verify
+from unship.signing import COMMAND_TYPE, DECISION_TYPE, TrustedKey, verify
 
-SIGNER = Signer(
-    "prod",
-    lambda value: sign(value, CONTROLLER, COMMAND_TYPE),
-    TRUST,
-    lambda value: sign(value, CONTROLLER, DECISION_TYPE),
-)
 ACTING = "models: {a: {policy: {mode: act}}, b: {policy: {mode: act}}}"
 
 

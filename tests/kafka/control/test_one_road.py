@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from actions.journal import Decision
-from actions.reconcile import Signer, Timing
+from actions.reconcile import Timing
 from streams.config.parse import parse
 from streams.kafka.clients import read_all
 from streams.kafka.control_service import ControlService
@@ -21,16 +21,15 @@ from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Deployed, Part, Record
 from streams.topics.partitioner import partition_of
+from tests.kafka.control.signer import SIGNER
 from tests.kafka.inside import Inside, living
 from tests.kafka.shared import SharedKafka
-from tests.keys import CONTROLLER, TRUST
 from tests.pipelines import parts_of, run
 from tests.sites import Site
 from tests.waiting import eventually
 from tests.worlds.busy import busy_lines
 from unship.codec import decode_line
 from unship.events import Deployment, Event, Feedback, Prediction
-from unship.signing import COMMAND_TYPE, DECISION_TYPE, sign
 
 MATURING = """
 defaults:
@@ -40,12 +39,6 @@ defaults:
   slices: {by: [country]}
   policy: {mode: act}
 """
-SIGNER = Signer(
-    "prod",
-    lambda value: sign(value, CONTROLLER, COMMAND_TYPE),
-    TRUST,
-    lambda value: sign(value, CONTROLLER, DECISION_TYPE),
-)
 REST_MS = 5_000
 """How long after the last event time goes on, so that all cohorts close."""
 
