@@ -15,6 +15,7 @@ from actions.journal import Decision
 from actions.reconcile import unexplained
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
+from streams.evaluation.outcomes import Outcomes
 from streams.fold.arrivals import take_deployment, take_outcomes, take_replicas
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
@@ -171,8 +172,7 @@ class Fold:
             model = self._model(part.model)
             # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
-            take_outcomes(model, outcomes_of(part, batch, coverage, model.width, at), self._writer)
-            self._dues[model.name] = due_at(model)
+            self._take_outcomes(model, outcomes_of(part, batch, coverage, model.width, at))
             yield
         for reason, change in counts_of(batch.counted, coverage):
             self.rejected[reason] += change
@@ -180,6 +180,10 @@ class Fold:
         yield from self._pass_time(self.clock)
         for part in batch.parts:
             self._advance(self._model(part.model), self.clock)
+
+    def _take_outcomes(self, model: ModelFold, outcomes: Outcomes) -> None:
+        take_outcomes(model, outcomes, self._writer)
+        self._dues[model.name] = due_at(model)
 
     def _begin_incarnation(self, record: Begun) -> None:
         known = self.coverage.get(record.partition, Coverage())
@@ -222,8 +226,11 @@ class Fold:
             return
         self._adopt(config)
         for model in self.models.values():
-            model.reconfigure(config.of(model.name), self.clock)
-            self._dues[model.name] = due_at(model)
+            self._reconfigure(model)
+
+    def _reconfigure(self, model: ModelFold) -> None:
+        model.reconfigure(self.config.of(model.name), self.clock)
+        self._dues[model.name] = due_at(model)
 
     def _adopt(self, config: Config) -> None:
         self.config, self.config_digest = config, config.digest()

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-import streams.config.parse
+import streams.config.resolved
 import streams.fold.fold
 import streams.pipeline
 from streams.config.parse import parse
@@ -30,7 +30,7 @@ UPGRADES_MAX = 2
 @contextmanager
 def program(version: int) -> Iterator[None]:
     """Be the program whose fold has a version."""
-    modules: Any = (streams.config.parse, streams.fold.fold, streams.pipeline)
+    modules: Any = (streams.config.resolved, streams.fold.fold, streams.pipeline)
     for module in modules:
         module.FOLD_VERSION = version
     try:

@@ -7,6 +7,7 @@ import msgspec
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Position, SourceReader, _Side
 from streams.ledger.coverage import Coverage
+from streams.ledger.entries import Entry, entry_of
 from streams.ledger.records import Batch, Configured
 from streams.pipeline import configuration_record
 from tests.simulation.harsh import HarshSite, harsh_verdict
@@ -139,10 +140,10 @@ class UncheckedSite(HarshSite):
 class OverrunningFold(SeeingFold):
     """Goes on under rules that it does not know."""
 
-    def step(self, record: Any) -> Any:
-        if isinstance(record, Configured):
-            record = configuration_record(self.config)
-        return super().step(record)
+    def step(self, entry: Entry) -> Any:
+        if isinstance(entry.record, Configured):
+            entry = entry_of(configuration_record(self.config))
+        return super().step(entry)
 
 
 class OverrunningSite(HarshSite):

@@ -47,23 +47,15 @@ class SeenModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.state = SimpleNamespace(desired=DesiredState({}))
+        replicas = SimpleNamespace(begin_incarnation=lambda topic, partition: None)
+        self.state = SimpleNamespace(desired=DesiredState({}), replicas=replicas)
         self.width = 0
         self.counts: Counter[str] = Counter()
         self.applied: Counter[tuple[str, int]] = Counter()
         self.predicted: Counter[str] = Counter()
 
-    def reconfigure(self, config: Any, clock: int) -> None:
-        pass
-
-    def begin_anew(self, topic: str, partition: int) -> None:
-        pass
-
     def save(self) -> Any:
         return self.counts, self.applied, self.predicted
-
-    def due(self) -> int:
-        return 2**62
 
     def take_outcomes(self, record: Outcomes) -> None:
         for arm, position in zip(record.arm.tolist(), record.position.tolist(), strict=True):
@@ -77,6 +69,12 @@ class SeeingFold(Fold):
 
     def _model(self, name: str) -> Any:
         return self.models.setdefault(name, SeenModel(name))  # type: ignore[arg-type]
+
+    def _take_outcomes(self, model: Any, outcomes: Outcomes) -> None:
+        model.take_outcomes(outcomes)
+
+    def _reconfigure(self, model: Any) -> None:
+        pass
 
     def _advance(self, model: Any, clock: int) -> None:
         pass
