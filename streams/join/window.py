@@ -32,6 +32,9 @@ Key: TypeAlias = str | tuple[str, int, str]
 WITNESSES: Final = 10_000
 """How many positions of a window are kept to find the prediction that shows that feedback is unmatched."""
 
+WITNESSES_MAX: Final = 4 * WITNESSES
+"""More positions are never kept, also where no feedback comes at all."""
+
 
 class PendingPrediction(msgspec.Struct, gc=False):
     """A prediction in the window.
@@ -398,6 +401,9 @@ class Witnesses:
         interval = at // self._interval_ms
         if not self._firsts or interval > self._firsts[-1][0]:
             self._firsts.append((interval, position))
+            if len(self._firsts) > WITNESSES_MAX:
+                # Only where no feedback comes for several windows: what comes then is counted at a later place.
+                self._firsts.popleft()
 
     def after(self, at: int) -> int:
         """Return the position of the first prediction of an interval after `at`, -1 if none was read yet.
