@@ -42,15 +42,15 @@ class ReadBack(NamedTuple, Generic[R, T]):
 
 
 def trusted_commands(records: Iterable[R], trust: Trust | None) -> ReadBack[R, Command]:
-    """Return what may be believed of records of `control`, which are in the order in which they were appended.
+    """Return the authentic records of `control` among these, which are in the order in which they were appended.
 
     A record is authentic if a key that is trusted as controller signed its bytes, and if it is for this audience and
     under its model's key. Of each key records are verified from the newest to the first that is authentic: assertions
     of one state are many, and older ones mean nothing.
 
     Args:
-        records: those of the topic, or the newest ones of each key.
-        trust: the keys believed; without any nothing can be verified, so nothing is returned.
+        records: Those of the topic, or the newest ones of each key.
+        trust: The trusted keys; without any nothing can be verified, so nothing is returned.
     """
 
     if trust is None:
@@ -68,9 +68,9 @@ def trusted_commands(records: Iterable[R], trust: Trust | None) -> ReadBack[R, C
 
 
 def trusted_decisions(records: Iterable[R], trust: Trust | None) -> ReadBack[R, DecisionHead]:
-    """Return what may be believed of records of `decisions`, by the same rules; a decision names no audience.
+    """Return the authentic records of `decisions` among these, by the same rules; a decision names no audience.
 
-    Without keys nothing is signed and nothing commanded, and the journal is believed as it is.
+    Without keys nothing is signed and nothing commanded, and every record of the journal is accepted.
     """
     if trust is None:
         read = [(record, read_decision(record.value)) for record in records]

@@ -5,7 +5,7 @@ Many models that get worse together are evidence about the labels they share rat
 of its model. A model learns of the others from the ledger alone, by `FleetFact` records and, inside its own
 partition, by what their records led to; so a replay agrees, and a model in another partition can count too.
 
-The driver of the fold appends a `FleetFact` after each automatic rollback (`FleetState.owed`). Until that record has
+The driver of the fold appends a `FleetFact` after each automatic rollback (see `FleetState`). Until that record has
 come back through the ledger, at most for `ECHO_MS`, it counts against the partition's share of what the limit leaves
 free, and one rollback is always such a share: the next one waits. So as long as records come back in that time, the
 limit is kept while every partition has a share of its own, and exceeded by at most one for each of the others in the

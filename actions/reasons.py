@@ -153,5 +153,5 @@ class Reason(StrEnum):
         "OPERATOR_REFUSED",
         Verdict.INCONCLUSIVE,
         Action.NONE,
-        "An operator's order could not be followed as it stands: see the evidence for what is missing.",
+        "An operator's order could not be followed: see the evidence for what is missing.",
     )

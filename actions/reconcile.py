@@ -135,7 +135,7 @@ class Signer(msgspec.Struct, frozen=True):
     """Who signs commands, and for whom they are meant; `sign` returns the headers of a command's record.
 
     `sign_decision` does the same for records of a journal that is read back. `trust` holds the keys of operators, and
-    those of controllers whose commands and decisions are believed.
+    those of controllers whose commands and decisions are accepted.
     """
 
     audience: str

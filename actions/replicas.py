@@ -2,7 +2,7 @@
 
 There are two signs of a replica. Its acks report how far it has come with a command; its predictions carry the version
 that answered and the epoch it answered under. The second is the proof, because it is the work itself, so an ack is
-believed only until the replica answers. Everything here is a function of the ledger's `ReplicaFacts`: repeats are
+accepted only until the replica answers. Everything here is a function of the ledger's `ReplicaFacts`: repeats are
 dropped by the place they came from, and what is older than what is known changes nothing.
 """
 
@@ -60,7 +60,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 class Replica(msgspec.Struct):
     """Hold one replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest report;
-    `heard` is when something was last written of it, in milliseconds."""
+    the last field is the time of its newest record, in milliseconds."""
 
     acked: Acked | None = None
     shown: Shown | None = None

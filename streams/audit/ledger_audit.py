@@ -119,7 +119,7 @@ class LedgerAudit:
             what = f"ledger record {taken.offset} ({type(entry.record).__name__.lower()})"
             self._check(entry.record, what)
             self._step(entry, what)
-            self.result.ledger_records += 1
+            self.result.note_record()
             if self._progress is not None and self.result.ledger_records % 100 == 0:
                 self._progress(100)
         for taken in self._journal:
@@ -304,8 +304,7 @@ class LedgerAudit:
         if taken.value != decision_bytes(decision):
             found = decision_difference(taken.value or b"", decision)
             raise _Found(msgspec.structs.replace(found, what=f"{found.what} at {place_of(taken)}"))
-        result.reproduced += 1
-        result.ids.append(decision.id)
+        result.note_reproduced(decision.id)
 
     # Commands
 

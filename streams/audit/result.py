@@ -29,6 +29,15 @@ class AuditResult(msgspec.Struct):
     known: set[str] = set()
     remarks: list[str] = []
 
+    def note_record(self) -> None:
+        """Count a ledger record that was folded."""
+        self.ledger_records += 1
+
+    def note_reproduced(self, name: str) -> None:
+        """Count a decision that came out the same."""
+        self.reproduced += 1
+        self.ids.append(name)
+
 
 def audit_decisions(
     stream: BinaryIO,
@@ -60,8 +69,7 @@ def audit_decisions(
             result.known.add(decision.id)
             result.first_difference = decision_difference(line, decision)
         else:
-            result.reproduced += 1
-            result.ids.append(decision.id)
+            result.note_reproduced(decision.id)
         if result.first_difference is not None:
             break
     return result

@@ -24,7 +24,7 @@ UNUSABLE_LEAST = 1_000
 
 
 class TargetVerdict(msgspec.Struct, frozen=True):
-    """Hold how one alarm stands: which target is better, what that takes, and whether the sources agree.
+    """Hold the verdict on one alarm: which target is better, what that takes, and whether the sources agree.
 
     `target` is None where none is known to be better. With `record`, there is no concurrent holdback or shadow, and
     the live version was compared with what the target was.

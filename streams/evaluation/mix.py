@@ -1,4 +1,4 @@
-"""Tell whether another mix of requests explains a rise of the overall loss.
+"""Find out whether another mix of requests explains a rise of the overall loss.
 
 The rise since the change point is split, on one dimension of slices at a time, into a part between the slices (their
 shares changed) and a part within them (their losses changed). A version that is only asked harder questions has no part

@@ -97,7 +97,7 @@ def _mean_of(mean: float, n: float) -> Mean:
 
 
 def _ignored(health: Health, loss: int) -> Mean | UnsetType:
-    """Return the reference that is not believed, where there is one."""
+    """Return the reference that is ignored, where there is one."""
     stated = health.rows.references.get(loss)
     return _mean_of(stated.mean, stated.size) if stated is not None and stated.ignored else UNSET
 

@@ -84,6 +84,11 @@ class Fold:
         """Return the decisions that the last record led to, in order."""
         return self._writer.written
 
+    def go_to(self, offset: int) -> None:
+        """Go to the offset of the next record, which an epoch names: a log may have gaps before it."""
+        assert offset >= self.offset, (offset, self.offset)
+        self.offset = offset
+
     def step(self, entry: Entry) -> list[Decision]:
         """Apply the next ledger record; return the decisions it leads to, in order.
 

@@ -158,8 +158,7 @@ class LedgerPartition:
         if record.offset < fold.offset:
             return
         async with self._folding:
-            # An epoch names the record that led to it.
-            fold.offset = record.offset
+            fold.go_to(record.offset)
             paused_at = now()
             try:
                 for _ in fold.pieces(read_entry(record.value)):
