@@ -398,6 +398,9 @@ class Witnesses:
         interval = at // self._interval_ms
         if not self._firsts or interval > self._firsts[-1][0]:
             self._firsts.append((interval, position))
+            if len(self._firsts) > 2 * WITNESSES:
+                # Feedback that lags by more than two windows is unmatched by any later one as well.
+                self._firsts.popleft()
 
     def after(self, at: int) -> int:
         """Return the position of the first prediction of an interval after `at`, -1 if none was read yet.

@@ -9,7 +9,7 @@ import pytest
 from streams.join import series
 from streams.join.series import WindowRule
 from streams.join.tally import Tally
-from streams.join.window import JoinWindow, Outcome, Pair, SavedWindow
+from streams.join.window import WITNESSES, Witnesses, JoinWindow, Outcome, Pair, SavedWindow
 from streams.ledger.encoding import pack, unpack
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
@@ -271,3 +271,10 @@ def test_saved_window_keeps_what_was_joined_and_not_taken_yet() -> None:
     other.load(unpack(pack(driver.window.save()), SavedWindow))
     (outcome,) = other.take().outcomes
     assert (outcome.prediction.position, outcome.prediction.truth, outcome.source) == (1, 1, "desk")
+
+
+def test_predictions_without_any_feedback_leave_a_bounded_number_of_witnesses() -> None:
+    witnesses = Witnesses(1)
+    for position in range(3 * WITNESSES):
+        witnesses.note(position, position)
+    assert len(witnesses.save()) <= 2 * WITNESSES
