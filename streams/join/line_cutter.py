@@ -1,10 +1,10 @@
 """Cut records that are in one order already, the lines of a recording or an embedded log, into ledger records.
 
 What was joined becomes a batch at positions that depend on the records alone: after 4,096 accepted ones, where the
-source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines are
-read at once and where a replay was stopped change nothing. Only records that add a row to the ledger are accepted, so
-rejected lines do not move a cut, unless so many of them are counted that they would fill a ledger record. Nor do acks, which become replica facts: at the next cut, or at the next second if
-nothing else waits.
+source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines are read
+at once and where a replay was stopped change nothing. Only records that add a row to the ledger are accepted, so
+rejected lines do not move a cut, unless so many of them are counted that they would fill a ledger record. Nor do acks,
+which become replica facts: at the next cut, or at the next second if nothing else waits.
 
 The interval is a second, or the width of the narrowest cohort where every model has a maturity, those that only the
 defaults configure from their first row on: before a cohort closes its rows are not read, and fewer records cost less.

@@ -9,7 +9,7 @@ import pytest
 from streams.join import series
 from streams.join.series import WindowRule
 from streams.join.tally import Tally
-from streams.join.window import WITNESSES, Witnesses, JoinWindow, Outcome, Pair, SavedWindow
+from streams.join.window import WITNESSES, JoinWindow, Outcome, Pair, SavedWindow, Witnesses
 from streams.ledger.encoding import pack, unpack
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
