@@ -1,25 +1,25 @@
 """Cut records that are in one order already, the lines of a recording or an embedded log, into ledger records.
 
 What was joined becomes a batch at positions that depend on the records alone: after 4,096 accepted ones, where the
-source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines are
-read at once and where a replay was stopped change nothing. Only records that add a row to the ledger are accepted, so
-rejected lines do not move a cut. Nor do acks, which become replica facts: at the next cut, or at the next second if
-nothing else waits.
+source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines are read
+at once and where a replay was stopped change nothing. Only records that add a row to the ledger are accepted, so
+rejected lines do not move a cut, unless so many of them are counted that they would fill a ledger record. Nor do acks,
+which become replica facts: at the next cut, or at the next second if nothing else waits.
 
-The interval is a second, or the width of the narrowest cohort where every model has a maturity: before a cohort closes
-its rows are not read, and fewer records cost less.
+The interval is a second, or the width of the narrowest cohort where every model has a maturity, those that only the
+defaults configure from their first row on: before a cohort closes its rows are not read, and fewer records cost less.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from streams.config.resolved import Config
+from streams.config.resolved import Config, ModelConfig
 from streams.join.numbering import Numbering
 from streams.join.partition import FEEDBACK, PartitionJoin, Raw, SavedJoin, refusal
 from streams.join.tally import NOWHERE
@@ -30,6 +30,9 @@ from unship.topics import SOURCES
 
 CUT_RECORDS: Final = 4_096
 SECOND_MS: Final = 1_000
+
+COUNTS_MAX: Final = 65_536
+"""More changes of counts than this are not kept for one batch: its line has to stay one that can be read."""
 
 CONTROLS_REMEMBERED: Final = 10_000
 """Deployments and acts are repeated by retries and by every replica; the newest are remembered to drop repeats."""
@@ -59,6 +62,7 @@ class SavedCutter(msgspec.Struct, frozen=True):
     accepted_at: int
     facts_at: int
     controls: list[str]
+    interval_ms: int
 
 
 class LineCutter:
@@ -67,7 +71,9 @@ class LineCutter:
     def __init__(self, config: Config) -> None:
         self.join = PartitionJoin(config)
         self.numbering = Numbering()
-        self._interval_ms = interval_ms(config)
+        self._models = config.models
+        self._interval_ms = interval_ms(tuple(config.models.values()) or (config.defaults,))
+        self._unlisted_ms = min(self._interval_ms, interval_ms((config.defaults,)))
         self._accepted = 0
         self._accepted_at = -1
         self._facts_at = -1
@@ -96,6 +102,12 @@ class LineCutter:
 
     def take(self, arrival: Arrival) -> Control | None:
         """Join a record that has arrived; return the copy of a deployment or an act, to be appended after a cut."""
+        copied = self._take(arrival)
+        if len(self.join.tally) >= COUNTS_MAX and self._accepted < CUT_RECORDS:
+            self._accepted, self._accepted_at = CUT_RECORDS, self.now
+        return copied
+
+    def _take(self, arrival: Arrival) -> Control | None:
         event, value, place = arrival
         at = self.numbering.number(event, place)
         if isinstance(event, Prediction | Feedback | Rejection):
@@ -118,6 +130,8 @@ class LineCutter:
         if join.rows > rows:
             self._accepted += 1
             self._accepted_at = clock.now
+            if isinstance(event, Prediction) and event.model not in self._models:
+                self._interval_ms = self._unlisted_ms
         elif not self._accepted and self.numbering.line % CUT_RECORDS == 0:
             # Feedback without predictions adds no row, so no cut evicts it.
             join.window.evict(clock.now, clock.now)
@@ -194,6 +208,7 @@ class LineCutter:
             self._accepted_at,
             self._facts_at,
             list(self._controls),
+            self._interval_ms,
         )
 
     def load(self, saved: SavedCutter) -> None:
@@ -202,11 +217,11 @@ class LineCutter:
         self.numbering = saved.numbering
         self._accepted, self._accepted_at, self._facts_at = saved.accepted, saved.accepted_at, saved.facts_at
         self._controls = dict.fromkeys(saved.controls)
+        self._interval_ms = saved.interval_ms
 
 
-def interval_ms(config: Config) -> int:
+def interval_ms(models: Sequence[ModelConfig]) -> int:
     """Return the interval of the source clock after which what was joined is cut at the latest, in milliseconds."""
-    models = tuple(config.models.values()) or (config.defaults,)
     if not all(model.mature_after_ms for model in models):
         return SECOND_MS
     return min(model.cohort_ms for model in models)

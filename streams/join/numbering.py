@@ -53,6 +53,9 @@ class Numbering(msgspec.Struct):
             return place
         topic = TOPIC_OF[type(event)]
         at = None if isinstance(event, Rejection) else event.at
+        if isinstance(event, Rejection):
+            # It has no time, so it does not advance the clock of the log that it is counted in.
+            return (topic, 0, line, 0)
         if at is None:
             return (topic, 0, line, self.clock.at)
         return (topic, 0, line, at[3]) if topic in SOURCES else (topic, *at[1:])

@@ -32,9 +32,6 @@ Key: TypeAlias = str | tuple[str, int, str]
 WITNESSES: Final = 10_000
 """How many positions of a window are kept to find the prediction that shows that feedback is unmatched."""
 
-WITNESSES_MAX: Final = 4 * WITNESSES
-"""More positions are never kept, also where no feedback comes at all."""
-
 
 class PendingPrediction(msgspec.Struct, gc=False):
     """A prediction in the window.
@@ -401,8 +398,8 @@ class Witnesses:
         interval = at // self._interval_ms
         if not self._firsts or interval > self._firsts[-1][0]:
             self._firsts.append((interval, position))
-            if len(self._firsts) > WITNESSES_MAX:
-                # Only where no feedback comes for several windows: what comes then is counted at a later place.
+            if len(self._firsts) > 2 * WITNESSES:
+                # Feedback that lags by more than two windows is unmatched by any later one as well.
                 self._firsts.popleft()
 
     def after(self, at: int) -> int:

@@ -78,9 +78,12 @@ def _from_list(kind: Any, value: Any) -> Any:
     if not isinstance(value, list):
         raise TypeError(f"cannot read a {kind}")
     try:
-        return np.array(value, dtype)
+        read = np.array(value, dtype)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"expected an array of numbers: {error}") from error
+    if read.dtype == np.int64 and read.ndim != 1:
+        raise ValueError(f"expected one column of integers, was of {read.ndim} dimensions")
+    return read
 
 
 _json_encoder = msgspec.json.Encoder(enc_hook=_to_list)

@@ -29,6 +29,6 @@ def read_ledger_line(line: bytes) -> Entry:
     """
     try:
         read: LedgerLine = from_json(line, LedgerLine)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return entry_of(checked(read.record))
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
         raise RecordingError(f"a ledger line cannot be read: {error}") from error
-    return entry_of(checked(read.record))

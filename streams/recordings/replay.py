@@ -44,6 +44,7 @@ class SavedReplay(msgspec.Struct, frozen=True):
     """
 
     lines: int
+    decided: int
     prefix: bytes
     pipeline: SavedPipeline | None
     folds: dict[int, SavedFold]
@@ -54,22 +55,23 @@ class Recorder:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._decisions = 0
 
     def sources(self, lines: list[bytes]) -> None:
         """Write source lines, byte for byte."""
         for line in lines:
             self._stream.write(line if line.endswith(b"\n") else line + b"\n")
 
-    def step(self, step: Step, clock: int) -> None:
-        """Write a ledger record and its decisions, as if they were appended to a log at `clock` (ms)."""
+    def step(self, step: Step, clock: int, decided: int) -> None:
+        """Write a ledger record and its decisions, as if they were appended to a log at `clock` (ms).
+
+        `decided` is how many decisions there were before.
+        """
         at = max(clock, 0)
         self._stream.write(line_of(Taken("ledger", 0, step.offset, at, None, step.entry.value)) + b"\n")
-        for decision in step.decisions:
+        for offset, decision in enumerate(step.decisions, decided):
             key = decision.model.encode()
-            taken = Taken("decisions", 0, self._decisions, at, key, decision_bytes(decision))
+            taken = Taken("decisions", 0, offset, at, key, decision_bytes(decision))
             self._stream.write(line_of(taken) + b"\n")
-            self._decisions += 1
 
 
 @contextmanager
@@ -102,6 +104,7 @@ class Replay:
     def __init__(self, config: Config, snapshot: bytes | None = None, recorder: Recorder | None = None) -> None:
         self.config = config
         self.lines = 0
+        self.decided = 0
         self.folds: dict[int, Fold] = {}
         self.pipeline: Pipeline | None = None
         # True if an earlier version wrote the ledger; then the sources are replayed instead.
@@ -113,6 +116,7 @@ class Replay:
             self._load(self._saved)
 
     def _load(self, saved: SavedReplay) -> None:
+        self.decided = saved.decided
         try:
             if saved.pipeline is not None:
                 own, theirs = self.config.digest(), saved.pipeline.fold.config.digest()
@@ -215,7 +219,8 @@ class Replay:
     def _run(self, steps: Iterable[Step]) -> Iterator[Decision]:
         for step in steps:
             if self._recorder is not None:
-                self._recorder.step(step, self.folds[0].clock)
+                self._recorder.step(step, self.folds[0].clock, self.decided)
+            self.decided += len(step.decisions)
             yield from step.decisions
 
     def advance(self, ts: int) -> Iterator[Decision]:
@@ -245,7 +250,7 @@ class Replay:
         """Return a snapshot from which the replay of the same recording can continue."""
         pipeline = None if self.pipeline is None else self.pipeline.save()
         folds = {} if pipeline is not None else {number: fold.save() for number, fold in self.folds.items()}
-        body = pack(SavedReplay(self.lines, self._hash.digest(), pipeline, folds))
+        body = pack(SavedReplay(self.lines, self.decided, self._hash.digest(), pipeline, folds))
         return _MAGIC + hashlib.sha256(body).digest() + body
 
     def counts(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ import pytest
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS
+from streams.join.line_cutter import COUNTS_MAX
 from streams.join.line_cutter import CUT_RECORDS as CUT_LINES
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Batch, Deployed, Operated, Part, Record, ReplicaFacts, Tick
@@ -522,3 +523,17 @@ def test_pipeline_saved_after_any_line_goes_on_as_if_never_stopped(config: Confi
         steps = first.steps + second.steps
         assert [step.entry.value for step in steps] == [step.entry.value for step in whole.steps], stop
         assert second.counts == whole.counts, stop
+
+
+def test_model_that_only_the_defaults_configure_is_cut_every_second_where_all_listed_ones_mature() -> None:
+    config = parse("models: {other: {labels: {mature_after: 1d, horizon: 7d}}}")
+    lines = [predicted(500 * i, f"p{i}") for i in range(10)]
+    clocks = [record.clock for record in run(config, lines).records if isinstance(record, Batch)]
+    assert clocks == [START + 1_000 * second + 500 for second in range(5)]
+
+
+def test_many_rejected_lines_are_counted_in_several_batches() -> None:
+    lines = [predicted(0, "p"), *[b"{}\n"] * (2 * COUNTS_MAX)]
+    batches = [record for record in run(AT_ONCE, lines).records if isinstance(record, Batch)]
+    assert max(batch.counted.change.size for batch in batches) == COUNTS_MAX
+    assert sum(batch.counted.change.size for batch in batches) == 2 * COUNTS_MAX

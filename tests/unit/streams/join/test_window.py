@@ -9,7 +9,7 @@ import pytest
 from streams.join import series
 from streams.join.series import WindowRule
 from streams.join.tally import Tally
-from streams.join.window import WITNESSES_MAX, JoinWindow, Outcome, Pair, SavedWindow
+from streams.join.window import WITNESSES, JoinWindow, Outcome, Pair, SavedWindow, Witnesses
 from streams.ledger.encoding import pack, unpack
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
@@ -274,8 +274,7 @@ def test_saved_window_keeps_what_was_joined_and_not_taken_yet() -> None:
 
 
 def test_predictions_without_any_feedback_leave_a_bounded_number_of_witnesses() -> None:
-    driver = Driver(WindowRule(horizon_ms=1, early_ms=0, slices_by=()))
-    for at in range(0, 5 * WITNESSES_MAX, 5):
-        driver.predict(at, id=str(at))
-        driver.window.evict(at, at)
-    assert len(driver.window.save().witnesses) <= WITNESSES_MAX
+    witnesses = Witnesses(1)
+    for position in range(3 * WITNESSES):
+        witnesses.note(position, position)
+    assert len(witnesses.save()) <= 2 * WITNESSES
