@@ -21,7 +21,8 @@ from and what decides when a batch ends:
   (`streams.kafka.control_service`);
 * an embedded log and a recording have one order already, one pair of partitions and one ledger: `Pipeline` below runs
   all stages in one place, and `streams.join.line_cutter` decides when a batch ends;
-* a replay of a ledger, and an audit, begin at `fold`; the audit also joins the sources again (`streams.audit.rejoin`).
+* a replay of a ledger, and an audit, begin at `fold`; the audit also joins the sources again (`streams.audit.rejoin`),
+  or where a replay wrote the recording, runs all stages once more (`streams.audit.replayed`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from streams.embedded.topics import EmbeddedTopics
 from streams.recordings.lines import Taken, read_line, records_of
 from streams.recordings.writing import Span, record_topics
 from tests.worlds.busy import CONFIG, busy_lines
-from unship.codec import decode_line, decode_value, encode_line
+from unship.codec import decode_line, encode_line
 from unship.events import Ack, Deployment, Feedback, Prediction
 from unship.keys import load_private_key, new_keys
 from unship.log.embedded.log import EmbeddedLog, Message
@@ -133,8 +133,6 @@ class Memory:
 
     def ends(self) -> dict[tuple[str, int], int]:
         return {place: records[-1].offset + 1 for place, records in self.records.items()}
-
-    decode = staticmethod(decode_value)
 
     def read(self, topic: str, partition: int, offset: int) -> list[Taken]:
         page = [taken for taken in self.records[topic, partition] if taken.offset >= offset][:50]

@@ -11,6 +11,7 @@ from console.logs import is_log, keys_folder, open_topics
 from console.progress import counting, reading
 from console.settings import Exit, Settings
 from streams.audit.ledger_audit import audit_topics
+from streams.audit.replayed import audit_replayed, is_replayed
 from streams.audit.result import AuditResult, audit_decisions
 from streams.config.file import load
 from streams.config.resolved import Config
@@ -47,6 +48,8 @@ def _audit(settings: Settings, config: Config, source: str, journal: Path | None
             return _audit_decisions(settings, config, source, stream, journal)
         _refuse(journal)
         with reading("audit", source, settings.quiet) as progress:
+            if is_replayed(stream):
+                return audit_replayed(stream, progress)
             topics = RecordedTopics(stream, progress)
         return _audit_topics(settings, config, topics, topics.damage)
 

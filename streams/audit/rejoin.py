@@ -76,7 +76,6 @@ class Rejoin:
             position,
             ledger_partitions=count,
             route=self._route,
-            decode=self.topics.decode,
         )
         self._read(self.corner)
         self._pending.clear()

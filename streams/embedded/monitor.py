@@ -109,6 +109,8 @@ class EmbeddedMonitor:
             if isinstance(entry.record, Tick) and entry.record.positions:
                 self.positions = dict(entry.record.positions)
         self._refill(begun)
+        # Rounds without a record moved the clock as well.
+        self.pipeline.cutter.numbering.clock.advance(fold.clock)
         if fold.config_digest != self.config.digest() or fold.offset == 0:
             self._commit([*self.pipeline.apply([configuration_record(self.config)])])
 

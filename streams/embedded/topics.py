@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streams.recordings.lines import KIND_OF, Place, Taken
-from unship.codec import decode_value
 from unship.errors import RecordingError
 from unship.log.address import EMBEDDED
 from unship.log.embedded.file import FILE_NAME
@@ -32,8 +31,6 @@ class EmbeddedTopics:
     def ends(self) -> Mapping[Place, int]:
         """Return the ends at the time of construction."""
         return self._ends
-
-    decode = staticmethod(decode_value)
 
     def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
         """Return some records from `offset` on."""

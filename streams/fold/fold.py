@@ -205,7 +205,7 @@ class Fold:
         So what is decided does not depend on how much time a record covers: a reader that catches up covers much, and
         one that has caught up little.
         """
-        while (due := self.due()) <= clock:
+        while (due := self.due()) <= min(clock, NEVER - 1):
             for name in [name for name, at in self._dues.items() if at <= due]:
                 self._advance(self._model(name), due)
                 assert self._dues[name] > due, (name, due)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -36,7 +36,7 @@ from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of
 from unship.codec import decode_value
-from unship.events import Event, Feedback, Prediction
+from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -49,9 +49,6 @@ WAITING_MAX: Final = 20_000
 """How many records of one log may wait for the other one; then the driver stops fetching it."""
 
 MISROUTED: Final = "its id does not belong to partition {} of {}; librdkafka clients need partitioner=murmur2_random"
-
-Decode: TypeAlias = Callable[[str, bytes | None], Event | Rejection]
-"""From the kind of a log and a value to an event, or to the reason why it is none."""
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -113,7 +110,6 @@ class SourceReader:
         position: The committed position; for the first reader, the origin with the number of partitions.
         ledger_partitions: Number of partitions of the ledger.
         route: The ledger partition of a model.
-        decode: The decoder of values; a recording of lines has another one.
     """
 
     fall_back_ms = 1_000
@@ -130,13 +126,11 @@ class SourceReader:
         *,
         ledger_partitions: int = 1,
         route: Callable[[str], int] = lambda model: 0,
-        decode: Decode = decode_value,
     ) -> None:
         self.partition = partition
         self.partitions = position.partitions
         self.incarnation = position.incarnation
         self.dead: list[DeadLetter] = []
-        self._decode = decode
         self._join = PartitionJoin(config, partition=partition, incarnation=position.incarnation)
         self._ledger_partitions = ledger_partitions
         self._route = route
@@ -175,7 +169,7 @@ class SourceReader:
         first = self.next_offset(side)
         records = [raw for raw in records if raw.offset >= first]
         events: list[Prediction | Feedback | Rejection] = [
-            self._decode(KINDS[side], raw.value)  # type: ignore[misc]
+            decode_value(KINDS[side], raw.value)  # type: ignore[misc]
             for raw in records
         ]
         good = [i for i, event in enumerate(events) if self.partitions > 1 and not isinstance(event, Rejection)]

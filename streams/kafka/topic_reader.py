@@ -13,7 +13,6 @@ from aiokafka.errors import KafkaError
 
 from streams.kafka.clients import Access, end_consumer, explained, partition_count, read_to
 from streams.recordings.lines import KIND_OF, Place, Taken
-from unship.codec import decode_value
 from unship.errors import BrokerUnreachable
 
 PAGE_RECORDS = 2_000
@@ -55,8 +54,6 @@ class KafkaTopics:
     def first(self, topic: str, partition: int) -> int:
         """Return the smallest offset that is kept, or the end if nothing is."""
         return self._first[topic, partition]
-
-    decode = staticmethod(decode_value)
 
     def ends(self) -> Mapping[Place, int]:
         """Return the ends: of effects as they were before those of their causes, so that no cause is missing."""

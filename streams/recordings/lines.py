@@ -58,9 +58,6 @@ class Topics(Protocol):
     def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
         """Return some records from `offset` on, in order; none only at the end."""
 
-    def decode(self, kind: str, value: bytes | None) -> Event | Rejection:
-        """Decode a value of the topic of `kind`."""
-
 
 class _Raw(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What does not follow from the rest of a line. Bytes are base64 in JSON."""

@@ -66,12 +66,16 @@ class Recorder:
 
         `decided` is how many decisions there were before.
         """
-        at = max(clock, 0)
-        self._stream.write(line_of(Taken("ledger", 0, step.offset, at, None, step.entry.value)) + b"\n")
-        for offset, decision in enumerate(step.decisions, decided):
-            key = decision.model.encode()
-            taken = Taken("decisions", 0, offset, at, key, decision_bytes(decision))
+        for taken, _ in written_by(step, clock, decided):
             self._stream.write(line_of(taken) + b"\n")
+
+
+def written_by(step: Step, clock: int, decided: int) -> Iterator[tuple[Taken, Decision | None]]:
+    """Yield the ledger record and the decisions of a step as they are appended to a log; arguments as above."""
+    at = max(clock, 0)
+    yield Taken("ledger", 0, step.offset, at, None, step.entry.value), None
+    for offset, decision in enumerate(step.decisions, decided):
+        yield Taken("decisions", 0, offset, at, decision.model.encode(), decision_bytes(decision)), decision
 
 
 @contextmanager
@@ -190,6 +194,11 @@ class Replay:
         if not self.folds:
             first = next((line for line in lines if line.strip()), b"")
             if _is_ledger(first):
+                if self._recorder is not None:
+                    raise RecordingError(
+                        "the recording has a ledger, so replaying it with --record would write no line; leave --record "
+                        "out, or replay the source lines alone"
+                    )
                 self.config = configuration_of(read_ledger_line(first).record)
             else:
                 self.unread_ledger = _LEDGER_PLACE.search(first) is not None

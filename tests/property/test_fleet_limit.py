@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from actions.facts import FleetFact
 from actions.fleet_limit import ECHO_MS, FleetState
 from actions.journal import Decision, decision_bytes
-from streams.audit.ledger_audit import audit_topics
+from streams.audit.replayed import audit_replayed
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.monitor import EmbeddedMonitor
@@ -25,7 +25,6 @@ from streams.fold.fold import Fold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Record, Tick
 from streams.pipeline import Pipeline, Step, configuration_record
-from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import Recorder, Replay, arrivals
 from tests.pipelines import step
 from unship.codec import encode_line
@@ -211,7 +210,7 @@ def test_audit_and_ledger_alone_agree_with_the_decisions() -> None:
     lines = written.splitlines(keepends=True)
     facts = [msgspec.json.decode(line) for line in lines if b'"kind":"fleet"' in line]
     assert [fact["record"]["decision"] for fact in facts] == [d.id for d in decisions if d.action == "rollback"]
-    audit = audit_topics(RecordedTopics(io.BytesIO(written)), None)
+    audit = audit_replayed(io.BytesIO(written))
     assert (audit.first_difference, audit.reproduced) == (None, len(decisions))
     ledger = b"".join(line for line in lines if b'"type":"ledger"' in line)
     assert [*Replay(parse("")).decisions(io.BytesIO(ledger))] == decisions
@@ -227,7 +226,7 @@ def test_audit_follows_rollbacks_that_the_passing_of_time_leads_to() -> None:
     after = list(replay.advance(first + 60_000))
     assert rolled_back(before) == []
     assert rolled_back(after)
-    audit = audit_topics(RecordedTopics(io.BytesIO(written.getvalue())), None)
+    audit = audit_replayed(written)
     assert (audit.first_difference, audit.reproduced) == (None, len(before) + len(after))
 
 

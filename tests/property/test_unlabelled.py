@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from actions.journal import Decision
 from streams.audit.ledger_audit import audit_topics
+from streams.audit.replayed import audit_replayed
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.model import ModelFold
@@ -241,7 +242,7 @@ def test_audit_reproduces_from_sources_and_from_the_ledger_alone(
     replay = Replay(config, recorder=Recorder(written))
     decisions = list(replay.decisions(io.BytesIO(lines_of(events))))
     complete = written.getvalue()
-    result = audit_topics(RecordedTopics(io.BytesIO(complete)), None)
+    result = audit_replayed(io.BytesIO(complete))
     assert (result.first_difference, result.reproduced) == (None, len(decisions))
     kinds = (b'{"type":"ledger"', b'{"type":"decision"')
     alone = b"".join(line for line in complete.splitlines(keepends=True) if line.startswith(kinds))

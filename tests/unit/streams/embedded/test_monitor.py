@@ -36,6 +36,26 @@ def test_second_monitor_fences_the_first_off(decay: tuple[list[bytes], Config], 
     assert site.log.end("ledger") == second.pipeline.fold.offset
 
 
+def test_clock_that_rounds_without_records_moved_goes_on_from_there_after_a_restart(tmp_path: Path) -> None:
+    ledgers = []
+    for restarts in (False, True):
+        site = Site(tmp_path / f"log-{restarts}", [], parse("models: {m: {labels: {mature_after: 10s, horizon: 1h}}}"))
+        live = site.monitor()
+        for version in ("v1", "v2"):
+            event = {"model": "m", "version": version, "status": "live"}
+            site.log.append("deployments", [Message(json.dumps(event).encode(), b"m")])
+            request = {"id": version, "model": "m", "version": version, "output": 1}
+            site.log.append("predictions", [Message(json.dumps(request).encode(), b"m")])
+            live.step()
+            site.clock.now += 60_000
+            live.step()
+            # Less than a round later the next version is deployed.
+            site.clock.now += 1
+            live = site.monitor() if restarts else live
+        ledgers.append([entry.value for entry in site.log.read("ledger", 0)])
+    assert ledgers[0] == ledgers[1]
+
+
 def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp_path: Path) -> None:
     site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}, watched: {policy: {mode: observe}}}"))
     live = site.monitor(Signer("prod", lambda value: [("unship_sig", b"x")], Trust(keys=())))

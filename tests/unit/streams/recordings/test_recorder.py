@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from streams.audit.ledger_audit import audit_topics
+from streams.audit.replayed import audit_replayed
 from streams.config.parse import parse
-from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import Recorder, Replay
 from tests.worlds.busy import CONFIG, busy_lines
+from unship.errors import RecordingError
 
 
 @pytest.mark.parametrize("stop", [500, 1_200])
@@ -23,9 +23,16 @@ def test_recordings_of_a_stopped_and_a_resumed_replay_are_one_recording(stop: in
         replay = Replay(parse(CONFIG), snapshot, Recorder(written))
         decided += len(list(replay.decisions(io.BytesIO(source), stop_after=stop_after)))
         snapshot = replay.save()
-    topics = RecordedTopics(written)
-    result = audit_topics(topics, None, topics.damage)
+    result = audit_replayed(written)
     assert (result.first_difference, result.reproduced) == (None, decided)
+
+
+def test_replay_of_a_recording_with_a_ledger_refuses_to_record_it_again() -> None:
+    source, written = b"".join(line + b"\n" for line in busy_lines(1)), io.BytesIO()
+    list(Replay(parse(CONFIG), recorder=Recorder(written)).decisions(io.BytesIO(source)))
+    written.seek(0)
+    with pytest.raises(RecordingError, match="leave --record out"):
+        list(Replay(parse(CONFIG), recorder=Recorder(io.BytesIO())).decisions(written))
 
 
 def placed(lines: list[bytes]) -> list[bytes]:
@@ -83,6 +90,5 @@ def test_recording_of_a_replay_of_untidy_lines_has_no_difference(
 ) -> None:
     source, written = b"".join(line + b"\n" for line in change(placed(busy_lines(1)))), io.BytesIO()
     decided = list(Replay(parse(CONFIG), recorder=Recorder(written)).decisions(io.BytesIO(source)))
-    topics = RecordedTopics(written)
-    result = audit_topics(topics, None, topics.damage)
+    result = audit_replayed(written)
     assert (result.first_difference, result.reproduced) == (None, len(decided))
