@@ -26,6 +26,14 @@ class Difference(msgspec.Struct, frozen=True):
         return f"{self.what}: {self.path} is {self.recorded} in the recording, {self.computed} when computed again"
 
 
+class Found(Exception):
+    """The first difference, which ends an audit."""
+
+    def __init__(self, difference: Difference) -> None:
+        super().__init__(difference.sentence())
+        self.difference = difference
+
+
 def difference(what: str, recorded: Any, computed: Any) -> Difference:
     """Return the first difference of two unequal values made of dicts, lists and scalars.
 

@@ -15,7 +15,7 @@ import msgspec
 from actions.journal import Decision, decision_bytes, digest_of
 from actions.reconcile import Timing, command_of
 from streams.audit.copies import Copies
-from streams.audit.differences import Difference, decision_difference, difference, named, short
+from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
 from streams.audit.rejoin import Rejoin
 from streams.audit.result import AuditResult, decision_id_of
 from streams.config.resolved import Config
@@ -40,14 +40,6 @@ class _Decided(msgspec.Struct):
     epoch: Epoch
 
 
-class _Found(Exception):
-    """The first difference."""
-
-    def __init__(self, difference: Difference) -> None:
-        super().__init__(difference.sentence())
-        self.difference = difference
-
-
 def audit_topics(
     topics: Topics, trust: Trust | None, damage: str | None = None, progress: Callable[[int], None] | None = None
 ) -> AuditResult:
@@ -70,7 +62,7 @@ def audit_topics(
         if topics.ends().get(("ledger", number), 0) and topics.first("ledger", number) == 0:
             try:
                 audit.run()
-            except _Found as found:
+            except Found as found:
                 result.first_difference = result.first_difference or found.difference
             result.remarks += audit.remarks()
         elif damage is None:
@@ -123,7 +115,7 @@ class LedgerAudit:
             if self._progress is not None and self.result.ledger_records % 100 == 0:
                 self._progress(100)
         for taken in self._journal:
-            raise _Found(Difference(f"decision {place_of(taken)}", "the decision", short(taken.value), "absent"))
+            raise Found(Difference(f"decision {place_of(taken)}", "the decision", short(taken.value), "absent"))
         for taken in records_of(self.topics, "control", self.number):
             self._check_command(taken)
 
@@ -152,11 +144,11 @@ class LedgerAudit:
         except EarlierLedger:
             raise
         except RecordingError as error:
-            raise _Found(Difference(place_of(taken), "the record", short(error), "a ledger record")) from error
+            raise Found(Difference(place_of(taken), "the record", short(error), "a ledger record")) from error
         if entry_of(entry.record).value != entry.value:
             # Other bytes of equal content: digests are of the bytes.
             found = Difference(place_of(taken), "its bytes", digest_of(entry.value), "those of the same record encoded")
-            raise _Found(found)
+            raise Found(found)
         if self._fold is None:
             self._configure(entry.record)
         return entry
@@ -164,11 +156,11 @@ class LedgerAudit:
     def _configure(self, record: Record) -> None:
         what = "ledger record 0"
         if not isinstance(record, Configured):
-            raise _Found(Difference(what, "its kind", type(record).__name__.lower(), "a configuration"))
+            raise Found(Difference(what, "its kind", type(record).__name__.lower(), "a configuration"))
         try:
             self._fold = Fold(msgspec.convert(record.config, Config))
         except msgspec.ValidationError as error:
-            raise _Found(Difference(f"{what} (configured)", "config", short(error), "a configuration")) from error
+            raise Found(Difference(f"{what} (configured)", "config", short(error), "a configuration")) from error
         self._shape = (record.partitions, record.ledger_partitions)
 
     def _check(self, record: Record, what: str) -> None:
@@ -183,7 +175,7 @@ class LedgerAudit:
         elif isinstance(record, Tick) and record.positions:
             found = self.copies.passed(record.positions)
         if found is not None:
-            raise _Found(msgspec.structs.replace(found, what=f"{what}: {found.what}"))
+            raise Found(msgspec.structs.replace(found, what=f"{what}: {found.what}"))
 
     def _check_batch(self, batch: Batch) -> Difference | None:
         assert self._fold is not None
@@ -244,7 +236,7 @@ class LedgerAudit:
         try:
             decisions = fold.step(entry)
         except LedgerMismatch as error:
-            raise _Found(Difference(what, "its digest", short(error), "the configuration's own")) from error
+            raise Found(Difference(what, "its digest", short(error), "the configuration's own")) from error
         if fold.config_digest != digest:
             for rejoin in self._rejoins.values():
                 if rejoin.whole:
@@ -290,7 +282,7 @@ class LedgerAudit:
             name, digest = (decided.model, decided.epoch), digest_of(taken.value or b"")
             if name in known and known[name] != digest:
                 what = f"decision {place_of(taken)} ({decided.model}, EQUIVOCATION)"
-                raise _Found(Difference(what, f"the digest for epoch {list(decided.epoch)}", digest, known[name]))
+                raise Found(Difference(what, f"the digest for epoch {list(decided.epoch)}", digest, known[name]))
             if name not in known:
                 known[name] = digest
                 yield taken
@@ -300,10 +292,10 @@ class LedgerAudit:
         result.known.add(decision.id)
         taken = next(self._journal, None)
         if taken is None:
-            raise _Found(Difference(named(decision), "the decision", "absent", "present"))
+            raise Found(Difference(named(decision), "the decision", "absent", "present"))
         if taken.value != decision_bytes(decision):
             found = decision_difference(taken.value or b"", decision)
-            raise _Found(msgspec.structs.replace(found, what=f"{found.what} at {place_of(taken)}"))
+            raise Found(msgspec.structs.replace(found, what=f"{found.what} at {place_of(taken)}"))
         result.note_reproduced(decision.id)
 
     # Commands
@@ -336,22 +328,22 @@ class LedgerAudit:
             headers = tuple((name, text or b"") for name, text in taken.headers)
             signer = verify(value, headers, self.trust, "controller", COMMAND_TYPE)
             if not isinstance(signer, TrustedKey):
-                raise _Found(Difference(what, "its signature", signer, "a controller's"))
+                raise Found(Difference(what, "its signature", signer, "a controller's"))
         command = decode_command(value)
         if isinstance(command, Malformed):
-            raise _Found(Difference(what, "the command", command.detail, "a command"))
+            raise Found(Difference(what, "the command", command.detail, "a command"))
         what = f"{what} ({command.model})"
         desired = self._desired.get((command.model, command.epoch))
         if desired is None:
             known = self._epochs.get(command.model)
             computed = "nothing was desired then" if known is None else f"none such; the newest is {list(known)}"
-            raise _Found(Difference(what, "epoch", str(list(command.epoch)), computed))
+            raise Found(Difference(what, "epoch", str(list(command.epoch)), computed))
         audience = command.audience if self.trust is None else self.trust.audience
         expected = msgspec.structs.replace(
             desired, audience=audience, issued_ts=command.issued_ts, not_after_ts=command.not_after_ts
         )
         if expected != command:
-            raise _Found(difference(what, _fields(command), _fields(expected)))
+            raise Found(difference(what, _fields(command), _fields(expected)))
 
 
 def _fields(command: Command) -> dict[str, Any]:

@@ -7,13 +7,13 @@ again: each of its lines is compared byte for byte, as is each decision.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, Final
 
 import msgspec
 
 from actions.journal import Decision
-from streams.audit.differences import Difference, decision_difference, difference, named, short
+from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
 from streams.audit.result import AuditResult, decision_id_of
 from streams.config.resolved import Config
 from streams.ledger.entries import read_entry
@@ -21,21 +21,13 @@ from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Batch, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.pipeline import Pipeline, Step, configuration_of, configuration_record
 from streams.recordings.lines import Taken, is_of, line_of, place_of, read_sound_line
-from streams.recordings.replay import LINE_BYTES_MAX, arrivals, written_by
+from streams.recordings.replay import LINE_BYTES_MAX, arrivals, lines_in, written_by
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError
 from unship.topics import SOURCES
 
 READ_LINES: Final = 4_096
 _COMPUTED: Final = (b'{"type":"ledger"', b'{"type":"decision"')
-
-
-class _Found(Exception):
-    """The first difference."""
-
-    def __init__(self, difference: Difference) -> None:
-        super().__init__(difference.sentence())
-        self.difference = difference
 
 
 def is_replayed(stream: BinaryIO) -> bool:
@@ -47,7 +39,7 @@ def is_replayed(stream: BinaryIO) -> bool:
         return False
     if not isinstance(record, Configured) or not record.numbered:
         return False
-    return any(_is_source(line) for line in _lines(stream))
+    return any(_is_source(line) for line in lines_in(stream))
 
 
 def audit_replayed(stream: BinaryIO, progress: Callable[[int], None] | None = None) -> AuditResult:
@@ -55,7 +47,7 @@ def audit_replayed(stream: BinaryIO, progress: Callable[[int], None] | None = No
 
     Args:
         stream: A recording for which `is_replayed` is true; it must be seekable.
-        progress: Called with the number of bytes of each batch.
+        progress: Called with the number of bytes of each line.
 
     Raises:
         RecordingError: Its configuration cannot be read.
@@ -65,10 +57,10 @@ def audit_replayed(stream: BinaryIO, progress: Callable[[int], None] | None = No
     result = AuditResult()
     try:
         ReplayAudit(config, stream, result, progress).run()
-    except _Found as found:
+    except Found as found:
         result.first_difference = found.difference
     stream.seek(0)
-    for line in _lines(stream):
+    for line in lines_in(stream):
         name = decision_id_of(line) if is_of(line, "decisions", 0) else None
         if name is not None:
             result.known.add(name)
@@ -96,13 +88,14 @@ class ReplayAudit:
         self._compute(self.pipeline.apply([configuration_record(self.pipeline.fold.config, numbered=True)]))
         self._stream.seek(0)
         position, sources = 0, list[bytes]()
-        for line in _lines(self._stream):
-            if not _is_computed(line):
+        for line in lines_in(self._stream):
+            computed = _is_computed(line)
+            if not computed:
                 sources.append(line)
-            if sources and (_is_computed(line) or len(sources) == READ_LINES):
+            if sources and (computed or len(sources) == READ_LINES):
                 self._compute(self.pipeline.take(arrivals(sources)))
                 sources.clear()
-            if _is_computed(line):
+            if computed:
                 if not self._due:
                     self._finish(position)
                     break
@@ -120,7 +113,7 @@ class ReplayAudit:
         if self._due:
             taken, decision = self._due[0]
             self._note(decision)
-            raise _Found(Difference(_name_of(taken, decision), "the line", "absent", "present"))
+            raise Found(Difference(_name_of(taken, decision), "the line", "absent", "present"))
         if self._acts:
             self.result.remarks.append(
                 f"the signatures of {self._acts} operators' acts, because the audit of a replay reads only their lines"
@@ -136,15 +129,15 @@ class ReplayAudit:
         """Compare the lines from `position` on: those that a replay writes at the end of its sources."""
         clock = -1
         self._stream.seek(position)
-        for line in _lines(self._stream):
+        for line in lines_in(self._stream):
             if _is_source(line) and line.strip():
-                raise _Found(Difference("the end of the recording", "a source line", short(line), "absent"))
+                raise Found(Difference("the end of the recording", "a source line", short(line), "absent"))
             if is_of(line, "ledger", 0):
                 record = _record_of(line)
                 clock = record.clock if isinstance(record, Tick) else -1
         self._compute(self.pipeline.rest())
         self._stream.seek(position)
-        for line in filter(_is_computed, _lines(self._stream)):
+        for line in filter(_is_computed, lines_in(self._stream)):
             if not self._due:
                 # The replay went on up to a time without a line.
                 self._compute(self.pipeline.advance(clock))
@@ -152,12 +145,12 @@ class ReplayAudit:
 
     def _compare(self, line: bytes) -> None:
         if not self._due:
-            raise _Found(Difference(short(_place_of(line)), "the line", short(line), "absent"))
+            raise Found(Difference(short(_place_of(line)), "the line", short(line), "absent"))
         expected, decision = self._due.popleft()
         self._note(decision)
         text = line_of(expected)
         if line.removesuffix(b"\n") != text:
-            raise _Found(_difference_of(line, text, expected, decision))
+            raise Found(_difference_of(line, text, expected, decision))
         if decision is None:
             self.result.note_record()
         else:
@@ -220,7 +213,3 @@ def _is_computed(line: bytes) -> bool:
 
 def _is_source(line: bytes) -> bool:
     return not line.startswith(_COMPUTED) and not isinstance(decode_line(line), OtherLine)
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: stream.readline(LINE_BYTES_MAX), b"")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from typing import BinaryIO
 
@@ -11,7 +11,7 @@ import msgspec
 from actions.journal import decision_bytes
 from streams.audit.differences import Difference, decision_difference, named, short
 from streams.config.resolved import Config
-from streams.recordings.replay import LINE_BYTES_MAX, Replay
+from streams.recordings.replay import Replay, lines_in
 
 
 class AuditResult(msgspec.Struct):
@@ -54,7 +54,8 @@ def audit_decisions(
         progress: Called with the number of bytes of each batch.
     """
     result = AuditResult()
-    recorded = [line.rstrip(b"\r\n") for line in [*journal, *_lines(stream)] if decision_id_of(line) is not None]
+    stream.seek(0)
+    recorded = [line.rstrip(b"\r\n") for line in [*journal, *lines_in(stream)] if decision_id_of(line) is not None]
     result.known.update(name for line in recorded if (name := decision_id_of(line)) is not None)
     result.decisions = len(recorded)
     stream.seek(0)
@@ -73,11 +74,6 @@ def audit_decisions(
         if result.first_difference is not None:
             break
     return result
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    stream.seek(0)
-    return iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
 
 
 def decision_id_of(line: bytes) -> str | None:

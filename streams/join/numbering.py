@@ -52,10 +52,10 @@ class Numbering(msgspec.Struct):
         if place is not None:
             return place
         topic = TOPIC_OF[type(event)]
-        at = None if isinstance(event, Rejection) else event.at
         if isinstance(event, Rejection):
             # It has no time, so it does not advance the clock of the log that it is counted in.
             return (topic, 0, line, 0)
+        at = event.at
         if at is None:
             return (topic, 0, line, self.clock.at)
         return (topic, 0, line, at[3]) if topic in SOURCES else (topic, *at[1:])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
 from streams.recordings.lines import Place, Taken, is_of, place_of, read_line, read_sound_line
-from streams.recordings.replay import LINE_BYTES_MAX
+from streams.recordings.replay import lines_in
 from unship.errors import RecordingError
 
 INDEX_EVERY: Final = 256
@@ -31,7 +31,7 @@ class RecordedTopics:
         self._index: dict[Place, list[tuple[int, int]]] = {}
         mark = position = reported = 0
         stream.seek(0)
-        for number, line in enumerate(iter(lambda: stream.readline(LINE_BYTES_MAX), b"")):
+        for number, line in enumerate(lines_in(stream)):
             if number % INDEX_EVERY == 0:
                 mark = position
             try:
@@ -84,7 +84,7 @@ class RecordedTopics:
         _, position = marks[max(bisect_right(marks, offset, key=lambda entry: entry[0]) - 1, 0)]
         page: list[Taken] = []
         self._stream.seek(position)
-        for line in iter(lambda: self._stream.readline(LINE_BYTES_MAX), b""):
+        for line in lines_in(self._stream):
             at, position = position, position + len(line)
             if not is_of(line, topic, partition) or at in self._damaged:
                 continue

@@ -175,7 +175,7 @@ class Replay:
         try:
             while True:
                 wanted = batch if stop_after is None else min(batch, stop_after - self.lines)
-                lines = list(islice(_lines(stream), max(wanted, 0)))
+                lines = list(islice(lines_in(stream), max(wanted, 0)))
                 if not lines:
                     break
                 data = b"".join(lines)
@@ -245,7 +245,7 @@ class Replay:
         """Skip what a stopped replay has read, and check that it is the same."""
         if self._saved is None:
             return
-        for line in islice(_lines(stream), self._saved.lines):
+        for line in islice(lines_in(stream), self._saved.lines):
             self.lines += 1
             self._hash.update(line)
         if self.lines != self._saved.lines or self._hash.digest() != self._saved.prefix:
@@ -278,7 +278,8 @@ def arrivals(lines: Iterable[bytes]) -> Iterator[Arrival]:
             yield Arrival(event, line.rstrip(b"\r\n"))
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
+def lines_in(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a recording from its present position on, none longer than `LINE_BYTES_MAX`."""
     return iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
 
 

@@ -4,6 +4,9 @@ Version v1 is live, v2 replaces it while v1 goes on as holdback, and v2 decays. 
 milliseconds, now and then twice, from two sources, for nothing, or not at all.
 """
 
+import json
+from zlib import crc32
+
 import numpy as np
 from msgspec.structs import replace
 
@@ -77,3 +80,17 @@ def untidy_lines(seed: int, count: int = 800) -> list[bytes]:
             truth = (0, 1, "x")[int(rng.integers(3))]
             events.append((again, replace(event, ts=again, truth=truth)))
     return [encode_line(event) for _, event in sorted(events, key=lambda item: item[0])]
+
+
+def placed(lines: list[bytes], partitions: int = 1) -> list[bytes]:
+    """Return lines with their places in logs; those of predictions and feedback have so many partitions."""
+    topics = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}
+    ends: dict[tuple[str, int], int] = {}
+    found = []
+    for line in lines:
+        event = json.loads(line)
+        topic = topics[event["type"]]
+        partition = 0 if topic == "deployments" else crc32(event["id"].encode()) % partitions
+        ends[topic, partition] = offset = ends.get((topic, partition), -1) + 1
+        found.append(json.dumps(event | {"at": [topic, partition, offset, event["ts"]]}).encode())
+    return found

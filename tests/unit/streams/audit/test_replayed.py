@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
-from zlib import crc32
 
 import msgspec
 import pytest
@@ -19,7 +17,7 @@ from streams.ledger.records import Batch, Deployed, Record
 from streams.pipeline import Step, configuration_of
 from streams.recordings.lines import line_of, read_line
 from streams.recordings.replay import Recorder, Replay, written_by
-from tests.worlds.busy import CONFIG, busy_lines
+from tests.worlds.busy import CONFIG, busy_lines, placed
 
 UNTIL = 1_700_000_100_000
 ADDED = 1_700_000_011_000
@@ -106,16 +104,7 @@ def test_changed_recording_of_a_replay_has_a_difference(change: Callable[[list[b
 
 
 def test_changed_predictions_of_several_partitions_are_found_in_the_first_batch() -> None:
-    topics = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}
-    ends: dict[tuple[str, int], int] = {}
-    placed = []
-    for line in busy_lines(1):
-        event = json.loads(line)
-        topic = topics[event["type"]]
-        partition = 0 if topic == "deployments" else crc32(event["id"].encode()) % 2
-        ends[topic, partition] = offset = ends.get((topic, partition), -1) + 1
-        placed.append(json.dumps(event | {"at": [topic, partition, offset, event["ts"]]}).encode())
-    lines = recorded(placed)
+    lines = recorded(placed(busy_lines(1), 2))
     assert audited(lines).first_difference is None
     which = [i for i, line in enumerate(lines) if b'"output": 1' in line][:3]
     for i in which:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from streams.audit.replayed import audit_replayed
 from streams.config.parse import parse
 from streams.recordings.replay import Recorder, Replay
-from tests.worlds.busy import CONFIG, busy_lines
+from tests.worlds.busy import CONFIG, busy_lines, placed
 from unship.errors import RecordingError
 
 
@@ -33,19 +32,6 @@ def test_replay_of_a_recording_with_a_ledger_refuses_to_record_it_again() -> Non
     written.seek(0)
     with pytest.raises(RecordingError, match="leave --record out"):
         list(Replay(parse(CONFIG), recorder=Recorder(io.BytesIO())).decisions(written))
-
-
-def placed(lines: list[bytes]) -> list[bytes]:
-    """Return lines with their places in logs of one partition each."""
-    topics = {"prediction": "predictions", "feedback": "feedback", "deployment": "deployments"}
-    ends: dict[str, int] = {}
-    found = []
-    for line in lines:
-        event = json.loads(line)
-        topic = topics[event["type"]]
-        ends[topic] = offset = ends.get(topic, -1) + 1
-        found.append(json.dumps(event | {"at": [topic, 0, offset, event["ts"]]}).encode())
-    return found
 
 
 def with_line_of_bad_value(lines: list[bytes]) -> list[bytes]:
