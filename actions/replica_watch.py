@@ -64,6 +64,15 @@ class ReplicaWatch:
             return True
         return at >= seen.shown_at + RESTATE_MS or 0 <= seen.asked_at <= at
 
+    def news_from(self, event: Prediction, at: int) -> int | None:
+        """Return from when on, after `at`, an answer like this one would be news; None if each one may be."""
+        if self.is_news(event, at):
+            return None
+        assert event.replica is not None
+        seen = self._seen[event.model][event.replica]
+        due = seen.shown_at + RESTATE_MS
+        return min(due, seen.asked_at) if seen.asked_at > at else due
+
     def answered(self, event: Prediction, place: Place, at: int, counts: Counter[str]) -> None:
         """Take a prediction that counted, with its place in the log and its append time."""
         assert event.replica is not None

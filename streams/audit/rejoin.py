@@ -18,8 +18,9 @@ import msgspec
 from detectors.base import Floats
 from streams.audit.differences import Difference, difference
 from streams.config.resolved import Config
-from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
+from streams.join.partition import FEEDBACK, PREDICTIONS
 from streams.join.source_reader import Position, SourceReader
+from streams.join.source_records import SourceRecords, source_records
 from streams.ledger.coverage import ORIGIN, Corner, Coverage
 from streams.ledger.digests import RangeDigest
 from streams.ledger.records import Batch, Coded, PairRows, Part, Scalar, UnlabelledRows
@@ -125,7 +126,7 @@ class Rejoin:
                 if reader.queued(side) or begin >= corner[side]:
                     continue
                 page = _page(self.topics, SOURCES[side], self.partition, begin, corner[side])
-                if page:
+                if page.values:
                     reader.give(side, page)
                 else:
                     # There is no record between the last one and the corner.
@@ -146,10 +147,9 @@ class Rejoin:
 
     def _digest_of(self, side: int, begin: int, end: int) -> bytes:
         digest = RangeDigest()
-        while page := _page(self.topics, SOURCES[side], self.partition, begin, end):
-            for raw in page:
-                digest.add(raw.value or b"")
-            begin = page[-1].offset + 1
+        while (page := _page(self.topics, SOURCES[side], self.partition, begin, end)).values:
+            digest.extend([value or b"" for value in page.values])
+            begin = int(page.offsets[-1]) + 1
         return digest.take()
 
     @staticmethod
@@ -159,11 +159,11 @@ class Rejoin:
         return Difference(f"the source records {where}", "their digest", batch.source_digest, computed)
 
 
-def _page(topics: Topics, topic: str, partition: int, begin: int, end: int) -> list[Raw]:
-    if begin >= end:
-        return []
-    page = topics.read(topic, partition, begin)
-    return [Raw(taken.offset, taken.append_ts, taken.value) for taken in page if taken.offset < end]
+def _page(topics: Topics, topic: str, partition: int, begin: int, end: int) -> SourceRecords:
+    page = [taken for taken in topics.read(topic, partition, begin) if taken.offset < end] if begin < end else []
+    return source_records(
+        [taken.offset for taken in page], [taken.append_ts for taken in page], [taken.value for taken in page]
+    )
 
 
 def _range(topic: str, batch: Batch, side: int) -> str:

@@ -21,7 +21,9 @@ from collections import Counter, deque
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 
+from detectors.base import Ints
 from streams.join.series import Series, SeriesTable, WindowRule
 from streams.join.tally import Tally
 from unship.events import Feedback, Prediction
@@ -118,7 +120,8 @@ class JoinWindow:
         self.tally = tally
         self.closed_until = -1
         self._joined = Joined([], [], [])
-        self._witnesses = Witnesses((self.early_max + max(rule.horizon_ms for rule in every)) // WITNESSES)
+        self.witness_ms = (self.early_max + max(rule.horizon_ms for rule in every)) // WITNESSES
+        self._witnesses = Witnesses(self.witness_ms)
 
     @property
     def joined(self) -> int:
@@ -223,7 +226,9 @@ class JoinWindow:
         if since < -rule.early_ms:
             return
         if since > rule.horizon_ms:
-            feedback.late = feedback.late or rule.takes(feedback.truth, feedback.engagement)
+            # Not as long as it happens to be in the window: what is counted must not depend on when that is evicted.
+            in_time = since <= rule.horizon_ms + rule.early_ms
+            feedback.late = feedback.late or (in_time and rule.takes(feedback.truth, feedback.engagement))
             return
         if not rule.takes(feedback.truth, feedback.engagement):
             feedback.unfit = True
@@ -300,7 +305,7 @@ class JoinWindow:
         Eviction never changes what is joined, so the caller may run it at any time.
         """
         for (horizon, early), queue in self.leaving.items():
-            while queue and predictions_at > queue[0].at + horizon + early and feedback_at > queue[0].at + horizon:
+            while queue and min(predictions_at, feedback_at) > queue[0].at + horizon + early:
                 pending = queue.popleft()
                 others = self.waiting[pending.key]
                 if len(others) == 1:
@@ -336,6 +341,21 @@ class JoinWindow:
     def witness(self, position: int, at: int) -> None:
         """Note a record of the prediction log: it may show that earlier feedback is unmatched."""
         self._witnesses.note(position, at)
+
+    def witness_all(self, positions: Ints, at: Ints) -> None:
+        """Note records of the prediction log, in their order."""
+        for place in self._witnesses.firsts(at).tolist():
+            self._witnesses.note(int(positions[place]), int(at[place]))
+
+    def adopt(self, pending: PendingPrediction, feedback: PendingFeedback | None) -> None:
+        """Add the only prediction of a key, and the label that it has; both were joined elsewhere."""
+        rule = self.series.rules[pending.series]
+        self.waiting[pending.key] = [pending]
+        # Perhaps behind newer ones, so that it is evicted later than it could be.
+        self._queue(rule).append(pending)
+        if feedback is not None:
+            self.early.setdefault(pending.key, []).append(feedback)
+            self.early_leaving.append(feedback)
 
     def close_unanswered(self, until: int) -> None:
         """Label no pending prediction any more, and none that is read up to the join clock `until`.
@@ -401,6 +421,11 @@ class Witnesses:
             if len(self._firsts) > 2 * WITNESSES:
                 # Feedback that lags by more than two windows is unmatched by any later one as well.
                 self._firsts.popleft()
+
+    def firsts(self, at: Ints) -> Ints:
+        """Return the places of the records that may be the first ones of their intervals."""
+        intervals = at // self._interval_ms
+        return np.flatnonzero(np.diff(intervals, prepend=intervals[:1] - 1))
 
     def after(self, at: int) -> int:
         """Return the position of the first prediction of an interval after `at`, -1 if none was read yet.

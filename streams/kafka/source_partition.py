@@ -15,6 +15,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
+from streams.join.source_records import source_records
 from streams.kafka.clients import Access, all_answered, answered
 from streams.kafka.ledger_topic import Shape
 from streams.kafka.log_checks import Leaders, mismatch
@@ -135,7 +136,10 @@ class SourcePartition:
         last_read, incarnation = self._links.last_read, self.reader.incarnation
         if self._links.leaders.changed(place):
             await self._check(place, last_read.of(place, incarnation))
-        self.reader.give(self._places.index(place), records)
+        self.reader.give(
+            self._places.index(place),
+            source_records([r.offset for r in records], [r.append_ts for r in records], [r.value for r in records]),
+        )
         last_read.note(place, incarnation, records[-1])
 
     def full(self) -> list[TopicPartition]:

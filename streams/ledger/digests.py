@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -41,6 +42,16 @@ class RangeDigest:
         if self._bytes >= HELD_BYTES_MAX:
             self._prefix = self._digest()
             self._values, self._bytes = [], 0
+
+    def extend(self, values: Sequence[bytes]) -> None:
+        """Add the values of the next records."""
+        size = sum(map(len, values)) + 8 * len(values)
+        if self._bytes + size >= HELD_BYTES_MAX:
+            for value in values:
+                self.add(value)
+            return
+        self._values += values
+        self._bytes += size
 
     def take(self) -> bytes:
         """Return the digest of everything since the last call."""
