@@ -183,9 +183,7 @@ class BatchWindow:
         generation.add(prints, block.position, block.at, cell, output, score)
         usual = self.cells.usual(cell)
         unusual = ~usual | self._known_slowly(keys)
-        if not usual.all():
-            claimed = {keys[place] for place in np.flatnonzero(~usual).tolist()}
-            unusual |= np.fromiter(map(claimed.__contains__, keys), np.bool_, len(keys))
+        unusual |= _of_same_keys(keys, ~usual)
         where, row = self._find(prints, self.generations[:-1])
         unusual |= where >= 0
         where, row = self._put(generation, prints, rows, unusual, where, row)
@@ -295,10 +293,12 @@ class BatchWindow:
         keys = block.keys()
         prints = self._printer.of(keys)
         slowly = self._known_slowly(keys)
-        slowly[block.odd] = True
         truth = scalars(block.column("truth", None))
         source = self._source_codes(block)
-        slowly |= source < 0
+        unusual = source < 0
+        unusual[block.odd] = True
+        # A later label of such a key must not be ahead of it.
+        slowly |= _of_same_keys(keys, unusual)
         where, row = self._find(prints, self.generations)
         answered = np.zeros(len(keys), np.bool_)
         named = self._named(block)
@@ -577,6 +577,14 @@ class _Lines(NamedTuple):
             return np.full_like(position, -1)
         place = np.minimum(np.searchsorted(self.positions, position), self.positions.size - 1)
         return np.where(self.positions[place] == position, self.lines[place], -1)
+
+
+def _of_same_keys(keys: Sequence[Key], some: Bools) -> Bools:
+    """Return which entries have the key of one that is selected."""
+    if not some.any():
+        return some
+    selected = {keys[place] for place in np.flatnonzero(some).tolist()}
+    return np.fromiter(map(selected.__contains__, keys), np.bool_, len(keys))
 
 
 def _scores(items: list[Any], narrow: NarrowType) -> Scalars:

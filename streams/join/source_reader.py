@@ -281,9 +281,9 @@ class SourceReader:
         merged = np.concatenate([predictions, feedback])
         order = np.argsort(merged, kind="stable")[:records_max]
         order = order[merged[order] <= known]
-        if self._gone:
+        if self._gone and (order >= predictions.size).any():
             # The next feedback decides which predictions are closed, so those behind it are read after it.
-            order = order[: int((order < predictions.size).argmin()) + 1]
+            order = order[: int((order >= predictions.size).argmax()) + 1]
         of_predictions = int((order < predictions.size).sum())
         return of_predictions, order.size - of_predictions
 

@@ -17,7 +17,9 @@ the last `early`.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter, deque
+from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -117,6 +119,8 @@ class JoinWindow:
         # One queue for each pair of limits: only predictions with equal limits are evicted in the order of arrival.
         self.leaving: dict[tuple[int, int], deque[PendingPrediction]] = {}
         self.early_leaving: deque[PendingFeedback] = deque()
+        # Labels that were joined elsewhere, by (time, position): they come in any order, and none is counted.
+        self._adopted: list[tuple[int, int, PendingFeedback]] = []
         self.tally = tally
         self.closed_until = -1
         self._joined = Joined([], [], [])
@@ -211,7 +215,7 @@ class JoinWindow:
         for pending in self.waiting.get(key, ()):
             if event.model is None or self.series[pending.series].model == event.model:
                 self._meet(pending, feedback, self.series.rules[pending.series])
-        self.early.setdefault(key, []).append(feedback)
+        self._remember(feedback)
         self.early_leaving.append(feedback)
         return feedback.matched
 
@@ -319,6 +323,8 @@ class JoinWindow:
 
         The place of the count is that of the feedback and of the prediction that shows it to be unmatched.
         """
+        while self._adopted and predictions_at > self._adopted[0][0] + self.early_max:
+            self._forget(heappop(self._adopted)[2])
         queued = self.early_leaving
         while queued and predictions_at > queued[0].at + self.early_max:
             witness = self._witnesses.after(queued[0].at + self.early_max)
@@ -327,11 +333,14 @@ class JoinWindow:
             feedback = queued.popleft()
             if not feedback.matched and not feedback.code:
                 self.tally.add(self._why_unused(feedback), (witness, feedback.position))
-            others_early = self.early[feedback.key]
-            if len(others_early) == 1:
-                del self.early[feedback.key]
-            else:
-                others_early.remove(feedback)
+            self._forget(feedback)
+
+    def _forget(self, feedback: PendingFeedback) -> None:
+        others = self.early[feedback.key]
+        if len(others) == 1:
+            del self.early[feedback.key]
+        else:
+            others.remove(feedback)
 
     def unused(self) -> Counter[str]:
         """Return the counts of feedback that is late or unfit and will be counted when it is evicted."""
@@ -354,8 +363,12 @@ class JoinWindow:
         # Perhaps behind newer ones, so that it is evicted later than it could be.
         self._queue(rule).append(pending)
         if feedback is not None:
-            self.early.setdefault(pending.key, []).append(feedback)
-            self.early_leaving.append(feedback)
+            self._remember(feedback)
+            heappush(self._adopted, (feedback.at, feedback.position, feedback))
+
+    def _remember(self, feedback: PendingFeedback) -> None:
+        """Keep feedback for predictions that are read later: those of a key in the order of their log."""
+        insort(self.early.setdefault(feedback.key, []), feedback, key=_position)
 
     def close_unanswered(self, until: int) -> None:
         """Label no pending prediction any more, and none that is read up to the join clock `until`.
@@ -372,7 +385,7 @@ class JoinWindow:
         return SavedWindow(
             self.series.save(),
             [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()],
-            list(self.early_leaving),
+            sorted([*self.early_leaving, *(each for _, _, each in self._adopted)], key=_position),
             self.closed_until,
             self._witnesses.save(),
             [(outcome.prediction.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
@@ -389,7 +402,7 @@ class JoinWindow:
         for horizon, early, queue in saved.leaving:
             self.leaving[horizon, early] = deque(queue)
         for feedback in saved.early:
-            self.early.setdefault(feedback.key, []).append(feedback)
+            self._remember(feedback)
         self.early_leaving = deque(saved.early)
         self.closed_until = saved.closed_until
         self._witnesses.load(saved.witnesses)
@@ -400,6 +413,10 @@ class JoinWindow:
             [(at[live], at[shadow]) for live, shadow in saved.seen_pairs],
         )
         return at
+
+
+def _position(feedback: PendingFeedback) -> int:
+    return feedback.position
 
 
 class Witnesses:
