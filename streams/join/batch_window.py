@@ -124,6 +124,7 @@ class BatchWindow:
         every = (default, *rules.values())
         self.dimensions = tuple(dict.fromkeys(name for rule in every for name in rule.slices_by))
         self.cells = Cells(self.slow.series, self.dimensions)
+        self.rows_most = ROWS_MOST
         self.generations = [Generation(ROWS_LEAST, self.cells)]
         self.sources: list[str] = []
         self._source_numbers: dict[str, int] = {}
@@ -133,6 +134,10 @@ class BatchWindow:
         self._slow_seen: list[tuple[int, int, int, int]] = []
         # Positions and lines of the predictions and of the feedback that were added last.
         self._newest = (_Lines(_ints([]), _ints([])), _Lines(_ints([]), _ints([])))
+
+    def limit_generations(self, rows: int) -> None:
+        """Let a generation have so many rows, from the first one on, instead of more and more."""
+        self.rows_most, self.generations = rows, [Generation(rows, self.cells)]
 
     def take(self) -> Joined:
         """Return what was joined since the last call."""
@@ -158,8 +163,7 @@ class BatchWindow:
         if self.cells.full:
             self._renew_cells()
         if not newest.room or newest.cells is not self.cells:
-            rows = min(2 * newest.position.size, ROWS_MOST)
-            newest = Generation(rows, self.cells)
+            newest = Generation(min(2 * newest.position.size, self.rows_most), self.cells)
             self.generations.append(newest)
         return newest.room
 

@@ -108,7 +108,8 @@ class Cells:
 
     def usual(self, cells: Ints) -> Bools:
         """Return which cells are known, of models that wait for nothing but a truth."""
-        return np.logical_and(np.take(self._table[_USUAL], cells), cells != NO_CELL)
+        usual: Bools = np.logical_and(np.take(self._table[_USUAL], cells), cells != NO_CELL)
+        return usual
 
     def reach_of(self, cells: Ints) -> tuple[Ints, Ints]:
         """Return the horizons and early times of cells, in milliseconds."""

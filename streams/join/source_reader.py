@@ -104,8 +104,11 @@ class _Side:
             size += found[-1].size
             if size == records_max:
                 break
-        times = np.concatenate(found) if found else np.zeros(0, np.int64)
-        return np.maximum(np.maximum.accumulate(times), self.clock)
+        return self.clocks_at(np.concatenate(found) if found else np.zeros(0, np.int64))
+
+    def clocks_at(self, append_ts: Ints) -> Ints:
+        """Return the join clock at each of the records with these append times, which are the next ones."""
+        return np.maximum(np.maximum.accumulate(append_ts), self.clock)
 
     def take(self, count: int) -> SourceRecords:
         """Remove the next records, `count` of them, and note that they were read."""
@@ -309,7 +312,7 @@ class SourceReader:
 
     def _read(self, side: int, records: SourceRecords) -> None:
         log, join = self._sides[side], self._join
-        at = np.maximum(np.maximum.accumulate(records.append_ts), log.clock)
+        at = log.clocks_at(records.append_ts)
         if self._gone and side == FEEDBACK:
             self._gone = False
             join.window.close_unanswered(int(at[0]) + self._early_ms + self.fall_back_ms)

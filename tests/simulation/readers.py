@@ -19,8 +19,8 @@ from streams.config.resolved import Config
 from streams.config.units import DAY_MS
 from streams.evaluation.outcomes import Outcomes
 from streams.fold.fold import Fold
-from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
-from streams.join.source_reader import KINDS, Position, SourceReader
+from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Raw
+from streams.join.source_reader import Position, SourceReader
 from streams.ledger.coverage import Coverage
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch
@@ -250,6 +250,7 @@ class Site:
             self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
         )
         reader.fall_back_ms = FALLS_BACK_MS
+        reader._join.window.limit_generations(4)
         return reader
 
     def append(self, k: int, batch: Batch) -> None:
