@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,7 +21,10 @@ _PREDICTIONS: Final = SOURCES[0]
 
 
 class _Run(NamedTuple):
-    """Answers of one replica that show the same, with their lines, positions and join clocks."""
+    """Answers of one replica that show the same, with their lines, positions and join clocks.
+
+    They are `alone` if no other answer of the replica in the block shows another version in such a role.
+    """
 
     event: Prediction
     alone: bool
@@ -38,12 +41,11 @@ class Answers:
 
     def note(self, records: Records, seen: Bools) -> None:
         """Note a block of predictions, those that were `seen` for the first time."""
-        groups: dict[_Shown, list[int]] = {}
+        groups: defaultdict[_Shown, list[int]] = defaultdict(list)
         columns = [_column(records, name) for name in ("model", "replica", "version", "role", "epoch")]
         for place, shown in enumerate(zip(*columns, strict=True)):
-            if shown[1] is not None and seen[place]:
-                groups.setdefault(shown, []).append(place)
-        shown_by = Counter((model, replica) for model, replica, *_ in groups)
+            groups[shown].append(place)
+        shown_by = Counter((model, replica, role == "live") for model, replica, _, role, _ in groups)
         for (model, replica, version, role, epoch), places in groups.items():
             event = Prediction(
                 id="-",
@@ -55,7 +57,9 @@ class Answers:
                 epoch=epoch,
             )
             rows = np.array(places)
-            alone = shown_by[model, replica] == 1
+            if replica is None or not (rows := rows[seen[rows]]).size:
+                continue
+            alone = shown_by[model, replica, role == "live"] == 1
             self._runs.append(_Run(event, alone, records.line[rows], records.position[rows], records.at[rows]))
 
     def apply(self, watch: ReplicaWatch, partition: int, line: int | None, limits: Counter[tuple[str, int]]) -> None:

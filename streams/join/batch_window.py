@@ -13,7 +13,9 @@ whether the predictions of a block are joined before its feedback (`streams.join
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from math import isnan
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -36,6 +38,9 @@ _Rows = TypeVar("_Rows", Outcomes, Seen)
 
 SOURCES_MAX: Final = 4_096
 """Label sources that a row can name; labels of further ones are joined one by one."""
+
+
+_id_of: Final = attrgetter("id")
 
 
 class Records(NamedTuple):
@@ -78,7 +83,7 @@ class Records(NamedTuple):
     def keys(self) -> list[Key]:
         """Return the keys by which predictions and feedback belong together."""
         items = self.items
-        ids: list[Key] = [item.id for item in items]
+        ids: list[Key] = list(map(_id_of, items))
         if {"row", "target"} & self.narrow.fields:
             numbers, names = self.column("row", 0), self.column("target", "")
             for place, (number, name) in enumerate(zip(numbers, names, strict=True)):
@@ -93,7 +98,7 @@ class Records(NamedTuple):
         if name not in self.narrow.fields:
             return [default] * len(self.items)
         if not self.odd:
-            return [getattr(item, name) for item in self.items]
+            return list(map(attrgetter(name), self.items))
         odd = set(self.odd)
         return [default if place in odd else getattr(item, name) for place, item in enumerate(self.items)]
 
@@ -237,22 +242,20 @@ class BatchWindow:
             cells, outputs, scores = self._columns(some) if usual else (cell[:0], scalars([]), scalars([]))
             cell[use] = cells
             return cell, _spread(outputs, use, len(items)), _spread(scores, use, len(items))
-        roles = [item.role for item in items] if "role" in narrow.fields else ["live"] * len(items)
-        models, versions = [item.model for item in items], [item.version for item in items]
-        cell = self.cells.codes(models, versions, roles, self._slices(items, narrow))
-        return cell, scalars([item.output for item in items]), _scores(items, narrow)
+        roles = map(attrgetter("role"), items) if "role" in narrow.fields else repeat("live", len(items))
+        models, versions = map(attrgetter("model"), items), map(attrgetter("version"), items)
+        cell = self.cells.codes(len(items), models, versions, roles, self._slices(items, narrow))
+        return cell, scalars(list(map(attrgetter("output"), items))), _scores(items, narrow)
 
     def _slices(self, items: list[Any], narrow: NarrowType) -> list[Any]:
         if not self.dimensions:
             return []
-        kept = [item.slices for item in items] if "slices" in narrow.fields else []
         columns: list[Any] = []
         for name in self.dimensions:
-            if kept and name in narrow.slices:
-                field = f"s{narrow.slices.index(name)}"
-                columns.append([getattr(slices, field) for slices in kept])
+            if name in narrow.slices:
+                columns.append(list(map(attrgetter(f"slices.s{narrow.slices.index(name)}"), items)))
             else:
-                columns.append([None] * len(items))
+                columns.append(repeat(None, len(items)))
         return columns
 
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
@@ -594,7 +597,7 @@ def _of_same_keys(keys: Sequence[Key], some: Bools) -> Bools:
 def _scores(items: list[Any], narrow: NarrowType) -> Scalars:
     if "score" not in narrow.fields:
         return _nothing(len(items))
-    return _nan_for_nothing(scalars([item.score for item in items]))
+    return _nan_for_nothing(scalars(list(map(attrgetter("score"), items))))
 
 
 def _nothing(size: int) -> Scalars:

@@ -44,10 +44,13 @@ class Cells:
         """Return whether a new table should be begun."""
         return len(self._keys) >= CELLS_MAX
 
-    def codes(self, models: Sequence[str], versions: Sequence[str], roles: Iterable[str], slices: list[Any]) -> Ints:
+    def codes(
+        self, count: int, models: Iterable[str], versions: Iterable[str], roles: Iterable[str], slices: list[Any]
+    ) -> Ints:
         """Return the cells of predictions, `NO_CELL` where no series of theirs is known.
 
         Args:
+            count: How many predictions there are.
             models: Their models.
             versions: Their versions.
             roles: Their roles.
@@ -55,7 +58,7 @@ class Cells:
         """
         columns = [_distinct(column) for column in slices]
         every = zip(models, versions, roles, *columns, strict=False)
-        return np.fromiter(map(self._known.__getitem__, every), np.int64, len(models))
+        return np.fromiter(map(self._known.__getitem__, every), np.int64, count)
 
     def code_of(self, code: int, values: Iterable[Any]) -> int:
         """Return the cell of one prediction of a known series; the arguments are what `key_of` returns."""

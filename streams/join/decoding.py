@@ -13,12 +13,15 @@ another one is parsed by the *wide* type, which has the same fields and lists no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial, reduce
-from operator import or_
+from operator import attrgetter, or_
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 
+from detectors.base import Ints
 from unship.codec import LIMITS, decode_value
 from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Output, Prediction, SliceValue, TimeMs
 from unship.topics import EVENT_TOPICS, SOURCES
@@ -214,6 +217,17 @@ class NarrowType:
             fields.append((name, kind, None))
         names = {f"s{place}": name for place, name in enumerate(self.slices)}
         return msgspec.defstruct("Slices", fields, gc=False, frozen=True, rename=names, forbid_unknown_fields=True)
+
+
+def times_of(items: Sequence[Any], narrow: Sequence[NarrowType], odd: Sequence[int]) -> Ints | None:
+    """Return the events' own times in milliseconds, -1 where they have none; None where none can have any."""
+    if not odd and not any("ts" in each.fields for each in narrow):
+        return None
+    if not odd and all("ts" in each.fields for each in narrow):
+        with suppress(TypeError):
+            return np.fromiter(map(attrgetter("ts"), items), np.int64, len(items))
+    found = (getattr(item, "ts", None) for item in items)
+    return np.fromiter((-1 if ts is None else ts for ts in found), np.int64, len(items))
 
 
 def source_decoders() -> tuple[NarrowDecoder, NarrowDecoder]:

@@ -22,7 +22,7 @@ from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
 from streams.join.answers import Answers
 from streams.join.batch_window import BatchWindow, Records, SavedBatchWindow
-from streams.join.decoding import Block, NarrowType
+from streams.join.decoding import Block, NarrowType, times_of
 from streams.join.fingerprints import PUBLIC
 from streams.join.pending import Pending, SavedPending
 from streams.join.rows import PartBuilder, counted_rows
@@ -258,17 +258,14 @@ def _rejected(given: Given) -> list[tuple[int, Rejection]]:
     items = given.block.items
     found = [(place, items[place]) for place in given.block.odd if isinstance(items[place], Rejection)]
     known = dict(found)
-    early = int(given.append_ts.min()) < 0
-    times = [getattr(item, "ts", None) for item in items] if "ts" in given.narrow.fields or given.block.odd else None
-    if times is None and not early:
+    ts, append_ts = times_of(items, [given.narrow], given.block.odd), given.append_ts
+    if ts is None and int(append_ts.min()) >= 0:
         return found
-    if times is None:
-        times = [None] * len(items)
-    ts = np.array([-1 if time is None else time for time in times], np.int64)
-    unfit = (ts > given.append_ts + DAY_MS) | ((ts < 0) & (given.append_ts < 0))
+    ts = np.full_like(append_ts, -1) if ts is None else ts
+    unfit = (ts > append_ts + DAY_MS) | ((ts < 0) & (append_ts < 0))
     for place in np.flatnonzero(unfit).tolist():
         if place not in known:
-            code = refusal(times[place], int(given.append_ts[place]))
+            code = refusal(None if ts[place] < 0 else int(ts[place]), int(append_ts[place]))
             assert code is not None, place
             found.append((place, Rejection(code, "more than a day after its append time")))
     return sorted(found, key=lambda each: each[0])

@@ -14,7 +14,7 @@ import numpy as np
 from detectors.base import Ints
 from streams.config.units import DAY_MS
 from streams.join.clock import SourceClock
-from streams.join.decoding import Block, NarrowDecoder, NarrowType
+from streams.join.decoding import Block, NarrowDecoder, NarrowType, times_of
 from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given
 from unship.codec import OtherLine, decode_line
 from unship.events import Event, Feedback, Prediction
@@ -38,11 +38,6 @@ class Run(NamedTuple):
     narrow: tuple[NarrowType, NarrowType]
     offsets: Ints | None = None
     append_ts: Ints | None = None
-
-    def times(self) -> Ints:
-        """Return the events' own times, -1 where they have none."""
-        found = [getattr(item, "ts", None) for item in self.items]
-        return np.array([-1 if ts is None else ts for ts in found], np.int64)
 
     def side(self, side: int, append_ts: Ints, at: Ints, line: Ints) -> Given:
         """Return the records of one side; the columns are those of the run."""
@@ -70,7 +65,9 @@ def read_clocks(clock: SourceClock, run: Run) -> Clocks:
         return _read_appended(clock, run, run.append_ts)
     if clock.jump >= 0 or (placed and any(getattr(item, "at", None) for item in run.items)):
         return _read_each(clock, run)
-    ts = run.times()
+    ts = times_of(run.items, run.narrow, run.odd)
+    if ts is None:
+        ts = np.full(len(run.items), -1)
     running = np.maximum.accumulate(np.append(clock.now, ts))
     before, now = running[:-1], running[1:]
     if ((ts > before + DAY_MS) & (before >= 0)).any():
@@ -184,9 +181,7 @@ class _SideOf(dict[type, int]):
     """The side of each type of events, of narrow ones by their tag."""
 
     def __missing__(self, kind: Any) -> int:
-        side = _SIDES[kind] if kind in _SIDES else KINDS.index(kind.__struct_config__.tag)
-        if kind in _SIDES:
-            self[kind] = side
+        self[kind] = side = _SIDES[kind] if kind in _SIDES else KINDS.index(kind.__struct_config__.tag)
         return side
 
 
