@@ -42,7 +42,7 @@ def run_on_kafka(
     from streams.kafka.clients import run
 
     run(access, reachable(access))
-    monitor = make_app(access, config, signer, now_ms)
+    monitor = make_app(access, config, signer, now_ms, window_folder(settings, config))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.report(f"run: watching kafka://{access.servers}")
 

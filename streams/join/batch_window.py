@@ -25,9 +25,11 @@ from detectors.base import Bools, Ints
 from streams.join.cells import NO_CELL, Cells, SavedCells
 from streams.join.decoding import NarrowType
 from streams.join.fingerprints import Fingerprinter, Fingerprints, Key
-from streams.join.generations import CLOSED, MOVED, ROWS_LEAST, ROWS_MOST, WAITS, Generation, SavedGeneration, loaded
+from streams.join.generation_list import GenerationList
+from streams.join.generations import CLOSED, MOVED, WAITS, Generation, SavedGeneration, SavedKept
 from streams.join.joined import CELL, NOTHING_MORE, Outcomes, Seen
 from streams.join.series import WindowRule
+from streams.join.stored_rows import RowStore
 from streams.join.tally import Tally
 from streams.join.window import JoinWindow, Outcome, Pair, PendingFeedback, PendingPrediction, SavedWindow
 from streams.losses.columns import FLOAT, NOTHING, Scalars, objects, scalars
@@ -118,19 +120,37 @@ class Joined(NamedTuple):
     seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]]
 
 
+class BeyondMemory(NamedTuple):
+    """Where the rows of a window go that are beyond so many bytes of memory."""
+
+    store: RowStore
+    memory_max: int
+
+
 class BatchWindow:
     """Joins blocks of predictions and of feedback; what is not used is counted in `tally`.
 
-    `secret` keeps ids from being chosen so that they are mistaken for others.
+    Args:
+        rules: How long what belongs to each model is kept, by its name.
+        default: The same for all other models.
+        tally: Where it is counted.
+        secret: Keeps ids from being chosen so that they are mistaken for others.
+        beyond: Where rows go that do not fit into memory; None for nowhere.
     """
 
-    def __init__(self, rules: dict[str, WindowRule], default: WindowRule, tally: Tally, secret: bytes) -> None:
+    def __init__(
+        self,
+        rules: dict[str, WindowRule],
+        default: WindowRule,
+        tally: Tally,
+        secret: bytes,
+        beyond: BeyondMemory | None = None,
+    ) -> None:
         self.slow = JoinWindow(rules, default, tally)
         every = (default, *rules.values())
         self.dimensions = tuple(dict.fromkeys(name for rule in every for name in rule.slices_by))
         self.cells = Cells(self.slow.series, self.dimensions)
-        self.rows_most = ROWS_MOST
-        self.generations = [Generation(ROWS_LEAST, self.cells)]
+        self.generations = GenerationList(self.cells, *beyond or ())
         self.sources: list[str] = []
         self._source_numbers: dict[str, int] = {}
         self._reach_ms = max(rule.horizon_ms for rule in every) + self.slow.early_max
@@ -142,7 +162,7 @@ class BatchWindow:
 
     def limit_generations(self, rows: int) -> None:
         """Let a generation have so many rows, from the first one on, instead of more and more."""
-        self.rows_most, self.generations = rows, [Generation(rows, self.cells)]
+        self.generations.limit(rows, self.cells)
 
     def take(self) -> Joined:
         """Return what was joined since the last call."""
@@ -168,8 +188,7 @@ class BatchWindow:
         if self.cells.full:
             self._renew_cells()
         if not newest.room or newest.cells is not self.cells:
-            newest = Generation(min(2 * newest.position.size, self.rows_most), self.cells)
-            self.generations.append(newest)
+            newest = self.generations.begin(self.cells)
         return newest.room
 
     def _renew_cells(self) -> None:
@@ -193,7 +212,7 @@ class BatchWindow:
         usual = self.cells.usual(cell)
         unusual = ~usual | self._known_slowly(keys)
         unusual |= _of_same_keys(keys, ~usual)
-        where, row = self._find(prints, self.generations[:-1])
+        where, row = self.generations.find(prints, len(self.generations) - 1)
         unusual |= where >= 0
         where, row = self._put(generation, prints, rows, unusual, where, row)
         if not unusual.any():
@@ -273,9 +292,7 @@ class BatchWindow:
         """Let rows take no label if they were read before feedback was lost."""
         until = self.slow.closed_until
         if until >= 0 and rows.size and int(generation.at[rows[0]]) <= until:
-            closed = rows[generation.at[rows] <= until]
-            generation.state[closed] = CLOSED
-            generation.label.position[closed] = generation.position[closed]
+            generation.state[rows[generation.at[rows] <= until]] = CLOSED
 
     def _add_prediction(self, block: Records, place: int) -> bool:
         item = block.items[place]
@@ -306,7 +323,7 @@ class BatchWindow:
         unusual[block.odd] = True
         # A later label of such a key must not be ahead of it.
         slowly |= _of_same_keys(keys, unusual)
-        where, row = self._find(prints, self.generations)
+        where, row = self.generations.find(prints, len(self.generations))
         answered = np.zeros(len(keys), np.bool_)
         named = self._named(block)
         for number, generation in enumerate(self.generations):
@@ -395,6 +412,7 @@ class BatchWindow:
             for row, other in zip(rows.tolist(), truths.others.tolist(), strict=True):
                 if other is not None:
                     label.others[row] = other
+        generation.labelled(rows)
         scores = generation.score[rows]
         kinds = np.where(np.isnan(scores), NOTHING, FLOAT).astype(np.uint8)
         line = np.maximum(block.line[use], self._newest[0].of(generation.position[rows]))
@@ -418,22 +436,6 @@ class BatchWindow:
                 known |= np.fromiter(map(held.__contains__, keys), np.bool_, len(keys))
         return known
 
-    @staticmethod
-    def _find(prints: Fingerprints, generations: Sequence[Generation]) -> tuple[Ints, Ints]:
-        """Return the number of the newest generation that has each key, and the row there; -1 where none has it."""
-        where, row = np.full(prints.high.size, -1, np.int64), np.full(prints.high.size, -1, np.int64)
-        left = np.arange(prints.high.size)
-        for number in range(len(generations) - 1, -1, -1):
-            some = prints if left.size == where.size else prints.part(left)
-            found = generations[number].index.find(some)
-            hit = found >= 0
-            if hit.any():
-                where[left[hit]], row[left[hit]] = number, found[hit]
-                left = left[~hit]
-                if not left.size:
-                    break
-        return where, row
-
     def _move(self, key: Key, where: int, row: int) -> None:
         """Move what is known of a key to the window of objects."""
         if where < 0:
@@ -448,7 +450,8 @@ class BatchWindow:
         (output,) = generation.outputs(place)
         _, scores = generation.objects.get(row, (None, None))
         score = float(generation.score[row])
-        labelled_by = int(label.position[row])
+        # A closed row takes no label, so it is as if it had one.
+        labelled_by = int(generation.position[row] if state == CLOSED else label.position[row])
         series, values = generation.cells.key_of(cell)
         pending = PendingPrediction(
             key, int(generation.position[row]), int(generation.at[row]), series, output,
@@ -521,18 +524,27 @@ class BatchWindow:
     def save(self) -> SavedBatchWindow:
         """Return everything but what was joined, which must have been taken."""
         assert not any(self._joined), "something joined was not taken"
-        return SavedBatchWindow(
-            self.slow.save(),
-            self.cells.save(),
-            [each.save(self._current(each.cells, each.cells_used())) for each in self.generations],
-            list(self.sources),
-        )
+        (_, *older), kept, in_memory = self.generations.save(self.cells, self._current)
+        # Last, because cells of other tables were added to the present ones.
+        return SavedBatchWindow(self.slow.save(), self.cells.save(), in_memory, list(self.sources), older, kept)
 
-    def load(self, saved: SavedBatchWindow) -> None:
-        """Load what `save` returned into a new window of the same rules."""
+    def load(self, saved: SavedBatchWindow, feedback: int) -> None:
+        """Load what `save` returned into a new window of the same rules.
+
+        Args:
+            saved: What was saved.
+            feedback: The position in the feedback log at which it was saved.
+
+        Raises:
+            DamagedRows: Rows outside memory are not those that were saved.
+        """
         self.slow.load(saved.slow)
         self.cells.load(saved.cells)
-        self.generations = [loaded(each, self.cells) for each in saved.generations]
+        tables = [self.cells]
+        for cells in saved.older:
+            tables.append(Cells(self.slow.series, self.dimensions))
+            tables[-1].load(cells)
+        self.generations.load(tables, saved.kept, saved.generations, feedback)
         self.sources = saved.sources
         self._source_numbers = {name: number for number, name in enumerate(self.sources)}
 
@@ -549,9 +561,7 @@ class BatchWindow:
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Evict what no future record can belong to."""
         self.slow.evict(predictions_at, feedback_at)
-        oldest = min(predictions_at, feedback_at) - self._reach_ms
-        while len(self.generations) > 1 and self.generations[0].newest < oldest:
-            del self.generations[0]
+        self.generations.drop(min(predictions_at, feedback_at) - self._reach_ms)
 
     def close_unanswered(self, until: int) -> None:
         """Label no pending prediction any more, and none that is read up to the join clock `until`."""
@@ -560,16 +570,17 @@ class BatchWindow:
             rows = np.arange(generation.size)
             waits = (generation.state[rows] == WAITS) & (generation.label.position[rows] < 0)
             generation.state[rows[waits]] = CLOSED
-            generation.label.position[rows[waits]] = generation.position[rows[waits]]
 
 
 class SavedBatchWindow(msgspec.Struct, frozen=True):
-    """A saved `BatchWindow`, under one table of cells."""
+    """A saved `BatchWindow`. Its generations in memory are under one table of cells; `kept` ones may be under older."""
 
     slow: SavedWindow
     cells: SavedCells
     generations: list[SavedGeneration]
     sources: list[str]
+    older: list[SavedCells] = []
+    kept: list[SavedKept] = []
 
 
 class _Lines(NamedTuple):

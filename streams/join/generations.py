@@ -15,14 +15,26 @@ from numpy.typing import NDArray
 from detectors.base import Bools, Floats, Ints
 from streams.join.cells import Cells
 from streams.join.fingerprints import Fingerprints, Words
+from streams.join.stored_rows import (
+    DamagedRows,
+    Kept,
+    Rows,
+    RowStore,
+    checksum_of_labels,
+    checksum_of_predictions,
+    new_rows,
+)
 from streams.losses.columns import OTHER, Objects, Scalars, objects
 
 ROWS_LEAST: Final = 8_192
 ROWS_MOST: Final = 262_144
+ROWS_LARGEST: Final = 4_194_304
+"""A generation may be larger than `ROWS_MOST` in a window that has more than four of that size: up to this."""
 
 WAITS, MOVED, CLOSED = range(3)
 """A row's state: it is the only prediction of its key; its key is kept elsewhere; it takes no label any more."""
 
+_PUT_ROWS: Final = 65_536
 _ROW_BITS: Final = np.uint64(32)
 _ROW_MASK: Final = np.uint64(0xFFFF_FFFF)
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -31,14 +43,18 @@ Bytes: TypeAlias = NDArray[np.uint8]
 class LabelColumns:
     """The label of each row: its position (-1 for none), time, truth and source, and whether it named its model."""
 
-    def __init__(self, rows: int) -> None:
-        self.position: Ints = np.zeros(rows, np.int64)
-        self.at: Ints = np.zeros(rows, np.int64)
-        self.truth: Floats = np.zeros(rows, np.float64)
-        self.kind: Bytes = np.zeros(rows, np.uint8)
-        self.source: NDArray[np.int32] = np.zeros(rows, np.int32)
-        self.named: Bools = np.zeros(rows, np.bool_)
+    def __init__(self, rows: Rows) -> None:
         self.others: dict[int, Any] = {}
+        self.use(rows)
+
+    def use(self, rows: Rows) -> None:
+        """Have the columns in these rows."""
+        self.position: Ints = rows["label_position"]
+        self.at: Ints = rows["label_at"]
+        self.truth: Floats = rows["truth"]
+        self.kind: Bytes = rows["truth_kind"]
+        self.source: NDArray[np.int32] = rows["source"]
+        self.named: Bools = rows["named"]
 
 
 class Generation:
@@ -47,45 +63,91 @@ class Generation:
     `newest` is the join clock of the last row.
     """
 
-    def __init__(self, rows: int, cells: Cells) -> None:
+    def __init__(self, rows: int | Kept, cells: Cells) -> None:
         self.cells = cells
         self.size = 0
         self.newest = -1
-        self.index = KeyIndex(rows)
-        self.position: Ints = np.zeros(rows, np.int64)
-        self.at: Ints = np.zeros(rows, np.int64)
-        self.cell: NDArray[np.int32] = np.zeros(rows, np.int32)
-        self.output: Floats = np.zeros(rows, np.float64)
-        self.kind: Bytes = np.zeros(rows, np.uint8)
-        self.score: Floats = np.zeros(rows, np.float64)
-        self.state: Bytes = np.zeros(rows, np.uint8)
-        self.label = LabelColumns(rows)
+        self.kept = rows if isinstance(rows, Kept) else None
+        self.rows: Rows = new_rows(rows) if isinstance(rows, int) else rows.rows
+        self.index = KeyIndex(self.rows)
+        self.state: Bytes = np.zeros(self.rows.size, np.uint8)
+        self.label = LabelColumns(self.rows)
         self.objects: dict[int, tuple[Any, Any]] = {}
+        # The checksum of the labels, and that of the predictions of so many rows.
+        self._labels = 0
+        self._predictions = (0, 0)
+
+    @property
+    def position(self) -> Ints:
+        """Return the position of each prediction."""
+        column: Ints = self.rows["position"]
+        return column
+
+    @property
+    def at(self) -> Ints:
+        """Return the join clock at each prediction."""
+        column: Ints = self.rows["at"]
+        return column
+
+    @property
+    def cell(self) -> NDArray[np.int32]:
+        """Return the cell of each prediction."""
+        column: NDArray[np.int32] = self.rows["cell"]
+        return column
+
+    @property
+    def score(self) -> Floats:
+        """Return the score of each prediction, NaN for none."""
+        column: Floats = self.rows["score"]
+        return column
+
+    @property
+    def memory(self) -> int:
+        """Return how many bytes of memory it takes: all of its table, and the rows if they are nowhere else."""
+        return self.index.bytes + self.state.nbytes + (0 if self.kept else self.rows.nbytes)
+
+    def move(self, store: RowStore) -> bool:
+        """Move the rows out of memory; return whether they are."""
+        if self.kept is None:
+            self.kept = store.keep(self.rows, self.size)
+            if self.kept is None:
+                return False
+            self.rows = self.kept.rows
+            self.index.use(self.rows)
+            self.label.use(self.rows)
+            self._labels = checksum_of_labels(self.rows, np.flatnonzero(self.label.position[: self.size] >= 0))
+        return True
+
+    def labelled(self, rows: Ints) -> None:
+        """Note that rows were labelled, each for the first time."""
+        if self.kept is not None:
+            self._labels += checksum_of_labels(self.rows, rows)
 
     @property
     def room(self) -> int:
         """Return how many rows can be added."""
-        return self.position.size - self.size
+        return self.rows.size - self.size
 
     def add(self, prints: Fingerprints, position: Ints, at: Ints, cell: Ints, output: Scalars, score: Scalars) -> slice:
         """Add rows that can be found only after `index.put`; return which they are."""
         rows = slice(self.size, self.size + position.size)
         self.index.note(rows, prints)
-        self.position[rows], self.at[rows], self.cell[rows] = position, at, cell
-        self.output[rows], self.kind[rows] = output.numbers, output.kinds
-        self.score[rows] = score.numbers
+        added = self.rows[rows]
+        added["position"], added["at"], added["cell"] = position, at, cell
+        added["output"], added["kind"], added["score"] = output.numbers, output.kinds, score.numbers
+        added["label_position"] = -1
         self.state[rows] = WAITS
-        self.label.position[rows] = -1
         self.size = rows.stop
         self.newest = max(self.newest, int(at[-1]))
         return rows
 
     def outputs(self, rows: Ints) -> Scalars:
         """Return what the predictions of rows answered."""
-        kinds, others = self.kind[rows], None
+        answered = self.rows[rows]
+        kinds, others = answered["kind"], None
         if self.objects and (kinds == OTHER).any():
             others = objects([self.others_of(row)[0] for row in rows.tolist()])
-        return Scalars(self.output[rows], kinds, others)
+        return Scalars(answered["output"], kinds, others)
 
     def others_of(self, row: int) -> tuple[Any, dict[str, float] | None]:
         """Return what a row answered where that is no number, and its scores by class; None for none."""
@@ -113,15 +175,61 @@ class Generation:
     def save(self, cell: Ints) -> SavedGeneration:
         """Return everything, with other codes for the cells."""
         rows, label = slice(0, self.size), self.label
-        high, low = self.index.prints(rows)
+        high, low = self.index.prints_of(rows)
         integers: list[NDArray[Any]] = [
-            high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.kind[rows],
+            high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.rows["kind"][rows],
             self.state[rows], label.position[rows], label.at[rows], label.kind[rows], label.source[rows],
             label.named[rows],
         ]  # fmt: skip
-        numbers = [self.output[rows], self.score[rows], label.truth[rows]]
+        numbers = [self.rows["output"][rows], self.score[rows], label.truth[rows]]
         columns = [column.astype(np.int64) for column in integers]
-        return SavedGeneration(self.position.size, columns, numbers, self.objects, label.others)
+        return SavedGeneration(self.rows.size, columns, numbers, self.objects, label.others)
+
+    def save_kept(self, cells: int) -> SavedKept:
+        """Return everything but the rows, which are kept; `cells` is the number of their cells."""
+        assert self.kept is not None, "the rows are in memory"
+        counted, total = self._predictions
+        total += checksum_of_predictions(self.rows, counted, self.size)
+        self._predictions = (self.size, total)
+        checksum = (total + self._labels) % 2**64
+        states = [np.packbits(self.state[: self.size] == state).tobytes() for state in (MOVED, CLOSED)]
+        return SavedKept(
+            self.kept.name, self.size, self.newest, cells, checksum, states, self.objects, self.label.others
+        )
+
+    def load_kept(self, saved: SavedKept, feedback: int) -> None:
+        """Load what `save_kept` returned over its rows, which may have been written to since.
+
+        Args:
+            saved: What was saved.
+            feedback: The position in the feedback log at which it was saved: later labels are not known yet.
+
+        Raises:
+            DamagedRows: The rows are not those that were saved.
+        """
+        rows, position = slice(0, saved.size), self.label.position
+        if saved.size > self.rows.size:
+            raise DamagedRows(f"{saved.name}: expected {saved.size} rows, was {self.rows.size}")
+        since = np.flatnonzero(position[rows] >= feedback)
+        position[since] = -1
+        self._labels = checksum_of_labels(self.rows, np.flatnonzero(position[rows] >= 0))
+        self._predictions = (saved.size, checksum_of_predictions(self.rows, 0, saved.size))
+        if (self._labels + self._predictions[1]) % 2**64 != saved.checksum:
+            raise DamagedRows(f"{saved.name}: the checksum of its {saved.size} rows is another one")
+        self.size, self.newest = saved.size, saved.newest
+        for state, packed in zip((MOVED, CLOSED), saved.states, strict=True):
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=saved.size)
+            self.state[rows][bits.view(np.bool_)] = state
+        self._find_again()
+        self.objects.update(saved.objects)
+        self.label.others.update({row: truth for row, truth in saved.truths.items()})
+
+    def _find_again(self) -> None:
+        """Let all rows be found whose keys are nowhere else."""
+        for begin in range(0, self.size, _PUT_ROWS):
+            rows = np.arange(begin, min(begin + _PUT_ROWS, self.size))
+            found = rows[self.state[rows] != MOVED]
+            self.index.put(self.index.prints_of(found), found)
 
 
 class SavedGeneration(msgspec.Struct, frozen=True):
@@ -130,6 +238,22 @@ class SavedGeneration(msgspec.Struct, frozen=True):
     rows: int
     integers: list[Ints]
     numbers: list[Floats]
+    objects: dict[int, tuple[Any, Any]]
+    truths: dict[int, Any]
+
+
+class SavedKept(msgspec.Struct, frozen=True):
+    """A saved `Generation` whose rows are kept outside memory.
+
+    `states` are one bit for each row, of those that moved and of those that are closed.
+    """
+
+    name: str
+    size: int
+    newest: int
+    cells: int
+    checksum: int
+    states: list[bytes]
     objects: dict[int, tuple[Any, Any]]
     truths: dict[int, Any]
 
@@ -159,19 +283,28 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
 class KeyIndex:
     """Finds rows by their fingerprints: open addressing, half full at most, and every hit compared in full."""
 
-    def __init__(self, rows: int) -> None:
-        bits = max(2 * rows - 1, 1).bit_length()
+    def __init__(self, rows: Rows) -> None:
+        bits = max(2 * rows.size - 1, 1).bit_length()
         self._table: Words = np.zeros(1 << bits, np.uint64)
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
-        self._high: Words = np.zeros(rows, np.uint64)
-        self._low: Words = np.zeros(rows, np.uint64)
+        self.use(rows)
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of the table."""
+        return self._table.nbytes
+
+    def use(self, rows: Rows) -> None:
+        """Have the fingerprints in these rows."""
+        self._high: Words = rows["high"]
+        self._low: Words = rows["low"]
 
     def note(self, rows: slice, prints: Fingerprints) -> None:
         """Note the fingerprints of rows."""
         self._high[rows], self._low[rows] = prints
 
-    def prints(self, rows: slice) -> Fingerprints:
+    def prints_of(self, rows: slice | Ints) -> Fingerprints:
         """Return the fingerprints of rows."""
         return Fingerprints(self._high[rows], self._low[rows])
 

@@ -21,7 +21,7 @@ from detectors.base import Ints
 from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
 from streams.join.answers import Answers
-from streams.join.batch_window import BatchWindow, Records, SavedBatchWindow
+from streams.join.batch_window import BatchWindow, BeyondMemory, Records, SavedBatchWindow
 from streams.join.decoding import Block, NarrowType, times_of
 from streams.join.fingerprints import PUBLIC
 from streams.join.pending import Pending, SavedPending
@@ -79,10 +79,19 @@ class SavedJoin(msgspec.Struct, frozen=True):
 class PartitionJoin:
     """Joins one pair of source partitions. `base` and `end` are the corners of the last batch and of now.
 
-    `secret` keeps ids from being chosen so that they are mistaken for others.
+    `secret` keeps ids from being chosen so that they are mistaken for others, and `beyond` is where rows go that do not
+    fit into memory.
     """
 
-    def __init__(self, config: Config, *, partition: int = 0, incarnation: int = 0, secret: bytes = PUBLIC) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        partition: int = 0,
+        incarnation: int = 0,
+        secret: bytes = PUBLIC,
+        beyond: BeyondMemory | None = None,
+    ) -> None:
         self.config = config
         self.partition = partition
         self.incarnation = incarnation
@@ -91,7 +100,7 @@ class PartitionJoin:
         self.tally = Tally()
         rules = {name: window_rule(model) for name, model in config.models.items()}
         default = window_rule(config.defaults)
-        self.window = BatchWindow(rules, default, self.tally, secret)
+        self.window = BatchWindow(rules, default, self.tally, secret, beyond)
         self.pending = Pending(self.window)
         self._config = config.digest()[:CONFIG_DIGITS]
         self._answers = Answers()
@@ -239,9 +248,13 @@ class PartitionJoin:
         )
 
     def load(self, saved: SavedJoin) -> None:
-        """Load what `save` returned into a new join of the same configuration."""
+        """Load what `save` returned into a new join of the same configuration.
+
+        Raises:
+            DamagedRows: Rows outside memory are not those that were saved.
+        """
         self.base, self.end, self._predictions_at = saved.base, saved.end, saved.predictions_at
-        self.window.load(saved.window)
+        self.window.load(saved.window, saved.end[1])
         self.pending.load(saved.pending, self.window.cells, self.window.sources)
         self.replicas.load(saved.replicas)
         for digest, kept in zip(self._digests, saved.digests, strict=True):

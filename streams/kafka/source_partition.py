@@ -6,22 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
+from streams.cache.window_cache import WindowCache
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
+from streams.join.stored_rows import DamagedRows
 from streams.join.source_records import source_records
 from streams.kafka.clients import Access, all_answered, answered
 from streams.kafka.ledger_topic import Shape
 from streams.kafka.log_checks import Leaders, mismatch
 from streams.kafka.rewinds import publish_halt
 from streams.ledger.entries import entry_of
-from streams.rounds.ingest import Limits, OpenTransaction, Pair, due, records_to_join
+from streams.rounds.ingest import Limits, OpenTransaction, Pair, due, records_to_join, save_due
 from streams.rounds.rewind import POSITION, Halt, position_text
 from streams.topics.partitioner import partition_of
 from unship.topics import SOURCES
@@ -67,10 +70,17 @@ class Links(msgspec.Struct, frozen=True):
     limits: Limits
     clock_ms: Callable[[], int]
     route: Callable[[str], int]
+    window_folder: Path | None = None
+    window_bytes: int = 2**30
 
     def places(self, number: int) -> list[TopicPartition]:
         """Return a pair's partition of predictions and that of feedback."""
         return [TopicPartition(self.access.names.of(topic), number) for topic in SOURCES]
+
+    def cache(self, number: int) -> WindowCache:
+        """Return the cache of a pair's window."""
+        topics = tuple(place.topic for place in self.places(number))
+        return WindowCache(self.window_folder, topics, number, self.config.digest(), self.window_bytes)
 
 
 def route_to(ledger_partitions: int) -> Callable[[str], int]:
@@ -84,13 +94,23 @@ class SourcePartition:
     def __init__(self, links: Links, number: int, begin: Position) -> None:
         """Take where to begin: a committed position, or the beginning of its incarnation."""
         self.number = number
-        self.reader = SourceReader(links.config, number, begin, ledger_partitions=links.shape.ledger, route=links.route)
         self._links = links
+        self._begin = begin
+        self._cache = links.cache(number)
+        self.reader = self._new_reader()
+        self._saved_at = asyncio.get_running_loop().time()
         self._places = links.places(number)
         self._appending: asyncio.Future[Any] | None = None
         self._acknowledged: Position | None = None
         self._committed_at = self._appended_at = 0.0
         self._transactions = OpenTransaction(), OpenTransaction()
+
+    def _new_reader(self) -> SourceReader:
+        links, cache = self._links, self._cache
+        return SourceReader(
+            links.config, self.number, self._begin, ledger_partitions=links.shape.ledger, route=links.route,
+            secret=cache.secret, beyond=cache.beyond,
+        )  # fmt: skip
 
     # Opening and checking
 
@@ -100,6 +120,7 @@ class SourcePartition:
         Raises:
             SourceChanged: one is not.
         """
+        await self._resume()
         for side, place in enumerate(self._places):
             first = (await self._links.consumer.beginning_offsets([place]))[place]
             # An earlier run may have read more than it committed: where that one is the same, those before it are too.
@@ -111,6 +132,37 @@ class SourcePartition:
                 # Retention was faster than the reader: what is gone is counted.
                 self.reader.skip(side, first, lost=True)
             self._links.consumer.seek(place, max(first, self.reader.next_offset(side)))
+
+    async def _resume(self) -> None:
+        """Take the window from the cache if it is one of these logs."""
+        saved = self._cache.saved(self._begin)
+        if saved is None:
+            return
+        try:
+            for place, known in zip(self._places, saved.position.last, strict=True):
+                await self._confirm(place, known)
+            # Takes seconds for millions of rows, in which heartbeats go on.
+            await asyncio.to_thread(self.reader.resume, saved)
+        except DamagedRows as error:
+            log.warning("partition %d: the window is filled from the log: %s", self.number, error)
+            self._cache.discard()
+            self.reader = self._new_reader()
+
+    async def _confirm(self, place: TopicPartition, known: Fingerprint | None) -> None:
+        """Make sure that the cache is one of this log.
+
+        Raises:
+            DamagedRows: it is not, or the log has no record left that shows it.
+        """
+        if known is None:
+            return
+        consumer = self._links.consumer
+        first = (await consumer.beginning_offsets([place]))[place]
+        if known.offset < first:
+            raise DamagedRows(f"{place.topic} begins at offset {first}, and the saved window ends at {known.offset}")
+        found = await mismatch(self._links.access, consumer, place, known)
+        if found is not None:
+            raise DamagedRows(found)
 
     async def _check(self, place: TopicPartition, known: Fingerprint | None) -> None:
         """Make sure that a record that was read is still there; if it is not, every worker has to stop reading.
@@ -226,13 +278,19 @@ class SourcePartition:
             appended_at=self._appended_at,
         )
 
-    async def append(self, caught_up: tuple[bool, bool]) -> None:
-        """Append everything joined to the ledger; only then its position may be committed."""
+    async def append(self, caught_up: tuple[bool, bool], *, last: bool = False) -> None:
+        """Append everything joined to the ledger; only then its position may be committed.
+
+        Args:
+            caught_up: Whether everything of each log was read.
+            last: Whether nothing is read after this.
+        """
         reader, links, names = self.reader, self._links, self._links.access.names
         stated = links.clock_ms() - CLOCK_SKEW_MS
         batches = reader.flush((stated if caught_up[0] else -1, stated if caught_up[1] else -1))
         facts = reader.replica_facts()
         position = reader.position()
+        self._save_window(position, last=last)
         dead = list(reader.dead)
         reader.dead.clear()
         send, ledger = links.producer.send_and_wait, names.of("ledger")
@@ -249,6 +307,13 @@ class SourcePartition:
         await all_answered(futures)
         self._acknowledged = position
 
+    def _save_window(self, position: Position, *, last: bool) -> None:
+        """Save the window at a position, if it is time for that; before anything more is joined."""
+        now = asyncio.get_running_loop().time()
+        if save_due(position.low, position.end, now - self._saved_at, last=last):
+            self._saved_at = now
+            self._cache.prepare(self.reader)
+
     async def commit(self) -> None:
         """Commit what the ledger has acknowledged, with a copy in the topic `rewind`."""
         position = self._acknowledged
@@ -263,6 +328,8 @@ class SourcePartition:
             await answered(self._links.consumer.commit(ends))
         except CommitFailedError:
             log.info("partition %d was reassigned; its batches are covered when they are read again", self.number)
+        else:
+            self._cache.publish(position)
         self._acknowledged = None
         self._committed_at = asyncio.get_running_loop().time()
 
@@ -280,9 +347,11 @@ class SourcePartition:
         if self.reader.filling:
             return
         if self.reader.waiting or self.reader.moved:
-            await self.append((False, False))
-        if self._acknowledged is not None:
-            await self.commit()
+            await self.append((False, False), last=True)
+        else:
+            self._acknowledged = self.reader.position()
+            self._save_window(self._acknowledged, last=True)
+        await self.commit()
 
     @property
     def cancelled(self) -> bool:
@@ -290,6 +359,7 @@ class SourcePartition:
         return self._appending is not None and self._appending.cancelled()
 
     def cancel(self) -> None:
-        """Cancel in-flight appends; the next reader appends again what is not covered."""
+        """Cancel in-flight appends, and leave the cache; the next reader appends again what is not covered."""
+        self._cache.close()
         if self._appending is not None:
             self._appending.cancel()

@@ -18,6 +18,10 @@ FLUSH_S = 0.05
 COMMIT_S = 5.0
 """A backlog has one full batch after the other, so positions are committed between them."""
 
+SAVE_S = 600.0
+SAVE_RECORDS = 50_000
+"""A window that is filled from fewer records is not worth a file: reading them takes less than half a second."""
+
 HELD_S = 10.0
 """An open transaction that lasts longer is reported: a healthy writer's takes less."""
 
@@ -67,6 +71,21 @@ def due(pair: Pair, limits: Limits, now_s: float, *, flush: bool) -> Output:
     full = pair.waiting >= limits.rows
     idle = pair.caught_up and now_s - pair.appended_at >= limits.tick_s
     return Output(commit, full or idle or (flush and pair.waiting > 0))
+
+
+def save_due(low: tuple[int, int], end: tuple[int, int], since_s: float, *, last: bool) -> bool:
+    """Return whether to save a window that is filled from the records between two corners.
+
+    Args:
+        low: The corner from which it would be filled.
+        end: The corner up to which it was read.
+        since_s: The time since it was saved or opened.
+        last: Whether nothing is read after this.
+
+    >>> save_due((0, 0), (30_000, 30_000), 0.0, last=True), save_due((0, 0), (90_000, 90_000), 60.0, last=False)
+    (True, False)
+    """
+    return (last or since_s >= SAVE_S) and sum(end) - sum(low) >= SAVE_RECORDS
 
 
 def records_to_join(filling: bool, waiting: int, limits: Limits) -> int:
