@@ -37,6 +37,7 @@ def run_on_kafka(
     Raises:
         BrokerUnreachable: No broker answers at the start.
     """
+    from console.logs import window_folder
     from streams.app import make_app, work
     from streams.kafka.admin import reachable
     from streams.kafka.clients import run

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 
@@ -53,7 +53,8 @@ class RowFiles:
         self._resident = 0
         # The names of the files that are mapped.
         self._maps: WeakKeyDictionary[mmap.mmap, str] = WeakKeyDictionary()
-        self._lock: BinaryIO | None = None
+        # Closes the descriptor that has the lock.
+        self._unlock: finalize[[int], RowFiles] | None = None
         self._number = 0
         self._closed = False
 
@@ -69,40 +70,39 @@ class RowFiles:
         Args:
             make: Whether to make the folder if there is none.
         """
-        if self._lock is not None or self._closed:
-            return self._lock is not None
+        if self._unlock is not None or self._closed:
+            return not self._closed
         try:
             if make:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             elif not self.folder.is_dir():
                 return False
-            lock = open(os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             log.warning("the window is kept in memory alone, and filled from the log after a restart: %s", error)
             return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            lock.close()
+            os.close(lock)
             log.warning("%s is used by another process: the window is kept in memory alone", self.folder)
             return False
-        self._lock = lock
+        self._unlock = finalize(self, os.close, lock)
         self._number = max((int(path.name[len(_PREFIX) :]) for path in self._files()), default=0)
         return True
 
     def close(self) -> None:
         """Leave the folder to the next reader."""
         self._closed = True
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        if self._unlock is not None:
+            self._unlock()
 
     def _files(self) -> list[Path]:
         return [path for path in self.folder.glob(f"{_PREFIX}*") if path.name[len(_PREFIX) :].isdigit()]
 
     def remove_all_but(self, names: Collection[str]) -> None:
         """Remove the files of rows that are neither named nor in use."""
-        assert self._lock is not None, "the folder belongs to another process"
+        assert self._unlock is not None, "the folder belongs to another process"
         for path in self._files():
             if path.name not in names and path.name not in self._maps.values():
                 with suppress(OSError):

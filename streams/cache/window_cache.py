@@ -56,6 +56,7 @@ class WindowCache:
 
     def __init__(self, folder: Path | None, topics: tuple[str, ...], partition: int, config: str, memory: int) -> None:
         self._wanted = (VERSION, topics, partition, config)
+        self.closed = False
         self._found: Manifest | None = None
         self._prepared: Position | None = None
         self.secret = os.urandom(SECRET_BYTES)  # noqa: TID251
@@ -152,6 +153,7 @@ class WindowCache:
         self._files.remove_all_but(self._names)
 
     def close(self) -> None:
-        """Leave the folder to the next reader, who may be of another process."""
+        """Leave the folder to the next reader, who may be of another process; rows must not be written any more."""
+        self.closed = True
         if self._files is not None:
             self._files.close()

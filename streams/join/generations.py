@@ -222,7 +222,7 @@ class Generation:
             self.state[rows][bits.view(np.bool_)] = state
         self._find_again()
         self.objects.update(saved.objects)
-        self.label.others.update({row: truth for row, truth in saved.truths.items()})
+        self.label.others.update(saved.truths)
 
     def _find_again(self) -> None:
         """Let all rows be found whose keys are nowhere else."""

@@ -85,7 +85,7 @@ class SavedSide(msgspec.Struct, frozen=True):
 
 
 class SavedReader(msgspec.Struct, frozen=True):
-    """A saved `SourceReader`, at its position. Another one may fill its window from here instead of from further back."""
+    """A saved `SourceReader`, at its position: another one may fill its window from here."""
 
     position: Position
     sides: tuple[SavedSide, SavedSide]

@@ -17,8 +17,8 @@ from streams.cache.window_cache import WindowCache
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
-from streams.join.stored_rows import DamagedRows
 from streams.join.source_records import source_records
+from streams.join.stored_rows import DamagedRows
 from streams.kafka.clients import Access, all_answered, answered
 from streams.kafka.ledger_topic import Shape
 from streams.kafka.log_checks import Leaders, mismatch
@@ -98,11 +98,10 @@ class SourcePartition:
         self._begin = begin
         self._cache = links.cache(number)
         self.reader = self._new_reader()
-        self._saved_at = asyncio.get_running_loop().time()
         self._places = links.places(number)
         self._appending: asyncio.Future[Any] | None = None
         self._acknowledged: Position | None = None
-        self._committed_at = self._appended_at = 0.0
+        self._committed_at = self._appended_at = self._saved_at = 0.0
         self._transactions = OpenTransaction(), OpenTransaction()
 
     def _new_reader(self) -> SourceReader:
@@ -120,6 +119,7 @@ class SourcePartition:
         Raises:
             SourceChanged: one is not.
         """
+        self._saved_at = asyncio.get_running_loop().time()
         await self._resume()
         for side, place in enumerate(self._places):
             first = (await self._links.consumer.beginning_offsets([place]))[place]
@@ -245,6 +245,9 @@ class SourcePartition:
         """
         reader, limits = self.reader, self._links.limits
         caught_up = await self.caught_up()
+        if self._cache.closed:
+            # Another reader may have the rows on disk by now.
+            return True, False
         self.join(caught_up, records_to_join(reader.filling, reader.waiting, limits))
         done = all(caught_up) and not any(map(reader.queued, SIDES)) and not reader.filling
         if self.cancelled:
@@ -349,9 +352,11 @@ class SourcePartition:
         if self.reader.waiting or self.reader.moved:
             await self.append((False, False), last=True)
         else:
-            self._acknowledged = self.reader.position()
-            self._save_window(self._acknowledged, last=True)
-        await self.commit()
+            self._save_window(self.reader.position(), last=True)
+        if self._acknowledged is not None:
+            await self.commit()
+        else:
+            self._cache.publish(self.reader.position())
 
     @property
     def cancelled(self) -> bool:
