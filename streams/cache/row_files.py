@@ -56,7 +56,7 @@ class RowFiles:
         # Closes the descriptor that has the lock.
         self._unlock: finalize[[int], RowFiles] | None = None
         self._number = 0
-        self._closed = False
+        self._closed = self._refused = False
 
     def use_secret(self, secret: bytes) -> None:
         """Take the secret of the rows that follow."""
@@ -85,7 +85,9 @@ class RowFiles:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            log.warning("%s is used by another process: the window is kept in memory alone", self.folder)
+            if not self._refused:
+                log.warning("%s is used by another process: the window is kept in memory alone", self.folder)
+            self._refused = True
             return False
         self._unlock = finalize(self, os.close, lock)
         self._number = max((int(path.name[len(_PREFIX) :]) for path in self._files()), default=0)

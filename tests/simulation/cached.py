@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from streams.cache.row_files import PAGE
 from streams.cache.window_cache import WindowCache
 from streams.join.source_reader import Position, SourceReader
 from streams.join.stored_rows import DamagedRows
@@ -66,6 +67,13 @@ class CachedSite(Site):
         reader._join.window.limit_generations(ROWS)
         return reader
 
+    def step(self) -> None:
+        super().step()
+        # As long as a reader that is thought dead has the folder, no other one gets it.
+        for driver in [driver for driver in self.alive if driver is not self.owner]:
+            if self.chance.random() < 0.5:
+                self.drop(driver)
+
     def drop(self, driver: Driver) -> None:
         assert isinstance(driver, CachedDriver)
         driver.cache.close()
@@ -81,12 +89,13 @@ class CachedSite(Site):
         path = self.chance.choice(files)
         data = bytearray(path.read_bytes())
         path.unlink()
-        kind = self.chance.randrange(4)
+        kind = self.chance.randrange(3)
         if kind == 0 or not data:
             return
         if kind == 1:
             data = data[: self.chance.randrange(len(data))]
         else:
-            data[self.chance.randrange(len(data)) if kind == 2 else -1 - self.chance.randrange(99)] ^= 1
+            # Of a file of rows, mostly in one of the rows.
+            data[self.chance.randrange(min(PAGE, len(data) // 2), len(data))] ^= 1
         path.write_bytes(data)
         self.reached["damaged"] += 1
