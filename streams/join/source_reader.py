@@ -321,8 +321,8 @@ class SourceReader:
         values = [value or b"" for value in records.values]
         line = np.arange(self._line, self._line + len(values))
         self._line += len(values)
-        narrow = decoder.type_of(KINDS[side])
-        rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, narrow, at, line))
+        shape = decoder.shape_of(KINDS[side])
+        rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
         join.settle()
         log.passed(records, at)
         if not self.filling:
