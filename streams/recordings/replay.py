@@ -26,7 +26,7 @@ from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_of, configuration_record
-from streams.recordings.lines import Taken, line_of, read_sound_line
+from streams.recordings.lines import Taken, line_of, read_sound_line, unpacked
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
 
@@ -271,11 +271,20 @@ class Replay:
 
 
 def arrivals(lines: Iterable[bytes]) -> Iterator[Arrival]:
-    """Yield the events and the rejections of source lines; lines of other kinds are skipped."""
+    """Yield the events and the rejections of source lines; lines of other kinds are skipped.
+
+    The events of a packed record arrive one by one, the first with the whole line, so that digests cover it once.
+    """
     for line in lines:
+        text = line.rstrip(b"\r\n")
+        packed = unpacked(text)
+        if packed is not None:
+            for index, each in enumerate(packed):
+                yield Arrival(each, b"" if index else text)
+            continue
         event = decode_line(line)
         if not isinstance(event, OtherLine):
-            yield Arrival(event, line.rstrip(b"\r\n"))
+            yield Arrival(event, text)
 
 
 def lines_in(stream: BinaryIO) -> Iterator[bytes]:
