@@ -8,7 +8,7 @@ from itertools import groupby
 from streams.recordings.lines import Taken, line_of
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
-from unship.packed import pack_values
+from unship.log.packed import pack_values
 from unship.topics import TOPIC_OF, key_of
 
 GATHERED_LINES = 40

@@ -113,7 +113,7 @@ class UnshipEmbedded:
 
     def events(self, topic: str) -> list[Event | Rejection]:
         """Read and decode all events of a topic: `predictions`, `feedback`, `deployments`, `operator` or `acks`."""
-        from unship.packed import decode_values
+        from unship.log.packed import decode_values
         from unship.topics import EVENT_TOPICS
 
         kind = EVENT_TOPICS[topic]

@@ -22,7 +22,7 @@ from streams.ledger.lines import ledger_line, read_ledger_line
 from unship.codec import decode_value, encode_line
 from unship.errors import RecordingError
 from unship.events import EVENT_TYPES, At, Event
-from unship.packed import PACKED_KINDS, decode_values, unpack_value
+from unship.log.packed import PACKED_KINDS, decode_values, unpack_value
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, key_of
 

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.waiting import until
 from unship.events import Epoch
-from unship.packed import decode_values
+from unship.log.packed import decode_values
 from unship.testing import UnshipEmbedded
 from unship.topics import EVENT_TOPICS, TopicNames
 

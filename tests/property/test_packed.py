@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unship.codec import decode_value
 from unship.log.link import Message, records_of
-from unship.packed import PACKED_BYTES_MAX, PACKED_EVENTS_MAX, decode_values, pack_values, unpack_value
+from unship.log.packed import PACKED_BYTES_MAX, PACKED_EVENTS_MAX, decode_values, pack_values, unpack_value
 from unship.rejections import DECODING_CODES, Rejection
 
 fields = st.recursive(

@@ -40,7 +40,7 @@ def connector(log: str, now_ms: Callable[[], int] | None = None, *, pack: bool =
     """Return what links a thread with the log of a checked address.
 
     `now_ms` is the clock of append times in an embedded log, the machine's if None; on Kafka the broker has its own.
-    With `pack`, predictions and feedback that are appended together share records (`unship.packed`).
+    With `pack`, predictions and feedback that are appended together share records (`unship.log.packed`).
 
     The modules of that kind of log are imported here, by the caller: an import that runs on another thread while this
     process forks would never end in the child.

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from unship.packed import pack_values
+from unship.log.packed import pack_values
 
 Headers = tuple[tuple[str, bytes], ...]
 

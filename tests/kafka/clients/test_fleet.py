@@ -16,7 +16,7 @@ from tests.kafka.monitor import Monitor, bench_in
 from tests.waiting import HANG_S, until
 from unship import Feedback, Fleet
 from unship.log.kafka.writer import partition_of
-from unship.packed import decode_values
+from unship.log.packed import decode_values
 
 
 @pytest.fixture

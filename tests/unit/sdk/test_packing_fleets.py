@@ -8,7 +8,7 @@ from tests.waiting import HANG_S, until
 from unship import Feedback, Fleet
 from unship.emitter import BATCH_EVENTS
 from unship.log.embedded.log import EmbeddedLog
-from unship.packed import PACKED_EVENTS_MAX, unpack_value
+from unship.log.packed import PACKED_EVENTS_MAX, unpack_value
 
 
 def emitting(bench: Any, **settings: Any) -> Any:

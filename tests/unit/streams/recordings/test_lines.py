@@ -15,7 +15,7 @@ from streams.recordings.lines import KIND_OF, Taken, line_of, read_line, unpacke
 from unship.codec import decode_line, decode_value
 from unship.errors import RecordingError
 from unship.events import Feedback
-from unship.packed import decode_values
+from unship.log.packed import decode_values
 from unship.rejections import RejectCode, Rejection
 
 PREDICTION = b'{"type":"prediction","id":"p-1","model":"fraud","version":"v42","output":1,"score":0.93}'

@@ -8,7 +8,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from unship.log.kafka.writer import BATCH_BYTES, built
 from unship.log.link import Message
-from unship.packed import pack_values
+from unship.log.packed import pack_values
 
 
 class Noting(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types

@@ -6,7 +6,7 @@ import pytest
 
 from unship.codec import LIMITS, decode_value, encode_line
 from unship.events import Feedback
-from unship.packed import (
+from unship.log.packed import (
     NESTED_MAX,
     PACKED_BYTES_MAX,
     PACKED_EVENTS_MAX,
