@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import groupby
 
+from streams.config.units import DAY_MS
 from streams.recordings.lines import Taken, line_of
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
@@ -23,19 +24,24 @@ def gathered(lines: list[bytes]) -> list[tuple[str, list[bytes]]]:
     return appended
 
 
+def appended_at(values: list[bytes], now: int) -> int:
+    """Return the append time (ms) of events after `now`: the latest of their own times that is not far ahead."""
+    times = [_event_of(value).ts or 0 for value in values]
+    return max([now, *(ts for ts in times if not now or ts <= now + DAY_MS)])
+
+
 def placed_lines(lines: list[bytes], *, pack: bool) -> list[bytes]:
     """Return the lines of a recording of a log to which these events were appended; with `pack` in packed records."""
     ends: dict[str, int] = {}
     found: list[bytes] = []
     now = 0
     for topic, values in gathered(lines):
-        events = [_event_of(value) for value in values]
-        now = max(now, *(event.ts or 0 for event in events))
+        now = appended_at(values, now)
         records = list(pack_values(values)) if pack and topic != "deployments" else [(value, 1) for value in values]
         for value, count in records:
             offset = ends[topic] = ends.get(topic, -1) + 1
-            found.append(line_of(Taken(topic, 0, offset, now, key_of(events[0]), value)))
-            del events[:count]
+            found.append(line_of(Taken(topic, 0, offset, now, key_of(_event_of(values[0])), value)))
+            del values[:count]
     return found
 
 
