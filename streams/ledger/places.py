@@ -51,6 +51,24 @@ def offsets_of(places: Ints) -> Ints:
     return (places << unused) >> unused
 
 
+def rising(offset: int, index: int = 0) -> int:
+    """Return a number of an event that rises along its log, for tables that are searched by it; see `places_of`.
+
+    >>> [rising(7), rising(7, 2), rising(8)]
+    [448, 450, 512]
+    """
+    return offset << INDEX_BITS | index
+
+
+def places_of(numbers: Ints) -> Ints:
+    """Return the places of numbers that `rising` made, -1 of -1.
+
+    >>> places_of(np.array([rising(7), rising(7, 2), -1])).tolist() == [7, place(7, 2), -1]
+    True
+    """
+    return (numbers & ((1 << INDEX_BITS) - 1)) << OFFSET_BITS | numbers >> INDEX_BITS
+
+
 def later_of(places: Ints, others: Ints) -> Ints:
     """Return of each two places the one that was read later.
 

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from streams.fold import uncovered
 from streams.ledger.coverage import Coverage
-from streams.ledger.places import INDEX_BITS, OFFSET_BITS, later_of, offset_of, offsets_of, place, shown
+from streams.ledger.places import (
+    INDEX_BITS,
+    OFFSET_BITS,
+    later_of,
+    offset_of,
+    offsets_of,
+    place,
+    places_of,
+    rising,
+    shown,
+)
 from unship.log.packed import PACKED_EVENTS_MAX
 
 offsets = st.integers(0, 2 ** (OFFSET_BITS - 1) - 1)
@@ -39,6 +49,13 @@ def test_offset_and_index_come_back_from_a_place(offset, index):
     assert offset_of(number) == offset
     assert offsets_of(array([number, -1])).tolist() == [offset, -1]
     assert number >> OFFSET_BITS == index
+
+
+@given(st.lists(st.tuples(offsets, indexes)))
+def test_rising_numbers_are_in_the_order_of_the_log_and_give_the_places(events):
+    numbers = [rising(*event) for event in events]
+    assert sorted(numbers) == [rising(*event) for event in sorted(events)]
+    assert places_of(array([*numbers, -1])).tolist() == [*(place(*event) for event in events), -1]
 
 
 @given(st.lists(st.tuples(offsets, indexes), max_size=5), st.lists(st.tuples(offsets, indexes), max_size=5))
