@@ -23,6 +23,7 @@ from streams.join.source_reader import Position, SourceReader
 from streams.join.source_records import SourceRecords, source_records
 from streams.ledger.coverage import ORIGIN, Corner, Coverage
 from streams.ledger.digests import RangeDigest
+from streams.ledger.places import offset_of, shown
 from streams.ledger.records import Batch, Coded, PairRows, Part, Scalar, UnlabelledRows
 from streams.recordings.lines import Topics
 from streams.topics.partitioner import partition_of
@@ -30,7 +31,7 @@ from unship.rejections import RejectCode
 from unship.topics import SOURCES
 
 Key: TypeAlias = tuple[str, int, int]
-"""The kind of a row, and its offsets in both logs; -1 where it comes from the other one alone."""
+"""The kind of a row, and its places in both logs; -1 where it comes from the other one alone."""
 
 Row: TypeAlias = dict[str, Any]
 _COUNT: Final = "count of "
@@ -262,7 +263,7 @@ def _by_row(losses: Floats) -> list[list[float | None]]:
 
 
 def _is_in(key: Key, coverage: Coverage) -> bool:
-    kind, p, f = key
+    kind, p, f = key[0], offset_of(key[1]), offset_of(key[2])
     if f < 0 and not kind.startswith(_COUNT):
         # Predictions that were applied, joined or not, are a single prefix.
         return p < coverage.predictions
@@ -271,7 +272,7 @@ def _is_in(key: Key, coverage: Coverage) -> bool:
 
 def _named(key: Key) -> str:
     kind, p, f = key
-    places = [f"{topic}@{offset}" for topic, offset in zip(SOURCES, (p, f), strict=True) if offset >= 0]
+    places = [f"{topic}@{shown(place)}" for topic, place in zip(SOURCES, (p, f), strict=True) if place >= 0]
     return f"{kind} at {', '.join(places)}"
 
 
