@@ -99,11 +99,20 @@ def test_only_the_folder_named_after_river_imports_it() -> None:
     assert importing == {"river"}
 
 
-def test_listing_names_does_not_import_river() -> None:
-    program = (
-        "import sys, detectors; detectors.names(); detectors.create('e_detector'); detectors.create('cusum'); "
-        "print('river' in sys.modules)"
-    )
+def loaded_after(program: str) -> set[str]:
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = f"import sys, detectors; {program}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=paths)
-    assert done.stdout.strip() == "False"
+    return set(done.stdout.split())
+
+
+def test_river_is_imported_where_a_detector_needs_it() -> None:
+    own = loaded_after("detectors.names(); detectors.create('e_detector'); detectors.create('cusum')")
+    assert "river" not in own
+    assert "river.drift" in loaded_after("detectors.create('page_hinkley')")
+
+
+def test_adwin_imports_rivers_compiled_window_without_what_river_needs_elsewhere() -> None:
+    loaded = loaded_after("detectors.create('adwin')")
+    assert "river._river_rust" in loaded
+    assert not {"river.drift", "sklearn", "scipy", "pandas"} & loaded
