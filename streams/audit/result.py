@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import BinaryIO
 
@@ -74,6 +76,18 @@ def audit_decisions(
         if result.first_difference is not None:
             break
     return result
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Keep the collector of cycles off: windows and rows are millions of small objects without a cycle."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def decision_id_of(line: bytes) -> str | None:
