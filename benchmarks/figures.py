@@ -58,7 +58,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Hold what a benchmark measured: figures are what JSON holds, text and closing come before and after the tables."""
+    """Hold what a benchmark measured: figures are for JSON, text and closing come before and after the tables."""
 
     name: str
     figures: Mapping[str, Any]

@@ -35,6 +35,14 @@ class AuditResult(msgspec.Struct):
         """Count a ledger record that was folded."""
         self.ledger_records += 1
 
+    def note_difference(self, difference: Difference) -> None:
+        """Note a difference, unless there was one before it."""
+        self.first_difference = self.first_difference or difference
+
+    def note_remarks(self, remarks: Iterable[str]) -> None:
+        """Note what was not checked."""
+        self.remarks.extend(remarks)
+
     def note_reproduced(self, name: str) -> None:
         """Count a decision that came out the same."""
         self.reproduced += 1
