@@ -17,13 +17,13 @@ def _e_detector() -> type[Detector]:
 
 
 def _adwin() -> type[Detector]:
-    from detectors.river.adwin import Adwin
+    from detectors.river.adwin_page_hinkley import Adwin
 
     return Adwin
 
 
 def _page_hinkley() -> type[Detector]:
-    from detectors.river.page_hinkley import PageHinkley
+    from detectors.river.adwin_page_hinkley import PageHinkley
 
     return PageHinkley
 
@@ -70,8 +70,8 @@ def _cusum() -> type[Detector]:
     return Cusum
 
 
-# Each entry imports its detector when it is asked for: most of river's take a second to import, and the names are
-# needed to check a configuration long before.
+# Each entry imports its detector when it is asked for: river takes time to import, and the names are needed to check a
+# configuration long before.
 TABLE: dict[str, Callable[[], type[Detector]]] = {
     "e_detector": _e_detector,
     "adwin": _adwin,

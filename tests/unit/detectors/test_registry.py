@@ -15,6 +15,7 @@ import pytest
 import detectors
 from detectors import registry
 from detectors.snapshots import DIGEST_SIZE, FORMAT, MAGIC, Envelope, seal, unseal
+from streams.config.sections import DETECTORS_BY_DEFAULT
 from unship.errors import SnapshotError
 
 
@@ -109,10 +110,14 @@ def loaded_after(program: str) -> set[str]:
 def test_river_is_imported_where_a_detector_needs_it() -> None:
     own = loaded_after("detectors.names(); detectors.create('e_detector'); detectors.create('cusum')")
     assert "river" not in own
-    assert "river.drift" in loaded_after("detectors.create('page_hinkley')")
 
 
-def test_adwin_imports_rivers_compiled_window_without_what_river_needs_elsewhere() -> None:
-    loaded = loaded_after("detectors.create('adwin')")
-    assert "river._river_rust" in loaded
-    assert not {"river.drift", "sklearn", "scipy", "pandas"} & loaded
+def test_default_detectors_do_not_import_what_river_needs_for_data_sets() -> None:
+    loaded = loaded_after(f"[detectors.create(name) for name in {DETECTORS_BY_DEFAULT}]")
+    assert {"river.drift.adwin", "river.drift.page_hinkley"} <= loaded
+    assert not {"river.drift", "river.datasets", "sklearn", "scipy.stats", "pandas"} & loaded
+
+
+def test_package_imported_later_has_the_same_classes() -> None:
+    made = "theirs = sys.modules['river.drift.adwin'].ADWIN; import river.drift; assert river.drift.ADWIN is theirs"
+    assert "river.drift" in loaded_after(f"detectors.create('adwin'); {made}")
