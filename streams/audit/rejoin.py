@@ -210,19 +210,20 @@ class _Log:
         return read
 
 
-def _digests(batches: Sequence[Batch], values: tuple[list[Raw], list[Raw]]) -> list[str]:
+def _digests(batches: Sequence[Batch], read: tuple[list[Raw], list[Raw]]) -> list[str]:
     """Return the digest of the source records of each batch."""
-    places, digests = [0, 0], []
-    for batch in batches:
-        both = []
-        for side, raws in enumerate(values):
-            digest, end = RangeDigest(), bisect_left(raws, batch.end[side], places[side], key=lambda raw: raw.offset)
-            for raw in raws[places[side] : end]:
-                digest.add(raw.value or b"")
-            places[side] = end
-            both.append(digest.take())
-        digests.append(hashlib.sha256(b"".join(both)).hexdigest())
-    return digests
+    sides = []
+    for side, raws in enumerate(read):
+        offsets, values = [raw.offset for raw in raws], [raw.value or b"" for raw in raws]
+        digest, begin, digests = RangeDigest(), 0, []
+        for batch in batches:
+            end = bisect_left(offsets, batch.end[side], begin)
+            for value in values[begin:end]:
+                digest.add(value)
+            digests.append(digest.take())
+            begin = end
+        sides.append(digests)
+    return [hashlib.sha256(predictions + feedback).hexdigest() for predictions, feedback in zip(*sides, strict=True)]
 
 
 def _range(topic: str, batch: Batch, side: int) -> str:
