@@ -124,10 +124,9 @@ class LedgerAudit:
         for block in self._blocks():
             agreeing = self._agreeing(block)
             for offset, entry in block:
-                what = f"ledger record {offset} ({type(entry.record).__name__.lower()})"
                 if id(entry.record) not in agreeing:
-                    self._check(entry.record, what)
-                self._step(entry, what)
+                    self._check(entry.record, offset)
+                self._step(entry, offset)
                 self.result.note_record()
                 if self._progress is not None and self.result.ledger_records % 100 == 0:
                     self._progress(100)
@@ -228,7 +227,7 @@ class LedgerAudit:
             raise Found(Difference(f"{what} (configured)", "config", short(error), "a configuration")) from error
         self._shape = (record.partitions, record.ledger_partitions)
 
-    def _check(self, record: Record, what: str) -> None:
+    def _check(self, record: Record, offset: int) -> None:
         """Compare a record with the sources before it is folded."""
         found = None
         if isinstance(record, Batch):
@@ -240,7 +239,7 @@ class LedgerAudit:
         elif isinstance(record, Tick) and record.positions:
             found = self.copies.passed(record.positions)
         if found is not None:
-            raise Found(msgspec.structs.replace(found, what=f"{what}: {found.what}"))
+            raise Found(msgspec.structs.replace(found, what=f"{_record_named(offset, record)}: {found.what}"))
 
     def _check_batch(self, batch: Batch) -> Difference | None:
         assert self._fold is not None
@@ -294,13 +293,14 @@ class LedgerAudit:
             self._rejoins[batch.partition] = rejoin
         return rejoin
 
-    def _step(self, entry: Entry, what: str) -> None:
+    def _step(self, entry: Entry, offset: int) -> None:
         assert self._fold is not None
         fold = self._fold
         digest = fold.config_digest
         try:
             decisions = fold.step(entry)
         except LedgerMismatch as error:
+            what = _record_named(offset, entry.record)
             raise Found(Difference(what, "its digest", short(error), "the configuration's own")) from error
         if fold.config_digest != digest:
             for rejoin in self._rejoins.values():
@@ -309,7 +309,8 @@ class LedgerAudit:
                     rejoin.begin(fold.config)
         for decision in decisions:
             self._compare(decision)
-        self._note_desired(entry.record, decisions)
+        if decisions or not isinstance(entry.record, Tick):
+            self._note_desired(entry.record, decisions)
 
     def _last_incarnations(self) -> dict[int, int]:
         """Return the present incarnation of each source partition: the one that the recorded sources are of."""
@@ -409,6 +410,10 @@ class LedgerAudit:
         )
         if expected != command:
             raise Found(difference(what, _fields(command), _fields(expected)))
+
+
+def _record_named(offset: int, record: Record) -> str:
+    return f"ledger record {offset} ({type(record).__name__.lower()})"
 
 
 def _fields(command: Command) -> dict[str, Any]:
