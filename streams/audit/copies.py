@@ -113,7 +113,7 @@ class Copies:
 
     def _pass(self, place: Place, end: int) -> Difference | None:
         """Read up to `end`; return a difference for the first record that should have been copied."""
-        while (taken := self._take(place, end - 1, whatever=True)) is not None:
+        while self._next.get(place, 0) < end and (taken := self._take(place, end - 1, whatever=True)) is not None:
             if self._should_be_copied(taken):
                 return Difference(f"the copy of {place_of(taken)}", "the ledger record", "absent", "present")
         return None
@@ -129,9 +129,9 @@ class Copies:
     def _take(self, place: Place, offset: int, *, whatever: bool = False) -> Taken | None:
         """Return the next record if its offset is `offset`, or with `whatever` at most that."""
         page = self._pages.setdefault(place, deque())
-        if not page:
-            begin = max(self._next.get(place, 0), self.topics.first(*place)) if place in self.topics.ends() else 0
-            page.extend(self.topics.read(*place, begin) if begin < self.topics.ends().get(place, 0) else ())
+        if not page and self._next.get(place, 0) < (end := self.topics.ends().get(place, 0)):
+            begin = max(self._next.get(place, 0), self.topics.first(*place))
+            page.extend(self.topics.read(*place, begin) if begin < end else ())
         if not page or page[0].offset > offset or (page[0].offset < offset and not whatever):
             return None
         taken = page.popleft()
