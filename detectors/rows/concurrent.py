@@ -15,7 +15,7 @@ from detectors.base import Floats, Ints
 from detectors.betting import predictive_mean, total
 from detectors.comparison import BETS, advance_comparison, pair_factors, two_sample_factors
 from detectors.rows.bank import BLOCK
-from detectors.rows.types import Entries
+from detectors.rows.types import Entries, sums_by
 
 SUB_INTERVALS = 6
 #: A block that waits longer than this for its other arm is dropped: it would compare different times.
@@ -111,20 +111,18 @@ class Comparison(msgspec.Struct):
 
 def _add(sums: Floats, entries: Entries, begin: int, width: int) -> None:
     """Write counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
-    subs, _, losses, streams = sums.shape
-    known = entries.streams >= 0
+    subs, _, _, streams = sums.shape
     cells = entries.streams
+    known = cells >= 0
     if width:
         sub = np.clip((entries.predicted_at - begin) * SUB_INTERVALS // width, 0, subs - 1)
         cells = sub * streams + cells
     cell = cells[known]
-    column = entries.losses[:, known.nonzero()[1]]
-    usable = ~np.isnan(column)
-    place = (np.arange(losses)[:, None] * (subs * streams) + cell)[usable]
-    shape = losses, subs, streams
-    size = losses * subs * streams
-    sums[:, 0] = np.bincount(place, minlength=size).reshape(shape).transpose(1, 0, 2)
-    sums[:, 1] = np.bincount(place, weights=column[usable], minlength=size).reshape(shape).transpose(1, 0, 2)
+    place = np.broadcast_to(np.arange(entries.source.size), known.shape)[known]
+    size = subs * streams
+    counts = np.bincount(cell, minlength=size)
+    columns = list(sums_by(entries.losses[:, place], cell, size, counts))
+    sums[:] = np.reshape(columns, (2, -1, subs, streams)).transpose(2, 0, 1, 3)
 
 
 def new_comparison(target: str, role: str, losses: int, streams: int) -> Comparison:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -108,3 +110,13 @@ class Baselines(msgspec.Struct):
     own_n: NDArray[np.float64]
     own_k: NDArray[np.float64]
     mix: NDArray[np.float64]
+
+
+def sums_by(losses: Floats, key: Ints, width: int, counts: Ints) -> Iterator[Floats]:
+    """Yield the counts and then the sums by key of each row of losses, shape (width,)."""
+    missing = np.isnan(losses)
+    lacking = missing.any(axis=1).tolist()
+    for absent, lacks in zip(missing, lacking, strict=True):
+        yield np.bincount(key, weights=~absent, minlength=width) if lacks else counts.astype(np.float64)
+    for column, absent, lacks in zip(losses, missing, lacking, strict=True):
+        yield np.bincount(key, weights=np.where(absent, 0.0, column) if lacks else column, minlength=width)

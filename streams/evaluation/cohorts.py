@@ -211,8 +211,26 @@ def _in_order(columns: Ints, values: NDArray[np.float64]) -> tuple[Ints, NDArray
     """Return rows in the order of their predictions."""
     if columns.shape[1] < 2:
         return columns, values
-    order = np.lexsort((columns[POSITION], columns[PREDICTED_AT]))
+    order = _order(columns[PREDICTED_AT], columns[POSITION])
     return columns[:, order], values[:, order]
+
+
+def _order(first: Ints, second: Ints) -> Ints:
+    """Return the order by one column and then another; equal rows keep theirs.
+
+    >>> _order(np.array([2, 1, 1, 2]), np.array([5, 7, 6, 5])).tolist()
+    [2, 1, 0, 3]
+    """
+    first, second = first - first.min(), second - second.min()
+    width = int(second.max()) + 1
+    if int(first.max()) < 2**62 // width:
+        # One key of both sorts several times as fast, as long as all are different.
+        key = first * width + second
+        order = key.argsort()
+        key = key[order]
+        if (key[1:] != key[:-1]).all():
+            return order
+    return np.lexsort((second, first))
 
 
 def _joined(parts: list[NDArray[Any]], rows: int, kind: type[np.generic]) -> NDArray[Any]:
