@@ -30,6 +30,8 @@ GRIDS: dict[str, Floats] = {"binary": GRID_BINARY, "low_variance": GRID_LOW_VARI
 LARGEST_EVIDENCE = 1e300
 #: Blocks whose factors are computed at once: few enough to stay in the processor's cache.
 BLOCKS_AT_ONCE = 128
+#: Fewer numbers than this are added in one call, of which most is thrown away.
+SMALL = 4_096
 LARGEST_MEAN = 1.0 - 1e-9
 
 
@@ -159,6 +161,8 @@ def total_of_bets(evidence: Floats) -> Floats:
         >>> total_of_bets(np.array([[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]])).tolist() == [0.1 + 0.2 + 0.3, 6.0]
         True
     """
+    if evidence.size < SMALL:
+        return np.add.accumulate(evidence, axis=0)[-1]
     sums = evidence[0].copy()
     for bet in evidence[1:]:
         sums += bet

@@ -40,9 +40,9 @@ class Run(NamedTuple):
     An outcome has one entry for each row it belongs to. Entries are sorted by row and, inside it, by their outcome's
     place in the run; 32 places are a chunk, and the entries of one row in one chunk are a block.
 
-    `rows` and `positions` have shape (e,). `own` are the rows that occur, `firsts` the entries that begin one, and
-    `number` counts each entry's row among those. `edges` are the entries that begin a block, `sizes` the numbers of
-    outcomes of blocks, and `chunk` theirs, counted from the run's first; `chunks` is how many chunks the run has.
+    `rows` and `positions` have shape (e,). `own` are the rows that occur, `firsts` the entries that begin one; `number`
+    is that of each entry's row among those, and `earlier` how many entries its row has before it. `edges` are the entries that begin a block, `sizes` the numbers of
+    outcomes of blocks, and `chunk` theirs, counted from the run's first, if it has several; `chunks` is their number.
     """
 
     rows: Ints
@@ -50,6 +50,7 @@ class Run(NamedTuple):
     own: Ints
     firsts: Ints
     number: Ints
+    earlier: Ints
     edges: Ints
     sizes: Ints
     chunk: Ints
@@ -69,8 +70,10 @@ def run_of(rows: Ints, positions: Ints, start: int, chunks: int) -> Run:
     edges = firsts = begins.nonzero()[0]
     number = begins.cumsum()
     number -= 1
+    earlier = np.arange(rows.size)
+    earlier -= firsts[number]
     if chunks == 1:
-        chunk = np.zeros(firsts.size, np.int64)
+        chunk = NO_ROWS
     else:
         chunk = positions // BLOCK
         chunk -= start // BLOCK
@@ -81,7 +84,7 @@ def run_of(rows: Ints, positions: Ints, start: int, chunks: int) -> Run:
     np.subtract(edges[1:], edges[:-1], out=sizes[:-1])
     if edges.size:
         sizes[-1] = rows.size - edges[-1]
-    return Run(rows, positions, rows[firsts], firsts, number, edges, sizes, chunk, chunks)
+    return Run(rows, positions, rows[firsts], firsts, number, earlier, edges, sizes, chunk, chunks)
 
 
 class Path(NamedTuple):
@@ -120,9 +123,16 @@ class Bank(msgspec.Struct):
         return GRID_BINARY if self.binary else GRID_LOW_VARIANCE
 
     def path(
-        self, run: Run, start: int, losses: Floats, worse_by: float, growing: bool, growth: Floats | None = None
+        self,
+        run: Run,
+        start: int,
+        losses: Floats,
+        worse_by: float,
+        growing: bool,
+        growth: Floats | None = None,
+        whole: bool = False,
     ) -> Path:
-        """Return the evidence after each chunk of a run of outcomes; nothing is changed.
+        """Return the evidence after each chunk of a run of outcomes; nothing is changed. It may overflow on the way.
 
         Args:
             run: the entries.
@@ -131,34 +141,31 @@ class Bank(msgspec.Struct):
             worse_by: the rise of the mean loss that does not matter.
             growing: whether each outcome joins the baseline of those after it.
             growth: shape (chunks,), replaces the outcome counts where the promise is a span of time.
+            whole: whether it is known that every outcome has a loss.
         """
-        use = losses == losses
-        if np.count_nonzero(self.learning):
-            use &= ~self.learning[run.rows]
-        if np.count_nonzero(use) < use.size:
+        if not whole or np.count_nonzero(self.learning):
+            use = ~(np.isnan(losses) | self.learning[run.rows])
             run, losses = run_of(run.rows[use], run.positions[use], start, run.chunks), losses[use]
         if not losses.size:
             nothing = np.zeros((self.grid.size, run.chunks, 0))
             return Path(run.own, nothing, nothing[0], 0.0)
         mean = self._means(run, losses, worse_by, growing)
         product = factor_products(losses, mean, self.grid, run.edges)
-        grown = (run.sizes if growth is None else growth[run.chunk]) / self.grid.size
+        grown = (run.sizes if growth is None else growth[run.chunk if run.chunks > 1 else 0]) / self.grid.size
         before = self.evidence[run.own].T
-        with np.errstate(over="ignore", under="ignore"):
-            evidence = _walk(run, before, grown, product, False)
+        evidence = _walk(run, before, grown, product, False)
+        totals = total_of_bets(evidence)
+        if not (highest := float(np.maximum.reduce(totals, axis=None))) <= LARGEST_EVIDENCE:
+            # Evidence that grows beyond all bounds is cut off after each chunk.
+            evidence = _walk(run, before, grown, product, True)
             totals = total_of_bets(evidence)
-            if not (highest := float(np.maximum.reduce(totals, axis=None))) <= LARGEST_EVIDENCE:
-                # Evidence that grows beyond all bounds is cut off after each chunk.
-                evidence = _walk(run, before, grown, product, True)
-                totals = total_of_bets(evidence)
         return Path(run.own, evidence, totals, highest)
 
     def _means(self, run: Run, losses: Floats, worse_by: float, growing: bool) -> Floats:
         """Return the mean that each entry is compared with: its row's baseline, and what joined it before the entry."""
         n, k = self.n[run.rows], self.k[run.rows]
         if growing and run.firsts.size < losses.size:
-            n += np.arange(losses.size)
-            n -= run.firsts[run.number]
+            n += run.earlier
             before = losses.cumsum()
             before -= losses
             k += before - before[run.firsts][run.number]
@@ -169,12 +176,12 @@ class Bank(msgspec.Struct):
         self.evidence[path.rows] = path.evidence[:, chunk].T
         self.totals[path.rows] = path.totals[chunk]
 
-    def count(self, rows: Ints, losses: Floats) -> None:
-        """Add healthy outcomes to the baselines and to the version's own."""
-        use = losses == losses
-        if np.count_nonzero(use) < use.size:
+    def count(self, rows: Ints, losses: Floats, n: Ints | None = None) -> None:
+        """Add healthy outcomes to the baselines and to the version's own; `n` is how many each row has, if known."""
+        if n is None:
+            use = ~np.isnan(losses)
             rows, losses = rows[use], losses[use]
-        n = np.bincount(rows, minlength=self.n.size)
+            n = np.bincount(rows, minlength=self.n.size)
         k = np.bincount(rows, weights=losses, minlength=self.n.size)
         add_capped(self.own_n, self.own_k, n, k)
         add_capped(self.n, self.k, n, k)

@@ -166,7 +166,7 @@ class Rows(msgspec.Struct):
         size, unused = streams.shape[1], self.streams * variants
         row = streams * variants if variants > 1 else streams
         lacking = row < 0
-        if lacking.any():
+        if np.count_nonzero(lacking):
             row = np.where(lacking, unused, row)
         if variants > 1:
             row = row + np.arange(variants)[:, None, None]

@@ -89,17 +89,19 @@ class Health(msgspec.Struct):
     def judge(self, entries: Entries, rules: Rules, now: int) -> None:
         """Step all rows with outcomes in prediction order; alarms are appended to `alarms`."""
         size = entries.source.size
-        unusable, counted = np.isnan(entries.losses[0]), self._counted(entries.source)
+        missing, counted = np.isnan(entries.losses), self._counted(entries.source)
+        whole = not np.count_nonzero(missing)
         if counted is None:
             self.outcomes += size
         else:
-            self.outcomes += int(counted.sum())
-            unusable &= counted
-        self.unusable += int(unusable.sum())
+            self.outcomes += int(np.count_nonzero(counted))
+        if not whole:
+            unusable = missing[0] if counted is None else missing[0] & counted
+            self.unusable += int(np.count_nonzero(unusable))
         self.rows.count_first(entries.losses)
         start = 0
         while start < size:
-            start = self._run(entries.part(0, start + RUN), start, rules, now)
+            start = self._run(entries.part(0, start + RUN), start, rules, now, whole)
             self.rows.learn()
 
     def _counted(self, source: Ints) -> Bools | None:
@@ -108,16 +110,21 @@ class Health(msgspec.Struct):
             return None
         return source >= 0 if self.labelled else source < 0
 
-    def _run(self, entries: Entries, start: int, rules: Rules, now: int) -> int:
-        """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
+    def _run(self, entries: Entries, start: int, rules: Rules, now: int, whole: bool) -> int:
+        """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on.
+
+        `whole` is whether every outcome has every loss.
+        """
         banks, growing, size = self.rows.banks, not self.degraded, entries.source.size
         run = self.rows.stepped(entries, start)
-        losses = entries.losses[:, run.positions]
+        losses = entries.losses.take(run.positions, axis=1)
         passed = self._passed(entries, start, run.chunks) if rules.in_time else None
-        paths = [
-            bank.path(run, start, column, rules.worse_by, growing, None if passed is None else passed[0])
-            for bank, column in zip(banks, losses, strict=True)
-        ]
+        growth = None if passed is None else passed[0]
+        with np.errstate(over="ignore", under="ignore"):
+            paths = [
+                bank.path(run, start, column, rules.worse_by, growing, growth, whole)
+                for bank, column in zip(banks, losses, strict=True)
+            ]
         alarmed = self._alarmed(paths, run.chunks, rules)
         chunk = run.chunks - 1 if alarmed is None else alarmed[0]
         end = min((start // BLOCK + chunk + 1) * BLOCK, size)
@@ -130,8 +137,9 @@ class Health(msgspec.Struct):
             if end < size:
                 inside = run.positions < end
                 rows, losses = rows[inside], losses[:, inside]
+            sizes = np.bincount(rows, minlength=banks[0].n.size) if whole else None
             for bank, column in zip(banks, losses, strict=True):
-                bank.count(rows, column)
+                bank.count(rows, column, sizes)
         self._note(entries, start, end, growing)
         if alarmed is not None:
             _, loss, stream = alarmed

@@ -65,9 +65,12 @@ class Closed(msgspec.Struct, frozen=True):
         if before is not None:
             use &= self.columns[PREDICTED_AT] < before
         columns, losses = self.columns, self.losses
-        if not use.all():
-            some = use if use.any() else slice(0)
-            columns, losses = columns[:, some], losses[:, some]
+        found = np.count_nonzero(use)
+        if not found:
+            columns, losses = columns[:, :0], losses[:, :0]
+        elif found < use.size:
+            some = use.nonzero()[0]
+            columns, losses = columns.take(some, axis=1), losses.take(some, axis=1)
         return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses)
 
     def pairs_of(self, live: int, shadow: int, since: int) -> tuple[Ints, NDArray[np.float64]]:
@@ -113,10 +116,12 @@ class Layout(msgspec.Struct):
     def _columns(
         self, arm: Ints, predicted_at: Ints, position: Ints, source: Ints, slices: list[Coded], numbers: Ints
     ) -> Ints:
-        streams = [self.slices.encode(i, column) for i, column in enumerate(slices)]
-        return np.array(
-            [numbers[arm] if arm.size else arm, predicted_at, position, source, np.zeros_like(arm), *streams]
-        )
+        columns = np.empty((STREAMS + 1 + len(slices), arm.size), np.int64)
+        columns[ARM] = numbers[arm] if arm.size else arm
+        columns[PREDICTED_AT], columns[POSITION], columns[SOURCE], columns[STREAMS] = predicted_at, position, source, 0
+        for i, column in enumerate(slices):
+            columns[STREAMS + 1 + i] = self.slices.encode(i, column)
+        return columns
 
     def pair_columns(self, pairs: PairRows | None, numbers: Ints) -> Ints | None:
         """Return the integer columns of pairs, None if there are none."""
@@ -153,16 +158,23 @@ def add_pairs(
         rows.excess.append(excess[:, use])
 
 
-def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints]]:
+def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints | slice]]:
     if not width:
-        return [(0, np.arange(columns.shape[1]))]
+        return [(0, slice(None))]
     cohort = columns[PREDICTED_AT] // width
-    if (cohort == cohort[0]).all():
+    first, last = int(np.minimum.reduce(cohort)), int(np.maximum.reduce(cohort))
+    if first == last:
         # The usual case of a small record, which would spend most of its time in sorting next to nothing.
-        return [(int(cohort[0]), np.arange(cohort.size))]
+        return [(first, slice(None))]
+    if last - first < 65_536:
+        # Sorting small integers is much cheaper.
+        cohort = (cohort - first).astype(np.uint16)
+    else:
+        first = 0
     order = np.argsort(cohort, kind="stable")
-    edges = np.flatnonzero(np.diff(cohort[order], prepend=-1))
-    return [(int(cohort[part[0]]), part) for part in np.split(order, edges[1:])]
+    ordered = cohort[order]
+    edges = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    return [(first + int(cohort[part[0]]), part) for part in np.split(order, edges)]
 
 
 def labelled_by_arm(cohort: OpenCohort) -> dict[int, int]:
@@ -212,7 +224,7 @@ def _in_order(columns: Ints, values: NDArray[np.float64]) -> tuple[Ints, NDArray
     if columns.shape[1] < 2:
         return columns, values
     order = _order(columns[PREDICTED_AT], columns[POSITION])
-    return columns[:, order], values[:, order]
+    return columns.take(order, axis=1), values.take(order, axis=1)
 
 
 def _order(first: Ints, second: Ints) -> Ints:
@@ -234,6 +246,8 @@ def _order(first: Ints, second: Ints) -> Ints:
 
 
 def _joined(parts: list[NDArray[Any]], rows: int, kind: type[np.generic]) -> NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts, axis=1) if parts else np.zeros((rows, 0), kind)
 
 
