@@ -72,11 +72,12 @@ def factor_products(losses: Floats, baseline_mean: Floats, grid: Floats, edges: 
     begins = range(0, size, BLOCKS_AT_ONCE)
     ends = [*edges[BLOCKS_AT_ONCE::BLOCKS_AT_ONCE].tolist(), losses.size]
     firsts = [*edges[::BLOCKS_AT_ONCE].tolist()]
-    # Two tables for all parts: to allocate them takes as long as to fill them.
+    # Two tables for all parts, because to allocate them takes as long as to fill them. Rows that lay some pages apart
+    # would push each other out of the cache.
     widest = max(end - first for first, end in zip(firsts, ends, strict=True))
-    factors_of, divisors = np.empty((grid.size, widest)), np.empty((grid.size, widest))
+    tables = np.empty((2, grid.size * widest))
     for begin, first, end in zip(begins, firsts, ends, strict=True):
-        factor, divisor = factors_of[:, : end - first], divisors[:, : end - first]
+        factor, divisor = tables[:, : grid.size * (end - first)].reshape(2, grid.size, -1)
         np.multiply(losses[first:end], bets, out=factor)
         np.multiply(baseline_mean[first:end], bets, out=divisor)
         factor += 1.0
@@ -150,22 +151,12 @@ def total(evidence: Floats) -> Floats:
 
     ``numpy.sum`` chooses its order of addition by shape; here the bits must not depend on the number of rows.
     """
-    sums: Floats = np.add.accumulate(evidence, axis=-1)[..., -1]
-    return sums
-
-
-def total_of_bets(evidence: Floats) -> Floats:
-    """Return the same where the grid is the first axis.
-
-    Example:
-        >>> total_of_bets(np.array([[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]])).tolist() == [0.1 + 0.2 + 0.3, 6.0]
-        True
-    """
     if evidence.size < SMALL:
-        return np.add.accumulate(evidence, axis=0)[-1]
-    sums = evidence[0].copy()
-    for bet in evidence[1:]:
-        sums += bet
+        sums: Floats = np.add.accumulate(evidence, axis=-1)[..., -1]
+        return sums
+    sums = evidence[..., 0].copy()
+    for bet in range(1, evidence.shape[-1]):
+        sums += evidence[..., bet]
     return sums
 
 

@@ -21,7 +21,7 @@ from detectors.betting import (
     LARGEST_EVIDENCE,
     factor_products,
     predictive_mean,
-    total_of_bets,
+    total,
 )
 
 BLOCK = 32
@@ -90,7 +90,7 @@ def run_of(rows: Ints, positions: Ints, start: int, chunks: int) -> Run:
 class Path(NamedTuple):
     """Hold the evidence of the rows that a run steps, after each of its chunks.
 
-    `rows` are these rows; `evidence` has shape (bets, chunks, rows), `totals` is its sum over the bets, and `highest`
+    `rows` are these rows; `evidence` has shape (chunks, rows, bets), `totals` is its sum over the bets, and `highest`
     the largest of these.
     """
 
@@ -147,18 +147,18 @@ class Bank(msgspec.Struct):
             use = ~(np.isnan(losses) | self.learning[run.rows])
             run, losses = run_of(run.rows[use], run.positions[use], start, run.chunks), losses[use]
         if not losses.size:
-            nothing = np.zeros((self.grid.size, run.chunks, 0))
-            return Path(run.own, nothing, nothing[0], 0.0)
+            nothing = np.zeros((run.chunks, 0, self.grid.size))
+            return Path(run.own, nothing, nothing[..., 0], 0.0)
         mean = self._means(run, losses, worse_by, growing)
         product = factor_products(losses, mean, self.grid, run.edges)
         grown = (run.sizes if growth is None else growth[run.chunk if run.chunks > 1 else 0]) / self.grid.size
-        before = self.evidence[run.own].T
+        before = self.evidence[run.own]
         evidence = _walk(run, before, grown, product, False)
-        totals = total_of_bets(evidence)
+        totals = total(evidence)
         if not (highest := float(np.maximum.reduce(totals, axis=None))) <= LARGEST_EVIDENCE:
             # Evidence that grows beyond all bounds is cut off after each chunk.
             evidence = _walk(run, before, grown, product, True)
-            totals = total_of_bets(evidence)
+            totals = total(evidence)
         return Path(run.own, evidence, totals, highest)
 
     def _means(self, run: Run, losses: Floats, worse_by: float, growing: bool) -> Floats:
@@ -173,7 +173,7 @@ class Bank(msgspec.Struct):
 
     def take(self, path: Path, chunk: int) -> None:
         """Take the evidence as it is after a chunk of a path."""
-        self.evidence[path.rows] = path.evidence[:, chunk].T
+        self.evidence[path.rows] = path.evidence[chunk]
         self.totals[path.rows] = path.totals[chunk]
 
     def count(self, rows: Ints, losses: Floats, n: Ints | None = None) -> None:
@@ -210,25 +210,25 @@ class Bank(msgspec.Struct):
 
 
 def _walk(run: Run, before: Floats, grown: Floats, product: Floats, cut: bool) -> Floats:
-    """Return the evidence after each chunk, (bets, chunks, rows), from what it was before, (bets, rows).
+    """Return the evidence after each chunk, (chunks, rows, bets), from what it was before, (rows, bets).
 
     A block's factors are between 1e-84 and 1e84, as the bets are; `cut` is whether evidence could overflow.
     """
     if run.chunks == 1:
-        after = before + grown
-        after *= product
-        return (np.minimum(after, LARGEST_EVIDENCE, out=after) if cut else after)[:, None]
-    size, cell = before.shape[1], run.chunk * before.shape[1] + run.number[run.edges]
+        after = before + grown[:, None]
+        after *= product.T
+        return (np.minimum(after, LARGEST_EVIDENCE, out=after) if cut else after)[None]
+    size, cell = len(before), run.chunk * len(before) + run.number[run.edges]
     # A row without outcomes in a chunk has growth 0 and factor 1.
     growth, block = np.zeros((run.chunks, size)), np.full(run.chunks * size, cell.size)
     growth.reshape(-1)[cell] = grown
     block[cell] = np.arange(cell.size)
-    factor = np.append(product, np.ones((before.shape[0], 1)), axis=1)
-    path: Floats = factor.take(block, axis=1, mode="clip").reshape(-1, run.chunks, size)
+    factor = np.ones((cell.size + 1, len(product)))
+    factor[:-1] = product.T
+    path: Floats = factor.take(block, axis=0, mode="clip").reshape(run.chunks, *before.shape)
     increased = np.empty_like(before)
-    for chunk in range(run.chunks):
-        after = path[:, chunk]
-        np.add(before, growth[chunk], out=increased)
+    for after, more in zip(path, growth[:, :, None], strict=True):
+        np.add(before, more, out=increased)
         np.multiply(increased, after, out=after)
         if cut:
             np.minimum(after, LARGEST_EVIDENCE, out=after)
