@@ -145,9 +145,9 @@ class PageHinkley(RiverAdapter):
                 rise = loss - mean
                 increase = alpha * increase + rise - delta
                 decrease = alpha * decrease + rise + delta
-                if increase < lowest:
+                if increase < lowest:  # noqa: PLR1730  A call would take longer than the rest of the step.
                     lowest = increase
-                if decrease > highest:
+                if decrease > highest:  # noqa: PLR1730
                     highest = decrease
                 if increase - lowest > threshold and count >= least:
                     river._drift_detected = True

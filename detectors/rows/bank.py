@@ -41,8 +41,9 @@ class Run(NamedTuple):
     place in the run; 32 places are a chunk, and the entries of one row in one chunk are a block.
 
     `rows` and `positions` have shape (e,). `own` are the rows that occur, `firsts` the entries that begin one; `number`
-    is that of each entry's row among those, and `earlier` how many entries its row has before it. `edges` are the entries that begin a block, `sizes` the numbers of
-    outcomes of blocks, and `chunk` theirs, counted from the run's first, if it has several; `chunks` is their number.
+    is that of each entry's row among those, and `earlier` how many entries its row has before it. `edges` are the
+    entries that begin a block, `sizes` the numbers of outcomes of blocks, and `chunk` their chunks, counted from the
+    run's first, if it has several; `chunks` is how many.
     """
 
     rows: Ints
@@ -151,7 +152,10 @@ class Bank(msgspec.Struct):
             return Path(run.own, nothing, nothing[..., 0], 0.0)
         mean = self._means(run, losses, worse_by, growing)
         product = factor_products(losses, mean, self.grid, run.edges)
-        grown = (run.sizes if growth is None else growth[run.chunk if run.chunks > 1 else 0]) / self.grid.size
+        if growth is None:
+            grown = run.sizes / self.grid.size
+        else:
+            grown = (growth[run.chunk] if run.chunks > 1 else growth.repeat(run.sizes.size)) / self.grid.size
         before = self.evidence[run.own]
         evidence = _walk(run, before, grown, product, False)
         totals = total(evidence)
@@ -182,7 +186,7 @@ class Bank(msgspec.Struct):
             use = ~np.isnan(losses)
             rows, losses = rows[use], losses[use]
             n = np.bincount(rows, minlength=self.n.size)
-        k = np.bincount(rows, weights=losses, minlength=self.n.size)
+        k: Floats = np.bincount(rows, weights=losses, minlength=self.n.size)
         add_capped(self.own_n, self.own_k, n, k)
         add_capped(self.n, self.k, n, k)
 
@@ -246,7 +250,7 @@ def take_out(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
     losses[:] = np.minimum(np.maximum(losses - share * k / np.maximum(n, 1.0), 0.0), count)
 
 
-def add_capped(count: Floats, losses: Floats, n: Floats | Ints, k: Floats) -> None:
+def add_capped(count: Floats, losses: Floats, n: Floats | Ints, k: Floats | Ints) -> None:
     """Add outcomes and their losses to counts that fade at the cap, in place."""
     count += n
     losses += k

@@ -39,8 +39,8 @@ class Comparison(msgspec.Struct):
     """Hold evidence that the live version is worse than `target`, from the target's first outcome on.
 
     Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_block` arrays are the block being
-    filled: counts and losses of the target, then of the candidate. `waiting` are intervals that are not stepped yet: the
-    evidence is read only when something is wrong, and many cost little more than one.
+    filled: counts and losses of the target, then of the candidate. `waiting` are intervals that are not stepped yet:
+    the evidence is read only when something is wrong, and many cost little more than one.
     """
 
     target: str
@@ -98,8 +98,9 @@ class Comparison(msgspec.Struct):
         steps = [step for block in blocks[blocks.any(axis=(1, 2, 3))] if (step := self._fill(block)) is not None]
         if not steps:
             return
-        arms, mean = np.concatenate([step[1] for step in steps], axis=1), np.concatenate([step[2] for step in steps])
-        factor, first = two_sample_factors(*arms, mean), 0
+        n_target, k_target, n_candidate, k_candidate = np.concatenate([step[1] for step in steps], axis=1)
+        mean = np.concatenate([step[2] for step in steps])
+        factor, first = two_sample_factors(n_target, k_target, n_candidate, k_candidate, mean), 0
         for ready, _, usual in steps:
             mine = factor[first : first + usual.size]
             self.evidence[ready] = advance_comparison(self.evidence[ready], mine)
@@ -171,7 +172,7 @@ def _add(sums: Floats, arm: list[Entries], waiting: list[Interval], subs: list[i
     place = np.broadcast_to(np.arange(known.shape[1]), known.shape)[known]
     counts = np.bincount(cell, minlength=size)
     losses = np.concatenate([entries.losses for entries in arm], axis=1)
-    columns = list(sums_by(losses[:, place], cell, size, counts))
+    columns = sums_by(losses[:, place], cell, size, counts)
     sums[:] = np.reshape(columns, (2, -1, sums.shape[0], streams)).transpose(2, 0, 1, 3)
 
 

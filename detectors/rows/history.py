@@ -48,7 +48,7 @@ class BlockHistory(msgspec.Struct):
         key = block[place] * cells.size + cells.searchsorted(cell)
         width = starts.size * cells.size
         counts = np.bincount(key, minlength=width)
-        sums = np.array(list(sums_by(entries.losses[:, place], key, width, counts)))
+        sums = np.array(sums_by(entries.losses[:, place], key, width, counts))
         used = counts.nonzero()[0]
         edges = used.searchsorted(np.arange(starts.size + 1) * cells.size).tolist()
         mine, some = cells[used % cells.size], sums[:, used]

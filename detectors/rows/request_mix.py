@@ -47,7 +47,7 @@ class RequestMix(msgspec.Struct):
         width = begins.size * size
         whole = np.bincount(row, minlength=width)
         outcomes = whole if counted is None else np.bincount(row[counted[place]], minlength=width)
-        columns = list(sums_by(entries.losses[:, place], row, width, whole))
+        columns = sums_by(entries.losses[:, place], row, width, whole)
         for added in np.stack([outcomes, *columns], axis=0).reshape(-1, *shape).transpose(1, 0, 2):
             self.sums += added
             if self.sums[0, 0] > BASELINE_CAP:

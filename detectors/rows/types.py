@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -112,11 +110,27 @@ class Baselines(msgspec.Struct):
     mix: NDArray[np.float64]
 
 
-def sums_by(losses: Floats, key: Ints, width: int, counts: Ints) -> Iterator[Floats]:
-    """Yield the counts and then the sums by key of each row of losses, shape (width,)."""
-    missing = np.isnan(losses)
-    lacking = missing.any(axis=1).tolist()
-    for absent, lacks in zip(missing, lacking, strict=True):
-        yield np.bincount(key, weights=~absent, minlength=width) if lacks else counts.astype(np.float64)
-    for column, absent, lacks in zip(losses, missing, lacking, strict=True):
-        yield np.bincount(key, weights=np.where(absent, 0.0, column) if lacks else column, minlength=width)
+def sums_by(losses: Floats, key: Ints, width: int, counts: Ints) -> list[Floats]:
+    """Return the counts and then the sums by key of each row of losses, each of shape (width,).
+
+    Args:
+        losses: shape (losses, e), NaN where there is none.
+        key: shape (e,), below `width`.
+        width: how many keys there are.
+        counts: how often each key occurs.
+
+    >>> counts, sums = sums_by(np.array([[0.5, np.nan, 0.25]]), np.array([1, 1, 1]), 2, np.array([0, 3]))
+    >>> counts.tolist(), sums.tolist()
+    ([0.0, 2.0], [0.0, 0.75])
+    """
+    found: list[Floats] = []
+    totals: list[Floats] = []
+    for column in losses:
+        missing = np.isnan(column)
+        if np.count_nonzero(missing):
+            found.append(np.bincount(key, weights=~missing, minlength=width))
+            totals.append(np.bincount(key, weights=np.where(missing, 0.0, column), minlength=width))
+        else:
+            found.append(counts.astype(np.float64))
+            totals.append(np.bincount(key, weights=column, minlength=width))
+    return found + totals

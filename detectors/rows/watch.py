@@ -169,7 +169,7 @@ class Health(msgspec.Struct):
             self._record(waiting[0], 0, waiting[1], True)
 
     def _record(self, entries: Entries, offset: int, begins: list[int], growing: bool) -> None:
-        """Record outcomes, the first at place `offset` of a block, in parts that begin at `begins` and begin a block."""
+        """Record outcomes: the first at place `offset` of a block; the others of `begins` begin one."""
         size = entries.source.size
         if growing:
             self.mix.count(entries, self._counted(entries.source), np.array(begins))
@@ -202,7 +202,9 @@ class Health(msgspec.Struct):
             # Without a baseline of the primary loss there is no verdict; what has gathered alarms when there is one.
             return None
         # All weights together are at most 1, so that evidence below the promise in every row is no alarm.
-        highest = max(max(path.highest, float(bank.totals.max())) for bank, path in zip(self.rows.banks, paths, strict=True))
+        highest = max(
+            max(path.highest, float(bank.totals.max())) for bank, path in zip(self.rows.banks, paths, strict=True)
+        )
         if highest < rules.promise * (1 - 1e-6):
             return None
         streams, variants = self.rows.streams, self.rows.variants

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -70,7 +69,8 @@ def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tupl
     first, arms = int(cohort.min()), len(part.arms)
     counts = np.bincount((cohort - first) * arms + arm)
     found = counts.nonzero()[0]
-    return [(key % arms, first + key // arms, count) for key, count in zip(found.tolist(), counts[found].tolist(), strict=True)]
+    by_key = zip(found.tolist(), counts[found].tolist(), strict=True)
+    return [(key % arms, first + key // arms, count) for key, count in by_key]
 
 
 def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]:

@@ -6,7 +6,7 @@ Both have a schema, the type of the record; no code can run when they are read.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 import numpy as np
@@ -53,7 +53,7 @@ def unpack(data: bytes, kind: type[_T], writable: bool = True) -> _T:
         msgspec.DecodeError: The bytes are cut off or do not fit the type.
         ValueError: An array does not fit its shape.
     """
-    return _decoder(kind, writable).decode(data)
+    return cast(_T, _decoder(cast(Any, kind), writable).decode(data))
 
 
 @cache
