@@ -167,9 +167,10 @@ def _add(sums: Floats, arm: list[Entries], waiting: list[Interval], subs: list[i
             blocks.append(np.clip(sub, 0, own - 1) + first)
         first += own
     row = np.concatenate([entries.streams for entries in arm], axis=1)
-    known = row >= 0
-    cell = (np.concatenate(blocks) * streams + row)[known]
-    place = np.broadcast_to(np.arange(known.shape[1]), known.shape)[known]
+    block = np.concatenate(blocks)
+    known = (row >= 0).reshape(-1).nonzero()[0]
+    place = known % max(block.size, 1)
+    cell = block[place] * streams + row.reshape(-1)[known]
     counts = np.bincount(cell, minlength=size)
     losses = np.concatenate([entries.losses for entries in arm], axis=1)
     columns = sums_by(losses[:, place], cell, size, counts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Floats, Ints
 from detectors.rows.bank import BLOCK
-from detectors.rows.types import SOURCE_CELLS, Entries, sums_by
+from detectors.rows.types import SOURCE_CELLS, Entries, part_of, sums_by
 
 PER_LEVEL = 64
 
@@ -39,13 +39,13 @@ class BlockHistory(msgspec.Struct):
         Returns:
             With `windowed`, the sums over all of them, shape (2 x losses, streams, sources).
         """
-        known = entries.streams >= 0
-        cell = (entries.streams * SOURCE_CELLS + entries.source % SOURCE_CELLS)[known]
-        place = np.broadcast_to(np.arange(entries.source.size), known.shape)[known]
+        stream, place = entries.known()
+        cell = stream * SOURCE_CELLS + (entries.source % SOURCE_CELLS)[place]
         # Cells that occur are numbered, so that the table of blocks by cells is small.
         cells = np.bincount(cell).nonzero()[0]
-        block = np.repeat(np.arange(starts.size), np.diff(starts, append=entries.source.size))
-        key = block[place] * cells.size + cells.searchsorted(cell)
+        key = cells.searchsorted(cell)
+        if starts.size > 1:
+            key += part_of(starts, entries.source.size)[place] * cells.size
         width = starts.size * cells.size
         counts = np.bincount(key, minlength=width)
         sums = np.array(sums_by(entries.losses[:, place], key, width, counts))
@@ -117,19 +117,30 @@ class BlockHistory(msgspec.Struct):
 class WaitingEntries(msgspec.Struct):
     """Hold outcomes that wait to be recorded; `outcomes` is their number, as it is asked for each.
 
-    They arrived a few at a time. As many of these parts as fill a block are recorded together, and begin a block;
-    `filling` is how many outcomes the newest of these groups has, 0 if it is full.
+    They arrive in parts. A part that fills a block is recorded by itself; of smaller ones as many are recorded together
+    as fill one. What is recorded together begins at one of `begins`; `filling` is how many outcomes the newest of these
+    groups has, 0 if it is full.
     """
 
     parts: list[Entries]
     outcomes: int = 0
+    begins: list[int] = []
     filling: int = 0
+
+    def __post_init__(self) -> None:
+        """Take a snapshot of an earlier version, which held one group that was not full, without its begin."""
+        if self.parts and not self.begins:
+            self.begins, self.filling = [0], self.outcomes
 
     def add(self, entries: Entries) -> None:
         """Add outcomes at the end."""
+        size = entries.source.size
+        if size >= BLOCK or not self.filling:
+            self.begins.append(self.outcomes)
+            self.filling = 0
         self.parts.append(entries)
-        self.outcomes += entries.source.size
-        self.filling += entries.source.size
+        self.outcomes += size
+        self.filling += size
         if self.filling >= BLOCK:
             self.filling = 0
 
@@ -137,12 +148,10 @@ class WaitingEntries(msgspec.Struct):
         """Return all that waits as one, and where its groups begin; None if there is nothing."""
         if not self.parts:
             return None
-        parts, self.parts, self.outcomes, self.filling = self.parts, [], 0, 0
-        begins, end = [0], 0
-        for part in parts:
-            if end - begins[-1] >= BLOCK:
-                begins.append(end)
-            end += part.source.size
+        parts, begins = self.parts, self.begins
+        self.parts, self.outcomes, self.begins, self.filling = [], 0, [], 0
+        if len(parts) == 1:
+            return parts[0], begins
         entries = Entries(
             np.concatenate([part.predicted_at for part in parts]),
             np.concatenate([part.streams for part in parts], axis=1),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Bools, Floats, Ints
 from detectors.rows.bank import BASELINE_CAP, take_out
-from detectors.rows.types import Entries, sums_by
+from detectors.rows.types import Entries, part_of, sums_by
 
 
 class RequestMix(msgspec.Struct):
@@ -37,12 +37,10 @@ class RequestMix(msgspec.Struct):
 
     def count(self, entries: Entries, counted: Bools | None, begins: Ints) -> None:
         """Count outcomes, the parts that begin at `begins` one after the other; `counted` masks those that count."""
-        known = entries.streams >= 0
-        row, losses, size = entries.streams[known], self.losses, self.sums.shape[1]
-        place = np.broadcast_to(np.arange(entries.source.size), known.shape)[known]
+        row, place = entries.known()
+        losses, size = self.losses, self.sums.shape[1]
         if begins.size > 1:
-            part = np.repeat(np.arange(begins.size), np.diff(begins, append=entries.source.size))
-            row = row + part[place] * size
+            row = row + part_of(begins, entries.source.size)[place] * size
         shape = begins.size, size
         width = begins.size * size
         whole = np.bincount(row, minlength=width)

@@ -27,6 +27,11 @@ class Entries(msgspec.Struct, frozen=True):
     source: Ints
     losses: Floats
 
+    def known(self) -> tuple[Ints, Ints]:
+        """Return the stream and the place of every stream of every outcome, dimension by dimension."""
+        known = (self.streams >= 0).reshape(-1).nonzero()[0]
+        return self.streams.reshape(-1)[known], known % max(self.source.size, 1)
+
     def part(self, start: int, end: int) -> Entries:
         """Return the outcomes from `start` to before `end` alone."""
         if start == 0 and end >= self.source.size:
@@ -108,6 +113,17 @@ class Baselines(msgspec.Struct):
     own_n: NDArray[np.float64]
     own_k: NDArray[np.float64]
     mix: NDArray[np.float64]
+
+
+def part_of(begins: Ints, size: int) -> Ints:
+    """Return the number of the part that each of `size` places is in; the first of `begins` is 0.
+
+    >>> part_of(np.array([0, 2]), 5).tolist()
+    [0, 0, 1, 1, 1]
+    """
+    part = np.zeros(size, np.int64)
+    part[begins[1:]] = 1
+    return part.cumsum(out=part)
 
 
 def sums_by(losses: Floats, key: Ints, width: int, counts: Ints) -> list[Floats]:

@@ -80,7 +80,7 @@ class Health(msgspec.Struct):
             if not self.degraded:
                 bank.count(run.rows, entries.losses[loss, run.positions])
         if entries.source.size:
-            self._record(entries, 0, [0], True)
+            self._record(entries, [0], True)
 
     def check_references(self, worse_by: float) -> int:
         """Drop references that the version's own first outcomes contradict; return how many were dropped now."""
@@ -140,7 +140,7 @@ class Health(msgspec.Struct):
             sizes = np.bincount(rows, minlength=banks[0].n.size) if whole else None
             for bank, column in zip(banks, losses, strict=True):
                 bank.count(rows, column, sizes)
-        self._note(entries, start, end, growing)
+        self._note(entries.part(start, end), growing)
         if alarmed is not None:
             _, loss, stream = alarmed
             row = self.rows.row(stream)
@@ -149,36 +149,31 @@ class Health(msgspec.Struct):
             self.raise_alarm("e_detector", loss, stream, now, evidence, rules.promise / float(rules.weights[stream]))
         return end
 
-    def _note(self, entries: Entries, start: int, end: int, growing: bool) -> None:
+    def _note(self, entries: Entries, growing: bool) -> None:
         """Keep outcomes for the record of the requests and for the history.
 
-        Both are read only when something is wrong, so a few outcomes at a time wait until they fill some blocks.
+        Both are read only when something is wrong, so healthy outcomes wait until they are many.
         """
-        if growing and end - start < BLOCK:
-            self.waiting.add(entries.part(start, end))
+        if growing:
+            self.waiting.add(entries)
             if self.waiting.outcomes >= WAITING_MAX and not self.waiting.filling:
                 self.settle()
             return
         self.settle()
-        self._record(entries.part(start, end), start % BLOCK, [0], growing)
+        self._record(entries, [0], growing)
 
     def settle(self) -> None:
         """Bring the record of the requests and the history up to date."""
         waiting = self.waiting.take()
         if waiting is not None:
-            self._record(waiting[0], 0, waiting[1], True)
+            self._record(*waiting, True)
 
-    def _record(self, entries: Entries, offset: int, begins: list[int], growing: bool) -> None:
-        """Record outcomes: the first at place `offset` of a block; the others of `begins` begin one."""
-        size = entries.source.size
+    def _record(self, entries: Entries, begins: list[int], growing: bool) -> None:
+        """Record outcomes in groups that begin at `begins`; each begins a block."""
         if growing:
             self.mix.count(entries, self._counted(entries.source), np.array(begins))
-        ends = [*begins[1:], size]
-        starts = [
-            max(start, 0)
-            for begin, end in zip(begins, ends, strict=True)
-            for start in range(begin - (offset if begin == 0 else 0), end, BLOCK)
-        ]
+        ends = [*begins[1:], entries.source.size]
+        starts = [start for begin, end in zip(begins, ends, strict=True) for start in range(begin, end, BLOCK)]
         window = self.history.record(entries, np.array(starts), self.rows.streams, bool(self.alarms))
         if window is not None:
             for alarm in self.alarms:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -140,41 +141,41 @@ def add_outcomes(
     """Put outcomes, or predictions as they are without a label, into their cohorts; width 0 puts all into cohort 0."""
     if not columns.shape[1]:
         return
-    for cohort, use in _by_cohort(columns, width):
+    for cohort, some, values in _by_cohort(columns, losses, width):
         entry = open_.setdefault(cohort, new_cohort())
         rows = entry.labelled if labelled else entry.unlabelled
-        rows.columns.append(columns[:, use])
-        rows.losses.append(losses[:, use])
+        rows.columns.append(some)
+        rows.losses.append(values)
 
 
 def add_pairs(
     open_: dict[int, OpenCohort], columns: Ints, excess: NDArray[np.float64], width: int, labelled: bool = True
 ) -> None:
     """Put pairs into the cohorts they belong to."""
-    for cohort, use in _by_cohort(columns, width):
+    for cohort, some, values in _by_cohort(columns, excess, width):
         entry = open_.setdefault(cohort, new_cohort())
         rows = entry.labelled if labelled else entry.unlabelled
-        rows.pairs.append(columns[:, use])
-        rows.excess.append(excess[:, use])
+        rows.pairs.append(some)
+        rows.excess.append(values)
 
 
-def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints | slice]]:
+def _by_cohort(columns: Ints, values: NDArray[np.float64], width: int) -> list[tuple[int, Ints, NDArray[np.float64]]]:
+    """Return each cohort's rows, in their order."""
     if not width:
-        return [(0, slice(None))]
+        return [(0, columns, values)]
     cohort = columns[PREDICTED_AT] // width
     first, last = int(np.minimum.reduce(cohort)), int(np.maximum.reduce(cohort))
     if first == last:
         # The usual case of a small record, which would spend most of its time in sorting next to nothing.
-        return [(first, slice(None))]
+        return [(first, columns, values)]
+    cohort -= first
     if last - first < 65_536:
         # Sorting small integers is much cheaper.
-        cohort = (cohort - first).astype(np.uint16)
-    else:
-        first = 0
-    order = np.argsort(cohort, kind="stable")
-    ordered = cohort[order]
-    edges = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    return [(first + int(cohort[part[0]]), part) for part in np.split(order, edges)]
+        cohort = cohort.astype(np.uint16)
+    order = cohort.argsort(kind="stable")
+    cohort, columns, values = cohort[order], columns.take(order, axis=1), values.take(order, axis=1)
+    edges = [0, *((cohort[1:] != cohort[:-1]).nonzero()[0] + 1).tolist(), cohort.size]
+    return [(first + int(cohort[begin]), columns[:, begin:end], values[:, begin:end]) for begin, end in pairwise(edges)]
 
 
 def labelled_by_arm(cohort: OpenCohort) -> dict[int, int]:

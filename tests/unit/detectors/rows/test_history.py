@@ -144,8 +144,21 @@ def test_waiting_outcomes_are_recorded_in_the_groups_that_filled_a_block() -> No
         waiting.add(drawn(rng, 0, size))
         filling.append(waiting.filling)
     assert filling == [20, 31, 0, 0, 1, 31, 0, 9]
+    waiting.add(drawn(rng, 0, 40))
+    assert waiting.filling == 0
+    sizes.append(40)
     assert waiting.outcomes == sum(sizes)
     taken = waiting.take()
     assert taken is not None
-    assert (taken[0].source.size, taken[1]) == (sum(sizes), [0, 36, 68, 103])
+    assert (taken[0].source.size, taken[1]) == (sum(sizes), [0, 36, 68, 103, 112])
     assert (waiting.take(), waiting.outcomes, waiting.filling) == (None, 0, 0)
+
+
+def test_waiting_outcomes_of_an_earlier_snapshot_are_a_group_that_goes_on() -> None:
+    rng = np.random.default_rng(1)
+    waiting = WaitingEntries([drawn(rng, 0, 20)], 20)
+    waiting.add(drawn(rng, 0, 12))
+    waiting.add(drawn(rng, 0, 5))
+    taken = waiting.take()
+    assert taken is not None
+    assert taken[1] == [0, 32]
