@@ -179,9 +179,10 @@ def floor(traffic: Traffic) -> int:
 
 
 def _river_adwin() -> Any:
-    from river.drift import ADWIN
+    from river import drift
 
-    return ADWIN()
+    adwin: Any = drift.ADWIN
+    return adwin()
 
 
 def clocked(work: Any) -> tuple[float, Any]:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints
+from detectors.base import Bools, Floats, Ints
 from detectors.betting import (
     GRID_BINARY,
     GRID_LOW_VARIANCE,
@@ -43,7 +43,8 @@ class Run(NamedTuple):
     `rows` and `positions` have shape (e,). `own` are the rows that occur, `firsts` the entries that begin one; `number`
     is that of each entry's row among those, and `earlier` how many entries its row has before it. `edges` are the
     entries that begin a block, `sizes` the numbers of outcomes of blocks, and `chunk` their chunks, counted from the
-    run's first, if it has several; `chunks` is how many.
+    run's first, if it has several; `start` is the place of the run's first outcome, and `chunks` how many chunks it
+    has. `parts` are what `where` returned.
     """
 
     rows: Ints
@@ -55,7 +56,16 @@ class Run(NamedTuple):
     edges: Ints
     sizes: Ints
     chunk: Ints
+    start: int
     chunks: int
+    parts: dict[bytes, Run]
+
+    def where(self, use: Bools) -> Run:
+        """Return the run of some entries alone; all banks of a version mostly lack the same ones."""
+        key = use.tobytes()
+        if key not in self.parts:
+            self.parts[key] = run_of(self.rows[use], self.positions[use], self.start, self.chunks)
+        return self.parts[key]
 
 
 def run_of(rows: Ints, positions: Ints, start: int, chunks: int) -> Run:
@@ -85,7 +95,7 @@ def run_of(rows: Ints, positions: Ints, start: int, chunks: int) -> Run:
     np.subtract(edges[1:], edges[:-1], out=sizes[:-1])
     if edges.size:
         sizes[-1] = rows.size - edges[-1]
-    return Run(rows, positions, rows[firsts], firsts, number, earlier, edges, sizes, chunk, chunks)
+    return Run(rows, positions, rows[firsts], firsts, number, earlier, edges, sizes, chunk, start, chunks, {})
 
 
 class Path(NamedTuple):
@@ -126,7 +136,6 @@ class Bank(msgspec.Struct):
     def path(
         self,
         run: Run,
-        start: int,
         losses: Floats,
         worse_by: float,
         growing: bool,
@@ -137,19 +146,20 @@ class Bank(msgspec.Struct):
 
         Args:
             run: the entries.
-            start: the place of the run's first outcome.
             losses: shape (e,), the loss of each entry's outcome; NaN where it has none.
             worse_by: the rise of the mean loss that does not matter.
             growing: whether each outcome joins the baseline of those after it.
             growth: shape (chunks,), replaces the outcome counts where the promise is a span of time.
             whole: whether it is known that every outcome has a loss.
         """
-        if not whole or np.count_nonzero(self.learning):
+        learning = np.count_nonzero(self.learning)
+        if learning or not whole:
             use = ~(np.isnan(losses) | self.learning[run.rows])
-            run, losses = run_of(run.rows[use], run.positions[use], start, run.chunks), losses[use]
+            if (kept := int(np.count_nonzero(use))) < use.size:
+                run, losses = run.where(use) if kept else run, losses[use]
         if not losses.size:
             nothing = np.zeros((run.chunks, 0, self.grid.size))
-            return Path(run.own, nothing, nothing[..., 0], 0.0)
+            return Path(NO_ROWS, nothing, nothing[..., 0], 0.0)
         mean = self._means(run, losses, worse_by, growing)
         product = factor_products(losses, mean, self.grid, run.edges)
         if growth is None:
@@ -186,7 +196,7 @@ class Bank(msgspec.Struct):
             use = ~np.isnan(losses)
             rows, losses = rows[use], losses[use]
             n = np.bincount(rows, minlength=self.n.size)
-        k: Floats = np.bincount(rows, weights=losses, minlength=self.n.size)
+        k = np.bincount(rows, weights=losses, minlength=self.n.size)
         add_capped(self.own_n, self.own_k, n, k)
         add_capped(self.n, self.k, n, k)
 

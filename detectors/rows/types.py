@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -139,8 +141,8 @@ def sums_by(losses: Floats, key: Ints, width: int, counts: Ints) -> list[Floats]
     >>> counts.tolist(), sums.tolist()
     ([0.0, 2.0], [0.0, 0.75])
     """
-    found: list[Floats] = []
-    totals: list[Floats] = []
+    found: list[Any] = []
+    totals: list[Any] = []
     for column in losses:
         missing = np.isnan(column)
         if np.count_nonzero(missing):

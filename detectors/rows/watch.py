@@ -122,7 +122,7 @@ class Health(msgspec.Struct):
         growth = None if passed is None else passed[0]
         with np.errstate(over="ignore", under="ignore"):
             paths = [
-                bank.path(run, start, column, rules.worse_by, growing, growth, whole)
+                bank.path(run, column, rules.worse_by, growing, growth, whole)
                 for bank, column in zip(banks, losses, strict=True)
             ]
         alarmed = self._alarmed(paths, run.chunks, rules)

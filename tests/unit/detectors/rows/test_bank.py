@@ -64,7 +64,7 @@ def run(
     rows, positions = by_row(streams)
     stepped = run_of(rows, positions, 0, -(-losses.size // BLOCK))
     with np.errstate(over="ignore"):
-        path = bank.path(stepped, 0, losses[positions], worse_by, growing, growth)
+        path = bank.path(stepped, losses[positions], worse_by, growing, growth)
     bank.take(path, stepped.chunks - 1)
     if growing:
         bank.count(rows, losses[positions])
@@ -263,7 +263,7 @@ def test_copied_variant_is_equal_in_everything_and_independent() -> None:
 def test_no_outcomes_step_nothing() -> None:
     bank = bank_with(True, [(600.0, 0.2)])
     nothing = np.zeros(0, np.int64)
-    path = bank.path(run_of(nothing, nothing, 0, 3), 0, np.zeros(0), 0.0, True)
+    path = bank.path(run_of(nothing, nothing, 0, 3), np.zeros(0), 0.0, True)
     for chunk in range(3):
         bank.take(path, chunk)
     assert bank.totals.tolist() == [0.0]
@@ -272,7 +272,7 @@ def test_no_outcomes_step_nothing() -> None:
 def test_chunks_without_an_outcome_of_their_own_step_nothing() -> None:
     bank = bank_with(True, [(600.0, 0.2)])
     stepped = run_of(np.zeros(2, np.int64), np.array([5, 100]), 0, 5)
-    path = bank.path(stepped, 0, np.ones(2), 0.0, True)
+    path = bank.path(stepped, np.ones(2), 0.0, True)
     seen = path.totals[:, 0].tolist()
     assert seen[0] == seen[1] == seen[2]
     assert 0 < seen[2] < seen[3] == seen[4]
@@ -294,7 +294,7 @@ def test_path_in_two_parts_has_the_bits_of_one(
         chunks = -(-end // BLOCK) - begin // BLOCK
         if chunks:
             stepped = run_of(rows[use], positions[use], begin, chunks)
-            parts.take(parts.path(stepped, begin, losses[positions[use]], worse_by, False), chunks - 1)
+            parts.take(parts.path(stepped, losses[positions[use]], worse_by, False), chunks - 1)
     assert pack(parts.evidence) == pack(whole.evidence)
     assert pack(parts.totals) == pack(whole.totals)
 
@@ -308,6 +308,6 @@ def test_path_is_the_same_whether_it_is_known_that_every_outcome_has_a_loss(
     bank = bank_with(binary, [(600.0, 0.2)] * 4)
     rows, positions = by_row(streams)
     stepped = run_of(rows, positions, 0, -(-losses.size // BLOCK))
-    paths = [bank.path(stepped, 0, losses[positions], worse_by, growing, None, whole) for whole in (True, False)]
+    paths = [bank.path(stepped, losses[positions], worse_by, growing, None, whole) for whole in (True, False)]
     assert pack(paths[0].evidence) == pack(paths[1].evidence)
     assert pack(paths[0].totals) == pack(paths[1].totals)
