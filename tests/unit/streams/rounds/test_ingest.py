@@ -19,6 +19,7 @@ def pair(**different: Any) -> Pair:
     usual: dict[str, Any] = {
         "filling": False,
         "waiting": 0,
+        "lag": 0,
         "caught_up": True,
         "appending": False,
         "uncommitted": False,
