@@ -1,4 +1,4 @@
-"""Measure how fast a backlog on a real Kafka becomes decisions: `unship run` beside a plain file and a bare floor.
+"""Measure how fast a backlog on a real Kafka becomes decisions: `unship run`, a plain file and a bare floor.
 
 All three read the same topics, one after the other and in turns, each on one core; the broker has the other one. From
 the processor time of the worker that of a start without a backlog is taken off. What carries over between machines are
@@ -174,7 +174,7 @@ async def caught_up_after(site: KafkaSite, began_ms: float) -> dict[str, Any]:
 
 
 async def outage(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[str, Any]:
-    """Load what comes in an outage, let a worker begin beside live traffic, and see when it has caught up."""
+    """Load what comes in an outage, let a worker begin while traffic goes on, and see when it has caught up."""
     pairs = int(options.catch_up * options.rate / 2)
     site = await asyncio.to_thread(new_site, folder / "outage", bootstrap, "outage", options.mature_after)
     await load(site, pairs)
@@ -206,8 +206,8 @@ def shown_outage(figures: dict[str, Any]) -> str:
     behind = figures["behind_ms"]
     return (
         f"{figures['machine']}; {figures['backlog']:,} events of {figures['outage_s']:g} s at {figures['rate']:,}/s "
-        f"were caught up {figures['caught_up_s']:.1f} s after the start of the worker, beside "
-        f"{figures['sent_meanwhile']:,} live ones. Afterwards the ledger was {behind['p50']:.0f} ms behind at the "
+        f"were caught up {figures['caught_up_s']:.1f} s after the start of the worker, with "
+        f"{figures['sent_meanwhile']:,} new ones meanwhile. Afterwards the ledger was {behind['p50']:.0f} ms behind at the "
         f"median, {behind['p99']:.0f} at p99, and the worker used {figures['cores_afterwards']:.2f} cores."
     )
 

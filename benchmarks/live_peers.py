@@ -68,7 +68,7 @@ class Plain:
         key = prediction["model"], prediction["version"]
         detector = self._detectors.get(key)
         if detector is None:
-            detector = self._detectors[key] = self._new()
+            detector = self._detectors[key] = self._new()  # type: ignore[no-untyped-call]
         detector.update(int(prediction["output"] != truth["truth"]))
         _ = detector.drift_detected
         self.outcomes += 1

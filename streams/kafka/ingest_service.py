@@ -33,7 +33,7 @@ log = logging.getLogger("unship.ingest")
 
 GROUP = INGEST_GROUP
 ROWS_PER_FLUSH = 8_192
-"""Of one batch at most, in a backlog. Each costs its fold a record of every ledger partition, however few rows it has."""
+"""Of one batch at most, in a backlog: each is a record of every ledger partition, however few rows that has."""
 
 READ_AHEAD_S = 0.01
 """So long before a flush the logs are read again. Each read costs a request, and what arrives earlier waits anyway."""

@@ -79,8 +79,10 @@ def read_columns(consumer: AIOKafkaConsumer) -> bool:
     Returns:
         Whether it does; where aiokafka is another than this was written for, records are given out as ever.
     """
-    fetcher = getattr(consumer, "_fetcher", None)
-    if not (all(hasattr(fetcher, name) for name in FETCHER) and all(hasattr(PartitionRecords, name) for name in RECORDS)):
+    fetcher: Any = getattr(consumer, "_fetcher", None)
+    if not (
+        all(hasattr(fetcher, name) for name in FETCHER) and all(hasattr(PartitionRecords, name) for name in RECORDS)
+    ):
         return False
     fetcher._prefetch_backoff = 0.0
     fetcher._records = _Fetched(fetcher._records)
@@ -115,7 +117,8 @@ class _Pieces(PartitionRecords):  # type: ignore[misc]
     def _unpack_records(self) -> Iterator[SourceRecords]:
         """Yield pieces of `PIECE_RECORDS` or somewhat more; `next_fetch_offset` is where the log goes on after each."""
         parts: list[SourceRecords] = []
-        count, at = 0, self.next_fetch_offset
+        at: int = self.next_fetch_offset
+        count = 0
         while self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():

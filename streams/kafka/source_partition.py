@@ -142,7 +142,9 @@ class SourcePartition:
         self._rests_until = 0.0
         stamped = zip(records.offsets.tolist(), records.append_ts.tolist(), records.values, strict=True)
         self.reader.give(self._places.index(place), [Raw(*each) for each in stamped])
-        last_read.note(place, incarnation, Raw(int(records.offsets[-1]), int(records.append_ts[-1]), records.values[-1]))
+        last_read.note(
+            place, incarnation, Raw(int(records.offsets[-1]), int(records.append_ts[-1]), records.values[-1])
+        )
 
     def full(self) -> list[TopicPartition]:
         """Return the logs of which the reader has no room for more."""

@@ -37,8 +37,9 @@ HELD_S = 10.0
 class Pair(msgspec.Struct, frozen=True):
     """A pair of source partitions at one instant.
 
-    `waiting` counts rows for the ledger, and `lag` the records that are in the logs and not joined yet. `uncommitted` is true where the ledger has acknowledged more than the group
-    has committed; `appended_at` is when the pair last appended a batch, or that time passes.
+    `waiting` counts rows for the ledger, and `lag` the records that are in the logs and not joined yet. `uncommitted`
+    is true where the ledger has acknowledged more than the group has committed; `appended_at` is when the pair last
+    appended a batch, or that time passes.
     """
 
     filling: bool
