@@ -207,8 +207,8 @@ def shown_outage(figures: dict[str, Any]) -> str:
     return (
         f"{figures['machine']}; {figures['backlog']:,} events of {figures['outage_s']:g} s at {figures['rate']:,}/s "
         f"were caught up {figures['caught_up_s']:.1f} s after the start of the worker, with "
-        f"{figures['sent_meanwhile']:,} new ones meanwhile. Afterwards the ledger was {behind['p50']:.0f} ms behind at the "
-        f"median, {behind['p99']:.0f} at p99, and the worker used {figures['cores_afterwards']:.2f} cores."
+        f"{figures['sent_meanwhile']:,} new ones meanwhile. Afterwards the ledger was {behind['p50']:.0f} ms behind "
+        f"at the median, {behind['p99']:.0f} at p99, and the worker used {figures['cores_afterwards']:.2f} cores."
     )
 
 

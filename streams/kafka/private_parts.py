@@ -114,11 +114,12 @@ class _Fetched(OrderedDict[TopicPartition, Any]):
 class _Pieces(PartitionRecords):  # type: ignore[misc]
     """What a broker answered for one log, unpacked with the same checks as by its base, a piece at a time."""
 
+    next_fetch_offset: int
+
     def _unpack_records(self) -> Iterator[SourceRecords]:
         """Yield pieces of `PIECE_RECORDS` or somewhat more; `next_fetch_offset` is where the log goes on after each."""
         parts: list[SourceRecords] = []
-        at: int = self.next_fetch_offset
-        count = 0
+        count, at = 0, self.next_fetch_offset
         while self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
