@@ -164,9 +164,10 @@ class Feed:
             return {place: columns_of(records) for place, records in fetched.items()}
         pieces = await take(*places, timeout_ms=timeout_ms, max_records=PIECES_MAX)
         for place in set(places).intersection(unread(self._consumer)):
-            # Waits for nothing, so no partition is revoked meanwhile.
-            for found in (await take(place, timeout_ms=0, max_records=PIECES_MAX)).values():
-                pieces.setdefault(place, []).extend(found)
+            if len(pieces.get(place, ())) < PIECES_MAX:
+                # Waits for nothing, so no partition is revoked meanwhile.
+                for found in (await take(place, timeout_ms=0, max_records=PIECES_MAX)).values():
+                    pieces.setdefault(place, []).extend(found)
         return {place: joined(found) for place, found in pieces.items()}
 
     def behind(self, behind: bool) -> None:

@@ -276,13 +276,14 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.sleep(FULL_S)
         else:
             assert self._feed is not None, "before it has joined"
-            self._feed.behind(any(partition.lag for partition in self.partitions.values()))
+            self._feed.behind(any(partition.unread for partition in self.partitions.values()))
             fetched = await self._feed.take(wanted, BUSY_WAIT_MS if self._busy else IDLE_WAIT_MS)
         await self._stalls.look(wanted if self.partitions else [], bool(fetched))
         for place, records in fetched.items():
             partition = self.partitions.get(place.partition)
             if partition is not None:
                 await partition.give(place, records)
+                await asyncio.sleep(0)
 
     async def _work(self) -> None:
         busy, now = self._busy, asyncio.get_running_loop().time()

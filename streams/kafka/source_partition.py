@@ -92,7 +92,7 @@ class SourcePartition:
         self._committed_at = self._appended_at = 0.0
         self._transactions = OpenTransaction(), OpenTransaction()
         self._rests_until = 0.0
-        # Records that are in the logs, and neither given to the reader nor joined.
+        # Records of each log that can be read and were not.
         self._unread = [0, 0]
 
     # Opening and checking
@@ -161,9 +161,9 @@ class SourcePartition:
         return self._appending is not None or self.reader.waiting > 0
 
     @property
-    def lag(self) -> int:
-        """Return how many records there were to join when the logs were looked at last."""
-        return sum(self._unread) + sum(map(self.reader.queued, SIDES))
+    def unread(self) -> int:
+        """Return how many records of its logs were to be read when they were looked at last."""
+        return sum(self._unread)
 
     def rests(self, now: float) -> bool:
         """Return whether it has nothing to do: it was given nothing since it was looked at a moment ago."""
@@ -241,7 +241,7 @@ class SourcePartition:
         return Pair(
             filling=self.reader.filling,
             waiting=self.reader.waiting,
-            lag=self.lag,
+            lag=self.unread + sum(map(self.reader.queued, SIDES)),
             caught_up=caught_up,
             appending=self._appending is not None,
             uncommitted=self._acknowledged is not None,
