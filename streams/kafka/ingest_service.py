@@ -38,7 +38,7 @@ ROWS_PER_FLUSH = 8_192
 READ_AHEAD_S = 0.01
 """So long before a flush the logs are read again. Each read costs a request, and what arrives earlier waits anyway."""
 
-BUSY_WAIT_MS, IDLE_WAIT_MS = 5, 50
+BUSY_WAIT_MS, IDLE_WAIT_MS = 5, 200
 """Longest wait for records in a round, while rows wait for the ledger and while none do."""
 
 FULL_S = 0.01
