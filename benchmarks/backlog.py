@@ -40,8 +40,8 @@ SAMPLE_S = 0.05
 BUSY_SHARE = 0.3
 """A worker that uses less than this share of its core has worked off what there was."""
 
-LOOK_S, QUIET_S = 0.5, 2.0
-"""How long idle before the outcomes are looked at, and at the end."""
+LOOK_S, LOOK_BUSY_S, QUIET_S = 0.5, 5.0, 2.0
+"""How long before the outcomes are looked at, of an idle worker and of a busy one; how long it goes on at the end."""
 
 HANG_S = 900.0
 
@@ -186,16 +186,18 @@ def watch(site: KafkaSite, workers: int, expected: int, mature_s: float) -> Work
     for core, worker in enumerate(started):
         pin(worker.pid, core)
     began, samples = time.monotonic(), [(0.0, 0.0)]
-    busy_s, counted_s = 0.0, -1.0
+    busy_s, looked_s, counted_s = 0.0, 0.0, -1.0
     try:
-        while counted_s < 0 or samples[-1][0] - busy_s < QUIET_S or samples[-1][0] - counted_s < mature_s + QUIET_S:
+        while counted_s < 0 or samples[-1][0] - counted_s < mature_s + QUIET_S:
             time.sleep(SAMPLE_S)
             at, used = time.monotonic() - began, sum(processor_seconds(worker.pid) for worker in started)
             if used - samples[-1][1] > BUSY_SHARE * (at - samples[-1][0]):
                 busy_s = at
             samples.append((at, used))
-            if counted_s < 0 and at - busy_s > LOOK_S and outcomes_of(site) >= expected:
-                counted_s = busy_s
+            # A worker that is never idle is asked less often, because answering takes time too.
+            if counted_s < 0 and at - looked_s > (LOOK_S if at - busy_s > LOOK_S else LOOK_BUSY_S):
+                looked_s = at
+                counted_s = busy_s if outcomes_of(site) >= expected else -1.0
             if at > HANG_S:
                 raise SystemExit(f"{outcomes_of(site)} of {expected} outcomes within {HANG_S:g} s\n{site.output()}")
         memory = max(peak_mb(worker.pid) for worker in started)

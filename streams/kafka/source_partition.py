@@ -92,6 +92,7 @@ class SourcePartition:
         self._committed_at = self._appended_at = 0.0
         self._transactions = OpenTransaction(), OpenTransaction()
         self._rests_until = 0.0
+        self._settling = False
         # Records of each log that can be read and were not.
         self._unread = [0, 0]
 
@@ -211,6 +212,9 @@ class SourcePartition:
         Returns:
             Whether there is nothing more to read or to join; and whether this used the flush of the round.
         """
+        if self._settling:
+            # A rebalance does so meanwhile: a batch after its last one would leave a gap if that one did not arrive.
+            return True, False
         reader, limits = self.reader, self._links.limits
         caught_up = await self.caught_up()
         self.join(caught_up, records_to_join(reader.filling, reader.waiting, limits))
@@ -225,7 +229,7 @@ class SourcePartition:
         if output.commit:
             # Ahead of the next batch: in a backlog there always is one.
             await self.commit()
-        if output.append:
+        if output.append and not self._settling:
             self._appended_at = now
             self._appending = asyncio.ensure_future(self.append(caught_up))
         if done and not self.busy:
@@ -298,7 +302,8 @@ class SourcePartition:
             self._appending = None
 
     async def settle(self) -> None:
-        """Append what was read, and commit."""
+        """Append what was read, and commit; it is not worked on any more."""
+        self._settling = True
         await self.appended()
         if self.reader.filling:
             return
