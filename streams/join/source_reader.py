@@ -34,7 +34,7 @@ from streams.config.units import NEVER
 from streams.join.dead_letters import DeadLetter, dead_letter
 from streams.join.decoding import Block, source_decoders
 from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, PartitionJoin, Raw
-from streams.join.source_records import SourceRecords
+from streams.join.source_records import SourceRecords, joined
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of
@@ -123,15 +123,7 @@ class _Side:
                 self.queue[0] = records.part(left, len(records.values))
             left -= len(taken[-1].values)
         self.queued -= count
-        return (
-            taken[0]
-            if len(taken) == 1
-            else SourceRecords(
-                np.concatenate([each.offsets for each in taken]),
-                np.concatenate([each.append_ts for each in taken]),
-                [value for each in taken for value in each.values],
-            )
-        )
+        return joined(taken)
 
     def passed(self, records: SourceRecords, at: Ints) -> None:
         """Note records that were read, with the join clock at each."""
