@@ -10,12 +10,10 @@ from itertools import takewhile
 from operator import not_
 from typing import ClassVar, Literal
 
-from river.drift import ADWIN as RiverAdwin
-from river.drift import PageHinkley as RiverPageHinkley
-
 from detectors.base import LossKind
 from detectors.river.adapter import Given, RiverAdapter, at_least, between, parameter
 from detectors.river.fields import compiled_window, plain
+from detectors.river.modules import drift_module
 
 
 class Adwin(RiverAdapter):
@@ -47,7 +45,7 @@ class Adwin(RiverAdapter):
 
     name: ClassVar[str] = "adwin"
     accepts: ClassVar[LossKind] = "unit"
-    river = RiverAdwin
+    river = drift_module("adwin").ADWIN
     state: ClassVar = {"window": compiled_window("_helper")}
 
     delta: float = parameter(between(0.0, 1.0), default=0.002)
@@ -111,7 +109,7 @@ class PageHinkley(RiverAdapter):
 
     name: ClassVar[str] = "page_hinkley"
     accepts: ClassVar[LossKind] = "unit"
-    river = RiverPageHinkley
+    river = drift_module("page_hinkley").PageHinkley
     state: ClassVar = {
         "count": plain("_x_mean.n"),
         "mean": plain("_x_mean._mean"),
@@ -126,6 +124,38 @@ class PageHinkley(RiverAdapter):
     threshold: float = parameter(at_least(0), default=50.0)
     alpha: float = parameter(_above_0_to_1, default=1 - 0.0001)
     mode: Literal["up", "both"] = parameter(_up_or_both, default="up")
+
+    def _alarms(self, losses: list[float]) -> list[int]:
+        if len(losses) == 1 or self.mode != "up":
+            return super()._alarms(losses)
+        # What river's `update` does, step by step, on local variables: river spends most of its time in calls.
+        river, alarms, start = self._river, [], 0
+        alpha, delta, threshold, least = river.alpha, river.delta, river.threshold, river.min_instances
+        while start < len(losses):
+            if river._drift_detected:
+                river._reset()
+            count, mean = river._x_mean.n, river._x_mean._mean
+            increase, lowest = river._sum_increase, river._min_increase
+            decrease, highest = river._sum_decrease, river._max_decrease
+            for position, loss in enumerate(losses[start:] if start else losses, start=start):
+                count += 1.0
+                mean += (1.0 / count) * (loss - mean)
+                rise = loss - mean
+                increase = alpha * increase + rise - delta
+                decrease = alpha * decrease + rise + delta
+                if increase < lowest:  # noqa: PLR1730  A call would take longer than the rest of the step.
+                    lowest = increase
+                if decrease > highest:  # noqa: PLR1730
+                    highest = decrease
+                if increase - lowest > threshold and count >= least:
+                    river._drift_detected = True
+                    alarms.append(position)
+                    break
+            river._x_mean.n, river._x_mean._mean = count, mean
+            river._sum_increase, river._min_increase = increase, lowest
+            river._sum_decrease, river._max_decrease = decrease, highest
+            start = position + 1
+        return alarms
 
     def _rose(self) -> bool:
         return bool(self._river._sum_increase - self._river._min_increase > self._river.threshold)

@@ -3,21 +3,28 @@
 A stream (a slice, a loss, one label source left out) is a row and nothing else, so a new kind of stream costs no code
 here. Outcomes come in blocks of at most 32: a block multiplies its betting factors into the row's evidence at once,
 which keeps the guarantee of the e-detector (`detectors.e_detector`) and makes the work of thousands of rows a few array
-operations.
+operations. The factors of all blocks of a run are computed first, then the evidence goes through its chunks.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints
-from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, advance, factors, predictive_mean, total
+from detectors.base import Bools, Floats, Ints
+from detectors.betting import (
+    GRID_BINARY,
+    GRID_LOW_VARIANCE,
+    LARGEST_EVIDENCE,
+    factor_products,
+    predictive_mean,
+    total,
+)
 
 BLOCK = 32
-#: Blocks whose factors are computed at once: few enough to stay in the processor's cache.
-BLOCKS_AT_ONCE = 128
 #: Newest-weighted outcomes that a baseline remembers; older ones fade.
 BASELINE_CAP = 20_000.0
 #: Fewer outcomes than this are no baseline, wherever they are from.
@@ -27,16 +34,81 @@ LEARN = 1_000.0
 NO_ROWS = np.zeros(0, np.int64)
 
 
-class Blocks(msgspec.Struct, frozen=True):
-    """Hold blocks of outcomes in the order they are stepped: by chunk, then by row.
+class Run(NamedTuple):
+    """Hold which row each entry of a run of outcomes steps, and where its rows and blocks begin.
 
-    `starts[c]` to `starts[c + 1]` are the blocks of chunk c; `factor` has shape (blocks, bets).
+    An outcome has one entry for each row it belongs to. Entries are sorted by row and, inside it, by their outcome's
+    place in the run; 32 places are a chunk, and the entries of one row in one chunk are a block.
+
+    `rows` and `positions` have shape (e,). `own` are the rows that occur, `firsts` the entries that begin one; `number`
+    is that of each entry's row among those, and `earlier` how many entries its row has before it. `edges` are the
+    entries that begin a block, `sizes` the numbers of outcomes of blocks, and `chunk` their chunks, counted from the
+    run's first, if it has several; `start` is the place of the run's first outcome, and `chunks` how many chunks it
+    has. `parts` are what `where` returned.
     """
 
-    starts: Ints
-    row: Ints
-    count: Floats
-    factor: Floats
+    rows: Ints
+    positions: Ints
+    own: Ints
+    firsts: Ints
+    number: Ints
+    earlier: Ints
+    edges: Ints
+    sizes: Ints
+    chunk: Ints
+    start: int
+    chunks: int
+    parts: dict[bytes, Run]
+
+    def where(self, use: Bools) -> Run:
+        """Return the run of some entries alone; all banks of a version mostly lack the same ones."""
+        key = use.tobytes()
+        if key not in self.parts:
+            self.parts[key] = run_of(self.rows[use], self.positions[use], self.start, self.chunks)
+        return self.parts[key]
+
+
+def run_of(rows: Ints, positions: Ints, start: int, chunks: int) -> Run:
+    """Return a run whose first outcome has place `start`, as sorted entries.
+
+    >>> run = run_of(np.array([0, 0, 3]), np.array([0, 40, 40]), 0, 2)
+    >>> run.own.tolist(), run.edges.tolist(), run.sizes.tolist(), run.chunk.tolist()
+    ([0, 3], [0, 1, 2], [1, 1, 1], [0, 1, 1])
+    """
+    begins = np.empty(rows.size, np.bool_)
+    begins[:1] = True
+    np.not_equal(rows[1:], rows[:-1], out=begins[1:])
+    edges = firsts = begins.nonzero()[0]
+    number = begins.cumsum()
+    number -= 1
+    earlier = np.arange(rows.size)
+    earlier -= firsts[number]
+    if chunks == 1:
+        chunk = NO_ROWS
+    else:
+        chunk = positions // BLOCK
+        chunk -= start // BLOCK
+        begins[1:] |= chunk[1:] != chunk[:-1]
+        edges = begins.nonzero()[0]
+        chunk = chunk[edges]
+    sizes = np.empty_like(edges)
+    np.subtract(edges[1:], edges[:-1], out=sizes[:-1])
+    if edges.size:
+        sizes[-1] = rows.size - edges[-1]
+    return Run(rows, positions, rows[firsts], firsts, number, earlier, edges, sizes, chunk, start, chunks, {})
+
+
+class Path(NamedTuple):
+    """Hold the evidence of the rows that a run steps, after each of its chunks.
+
+    `rows` are these rows; `evidence` has shape (chunks, rows, bets), `totals` is its sum over the bets, and `highest`
+    the largest of these.
+    """
+
+    rows: Ints
+    evidence: Floats
+    totals: Floats
+    highest: float
 
 
 class Bank(msgspec.Struct):
@@ -61,81 +133,70 @@ class Bank(msgspec.Struct):
         """The bets."""
         return GRID_BINARY if self.binary else GRID_LOW_VARIANCE
 
-    def blocks(
-        self, rows: Ints, positions: Ints, losses: Floats, worse_by: float, growing: bool, once: bool = False
-    ) -> Blocks:
-        """Return the blocks of a run of outcomes, given the baselines as they are before it.
+    def path(
+        self,
+        run: Run,
+        losses: Floats,
+        worse_by: float,
+        growing: bool,
+        growth: Floats | None = None,
+        whole: bool = False,
+    ) -> Path:
+        """Return the evidence after each chunk of a run of outcomes; nothing is changed. It may overflow on the way.
 
         Args:
-            rows: shape (e,), sorted; the row each entry steps. An outcome has one entry for each row it belongs to.
-            positions: shape (e,), rising inside each row: the outcome's place in the run; 32 places are a chunk.
-            losses: shape (e,), the outcome's loss; NaN where it has none.
+            run: the entries.
+            losses: shape (e,), the loss of each entry's outcome; NaN where it has none.
             worse_by: the rise of the mean loss that does not matter.
             growing: whether each outcome joins the baseline of those after it.
-            once: whether every row has one entry, all of them in the same chunk.
+            growth: shape (chunks,), replaces the outcome counts where the promise is a span of time.
+            whole: whether it is known that every outcome has a loss.
         """
-        use = ~(np.isnan(losses) | self.learning[rows])
-        if not use.all():
-            rows, positions, losses = rows[use], positions[use], losses[use]
-        if not rows.size:
-            return Blocks(np.zeros(1, np.int64), rows, np.zeros(0), np.zeros((0, self.grid.size)))
-        n, k = self.n[rows], self.k[rows]
-        if once:
-            # Nothing precedes an outcome in its row, and there are no factors to multiply.
-            starts = np.zeros(int(positions[0]) // BLOCK + 2, np.int64)
-            starts[-1] = rows.size
-            factor = factors(losses, predictive_mean(k, n, worse_by), self.grid)
-            return Blocks(starts, rows, np.ones(rows.size), factor)
-        begins = np.ones(rows.size, np.bool_)
-        begins[1:] = rows[1:] != rows[:-1]
-        if growing:
-            first = begins.nonzero()[0][begins.cumsum() - 1]
-            before = losses.cumsum() - losses
-            n = n + (np.arange(rows.size) - first)
-            k = k + (before - before[first])
-        mean = predictive_mean(k, n, worse_by)
-        chunk = positions // BLOCK
-        begins[1:] |= chunk[1:] != chunk[:-1]
-        edges = begins.nonzero()[0]
-        ends = np.append(edges[1:], rows.size)
-        product = np.empty((edges.size, self.grid.size))
-        for block in range(0, edges.size, BLOCKS_AT_ONCE):
-            some = slice(block, block + BLOCKS_AT_ONCE)
-            part = slice(edges[block], ends[some][-1])
-            factor = factors(losses[part], mean[part], self.grid)
-            with np.errstate(over="ignore"):
-                np.multiply.reduceat(factor, edges[some] - edges[block], axis=0, out=product[some])
-        count = (ends - edges).astype(np.float64)
-        last = int(chunk.max())
-        if not last:
-            return Blocks(np.array([0, edges.size]), rows[edges], count, product)
-        order = np.argsort(chunk[edges], kind="stable")
-        starts = np.searchsorted(chunk[edges][order], np.arange(last + 2))
-        return Blocks(starts.astype(np.int64), rows[edges][order], count[order], product[order])
+        learning = np.count_nonzero(self.learning)
+        if learning or not whole:
+            use = ~(np.isnan(losses) | self.learning[run.rows])
+            if (kept := int(np.count_nonzero(use))) < use.size:
+                run, losses = run.where(use) if kept else run, losses[use]
+        if not losses.size:
+            nothing = np.zeros((run.chunks, 0, self.grid.size))
+            return Path(NO_ROWS, nothing, nothing[..., 0], 0.0)
+        mean = self._means(run, losses, worse_by, growing)
+        product = factor_products(losses, mean, self.grid, run.edges)
+        if growth is None:
+            grown = run.sizes / self.grid.size
+        else:
+            grown = (growth[run.chunk] if run.chunks > 1 else growth.repeat(run.sizes.size)) / self.grid.size
+        before = self.evidence[run.own]
+        evidence = _walk(run, before, grown, product, False)
+        totals = total(evidence)
+        if not (highest := float(np.maximum.reduce(totals, axis=None))) <= LARGEST_EVIDENCE:
+            # Evidence that grows beyond all bounds is cut off after each chunk.
+            evidence = _walk(run, before, grown, product, True)
+            totals = total(evidence)
+        return Path(run.own, evidence, totals, highest)
 
-    def step(self, blocks: Blocks, chunk: int, growth: Floats | None) -> None:
-        """Step the rows of one chunk; `growth` replaces the outcome counts where the promise is a span of time
-        (rows,)."""
-        if chunk + 1 >= blocks.starts.size:
-            return
-        start, end = blocks.starts[chunk], blocks.starts[chunk + 1]
-        if start == end:
-            return
-        rows = blocks.row[start:end]
-        grown = blocks.count[start:end] if growth is None else growth[rows]
-        after = advance(self.evidence[rows], grown, blocks.factor[start:end])
-        self.evidence[rows] = after
-        self.totals[rows] = total(after)
+    def _means(self, run: Run, losses: Floats, worse_by: float, growing: bool) -> Floats:
+        """Return the mean that each entry is compared with: its row's baseline, and what joined it before the entry."""
+        n, k = self.n[run.rows], self.k[run.rows]
+        if growing and run.firsts.size < losses.size:
+            n += run.earlier
+            before = losses.cumsum()
+            before -= losses
+            k += before - before[run.firsts][run.number]
+        return predictive_mean(k, n, worse_by)
 
-    def count(self, rows: Ints, losses: Floats, growing: bool) -> None:
-        """Add outcomes to the baselines and to the version's own; those of an unhealthy version are no baseline."""
-        if not growing:
-            return
-        use = ~np.isnan(losses)
-        if not use.all():
+    def take(self, path: Path, chunk: int) -> None:
+        """Take the evidence as it is after a chunk of a path."""
+        self.evidence[path.rows] = path.evidence[chunk]
+        self.totals[path.rows] = path.totals[chunk]
+
+    def count(self, rows: Ints, losses: Floats, n: Ints | None = None) -> None:
+        """Add healthy outcomes to the baselines and to the version's own; `n` is how many each row has, if known."""
+        if n is None:
+            use = ~np.isnan(losses)
             rows, losses = rows[use], losses[use]
-        n = np.bincount(rows, minlength=self.n.size).astype(np.float64)
-        k = np.bincount(rows, weights=losses, minlength=self.n.size).astype(np.float64)
+            n = np.bincount(rows, minlength=self.n.size)
+        k = np.bincount(rows, weights=losses, minlength=self.n.size)
         add_capped(self.own_n, self.own_k, n, k)
         add_capped(self.n, self.k, n, k)
 
@@ -145,7 +206,7 @@ class Bank(msgspec.Struct):
 
     def learn(self) -> Ints:
         """Let rows that have seen enough outcomes take them as their baseline; return these rows."""
-        if not self.learning.any():
+        if not np.count_nonzero(self.learning):
             return NO_ROWS
         ready = self.learning & (self.n >= LEARN)
         self.learning[ready] = False
@@ -162,6 +223,33 @@ class Bank(msgspec.Struct):
             take_out(count, losses, n, k)
 
 
+def _walk(run: Run, before: Floats, grown: Floats, product: Floats, cut: bool) -> Floats:
+    """Return the evidence after each chunk, (chunks, rows, bets), from what it was before, (rows, bets).
+
+    A block's factors are between 1e-84 and 1e84, as the bets are; `cut` is whether evidence could overflow.
+    """
+    if run.chunks == 1:
+        after = before + grown[:, None]
+        after *= product.T
+        return (np.minimum(after, LARGEST_EVIDENCE, out=after) if cut else after)[None]
+    size, cell = len(before), run.chunk * len(before) + run.number[run.edges]
+    # A row without outcomes in a chunk has growth 0 and factor 1.
+    growth, block = np.zeros((run.chunks, size)), np.full(run.chunks * size, cell.size)
+    growth.reshape(-1)[cell] = grown
+    block[cell] = np.arange(cell.size)
+    factor = np.ones((cell.size + 1, len(product)))
+    factor[:-1] = product.T
+    path: Floats = factor.take(block, axis=0, mode="clip").reshape(run.chunks, *before.shape)
+    increased = np.empty_like(before)
+    for after, more in zip(path, growth[:, :, None], strict=True):
+        np.add(before, more, out=increased)
+        np.multiply(increased, after, out=after)
+        if cut:
+            np.minimum(after, LARGEST_EVIDENCE, out=after)
+        before = after
+    return path
+
+
 def take_out(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
     """Take the newest `n` outcomes with losses `k` out of counts that fade at the cap, in place.
 
@@ -172,11 +260,11 @@ def take_out(count: Floats, losses: Floats, n: Floats, k: Floats) -> None:
     losses[:] = np.minimum(np.maximum(losses - share * k / np.maximum(n, 1.0), 0.0), count)
 
 
-def add_capped(count: Floats, losses: Floats, n: Floats | float, k: Floats | float) -> None:
+def add_capped(count: Floats, losses: Floats, n: Floats | Ints, k: Floats | Ints) -> None:
     """Add outcomes and their losses to counts that fade at the cap, in place."""
     count += n
     losses += k
-    if count.max() > BASELINE_CAP:
+    if np.maximum.reduce(count) > BASELINE_CAP:
         over = count > BASELINE_CAP
         scale = BASELINE_CAP / count[over]
         count[over] = BASELINE_CAP

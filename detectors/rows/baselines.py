@@ -6,17 +6,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints, rounded
+from detectors.base import Floats, rounded
 from detectors.betting import predictive_mean
 from detectors.rows.bank import (
     BASELINE_CAP,
     BASELINE_LEAST,
+    BLOCK,
     LEARN,
     Bank,
+    Run,
     add_capped,
     copy_variant,
     empty_bank,
     reshaped,
+    run_of,
 )
 from detectors.rows.types import EARLIER, FIRST, PREVIOUS, REFERENCE, Baselines, Entries, StatedReference
 
@@ -157,18 +160,28 @@ class Rows(msgspec.Struct):
             self.basis[loss, 0] = stated.instead
         return dropped
 
-    def stepped(self, entries: Entries, start: int) -> tuple[Ints, Ints]:
-        """Return (rows, positions) of all entries from `start` on, sorted by row and then position."""
-        streams = entries.streams[:, start:]
-        use = (streams >= 0)[None]
-        if self.variants > 1:
-            left_out = np.arange(-1, self.variants - 1)[:, None, None]
-            use = use & ((entries.source[start:] != left_out) | (left_out < 0))
-        variant, dimension, place = use.nonzero()
-        row = streams[dimension, place] * self.variants + variant
-        # A row belongs to one dimension and one variant, and there the positions rise already.
-        order = np.argsort(row, kind="stable")
-        return row[order], place[order] + start
+    def stepped(self, entries: Entries, start: int) -> Run:
+        """Return the run of all entries from outcome `start` on, sorted by row and then position."""
+        streams, variants = entries.streams[:, start:], self.variants
+        size, unused = streams.shape[1], self.streams * variants
+        row = streams * variants if variants > 1 else streams
+        lacking = row < 0
+        if np.count_nonzero(lacking):
+            row = np.where(lacking, unused, row)
+        if variants > 1:
+            row = row + np.arange(variants)[:, None, None]
+            left_out = entries.source[start:] == np.arange(variants - 1)[:, None]
+            row.transpose(0, 2, 1)[1:][left_out] = unused
+        # Sorting small integers is much cheaper. A row belongs to one dimension and one variant, where the positions
+        # rise already.
+        narrow = np.uint16 if unused + variants < 65_536 else np.int64
+        row = row.reshape(-1)
+        order = row.astype(narrow).argsort(kind="stable")
+        row = row[order]
+        used = int(row.searchsorted(unused))
+        positions = order[:used] % size
+        positions += start
+        return run_of(row[:used], positions, start, -(-entries.source.size // BLOCK) - start // BLOCK)
 
     def forget(self, window: Floats) -> None:
         """Take the outcomes of a window, (2 x losses, streams, sources), out of the baselines."""

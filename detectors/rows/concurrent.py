@@ -11,23 +11,36 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, Ints
+from detectors.base import Bools, Floats, Ints
 from detectors.betting import predictive_mean, total
 from detectors.comparison import BETS, advance_comparison, pair_factors, two_sample_factors
 from detectors.rows.bank import BLOCK
-from detectors.rows.types import Entries
+from detectors.rows.types import Entries, sums_by
 
 SUB_INTERVALS = 6
 #: A block that waits longer than this for its other arm is dropped: it would compare different times.
 WAIT_MAX = 20 * SUB_INTERVALS
 POOL_CAP = 20_000.0
+#: How many outcomes, and how many intervals, may wait to be stepped.
+WAITING_OUTCOMES_MAX = 1_024
+WAITING_MAX = 64
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """Hold the outcomes of both arms in one cohort that begins at `begin` and is `width` wide (ms)."""
+
+    target: Entries
+    candidate: Entries
+    begin: int
+    width: int
 
 
 class Comparison(msgspec.Struct):
     """Hold evidence that the live version is worse than `target`, from the target's first outcome on.
 
     Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_block` arrays are the block being
-    filled: counts and losses of the target, then of the candidate.
+    filled: counts and losses of the target, then of the candidate. `waiting` are intervals that are not stepped yet:
+    the evidence is read only when something is wrong, and many cost little more than one.
     """
 
     target: str
@@ -37,6 +50,8 @@ class Comparison(msgspec.Struct):
     pooled_k: NDArray[np.float64]
     open_block: NDArray[np.float64]
     waited: NDArray[np.float64]
+    waiting: list[Interval] = []
+    waiting_outcomes: int = 0
 
     def fit(self, streams: int) -> None:
         """Make room for streams that have appeared."""
@@ -51,41 +66,72 @@ class Comparison(msgspec.Struct):
 
     def value(self, loss: int, stream: int) -> float:
         """Return the present evidence of one row."""
+        self.settle()
         return float(total(self.evidence[loss, stream]))
 
-    def step_blocks(self, target: Entries, candidate: Entries, begin: int, width: int) -> None:
-        """Step all rows with one cohort that begins at `begin` and is `width` wide (ms); width 0 is a single block."""
-        if not target.source.size and not candidate.source.size:
+    def add(self, target: Entries, candidate: Entries, begin: int, width: int) -> None:
+        """Add one cohort that begins at `begin` and is `width` wide (ms); width 0 is a single block."""
+        size = target.source.size + candidate.source.size
+        if not size:
             return
-        subs = SUB_INTERVALS if width else 1
-        sums = np.zeros((2, subs, 2, *self.waited.shape))
-        for arm, entries in zip(sums, (target, candidate), strict=True):
-            if entries.source.size:
-                _add(arm, entries, begin, width)
-        for sub in range(subs):
-            if sums[:, sub, :2].any():
-                self._step_block(sums[:, sub])
+        self.waiting.append(Interval(target, candidate, begin, width))
+        self.waiting_outcomes += size
+        if self.waiting_outcomes >= WAITING_OUTCOMES_MAX or len(self.waiting) >= WAITING_MAX:
+            self.settle()
 
-    def _step_block(self, sums: Floats) -> None:
-        """Add one sub-interval, shape (arms, 2, losses, streams), and step the rows whose block now has both arms."""
-        self.open_block += sums.reshape(self.open_block.shape)
-        n_target, k_target, n_candidate, k_candidate = self.open_block
-        filled = (n_target + n_candidate) > 0
-        self.waited[filled] += 1
-        ready = (n_target > 0) & (n_candidate > 0)
-        if ready.any():
-            arms = (n_target[ready], k_target[ready], n_candidate[ready], k_candidate[ready])
-            mean = predictive_mean(self.pooled_k[ready], self.pooled_n[ready])
-            self.evidence[ready] = advance_comparison(self.evidence[ready], two_sample_factors(*arms, mean))
-            self.pooled_n[ready] += arms[0] + arms[2]
-            self.pooled_k[ready] += arms[1] + arms[3]
-            over = self.pooled_n > POOL_CAP
-            self.pooled_k[over] *= POOL_CAP / self.pooled_n[over]
-            self.pooled_n[over] = POOL_CAP
+    def step_blocks(self, target: Entries, candidate: Entries, begin: int, width: int) -> None:
+        """Step all rows with one cohort at once."""
+        self.add(target, candidate, begin, width)
+        self.settle()
+
+    def settle(self) -> None:
+        """Step all rows with the intervals that wait, in their order."""
+        if not self.waiting:
+            return
+        waiting, self.waiting, self.waiting_outcomes = self.waiting, [], 0
+        subs = [SUB_INTERVALS if interval.width else 1 for interval in waiting]
+        sums = np.zeros((2, sum(subs), 2, *self.waited.shape))
+        for arm, name in zip(sums, ("target", "candidate"), strict=True):
+            _add(arm, [getattr(interval, name) for interval in waiting], waiting, subs)
+        # Shape (sub-intervals, arms x (counts, losses), losses, streams).
+        blocks = sums.transpose(1, 0, 2, 3, 4).reshape(-1, *self.open_block.shape)
+        steps = [step for block in blocks[blocks.any(axis=(1, 2, 3))] if (step := self._fill(block)) is not None]
+        if not steps:
+            return
+        n_target, k_target, n_candidate, k_candidate = np.concatenate([step[1] for step in steps], axis=1)
+        mean = np.concatenate([step[2] for step in steps])
+        factor, first = two_sample_factors(n_target, k_target, n_candidate, k_candidate, mean), 0
+        for ready, _, usual in steps:
+            mine = factor[first : first + usual.size]
+            self.evidence[ready] = advance_comparison(self.evidence[ready], mine)
+            first += usual.size
+
+    def _fill(self, sums: Floats) -> tuple[Bools, Floats, Floats] | None:
+        """Add one sub-interval, shape (arms x 2, losses, streams); return what steps, if some rows now have both arms.
+
+        That is which rows, counts and losses of both arms in their blocks, and the mean of both before.
+        """
+        self.open_block += sums
+        n_target, _, n_candidate, _ = self.open_block
+        has_target, has_candidate = n_target > 0, n_candidate > 0
+        ready = has_target & has_candidate
+        self.waited += has_target | has_candidate
+        step = None
+        if np.count_nonzero(ready):
+            arms = self.open_block[:, ready]
+            n, k = self.pooled_n[ready], self.pooled_k[ready]
+            step = ready, arms, predictive_mean(k, n)
+            n += arms[0] + arms[2]
+            k += arms[1] + arms[3]
+            if np.maximum.reduce(n) > POOL_CAP:
+                over = n > POOL_CAP
+                k[over] *= POOL_CAP / n[over]
+                n[over] = POOL_CAP
+            self.pooled_n[ready], self.pooled_k[ready] = n, k
         done = ready | (self.waited >= WAIT_MAX)
-        if done.any():
-            self.open_block[:, done] = 0.0
-            self.waited[done] = 0.0
+        self.open_block[:, done] = 0.0
+        self.waited[done] = 0.0
+        return step
 
     def step_pairs(self, streams: Ints, excess: Floats) -> None:
         """Step all rows with requests that both versions answered.
@@ -109,22 +155,26 @@ class Comparison(msgspec.Struct):
                 self.evidence[loss, mine] = advance_comparison(self.evidence[loss, mine], factor)
 
 
-def _add(sums: Floats, entries: Entries, begin: int, width: int) -> None:
-    """Write counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
-    subs, _, losses, streams = sums.shape
-    known = entries.streams >= 0
-    cells = entries.streams
-    if width:
-        sub = np.clip((entries.predicted_at - begin) * SUB_INTERVALS // width, 0, subs - 1)
-        cells = sub * streams + cells
-    cell = cells[known]
-    column = entries.losses[:, known.nonzero()[1]]
-    usable = ~np.isnan(column)
-    place = (np.arange(losses)[:, None] * (subs * streams) + cell)[usable]
-    shape = losses, subs, streams
-    size = losses * subs * streams
-    sums[:, 0] = np.bincount(place, minlength=size).reshape(shape).transpose(1, 0, 2)
-    sums[:, 1] = np.bincount(place, weights=column[usable], minlength=size).reshape(shape).transpose(1, 0, 2)
+def _add(sums: Floats, arm: list[Entries], waiting: list[Interval], subs: list[int]) -> None:
+    """Write an arm's counts and losses by sub-interval, shape (sub-intervals, 2, losses, streams)."""
+    size, streams = sums.shape[0] * sums.shape[3], sums.shape[3]
+    first, blocks = 0, []
+    for entries, interval, own in zip(arm, waiting, subs, strict=True):
+        if own == 1:
+            blocks.append(np.full(entries.source.size, first))
+        else:
+            sub = (entries.predicted_at - interval.begin) * SUB_INTERVALS // interval.width
+            blocks.append(np.clip(sub, 0, own - 1) + first)
+        first += own
+    row = np.concatenate([entries.streams for entries in arm], axis=1)
+    block = np.concatenate(blocks)
+    known = (row >= 0).reshape(-1).nonzero()[0]
+    place = known % max(block.size, 1)
+    cell = block[place] * streams + row.reshape(-1)[known]
+    counts = np.bincount(cell, minlength=size)
+    losses = np.concatenate([entries.losses for entries in arm], axis=1)
+    columns = sums_by(losses[:, place], cell, size, counts)
+    sums[:] = np.reshape(columns, (2, -1, sums.shape[0], streams)).transpose(2, 0, 1, 3)
 
 
 def new_comparison(target: str, role: str, losses: int, streams: int) -> Comparison:

@@ -6,13 +6,15 @@ is dated to about a thirtieth of its age and memory grows with the logarithm of 
 
 from __future__ import annotations
 
+from itertools import count
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats
+from detectors.base import Floats, Ints
 from detectors.rows.bank import BLOCK
-from detectors.rows.types import SOURCE_CELLS, Entries
+from detectors.rows.types import SOURCE_CELLS, Entries, part_of, sums_by
 
 PER_LEVEL = 64
 
@@ -31,47 +33,51 @@ class BlockHistory(msgspec.Struct):
 
     levels: list[list[Block]]
 
-    def record(self, entries: Entries, start: int, end: int, streams: int, windowed: bool) -> Floats | None:
-        """Add the entries from `start` to before `end`, one block for each chunk of 32 places.
+    def record(self, entries: Entries, starts: Ints, streams: int, windowed: bool) -> Floats | None:
+        """Add outcomes, one block for each part that begins at one of `starts`; the first of these is 0.
 
         Returns:
             With `windowed`, the sums over all of them, shape (2 x losses, streams, sources).
         """
-        cell, place = _cells(entries, start, end)
-        width, count = streams * SOURCE_CELLS, entries.losses.shape[0]
-        losses = entries.losses[:, place]
-        usable = ~np.isnan(losses)
-        filled = np.where(usable, losses, 0.0)
-        if start // BLOCK == (end - 1) // BLOCK:
-            # One block: its cells are counted in place.
-            window = np.array([np.bincount(cell, weights=column, minlength=width) for column in (*usable, *filled)])
-            cells = np.flatnonzero(np.bincount(cell))
-            self.append(Block(int(entries.predicted_at[start]), cells, window[:, cells]))
-            return window.reshape(2 * count, streams, SOURCE_CELLS) if windowed else None
-        keys, inverse = np.unique(place // BLOCK * width + cell, return_inverse=True)
-        sums = np.array([np.bincount(inverse, weights=column, minlength=keys.size) for column in (*usable, *filled)])
-        edges = np.flatnonzero(np.diff(keys // width, prepend=-1))
-        for first, last in zip(edges, np.append(edges[1:], keys.size), strict=True):
-            at = int(entries.predicted_at[max(int(keys[first]) // width * BLOCK, start)])
-            self.append(Block(at, keys[first:last] % width, sums[:, first:last].copy()))
+        stream, place = entries.known()
+        cell = stream * SOURCE_CELLS + (entries.source % SOURCE_CELLS)[place]
+        # Cells that occur are numbered, so that the table of blocks by cells is small.
+        cells = np.bincount(cell).nonzero()[0]
+        key = cells.searchsorted(cell)
+        if starts.size > 1:
+            key += part_of(starts, entries.source.size)[place] * cells.size
+        width = starts.size * cells.size
+        counts = np.bincount(key, minlength=width)
+        sums = np.array(sums_by(entries.losses[:, place], key, width, counts))
+        used = counts.nonzero()[0]
+        edges = used.searchsorted(np.arange(starts.size + 1) * cells.size).tolist()
+        mine, some = cells[used % cells.size], sums[:, used]
+        at = entries.predicted_at[starts].tolist()
+        self.extend(
+            [
+                Block(start, mine[first:last].copy(), some[:, first:last].copy())
+                for start, first, last in zip(at, edges, edges[1:], strict=False)
+            ]
+        )
         if not windowed:
             return None
-        window = np.zeros((2 * count, width))
-        np.add.at(window.T, keys % width, sums.T)
-        return window.reshape(2 * count, streams, SOURCE_CELLS)
+        window = np.zeros((sums.shape[0], streams * SOURCE_CELLS))
+        # Added from left to right, block by block.
+        window[:, cells] = np.add.accumulate(sums.reshape(sums.shape[0], starts.size, -1), axis=1)[:, -1]
+        return window.reshape(-1, streams, SOURCE_CELLS)
 
-    def append(self, block: Block) -> None:
-        """Add the newest block."""
-        if not self.levels:
-            self.levels.append([])
-        self.levels[0].append(block)
-        for i, level in enumerate(self.levels):
-            if len(level) <= PER_LEVEL:
-                return
-            older, newer = level.pop(0), level.pop(0)
-            if i + 1 == len(self.levels):
+    def extend(self, blocks: list[Block]) -> None:
+        """Add the newest blocks, oldest first."""
+        for i in count():
+            if i == len(self.levels):
                 self.levels.append([])
-            self.levels[i + 1].append(_merged(older, newer))
+            level = self.levels[i]
+            level += blocks
+            merged = 2 * ((len(level) - PER_LEVEL + 1) // 2)
+            if merged <= 0:
+                return
+            blocks = _merged(level[:merged])
+            del level[:merged]
 
     def blocks(self) -> list[Block]:
         """Return all blocks, oldest first."""
@@ -109,40 +115,65 @@ class BlockHistory(msgspec.Struct):
 
 
 class WaitingEntries(msgspec.Struct):
-    """Hold outcomes that wait until they fill a block; `outcomes` is their number, as it is asked for each."""
+    """Hold outcomes that wait to be recorded; `outcomes` is their number, as it is asked for each.
+
+    They arrive in parts. A part that fills a block is recorded by itself; of smaller ones as many are recorded together
+    as fill one. What is recorded together begins at one of `begins`; `filling` is how many outcomes the newest of these
+    groups has, 0 if it is full.
+    """
 
     parts: list[Entries]
     outcomes: int = 0
+    begins: list[int] = []
+    filling: int = 0
+
+    def __post_init__(self) -> None:
+        """Take a snapshot of an earlier version, which held one group that was not full, without its begin."""
+        if self.parts and not self.begins:
+            self.begins, self.filling = [0], self.outcomes
 
     def add(self, entries: Entries) -> None:
         """Add outcomes at the end."""
+        size = entries.source.size
+        if size >= BLOCK or not self.filling:
+            self.begins.append(self.outcomes)
+            self.filling = 0
         self.parts.append(entries)
-        self.outcomes += entries.source.size
+        self.outcomes += size
+        self.filling += size
+        if self.filling >= BLOCK:
+            self.filling = 0
 
-    def take(self) -> Entries | None:
-        """Return all that waits as one, None if there is nothing."""
+    def take(self) -> tuple[Entries, list[int]] | None:
+        """Return all that waits as one, and where its groups begin; None if there is nothing."""
         if not self.parts:
             return None
-        parts, self.parts, self.outcomes = self.parts, [], 0
-        return Entries(
+        parts, begins = self.parts, self.begins
+        self.parts, self.outcomes, self.begins, self.filling = [], 0, [], 0
+        if len(parts) == 1:
+            return parts[0], begins
+        entries = Entries(
             np.concatenate([part.predicted_at for part in parts]),
             np.concatenate([part.streams for part in parts], axis=1),
             np.concatenate([part.source for part in parts]),
             np.concatenate([part.losses for part in parts], axis=1),
         )
+        return entries, begins
 
 
-def _cells(entries: Entries, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the cell and the place of each stream of each entry, a cell being one stream and one label source."""
-    streams = entries.streams[:, start:end]
-    known = streams >= 0
-    cell: NDArray[np.int64] = (streams * SOURCE_CELLS + entries.source[start:end] % SOURCE_CELLS)[known]
-    return cell, np.broadcast_to(np.arange(start, end), streams.shape)[known]
-
-
-def _merged(older: Block, newer: Block) -> Block:
-    cells = np.union1d(older.cells, newer.cells)
-    sums = np.zeros((older.sums.shape[0], cells.size))
-    sums[:, np.searchsorted(cells, older.cells)] += older.sums
-    sums[:, np.searchsorted(cells, newer.cells)] += newer.sums
-    return Block(older.start, cells, sums)
+def _merged(blocks: list[Block]) -> list[Block]:
+    """Return blocks merged by twos; all pairs are merged in one table."""
+    width = 1 + max(int(block.cells[-1]) for block in blocks)
+    pairs = len(blocks) // 2
+    table, used = np.zeros((blocks[0].sums.shape[0], pairs * width)), np.zeros(pairs * width, np.bool_)
+    for half in (blocks[::2], blocks[1::2]):
+        cells = np.concatenate([block.cells + i * width for i, block in enumerate(half)])
+        table[:, cells] += np.concatenate([block.sums for block in half], axis=1)
+        used[cells] = True
+    cells = used.nonzero()[0]
+    edges = cells.searchsorted(np.arange(pairs + 1) * width).tolist()
+    sums = table[:, cells]
+    return [
+        Block(older.start, cells[first:last] - i * width, sums[:, first:last].copy())
+        for i, (older, first, last) in enumerate(zip(blocks[::2], edges, edges[1:], strict=False))
+    ]

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Bools, Floats
+from detectors.base import Bools, Floats, Ints
 from detectors.rows.bank import BASELINE_CAP, take_out
-from detectors.rows.types import Entries
+from detectors.rows.types import Entries, part_of, sums_by
 
 
 class RequestMix(msgspec.Struct):
@@ -35,25 +35,26 @@ class RequestMix(msgspec.Struct):
         """Add what another version recorded."""
         self.sums[:, : sums.shape[1]] += sums
 
-    def count(self, entries: Entries, start: int, end: int, counted: Bools | None) -> None:
-        """Count the entries from `start` to before `end`; `counted` masks those of all entries that are outcomes."""
-        streams = entries.streams[:, start:end]
-        known = streams >= 0
-        row, losses, size = streams[known], self.losses, self.sums.shape[1]
-        outcome = row if counted is None else streams[known & counted[start:end]]
-        self.sums[0] += np.bincount(outcome, minlength=size)
-        if self.sums[0, 0] > BASELINE_CAP:
-            self.sums[0] *= BASELINE_CAP / self.sums[0, 0]
-        place = np.broadcast_to(np.arange(start, end), streams.shape)[known]
-        for loss in range(losses):
-            column = entries.losses[loss, place]
-            use = ~np.isnan(column)
-            n, k = self.sums[1 + loss], self.sums[1 + losses + loss]
-            n += np.bincount(row[use], minlength=size)
-            k += np.bincount(row[use], weights=column[use], minlength=size)
-            fade = BASELINE_CAP / np.maximum(n, BASELINE_CAP)
-            n *= fade
-            k *= fade
+    def count(self, entries: Entries, counted: Bools | None, begins: Ints) -> None:
+        """Count outcomes, the parts that begin at `begins` one after the other; `counted` masks those that count."""
+        row, place = entries.known()
+        losses, size = self.losses, self.sums.shape[1]
+        if begins.size > 1:
+            row = row + part_of(begins, entries.source.size)[place] * size
+        shape = begins.size, size
+        width = begins.size * size
+        whole = np.bincount(row, minlength=width)
+        outcomes = whole if counted is None else np.bincount(row[counted[place]], minlength=width)
+        columns = sums_by(entries.losses[:, place], row, width, whole)
+        for added in np.stack([outcomes, *columns], axis=0).reshape(-1, *shape).transpose(1, 0, 2):
+            self.sums += added
+            if self.sums[0, 0] > BASELINE_CAP:
+                self.sums[0] *= BASELINE_CAP / self.sums[0, 0]
+            counts = self.sums[1 : 1 + losses]
+            if counts.max() > BASELINE_CAP:
+                fade = BASELINE_CAP / np.maximum(counts, BASELINE_CAP)
+                counts *= fade
+                self.sums[1 + losses :] *= fade
 
     def forget(self, window: Floats) -> None:
         """Take the outcomes of a window, (2 x losses, streams, sources), out again."""

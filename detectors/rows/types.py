@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,11 @@ class Entries(msgspec.Struct, frozen=True):
     streams: Ints
     source: Ints
     losses: Floats
+
+    def known(self) -> tuple[Ints, Ints]:
+        """Return the stream and the place of every stream of every outcome, dimension by dimension."""
+        known = (self.streams >= 0).reshape(-1).nonzero()[0]
+        return self.streams.reshape(-1)[known], known % max(self.source.size, 1)
 
     def part(self, start: int, end: int) -> Entries:
         """Return the outcomes from `start` to before `end` alone."""
@@ -108,3 +115,40 @@ class Baselines(msgspec.Struct):
     own_n: NDArray[np.float64]
     own_k: NDArray[np.float64]
     mix: NDArray[np.float64]
+
+
+def part_of(begins: Ints, size: int) -> Ints:
+    """Return the number of the part that each of `size` places is in; the first of `begins` is 0.
+
+    >>> part_of(np.array([0, 2]), 5).tolist()
+    [0, 0, 1, 1, 1]
+    """
+    part = np.zeros(size, np.int64)
+    part[begins[1:]] = 1
+    return part.cumsum(out=part)
+
+
+def sums_by(losses: Floats, key: Ints, width: int, counts: Ints) -> list[Floats]:
+    """Return the counts and then the sums by key of each row of losses, each of shape (width,).
+
+    Args:
+        losses: shape (losses, e), NaN where there is none.
+        key: shape (e,), below `width`.
+        width: how many keys there are.
+        counts: how often each key occurs.
+
+    >>> counts, sums = sums_by(np.array([[0.5, np.nan, 0.25]]), np.array([1, 1, 1]), 2, np.array([0, 3]))
+    >>> counts.tolist(), sums.tolist()
+    ([0.0, 2.0], [0.0, 0.75])
+    """
+    found: list[Any] = []
+    totals: list[Any] = []
+    for column in losses:
+        missing = np.isnan(column)
+        if np.count_nonzero(missing):
+            found.append(np.bincount(key, weights=~missing, minlength=width))
+            totals.append(np.bincount(key, weights=np.where(missing, 0.0, column), minlength=width))
+        else:
+            found.append(counts.astype(np.float64))
+            totals.append(np.bincount(key, weights=column, minlength=width))
+    return found + totals

@@ -10,9 +10,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from detectors.base import Bools, Ints, rounded
+from detectors.base import Bools, Floats, Ints, rounded
 from detectors.change_point import block_glr
-from detectors.rows.bank import BLOCK, BLOCKS_AT_ONCE, Blocks
+from detectors.rows.bank import BLOCK, Path
 from detectors.rows.baselines import Rows, new_rows
 from detectors.rows.history import BlockHistory, WaitingEntries
 from detectors.rows.request_mix import RequestMix, new_request_mix
@@ -21,6 +21,8 @@ from detectors.rows.types import Alarm, Baselines, Entries, Rules
 ALARMS_MAX = 8
 #: Outcomes that are laid out at once, a multiple of a block: it bounds memory, and the work that an alarm throws away.
 RUN = 4_096
+#: Outcomes that wait for the record of the requests and the history: together they cost as little as one alone.
+WAITING_MAX = 16 * BLOCK
 
 
 class Health(msgspec.Struct):
@@ -73,11 +75,12 @@ class Health(msgspec.Struct):
     def absorb(self, entries: Entries) -> None:
         """Count outcomes of a version that is judged no more, for the baselines it leaves behind."""
         self.settle()
-        rows, positions = self.rows.stepped(entries, 0)
+        run = self.rows.stepped(entries, 0)
         for loss, bank in enumerate(self.rows.banks):
-            bank.count(rows, entries.losses[loss, positions], not self.degraded)
+            if not self.degraded:
+                bank.count(run.rows, entries.losses[loss, run.positions])
         if entries.source.size:
-            self._record(entries, 0, entries.source.size)
+            self._record(entries, [0], True)
 
     def check_references(self, worse_by: float) -> int:
         """Drop references that the version's own first outcomes contradict; return how many were dropped now."""
@@ -86,17 +89,19 @@ class Health(msgspec.Struct):
     def judge(self, entries: Entries, rules: Rules, now: int) -> None:
         """Step all rows with outcomes in prediction order; alarms are appended to `alarms`."""
         size = entries.source.size
-        unusable, counted = np.isnan(entries.losses[0]), self._counted(entries.source)
+        missing, counted = np.isnan(entries.losses), self._counted(entries.source)
+        whole = not np.count_nonzero(missing)
         if counted is None:
             self.outcomes += size
         else:
-            self.outcomes += int(counted.sum())
-            unusable &= counted
-        self.unusable += int(unusable.sum())
+            self.outcomes += int(np.count_nonzero(counted))
+        if not whole:
+            unusable = missing[0] if counted is None else missing[0] & counted
+            self.unusable += int(np.count_nonzero(unusable))
         self.rows.count_first(entries.losses)
         start = 0
         while start < size:
-            start = self._run(entries.part(0, start + RUN), start, rules, now)
+            start = self._run(entries.part(0, start + RUN), start, rules, now, whole)
             self.rows.learn()
 
     def _counted(self, source: Ints) -> Bools | None:
@@ -105,93 +110,110 @@ class Health(msgspec.Struct):
             return None
         return source >= 0 if self.labelled else source < 0
 
-    def _run(self, entries: Entries, start: int, rules: Rules, now: int) -> int:
-        """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on."""
-        banks, growing = self.rows.banks, not self.degraded
-        rows, positions = self.rows.stepped(entries, start)
-        losses, size = entries.losses[:, positions], entries.source.size
-        chunks = range(start // BLOCK, -(-size // BLOCK))
-        once = len(chunks) == 1 and rows.size <= BLOCKS_AT_ONCE and bool((rows[1:] != rows[:-1]).all())
-        blocks = [
-            bank.blocks(rows, positions, column, rules.worse_by, growing, once)
-            for bank, column in zip(banks, losses, strict=True)
-        ]
-        alarmed = None
-        end = size
-        for chunk in chunks:
-            end = min((chunk + 1) * BLOCK, size)
-            self._step(blocks, chunk, entries, end, rules)
-            alarmed = self._alarmed(rules)
-            if alarmed is not None:
-                break
-        if end < size:
-            inside = positions < end
-            rows, losses = rows[inside], losses[:, inside]
-        for bank, column in zip(banks, losses, strict=True):
-            bank.count(rows, column, growing)
-        self._note(entries, start, end, growing)
+    def _run(self, entries: Entries, start: int, rules: Rules, now: int, whole: bool) -> int:
+        """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on.
+
+        `whole` is whether every outcome has every loss.
+        """
+        banks, growing, size = self.rows.banks, not self.degraded, entries.source.size
+        run = self.rows.stepped(entries, start)
+        losses = entries.losses.take(run.positions, axis=1)
+        passed = self._passed(entries, start, run.chunks) if rules.in_time else None
+        growth = None if passed is None else passed[0]
+        with np.errstate(over="ignore", under="ignore"):
+            paths = [
+                bank.path(run, column, rules.worse_by, growing, growth, whole)
+                for bank, column in zip(banks, losses, strict=True)
+            ]
+        alarmed = self._alarmed(paths, run.chunks, rules)
+        chunk = run.chunks - 1 if alarmed is None else alarmed[0]
+        end = min((start // BLOCK + chunk + 1) * BLOCK, size)
+        for bank, path in zip(banks, paths, strict=True):
+            bank.take(path, chunk)
+        if passed is not None:
+            self.last_at = int(passed[1][chunk])
+        if growing:
+            rows = run.rows
+            if end < size:
+                inside = run.positions < end
+                rows, losses = rows[inside], losses[:, inside]
+            sizes = np.bincount(rows, minlength=banks[0].n.size) if whole else None
+            for bank, column in zip(banks, losses, strict=True):
+                bank.count(rows, column, sizes)
+        self._note(entries.part(start, end), growing)
         if alarmed is not None:
-            loss, stream, evidence, threshold = alarmed
-            banks[loss].restart(self.rows.row(stream))
-            self.raise_alarm("e_detector", loss, stream, now, evidence, threshold)
+            _, loss, stream = alarmed
+            row = self.rows.row(stream)
+            evidence = float(banks[loss].totals[row])
+            banks[loss].restart(row)
+            self.raise_alarm("e_detector", loss, stream, now, evidence, rules.promise / float(rules.weights[stream]))
         return end
 
-    def _note(self, entries: Entries, start: int, end: int, growing: bool) -> None:
+    def _note(self, entries: Entries, growing: bool) -> None:
         """Keep outcomes for the record of the requests and for the history.
 
-        Both are read only when something is wrong, so a few outcomes at a time wait until they fill a block.
+        Both are read only when something is wrong, so healthy outcomes wait until they are many.
         """
-        if growing and end - start < BLOCK:
-            self.waiting.add(entries.part(start, end))
-            if self.waiting.outcomes >= BLOCK:
+        if growing:
+            self.waiting.add(entries)
+            if self.waiting.outcomes >= WAITING_MAX and not self.waiting.filling:
                 self.settle()
             return
         self.settle()
-        self._record(entries, start, end, growing)
+        self._record(entries, [0], growing)
 
     def settle(self) -> None:
         """Bring the record of the requests and the history up to date."""
-        entries = self.waiting.take()
-        if entries is not None:
-            self._record(entries, 0, entries.source.size)
+        waiting = self.waiting.take()
+        if waiting is not None:
+            self._record(*waiting, True)
 
-    def _record(self, entries: Entries, start: int, end: int, growing: bool = True) -> None:
+    def _record(self, entries: Entries, begins: list[int], growing: bool) -> None:
+        """Record outcomes in groups that begin at `begins`; each begins a block."""
         if growing:
-            self.mix.count(entries, start, end, self._counted(entries.source))
-        window = self.history.record(entries, start, end, self.rows.streams, bool(self.alarms))
+            self.mix.count(entries, self._counted(entries.source), np.array(begins))
+        ends = [*begins[1:], entries.source.size]
+        starts = [start for begin, end in zip(begins, ends, strict=True) for start in range(begin, end, BLOCK)]
+        window = self.history.record(entries, np.array(starts), self.rows.streams, bool(self.alarms))
         if window is not None:
             for alarm in self.alarms:
                 alarm.add(window)
 
-    def _step(self, blocks: list[Blocks], chunk: int, entries: Entries, end: int, rules: Rules) -> None:
-        growth = None
-        if rules.in_time:
-            growth = np.full(self.rows.streams * self.rows.variants, self._passed(entries, end))
-        for bank, mine in zip(self.rows.banks, blocks, strict=True):
-            bank.step(mine, chunk, growth)
+    def _passed(self, entries: Entries, start: int, chunks: int) -> tuple[Floats, Ints]:
+        """Return the seconds that each chunk passes, and the newest time after it, shape (chunks,).
 
-    def _passed(self, entries: Entries, end: int) -> float:
-        """Return the seconds up to the newest outcome: where the promise is a span of time, evidence grows by them,
-        whatever the traffic."""
-        at = int(entries.predicted_at[end - 1])
-        passed = max(at - self.last_at, 0) / 1000 if self.last_at >= 0 else 0.0
-        self.last_at = max(at, self.last_at)
-        return passed
+        Where the promise is a span of time, evidence grows by them, whatever the traffic.
+        """
+        ends = np.minimum((start // BLOCK + np.arange(1, chunks + 1)) * BLOCK, entries.source.size)
+        newest = np.maximum.accumulate(np.append(self.last_at, entries.predicted_at[ends - 1]))
+        seconds = np.where(newest[:-1] >= 0, np.diff(newest) / 1000, 0.0)
+        return seconds, newest[1:]
 
-    def _alarmed(self, rules: Rules) -> tuple[int, int, float, float] | None:
-        """Return (loss, stream, evidence, threshold) of the stream that carries the alarm, if there is one."""
+    def _alarmed(self, paths: list[Path], chunks: int, rules: Rules) -> tuple[int, int, int] | None:
+        """Return (chunk, loss, stream): where evidence first reaches the promise, and what carries it; else None."""
         if not rules.alarming or len(self.alarms) >= ALARMS_MAX:
             return None
         if self.rows.learning:
             # Without a baseline of the primary loss there is no verdict; what has gathered alarms when there is one.
             return None
-        banks = self.rows.banks
-        shares = np.array([bank.totals[:: self.rows.variants] * rules.weights for bank in banks])
-        if shares.sum() < rules.promise * (1 - 1e-8) or rounded(float(shares.sum())) < rounded(rules.promise):
+        # All weights together are at most 1, so that evidence below the promise in every row is no alarm.
+        highest = max(
+            max(path.highest, float(bank.totals.max())) for bank, path in zip(self.rows.banks, paths, strict=True)
+        )
+        if highest < rules.promise * (1 - 1e-6):
             return None
-        loss, stream = divmod(int(shares.argmax()), self.rows.streams)
-        weight = float(rules.weights[stream])
-        return loss, stream, float(banks[loss].totals[self.rows.row(stream)]), rules.promise / weight
+        streams, variants = self.rows.streams, self.rows.variants
+        shares = np.empty((chunks, len(paths), streams))
+        for loss, (bank, path) in enumerate(zip(self.rows.banks, paths, strict=True)):
+            totals = np.empty((chunks, bank.totals.size))
+            totals[:] = bank.totals
+            totals[:, path.rows] = path.totals
+            np.multiply(totals[:, ::variants], rules.weights, out=shares[:, loss])
+        sums = shares.reshape(chunks, -1).sum(axis=1)
+        for chunk in np.flatnonzero(sums >= rules.promise * (1 - 1e-8)).tolist():
+            if rounded(float(shares[chunk].sum())) >= rounded(rules.promise):
+                return (chunk, *divmod(int(shares[chunk].argmax()), streams))
+        return None
 
     def raise_alarm(
         self,

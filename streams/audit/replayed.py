@@ -14,7 +14,7 @@ import msgspec
 
 from actions.journal import Decision
 from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
-from streams.audit.result import AuditResult, decision_id_of
+from streams.audit.result import AuditResult, decision_id_of, no_collector
 from streams.config.resolved import Config
 from streams.join.runs import line_decoder
 from streams.ledger.entries import read_entry
@@ -57,7 +57,8 @@ def audit_replayed(stream: BinaryIO, progress: Callable[[int], None] | None = No
     config = configuration_of(read_ledger_line(stream.readline(LINE_BYTES_MAX)).record)
     result = AuditResult()
     try:
-        ReplayAudit(config, stream, result, progress).run()
+        with no_collector():
+            ReplayAudit(config, stream, result, progress).run()
     except Found as found:
         result.first_difference = found.difference
     stream.seek(0)

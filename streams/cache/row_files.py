@@ -102,11 +102,12 @@ class RowFiles:
     def _files(self) -> list[Path]:
         return [path for path in self.folder.glob(f"{_PREFIX}*") if path.name[len(_PREFIX) :].isdigit()]
 
-    def remove_all_but(self, names: Collection[str]) -> None:
-        """Remove the files of rows that are neither named nor in use."""
+    def remove_all_but(self, names: Collection[str], *, used: bool = False) -> None:
+        """Remove the files of rows that are not named; those in use only if `used`, because they will not be."""
         assert self._unlock is not None, "the folder belongs to another process"
+        in_use = () if used else tuple(self._maps.values())
         for path in self._files():
-            if path.name not in names and path.name not in self._maps.values():
+            if path.name not in names and path.name not in in_use:
                 with suppress(OSError):
                     path.unlink()
 

@@ -112,13 +112,13 @@ class WindowCache:
         return self._found.reader
 
     def discard(self) -> None:
-        """Remove everything; the reader, if there is one, must not have loaded it."""
+        """Remove everything; a reader that loaded some of it must be dropped."""
         self._found = self._prepared = None
         if self._files is not None and self._files.claim(make=False):
             for name in (MANIFEST, NEXT):
                 with suppress(OSError):
                     (self._files.folder / name).unlink()
-            self._files.remove_all_but(())
+            self._files.remove_all_but((), used=True)
 
     # Saving
 

@@ -252,7 +252,7 @@ class EmbeddedMonitor:
         for place in odd:
             if isinstance(items[place], Rejection):
                 self._reject(SOURCES[sides[place]], records[place][1], items[place])
-        predictions, feedback = (decoder.type_of(kind) for decoder, kind in zip(self._decoders, KINDS, strict=True))
+        predictions, feedback = (decoder.shape_of(kind) for decoder, kind in zip(self._decoders, KINDS, strict=True))
         offsets = np.array([entry.offset for _, entry in records], np.int64)
         append_ts = np.array([entry.append_ts for _, entry in records], np.int64)
         values = [entry.value or b"" for _, entry in records]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -65,9 +66,12 @@ class Closed(msgspec.Struct, frozen=True):
         if before is not None:
             use &= self.columns[PREDICTED_AT] < before
         columns, losses = self.columns, self.losses
-        if not use.all():
-            some = use if use.any() else slice(0)
-            columns, losses = columns[:, some], losses[:, some]
+        found = np.count_nonzero(use)
+        if not found:
+            columns, losses = columns[:, :0], losses[:, :0]
+        elif found < use.size:
+            some = use.nonzero()[0]
+            columns, losses = columns.take(some, axis=1), losses.take(some, axis=1)
         return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses)
 
     def pairs_of(self, live: int, shadow: int, since: int) -> tuple[Ints, NDArray[np.float64]]:
@@ -113,10 +117,12 @@ class Layout(msgspec.Struct):
     def _columns(
         self, arm: Ints, predicted_at: Ints, position: Ints, source: Ints, slices: list[Coded], numbers: Ints
     ) -> Ints:
-        streams = [self.slices.encode(i, column) for i, column in enumerate(slices)]
-        return np.array(
-            [numbers[arm] if arm.size else arm, predicted_at, position, source, np.zeros_like(arm), *streams]
-        )
+        columns = np.empty((STREAMS + 1 + len(slices), arm.size), np.int64)
+        columns[ARM] = numbers[arm] if arm.size else arm
+        columns[PREDICTED_AT], columns[POSITION], columns[SOURCE], columns[STREAMS] = predicted_at, position, source, 0
+        for i, column in enumerate(slices):
+            columns[STREAMS + 1 + i] = self.slices.encode(i, column)
+        return columns
 
     def pair_columns(self, pairs: PairRows | None, numbers: Ints) -> Ints | None:
         """Return the integer columns of pairs, None if there are none."""
@@ -135,34 +141,41 @@ def add_outcomes(
     """Put outcomes, or predictions as they are without a label, into their cohorts; width 0 puts all into cohort 0."""
     if not columns.shape[1]:
         return
-    for cohort, use in _by_cohort(columns, width):
+    for cohort, some, values in _by_cohort(columns, losses, width):
         entry = open_.setdefault(cohort, new_cohort())
         rows = entry.labelled if labelled else entry.unlabelled
-        rows.columns.append(columns[:, use])
-        rows.losses.append(losses[:, use])
+        rows.columns.append(some)
+        rows.losses.append(values)
 
 
 def add_pairs(
     open_: dict[int, OpenCohort], columns: Ints, excess: NDArray[np.float64], width: int, labelled: bool = True
 ) -> None:
     """Put pairs into the cohorts they belong to."""
-    for cohort, use in _by_cohort(columns, width):
+    for cohort, some, values in _by_cohort(columns, excess, width):
         entry = open_.setdefault(cohort, new_cohort())
         rows = entry.labelled if labelled else entry.unlabelled
-        rows.pairs.append(columns[:, use])
-        rows.excess.append(excess[:, use])
+        rows.pairs.append(some)
+        rows.excess.append(values)
 
 
-def _by_cohort(columns: Ints, width: int) -> list[tuple[int, Ints]]:
+def _by_cohort(columns: Ints, values: NDArray[np.float64], width: int) -> list[tuple[int, Ints, NDArray[np.float64]]]:
+    """Return each cohort's rows, in their order."""
     if not width:
-        return [(0, np.arange(columns.shape[1]))]
+        return [(0, columns, values)]
     cohort = columns[PREDICTED_AT] // width
-    if (cohort == cohort[0]).all():
+    first, last = int(np.minimum.reduce(cohort)), int(np.maximum.reduce(cohort))
+    if first == last:
         # The usual case of a small record, which would spend most of its time in sorting next to nothing.
-        return [(int(cohort[0]), np.arange(cohort.size))]
-    order = np.argsort(cohort, kind="stable")
-    edges = np.flatnonzero(np.diff(cohort[order], prepend=-1))
-    return [(int(cohort[part[0]]), part) for part in np.split(order, edges[1:])]
+        return [(first, columns, values)]
+    cohort -= first
+    if last - first < 65_536:
+        # Sorting small integers is much cheaper.
+        cohort = cohort.astype(np.uint16)
+    order = cohort.argsort(kind="stable")
+    cohort, columns, values = cohort[order], columns.take(order, axis=1), values.take(order, axis=1)
+    edges = [0, *((cohort[1:] != cohort[:-1]).nonzero()[0] + 1).tolist(), cohort.size]
+    return [(first + int(cohort[begin]), columns[:, begin:end], values[:, begin:end]) for begin, end in pairwise(edges)]
 
 
 def labelled_by_arm(cohort: OpenCohort) -> dict[int, int]:
@@ -211,11 +224,31 @@ def _in_order(columns: Ints, values: NDArray[np.float64]) -> tuple[Ints, NDArray
     """Return rows in the order of their predictions."""
     if columns.shape[1] < 2:
         return columns, values
-    order = np.lexsort((columns[POSITION], columns[PREDICTED_AT]))
-    return columns[:, order], values[:, order]
+    order = _order(columns[PREDICTED_AT], columns[POSITION])
+    return columns.take(order, axis=1), values.take(order, axis=1)
+
+
+def _order(first: Ints, second: Ints) -> Ints:
+    """Return the order by one column and then another; equal rows keep theirs.
+
+    >>> _order(np.array([2, 1, 1, 2]), np.array([5, 7, 6, 5])).tolist()
+    [2, 1, 0, 3]
+    """
+    first, second = first - first.min(), second - second.min()
+    width = int(second.max()) + 1
+    if int(first.max()) < 2**62 // width:
+        # One key of both sorts several times as fast, as long as all are different.
+        key = first * width + second
+        order = key.argsort()
+        key = key[order]
+        if (key[1:] != key[:-1]).all():
+            return order
+    return np.lexsort((second, first))
 
 
 def _joined(parts: list[NDArray[Any]], rows: int, kind: type[np.generic]) -> NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts, axis=1) if parts else np.zeros((rows, 0), kind)
 
 

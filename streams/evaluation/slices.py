@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ class Stream(msgspec.Struct, frozen=True):
         return {self.dimension: self.value} if self.dimension else None
 
 
-class SliceTable(msgspec.Struct):
+class SliceTable(msgspec.Struct, dict=True):
     """Number the streams of a model in the order of their appearance; number 0 is overall.
 
     Values beyond the cap go to the dimension's `__other__`, which is counted but has no share in the alarm.
@@ -41,27 +42,27 @@ class SliceTable(msgspec.Struct):
         """Return the stream number of each entry of a column, -1 where the prediction has no such slice."""
         if not column.values:
             return column.codes
-        numbers = np.array([self._number(dimension, value) for value in column.values], np.int64)
-        return np.where(column.codes < 0, -1, numbers[column.codes])
+        # The last is that of code -1.
+        numbers = np.array([*[self._number(dimension, value) for value in column.values], -1], np.int64)
+        return numbers[column.codes]
 
     def _number(self, dimension: int, value: Scalar) -> int:
-        name = self.dimensions[dimension]
-        known = self._find(name, value)
+        name, numbers = self.dimensions[dimension], self._numbers
+        known = numbers.get((name, type(value), value))
         if known is None and self.named >= self.cap:
             value = OTHER
-            known = self._find(name, value)
+            known = numbers.get((name, str, value))
         if known is not None:
             return known
         self.named += value != OTHER
+        numbers[name, type(value), value] = len(self.streams)
         self.streams.append(Stream(name, value))
         return len(self.streams) - 1
 
-    def _find(self, name: str, value: Scalar) -> int | None:
-        for number, stream in enumerate(self.streams):
-            # A type is part of a value here: true, 1 and "1" are three slices.
-            if stream.dimension == name and stream.value == value and type(stream.value) is type(value):
-                return number
-        return None
+    @cached_property
+    def _numbers(self) -> dict[tuple[str, type, Scalar], int]:
+        """Return the number of each stream; a type is part of a value: true, 1 and "1" are three slices."""
+        return {(stream.dimension, type(stream.value), stream.value): i for i, stream in enumerate(self.streams)}
 
 
 def slice_table(dimensions: list[str], cap: int) -> SliceTable:

@@ -168,7 +168,7 @@ def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: 
         if entries.source.size:
             other.health.judge(entries, rules, now)
         if arm.role == "holdback":
-            other.comparison.step_blocks(entries, own, closed.begin, closed.width)
+            other.comparison.add(entries, own, closed.begin, closed.width)
         else:
             other.comparison.step_pairs(*closed.pairs_of(mine, number, live.since))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 from detectors.base import Ints
 from streams.evaluation.outcomes import Outcomes
 from streams.ledger.coverage import Coverage
+from streams.ledger.places import offsets_of
 from streams.ledger.records import Batch, Coded, Counted, PairRows, Part, UnlabelledRows
 
 OFFSET_BITS: Final = 48
-"""A partition's number is put above its offsets, so that places order by append time, partition and offset."""
+"""A partition's number is put above the places in it: outcomes of one time are in the order of both, as one number."""
 
 Mask: TypeAlias = NDArray[np.bool_]
 Use: TypeAlias = Mask | slice
@@ -63,9 +63,15 @@ def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tupl
     """Return how many new predictions each arm made in each cohort: (arm, cohort, count)."""
     seen = part.seen if part.unlabelled is None else part.unlabelled
     new: Use = EVERYTHING if coverage is None else _unread(seen.position, coverage)
-    arms, seen_at = seen.arm[new].tolist(), seen.predicted_at[new].tolist()
-    counted = Counter((arm, at // width if width else 0) for arm, at in zip(arms, seen_at, strict=True))
-    return [(arm, cohort, count) for (arm, cohort), count in counted.items()]
+    arm, predicted_at = seen.arm[new], seen.predicted_at[new]
+    if not arm.size:
+        return []
+    cohort = predicted_at // width if width else np.zeros_like(arm)
+    first, arms = int(cohort.min()), len(part.arms)
+    counts = np.bincount((cohort - first) * arms + arm)
+    found = counts.nonzero()[0]
+    by_key = zip(found.tolist(), counts[found].tolist(), strict=True)
+    return [(key % arms, first + key // arms, count) for key, count in by_key]
 
 
 def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]:
@@ -79,7 +85,7 @@ def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]
 
 def _unread(positions: Ints, coverage: Coverage) -> Mask:
     """Return which predictions were not read yet: of one log alone a single prefix was."""
-    return positions >= coverage.predictions
+    return offsets_of(positions) >= coverage.predictions
 
 
 def _some(column: Coded, use: Use) -> Coded:

@@ -23,7 +23,7 @@ import numpy as np
 
 from detectors.base import Bools, Ints
 from streams.join.cells import NO_CELL, Cells, SavedCells
-from streams.join.decoding import NarrowType
+from streams.join.decoding import Shape
 from streams.join.fingerprints import Fingerprinter, Fingerprints, Key
 from streams.join.generation_list import GenerationList
 from streams.join.generations import CLOSED, MOVED, WAITS, Generation, SavedGeneration, SavedKept
@@ -53,7 +53,7 @@ class Records(NamedTuple):
 
     items: list[Any]
     odd: list[int]
-    narrow: NarrowType
+    shape: Shape
     values: Sequence[bytes]
     position: Ints
     at: Ints
@@ -64,7 +64,7 @@ class Records(NamedTuple):
         odd = [place - begin for place in self.odd if begin <= place < end]
         some = slice(begin, end)
         return Records(
-            self.items[some], odd, self.narrow, self.values[some], self.position[some], self.at[some], self.line[some]
+            self.items[some], odd, self.shape, self.values[some], self.position[some], self.at[some], self.line[some]
         )
 
     def without(self, places: list[int]) -> Records:
@@ -77,7 +77,7 @@ class Records(NamedTuple):
         return Records(
             [self.items[place] for place in numbers],
             [number_of[place] for place in self.odd if place in number_of],
-            self.narrow,
+            self.shape,
             [self.values[place] for place in numbers],
             *(column[left] for column in (self.position, self.at, self.line)),
         )
@@ -86,7 +86,7 @@ class Records(NamedTuple):
         """Return the keys by which predictions and feedback belong together."""
         items = self.items
         ids: list[Key] = list(map(_id_of, items))
-        if {"row", "target"} & self.narrow.fields:
+        if {"row", "target"} & self.shape.fields:
             numbers, names = self.column("row", 0), self.column("target", "")
             for place, (number, name) in enumerate(zip(numbers, names, strict=True)):
                 if number or name:
@@ -97,7 +97,7 @@ class Records(NamedTuple):
 
     def column(self, name: str, default: Any) -> list[Any]:
         """Return a field of narrow items, the default where an item is none or where no item has it."""
-        if name not in self.narrow.fields:
+        if name not in self.shape.fields:
             return [default] * len(self.items)
         if not self.odd:
             return list(map(attrgetter(name), self.items))
@@ -251,7 +251,7 @@ class BatchWindow:
 
     def _columns(self, block: Records) -> tuple[Ints, Scalars, Scalars]:
         """Return cells, outputs and scores; the cell is `NO_CELL` where an event is not usual by itself."""
-        items, narrow = block.items, block.narrow
+        items, shape = block.items, block.shape
         if block.odd:
             odd = set(block.odd)
             usual = [item for place, item in enumerate(items) if place not in odd]
@@ -261,18 +261,18 @@ class BatchWindow:
             cells, outputs, scores = self._columns(some) if usual else (cell[:0], scalars([]), scalars([]))
             cell[use] = cells
             return cell, _spread(outputs, use, len(items)), _spread(scores, use, len(items))
-        roles = map(attrgetter("role"), items) if "role" in narrow.fields else repeat("live", len(items))
+        roles = map(attrgetter("role"), items) if "role" in shape.fields else repeat("live", len(items))
         models, versions = map(attrgetter("model"), items), map(attrgetter("version"), items)
-        cell = self.cells.codes(len(items), models, versions, roles, self._slices(items, narrow))
-        return cell, scalars(list(map(attrgetter("output"), items))), _scores(items, narrow)
+        cell = self.cells.codes(len(items), models, versions, roles, self._slices(items, shape))
+        return cell, scalars(list(map(attrgetter("output"), items))), _scores(items, shape)
 
-    def _slices(self, items: list[Any], narrow: NarrowType) -> list[Any]:
+    def _slices(self, items: list[Any], shape: Shape) -> list[Any]:
         if not self.dimensions:
             return []
         columns: list[Any] = []
         for name in self.dimensions:
-            if name in narrow.slices:
-                columns.append(list(map(attrgetter(f"slices.s{narrow.slices.index(name)}"), items)))
+            if name in shape.slices:
+                columns.append(list(map(attrgetter(f"slices.s{shape.slices.index(name)}"), items)))
             else:
                 columns.append(repeat(None, len(items)))
         return columns
@@ -280,7 +280,7 @@ class BatchWindow:
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""
         objects = self.generations[-1].objects
-        scores = block.column("scores", None) if "scores" in block.narrow.fields else None
+        scores = block.column("scores", None) if "scores" in block.shape.fields else None
         if output.others is None and scores is None:
             return
         others = [None] * rows.size if output.others is None else output.others.tolist()
@@ -340,7 +340,7 @@ class BatchWindow:
 
     def _source_codes(self, block: Records) -> Ints:
         """Return the numbers of the label sources, -1 for those beyond what a row can name."""
-        if "source" not in block.narrow.fields:
+        if "source" not in block.shape.fields:
             return np.full(len(block.items), self._source("default"), np.int64)
         names = block.column("source", "default")
         numbers = {name: self._source(name) for name in dict.fromkeys(names)}
@@ -368,7 +368,7 @@ class BatchWindow:
 
     def _named(self, block: Records) -> Ints | None:
         """Return the number of the model that each label names, -1 for none, -2 for one that is not known."""
-        if "model" not in block.narrow.fields:
+        if "model" not in block.shape.fields:
             return None
         names = block.column("model", None)
         known = self.slow.series.model_number
@@ -605,8 +605,8 @@ def _of_same_keys(keys: Sequence[Key], some: Bools) -> Bools:
     return np.fromiter(map(selected.__contains__, keys), np.bool_, len(keys))
 
 
-def _scores(items: list[Any], narrow: NarrowType) -> Scalars:
-    if "score" not in narrow.fields:
+def _scores(items: list[Any], shape: Shape) -> Scalars:
+    if "score" not in shape.fields:
         return _nothing(len(items))
     return _nan_for_nothing(scalars(list(map(attrgetter("score"), items))))
 

@@ -52,6 +52,13 @@ class Block(NamedTuple):
     odd: list[int]
 
 
+class Shape(NamedTuple):
+    """What narrow events have: fields, and slices, whose values are `slices.s0`, `slices.s1` and so on."""
+
+    fields: frozenset[str]
+    slices: tuple[str, ...]
+
+
 class NarrowDecoder:
     """Decodes blocks of some kinds of events; `decode_one` is the codec's function for one value.
 
@@ -64,9 +71,9 @@ class NarrowDecoder:
         self._types = {kind: NarrowType(kind, placed) for kind in kinds}
         self._narrow, self._wide = self._decoders()
 
-    def type_of(self, kind: str) -> NarrowType:
-        """Return the narrow type of a kind."""
-        return self._types[kind]
+    def shape_of(self, kind: str) -> Shape:
+        """Return the shape of the narrow events of a kind that were decoded last."""
+        return self._types[kind].shape
 
     def decode(self, values: Sequence[bytes | None]) -> Block:
         """Decode values; never raises on a value."""
@@ -146,6 +153,7 @@ class NarrowType:
         self.unknown: list[str] = []
         self._listed: dict[str, dict[Any, None]] = {}
         self.wide = self.made = self._make({})
+        self.shape = Shape(frozenset(self.fields), ())
 
     def learn(self, value: bytes) -> bool:
         """Learn from an event that the codec has accepted; return whether it has anything new."""
@@ -179,6 +187,7 @@ class NarrowType:
             listed.update(dict.fromkeys(sorted(value for value in values if value.__class__ is str)))
 
     def _remake(self) -> None:
+        self.shape = Shape(frozenset(self.fields), tuple(self.slices))
         self.wide = self._make({})
         listed = {name: tuple(values) for name, values in self._listed.items() if 0 < len(values) < LISTED_MAX}
         self.made = self._make(listed)
@@ -219,11 +228,11 @@ class NarrowType:
         return msgspec.defstruct("Slices", fields, gc=False, frozen=True, rename=names, forbid_unknown_fields=True)
 
 
-def times_of(items: Sequence[Any], narrow: Sequence[NarrowType], odd: Sequence[int]) -> Ints | None:
+def times_of(items: Sequence[Any], shapes: Sequence[Shape], odd: Sequence[int]) -> Ints | None:
     """Return the events' own times in milliseconds, -1 where they have none; None where none can have any."""
-    if not odd and not any("ts" in each.fields for each in narrow):
+    if not odd and not any("ts" in each.fields for each in shapes):
         return None
-    if not odd and all("ts" in each.fields for each in narrow):
+    if not odd and all("ts" in each.fields for each in shapes):
         with suppress(TypeError):
             return np.fromiter(map(attrgetter("ts"), items), np.int64, len(items))
     found = (getattr(item, "ts", None) for item in items)

@@ -22,7 +22,7 @@ from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
 from streams.join.answers import Answers
 from streams.join.batch_window import BatchWindow, BeyondMemory, Records, SavedBatchWindow
-from streams.join.decoding import Block, NarrowType, times_of
+from streams.join.decoding import Block, Shape, times_of
 from streams.join.fingerprints import PUBLIC
 from streams.join.pending import Pending, SavedPending
 from streams.join.rows import PartBuilder, counted_rows
@@ -58,7 +58,7 @@ class Given(NamedTuple):
     append_ts: Ints
     values: list[bytes]
     block: Block
-    narrow: NarrowType
+    shape: Shape
     at: Ints
     line: Ints
 
@@ -127,7 +127,7 @@ class PartitionJoin:
         records = _accepted(given, rejected)
         if records.items and side == PREDICTIONS:
             seen = self.window.add_predictions(records)
-            if "replica" in records.narrow.fields or records.odd:
+            if "replica" in records.shape.fields or records.odd:
                 self._answers.note(records, seen)
         elif records.items:
             self._labelled(records)
@@ -271,7 +271,7 @@ def _rejected(given: Given) -> list[tuple[int, Rejection]]:
     items = given.block.items
     found = [(place, items[place]) for place in given.block.odd if isinstance(items[place], Rejection)]
     known = dict(found)
-    ts, append_ts = times_of(items, [given.narrow], given.block.odd), given.append_ts
+    ts, append_ts = times_of(items, [given.shape], given.block.odd), given.append_ts
     if ts is None and int(append_ts.min()) >= 0:
         return found
     ts = np.full_like(append_ts, -1) if ts is None else ts
@@ -287,7 +287,7 @@ def _rejected(given: Given) -> list[tuple[int, Rejection]]:
 def _accepted(given: Given, rejected: list[tuple[int, Rejection]]) -> Records:
     """Return the records that are events."""
     block = given.block
-    records = Records(block.items, block.odd, given.narrow, given.values, given.offsets, given.at, given.line)
+    records = Records(block.items, block.odd, given.shape, given.values, given.offsets, given.at, given.line)
     return records.without([place for place, _ in rejected]) if rejected else records
 
 

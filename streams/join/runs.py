@@ -14,7 +14,7 @@ import numpy as np
 from detectors.base import Ints
 from streams.config.units import DAY_MS
 from streams.join.clock import SourceClock
-from streams.join.decoding import Block, NarrowDecoder, NarrowType, times_of
+from streams.join.decoding import Block, NarrowDecoder, Shape, times_of
 from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given
 from unship.codec import OtherLine, decode_line
 from unship.events import Event, Feedback, Prediction
@@ -35,7 +35,7 @@ class Run(NamedTuple):
     items: list[Any]
     odd: list[int]
     values: list[bytes]
-    narrow: tuple[NarrowType, NarrowType]
+    shapes: tuple[Shape, Shape]
     offsets: Ints | None = None
     append_ts: Ints | None = None
 
@@ -47,7 +47,7 @@ class Run(NamedTuple):
         block = Block([self.items[place] for place in places], [number_of[i] for i in self.odd if i in number_of])
         offsets = line if self.offsets is None else self.offsets
         values = [self.values[place] for place in places]
-        return Given(offsets[use], append_ts[use], values, block, self.narrow[side], at[use], line[use])
+        return Given(offsets[use], append_ts[use], values, block, self.shapes[side], at[use], line[use])
 
 
 class Clocks(NamedTuple):
@@ -60,12 +60,12 @@ class Clocks(NamedTuple):
 
 def read_clocks(clock: SourceClock, run: Run) -> Clocks:
     """Read the times of a run."""
-    placed = any("at" in narrow.fields for narrow in run.narrow) or bool(run.odd)
+    placed = any("at" in shape.fields for shape in run.shapes) or bool(run.odd)
     if run.append_ts is not None:
         return _read_appended(clock, run, run.append_ts)
     if clock.jump >= 0 or (placed and any(getattr(item, "at", None) for item in run.items)):
         return _read_each(clock, run)
-    ts = times_of(run.items, run.narrow, run.odd)
+    ts = times_of(run.items, run.shapes, run.odd)
     if ts is None:
         ts = np.full(len(run.items), -1)
     running = np.maximum.accumulate(np.append(clock.now, ts))
@@ -160,21 +160,21 @@ class RunCuts:
 def runs_in(lines: Sequence[bytes], decoder: NarrowDecoder) -> Iterator[Run | tuple[Event, bytes]]:
     """Yield the source lines of a recording as runs, and other events one by one; lines of other kinds are skipped."""
     block = decoder.decode(lines)
-    narrow = (decoder.type_of(KINDS[PREDICTIONS]), decoder.type_of(KINDS[FEEDBACK]))
+    shapes = (decoder.shape_of(KINDS[PREDICTIONS]), decoder.shape_of(KINDS[FEEDBACK]))
     begin = 0
     for place in (*(place for place in block.odd if block.items[place].__class__ not in _SIDES), len(lines)):
         if place > begin:
-            yield _run(block, lines, begin, place, narrow)
+            yield _run(block, lines, begin, place, shapes)
         if place < len(lines) and not isinstance(block.items[place], OtherLine):
             yield block.items[place], lines[place].rstrip(b"\r\n")
         begin = place + 1
 
 
-def _run(block: Block, lines: Sequence[bytes], begin: int, end: int, narrow: tuple[NarrowType, NarrowType]) -> Run:
+def _run(block: Block, lines: Sequence[bytes], begin: int, end: int, shapes: tuple[Shape, Shape]) -> Run:
     items = block.items[begin:end]
     sides = np.fromiter(map(_side_of.__getitem__, map(type, items)), np.int64, len(items))
     odd = [place - begin for place in block.odd if begin <= place < end]
-    return Run(sides, items, odd, [line.rstrip(b"\r\n") for line in lines[begin:end]], narrow)
+    return Run(sides, items, odd, [line.rstrip(b"\r\n") for line in lines[begin:end]], shapes)
 
 
 class _SideOf(dict[type, int]):

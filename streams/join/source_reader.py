@@ -36,7 +36,7 @@ from streams.join.dead_letters import DeadLetter, dead_letter
 from streams.join.decoding import Block, source_decoders
 from streams.join.fingerprints import PUBLIC
 from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, PartitionJoin, Raw, SavedJoin
-from streams.join.source_records import SourceRecords
+from streams.join.source_records import SourceRecords, joined
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of
@@ -144,15 +144,7 @@ class _Side:
                 self.queue[0] = records.part(left, len(records.values))
             left -= len(taken[-1].values)
         self.queued -= count
-        return (
-            taken[0]
-            if len(taken) == 1
-            else SourceRecords(
-                np.concatenate([each.offsets for each in taken]),
-                np.concatenate([each.append_ts for each in taken]),
-                [value for each in taken for value in each.values],
-            )
-        )
+        return joined(taken)
 
     def passed(self, records: SourceRecords, at: Ints) -> None:
         """Note records that were read, with the join clock at each."""
@@ -355,8 +347,8 @@ class SourceReader:
         values = [value or b"" for value in records.values]
         line = np.arange(self._line, self._line + len(values))
         self._line += len(values)
-        narrow = decoder.type_of(KINDS[side])
-        rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, narrow, at, line))
+        shape = decoder.shape_of(KINDS[side])
+        rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
         join.settle()
         log.passed(records, at)
         if not self.filling:

@@ -6,13 +6,13 @@ Both have a schema, the type of the record; no code can run when they are read.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 import numpy as np
 
 _T = TypeVar("_T")
-_DTYPES = frozenset({"<i8", "<f8", "|b1"})
+_DTYPES = {name: np.dtype(name) for name in ("<i8", "<f8", "|b1")}
 
 
 def _from_array(value: Any) -> Any:
@@ -23,14 +23,19 @@ def _from_array(value: Any) -> Any:
     raise TypeError(f"expected an array, was {type(value).__name__}")
 
 
-def _to_array(kind: type, value: Any) -> Any:
+def _to_view(kind: type, value: Any) -> Any:
     if getattr(kind, "__origin__", kind) is not np.ndarray:
         raise TypeError(f"cannot read a {kind}")
-    dtype, shape, data = value
-    if dtype not in _DTYPES:
-        raise ValueError(f"array of {dtype!r}: expected one of {sorted(_DTYPES)}")
-    # A copy, because an array over bytes is read-only.
-    return np.frombuffer(data, np.dtype(dtype)).reshape(shape).copy()
+    name, shape, data = value
+    dtype = _DTYPES.get(name)
+    if dtype is None:
+        raise ValueError(f"array of {name!r}: expected one of {sorted(_DTYPES)}")
+    array = np.frombuffer(data, dtype)
+    return array if len(shape) == 1 and shape[0] == array.size else array.reshape(shape)
+
+
+def _to_array(kind: type, value: Any) -> Any:
+    return _to_view(kind, value).copy()
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_from_array)
@@ -41,14 +46,19 @@ def pack(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def unpack(data: bytes, kind: type[_T]) -> _T:
-    """Read what `pack` wrote.
+def unpack(data: bytes, kind: type[_T], writable: bool = True) -> _T:
+    """Read what `pack` wrote; arrays that need not be `writable` are views of its bytes, which is cheaper.
 
     Raises:
         msgspec.DecodeError: The bytes are cut off or do not fit the type.
         ValueError: An array does not fit its shape.
     """
-    return msgspec.msgpack.decode(data, type=kind, dec_hook=_to_array)
+    return cast(_T, _decoder(cast(Any, kind), writable).decode(data))
+
+
+@cache
+def _decoder(kind: Any, writable: bool) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind, dec_hook=_to_array if writable else _to_view)
 
 
 def _to_list(value: Any) -> Any:

@@ -43,7 +43,7 @@ def read_entry(value: bytes | None) -> Entry:
             "begin a new ledger, as docs/how-to/upgrade.md shows"
         )
     try:
-        record = cast(Record, unpack(data, cast(Any, Record)))
+        record = cast(Record, unpack(data, cast(Any, Record), writable=False))
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
         raise RecordingError(f"a ledger record cannot be read: {error}") from error
     return Entry(checked(record), data)
@@ -64,7 +64,7 @@ def _batch_fits(batch: Batch) -> bool:
     counted = batch.counted
     size = counted.change.size
     fits = counted.reason.codes.size == counted.prediction.size == counted.feedback.size == size
-    fits = fits and bool((counted.reason.codes >= 0).all()) and _coded_fits(counted.reason)
+    fits = fits and _codes_fit(counted.reason.codes, len(counted.reason.values))
     fits = fits and batch.base[0] <= batch.end[0] and batch.base[1] <= batch.end[1]
     return fits and all(_part_fits(part) for part in batch.parts)
 
@@ -84,17 +84,20 @@ def _part_fits(part: Part) -> bool:
 
 
 def _rows_fit(rows: OutcomeRows | UnlabelledRows, arms: int) -> bool:
-    lengths = [rows.predicted_at.size, rows.position.size, *(column.codes.size for column in rows.slices)]
-    if rows.losses.ndim != 2 or any(length != rows.arm.size for length in (*lengths, rows.losses.shape[1])):
+    size, losses = rows.arm.size, rows.losses
+    if losses.ndim != 2 or not size == losses.shape[1] == rows.predicted_at.size == rows.position.size:
         return False
-    if not rows.arm.size:
+    if any(column.codes.size != size for column in rows.slices):
+        return False
+    if not size:
         return True
     inside = _codes_fit(rows.arm, arms) and all(_coded_fits(column) for column in rows.slices)
-    return inside and _bounded(rows.losses) and bool((rows.predicted_at >= 0).all())
+    return inside and _bounded(losses) and int(np.minimum.reduce(rows.predicted_at)) >= 0
 
 
 def _bounded(losses: Floats) -> bool:
-    return bool((np.isnan(losses) | ((losses >= 0) & (losses <= 1))).all())
+    # NaN is neither.
+    return not (np.count_nonzero(losses < 0) or np.count_nonzero(losses > 1))
 
 
 def _pairs_fit(pairs: PairRows | None, arms: int) -> bool:
@@ -108,12 +111,13 @@ def _pairs_fit(pairs: PairRows | None, arms: int) -> bool:
     return inside and all(_coded_fits(column) for column in pairs.slices)
 
 
-def _codes_fit(codes: Ints, size: int, least: int = 0) -> bool:
+def _codes_fit(codes: Ints, size: int) -> bool:
     if codes.size < 2:
-        # Most parts of a batch have at most one row, where the minimum of an array costs more than its item.
-        return not codes.size or least <= codes.item() < size
-    return bool(codes.min() >= least and codes.max() < size)
+        # Most parts of a batch have at most one row, where the maximum of an array costs more than its item.
+        return not codes.size or 0 <= codes.item() < size
+    # Without a sign, what is below 0 is above everything else.
+    return int(np.maximum.reduce(codes.view(np.uint64))) < size
 
 
 def _coded_fits(column: Coded) -> bool:
-    return _codes_fit(column.codes, len(column.values), -1)
+    return _codes_fit(column.codes + 1, len(column.values) + 1)

@@ -9,7 +9,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -273,9 +273,9 @@ class Replay:
         return dict(sorted((str(reason), count) for reason, count in total.items()))
 
 
-def arrivals(lines: Sequence[bytes], decoder: NarrowDecoder | None = None) -> Iterator[Arrival | Run]:
+def arrivals(lines: Iterable[bytes], decoder: NarrowDecoder | None = None) -> Iterator[Arrival | Run]:
     """Yield what source lines hold, in their order; lines of other kinds are skipped."""
-    for found in runs_in(lines, decoder or line_decoder()):
+    for found in runs_in(list(lines), decoder or line_decoder()):
         yield found if isinstance(found, Run) else Arrival(*found)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, total
-from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, copy_variant, empty_bank, reshaped
+from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, copy_variant, empty_bank, reshaped, run_of
 from streams.ledger.encoding import pack
 
 FIELDS = ("evidence", "totals", "n", "k", "own_n", "own_k", "learning")
@@ -62,10 +62,12 @@ def run(
     bank: Bank, streams: np.ndarray, losses: np.ndarray, worse_by: float, growing: bool, growth: Any = None
 ) -> None:
     rows, positions = by_row(streams)
-    blocks = bank.blocks(rows, positions, losses[positions], worse_by, growing)
-    for chunk in range(-(-losses.size // BLOCK)):
-        bank.step(blocks, chunk, growth)
-    bank.count(rows, losses[positions], growing)
+    stepped = run_of(rows, positions, 0, -(-losses.size // BLOCK))
+    with np.errstate(over="ignore"):
+        path = bank.path(stepped, losses[positions], worse_by, growing, growth)
+    bank.take(path, stepped.chunks - 1)
+    if growing:
+        bank.count(rows, losses[positions])
 
 
 @st.composite
@@ -113,15 +115,20 @@ def test_bank_steps_each_row_as_if_it_were_alone(drawn: tuple[bool, np.ndarray, 
 def test_growth_by_time_replaces_the_count_of_outcomes(drawn: tuple[bool, np.ndarray, np.ndarray, float, bool]) -> None:
     binary, streams, losses, worse_by, growing = drawn
     bank = bank_with(binary, [(600.0, 0.2)] * 4)
-    run(bank, streams, losses, worse_by, growing, np.array([3.5, 0.0, 1.0, 2.0]))
+    seconds = np.array([3.5, 0.0, 1.0, 2.0, 0.5])[: -(-losses.size // BLOCK)]
+    run(bank, streams, losses, worse_by, growing, seconds)
     row = Row(binary, 600.0, 120.0, worse_by, growing)
-    for begin in range(0, losses.size, BLOCK):
+    for begin, passed in zip(range(0, losses.size, BLOCK), seconds, strict=True):
         block = [loss for loss in losses[begin : begin + BLOCK] if not np.isnan(loss)]
         if block:
-            row.block(block, 3.5)
+            row.block(block, passed)
     np.testing.assert_allclose(bank.evidence[0], row.evidence, rtol=1e-9)
-    # Nothing grows where no time passed.
-    assert bank.totals[1] == 0.0
+
+
+def test_nothing_grows_where_no_time_passes() -> None:
+    bank = bank_with(True, [(600.0, 0.2)])
+    run(bank, np.zeros((1, 40), np.int64), np.ones(40), 0.0, True, np.zeros(2))
+    assert bank.totals[0] == 0.0
 
 
 def test_rows_of_other_streams_change_no_bit_of_a_row() -> None:
@@ -256,37 +263,51 @@ def test_copied_variant_is_equal_in_everything_and_independent() -> None:
 def test_no_outcomes_step_nothing() -> None:
     bank = bank_with(True, [(600.0, 0.2)])
     nothing = np.zeros(0, np.int64)
-    blocks = bank.blocks(nothing, nothing, np.zeros(0), 0.0, True)
+    path = bank.path(run_of(nothing, nothing, 0, 3), np.zeros(0), 0.0, True)
     for chunk in range(3):
-        bank.step(blocks, chunk, None)
+        bank.take(path, chunk)
     assert bank.totals.tolist() == [0.0]
 
 
 def test_chunks_without_an_outcome_of_their_own_step_nothing() -> None:
     bank = bank_with(True, [(600.0, 0.2)])
-    positions = np.array([5, 100])
-    blocks = bank.blocks(np.zeros(2, np.int64), positions, np.ones(2), 0.0, True)
-    seen = []
-    for chunk in range(5):
-        bank.step(blocks, chunk, None)
-        seen.append(float(bank.totals[0]))
+    stepped = run_of(np.zeros(2, np.int64), np.array([5, 100]), 0, 5)
+    path = bank.path(stepped, np.ones(2), 0.0, True)
+    seen = path.totals[:, 0].tolist()
     assert seen[0] == seen[1] == seen[2]
     assert 0 < seen[2] < seen[3] == seen[4]
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 7), st.sampled_from([0.0, 1.0, 0.25, float("nan")])), min_size=1, max_size=8,
-             unique_by=lambda entry: entry[0]),
-    st.integers(0, 2 * BLOCK),
-    st.booleans(),
-)  # fmt: skip
-def test_rows_that_step_once_have_the_same_blocks_whether_that_is_known_or_not(
-    drawn: list[tuple[int, float]], place: int, growing: bool
+@given(drawn=runs(), first=st.integers(0, 4))
+def test_path_in_two_parts_has_the_bits_of_one(
+    drawn: tuple[bool, np.ndarray, np.ndarray, float, bool], first: int
 ) -> None:
-    bank = empty_bank(False, 8)
-    bank.n[:], bank.k[:] = 900.0, 90.0
-    bank.learning[:] = [True, False] * 4
-    rows = np.array(sorted(row for row, _ in drawn))
-    losses = np.array([loss for _, loss in sorted(drawn)])
-    found = [bank.blocks(rows, np.full(rows.size, place), losses, 0.02, growing, once) for once in (True, False)]
-    assert pack(found[0]) == pack(found[1])
+    """A run that begins at a later chunk goes on where the one before it ended."""
+    binary, streams, losses, worse_by, _ = drawn
+    losses = np.round(losses * 8) / 8
+    whole, parts = (bank_with(binary, [(600.0, 0.25), (500.0, 0.0), (20_000.0, 0.75), (1_000.0, 0.5)]) for _ in "ab")
+    run(whole, streams, losses, worse_by, False)
+    rows, positions = by_row(streams)
+    cut = min(first * BLOCK, losses.size)
+    for begin, end in ((0, cut), (cut, losses.size)):
+        use = (positions >= begin) & (positions < end)
+        chunks = -(-end // BLOCK) - begin // BLOCK
+        if chunks:
+            stepped = run_of(rows[use], positions[use], begin, chunks)
+            parts.take(parts.path(stepped, losses[positions[use]], worse_by, False), chunks - 1)
+    assert pack(parts.evidence) == pack(whole.evidence)
+    assert pack(parts.totals) == pack(whole.totals)
+
+
+@given(drawn=runs())
+def test_path_is_the_same_whether_it_is_known_that_every_outcome_has_a_loss(
+    drawn: tuple[bool, np.ndarray, np.ndarray, float, bool],
+) -> None:
+    binary, streams, losses, worse_by, growing = drawn
+    losses = np.nan_to_num(losses)
+    bank = bank_with(binary, [(600.0, 0.2)] * 4)
+    rows, positions = by_row(streams)
+    stepped = run_of(rows, positions, 0, -(-losses.size // BLOCK))
+    paths = [bank.path(stepped, losses[positions], worse_by, growing, None, whole) for whole in (True, False)]
+    assert pack(paths[0].evidence) == pack(paths[1].evidence)
+    assert pack(paths[0].totals) == pack(paths[1].totals)

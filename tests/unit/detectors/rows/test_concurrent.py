@@ -10,8 +10,17 @@ import pytest
 from detectors.betting import total
 from detectors.comparison import advance_comparison, pair_factors, two_sample_factors
 from detectors.rows.bank import BLOCK
-from detectors.rows.concurrent import POOL_CAP, SUB_INTERVALS, WAIT_MAX, Comparison, new_comparison
+from detectors.rows.concurrent import (
+    POOL_CAP,
+    SUB_INTERVALS,
+    WAIT_MAX,
+    WAITING_MAX,
+    WAITING_OUTCOMES_MAX,
+    Comparison,
+    new_comparison,
+)
 from detectors.rows.types import Entries
+from streams.ledger.encoding import pack
 
 WIDTH = 6_000
 
@@ -220,3 +229,37 @@ def test_no_pairs_change_nothing() -> None:
     comparison = new_comparison("v43", "shadow", 1, 1)
     comparison.step_pairs(np.zeros((1, 0), np.int64), np.zeros((1, 0)))
     assert comparison.value(0, 0) == 0.0
+
+
+@pytest.mark.parametrize("width", [WIDTH, 0])
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_that_wait_leave_the_bits_of_those_stepped_one_by_one(width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    alone, together = (new_comparison("v41", "holdback", 2, 3) for _ in range(2))
+    for number in range(200):
+        begin = number * WIDTH
+        sizes = rng.integers(0, 8, 2) * rng.integers(0, 2, 2)
+        target, candidate = drawn(rng, begin, int(sizes[0]), 0.2, 2), drawn(rng, begin, int(sizes[1]), 0.4, 2)
+        for arm in (target, candidate):
+            arm.losses[rng.random(arm.losses.shape) < 0.1] = np.nan
+        for comparison, streams in ((alone, 3 + number // 100), (together, 3 + number // 100)):
+            comparison.fit(streams)
+        alone.step_blocks(target, candidate, begin, width)
+        together.add(target, candidate, begin, width)
+        if number % 37 == 0:
+            # Asking in between changes nothing either.
+            assert together.value(0, 0) == alone.value(0, 0)
+    together.settle()
+    assert pack(together) == pack(alone)
+
+
+def test_intervals_wait_until_they_are_many_or_large() -> None:
+    nobody, one = entries([], []), entries([0], [1.0])
+    comparison = new_comparison("v41", "holdback", 1, 1)
+    for _ in range(WAITING_MAX - 1):
+        comparison.add(one, nobody, 0, 0)
+    assert (len(comparison.waiting), comparison.waiting_outcomes) == (WAITING_MAX - 1, WAITING_MAX - 1)
+    comparison.add(one, nobody, 0, 0)
+    assert (comparison.waiting, comparison.waiting_outcomes) == ([], 0)
+    comparison.add(entries([0] * WAITING_OUTCOMES_MAX, [0.0] * WAITING_OUTCOMES_MAX), nobody, 0, 0)
+    assert comparison.waiting == []

@@ -139,7 +139,7 @@ def test_comparison_names_both_sides_of_the_same_time(
     config = config_of()
     state, live = state_of(config)
     health = new_health("v1", "shadow", 0, [True], 1)
-    health.history.append(Block(600, np.array([0]), np.array(sums)[:, None]))
+    health.history.extend([Block(600, np.array([0]), np.array(sums)[:, None])])
     live.concurrent["v1"] = Concurrent("shadow", health, new_label_health(), new_comparison("v1", "shadow", 1, 1))
     found = report(config, state, live, verdict(alarmed(live))).comparison
     assert found

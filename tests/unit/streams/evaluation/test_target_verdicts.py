@@ -46,7 +46,7 @@ def period_of(*alarms: Alarm) -> LivePeriod:
 def concurrent_of(version: str, evidence: float, answered_at: int = 600) -> Concurrent:
     """Return a holdback with this much evidence that the live version is worse, and an outcome at that time."""
     health = new_health(version, "holdback", 0, [True], 1)
-    health.history.append(Block(answered_at, np.array([0]), np.ones((2, 1))))
+    health.history.extend([Block(answered_at, np.array([0]), np.ones((2, 1)))])
     comparison = new_comparison(version, "holdback", 1, 1)
     comparison.evidence[:] = evidence / BETS
     return Concurrent("holdback", health, new_label_health(), comparison)
