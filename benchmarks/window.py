@@ -11,6 +11,7 @@ Run: python benchmarks/window.py [--quick] [--rows 1000000] [--labels 200000] [-
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from figures import Bars, Measured, Table, no_collector, options_of, publish, tell
+from figures import Bars, Measured, Table, options_of, publish, tell
 
 from streams.cache.window_cache import WindowCache
 from streams.config.parse import parse
@@ -145,6 +146,7 @@ def measure(rows: int, count: int, limit: str, folder: Path) -> Figures:
     found.save_seconds = clock.used
     first = worker.joined
     del worker
+    gc.collect()
     clock = Clock()
     worker = Worker(config, folder, committed)
     found.restart_seconds, found.restart_clock_seconds = clock.used, clock.passed
@@ -186,9 +188,10 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000, help="predictions in the window")
     parser.add_argument("--labels", type=int, default=200_000, help="labels ahead of the restart, and as many after it")
     parser.add_argument("--limit", default="1GiB", help="`limits.window`")
+    parser.add_argument("--folder", type=Path, help="where the window's files are: a disk, not memory")
     options = parser.parse_args()
     rows, count = (100_000, 20_000) if options.quick else (options.rows, options.labels)
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix="unship-window-") as folder, no_collector():
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         found = measure(rows, min(count, rows // 2), options.limit, Path(folder))
     bars = Bars(
         "Labels of any prediction of 30 days",

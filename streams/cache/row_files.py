@@ -33,8 +33,10 @@ _HEAD: Final = struct.Struct("<8sIIQ16s")
 _DIGEST_BYTES: Final = 16
 _PREFIX: Final = "rows-"
 
-TOUCHED_BYTES: Final = 65_536
-"""A row that is read brings so much around it into memory, where the system reads ahead."""
+TOUCHED_BYTES: Final = 2 * PAGE
+"""What a row that is found brings into memory at most: two pages, if it begins on one and ends on the next."""
+
+_COPIED_ROWS: Final = 65_536
 
 
 class RowFiles:
@@ -126,8 +128,10 @@ class RowFiles:
             with suppress(OSError):
                 path.unlink()
             return None
-        kept.rows[:used] = rows[:used]
-        self._brought(used * ROW.itemsize)
+        for begin in range(0, used, _COPIED_ROWS):
+            some = slice(begin, min(begin + _COPIED_ROWS, used))
+            kept.rows[some] = rows[some]
+            self._brought(_COPIED_ROWS * ROW.itemsize)
         return kept
 
     def _made(self, path: Path, rows: int) -> Kept:

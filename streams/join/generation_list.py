@@ -123,8 +123,7 @@ class GenerationList(list[Generation]):
         for saved in kept:
             assert self._store is not None, "rows were kept, and there is no store"
             generation = Generation(self._store.kept(saved.name), tables[saved.cells])
-            generation.load_kept(saved, feedback)
-            self._store.touched(saved.size)
+            generation.load_kept(saved, feedback, self._store)
             generations.append(generation)
         generations += [loaded(saved, tables[0]) for saved in in_memory]
         self[:] = generations

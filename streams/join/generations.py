@@ -34,7 +34,7 @@ ROWS_LARGEST: Final = 4_194_304
 WAITS, MOVED, CLOSED = range(3)
 """A row's state: it is the only prediction of its key; its key is kept elsewhere; it takes no label any more."""
 
-_PUT_ROWS: Final = 65_536
+_LOADED_ROWS: Final = 65_536
 _ROW_BITS: Final = np.uint64(32)
 _ROW_MASK: Final = np.uint64(0xFFFF_FFFF)
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -69,7 +69,7 @@ class Generation:
         self.newest = -1
         self.kept = rows if isinstance(rows, Kept) else None
         self.rows: Rows = new_rows(rows) if isinstance(rows, int) else rows.rows
-        self.index = KeyIndex(self.rows)
+        self.index = KeyIndex(self.rows, outside=self.kept is not None)
         self.state: Bytes = np.zeros(self.rows.size, np.uint8)
         self.label = LabelColumns(self.rows)
         self.objects: dict[int, tuple[Any, Any]] = {}
@@ -113,7 +113,7 @@ class Generation:
             if self.kept is None:
                 return False
             self.rows = self.kept.rows
-            self.index.use(self.rows)
+            self.index.use(self.rows, outside=True)
             self.label.use(self.rows)
             self._labels = checksum_of_labels(self.rows, np.flatnonzero(self.label.position[: self.size] >= 0))
         return True
@@ -197,39 +197,41 @@ class Generation:
             self.kept.name, self.size, self.newest, cells, checksum, states, self.objects, self.label.others
         )
 
-    def load_kept(self, saved: SavedKept, feedback: int) -> None:
+    def load_kept(self, saved: SavedKept, feedback: int, store: RowStore) -> None:
         """Load what `save_kept` returned over its rows, which may have been written to since.
 
         Args:
             saved: What was saved.
             feedback: The position in the feedback log at which it was saved: later labels are not known yet.
+            store: What has the rows.
 
         Raises:
             DamagedRows: The rows are not those that were saved.
         """
-        rows, position = slice(0, saved.size), self.label.position
         if saved.size > self.rows.size:
             raise DamagedRows(f"{saved.name}: expected {saved.size} rows, was {self.rows.size}")
-        since = np.flatnonzero(position[rows] >= feedback)
-        position[since] = -1
-        self._labels = checksum_of_labels(self.rows, np.flatnonzero(position[rows] >= 0))
-        self._predictions = (saved.size, checksum_of_predictions(self.rows, 0, saved.size))
+        for state, packed in zip((MOVED, CLOSED), saved.states, strict=True):
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=saved.size)
+            self.state[: saved.size][bits.view(np.bool_)] = state
+        predictions = 0
+        for begin in range(0, saved.size, _LOADED_ROWS):
+            predictions += self._load_part(begin, min(begin + _LOADED_ROWS, saved.size), feedback)
+            store.touched(_LOADED_ROWS)
+        self._predictions = (saved.size, predictions)
         if (self._labels + self._predictions[1]) % 2**64 != saved.checksum:
             raise DamagedRows(f"{saved.name}: the checksum of its {saved.size} rows is another one")
         self.size, self.newest = saved.size, saved.newest
-        for state, packed in zip((MOVED, CLOSED), saved.states, strict=True):
-            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=saved.size)
-            self.state[rows][bits.view(np.bool_)] = state
-        self._find_again()
         self.objects.update(saved.objects)
         self.label.others.update(saved.truths)
 
-    def _find_again(self) -> None:
-        """Let all rows be found whose keys are nowhere else."""
-        for begin in range(0, self.size, _PUT_ROWS):
-            rows = np.arange(begin, min(begin + _PUT_ROWS, self.size))
-            found = rows[self.state[rows] != MOVED]
-            self.index.put(self.index.prints_of(found), found)
+    def _load_part(self, begin: int, end: int, feedback: int) -> int:
+        """Load rows of a range, and let them be found whose keys are nowhere else; return their checksum."""
+        position = self.label.position[begin:end]
+        position[position >= feedback] = -1
+        self._labels += checksum_of_labels(self.rows, begin + np.flatnonzero(position >= 0))
+        found = begin + np.flatnonzero(self.state[begin:end] != MOVED)
+        self.index.put(self.index.prints_of(found), found)
+        return checksum_of_predictions(self.rows, begin, end)
 
 
 class SavedGeneration(msgspec.Struct, frozen=True):
@@ -283,20 +285,21 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
 class KeyIndex:
     """Finds rows by their fingerprints: open addressing, half full at most, and every hit compared in full."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, *, outside: bool = False) -> None:
         bits = max(2 * rows.size - 1, 1).bit_length()
         self._table: Words = np.zeros(1 << bits, np.uint64)
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
-        self.use(rows)
+        self.use(rows, outside=outside)
 
     @property
     def bytes(self) -> int:
         """Return the size of the table."""
         return self._table.nbytes
 
-    def use(self, rows: Rows) -> None:
-        """Have the fingerprints in these rows."""
+    def use(self, rows: Rows, *, outside: bool) -> None:
+        """Have the fingerprints in these rows, which may lie outside memory."""
+        self._zero: Bytes | None = rows["zero"] if outside else None
         self._high: Words = rows["high"]
         self._low: Words = rows["low"]
 
@@ -353,5 +356,7 @@ class KeyIndex:
         rows = (entries & _ROW_MASK).astype(np.int64) - 1
         same = (entries >> _ROW_BITS) == (low >> _ROW_BITS)
         if same.any():
+            if self._zero is not None:
+                self._zero[rows[same]] = 0
             same &= (self._low[rows] == low) & (self._high[rows] == prints.high[active])
         return np.where(same, rows, -1)

@@ -17,11 +17,15 @@ _Words: TypeAlias = NDArray[np.uint64]
 
 ROW: Final = np.dtype([
     ("high", "<u8"), ("low", "<u8"), ("position", "<i8"), ("at", "<i8"), ("output", "<f8"), ("score", "<f8"),
-    ("cell", "<i4"), ("kind", "u1"), ("_", "V3"),
+    ("cell", "<i4"), ("kind", "u1"), ("zero", "u1"), ("_", "V2"),
     ("label_position", "<i8"), ("label_at", "<i8"), ("truth", "<f8"),
     ("source", "<i4"), ("truth_kind", "u1"), ("named", "?"), ("__", "V2"),
 ])  # fmt: skip
-"""A prediction in 56 bytes and its label in 32: all that is read or written of one lies on one page, mostly."""
+"""A prediction in 56 bytes and its label in 32: all that is read or written of one lies on one page, mostly.
+
+`zero` is always that. Outside memory it is written ahead of a row that will be written anyway: so its page alone is
+brought into memory, once, where reading it first would bring those around it, and writing it then take as long again.
+"""
 
 _PREDICTION: Final = slice(0, 7)
 _LABEL: Final = slice(7, 11)

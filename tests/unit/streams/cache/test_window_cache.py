@@ -29,6 +29,7 @@ models: {text: {target: {kind: multiclass}, losses: [zero_one, brier], labels: {
 """
 )
 STEPS = 12
+BEGINNING = Position(1)
 Feed = list[tuple[int, SourceRecords]]
 
 
@@ -70,7 +71,7 @@ def _blocks(side: int, log: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple[
 class Worker:
     """A reader and its cache, which keeps all generations but the newest on disk."""
 
-    def __init__(self, folder: Path | None, committed: Position = Position(1), config: Config = CONFIG) -> None:
+    def __init__(self, folder: Path | None, committed: Position = BEGINNING, config: Config = CONFIG) -> None:
         self.cache = WindowCache(folder, TOPICS, 0, config.digest(), 0)
         self.reader = self.new_reader(committed, config)
         saved = self.cache.saved(committed)
