@@ -36,7 +36,7 @@ class GenerationList(list[Generation]):
         self._rows_most, self._rows_largest = ROWS_MOST, ROWS_LARGEST
 
     def limit(self, rows: int, cells: Cells) -> None:
-        """Begin anew with generations of so many rows, from the first one on, instead of more and more."""
+        """Have only generations of so many rows, from the first one on, instead of larger and larger ones."""
         self._rows_most = self._rows_largest = rows
         self[:] = [Generation(rows, cells)]
 

@@ -224,6 +224,11 @@ class SourceReader:
     # Reading
 
     @property
+    def began(self) -> Position:
+        """Return the committed position that it began from."""
+        return self._committed
+
+    @property
     def filling(self) -> bool:
         """Return whether the window is still being filled with records whose outcomes are in the ledger already."""
         return self._target is not None

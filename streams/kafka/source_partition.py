@@ -88,6 +88,15 @@ def route_to(ledger_partitions: int) -> Callable[[str], int]:
     return cache(lambda model: partition_of(model.encode(), ledger_partitions))
 
 
+class _Times(msgspec.Struct):
+    """When a pair last did something, in seconds of the loop; it rests until there may be something to do."""
+
+    committed: float = 0.0
+    appended: float = 0.0
+    saved: float = 0.0
+    rests_until: float = 0.0
+
+
 class SourcePartition:
     """Joins one pair of source partitions, and appends what is joined to the ledger; `open` makes it ready."""
 
@@ -95,23 +104,21 @@ class SourcePartition:
         """Take where to begin: a committed position, or the beginning of its incarnation."""
         self.number = number
         self._links = links
-        self._begin = begin
         self._cache = links.cache(number)
-        self.reader = self._new_reader()
+        self.reader = self._new_reader(begin)
         self._places = links.places(number)
         self._appending: asyncio.Future[Any] | None = None
         self._acknowledged: Position | None = None
-        self._committed_at = self._appended_at = self._saved_at = 0.0
+        self._at = _Times()
         self._transactions = OpenTransaction(), OpenTransaction()
-        self._rests_until = 0.0
         self._settling = False
         # Records of each log that can be read and were not.
         self._unread = [0, 0]
 
-    def _new_reader(self) -> SourceReader:
+    def _new_reader(self, begin: Position) -> SourceReader:
         links, cache = self._links, self._cache
         return SourceReader(
-            links.config, self.number, self._begin, ledger_partitions=links.shape.ledger, route=links.route,
+            links.config, self.number, begin, ledger_partitions=links.shape.ledger, route=links.route,
             secret=cache.secret, beyond=cache.beyond,
         )  # fmt: skip
 
@@ -123,7 +130,7 @@ class SourcePartition:
         Raises:
             SourceChanged: one is not.
         """
-        self._saved_at = asyncio.get_running_loop().time()
+        self._at.saved = asyncio.get_running_loop().time()
         await self._resume()
         for side, place in enumerate(self._places):
             first = (await self._links.consumer.beginning_offsets([place]))[place]
@@ -139,7 +146,7 @@ class SourcePartition:
 
     async def _resume(self) -> None:
         """Take the window from the cache if it is one of these logs."""
-        saved = self._cache.saved(self._begin)
+        saved = self._cache.saved(self.reader.began)
         if saved is None:
             return
         try:
@@ -150,7 +157,7 @@ class SourcePartition:
         except DamagedRows as error:
             log.warning("partition %d: the window is filled from the log: %s", self.number, error)
             self._cache.discard()
-            self.reader = self._new_reader()
+            self.reader = self._new_reader(self.reader.began)
 
     async def _confirm(self, place: TopicPartition, known: Fingerprint | None) -> None:
         """Make sure that the cache is one of this log.
@@ -192,7 +199,7 @@ class SourcePartition:
         last_read, incarnation = self._links.last_read, self.reader.incarnation
         if self._links.leaders.changed(place):
             await self._check(place, last_read.of(place, incarnation))
-        self._rests_until = 0.0
+        self._at.rests_until = 0.0
         self.reader.give(self._places.index(place), records)
         last_read.note(
             place, incarnation, Raw(int(records.offsets[-1]), int(records.append_ts[-1]), records.values[-1])
@@ -219,7 +226,7 @@ class SourcePartition:
 
     def rests(self, now: float) -> bool:
         """Return whether it has nothing to do: it was given nothing since it was looked at a moment ago."""
-        return now < self._rests_until
+        return now < self._at.rests_until
 
     async def caught_up(self) -> tuple[bool, bool]:
         """Return for each log whether there is nothing more than what was given to the reader."""
@@ -284,10 +291,10 @@ class SourcePartition:
             # Ahead of the next batch: in a backlog there always is one.
             await self.commit()
         if output.append and not self._settling:
-            self._appended_at = now
+            self._at.appended = now
             self._appending = asyncio.ensure_future(self.append(caught_up))
         if done and not self.busy:
-            self._rests_until = now + REST_S
+            self._at.rests_until = now + REST_S
         return done, output.append and flush
 
     def join(self, caught_up: tuple[bool, bool], records_max: int) -> None:
@@ -303,8 +310,8 @@ class SourcePartition:
             caught_up=caught_up,
             appending=self._appending is not None,
             uncommitted=self._acknowledged is not None,
-            committed_at=self._committed_at,
-            appended_at=self._appended_at,
+            committed_at=self._at.committed,
+            appended_at=self._at.appended,
         )
 
     async def append(self, caught_up: tuple[bool, bool], *, last: bool = False) -> None:
@@ -339,8 +346,8 @@ class SourcePartition:
     def _save_window(self, position: Position, *, last: bool) -> None:
         """Save the window at a position, if it is time for that; before anything more is joined."""
         now = asyncio.get_running_loop().time()
-        if save_due(position.low, position.end, now - self._saved_at, last=last):
-            self._saved_at = now
+        if save_due(position.low, position.end, now - self._at.saved, last=last):
+            self._at.saved = now
             self._cache.prepare(self.reader)
 
     async def commit(self) -> None:
@@ -360,7 +367,7 @@ class SourcePartition:
         else:
             self._cache.publish(position)
         self._acknowledged = None
-        self._committed_at = asyncio.get_running_loop().time()
+        self._at.committed = asyncio.get_running_loop().time()
 
     # End
 

@@ -41,8 +41,14 @@ def feed_of(seed: int) -> Feed:
     for number in range(400):
         at, name = 10_000 + 25 * number, f"i{number}"
         model = chance.choice(["a", "text"])
-        output = chance.choice(["cat", "dog"]) if model == "text" else chance.choice([0, 1, 0.5])
-        event = {"id": name, "model": model, "version": "v1", "output": output, "slices": {"country": number % 3}}
+        output: Any = chance.choice(["cat", "dog"]) if model == "text" else chance.choice([0, 1, 0.5])
+        event: dict[str, Any] = {
+            "id": name,
+            "model": model,
+            "version": "v1",
+            "output": output,
+            "slices": {"country": number % 3},
+        }
         event |= {"scores": {"cat": 0.25, "dog": 0.75}} if chance.random() < 0.1 and model == "text" else {}
         predictions.append((at, event))
         if chance.random() < 0.1:
@@ -257,7 +263,7 @@ def test_window_of_something_else_is_not_read(change: str, tmp_path: Path) -> No
         assert one is not None
         committed = msgspec.structs.replace(committed, last=(msgspec.structs.replace(one, digest="0" * 16), other))
     else:
-        changed = {"incarnation": 1} if change == "incarnation" else {"partitions": 2}
+        changed: dict[str, Any] = {"incarnation": 1} if change == "incarnation" else {"partitions": 2}
         changed = {"end": (5, 5), "low": (0, 0)} if change == "back" else changed
         committed = msgspec.structs.replace(committed, **changed)
     assert not Worker(tmp_path, committed, config).resumed
