@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from figures import Bars, Measured, Table, options_of, publish, tell
 
+from streams.cache.residency import Residency
 from streams.cache.window_cache import WindowCache
 from streams.config.parse import parse
 from streams.config.resolved import Config
@@ -56,6 +57,8 @@ class Figures:
     label_seconds_after: float = 0.0
     disk_bytes: int = 0
     peak_bytes: int = 0
+    peak_bytes_filled: int = 0
+    peak_bytes_saved: int = 0
     wrong: int = 0
 
 
@@ -105,7 +108,8 @@ class Worker:
     """A reader with its cache; batches are counted and dropped."""
 
     def __init__(self, config: Config, folder: Path, committed: Position) -> None:
-        self.cache = WindowCache(folder, TOPICS, 0, config.digest(), config.window_bytes)
+        half = config.window_bytes // 2
+        self.cache = WindowCache(folder, TOPICS, 0, config.digest(), half, Residency(half))
         self.reader = SourceReader(config, 0, committed, secret=self.cache.secret, beyond=self.cache.beyond)
         self.joined = 0
         saved = self.cache.saved(committed)
@@ -132,7 +136,7 @@ def measure(rows: int, count: int, limit: str, folder: Path) -> Figures:
     """Fill a window, label some of its rows, save it, begin again from the disk, and label others."""
     config = parse(CONFIG.format(limit=limit))
     found = Figures(rows, count, config.window_bytes)
-    picked = np.random.default_rng(7).permutation(rows)[: 2 * count]
+    picked = np.random.default_rng(7).permutation(rows)[: 2 * count].copy()
     worker = Worker(config, folder, Position(1))
     for records in predictions(rows):
         clock = Clock()
@@ -140,10 +144,12 @@ def measure(rows: int, count: int, limit: str, folder: Path) -> Figures:
         found.insert_seconds += clock.used
         if int(records.offsets[0]) % (64 * BLOCK) == 0:
             tell(f"{int(records.offsets[0]):,} of {rows:,} predictions", end="")
+    found.peak_bytes_filled = peak()
     found.label_seconds = _label(worker, picked[:count], 0)
     clock = Clock()
     committed = worker.save()
     found.save_seconds = clock.used
+    found.peak_bytes_saved = peak()
     first = worker.joined
     del worker
     gc.collect()
@@ -154,7 +160,7 @@ def measure(rows: int, count: int, limit: str, folder: Path) -> Figures:
     found.label_seconds_after = _label(worker, picked[count:], count)
     found.wrong += abs(worker.joined - (picked.size - min(count, rows)))
     found.disk_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    found.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found.peak_bytes = peak()
     return found
 
 
@@ -165,6 +171,11 @@ def _label(worker: Worker, of: np.ndarray, first: int) -> float:
         worker.read(FEEDBACK, records)
         seconds += clock.used
     return seconds
+
+
+def peak() -> int:
+    """Return the most memory that the process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def table_of(found: Figures) -> Table:

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 
+from streams.cache.residency import Residency
 from streams.join.stored_rows import ROW, DamagedRows, Kept, Rows
 
 log = logging.getLogger("unship.ingest")
@@ -40,19 +41,18 @@ _COPIED_ROWS: Final = 65_536
 
 
 class RowFiles:
-    """Keeps rows in the files of one folder, of which so many bytes at most are in memory.
+    """Keeps rows in the files of one folder.
 
     Args:
         folder: The folder; it is made when it is needed first.
         secret: The secret of the rows' fingerprints: files of another one are refused.
-        resident_max: How many bytes of the files may be in memory.
+        residency: Limits how much of the files is in memory.
     """
 
-    def __init__(self, folder: Path, secret: bytes, resident_max: int) -> None:
+    def __init__(self, folder: Path, secret: bytes, residency: Residency) -> None:
         self.folder = folder
         self.use_secret(secret)
-        self._resident_max = resident_max
-        self._resident = 0
+        self._residency = residency
         # The names of the files that are mapped.
         self._maps: WeakKeyDictionary[mmap.mmap, str] = WeakKeyDictionary()
         # Closes the descriptor that has the lock.
@@ -131,7 +131,7 @@ class RowFiles:
         for begin in range(0, used, _COPIED_ROWS):
             some = slice(begin, min(begin + _COPIED_ROWS, used))
             kept.rows[some] = rows[some]
-            self._brought(_COPIED_ROWS * ROW.itemsize)
+            self._residency.brought(_COPIED_ROWS * ROW.itemsize)
         return kept
 
     def _made(self, path: Path, rows: int) -> Kept:
@@ -168,17 +168,9 @@ class RowFiles:
     def _mapped(self, path: Path, file: BinaryIO, rows: int) -> Kept:
         mapped = mmap.mmap(file.fileno(), PAGE + rows * ROW.itemsize)
         self._maps[mapped] = path.name
+        self._residency.add(mapped)
         return Kept(path.name, np.frombuffer(mapped, ROW, rows, PAGE))
 
     def touched(self, rows: int) -> None:
         """Note that so many rows, of any place, were read or written."""
-        self._brought(rows * TOUCHED_BYTES)
-
-    def _brought(self, size: int) -> None:
-        """Note how much was brought into memory, and let the system have it back where it is too much."""
-        self._resident = min(self._resident + size, sum(map(len, self._maps)))
-        if self._resident > self._resident_max:
-            for mapped in list(self._maps):
-                # The pages stay in the system's cache as long as it has room for them.
-                mapped.madvise(mmap.MADV_DONTNEED)
-            self._resident = 0
+        self._residency.brought(rows * TOUCHED_BYTES)

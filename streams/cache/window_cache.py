@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from streams.cache.residency import Residency
 from streams.cache.row_files import RowFiles
 from streams.join.batch_window import BeyondMemory
 from streams.join.source_reader import Position, SavedReader, SourceReader, follows
@@ -51,22 +52,31 @@ class WindowCache:
         topics: The names of the two source topics.
         partition: Number of the partition.
         config: Digest of the configuration.
-        memory: Bytes of memory that the window may take, half of them for rows on disk.
+        memory: Bytes of memory that the window may take, beside what is in memory of files.
+        residency: Limits how much is in memory of the files of all windows.
     """
 
-    def __init__(self, folder: Path | None, topics: tuple[str, ...], partition: int, config: str, memory: int) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        topics: tuple[str, ...],
+        partition: int,
+        config: str,
+        memory: int,
+        residency: Residency,
+    ) -> None:
         self._wanted = (VERSION, topics, partition, config)
         self.closed = False
         self._found: Manifest | None = None
         self._prepared: Position | None = None
         self.secret = os.urandom(SECRET_BYTES)  # noqa: TID251
         self._names: set[str] = set()
-        self._memory_max = memory - memory // 2
+        self._memory_max = memory
         self._files: RowFiles | None = None
         if folder is None:
             return
         place = folder / f"{topics[0]}-{partition}"
-        self._files = RowFiles(place, self.secret, memory // 2)
+        self._files = RowFiles(place, self.secret, residency)
         if not self._files.claim(make=False):
             return
         self._found = self._read(place / MANIFEST)

@@ -103,12 +103,13 @@ class GenerationList(list[Generation]):
         kept: list[SavedKept] = []
         in_memory: list[SavedGeneration] = []
         for each in self:
-            if each.kept is None:
+            if each.kept is None or self._store is None:
                 in_memory.append(each.save(current(each.cells, each.cells_used())))
                 continue
             if not any(table is each.cells for table in tables):
                 tables.append(each.cells)
-            kept.append(each.save_kept(next(n for n, table in enumerate(tables) if table is each.cells)))
+            number = next(n for n, table in enumerate(tables) if table is each.cells)
+            kept.append(each.save_kept(number, self._store))
         return [table.save() for table in tables], kept, in_memory
 
     def load(

@@ -115,8 +115,14 @@ class Generation:
             self.rows = self.kept.rows
             self.index.use(self.rows, outside=True)
             self.label.use(self.rows)
-            self._labels = checksum_of_labels(self.rows, np.flatnonzero(self.label.position[: self.size] >= 0))
+            for begin in range(0, self.size, _LOADED_ROWS):
+                self._sum_labels(begin, min(begin + _LOADED_ROWS, self.size))
+                store.touched(_LOADED_ROWS)
         return True
+
+    def _sum_labels(self, begin: int, end: int) -> None:
+        found = begin + np.flatnonzero(self.label.position[begin:end] >= 0)
+        self._labels += checksum_of_labels(self.rows, found)
 
     def labelled(self, rows: Ints) -> None:
         """Note that rows were labelled, each for the first time."""
@@ -185,11 +191,13 @@ class Generation:
         columns = [column.astype(np.int64) for column in integers]
         return SavedGeneration(self.rows.size, columns, numbers, self.objects, label.others)
 
-    def save_kept(self, cells: int) -> SavedKept:
-        """Return everything but the rows, which are kept; `cells` is the number of their cells."""
+    def save_kept(self, cells: int, store: RowStore) -> SavedKept:
+        """Return everything but the rows, which are in a store; `cells` is the number of their cells."""
         assert self.kept is not None, "the rows are in memory"
         counted, total = self._predictions
-        total += checksum_of_predictions(self.rows, counted, self.size)
+        for begin in range(counted, self.size, _LOADED_ROWS):
+            total += checksum_of_predictions(self.rows, begin, min(begin + _LOADED_ROWS, self.size))
+            store.touched(_LOADED_ROWS)
         self._predictions = (self.size, total)
         checksum = (total + self._labels) % 2**64
         states = [np.packbits(self.state[: self.size] == state).tobytes() for state in (MOVED, CLOSED)]
@@ -228,7 +236,7 @@ class Generation:
         """Load rows of a range, and let them be found whose keys are nowhere else; return their checksum."""
         position = self.label.position[begin:end]
         position[position >= feedback] = -1
-        self._labels += checksum_of_labels(self.rows, begin + np.flatnonzero(position >= 0))
+        self._sum_labels(begin, end)
         found = begin + np.flatnonzero(self.state[begin:end] != MOVED)
         self.index.put(self.index.prints_of(found), found)
         return checksum_of_predictions(self.rows, begin, end)

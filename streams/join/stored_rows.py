@@ -29,7 +29,6 @@ brought into memory, once, where reading it first would bring those around it, a
 
 _PREDICTION: Final = slice(0, 7)
 _LABEL: Final = slice(7, 11)
-_CHUNK: Final = 65_536
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -72,20 +71,12 @@ def new_rows(rows: int) -> Rows:
 
 def checksum_of_predictions(rows: Rows, begin: int, end: int) -> int:
     """Return the checksum of the predictions of a range; those of parts of a range add up, modulo 2^64."""
-    total = 0
-    for first in range(begin, end, _CHUNK):
-        numbers = np.arange(first, min(first + _CHUNK, end))
-        total += _sum(_words(rows[first : min(first + _CHUNK, end)]), _PREDICTION, numbers)
-    return total % 2**64
+    return _sum(_words(rows[begin:end]), _PREDICTION, np.arange(begin, end))
 
 
 def checksum_of_labels(rows: Rows, numbers: NDArray[np.int64]) -> int:
     """Return the checksum of the labels of some rows; those of different rows add up, modulo 2^64."""
-    total = 0
-    for first in range(0, numbers.size, _CHUNK):
-        some = numbers[first : first + _CHUNK]
-        total += _sum(_words(rows[some]), _LABEL, some)
-    return total % 2**64
+    return _sum(_words(rows[numbers]), _LABEL, numbers)
 
 
 def _words(rows: Rows) -> _Words:

@@ -13,6 +13,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
+from streams.cache.residency import Residency
 from streams.cache.window_cache import WindowCache
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
@@ -70,8 +71,9 @@ class Links(msgspec.Struct, frozen=True):
     limits: Limits
     clock_ms: Callable[[], int]
     route: Callable[[str], int]
+    residency: Residency
     window_folder: Path | None = None
-    window_bytes: int = 2**30
+    window_bytes: int = 2**29
 
     def places(self, number: int) -> list[TopicPartition]:
         """Return a pair's partition of predictions and that of feedback."""
@@ -80,7 +82,8 @@ class Links(msgspec.Struct, frozen=True):
     def cache(self, number: int) -> WindowCache:
         """Return the cache of a pair's window."""
         topics = tuple(place.topic for place in self.places(number))
-        return WindowCache(self.window_folder, topics, number, self.config.digest(), self.window_bytes)
+        digest = self.config.digest()
+        return WindowCache(self.window_folder, topics, number, digest, self.window_bytes, self.residency)
 
 
 def route_to(ledger_partitions: int) -> Callable[[str], int]:

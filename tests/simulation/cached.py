@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from streams.cache.residency import Residency
 from streams.cache.row_files import PAGE
 from streams.cache.window_cache import WindowCache
 from streams.join.source_reader import Position, SourceReader
@@ -21,7 +22,7 @@ class CachedDriver(Driver):
 
     def __init__(self, site: CachedSite, position: Position) -> None:
         self.chance = site.chance
-        self.cache = WindowCache(site.folder, ("predictions", "feedback"), 0, site.config.digest(), 0)
+        self.cache = WindowCache(site.folder, ("predictions", "feedback"), 0, site.config.digest(), 0, Residency(0))
         site.opening = self.cache
         super().__init__(site, position)
         saved = self.cache.saved(position)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams.cache.residency import Residency
 from streams.cache.window_cache import MANIFEST, NEXT, WindowCache
 from streams.config.parse import parse
 from streams.config.resolved import Config
@@ -78,7 +79,7 @@ class Worker:
     """A reader and its cache, which keeps all generations but the newest on disk."""
 
     def __init__(self, folder: Path | None, committed: Position = BEGINNING, config: Config = CONFIG) -> None:
-        self.cache = WindowCache(folder, TOPICS, 0, config.digest(), 0)
+        self.cache = WindowCache(folder, TOPICS, 0, config.digest(), 0, Residency(0))
         self.reader = self.new_reader(committed, config)
         saved = self.cache.saved(committed)
         self.resumed = saved is not None
