@@ -157,6 +157,7 @@ class SourcePartition:
                 await self._confirm(place, known)
             # Takes seconds for millions of rows, in which heartbeats go on.
             await asyncio.to_thread(self.reader.resume, saved)
+            log.info("partition %d: the window is read from the disk, as at %s", self.number, saved.position.end)
         except DamagedRows as error:
             log.warning("partition %d: the window is filled from the log: %s", self.number, error)
             self._cache.discard()
