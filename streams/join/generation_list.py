@@ -34,6 +34,7 @@ class GenerationList(list[Generation]):
         self._store = store
         self._memory_max = memory_max
         self._rows_most, self._rows_largest = ROWS_MOST, ROWS_LARGEST
+        self._touched = 0
 
     def limit(self, rows: int, cells: Cells) -> None:
         """Have only generations of so many rows, from the first one on, instead of larger and larger ones."""
@@ -68,6 +69,10 @@ class GenerationList(list[Generation]):
 
     def find(self, prints: Fingerprints, end: int) -> tuple[Ints, Ints]:
         """Return the newest generation below number `end` that has each key, and its row; -1 where none has it."""
+        if self._touched and self._store is not None:
+            # Ahead of this block, not behind the one before: what was found is labelled yet.
+            self._store.touched(self._touched)
+            self._touched = 0
         where, row = np.full(prints.high.size, -1, np.int64), np.full(prints.high.size, -1, np.int64)
         left = np.arange(prints.high.size)
         for number in range(end - 1, -1, -1):
@@ -76,8 +81,8 @@ class GenerationList(list[Generation]):
             hit = found >= 0
             if hit.any():
                 where[left[hit]], row[left[hit]] = number, found[hit]
-                if self[number].kept is not None and self._store is not None:
-                    self._store.touched(int(hit.sum()))
+                if self[number].kept is not None:
+                    self._touched += int(hit.sum())
                 left = left[~hit]
                 if not left.size:
                     break

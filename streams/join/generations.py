@@ -361,10 +361,12 @@ class KeyIndex:
     def _matching(self, entries: Words, prints: Fingerprints, active: Ints) -> Ints:
         """Return the rows of table entries where they are those of the active keys, -1 where not."""
         low = prints.low[active]
-        rows = (entries & _ROW_MASK).astype(np.int64) - 1
-        same = (entries >> _ROW_BITS) == (low >> _ROW_BITS)
-        if same.any():
+        found = np.full(active.size, -1, np.int64)
+        alike = np.flatnonzero((entries >> _ROW_BITS) == (low >> _ROW_BITS))
+        if alike.size:
+            rows = (entries[alike] & _ROW_MASK).astype(np.int64) - 1
             if self._zero is not None:
-                self._zero[rows[same]] = 0
-            same &= (self._low[rows] == low) & (self._high[rows] == prints.high[active])
-        return np.where(same, rows, -1)
+                self._zero[rows] = 0
+            same = (self._low[rows] == low[alike]) & (self._high[rows] == prints.high[active[alike]])
+            found[alike[same]] = rows[same]
+        return found
