@@ -149,11 +149,10 @@ class Generation:
 
     def outputs(self, rows: Ints) -> Scalars:
         """Return what the predictions of rows answered."""
-        answered = self.rows[rows]
-        kinds, others = answered["kind"], None
+        kinds, others = self.rows["kind"][rows], None
         if self.objects and (kinds == OTHER).any():
             others = objects([self.others_of(row)[0] for row in rows.tolist()])
-        return Scalars(answered["output"], kinds, others)
+        return Scalars(self.rows["output"][rows], kinds, others)
 
     def others_of(self, row: int) -> tuple[Any, dict[str, float] | None]:
         """Return what a row answered where that is no number, and its scores by class; None for none."""

@@ -76,7 +76,7 @@ def checksum_of_predictions(rows: Rows, begin: int, end: int) -> int:
 
 def checksum_of_labels(rows: Rows, numbers: NDArray[np.int64]) -> int:
     """Return the checksum of the labels of some rows; those of different rows add up, modulo 2^64."""
-    return _sum(_words(rows[numbers]), _LABEL, numbers)
+    return _sum(_words(rows)[numbers], _LABEL, numbers)
 
 
 def _words(rows: Rows) -> _Words:

@@ -431,7 +431,9 @@ def test_limit_of_the_window_is_in_neither_the_digest_nor_the_ledger() -> None:
     assert configuration_record(config) == configuration_record(parse(""))
 
 
-@pytest.mark.parametrize("text", ["{window: 1MiB}", "{window: 5}", "{window: much}", "{window: -1GiB}", "{window: 1GB}"])
+@pytest.mark.parametrize(
+    "text", ["{window: 1MiB}", "{window: 5}", "{window: much}", "{window: -1GiB}", "{window: 1GB}"]
+)
 def test_impossible_limit_of_the_window_is_refused_by_its_path(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^limits\.window: "):
         parse(f"limits: {text}")
