@@ -11,6 +11,7 @@ import numpy as np
 from actions.replica_watch import ReplicaWatch
 from detectors.base import Bools, Ints
 from streams.join.batch_window import Records
+from streams.ledger.places import INDEX_BITS
 from unship.events import Epoch, Prediction, Role
 from unship.topics import SOURCES
 
@@ -88,7 +89,7 @@ class Answers:
         at, position = int(run.at[place]), int(run.position[place])
         if watch.is_news(run.event, at):
             counts: Counter[str] = Counter()
-            watch.answered(run.event, (_PREDICTIONS, partition, position), at, counts)
+            watch.answered(run.event, (_PREDICTIONS, partition, position >> INDEX_BITS), at, counts)
             for reason, count in counts.items():
                 limits[reason, position] += count
 

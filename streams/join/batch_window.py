@@ -52,7 +52,7 @@ class Records(NamedTuple):
     items: list[Any]
     odd: list[int]
     shape: Shape
-    values: Sequence[bytes]
+    values: Sequence[bytes | None]
     position: Ints
     at: Ints
     line: Ints
@@ -137,12 +137,17 @@ class BatchWindow:
         self._printer = Fingerprinter(secret)
         self._joined = Joined([], [], [], [], [])
         self._slow_seen: list[tuple[int, int, int, int]] = []
-        # Positions and lines of the predictions and of the feedback that were added last.
+        # Positions and lines of the newest records of each log.
         self._newest = (_Lines(_ints([]), _ints([])), _Lines(_ints([]), _ints([])))
 
     def limit_generations(self, rows: int) -> None:
         """Let a generation have so many rows, from the first one on, instead of more and more."""
         self.rows_most, self.generations = rows, [Generation(rows, self.cells)]
+
+    def note_lines(self, side: int, positions: Ints, lines: Ints) -> None:
+        """Note the lines of the next records of a log, also of those that are no events."""
+        noted = _Lines(positions, lines)
+        self._newest = (noted, self._newest[1]) if side == 0 else (self._newest[0], noted)
 
     def take(self) -> Joined:
         """Return what was joined since the last call."""
@@ -154,7 +159,6 @@ class BatchWindow:
     def add_predictions(self, block: Records) -> Bools:
         """Add predictions; return which of them repeat no other and are within the limits."""
         seen = np.ones(len(block.items), np.bool_)
-        self._newest = (_Lines(block.position, block.line), self._newest[1])
         begin = 0
         while begin < len(block.items):
             end = min(len(block.items), begin + self._room())
@@ -296,7 +300,6 @@ class BatchWindow:
 
     def add_feedback(self, block: Records) -> None:
         """Add labels."""
-        self._newest = (self._newest[0], _Lines(block.position, block.line))
         keys = block.keys()
         prints = self._printer.of(keys)
         slowly = self._known_slowly(keys)

@@ -24,6 +24,7 @@ import numpy as np
 from detectors.base import Ints
 from unship.codec import LIMITS, decode_value
 from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Output, Prediction, SliceValue, TimeMs
+from unship.log.packed import unpack_value
 from unship.topics import EVENT_TOPICS, SOURCES
 
 DecodeOne: TypeAlias = Callable[[bytes | None], Any]
@@ -46,10 +47,21 @@ _KINDS: Final = {Prediction: "prediction", Feedback: "feedback"}
 
 
 class Block(NamedTuple):
-    """Decoded values, in their order; `odd` are the places of those that the codec decoded."""
+    """Decoded events, in their order; `odd` are the places of those that the codec decoded.
+
+    `values` are what they were decoded from. Where several events may be in one record, `record` is the number of the
+    record that each is in, and `inner` its place there; None where each record is one event.
+    """
 
     items: list[Any]
     odd: list[int]
+    values: Sequence[bytes | None]
+    record: Ints | None = None
+    inner: Ints | None = None
+
+    def records_of(self, column: Ints) -> Ints:
+        """Return for each event what a column has of its record."""
+        return column if self.record is None else column[self.record]
 
 
 class Shape(NamedTuple):
@@ -102,7 +114,7 @@ class NarrowDecoder:
                 items.append(item)
             else:
                 self._learn_names([items[place] for place in unlisted])
-                return Block(items, odd)
+                return Block(items, odd, values)
 
     def _widely(self, value: bytes) -> Any:
         try:
@@ -226,6 +238,63 @@ class NarrowType:
             fields.append((name, kind, None))
         names = {f"s{place}": name for place, name in enumerate(self.slices)}
         return msgspec.defstruct("Slices", fields, gc=False, frozen=True, rename=names, forbid_unknown_fields=True)
+
+
+def decoded_records(
+    decoder: NarrowDecoder, kind: str, values: Sequence[bytes | None]
+) -> tuple[Block, dict[int, Block]]:
+    """Return the events of records, and for each packed record the events in it; never raises on a value."""
+    while True:
+        block, shape = decoder.decode(values), decoder.shape_of(kind)
+        packed = _packed_in(decoder, block)
+        if decoder.shape_of(kind) is shape:
+            return block, packed
+
+
+def _packed_in(decoder: NarrowDecoder, block: Block) -> dict[int, Block]:
+    members: dict[int, list[bytes]] = {}
+    for place in block.odd:
+        found = unpack_value(block.values[place])
+        if isinstance(found, list):
+            members[place] = found
+        elif found is not None:
+            block.items[place] = found
+    if not members:
+        return {}
+    # All at once, because records of few events would each cost a call.
+    every = decoder.decode([value for found in members.values() for value in found])
+    odd, packed, begin = iter([*every.odd, len(every.items)]), dict[int, Block](), 0
+    next_odd = next(odd)
+    for place, found in members.items():
+        end, own = begin + len(found), list[int]()
+        while next_odd < end:
+            own.append(next_odd - begin)
+            next_odd = next(odd)
+        packed[place] = Block(every.items[begin:end], own, found)
+        begin = end
+    return packed
+
+
+def with_packed(block: Block, packed: dict[int, Block]) -> Block:
+    """Return a block of records with the events of packed ones in their places."""
+    if not packed:
+        return block
+    items: list[Any] = []
+    odd: list[int] = []
+    values: list[bytes | None] = []
+    record: list[int] = []
+    index: list[int] = []
+    is_odd = set(block.odd)
+    for place, item in enumerate(block.items):
+        inner = packed.get(place)
+        if inner is None:
+            inner = Block([item], [0] if place in is_odd else [], [block.values[place]])
+        odd += [len(items) + each for each in inner.odd]
+        items += inner.items
+        values += inner.values
+        record += [place] * len(inner.items)
+        index += range(len(inner.items))
+    return Block(items, odd, values, np.array(record, np.int64), np.array(index, np.int64))
 
 
 def times_of(items: Sequence[Any], shapes: Sequence[Shape], odd: Sequence[int]) -> Ints | None:
