@@ -13,7 +13,6 @@ whether the predictions of a block are joined before its feedback (`streams.join
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
 from math import isnan
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -246,21 +245,8 @@ class BatchWindow:
             cells, outputs, scores = self._columns(some) if usual else (cell[:0], scalars([]), scalars([]))
             cell[use] = cells
             return cell, _spread(outputs, use, len(items)), _spread(scores, use, len(items))
-        roles = map(attrgetter("role"), items) if "role" in shape.fields else repeat("live", len(items))
-        models, versions = map(attrgetter("model"), items), map(attrgetter("version"), items)
-        cell = self.cells.codes(len(items), models, versions, roles, self._slices(items, shape))
+        cell = self.cells.codes(shape, items)
         return cell, scalars(list(map(attrgetter("output"), items))), _scores(items, shape)
-
-    def _slices(self, items: list[Any], shape: Shape) -> list[Any]:
-        if not self.dimensions:
-            return []
-        columns: list[Any] = []
-        for name in self.dimensions:
-            if name in shape.slices:
-                columns.append(list(map(attrgetter(f"slices.s{shape.slices.index(name)}"), items)))
-            else:
-                columns.append(repeat(None, len(items)))
-        return columns
 
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""

@@ -23,7 +23,7 @@ import numpy as np
 
 from detectors.base import Ints
 from unship.codec import LIMITS, decode_value
-from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Output, Prediction, SliceValue, TimeMs
+from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Label, Output, Prediction, SliceValue, TimeMs
 from unship.log.packed import unpack_value
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -65,10 +65,14 @@ class Block(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What narrow events have: fields, and slices, whose values are `slices.s0`, `slices.s1` and so on."""
+    """What narrow events have: fields, and slices, whose values are `slices.s0`, `slices.s1` and so on.
+
+    `logical` are the slices of which a value may be true or false.
+    """
 
     fields: frozenset[str]
     slices: tuple[str, ...]
+    logical: frozenset[str] = frozenset()
 
 
 class NarrowDecoder:
@@ -164,7 +168,9 @@ class NarrowType:
         self.slices: list[str] = []
         self.unknown: list[str] = []
         self._listed: dict[str, dict[Any, None]] = {}
-        self.wide = self.made = self._make({})
+        # Of the types that a slice may have besides text, those that occurred.
+        self._others: dict[str, set[type]] = {}
+        self.wide = self.made = self._make({}, wide=True)
         self.shape = Shape(frozenset(self.fields), ())
 
     def learn(self, value: bytes) -> bool:
@@ -189,22 +195,24 @@ class NarrowType:
         for name in LISTED & self.fields:
             self._list(name, {getattr(item, name) for item in items})
         for place in range(len(self.slices)):
-            self._list(f"s{place}", {getattr(item.slices, f"s{place}") for item in items})
+            values = {(value.__class__, value) for value in (getattr(item.slices, f"s{place}") for item in items)}
+            self._list(f"s{place}", {value for _, value in values})
+            self._others.setdefault(f"s{place}", set()).update(kind for kind, _ in values if kind in (int, bool))
         self._remake()
 
     def _list(self, name: str, values: set[Any]) -> None:
         listed = self._listed.setdefault(name, {})
         if len(listed) < LISTED_MAX:
-            # Of the others, true is no value of a list that has 1.
             listed.update(dict.fromkeys(sorted(value for value in values if value.__class__ is str)))
 
     def _remake(self) -> None:
-        self.shape = Shape(frozenset(self.fields), tuple(self.slices))
-        self.wide = self._make({})
+        logical = (name for place, name in enumerate(self.slices) if bool in self._others.get(f"s{place}", ()))
+        self.shape = Shape(frozenset(self.fields), tuple(self.slices), frozenset(logical))
+        self.wide = self._make({}, wide=True)
         listed = {name: tuple(values) for name, values in self._listed.items() if 0 < len(values) < LISTED_MAX}
-        self.made = self._make(listed)
+        self.made = self._make(listed, wide=False)
 
-    def _make(self, listed: dict[str, tuple[str, ...]]) -> Any:
+    def _make(self, listed: dict[str, tuple[str, ...]], *, wide: bool) -> Any:
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for name, field in self._every.items():
             kind = Literal[listed[name]] if name in listed else field.type
@@ -213,28 +221,36 @@ class NarrowType:
             elif field.required:
                 fields.append((name, kind))
             elif name in self.fields:
-                fields.append(self._optional(name, kind, field.default, listed))
+                fields.append(self._optional(name, kind, field.default, listed, wide))
         fields += [(f"u{place}", msgspec.Raw, msgspec.Raw()) for place in range(len(self.unknown))]
         return msgspec.defstruct(
             "Narrow", fields, gc=False, kw_only=True, tag=self.kind, tag_field="type", forbid_unknown_fields=True,
             rename={f"u{place}": name for place, name in enumerate(self.unknown)},
         )  # fmt: skip
 
-    def _optional(self, name: str, kind: Any, default: Any, listed: dict[str, tuple[str, ...]]) -> tuple[str, Any, Any]:
+    def _optional(
+        self, name: str, kind: Any, default: Any, listed: dict[str, tuple[str, ...]], wide: bool
+    ) -> tuple[str, Any, Any]:
         if name == "slices":
-            made = self._make_slices(listed)
+            made = self._make_slices(listed, wide=wide)
             return name, made, made()
         if name == "ts":
             # A time as text is the codec's to read.
             return name, TimeMs | None, None
         return name, kind | None if default is None else kind, default
 
-    def _make_slices(self, listed: dict[str, tuple[str, ...]]) -> Any:
+    def _kinds_of(self, name: str, listed: dict[str, tuple[str, ...]]) -> list[Any]:
+        """Return the types that the values of a slice had so far."""
+        others = self._others.get(name, set())
+        text: Any = Literal[listed[name]] if name in listed else Label
+        return [text, *([Integer] if int in others else []), *([bool] if bool in others else [])]
+
+    def _make_slices(self, listed: dict[str, tuple[str, ...]], *, wide: bool) -> Any:
         """Return a type with a field for each slice, named by its place: any text may be the name of a slice."""
         fields = []
         for place in range(len(self.slices)):
             name = f"s{place}"
-            kind = Literal[listed[name]] | Integer | bool if name in listed else SliceValue
+            kind = SliceValue if wide else reduce(or_, self._kinds_of(name, listed))
             fields.append((name, kind, None))
         names = {f"s{place}": name for place, name in enumerate(self.slices)}
         return msgspec.defstruct("Slices", fields, gc=False, frozen=True, rename=names, forbid_unknown_fields=True)
