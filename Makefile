@@ -16,6 +16,11 @@ BROKERS ?= 1
 TESTERS ?= auto
 PACKAGES := sdk/unship detectors actions streams console
 
+# The benchmarks that exist, those on Kafka (which start a broker) last, and their options.
+BENCHMARKS ?= $(foreach name,start e_detector replay fold window audit predicted live scale kafka_latency,\
+	$(if $(wildcard benchmarks/$(name).py),$(name)))
+BENCH_ARGS ?= --quick
+
 .PHONY: help setup demo demo-all kafka tools test test-all simulate faults check lint format types contracts sizes structure ratchet words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
@@ -91,8 +96,10 @@ wheels: setup  ## both wheels, built and installed in clean environments
 readme: setup  ## the README's commands, in a fresh copy
 	@$(PY) .ci/readme.py
 
-bench: setup  ## all benchmarks, one after another
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PY) "$$file" || exit 1; done
+bench: setup  ## benchmarks, small, into build/benchmarks; or BENCH_ARGS=--markdown BENCHMARKS="replay audit"
+	@for name in $(BENCHMARKS); do echo "== $$name"; \
+		$(PY) benchmarks/$$name.py $(BENCH_ARGS) --json build/benchmarks/$$name.json --plot build/benchmarks/$$name.svg \
+		|| exit 1; done
 
 clean:  ## remove the environment and the caches of the tools
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -6,6 +6,7 @@ and is not written. What is written is a function of the lines alone, so that a 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TypeAlias
 
@@ -60,9 +61,25 @@ class ReplicaWatch:
         """Return whether `answered` has anything to do: mostly not, and this is asked of every prediction."""
         replicas = self._seen.get(event.model)
         seen = None if replicas is None else replicas.get(event.replica)  # type: ignore[arg-type]
-        if seen is None or event.role != "live" or seen.version != event.version or seen.epoch != event.epoch:
+        if seen is None:
+            return True
+        if event.role != "live":
+            return event.version not in seen.staged
+        if seen.version != event.version or seen.epoch != event.epoch:
             return True
         return at >= seen.shown_at + RESTATE_MS or 0 <= seen.asked_at <= at
+
+    def news_from(self, event: Prediction, at: int) -> int | None:
+        """Return from when on, after `at`, an answer like this one would be news; None if each one may be."""
+        if self.is_news(event, at):
+            return None
+        assert event.replica is not None
+        if event.role != "live":
+            # That it was staged is written once.
+            return sys.maxsize
+        seen = self._seen[event.model][event.replica]
+        due = seen.shown_at + RESTATE_MS
+        return min(due, seen.asked_at) if seen.asked_at > at else due
 
     def answered(self, event: Prediction, place: Place, at: int, counts: Counter[str]) -> None:
         """Take a prediction that counted, with its place in the log and its append time."""

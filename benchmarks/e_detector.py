@@ -5,13 +5,12 @@ outcomes, against the promised 10,000. Delay: reference, then 5,000 healthy outc
 runs without a false alarm, relative to the CUSUM that knows both rates and is tuned to the same run length. That CUSUM
 is computed, not simulated: its score is rounded to a lattice, on which run length and delay solve linear equations.
 
-Run: python benchmarks/e_detector.py [--quick] [--runs 400] [--json]. Exit code 1 when a bound is missed.
+Run: python benchmarks/e_detector.py [--quick] [--runs 400] [--json FILE] [--plot FILE.svg]. Exit code 1 when a bound is
+missed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from figures import Bars, Measured, Table, options_of, publish
 from numpy.typing import NDArray
 
 from detectors.betting import GRID_BINARY, reaches, total
@@ -221,17 +221,9 @@ def _steady_delay(p0: float, p1: float, up: int, down: int, bar: int) -> float:
     return float(stays / stays.sum() @ _mean_steps(p1, up, down, bar))
 
 
-def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return a plain table with right-aligned columns."""
-    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (columns, *rows)]
-    return "\n".join([title, *lines, ""])
-
-
-def report(lengths: list[RunLength], waits: list[Delay], seconds: float) -> str:
-    """Return both tables as text."""
-    first = table(
-        f"Run length to a false alarm, promised {PROMISE:,}, censored at {LONGEST_RUN:,}; by 1,000: share, <= .10",
+def tables(lengths: list[RunLength], waits: list[Delay]) -> list[Table]:
+    """Return both tables."""
+    first = Table(
         (
             "reference",
             "base rate",
@@ -259,10 +251,9 @@ def report(lengths: list[RunLength], waits: list[Delay], seconds: float) -> str:
             )
             for r in lengths
         ],
+        f"Run length to a false alarm, promised {PROMISE:,}, censored at {LONGEST_RUN:,}; by 1,000: share, <= .10",
     )
-    second = table(
-        f"Delay after {HEALTHY:,} healthy outcomes, relative to the CUSUM that knows both rates "
-        f"(<= {LARGEST_DELAY_RATIO})",
+    second = Table(
         ("reference", "base rate", "rise", "runs", "false alarms", "delay", "+-", "CUSUM", "ratio", "kept"),
         [
             (
@@ -279,33 +270,42 @@ def report(lengths: list[RunLength], waits: list[Delay], seconds: float) -> str:
             )
             for d in waits
         ],
+        f"Delay after {HEALTHY:,} healthy outcomes, relative to the CUSUM that knows both rates "
+        f"(<= {LARGEST_DELAY_RATIO})",
     )
-    return f"{first}\n{second}\n{seconds:.0f} s"
+    return [first, second]
+
+
+def plot(waits: list[Delay]) -> Bars:
+    """Return the delays next to those of the CUSUM."""
+    shown = [wait for wait in waits if wait.reference == REFERENCES[-1]]
+    return Bars(
+        "Delay until a rise is seen",
+        "outcomes",
+        [f"{wait.base_rate:.2f} x{wait.rise}" for wait in shown],
+        {"e-detector": [wait.mean for wait in shown], "CUSUM that knows": [wait.clairvoyant for wait in shown]},
+    )
 
 
 def main(arguments: list[str] | None = None, clock: Callable[[], float] = time.perf_counter) -> int:
     """Run both measurements, print them, and return an exit code: 0 if every bound held."""
-    parser = argparse.ArgumentParser(description="Measure the default detector's promise and delay.")
-    parser.add_argument("--runs", type=int, default=400, help="runs per case (default 400)")
-    parser.add_argument("--quick", action="store_true", help="60 runs per case: a look, not a measurement")
+    parser = options_of("Measure the default detector's promise and delay.")
+    parser.add_argument("--runs", type=int, default=400, help="runs per case (default 400; --quick 60)")
     parser.add_argument("--seed", type=int, default=20_260_101, help="seed of all outcomes")
-    parser.add_argument("--json", action="store_true", help="JSON alone on standard output")
     options = parser.parse_args(arguments)
     runs = 60 if options.quick else options.runs
     rng = np.random.default_rng(options.seed)
     started = clock()
     lengths, waits = run_lengths(rng, runs), delays(rng, runs)
-    seconds = clock() - started
-    print(report(lengths, waits, seconds), file=sys.stderr if options.json else sys.stdout)
     kept = all(length.kept for length in lengths) and all(wait.kept for wait in waits)
-    result = {
+    figures = {
         "promise": PROMISE,
         "run_lengths": [asdict(item) for item in lengths],
         "delays": [asdict(item) for item in waits],
         "kept": kept,
-        "seconds": round(seconds, 1),
+        "seconds": round(clock() - started, 1),
     }
-    print(json.dumps(result))
+    publish(Measured("e-detector", figures, tables(lengths, waits), plot(waits)), options)
     return 0 if kept else 1
 
 

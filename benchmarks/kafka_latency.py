@@ -14,9 +14,10 @@ a process of its own, is another one.
 The floor is a record that the same broker takes and gives back in the same run, to the same kind of consumer, plainly
 and in a transaction.
 
-Run: python benchmarks/kafka_latency.py [--rate 2000] [--models 200] [--seconds 60] [--workers 2] [--fleets 5] [--json]
-[--expect-ms 250 --expect-switch-ms 100]. KAFKA_BOOTSTRAP_SERVERS names a broker; without it one is started (Java
-needed). Exit code 1 when a p99 passes what is expected of it, or a model was never decided.
+Run: python benchmarks/kafka_latency.py [--quick] [--rate 2000] [--models 200] [--seconds 60] [--workers 2] [--fleets 5]
+[--expect-ms 250 --expect-switch-ms 100] [--json FILE] [--plot FILE.svg] [--markdown]. KAFKA_BOOTSTRAP_SERVERS names a
+broker; without it one is started (Java needed). Exit code 1 when a p99 passes what is expected of it, or a model was
+never decided.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
-from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
+from figures import QUANTILES, Bars, Measured, Table, options_of, processor_seconds, publish, quantiles
+from kafka_machine import broker
 
 from streams.kafka.admin import administering
 from streams.kafka.clients import partition_count, read_all
@@ -408,7 +410,6 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
         if model in bench.visible and len(moments) == REPLICAS
     ]
     return {
-        "machine": machine(),
         "load": [round(load_before, 1), round(os.getloadavg()[0], 1)],
         "events_per_s": round(bench.sent / bench.sending_s),
         "asked_per_s": options.rate,
@@ -424,44 +425,46 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
     }
 
 
-def shown(figures: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
+def measured(figures: dict[str, Any]) -> Measured:
+    """Return everything that is published."""
     floor = figures["floor_ms"]["in a transaction"]
     rows = [(name, values) for name, values in figures["steps_ms"].items()]
     rows.append((f"**command visible to all {REPLICAS} replicas switched**", figures["switch_ms"]))
     rows += [(f"floor: a record there and back, {name}", values) for name, values in figures["floor_ms"].items()]
-    cells = [[name, *(f"{values[q]:.0f}" for q in ("p50", "p99", "max"))] for name, values in rows]
+    cells = [[name, *(f"{values[q]:.0f}" for q in QUANTILES)] for name, values in rows]
     whole = figures["steps_ms"][STEPS[0]]
-    return "\n".join(
+    text = "\n".join(
         [
-            f"{figures['machine']}; load {figures['load'][0]} before, {figures['load'][1]} after.",
             f"{figures['events_per_s']:,} events/s of {figures['asked_per_s']:,} asked for; {figures['decided']} of "
             f"{figures['models']} models commanded back; {figures['switch_models'][0]} of "
             f"{figures['switch_models'][1]} followed models switched everywhere; {figures['workers']} workers used "
             f"{figures['worker_cores']:.2f} cores and wrote {figures['ledger_records_per_s']:,} ledger records/s.",
             f"Feedback to command is {whole['p50'] / max(floor['p50'], 0.1):.1f} times the floor in a transaction at "
             f"the median, {whole['p99'] / max(floor['p99'], 0.1):.1f} times at p99.",
-            "",
-            markdown_table(["ms", "p50", "p99", "max"], cells),
         ]
     )
+    names = [name.strip("*") for name, _ in rows]
+    plot = Bars("From feedback to command", "ms", names, {q: [values[q] for _, values in rows] for q in ("p50", "p99")})
+    return Measured("kafka-latency", figures, [Table(["ms", *QUANTILES], cells)], plot, text)
 
 
 def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure the way from feedback to replicas on a real Kafka.")
+    parser = options_of("Measure the way from feedback to replicas on a real Kafka.")
     parser.add_argument("--rate", type=int, default=2_000, help="events/s, predictions and feedback together")
-    parser.add_argument("--models", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the decays are spread over")
+    parser.add_argument("--models", type=int, help="default 200; --quick 20")
+    parser.add_argument("--seconds", type=float, help="how long the decays are spread over (default 60; --quick 10)")
     parser.add_argument("--workers", type=int, default=2, help="processes of the monitor that share the work")
     parser.add_argument("--fleets", type=int, default=5, help="models that replicas follow")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--expect-ms", type=float, help="p99 of feedback to command")
     parser.add_argument("--expect-switch-ms", type=float, help="p99 of command to switch")
-    parser.add_argument("--json", action="store_true", help="JSON alone on standard output")
     parser.add_argument("--keep", type=Path, help="folder for the worker's output, kept")
     parser.add_argument("--replica-child", nargs="+", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.models = options.models or (20 if options.quick else 200)
+    options.seconds = options.seconds or (10.0 if options.quick else 60.0)
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -474,7 +477,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = Path(folder) if options.keep is None else options.keep
         where.mkdir(exist_ok=True)
         figures = measure(options, bootstrap, where)
-    print(json.dumps(figures) if options.json else shown(figures))
+    publish(measured(figures), options)
     missed = figures["decided"] < figures["models"]
     missed |= options.expect_ms is not None and figures["steps_ms"][STEPS[0]]["p99"] > options.expect_ms
     missed |= options.expect_switch_ms is not None and figures["switch_ms"]["p99"] > options.expect_switch_ms

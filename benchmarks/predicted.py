@@ -9,14 +9,12 @@ and the follower reports it as lost. Each is run flat out and at a pace of 1,000
 competes for the interpreter all the time; at a pace each call finds the processor's caches cold. Other programs of the
 machine only ever add time, so each row is the run with the lowest p99 of `--repeat`.
 
-Run: python benchmarks/predicted.py [--calls 50000] [--repeat 3] [--expect-us 20] [--broker HOST:PORT] [--json].
-Exit code 1 when a p99 passes `--expect-us` microseconds.
+Run: python benchmarks/predicted.py [--quick] [--calls 50000] [--repeat 3] [--expect-us 20] [--broker HOST:PORT]
+[--json FILE] [--plot FILE.svg]. Exit code 1 when a p99 passes `--expect-us` microseconds.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import socket
 import sys
@@ -25,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from figures import Bars, Measured, Table, options_of, publish
 
 from unship import Fleet
 from unship.keys import new_keys
@@ -94,34 +94,37 @@ def measure(case: str, calls: int, pace_s: float, broker: str) -> dict[str, floa
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all cases and print a table; return 1 if one is slower than expected."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=50_000)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--expect-us", type=float, default=20.0)
+    parser = options_of("Measure what a call of Fleet.predicted costs a serving process.")
+    parser.add_argument("--calls", type=int, help="calls of each case (default 50000; --quick 5000)")
+    parser.add_argument("--repeat", type=int, help="the best of so many runs (default 3; --quick 1)")
+    parser.add_argument("--expect-us", type=float, help="highest p99 expected, in microseconds")
     parser.add_argument("--broker", metavar="HOST:PORT", default="")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    calls = options.calls or (5_000 if options.quick else 50_000)
+    repeat = options.repeat or (1 if options.quick else 3)
     rows = [
         min(
             (
-                measure(case, min(options.calls, PACED_CALLS) if pace_s else options.calls, pace_s, options.broker)
-                for _ in range(options.repeat)
+                measure(case, min(calls, PACED_CALLS) if pace_s else calls, pace_s, options.broker)
+                for _ in range(repeat)
             ),
             key=lambda row: float(row["p99"]),
         )
         for case in (*CASES, *(("broker there",) if options.broker else ()))
         for pace_s in (0.0, PACE_S)
     ]
-    if options.json:
-        print(json.dumps(rows))
-    else:
-        print(f"{'case':<14}{'pace':<10}{'calls':>8}{'p50 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'dropped':>9}")
-        for row in rows:
-            print(
-                f"{row['case']:<14}{row['pace']:<10}{row['calls']:>8}{row['p50']:>9}{row['p99']:>9}{row['p99.9']:>10}"
-                f"{row['dropped']:>9}"
-            )
-    return int(any(float(row["p99"]) > options.expect_us for row in rows))
+    table = Table(
+        ["case", "pace", "calls", "p50, µs", "p99, µs", "p99.9, µs", "dropped"],
+        [[str(value) for value in row.values()] for row in rows],
+    )
+    plot = Bars(
+        "A call of Fleet.predicted",
+        "µs",
+        [f"{row['case']}, {row['pace']}" for row in rows],
+        {name: [float(row[name]) for row in rows] for name in QUANTILES},
+    )
+    publish(Measured("predicted", {"rows": rows}, [table], plot), options)
+    return int(options.expect_us is not None and any(float(row["p99"]) > options.expect_us for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
 """Measure how fast a recording is folded on one core, where the time goes, and what sets the memory.
 
-A synthetic recording (one model, a live version and a holdback, two slice dimensions of 6 and 3 values, three label
-sources, two losses, the default detectors) is written to a temporary folder and replayed by the code that
-`unship replay` runs. Times are processor time of this process, because other programs may share the machine; the ratio
-to a floor of the same run, a bare typed parse of the same lines, is the figure that carries over between machines.
+A synthetic recording (`synthetic.py`; the default detectors) is written to a temporary folder and replayed by the code
+that `unship replay` runs. Times are processor time of this process, because other programs may share the machine; what
+carries over between machines is the ratio to a floor of the same run, a bare typed parse of the same lines.
 
 Stages: reading and decoding are measured alone on the same lines; record building, digests and the parts of the fold
 are clocked inside a replay, a few calls for each ledger record; the join is what is left, so that the stages add up.
 
-Run: python benchmarks/replay.py [--quick] [--events 1000000] [--rate 2000 --rate 20] [--expect N] [--markdown |
---json]. Exit code 1 when `--expect N` events/s are missed at the highest rate.
+Run: python benchmarks/replay.py [--quick] [--events 1000000] [--rounds 3] [--expect N] [--json FILE] [--plot FILE.svg]
+[--markdown]. Exit code 1 when `--expect N` events/s are missed at the highest rate.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import json
 import platform
@@ -29,38 +27,31 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from unittest.mock import patch
 
 import msgspec
-import numpy as np
+from figures import Bars, Measured, Table, clocked, options_of, publish, tell
+from synthetic import Case, write_recording
 
 import detectors
-import streams.fold.judging
-import streams.pipeline
-from detectors.rows.concurrent import Comparison
-from detectors.rows.watch import Health
-from streams.config.parse import parse
-from streams.config.resolved import Config
-from streams.evaluation.opinions import Opinions
-from streams.fold.fold import Fold
-from streams.join.rows import PartBuilder
-from streams.join.window import JoinWindow
-from streams.ledger.digests import RangeDigest
 from streams.recordings.replay import Replay
 from unship.codec import decode_line
 from unship.events import Deployment, Feedback, Prediction
 
-COUNTRIES = ("DE", "FR", "IT", "ES", "PL", "NL")
-CHANNELS = ("app", "web", "shop")
-SOURCES = ("chargebacks", "reviews", "desk")
-START_MS = 1_767_571_200_000
-HOLDBACK_SHARE, LABELLED_SHARE, WRONG_SHARE = 0.1, 0.95, 0.1
-DELAY_MS = (1_000, 16_000)
-CHUNK = 50_000
 MEMORY_SHARES = (0.25, 0.5, 1.0)
 MEMORY_HORIZONS_S = (60, 120)
 BATCH = 4_096
+
+CASES = (
+    Case(2_000, "1d", "10m", "1m"),
+    Case(20, "1d", "10m", "1h"),
+    Case(20, "1d", "10m", "0s"),
+    Case(0.1, "1d", "10m", "1m"),
+)
+"""Rates in events/s, and label times. The first is also the one whose memory is measured; slower sources write small
+ledger records, and without a maturity each of these is judged by itself."""
 
 READ, DECODE, JOIN = "read lines", "decode", "join"
 BUILD, SOURCE_DIGEST, RECORD_DIGEST = "losses and columns", "digest of source lines", "digest of records"
@@ -69,32 +60,25 @@ OPINIONS, POLICY = "second opinions", "findings and policy"
 STAGES = (
     READ, DECODE, JOIN, BUILD, SOURCE_DIGEST, RECORD_DIGEST, COHORTS, ROWS, COMPARE, OPINIONS, POLICY,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A source rate in events/s, and how the labels are configured."""
-
-    rate: int
-    horizon: str
-    early: str
-    mature_after: str
-
-    @property
-    def config(self) -> Config:
-        """The configuration a replay of this case runs under."""
-        labels = f"{{horizon: {self.horizon}, early: {self.early}, mature_after: {self.mature_after}}}"
-        return parse(
-            f"log: embedded:./unship-data\ndefaults: {{labels: {labels}}}\nmodels:\n  fraud:\n"
-            "    target: {kind: binary}\n    losses: [zero_one, brier]\n    slices: {by: [country, channel]}\n"
-        )
+PARTS = {
+    "streams.join.rows:PartBuilder.part": BUILD,
+    "streams.join.window:JoinWindow.evict": JOIN,
+    "streams.ledger.digests:RangeDigest._digest": SOURCE_DIGEST,
+    "streams.pipeline:entry_of": RECORD_DIGEST,
+    "streams.fold.fold:Fold.step": COHORTS,
+    "detectors.rows.watch:Health.judge": ROWS,
+    "detectors.rows.concurrent:Comparison.step_blocks": COMPARE,
+    "streams.evaluation.opinions:Opinions.step": OPINIONS,
+    "streams.fold.judging:evaluate": POLICY,
+}
+"""The functions that are clocked inside a replay, with the stage that their time belongs to."""
 
 
 @dataclass(slots=True)
 class Speed:
     """Hold one case: processor seconds of the whole, of its stages (a replay of its own) and of the floor."""
 
-    rate: int
+    rate: float
     mature_after: str
     events: int
     records: int
@@ -124,56 +108,6 @@ class Memory:
     peak_mb: float
 
 
-def tell(text: str, end: str = "\n") -> None:
-    """Print on standard error how far it is."""
-    print(f"\r{text}   ", end=end, file=sys.stderr, flush=True)
-
-
-def write_recording(path: Path, events: int, rate: int, seed: int) -> None:
-    """Write at least `events` lines, at `rate` predictions and feedback together in each second of source time."""
-    rng = np.random.default_rng(seed)
-    reference = '"reference":{"zero_one":{"mean":0.1,"n":50000},"brier":{"mean":0.133,"n":50000}}'
-    gap = 1_000 * (1 + LABELLED_SHARE) / rate
-    with path.open("w") as out:
-        for version, rest in (("v41", '"status":"holdback"'), ("v42", f'"status":"live",{reference}')):
-            out.write(f'{{"type":"deployment","ts":{START_MS},"model":"fraud","version":"{version}",{rest}}}\n')
-        made, written = 0, 2
-        waiting: list[tuple[int, str]] = []
-        while written < events:
-            at = START_MS + ((made + np.arange(CHUNK)) * gap).astype(np.int64)
-            # Feedback to predictions of later chunks comes later than this one's last; equal times stay as they are.
-            lines = sorted([*waiting, *_lines(rng, made, at)], key=lambda line: line[0])
-            ready = sum(line[0] <= at[-1] for line in lines)
-            out.writelines([line[1] for line in lines[:ready]])
-            waiting, made, written = lines[ready:], made + CHUNK, written + ready
-            tell(f"writing a recording at {rate:,}/s: {min(written, events):,} of {events:,} events", end="")
-    tell("")
-
-
-def _lines(rng: np.random.Generator, first: int, at: np.ndarray) -> Iterator[tuple[int, str]]:
-    """Yield (time, line) of predictions made at `at` and of the feedback to most of them."""
-    size = at.size
-    score = rng.integers(1, 1_000, size) / 1_000
-    held, labelled, wrong = (rng.random(size) < share for share in (HOLDBACK_SHARE, LABELLED_SHARE, WRONG_SHARE))
-    country, channel, source = (rng.integers(0, len(names), size) for names in (COUNTRIES, CHANNELS, SOURCES))
-    later = at + rng.integers(*DELAY_MS, size)
-    for i, ts in enumerate(at.tolist()):
-        output = int(score[i] >= 0.5)
-        version = '"v41","role":"holdback"' if held[i] else '"v42","role":"live"'
-        yield (
-            ts,
-            f'{{"type":"prediction","id":"p-{first + i:09d}","ts":{ts},"model":"fraud","version":{version},'
-            f'"output":{output},"score":{score[i]},"slices":{{"country":"{COUNTRIES[country[i]]}",'
-            f'"channel":"{CHANNELS[channel[i]]}"}},"replica":"r-{i % 8}"}}\n',
-        )
-        if labelled[i]:
-            yield (
-                int(later[i]),
-                f'{{"type":"feedback","id":"p-{first + i:09d}","ts":{later[i]},"model":"fraud",'
-                f'"truth":{output ^ int(wrong[i])},"source":"{SOURCES[source[i]]}"}}\n',
-            )
-
-
 class Stopwatch:
     """Adds up the processor time of wrapped functions, each without what it calls that is wrapped as well."""
 
@@ -199,32 +133,12 @@ class Stopwatch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Wrap the parts of the fold and of the cut while inside."""
-        parts: list[tuple[Any, str, str]] = [
-            (PartBuilder, "part", BUILD),
-            (JoinWindow, "evict", JOIN),
-            (RangeDigest, "_digest", SOURCE_DIGEST),
-            (streams.pipeline, "entry_of", RECORD_DIGEST),
-            (Fold, "step", COHORTS),
-            (Health, "judge", ROWS),
-            (Comparison, "step_blocks", COMPARE),
-            (Opinions, "step", OPINIONS),
-            (streams.fold.judging, "evaluate", POLICY),
-        ]
         with ExitStack() as stack:
-            for owner, name, stage in parts:
-                stack.enter_context(patch.object(owner, name, self.wrap(stage, getattr(owner, name))))
+            for path, stage in PARTS.items():
+                owner, _, name = path.replace(":", ".").rpartition(".")
+                whole = resolve_name(path)
+                stack.enter_context(patch.object(resolve_name(owner), name, self.wrap(stage, whole)))
             yield
-
-
-@contextmanager
-def no_collector() -> Iterator[None]:
-    """Keep Python's garbage collector off, as a replay does."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def chunks(path: Path, events: int) -> Iterator[list[bytes]]:
@@ -234,14 +148,6 @@ def chunks(path: Path, events: int) -> Iterator[list[bytes]]:
         while left and (lines := [line for _, line in zip(range(min(BATCH, left)), stream, strict=False)]):
             left -= len(lines)
             yield lines
-
-
-def clocked(work: Callable[[], object]) -> float:
-    """Return the processor seconds of a piece of work."""
-    with no_collector():
-        started = time.process_time()
-        work()
-        return time.process_time() - started
 
 
 def read_only(path: Path, events: int) -> None:
@@ -315,7 +221,7 @@ def peak_mb() -> float:
         )
 
 
-def memory_child(path: Path, events: int, horizon_s: int, rate: int) -> Memory:
+def memory_child(path: Path, events: int, horizon_s: int, rate: float) -> Memory:
     """Replay in this process and return what it took."""
     load_libraries()
     idle = peak_mb()
@@ -326,7 +232,7 @@ def memory_child(path: Path, events: int, horizon_s: int, rate: int) -> Memory:
     return Memory(events, case.horizon, held, round(idle, 1), round(peak_mb(), 1))
 
 
-def memory_case(rate: int, horizon_s: int) -> Case:
+def memory_case(rate: float, horizon_s: int) -> Case:
     """Return the case that memory is measured with: windows shorter than the recording."""
     return Case(rate, f"{horizon_s}s", "10s", "20s")
 
@@ -337,7 +243,7 @@ def load_libraries() -> None:
         detectors.create(name)
 
 
-def memories(path: Path, events: int, rate: int) -> list[Memory]:
+def memories(path: Path, events: int, rate: float) -> list[Memory]:
     """Measure the memory of growing recordings under the shorter window, and of the longest under both."""
     first, second = MEMORY_HORIZONS_S
     sizes = [(int(events * share), first) for share in MEMORY_SHARES] + [(events, second)]
@@ -351,25 +257,9 @@ def memories(path: Path, events: int, rate: int) -> list[Memory]:
     return found
 
 
-def processor() -> str:
-    """Name the processor as the system does, without its frequency."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
-
-
-def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
-    """Return a table whose first column is text and whose others are numbers."""
-    rule = ["---", *["---:"] * (len(columns) - 1)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, rule, *rows))
-
-
-def tables(speeds: list[Speed], taken: list[Memory]) -> str:
-    """Return all figures as Markdown tables."""
-    rates = [f"{speed.rate:,}/s, mature after {speed.mature_after}" for speed in speeds]
+def tables(speeds: list[Speed], taken: list[Memory]) -> list[Table]:
+    """Return all figures."""
+    rates = [name_of(speed) for speed in speeds]
     whole = [
         ["events", *[f"{speed.events:,}" for speed in speeds]],
         ["ledger records", *[f"{speed.records:,}" for speed in speeds]],
@@ -378,7 +268,7 @@ def tables(speeds: list[Speed], taken: list[Memory]) -> str:
         ["µs per event", *[f"{1e6 * speed.seconds / speed.events:.2f}" for speed in speeds]],
         ["bare parse, µs per event", *[f"{1e6 * speed.floor_seconds / speed.events:.2f}" for speed in speeds]],
         ["**times the bare parse**", *[f"**{speed.seconds / speed.floor_seconds:.1f}**" for speed in speeds]],
-        ["µs per ledger record, beyond the join", *[f"{_per_record(speed):,.0f}" for speed in speeds]],
+        ["µs per ledger record, beyond the join", *[f"{per_record(speed):,.0f}" for speed in speeds]],
     ]
     stages = [[stage, *[f"{speed.micros(stage):.2f}" for speed in speeds]] for stage in STAGES]
     stages.append(["sum", *[f"{sum(map(speed.micros, STAGES)):.2f}" for speed in speeds]])
@@ -393,72 +283,65 @@ def tables(speeds: list[Speed], taken: list[Memory]) -> str:
         ]
         for m in taken
     ]
-    return "\n\n".join(
-        [
-            markdown_table(["source rate", *rates], whole),
-            "Microseconds per event by stage (a replay of its own, with clocks inside):",
-            markdown_table(["stage", *rates], stages),
+    return [
+        Table(["source rate", *rates], whole),
+        Table(["stage", *rates], stages, "Microseconds per event by stage (a replay of its own, with clocks inside):"),
+        Table(
+            ["events", "horizon", "ids in the window", "MB before", "MB at most", "MB more"],
+            memory,
             f"Peak memory at {speeds[0].rate:,}/s, each replay in a process of its own:",
-            markdown_table(["events", "horizon", "ids in the window", "MB before", "MB at most", "MB more"], memory),
-        ]
-    )
+        ),
+    ]
 
 
-def _per_record(speed: Speed) -> float:
+def name_of(speed: Speed) -> str:
+    """Name a case."""
+    return f"{speed.rate:,}/s, mature after {speed.mature_after}"
+
+
+def per_record(speed: Speed) -> float:
+    """Return the microseconds per ledger record that are no share of its events."""
     return 1e6 * sum(speed.stages[stage] for stage in STAGES[3:]) / speed.records
 
 
-def document(speeds: list[Speed], taken: list[Memory]) -> str:
-    """Return the reference page."""
-    python = f"Python {platform.python_version()}, numpy {np.__version__}, msgspec {msgspec.__version__}"
-    return f"""# Performance
-
-How fast a recording is folded into decisions on one core, where the time goes, and what sets the memory. This page
-is written by `python benchmarks/replay.py --markdown > docs/reference/performance.md`; run it to get the figures of
-your machine.
-
-What is folded: one model, a live version and a holdback with a tenth of the traffic, slices by two names (6 and 3
-values), three label sources, the losses `zero_one` and `brier`, the default detectors, feedback 1 to 16 seconds
-after 95 % of the predictions. Everything that `unship replay` does is in it, from reading the lines to the
-decisions. The bare parse is a typed parse of the same lines in the same run that keeps nothing: ratios to it carry
-over between machines, seconds do not.
-
-Measured on one core of a shared virtual machine ({processor()}; {python}), in processor time.
-
-{tables(speeds, taken)}
-
-How to read it:
-
-- A ledger record is cut every second of source time, so a slow source makes many small records, and what a record
-  costs whatever its size is shared by few events. Live it does not matter: one record a second, at the price of the
-  last column, is {_per_record(speeds[-1]) / 1e4:.2f} % of a core.
-- With a maturity whole cohorts are judged at once. Without one each record is judged by itself, which is where the
-  e-detector rows and the comparison of the last column come from.
-- Memory follows the join window (horizon + early) and the cohorts that wait for their labels, not the length of the
-  recording: about {_bytes_per_id(taken):,.0f} bytes for each prediction in the window, its truth included. What the
-  libraries take is in "MB before"; most of it is what the second opinions load.
-"""
-
-
-def _bytes_per_id(taken: list[Memory]) -> float:
+def memory_sentence(taken: list[Memory]) -> str:
+    """Return what one more prediction in the window takes: the longer window less the shorter one."""
     short, long = taken[-2:]
-    return 1e6 * (long.peak_mb - short.peak_mb) / max(long.held - short.held, 1)
+    more = long.held - short.held
+    if more < long.held / 4:
+        return "The recording is too short to fill the longer window, so what an id in it takes is not known."
+    size = 1e6 * (long.peak_mb - short.peak_mb) / more
+    return f"A prediction in the window, its truth included, takes about {size:,.0f} bytes."
+
+
+def measured(speeds: list[Speed], taken: list[Memory]) -> Measured:
+    """Return everything that is published."""
+    return Measured(
+        "replay",
+        {
+            "speeds": [{**asdict(speed), "events_per_s": speed.per_second} for speed in speeds],
+            "memories": [asdict(memory) for memory in taken],
+        },
+        tables(speeds, taken),
+        Bars(
+            "Replay: processor time by stage",
+            "µs per event",
+            [name_of(speed) for speed in speeds],
+            {stage: [speed.micros(stage) for speed in speeds] for stage in STAGES},
+        ),
+        closing=memory_sentence(taken),
+    )
 
 
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure a replay on one core.")
-    parser.add_argument("--events", type=int, default=1_000_000, help="lines of each recording (default 1000000)")
-    parser.add_argument("--rate", type=int, action="append", help="events/s of source time (default 2000 and 20)")
-    parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts (default 3)")
+    parser = options_of("Measure a replay on one core.")
+    parser.add_argument("--events", type=int, help="lines of each recording (default 1000000; --quick 100000)")
+    parser.add_argument("--rounds", type=int, help="the best of so many counts (default 3; --quick 1)")
     parser.add_argument("--seed", type=int, default=20_260_101, help="seed of the recording")
-    parser.add_argument("--quick", action="store_true", help="100,000 events, one round: a look, not a measurement")
     parser.add_argument(
         "--expect", type=float, help="events/s of processor time; exit code 1 if the highest rate has less"
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="JSON alone on standard output")
-    form.add_argument("--markdown", action="store_true", help="the reference page on standard output")
     parser.add_argument(
         "--memory-child", nargs=4, metavar=("FILE", "EVENTS", "HORIZON_S", "RATE"), help=argparse.SUPPRESS
     )
@@ -466,32 +349,26 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and return an exit code: 0 if the expected speed was reached."""
+    """Measure, publish, and return an exit code: 0 if the expected speed was reached."""
     options = arguments_of(arguments)
     if options.memory_child:
         path, size, horizon, rate = options.memory_child
-        print(json.dumps(asdict(memory_child(Path(path), int(size), int(horizon), int(rate)))))
+        print(json.dumps(asdict(memory_child(Path(path), int(size), int(horizon), float(rate)))))
         return 0
-    events, rounds = (100_000, 1) if options.quick else (options.events, options.rounds)
+    events = options.events or (100_000 if options.quick else 1_000_000)
+    rounds = options.rounds or (1 if options.quick else 3)
     load_libraries()
-    rates = sorted(options.rate or (2_000, 20), reverse=True)
     speeds = []
     with tempfile.TemporaryDirectory() as folder:
-        for rate in rates:
-            path = Path(folder) / f"{rate}.ndjson"
-            write_recording(path, events, rate, options.seed)
-            # The fastest source is measured with short cohorts as well, which close while it is being read; slower ones
-            # also without a maturity, where every ledger record is judged by itself.
-            for mature_after in ("1h", "1m") if rate == rates[0] else ("1h", "0s"):
-                speeds.append(measure(Case(rate, "1d", "10m", mature_after), path, events, rounds))
-        taken = memories(Path(folder) / f"{rates[0]}.ndjson", events, rates[0])
-    if options.json:
-        shown = {"speeds": [asdict(speed) for speed in speeds], "memories": [asdict(memory) for memory in taken]}
-        print(json.dumps(shown))
-    else:
-        print(
-            document(speeds, taken) if options.markdown else tables(speeds, taken), end="" if options.markdown else "\n"
-        )
+        for case in CASES:
+            path = Path(folder) / f"{case.rate}.ndjson"
+            # A record for each few lines of a sparse source: fewer lines take as long.
+            size = events if case.rate >= 1 else max(events // 10, 1_000)
+            if not path.exists():
+                write_recording(path, size, case.rate, options.seed)
+            speeds.append(measure(case, path, size, rounds))
+        taken = memories(Path(folder) / f"{CASES[0].rate}.ndjson", events, CASES[0].rate)
+    publish(measured(speeds, taken), options)
     return 1 if options.expect and speeds[0].per_second < options.expect else 0
 
 

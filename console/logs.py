@@ -1,4 +1,7 @@
-"""Open logs as commands name them: `embedded:DIR`, or the Kafka log of the configuration."""
+"""Open logs as commands name them: `embedded:DIR`, or the Kafka log of the configuration.
+
+Each function imports what it opens a log with: most commands only need the name of the log.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from console.settings import Settings
 from streams.config.resolved import Config
-from streams.embedded.topics import EmbeddedTopics, open_log
-from streams.recordings.lines import Topics, line_of
-from streams.recordings.opening import LineStream
-from streams.recordings.replay import open_recording
-from streams.recordings.writing import taken_of
 from unship.errors import ConfigurationError
 from unship.log.address import EMBEDDED
 from unship.log.kafka.access import SCHEME
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access
+    from streams.recordings.lines import Topics
 
 
 def is_log(source: str) -> bool:
@@ -47,6 +46,8 @@ def open_topics(settings: Settings, config: Config, source: str) -> Iterator[Top
         with KafkaTopics(kafka_access(settings, config, source)) as topics:
             yield topics
     else:
+        from streams.embedded.topics import EmbeddedTopics, open_log
+
         with open_log(source) as log:
             yield EmbeddedTopics(log)
 
@@ -56,7 +57,7 @@ def open_lines(settings: Settings, config: Config, source: str) -> Iterator[Bina
     """Open a source of `unship replay`: a recording, `-`, or a log, which is read as its own recording."""
     if source.startswith(SCHEME):
         with open_topics(settings, config, source) as topics:
-            yield cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(topics)))
+            yield _lines_of(topics)
     else:
         with open_source(source) as stream:
             yield stream
@@ -69,12 +70,24 @@ def open_source(source: str) -> Iterator[BinaryIO]:
     Raises:
         RecordingError: It cannot be opened.
     """
-    if not source.startswith(EMBEDDED):
+    if source.startswith(EMBEDDED):
+        from streams.embedded.topics import EmbeddedTopics, open_log
+
+        with open_log(source) as log:
+            yield _lines_of(EmbeddedTopics(log))
+    else:
+        from streams.recordings.replay import open_recording
+
         with open_recording(source) as stream:
             yield stream
-        return
-    with open_log(source) as log:
-        yield cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(EmbeddedTopics(log))))
+
+
+def _lines_of(topics: Topics) -> BinaryIO:
+    from streams.recordings.lines import line_of
+    from streams.recordings.opening import LineStream
+    from streams.recordings.writing import taken_of
+
+    return cast(BinaryIO, LineStream(line_of(taken) + b"\n" for taken in taken_of(topics)))
 
 
 def kafka_access(settings: Settings, config: Config, log: str | None = None) -> Access:

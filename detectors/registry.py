@@ -70,8 +70,8 @@ def _cusum() -> type[Detector]:
     return Cusum
 
 
-# Each entry imports its detector when it is asked for: river takes half a second to import, and the names are needed
-# to check a configuration long before.
+# Each entry imports its detector when it is asked for: river takes time to import, and the names are needed to check a
+# configuration long before.
 TABLE: dict[str, Callable[[], type[Detector]]] = {
     "e_detector": _e_detector,
     "adwin": _adwin,

@@ -4,7 +4,7 @@
 
 | stage | function | what happens |
 |---|---|---|
-| decode | `unship.codec.decode_value` | bytes become an event, or a rejection with a code |
+| decode | `unship.codec`, `streams.join.decoding` | bytes become an event, or a rejection with a code |
 | join | `streams.join.partition.PartitionJoin.take` | a prediction waits for its truth; together they are an outcome |
 | cut | `streams.join.partition.PartitionJoin.batches` | outcomes become the columns of a batch between two corners |
 | append | `streams.ledger.entries.entry_of` | a ledger record becomes the bytes that a log holds |
@@ -36,6 +36,7 @@ from actions.journal import Decision
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.fold.fold import Fold, SavedFold
 from streams.join.line_cutter import Arrival, LineCutter, SavedCutter
+from streams.join.runs import Run
 from streams.ledger.entries import Entry, entry_of
 from streams.ledger.records import Configured, Record, Tick
 from unship.errors import RecordingError
@@ -63,29 +64,41 @@ class Pipeline:
         self.cutter = LineCutter(config)
         self.fold = Fold(config)
 
-    def take(self, arrivals: Iterable[Arrival]) -> Iterator[Step]:
+    def take(self, arrivals: Iterable[Arrival | Run]) -> Iterator[Step]:
         """Join records in the order of their arrival; yield the ledger records that they complete."""
-        cutter, fold = self.cutter, self.fold
-        due = fold.due()
+        cutter = self.cutter
         for arrival in arrivals:
+            if isinstance(arrival, Run):
+                yield from self._take_run(arrival)
+                continue
             now = cutter.arrive(arrival)
-            if now >= due or cutter.is_due(now):
+            if now >= self.fold.due() or cutter.is_due(now):
                 yield from self.apply(cutter.cut())
                 yield from self._tick(now)
-                due = fold.due()
             copied = cutter.take(arrival)
             if copied is not None:
                 yield from self.apply(cutter.cut())
                 yield from self.apply([copied])
-                due = fold.due()
 
-    def rejoin(self, arrivals: Iterable[Arrival]) -> None:
+    def _take_run(self, run: Run) -> Iterator[Step]:
+        """Join predictions and feedback at once; where batches end and ticks fall due is found afterwards."""
+        cutter = self.cutter
+        cutter.join_run(run)
+        while (now := cutter.next_due(self.fold.due())) is not None:
+            yield from self.apply(cutter.cut())
+            yield from self._tick(now)
+        cutter.end_run()
+
+    def rejoin(self, arrivals: Iterable[Arrival | Run]) -> None:
         """Fill the join's window with records whose outcomes are in the ledger already; these are dropped."""
         cutter = self.cutter
         for arrival in arrivals:
-            if cutter.is_due(cutter.arrive(arrival)):
-                cutter.cut()
-            cutter.take(arrival)
+            if isinstance(arrival, Run):
+                cutter.join_run(arrival)
+                cutter.end_run()
+            else:
+                cutter.arrive(arrival)
+                cutter.take(arrival)
         cutter.rest()
 
     def rest(self) -> Iterator[Step]:

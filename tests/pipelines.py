@@ -8,10 +8,19 @@ from collections.abc import Iterable, Sequence
 from actions.journal import Decision
 from streams.config.resolved import Config
 from streams.fold.fold import Fold
+from streams.join.partition import Raw
+from streams.join.source_records import SourceRecords, source_records
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Part, Record
 from streams.pipeline import Pipeline, Step, configuration_record
 from streams.recordings.replay import arrivals
+
+
+def source_records_of(records: Sequence[Raw]) -> SourceRecords:
+    """Return records as a reader takes them."""
+    return source_records(
+        [raw.offset for raw in records], [raw.append_ts for raw in records], [raw.value for raw in records]
+    )
 
 
 class Run:
@@ -24,7 +33,7 @@ class Run:
 
     def take(self, lines: Iterable[bytes]) -> list[Record]:
         """Join lines; return the records that they complete."""
-        return self._keep(self.pipeline.take(arrivals(lines)))
+        return self._keep(self.pipeline.take(arrivals(list(lines))))
 
     def rest(self) -> list[Record]:
         """End the input; return the records that are left."""

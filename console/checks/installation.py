@@ -19,7 +19,7 @@ from unship.topics import SOURCES
 Level = Literal["ok", "warning", "error"]
 
 BYTES_PER_PREDICTION = 650
-"""Memory of the join per prediction in its window, its truth included; measured in docs/reference/performance.md."""
+"""Memory of the join per prediction in its window, its truth included; measured in docs/performance.md."""
 
 RIGHTS_SHOWN = 6
 

@@ -1,10 +1,11 @@
 """`unship run`; on the embedded log it is one process and one loop, ended by a signal."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from actions.reconcile import Signer
 from console.logs import embedded_folder, kafka_access, keys_folder
@@ -21,9 +22,6 @@ from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, DECISION_TYPE, key_id, public_bytes, sign
 from unship.system.signals import stop_by_signal
 from unship.topics import EVENT_TOPICS
-
-if TYPE_CHECKING:
-    pass
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0

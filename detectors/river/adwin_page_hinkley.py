@@ -10,12 +10,10 @@ from itertools import takewhile
 from operator import not_
 from typing import ClassVar, Literal
 
-from river.drift import ADWIN as RiverAdwin
-from river.drift import PageHinkley as RiverPageHinkley
-
 from detectors.base import LossKind
 from detectors.river.adapter import Given, RiverAdapter, at_least, between, parameter
 from detectors.river.fields import compiled_window, plain
+from detectors.river.modules import drift_module
 
 
 class Adwin(RiverAdapter):
@@ -47,7 +45,7 @@ class Adwin(RiverAdapter):
 
     name: ClassVar[str] = "adwin"
     accepts: ClassVar[LossKind] = "unit"
-    river = RiverAdwin
+    river = drift_module("adwin").ADWIN
     state: ClassVar = {"window": compiled_window("_helper")}
 
     delta: float = parameter(between(0.0, 1.0), default=0.002)
@@ -111,7 +109,7 @@ class PageHinkley(RiverAdapter):
 
     name: ClassVar[str] = "page_hinkley"
     accepts: ClassVar[LossKind] = "unit"
-    river = RiverPageHinkley
+    river = drift_module("page_hinkley").PageHinkley
     state: ClassVar = {
         "count": plain("_x_mean.n"),
         "mean": plain("_x_mean._mean"),

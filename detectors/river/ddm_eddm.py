@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from river.drift.binary import DDM as RiverDdm
-from river.drift.binary import EDDM as RiverEddm
-
 from detectors.river.adapter import Given, RiverAdapter, between, parameter, whole
 from detectors.river.fields import optional, plain
+from detectors.river.modules import drift_module
 
 
 class Ddm(RiverAdapter):
@@ -42,7 +40,7 @@ class Ddm(RiverAdapter):
     """
 
     name: ClassVar[str] = "ddm"
-    river = RiverDdm
+    river = drift_module("binary.ddm").DDM
     state: ClassVar = {
         "count": plain("_p.n"),
         "mean": plain("_p._mean"),
@@ -94,7 +92,7 @@ class Eddm(RiverAdapter):
     """
 
     name: ClassVar[str] = "eddm"
-    river = RiverEddm
+    river = drift_module("binary.eddm").EDDM
     state: ClassVar = {
         "outcomes": plain("_n", int),
         "errors": plain("_n_errors", int),

@@ -18,18 +18,17 @@ from math import comb, fsum
 from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
-from river.drift import KSWIN as RiverKswin
-from river.drift.binary import FHDDM as RiverFhddm
 
 from detectors.base import LossKind, checked_losses
 from detectors.river.adapter import RiverAdapter, between, parameter, whole
 from detectors.river.fields import bits, generator, losses, plain
+from detectors.river.modules import drift_module
 
 MOST_BITS, MOST_LOSSES = 10_000, 1_000
 """Outcomes in a window of 0/1 losses, one byte each in a snapshot, and of any losses, nine bytes each."""
 
 
-class _Fhddm(RiverFhddm):
+class _Fhddm(drift_module("binary.fhddm").FHDDM):  # type: ignore[misc]
     _u_short_max = 0  # river sets it only if there is a short window
 
 
@@ -112,7 +111,7 @@ class Kswin(RiverAdapter):
 
     name: ClassVar[str] = "kswin"
     accepts: ClassVar[LossKind] = "unit"
-    river = RiverKswin
+    river = drift_module("kswin").KSWIN
     state: ClassVar = {"window": losses("window"), "generator": generator("_rng")}
 
     alpha: float = parameter(between(0.0, 1.0), default=0.005)

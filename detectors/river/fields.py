@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from river.drift.binary.hddm_w import SampleInfo
+
+if TYPE_CHECKING:
+    from river.drift.binary.hddm_w import SampleInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from river.drift.binary import HDDMA as RiverHddmA
-from river.drift.binary import HDDMW as RiverHddmW
-
 from detectors.river.adapter import RiverAdapter, between, parameter
 from detectors.river.fields import plain, weighted_mean
+from detectors.river.modules import drift_module
 
 
 class HddmA(RiverAdapter):
@@ -38,7 +36,7 @@ class HddmA(RiverAdapter):
     """
 
     name: ClassVar[str] = "hddm_a"
-    river = RiverHddmA
+    river = drift_module("binary.hddm_a").HDDMA
     state: ClassVar = {
         # The means up to the lowest cut, to the highest cut and to now.
         "lowest_count": plain("_x_min.n"),
@@ -87,7 +85,7 @@ class HddmW(RiverAdapter):
     """
 
     name: ClassVar[str] = "hddm_w"
-    river = RiverHddmW
+    river = drift_module("binary.hddm_w").HDDMW
     state: ClassVar = {
         "overall": weighted_mean("_total"),
         "before_rise": weighted_mean("_s1_incr"),

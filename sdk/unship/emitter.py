@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
@@ -34,6 +35,9 @@ BATCH_EVENTS: Final = 500
 
 LINGER_S: Final = 0.01
 """How long the thread lets events gather after the first: at most a hundred transactions a second per process."""
+
+PACKED_LINGERS: Final = 5
+"""How many times that it lets events gather that share records: 50 ms, unless a batch is full or a flush waits."""
 
 IDLE_LOOKS: Final = 100
 """Looks at an empty queue, one per linger, before the thread blocks until the next event."""
@@ -102,17 +106,18 @@ class Emitter:
     Every method may be called from any thread, and none raises. Events put before `start` wait in the queue.
     """
 
-    def __init__(
-        self, log: str, *, queue: int, linger_s: float = LINGER_S, now_ms: Callable[[], int] | None = None
-    ) -> None:
-        """Make an emitter of at most `queue` waiting events that is not running yet; `log` was checked.
+    def __init__(self, log: str, *, queue: int, pack: bool = False, now_ms: Callable[[], int] | None = None) -> None:
+        """Make an emitter that is not running yet.
 
-        `now_ms` is the clock of append times in an embedded log, the machine's if None.
+        Args:
+            log: The address of the log, which was checked.
+            queue: Most events that wait.
+            pack: Whether predictions and feedback of one partition share records.
+            now_ms: The clock of append times in an embedded log, the machine's if None.
         """
-        self._log = log
+        self._connector = partial(connector, log, now_ms, pack=pack)
         self._limit = queue
-        self._linger_s = linger_s
-        self._now_ms = now_ms
+        self._lingers = PACKED_LINGERS if pack else 1
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._closed = False
         self._closing = threading.Event()
@@ -126,7 +131,7 @@ class Emitter:
     def start(self) -> None:
         """Start the thread; starting twice is harmless."""
         if self._thread is None and not self._closed:
-            connect = connector(self._log, self._now_ms)
+            connect = self._connector()
             self._thread = threading.Thread(target=self._run, args=(connect,), name="unship-emitter", daemon=True)
             self._thread.start()
             # The thread is a daemon, so that a service that forgets to close can end; what waits is still sent then.
@@ -217,13 +222,21 @@ class Emitter:
         for _ in range(IDLE_LOOKS):
             if not self._queue.empty():
                 break
-            self._closing.wait(self._linger_s)
+            self._closing.wait(LINGER_S)
         # Waking this thread would cost the caller a call of the kernel, so it wakes by itself unless long idle.
         item = self._queue.get()
-        if self._queue.qsize() < BATCH_EVENTS:
-            self._closing.wait(self._linger_s)
         events: list[Sendable] = []
         flushes: list[_Flush] = []
+        self._take(item, events, flushes)
+        for _ in range(self._lingers):
+            if flushes or len(events) >= BATCH_EVENTS:
+                break
+            self._closing.wait(LINGER_S)
+            self._take(None, events, flushes)
+        return events, flushes
+
+    def _take(self, item: _Item, events: list[Sendable], flushes: list[_Flush]) -> None:
+        """Sort an item and what is in the queue into these lists, up to a batch of events."""
         while True:
             if isinstance(item, _Flush):
                 flushes.append(item)
@@ -236,7 +249,6 @@ class Emitter:
             except Empty:
                 break
         self._room.set()
-        return events, flushes
 
     def _encoded(self, events: list[Sendable]) -> Batches:
         batches: Batches = {}

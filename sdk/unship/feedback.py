@@ -41,6 +41,7 @@ class Feedback:
         model: str | None = None,
         *,
         queue: int = 10_000,
+        pack: bool = False,
         wait_s: float = 30.0,
         now_ms: Callable[[], int] = wall_ms,
     ) -> None:
@@ -51,6 +52,7 @@ class Feedback:
             source: Where the truths come from; one prediction may get one truth from each source.
             model: The model of the predictions, where ids are not unique among models.
             queue: Most events that wait.
+            pack: Put up to 64 events into one record, as `unship.Fleet` does.
             wait_s: How long a call waits for room in the queue, in seconds; then the event is dropped and counted.
             now_ms: The clock, in milliseconds since the epoch; see `unship.Fleet`.
 
@@ -61,6 +63,7 @@ class Feedback:
         self._source = source
         self._model = model
         self._queue = queue
+        self._pack = pack
         self._wait_s = wait_s
         self._now_ms = now_ms
         self._begin()
@@ -68,7 +71,7 @@ class Feedback:
 
     def _begin(self) -> None:
         """Take nothing that belongs to another process: called once more after a fork."""
-        self._emitter = Emitter(self._log, queue=self._queue, now_ms=self._now_ms)
+        self._emitter = Emitter(self._log, queue=self._queue, pack=self._pack, now_ms=self._now_ms)
         self._starting = threading.Lock()
         self._started = False
 

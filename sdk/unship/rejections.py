@@ -30,7 +30,7 @@ class RejectCode(StrEnum):
         return member
 
     # Found while decoding: the bytes never became an event.
-    TOO_LARGE = "TOO_LARGE", "The bytes exceed the size limit of an event."
+    TOO_LARGE = "TOO_LARGE", "The bytes exceed the size limit of an event, or a packed record holds too many."
     NOT_UTF8 = "NOT_UTF8", "The bytes are not UTF-8."
     BAD_JSON = "BAD_JSON", "The text is not one JSON value: malformed, cut off, empty, NaN, or more than one value."
     TOO_DEEP = "TOO_DEEP", "Arrays and objects are nested more deeply than the limit."

@@ -113,10 +113,11 @@ class UnshipEmbedded:
 
     def events(self, topic: str) -> list[Event | Rejection]:
         """Read and decode all events of a topic: `predictions`, `feedback`, `deployments`, `operator` or `acks`."""
-        from unship.codec import decode_value
+        from unship.log.packed import decode_values
         from unship.topics import EVENT_TOPICS
 
-        return [decode_value(EVENT_TOPICS[topic], record.value) for record in self.records(topic)]
+        kind = EVENT_TOPICS[topic]
+        return [event for record in self.records(topic) for event in decode_values(kind, record.value)]
 
     def until(
         self, topic: str, met: Callable[[list[Event | Rejection]], bool], timeout_s: float = 10.0

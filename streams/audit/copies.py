@@ -14,6 +14,7 @@ from streams.ledger.records import Deployed, Operated, ReplicaFacts
 from streams.recordings.lines import Place, Taken, Topics, place_of
 from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
+from unship.log.packed import decode_values
 from unship.rejections import Rejection
 from unship.signing import Trust, is_operators
 from unship.topics import EVENT_TOPICS
@@ -83,8 +84,9 @@ class Copies:
             if taken is None and topic == "acks":
                 # Compaction has removed it: there is a newer ack of the same replica.
                 continue
-            source = None if taken is None else _shown(taken, change)
-            if source != (record.model, change):
+            found = [] if taken is None else _shown(taken, change)
+            if (record.model, change) not in found:
+                source = found[0] if found else None
                 shown = "absent" if source is None else {"model": source[0], "change": msgspec.to_builtins(source[1])}
                 where = f"{topic}[{partition}]@{offset}, and the replica facts from it in the ledger"
                 return difference(where, shown, {"model": record.model, "change": msgspec.to_builtins(change)})
@@ -111,7 +113,7 @@ class Copies:
 
     def _pass(self, place: Place, end: int) -> Difference | None:
         """Read up to `end`; return a difference for the first record that should have been copied."""
-        while (taken := self._take(place, end - 1, whatever=True)) is not None:
+        while self._next.get(place, 0) < end and (taken := self._take(place, end - 1, whatever=True)) is not None:
             if self._should_be_copied(taken):
                 return Difference(f"the copy of {place_of(taken)}", "the ledger record", "absent", "present")
         return None
@@ -127,9 +129,9 @@ class Copies:
     def _take(self, place: Place, offset: int, *, whatever: bool = False) -> Taken | None:
         """Return the next record if its offset is `offset`, or with `whatever` at most that."""
         page = self._pages.setdefault(place, deque())
-        if not page:
-            begin = max(self._next.get(place, 0), self.topics.first(*place)) if place in self.topics.ends() else 0
-            page.extend(self.topics.read(*place, begin) if begin < self.topics.ends().get(place, 0) else ())
+        if not page and self._next.get(place, 0) < (end := self.topics.ends().get(place, 0)):
+            begin = max(self._next.get(place, 0), self.topics.first(*place))
+            page.extend(self.topics.read(*place, begin) if begin < end else ())
         if not page or page[0].offset > offset or (page[0].offset < offset and not whatever):
             return None
         taken = page.popleft()
@@ -137,17 +139,23 @@ class Copies:
         return taken
 
 
-def _shown(taken: Taken, change: ReplicaChange) -> tuple[str, ReplicaChange] | None:
-    """Return what an answer or an ack shows of its replica; its time is that of its log, which may be later."""
-    event, place = decode_value(EVENT_TOPICS[taken.topic], taken.value), (taken.topic, taken.partition, taken.offset)
-    at = max(change.at, taken.append_ts)
-    if isinstance(event, Prediction) and event.replica is not None:
-        stage = "serving" if event.role == "live" else "staged"
-        return event.model, ReplicaChange(event.replica, True, stage, event.version, event.epoch, None, at, place)
-    if isinstance(event, Ack):
-        stage, serving = event.stage, event.serving
-        return event.model, ReplicaChange(event.replica, False, stage, serving, event.epoch, event.code, at, place)
-    return None
+def _shown(taken: Taken, change: ReplicaChange) -> list[tuple[str, ReplicaChange]]:
+    """Return what the answers in a record, or its ack, show of their replica.
+
+    Their time is that of their log, which may be later.
+    """
+    place, at = (taken.topic, taken.partition, taken.offset), max(change.at, taken.append_ts)
+    found = []
+    for event in decode_values(EVENT_TOPICS[taken.topic], taken.value):
+        if isinstance(event, Prediction) and event.replica is not None:
+            stage, version = ("serving" if event.role == "live" else "staged"), event.version
+            shown = ReplicaChange(event.replica, True, stage, version, event.epoch, None, at, place)
+            found.append((event.model, shown))
+        elif isinstance(event, Ack):
+            stage, serving = event.stage, event.serving
+            shown = ReplicaChange(event.replica, False, stage, serving, event.epoch, event.code, at, place)
+            found.append((event.model, shown))
+    return found
 
 
 def _content(event: Deployment) -> tuple[str, str, str, int | None, str | None]:

@@ -7,7 +7,7 @@ of each command. Topics are read by pages; in memory are one fold, one window of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from actions.reconcile import Timing, command_of
 from streams.audit.copies import Copies
 from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
 from streams.audit.rejoin import Rejoin
-from streams.audit.result import AuditResult, decision_id_of
+from streams.audit.result import AuditResult, decision_id_of, no_collector
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch
 from streams.ledger.coverage import Coverage
@@ -31,6 +31,10 @@ from unship.signing import COMMAND_TYPE, Trust, TrustedKey, verify
 from unship.topics import SOURCES
 
 _NO_TIME: Final = Timing(0, 0)
+
+BLOCK_RECORDS: Final = 1_024
+BLOCK_BYTES: Final = 4_194_304
+"""How many ledger records, and bytes of them, are in memory to be compared at once."""
 
 
 class _Decided(msgspec.Struct):
@@ -57,22 +61,33 @@ def audit_topics(
     result = AuditResult()
     if damage is not None:
         result.first_difference = Difference(damage, "the line", "damaged", "as the log had it")
+    with no_collector():
+        _audit_ledger(topics, trust, damage, progress, result)
+    result.decisions = len(result.known)
+    return result
+
+
+def _audit_ledger(
+    topics: Topics,
+    trust: Trust | None,
+    damage: str | None,
+    progress: Callable[[int], None] | None,
+    result: AuditResult,
+) -> None:
     for number in range(max(topics.partitions("ledger"), 1)):
         audit = LedgerAudit(topics, number, trust, result, progress)
         if topics.ends().get(("ledger", number), 0) and topics.first("ledger", number) == 0:
             try:
                 audit.run()
             except Found as found:
-                result.first_difference = result.first_difference or found.difference
-            result.remarks += audit.remarks()
+                result.note_difference(found.difference)
+            result.note_remarks(audit.remarks())
         elif damage is None:
             raise RecordingError(
                 f"ledger[{number}] does not begin with its configuration, so nothing can be audited; record it from "
                 "its first record on"
             )
         audit.name_the_rest()
-    result.decisions = len(result.known)
-    return result
 
 
 class LedgerAudit:
@@ -106,14 +121,15 @@ class LedgerAudit:
 
     def run(self) -> None:
         """Audit the ledger up to its end, or to the first difference, which is raised."""
-        for taken in records_of(self.topics, "ledger", self.number):
-            entry = self._read(taken)
-            what = f"ledger record {taken.offset} ({type(entry.record).__name__.lower()})"
-            self._check(entry.record, what)
-            self._step(entry, what)
-            self.result.note_record()
-            if self._progress is not None and self.result.ledger_records % 100 == 0:
-                self._progress(100)
+        for block in self._blocks():
+            agreeing = self._agreeing(block)
+            for offset, entry in block:
+                if id(entry.record) not in agreeing:
+                    self._check(entry.record, offset)
+                self._step(entry, offset)
+                self.result.note_record()
+                if self._progress is not None and self.result.ledger_records % 100 == 0:
+                    self._progress(100)
         for taken in self._journal:
             raise Found(Difference(f"decision {place_of(taken)}", "the decision", short(taken.value), "absent"))
         for taken in records_of(self.topics, "control", self.number):
@@ -137,6 +153,54 @@ class LedgerAudit:
         return remarks
 
     # The ledger
+
+    def _blocks(self) -> Iterator[list[tuple[int, Entry]]]:
+        """Yield the records of the ledger with their offsets; one that changes how others are read ends a block."""
+        block: list[tuple[int, Entry]] = []
+        size = 0
+        for taken in records_of(self.topics, "ledger", self.number):
+            try:
+                entry = self._read(taken)
+            except (Found, RecordingError):
+                # What comes before it is audited first.
+                yield block
+                raise
+            block.append((taken.offset, entry))
+            size += len(entry.value)
+            if len(block) == BLOCK_RECORDS or size >= BLOCK_BYTES or isinstance(entry.record, Configured | Begun):
+                yield block
+                block, size = [], 0
+        yield block
+
+    def _agreeing(self, block: Sequence[tuple[int, Entry]]) -> set[int]:
+        """Return the ids of the batches in a block that agree with the sources, compared all at once."""
+        chains: dict[int, list[Batch]] = {}
+        broken: set[int] = set()
+        for _, entry in block:
+            batch = entry.record
+            if not isinstance(batch, Batch) or batch.partition in broken:
+                continue
+            chain = chains.setdefault(batch.partition, [])
+            if self._follows(batch, chain):
+                chain.append(batch)
+            else:
+                broken.add(batch.partition)
+        agreeing: set[int] = set()
+        for chain in filter(None, chains.values()):
+            assert self._fold is not None
+            if self._rejoin_of(chain[0]).agrees(chain, self._fold.config):
+                agreeing.update(map(id, chain))
+        return agreeing
+
+    def _follows(self, batch: Batch, chain: Sequence[Batch]) -> bool:
+        """Return whether the fold applies all of a batch, as the first of its partition or after the last of these."""
+        fold = self._fold
+        if fold is None or self._last is not None or not 0 <= batch.partition < fold.partitions:
+            return False
+        coverage = fold.coverage.get(batch.partition, Coverage())
+        corners = [chain[-1].end] if chain else coverage.corners
+        known = batch.incarnation == coverage.incarnation and fold.config_digest.startswith(batch.config)
+        return known and corners == [batch.base]
 
     def _read(self, taken: Taken) -> Entry:
         try:
@@ -163,7 +227,7 @@ class LedgerAudit:
             raise Found(Difference(f"{what} (configured)", "config", short(error), "a configuration")) from error
         self._shape = (record.partitions, record.ledger_partitions)
 
-    def _check(self, record: Record, what: str) -> None:
+    def _check(self, record: Record, offset: int) -> None:
         """Compare a record with the sources before it is folded."""
         found = None
         if isinstance(record, Batch):
@@ -175,7 +239,7 @@ class LedgerAudit:
         elif isinstance(record, Tick) and record.positions:
             found = self.copies.passed(record.positions)
         if found is not None:
-            raise Found(msgspec.structs.replace(found, what=f"{what}: {found.what}"))
+            raise Found(msgspec.structs.replace(found, what=f"{_record_named(offset, record)}: {found.what}"))
 
     def _check_batch(self, batch: Batch) -> Difference | None:
         assert self._fold is not None
@@ -229,13 +293,14 @@ class LedgerAudit:
             self._rejoins[batch.partition] = rejoin
         return rejoin
 
-    def _step(self, entry: Entry, what: str) -> None:
+    def _step(self, entry: Entry, offset: int) -> None:
         assert self._fold is not None
         fold = self._fold
         digest = fold.config_digest
         try:
             decisions = fold.step(entry)
         except LedgerMismatch as error:
+            what = _record_named(offset, entry.record)
             raise Found(Difference(what, "its digest", short(error), "the configuration's own")) from error
         if fold.config_digest != digest:
             for rejoin in self._rejoins.values():
@@ -244,7 +309,8 @@ class LedgerAudit:
                     rejoin.begin(fold.config)
         for decision in decisions:
             self._compare(decision)
-        self._note_desired(entry.record, decisions)
+        if decisions or not isinstance(entry.record, Tick):
+            self._note_desired(entry.record, decisions)
 
     def _last_incarnations(self) -> dict[int, int]:
         """Return the present incarnation of each source partition: the one that the recorded sources are of."""
@@ -344,6 +410,10 @@ class LedgerAudit:
         )
         if expected != command:
             raise Found(difference(what, _fields(command), _fields(expected)))
+
+
+def _record_named(offset: int, record: Record) -> str:
+    return f"ledger record {offset} ({type(record).__name__.lower()})"
 
 
 def _fields(command: Command) -> dict[str, Any]:

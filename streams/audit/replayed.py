@@ -14,8 +14,9 @@ import msgspec
 
 from actions.journal import Decision
 from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
-from streams.audit.result import AuditResult, decision_id_of
+from streams.audit.result import AuditResult, decision_id_of, no_collector
 from streams.config.resolved import Config
+from streams.join.runs import line_decoder
 from streams.ledger.entries import read_entry
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Batch, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
@@ -56,7 +57,8 @@ def audit_replayed(stream: BinaryIO, progress: Callable[[int], None] | None = No
     config = configuration_of(read_ledger_line(stream.readline(LINE_BYTES_MAX)).record)
     result = AuditResult()
     try:
-        ReplayAudit(config, stream, result, progress).run()
+        with no_collector():
+            ReplayAudit(config, stream, result, progress).run()
     except Found as found:
         result.first_difference = found.difference
     stream.seek(0)
@@ -78,6 +80,7 @@ class ReplayAudit:
         self.pipeline = Pipeline(config)
         self._stream = stream
         self._progress = progress
+        self._decoder = line_decoder()
         # What was computed and is not compared yet.
         self._due: deque[tuple[Taken, Decision | None]] = deque()
         self._decided = 0
@@ -93,7 +96,7 @@ class ReplayAudit:
             if not computed:
                 sources.append(line)
             if sources and (computed or len(sources) == READ_LINES):
-                self._compute(self.pipeline.take(arrivals(sources)))
+                self._compute(self.pipeline.take(arrivals(sources, self._decoder)))
                 sources.clear()
             if computed:
                 if not self._due:
@@ -104,7 +107,7 @@ class ReplayAudit:
             if self._progress is not None:
                 self._progress(len(line))
         else:
-            self._compute(self.pipeline.take(arrivals(sources)))
+            self._compute(self.pipeline.take(arrivals(sources, self._decoder)))
             if self.pipeline.cutter.is_open:
                 self.result.remarks.append(
                     "the last source lines: the recording ends before they are in a batch, as it does where a replay "

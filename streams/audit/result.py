@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import BinaryIO
 
@@ -32,6 +34,14 @@ class AuditResult(msgspec.Struct):
     def note_record(self) -> None:
         """Count a ledger record that was folded."""
         self.ledger_records += 1
+
+    def note_difference(self, difference: Difference) -> None:
+        """Note a difference, unless there was one before it."""
+        self.first_difference = self.first_difference or difference
+
+    def note_remarks(self, remarks: Iterable[str]) -> None:
+        """Note what was not checked."""
+        self.remarks.extend(remarks)
 
     def note_reproduced(self, name: str) -> None:
         """Count a decision that came out the same."""
@@ -74,6 +84,18 @@ def audit_decisions(
         if result.first_difference is not None:
             break
     return result
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Keep the collector of cycles off: windows and rows are millions of small objects without a cycle."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def decision_id_of(line: bytes) -> str | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from actions.control_records import trusted_commands
 from actions.journal import Decision, decision_bytes
@@ -23,7 +24,10 @@ from streams.config.resolved import Config
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
 from streams.join.dead_letters import dead_letter
+from streams.join.decoding import source_decoders
 from streams.join.line_cutter import Arrival
+from streams.join.partition import KINDS
+from streams.join.runs import Run
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
@@ -31,12 +35,12 @@ from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_record
 from unship.codec import decode_value
 from unship.commands import Command, encode_command
 from unship.errors import RecordingError
-from unship.events import At, Event
+from unship.events import Event
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.signing import is_operators
-from unship.topics import EVENT_TOPICS
+from unship.topics import EVENT_TOPICS, SOURCES
 
 logger = logging.getLogger("unship")
 
@@ -71,6 +75,7 @@ class EmbeddedMonitor:
         self.pipeline = Pipeline(config)
         self.positions = dict.fromkeys(EVENT_TOPICS, 0)
         self._dead: list[Message] = []
+        self._decoders = source_decoders()
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
         trust = None if signer is None else signer.trust
@@ -201,7 +206,7 @@ class EmbeddedMonitor:
         """Return a sentence for each model with a published command that this ledger does not explain."""
         return unexplained_models(self.pipeline.fold, self._published)
 
-    def _read(self, ends: dict[str, int]) -> Iterator[Arrival]:
+    def _read(self, ends: dict[str, int]) -> Iterator[Arrival | Run]:
         """Yield new records below `ends`, in the order of append times, and advance the positions.
 
         Where a topic was not read to its end, records of others that are newer than its last one read are left.
@@ -220,9 +225,38 @@ class EmbeddedMonitor:
             if taken:
                 self.positions[topic] = taken[-1].offset + 1
         merged.sort(key=lambda item: item[:3])
+        run: list[tuple[int, Entry]] = []
         for _, _, _, topic, entry in merged:
-            place: At = (topic, 0, entry.offset, entry.append_ts)
-            yield Arrival(self._decode(topic, entry), entry.value or b"", place)
+            if topic in SOURCES:
+                run.append((SOURCES.index(topic), entry))
+                continue
+            if run:
+                yield self._run(run)
+                run = []
+            yield Arrival(self._decode(topic, entry), entry.value or b"", (topic, 0, entry.offset, entry.append_ts))
+        if run:
+            yield self._run(run)
+
+    def _run(self, records: list[tuple[int, Entry]]) -> Run:
+        """Return consecutive predictions and feedback as a run."""
+        sides = np.array([side for side, _ in records], np.int64)
+        items: list[Any] = [None] * len(records)
+        odd: list[int] = []
+        for side, decoder in enumerate(self._decoders):
+            places = np.flatnonzero(sides == side).tolist()
+            block = decoder.decode([records[place][1].value for place in places])
+            for place, item in zip(places, block.items, strict=True):
+                items[place] = item
+            odd += [places[number] for number in block.odd]
+        odd.sort()
+        for place in odd:
+            if isinstance(items[place], Rejection):
+                self._reject(SOURCES[sides[place]], records[place][1], items[place])
+        predictions, feedback = (decoder.shape_of(kind) for decoder, kind in zip(self._decoders, KINDS, strict=True))
+        offsets = np.array([entry.offset for _, entry in records], np.int64)
+        append_ts = np.array([entry.append_ts for _, entry in records], np.int64)
+        values = [entry.value or b"" for _, entry in records]
+        return Run(sides, items, odd, values, (predictions, feedback), offsets, append_ts)
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
@@ -234,8 +268,11 @@ class EmbeddedMonitor:
         else:
             event = decode_value(EVENT_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
-            self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, event).encoded()))
+            self._reject(topic, entry, event)
         return event
+
+    def _reject(self, topic: str, entry: Entry, why: Rejection) -> None:
+        self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, why).encoded()))
 
 
 def _ledger_values(log: EmbeddedLog, offset: int) -> Iterator[bytes]:

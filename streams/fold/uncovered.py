@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from detectors.base import Ints
 from streams.evaluation.outcomes import Outcomes
 from streams.ledger.coverage import Coverage
+from streams.ledger.places import offsets_of
 from streams.ledger.records import Batch, Coded, Counted, OutcomeRows, PairRows, Part, UnlabelledRows
 
 OFFSET_BITS: Final = 48
-"""A partition's number is put above its offsets, so that places order by append time, partition and offset."""
+"""A partition's number is put above the places in it: outcomes of one time are in the order of both, as one number."""
 
 Mask: TypeAlias = NDArray[np.bool_]
 Use: TypeAlias = Mask | slice
@@ -86,7 +87,7 @@ def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]
 
 def _unread(positions: Ints, coverage: Coverage) -> Mask:
     """Return which predictions were not read yet: of one log alone a single prefix was."""
-    return positions >= coverage.predictions
+    return offsets_of(positions) >= coverage.predictions
 
 
 def _some_rows(rows: OutcomeRows, use: Mask) -> OutcomeRows:

@@ -13,20 +13,22 @@ defaults configure from their first row on: before a cohort closes its rows are 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 
 from streams.config.resolved import Config, ModelConfig
 from streams.join.numbering import Numbering
-from streams.join.partition import FEEDBACK, PartitionJoin, Raw, SavedJoin, refusal
+from streams.join.partition import FEEDBACK, PREDICTIONS, PartitionJoin, SavedJoin, refusal
+from streams.join.runs import Clocks, Run, RunCuts, read_clocks
 from streams.join.tally import NOWHERE
 from streams.ledger.records import Deployed, Operated, Record
-from unship.events import Ack, At, Deployment, Event, Feedback, OperatorAct, Prediction
+from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
-from unship.topics import SOURCES
 
 CUT_RECORDS: Final = 4_096
 SECOND_MS: Final = 1_000
@@ -39,7 +41,7 @@ CONTROLS_REMEMBERED: Final = 10_000
 
 
 class Arrival(NamedTuple):
-    """A record, in the order of arrival.
+    """A deployment, an act or an ack, or a rejection of one, in the order of arrival.
 
     `place` is its place in a log: (topic, partition, offset, append time). A line of a recording has none: its offset
     is then its number, and its append time the running maximum of the times of all lines.
@@ -66,7 +68,7 @@ class SavedCutter(msgspec.Struct, frozen=True):
 
 
 class LineCutter:
-    """Joins arrivals and cuts batches. The caller checks `is_due` before each arrival, and cuts if it is true."""
+    """Joins runs and takes arrivals, and cuts batches. The caller checks `is_due` before each arrival."""
 
     def __init__(self, config: Config) -> None:
         self.join = PartitionJoin(config)
@@ -78,6 +80,9 @@ class LineCutter:
         self._accepted_at = -1
         self._facts_at = -1
         self._controls: dict[str, None] = {}
+        # The run that is being cut, and the place before which everything was cut.
+        self._cuts: RunCuts | None = None
+        self._begin = 0
 
     @property
     def now(self) -> int:
@@ -101,40 +106,114 @@ class LineCutter:
         return bool(self._accepted) or self.join.replicas.waiting
 
     def take(self, arrival: Arrival) -> Control | None:
-        """Join a record that has arrived; return the copy of a deployment or an act, to be appended after a cut."""
-        copied = self._take(arrival)
-        if len(self.join.tally) >= COUNTS_MAX and self._accepted < CUT_RECORDS:
-            self._accepted, self._accepted_at = CUT_RECORDS, self.now
-        return copied
-
-    def _take(self, arrival: Arrival) -> Control | None:
+        """Take a deployment, an act or an ack that has arrived; return the copy of the first two, to follow a cut."""
         event, value, place = arrival
         at = self.numbering.number(event, place)
-        if isinstance(event, Prediction | Feedback | Rejection):
-            if at[0] in SOURCES:
-                raw = Raw(at[2], at[3], value)
-                self._take_source(SOURCES.index(at[0]), raw, event, shared=place is None)
-            else:
-                assert isinstance(event, Rejection), event
-                self.join.tally.add(event.code)
+        if isinstance(event, Rejection):
+            self.join.tally.add(event.code)
             return None
         assert isinstance(event, Deployment | OperatorAct | Ack), event
-        return self._take_control(event, at, value, numbered=place is None and event.at is None)
+        copied = self._take_control(event, at, value, numbered=place is None and event.at is None)
+        self._limit_counts(self.numbering.line, self.now)
+        return copied
 
-    def _take_source(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection, *, shared: bool) -> None:
-        join, rows, clock = self.join, self.join.rows, self.numbering.clock
-        join.take(side, raw, event, clock.at)
-        if shared and side == FEEDBACK:
-            # Both logs have one clock, so this record as well may show that earlier feedback is alone.
-            join.window.witness(raw.offset, clock.at)
-        if join.rows > rows:
-            self._accepted += 1
-            self._accepted_at = clock.now
-            if isinstance(event, Prediction) and event.model not in self._models:
-                self._interval_ms = self._unlisted_ms
-        elif not self._accepted and self.numbering.line % CUT_RECORDS == 0:
+    # Runs
+
+    def join_run(self, run: Run) -> None:
+        """Join a run. Cut before each place that `next_due` stops at, until it returns None; then call `end_run`."""
+        join, shared = self.join, run.offsets is None
+        clocks = read_clocks(self.numbering.clock, run)
+        first = self.numbering.line
+        line = np.arange(first, first + len(run.items))
+        self.numbering.line += len(run.items)
+        if shared:
+            # Both logs have one clock, so each record may show that earlier feedback is alone.
+            join.window.witness(line, clocks.at)
+        for side in (PREDICTIONS, FEEDBACK):
+            given = run.side(side, clocks.append_ts, clocks.at, line)
+            if given.values:
+                join.take(side, given, shared=shared)
+        if shared:
+            join.expire(int(clocks.at[-1]))
+        self._begin, self._cuts = 0, self._cuts_of(clocks, first)
+
+    def _cuts_of(self, clocks: Clocks, first: int) -> RunCuts:
+        pending = self.join.pending
+        lines = np.array([line for line, _ in pending.counted], np.int64)
+        unlisted = clocks.now.size
+        if self._unlisted_ms != self._interval_ms:
+            found = (line - first for line, model in pending.models_seen(first) if model not in self._models)
+            unlisted = min(found, default=unlisted)
+        return RunCuts(clocks.now, first, pending.accepted(first) - first, lines[lines >= first] - first, unlisted)
+
+    def next_due(self, due: int) -> int | None:
+        """Go to the next record of the run before which a batch ends or a tick falls due; return the source clock then.
+
+        Args:
+            due: When the next tick falls due.
+
+        Returns:
+            None if that is in no record of the run.
+        """
+        cuts = self._cuts
+        assert cuts is not None, "no run was joined"
+        place = min(cuts.from_time(due, self._begin), self._next_cut(cuts))
+        if place >= cuts.now.size:
+            return None
+        self._go_to(cuts, place)
+        return int(cuts.now[place])
+
+    def _next_cut(self, cuts: RunCuts) -> int:
+        """Return the place before which a batch ends, as `is_due` would; beyond the run if it ends before none."""
+        begin, accepted = self._begin, self._accepted
+        if accepted >= CUT_RECORDS:
+            return begin
+        found = [
+            cuts.after_accepted(begin, CUT_RECORDS - accepted),
+            cuts.after_counted(begin, COUNTS_MAX - self._counted(cuts.first + begin)),
+        ]
+        first = cuts.first_accepted(begin)
+        if accepted:
+            found.append(cuts.end_of_interval(begin, self._accepted_at, self._interval_ms, self._unlisted_ms))
+        elif first < cuts.now.size:
+            since = int(cuts.now[first])
+            found.append(cuts.end_of_interval(first + 1, since, self._interval_ms, self._unlisted_ms))
+        if not accepted and self.join.replicas.waiting:
+            end = cuts.from_time((self._facts_at // SECOND_MS + 1) * SECOND_MS, begin)
+            if end <= first:
+                found.append(end)
+        return min(found)
+
+    def _go_to(self, cuts: RunCuts, place: int) -> None:
+        """Note what was read up to a place."""
+        begin, accepted = np.searchsorted(cuts.accepted, (self._begin, place)).tolist()
+        if accepted > begin:
+            self._accepted += accepted - begin
+            self._accepted_at = int(cuts.now[cuts.accepted[accepted - 1]])
+        if cuts.unlisted < place:
+            self._interval_ms = self._unlisted_ms
+        self._begin = place
+        if place:
+            self._limit_counts(cuts.first + place, int(cuts.now[place - 1]))
+
+    def end_run(self) -> None:
+        """Note that the run was read."""
+        cuts, self._cuts = self._cuts, None
+        assert cuts is not None, "no run was joined"
+        self._go_to(cuts, cuts.now.size)
+        self.join.settle()
+        if not self._accepted:
             # Feedback without predictions adds no row, so no cut evicts it.
-            join.window.evict(clock.now, clock.now)
+            self.join.window.evict(self.now, self.now)
+
+    def _counted(self, line: int) -> int:
+        """Return how many changes of counts there are ahead of a line."""
+        return len(self.join.tally) + bisect_left(self.join.pending.counted, line, key=lambda each: each[0])
+
+    def _limit_counts(self, line: int, now: int) -> None:
+        """End the batch if so many counts have changed that its record would be too large."""
+        if self._accepted < CUT_RECORDS and self._counted(line) >= COUNTS_MAX:
+            self._accepted, self._accepted_at = CUT_RECORDS, now
 
     def _take_control(
         self, event: Deployment | OperatorAct | Ack, at: At, value: bytes, *, numbered: bool
@@ -146,14 +225,14 @@ class LineCutter:
             self._acknowledged(event, at)
             return None
         repeated = self._is_repeated(event, value if numbered else repr(at[:3]).encode())
-        if repeated or not self.join.window.series.admit(event.model, NOWHERE, self.join.tally):
+        if repeated or not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
             return None
         # The copy has its place, by which a second copy of it is recognised.
         now, copied = self.now, msgspec.structs.replace(event, at=at)
         return Deployed(now, copied) if isinstance(copied, Deployment) else Operated(now, copied)
 
     def _acknowledged(self, event: Ack, at: At) -> None:
-        if not self.join.window.series.admit(event.model, NOWHERE, self.join.tally):
+        if not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
             return
         limits: Counter[str] = Counter()
         if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at, limits):
@@ -194,10 +273,12 @@ class LineCutter:
         return self._cut(self.now, with_batch=True)
 
     def _cut(self, now: int, *, with_batch: bool) -> list[Record]:
+        line = None if self._cuts is None else self._cuts.first + self._begin - 1
         self._accepted = 0
+        self.join.settle(line)
         self.join.window.evict(self.now, self.now)
         facts: list[Record] = [*self.join.facts(now)]
-        return [*facts, self.join.batch(now)] if with_batch else facts
+        return [*facts, self.join.batch(now, line)] if with_batch else facts
 
     def save(self) -> SavedCutter:
         """Return everything needed to continue with the next record; call between two records."""

@@ -1,35 +1,43 @@
-"""Join one pair of source partitions, record by record, and return batches for the ledger.
+"""Join one pair of source partitions, and return batches for the ledger.
 
-All drivers use this module. They differ only in what decides which record is read next, and when a batch ends:
+All drivers use this module. They differ only in what decides which records are read next, and when a batch ends:
 `streams.join.source_reader` for two logs that grow, `streams.join.line_cutter` for records that are in one order
-already.
+already. Both pass blocks of records of one log; a *line* numbers the records of both in the order in which they were
+passed, and a batch takes what came of the records up to a line.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from actions.replica_watch import ReplicaWatch, SavedWatch
+from detectors.base import Ints
 from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
-from streams.join.rows import ModelJoined, PartBuilder, counted_rows
+from streams.join.answers import Answers
+from streams.join.batch_window import BatchWindow, Records, SavedBatchWindow
+from streams.join.decoding import Block, Shape, times_of
+from streams.join.fingerprints import PUBLIC
+from streams.join.pending import Pending, SavedPending
+from streams.join.rows import PartBuilder, counted_rows
 from streams.join.series import window_rule
 from streams.join.tally import Row, Tally
-from streams.join.window import JoinWindow, PendingPrediction, SavedWindow
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
 from streams.ledger.records import Batch, Part, ReplicaFacts
-from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
-from unship.topics import SOURCES
+from unship.topics import EVENT_TOPICS, SOURCES
 
 PREDICTIONS: Final = 0
 FEEDBACK: Final = 1
+
+KINDS: Final = tuple(EVENT_TOPICS[topic] for topic in SOURCES)
 
 
 class Raw(NamedTuple):
@@ -40,22 +48,41 @@ class Raw(NamedTuple):
     value: bytes | None
 
 
+class Given(NamedTuple):
+    """Consecutive records of one log, with what they were decoded to.
+
+    `at` is the join clock of their log at each: the running maximum of append times, in milliseconds.
+    """
+
+    offsets: Ints
+    append_ts: Ints
+    values: list[bytes]
+    block: Block
+    shape: Shape
+    at: Ints
+    line: Ints
+
+
 class SavedJoin(msgspec.Struct, frozen=True):
-    """A saved `PartitionJoin`. `seen` are the positions of the predictions that are in no batch yet."""
+    """A saved `PartitionJoin`."""
 
     base: Corner
     end: Corner
-    seen: list[int]
-    window: SavedWindow
+    predictions_at: int
+    window: SavedBatchWindow
+    pending: SavedPending
     replicas: SavedWatch
     digests: tuple[SavedDigest, SavedDigest]
     tally: list[Row]
 
 
 class PartitionJoin:
-    """Joins one pair of source partitions. `base` and `end` are the corners of the last batch and of now."""
+    """Joins one pair of source partitions. `base` and `end` are the corners of the last batch and of now.
 
-    def __init__(self, config: Config, *, partition: int = 0, incarnation: int = 0) -> None:
+    `secret` keeps ids from being chosen so that they are mistaken for others.
+    """
+
+    def __init__(self, config: Config, *, partition: int = 0, incarnation: int = 0, secret: bytes = PUBLIC) -> None:
         self.config = config
         self.partition = partition
         self.incarnation = incarnation
@@ -63,97 +90,116 @@ class PartitionJoin:
         self.replicas = ReplicaWatch()
         self.tally = Tally()
         rules = {name: window_rule(model) for name, model in config.models.items()}
-        self.window = JoinWindow(rules, window_rule(config.defaults), self.tally)
+        default = window_rule(config.defaults)
+        self.window = BatchWindow(rules, default, self.tally, secret)
+        self.pending = Pending(self.window)
         self._config = config.digest()[:CONFIG_DIGITS]
-        self._seen: list[PendingPrediction] = []
+        self._answers = Answers()
+        # The join clock of the prediction log.
+        self._predictions_at = -1
         self._digests = (RangeDigest(), RangeDigest())
 
     # Reading
 
-    def take(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection, at: int) -> RejectCode | None:
-        """Join the next record of a log; return the code if it is rejected.
+    def take(self, side: int, given: Given, *, shared: bool = False) -> list[tuple[int, Rejection]]:
+        """Join the next records of a log; return the places and the rejections of those that are rejected.
 
         Args:
             side: `PREDICTIONS` or `FEEDBACK`.
-            raw: The record; offsets of a side rise.
-            event: What it was decoded to.
-            at: The join clock of its log: the running maximum of append times, in milliseconds.
+            given: The records; offsets of a side rise.
+            shared: Whether both logs have one clock and offsets are lines; then `expire` is called after both.
         """
-        if side == PREDICTIONS:
-            place = (raw.offset, -1)
-            self.end = (raw.offset + 1, self.end[1])
-            self.window.witness(raw.offset, at)
-        else:
-            place = (-1, raw.offset)
-            self.end = (self.end[0], raw.offset + 1)
-        self._digests[side].add(raw.value or b"")
-        code = event.code if isinstance(event, Rejection) else refusal(event.ts, raw.append_ts)
-        if code is not None:
-            self.tally.add(code, place)
-        elif isinstance(event, Prediction):
-            self._predicted(event, raw.offset, at)
-        elif isinstance(event, Feedback):
-            self._labelled(event, raw.offset, at)
-        return code
+        if side == PREDICTIONS and not shared:
+            self.window.witness(given.offsets, given.at)
+            self._predictions_at = int(given.at[-1])
+        rejected = _rejected(given)
+        for place, why in rejected:
+            self.tally.add(why.code, _place(side, int(given.offsets[place])))
+        records = _accepted(given, rejected)
+        if records.items and side == PREDICTIONS:
+            seen = self.window.add_predictions(records)
+            if "replica" in records.shape.fields or records.odd:
+                self._answers.note(records, seen)
+        elif records.items:
+            self._labelled(records)
+        if not shared:
+            self.window.expire(self._predictions_at)
+        self.pending.take(side, given, shared=shared)
+        return rejected
 
-    def _predicted(self, event: Prediction, position: int, at: int) -> None:
+    def expire(self, at: int) -> None:
+        """Evict feedback that no prediction after the join clock `at` can belong to, where both logs have one clock."""
         self.window.expire(at)
-        pending = self.window.add_prediction(event, position, at)
-        if pending is None:
-            return
-        self._seen.append(pending)
-        if event.replica is not None and self.replicas.is_news(event, at):
-            limits: Counter[str] = Counter()
-            self.replicas.answered(event, (SOURCES[PREDICTIONS], self.partition, position), at, limits)
-            for reason, count in limits.items():
-                self.tally.add(reason, (position, -1), count)
+        self.pending.take_counts(shared=True)
 
-    def _labelled(self, event: Feedback, position: int, at: int) -> None:
-        if event.truth is None and not self.window.engagement:
-            # No model has a loss of engagement, so feedback without a truth is unusable.
-            self.tally.add(RejectCode.UNUSABLE_TRUTH, (-1, position))
-        else:
-            self.window.add_feedback(event, position, at)
+    def _labelled(self, records: Records) -> None:
+        if self.window.slow.engagement or not records.odd:
+            self.window.add_feedback(records)
+            return
+        # No model has a loss of engagement, so feedback without a truth is unusable.
+        unusable = [place for place in records.odd if records.items[place].truth is None]
+        for place in unusable:
+            self.tally.add(RejectCode.UNUSABLE_TRUTH, (-1, int(records.position[place])))
+        records = records.without(unusable)
+        if records.items:
+            self.window.add_feedback(records)
 
     def skip(self, side: int, position: int, *, lost: int = 0) -> None:
         """Continue one log at a position, below which no record follows; the `lost` records among them are counted."""
         self.end = (position, self.end[1]) if side == PREDICTIONS else (self.end[0], position)
         if lost:
-            place = (position - 1, -1) if side == PREDICTIONS else (-1, position - 1)
-            self.tally.add(RejectCode.HOLE, place, lost)
+            self.tally.add(RejectCode.HOLE, _place(side, position - 1), lost)
+
+    def settle(self, line: int | None = None) -> None:
+        """Note that the next batch begins after a line, or after everything that was read."""
+        for side, (values, end) in enumerate(self.pending.settle(line)):
+            self._digests[side].extend(values)
+            if end >= 0:
+                self.end = (end, self.end[1]) if side == PREDICTIONS else (self.end[0], end)
+        limits: Counter[tuple[str, int]] = Counter()
+        self._answers.apply(self.replicas, self.partition, line, limits)
+        for (reason, position), count in limits.items():
+            self.tally.add(reason, (position, -1), count)
 
     def counts(self) -> Counter[str]:
         """Return the counts, by reason, of what was not used and is in no batch yet."""
-        return self.tally.total() + self.window.unused()
+        return self.pending.counts() + self.tally.total() + self.window.slow.unused()
 
     # Batches
 
     @property
     def rows(self) -> int:
         """Return how many rows of outcomes and predictions the next batch would have."""
-        return self.window.joined + len(self._seen)
+        return self.pending.rows
 
     @property
     def waiting(self) -> int:
         """Return how many rows the next batch would have, counts included."""
-        return self.rows + len(self.tally)
+        return self.rows + len(self.tally) + len(self.pending.counted)
 
-    def batches(self, clock: int, ledger_partitions: int, route: Callable[[str], int]) -> list[Batch]:
-        """Return everything since the last call, one batch for each ledger partition, also for those without a row.
+    def batches(
+        self, clock: int, ledger_partitions: int, route: Callable[[str], int], line: int | None = None
+    ) -> list[Batch]:
+        """Return everything up to a line since the last call, one batch for each ledger partition.
 
-        All of them are between the same two corners, so that each fold's coverage grows by what was read. Counts belong
-        to no model; they are in the batch of the first partition.
+        All of them are between the same two corners, also those without a row, so that each fold's coverage grows by
+        what was read. Counts belong to no model; they are in the batch of the first partition.
 
         Args:
             clock: The time up to which the partition was read.
             ledger_partitions: How many partitions the ledger has.
             route: The ledger partition of a model.
+            line: The last line that the batch may hold; everything if None.
         """
+        self.settle(line)
         parts: list[list[Part]] = [[] for _ in range(ledger_partitions)]
-        for model, joined in self._by_model():
-            builder = PartBuilder(self.config.of(model), self.window.series, self.tally)
+        rows = self.pending.take_counted(line)
+        for model, joined in self.pending.by_model(line):
+            builder = PartBuilder(self.config.of(model), self.window.slow.series)
             parts[route(model)].append(builder.part(model, joined))
-        counted = [counted_rows(self.tally.take() if k == 0 else []) for k in range(ledger_partitions)]
+            rows += builder.counted.take()
+        rows += self.tally.take()
+        counted = [counted_rows(rows if k == 0 else []) for k in range(ledger_partitions)]
         digest = hashlib.sha256(b"".join(each.take() for each in self._digests)).hexdigest()
         base, self.base = self.base, self.end
         return [
@@ -161,41 +207,20 @@ class PartitionJoin:
             for k in range(ledger_partitions)
         ]
 
-    def batch(self, clock: int) -> Batch:
-        """Return everything since the last call as one batch, for a ledger of one partition."""
-        return self.batches(clock, 1, lambda model: 0)[0]
+    def batch(self, clock: int, line: int | None = None) -> Batch:
+        """Return everything up to a line since the last call as one batch, for a ledger of one partition."""
+        return self.batches(clock, 1, lambda model: 0, line)[0]
 
     def facts(self, clock: int) -> list[ReplicaFacts]:
-        """Return the replica facts from the answers read since the last call, one record for each model."""
+        """Return the replica facts from the answers settled since the last call, one record for each model."""
         return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
 
     def begin_at(self, end: Corner) -> None:
         """Drop what was joined: it is in the ledger already, and the records were read only to fill the window."""
+        self.settle()
         self.end = end
         self.batch(-1)
         self.replicas.take()
-
-    def _by_model(self) -> Iterator[tuple[str, ModelJoined]]:
-        """Yield what was joined, by model in the order of names."""
-        series, joined = self.window.series, self.window.take()
-        seen, self._seen = self._seen, []
-        found: dict[str, ModelJoined] = {}
-
-        def of(pending: PendingPrediction) -> ModelJoined:
-            model = series[pending.series].model
-            if model not in found:
-                found[model] = ModelJoined([], [], [], [])
-            return found[model]
-
-        for pending in seen:
-            of(pending).seen.append(pending)
-        for outcome in joined.outcomes:
-            of(outcome.prediction).outcomes.append(outcome)
-        for pair in joined.pairs:
-            of(pair.live).pairs.append(pair)
-        for live, shadow in joined.seen_pairs:
-            of(live).seen_pairs.append((live, shadow))
-        yield from sorted(found.items())
 
     # Snapshots
 
@@ -205,8 +230,9 @@ class PartitionJoin:
         return SavedJoin(
             self.base,
             self.end,
-            [pending.position for pending in self._seen],
+            self._predictions_at,
             self.window.save(),
+            self.pending.save(),
             self.replicas.save(),
             (predictions.save(), feedback.save()),
             self.tally.save(),
@@ -214,13 +240,42 @@ class PartitionJoin:
 
     def load(self, saved: SavedJoin) -> None:
         """Load what `save` returned into a new join of the same configuration."""
-        self.base, self.end = saved.base, saved.end
-        pending = self.window.load(saved.window)
-        self._seen = [pending[position] for position in saved.seen]
+        self.base, self.end, self._predictions_at = saved.base, saved.end, saved.predictions_at
+        self.window.load(saved.window)
+        self.pending.load(saved.pending, self.window.cells, self.window.sources)
         self.replicas.load(saved.replicas)
         for digest, kept in zip(self._digests, saved.digests, strict=True):
             digest.load(kept)
         self.tally.load(saved.tally)
+
+
+def _place(side: int, position: int) -> tuple[int, int]:
+    return (position, -1) if side == PREDICTIONS else (-1, position)
+
+
+def _rejected(given: Given) -> list[tuple[int, Rejection]]:
+    """Return the places and the rejections of records that are no events, or of a time that does not fit."""
+    items = given.block.items
+    found = [(place, items[place]) for place in given.block.odd if isinstance(items[place], Rejection)]
+    known = dict(found)
+    ts, append_ts = times_of(items, [given.shape], given.block.odd), given.append_ts
+    if ts is None and int(append_ts.min()) >= 0:
+        return found
+    ts = np.full_like(append_ts, -1) if ts is None else ts
+    unfit = (ts > append_ts + DAY_MS) | ((ts < 0) & (append_ts < 0))
+    for place in np.flatnonzero(unfit).tolist():
+        if place not in known:
+            code = refusal(None if ts[place] < 0 else int(ts[place]), int(append_ts[place]))
+            assert code is not None, place
+            found.append((place, Rejection(code, "more than a day after its append time")))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _accepted(given: Given, rejected: list[tuple[int, Rejection]]) -> Records:
+    """Return the records that are events."""
+    block = given.block
+    records = Records(block.items, block.odd, given.shape, given.values, given.offsets, given.at, given.line)
+    return records.without([place for place, _ in rejected]) if rejected else records
 
 
 def refusal(ts: int | None, append_ts: int) -> RejectCode | None:

@@ -3,98 +3,123 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from detectors.base import Floats, Ints
 from streams.config.resolved import ModelConfig
+from streams.join.cells import recoded
+from streams.join.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
 from streams.join.series import SeriesTable
 from streams.join.tally import Row, Tally
-from streams.join.window import Outcome, Pair, PendingPrediction
+from streams.join.window import Pair, PendingPrediction
 from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
 from streams.losses.catalogue import loss_columns, unusable
 from streams.losses.columns import JoinedColumns
 from unship.rejections import RejectCode
 
+NONE: Final = np.zeros(0, np.int64)
+
 
 class ModelJoined(msgspec.Struct):
     """What was joined of one model since the last batch.
 
-    `seen` are the predictions read since then, and `seen_pairs` the (live, shadow) answers to one request of which the
-    later one was read since then.
+    `seen` are the predictions read since then. Where they are judged without a label, they are in `unlabelled` instead,
+    and `seen_pairs` are the (live, shadow) answers to one request of which the later one was read since then.
     """
 
-    outcomes: list[Outcome]
-    pairs: list[Pair]
-    seen: list[PendingPrediction]
-    seen_pairs: list[tuple[PendingPrediction, PendingPrediction]]
+    outcomes: Outcomes | None = None
+    seen: Seen | None = None
+    pairs: list[Pair] = []
+    unlabelled: list[PendingPrediction] = []
+    seen_pairs: list[tuple[PendingPrediction, PendingPrediction]] = []
 
 
 class PartBuilder:
-    """Builds the part of one model in a batch; what cannot be used is counted in `tally`."""
+    """Builds the part of one model in a batch; `counted` is what cannot be used."""
 
-    def __init__(self, config: ModelConfig, series: SeriesTable, tally: Tally) -> None:
+    def __init__(self, config: ModelConfig, series: SeriesTable) -> None:
         self.config = config
         self.series = series
-        self.tally = tally
+        self.counted = Tally()
         self.arms: dict[int, int] = {}
         self._latency = config.latency_losses
 
     def part(self, model: str, joined: ModelJoined) -> Part:
         """Return the part. Outcomes whose label came after maturity are counted and left out."""
-        unlabelled = self._unlabelled(joined.seen, joined.seen_pairs)
-        seen = joined.seen if unlabelled is None else []
-        arms = _ints([self._arm(entry.series) for entry in seen])
-        outcomes = self._outcomes(self._mature(joined.outcomes))
+        unlabelled = self._unlabelled(joined.unlabelled, joined.seen_pairs)
+        seen = self._seen(joined.seen)
+        outcomes = self._outcomes(joined.outcomes)
         pairs = self._matured(joined.pairs)
         return Part(
             model=model,
             outcomes=outcomes,
-            seen=PredictionRows(arms, _ints([entry.at for entry in seen]), _ints([entry.position for entry in seen])),
+            seen=seen,
             pairs=self._pairs(pairs) if pairs else None,
             unlabelled=unlabelled,
             # Last, because the columns above number the series.
             arms=[Arm(self.series[code].version, self.series[code].role) for code in self.arms],
         )
 
-    def _outcomes(self, joined: Sequence[Outcome]) -> OutcomeRows:
-        pending = [outcome.prediction for outcome in joined]
-        losses = self._losses(pending)
-        self._count_unusable(pending, losses)
+    def _seen(self, seen: Seen | None) -> PredictionRows:
+        if seen is None:
+            return PredictionRows(NONE, NONE, NONE)
+        columns = seen.columns
+        return PredictionRows(self._arms(seen.cells.series_of(columns[CELL])), columns[AT], columns[POSITION])
+
+    def _outcomes(self, joined: Outcomes | None) -> OutcomeRows:
+        config = self.config
+        joined = None if joined is None else self._mature(joined)
+        if joined is None:
+            # A part of predictions only: half of them all, where labels come soon.
+            slices, losses = [Coded([], NONE) for _ in config.slices_by], np.zeros((len(config.losses), 0))
+            return OutcomeRows(NONE, NONE, NONE, NONE, NONE, losses, slices, Coded([], NONE))
+        cell = joined.columns[CELL]
+        series = joined.cells.series_of(cell)
+        answers = self._columns(joined, series)
+        losses = loss_columns(answers, config.losses, config.kind)
+        if self._latency and not config.mature_after_ms:
+            # The latency was judged when the prediction was read.
+            losses[self._latency] = np.nan
+        self._count_unusable(joined, answers, losses)
         return OutcomeRows(
-            arm=_ints([self._arm(entry.series) for entry in pending]),
-            predicted_at=_ints([entry.at for entry in pending]),
-            labelled_at=_ints([outcome.labelled_at for outcome in joined]),
-            position=_ints([entry.position for entry in pending]),
-            labelled_by=_ints([entry.labelled_by for entry in pending]),
+            arm=self._arms(series),
+            predicted_at=joined.columns[AT],
+            labelled_at=joined.columns[LABELLED_AT],
+            position=joined.columns[POSITION],
+            labelled_by=joined.columns[LABELLED_BY],
             losses=losses,
-            slices=self._slices(pending),
-            source=coded([outcome.source for outcome in joined]),
+            slices=[joined.cells.slice_of(name, cell) for name in config.slices_by],
+            source=recoded(joined.columns[SOURCE], joined.sources),
         )
+
+    def _arms(self, series: Ints) -> Ints:
+        """Return the numbers of arms, given by first appearance."""
+        found, first, inverse = np.unique(series, return_index=True, return_inverse=True)
+        numbers = np.empty(found.size, np.int64)
+        for place in np.argsort(first).tolist():
+            numbers[place] = self._arm(int(found[place]))
+        return numbers[inverse]
 
     def _arm(self, code: int) -> int:
         return self.arms.setdefault(code, len(self.arms))
 
-    def _mature(self, joined: list[Outcome]) -> list[Outcome]:
+    def _mature(self, joined: Outcomes) -> Outcomes | None:
         maturity = self.config.mature_after_ms
         if not maturity:
             return joined
-        late = [outcome.prediction for outcome in joined if outcome.labelled_at - outcome.prediction.at > maturity]
-        for pending in late:
-            self.tally.add(RejectCode.AFTER_MATURITY, (pending.position, pending.labelled_by))
-        if late:
-            joined = [outcome for outcome in joined if outcome.labelled_at - outcome.prediction.at <= maturity]
-        return joined
+        late = joined.columns[LABELLED_AT] - joined.columns[AT] > maturity
+        if not late.any():
+            return joined
+        for position, labelled_by in joined.columns[[POSITION, LABELLED_BY]][:, late].T.tolist():
+            self.counted.add(RejectCode.AFTER_MATURITY, (position, labelled_by))
+        return None if late.all() else joined.part(~late)
 
     def _losses(self, pending: Sequence[PendingPrediction]) -> Floats:
-        if not pending:
-            # A part of predictions only: half of them all, where labels come soon.
-            return np.zeros((len(self.config.losses), 0))
-        losses = loss_columns(self._columns(pending), self.config.losses, self.config.kind)
+        losses = loss_columns(self._columns_of(pending), self.config.losses, self.config.kind)
         if self._latency and not self.config.mature_after_ms:
-            # The latency was judged when the prediction was read.
             losses[self._latency] = np.nan
         return losses
 
@@ -116,7 +141,7 @@ class PartBuilder:
         )
         return losses
 
-    def _columns(self, pending: Sequence[PendingPrediction]) -> JoinedColumns:
+    def _columns_of(self, pending: Sequence[PendingPrediction]) -> JoinedColumns:
         return JoinedColumns(
             [h.output for h in pending],
             [h.score for h in pending],
@@ -127,17 +152,29 @@ class PartBuilder:
             [h.latency_ms for h in pending] if self._latency else (),
         )
 
-    def _count_unusable(self, pending: Sequence[PendingPrediction], losses: Floats) -> None:
+    def _columns(self, joined: Outcomes, series: Ints) -> JoinedColumns:
+        """Return what the losses are of."""
+        size = series.size
+        if joined.more is None:
+            nothing = [None] * size
+            return JoinedColumns(joined.output, joined.score, nothing, joined.truth, nothing, nothing)
+        scores, engagements, latencies = zip(*joined.more.tolist(), strict=True)
+        shadow = [self.series[code].role == "shadow" for code in series.tolist()]
+        # A shadow's answer is not shown to users, so the engagement is that of another answer.
+        shown = [None if hidden else used for hidden, used in zip(shadow, engagements, strict=True)]
+        return JoinedColumns(joined.output, joined.score, scores, joined.truth, shown, latencies)
+
+    def _count_unusable(self, joined: Outcomes, columns: JoinedColumns, losses: Floats) -> None:
         if not np.isnan(losses).any():
             return
-        columns = self._columns(pending)
         for spec, column in zip(self.config.losses, losses, strict=True):
             if spec.of_latency:
                 # `_unlabelled` counts it, once for each prediction.
                 continue
             code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
             for place in np.flatnonzero(unusable(columns, spec, column)).tolist():
-                self.tally.add(code, (pending[place].position, pending[place].labelled_by))
+                position, labelled_by = joined.columns[[POSITION, LABELLED_BY], place].tolist()
+                self.counted.add(code, (position, labelled_by))
 
     def _slices(self, pending: Sequence[PendingPrediction]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in pending]) for i in range(len(self.config.slices_by))]
@@ -179,7 +216,7 @@ class PartBuilder:
             return None
         losses = self._losses_unlabelled(seen)
         for place in np.flatnonzero(np.isnan(losses[self._latency]).any(axis=0)).tolist():
-            self.tally.add(RejectCode.MISSING_LATENCY, (seen[place].position, -1))
+            self.counted.add(RejectCode.MISSING_LATENCY, (seen[place].position, -1))
         live, shadow = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         excess = self._losses_unlabelled(live) - self._losses_unlabelled(shadow)
         without = np.full(len(pairs), -1, np.int64)

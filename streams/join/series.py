@@ -38,6 +38,11 @@ class WindowRule(msgspec.Struct, frozen=True):
     unlabelled: bool = False
     latency: bool = False
 
+    @property
+    def usual(self) -> bool:
+        """Return whether a truth is all that a prediction waits for."""
+        return self.truth and not (self.engagement or self.unlabelled or self.latency)
+
     def takes(self, truth: object, engagement: float | None) -> bool:
         """Return whether feedback carries something that the model's losses need.
 
@@ -67,13 +72,30 @@ class SeriesTable:
         self.rules: list[WindowRule] = []
         self._series: list[Series] = []
         self._codes: dict[tuple[str, str, str], int] = {}
-        self._models: dict[str, None] = {}
+        self._models: dict[str, int] = {}
         self._rule_of = rules
         self._default = default
 
     def __getitem__(self, code: int) -> Series:
         """Return the series of a code."""
         return self._series[code]
+
+    def model_number(self, model: str) -> int:
+        """Return the number of a model, -1 if nothing of it was admitted."""
+        return self._models.get(model, -1)
+
+    def models(self) -> list[str]:
+        """Return the models in the order of their numbers."""
+        return list(self._models)
+
+    def known(self, model: str, version: str, role: str) -> int:
+        """Return the code of a series, adding it if the limits allow; -1 if not, and nothing is counted."""
+        code = self._codes.get((model, version, role))
+        if code is not None:
+            return code
+        if (model not in self._models and len(self._models) >= MODELS_MAX) or len(self._series) >= SERIES_MAX:
+            return -1
+        return self._add(Series(model, version, role))
 
     def code_of(self, event: Prediction, position: int, tally: Tally) -> int:
         """Return the code of an event's series; if a limit is reached, count it and return -1."""
@@ -93,12 +115,12 @@ class SeriesTable:
             if len(self._models) >= MODELS_MAX:
                 tally.add(RejectCode.MODEL_LIMIT, at)
                 return False
-            self._models[model] = None
+            self._models[model] = len(self._models)
         return True
 
     def _add(self, series: Series) -> int:
         code = self._codes[series.model, series.version, series.role] = len(self._series)
-        self._models[series.model] = None
+        self._models.setdefault(series.model, len(self._models))
         self._series.append(series)
         self.rules.append(self._rule_of.get(series.model, self._default))
         return code
@@ -109,6 +131,6 @@ class SeriesTable:
 
     def load(self, saved: tuple[list[str], list[Series]]) -> None:
         """Load what `save` returned into a new table."""
-        self._models = dict.fromkeys(saved[0])
+        self._models = {model: number for number, model in enumerate(saved[0])}
         for series in saved[1]:
             self._add(series)

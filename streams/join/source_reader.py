@@ -22,25 +22,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from detectors.base import Ints
 from streams.config.resolved import Config
 from streams.config.units import NEVER
 from streams.join.dead_letters import DeadLetter, dead_letter
-from streams.join.partition import FEEDBACK, PREDICTIONS, PartitionJoin, Raw
+from streams.join.decoding import Block, source_decoders
+from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, PartitionJoin, Raw
+from streams.join.source_records import SourceRecords, joined
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of
-from unship.codec import decode_value
-from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
-from unship.topics import EVENT_TOPICS, SOURCES
-
-KINDS: Final = tuple(EVENT_TOPICS[topic] for topic in SOURCES)
+from unship.topics import SOURCES
 
 SAMPLE_RECORDS: Final = 512
 """Places that the low water can fall on: one in so many records of a log."""
@@ -78,7 +77,8 @@ class _Side:
     """One of the two logs: its queue of records to be read, and its join clock."""
 
     def __init__(self, low: int, clock: int) -> None:
-        self.queue: deque[tuple[Raw, Prediction | Feedback | Rejection]] = deque()
+        self.queue: deque[SourceRecords] = deque()
+        self.queued = 0
         self.clock = clock
         self.next = low
         self.last: Raw | None = None
@@ -86,13 +86,54 @@ class _Side:
         self.samples: deque[tuple[int, int]] = deque([(low, clock)])
         self.since_sample = 0
 
-    def passed(self, raw: Raw) -> None:
-        if self.since_sample >= SAMPLE_RECORDS:
-            self.samples.append((raw.offset, self.clock))
-            self.since_sample = 0
-        self.since_sample += 1
-        self.clock = max(self.clock, raw.append_ts)
-        self.next, self.last = raw.offset + 1, raw
+    def give(self, records: SourceRecords) -> None:
+        self.queue.append(records)
+        self.queued += len(records.values)
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record that is queued."""
+        return int(self.queue[-1].offsets[-1]) + 1 if self.queue else self.next
+
+    def clocks(self, records_max: int) -> Ints:
+        """Return the join clock at each of the next records."""
+        found: list[Ints] = []
+        size = 0
+        for records in self.queue:
+            found.append(records.append_ts[: records_max - size])
+            size += found[-1].size
+            if size == records_max:
+                break
+        return self.clocks_at(np.concatenate(found) if found else np.zeros(0, np.int64))
+
+    def clocks_at(self, append_ts: Ints) -> Ints:
+        """Return the join clock at each of the records with these append times, which are the next ones."""
+        return np.maximum(np.maximum.accumulate(append_ts), self.clock)
+
+    def take(self, count: int) -> SourceRecords:
+        """Remove the next records, `count` of them, and note that they were read."""
+        taken: list[SourceRecords] = []
+        left = count
+        while left:
+            records = self.queue[0]
+            if len(records.values) <= left:
+                taken.append(self.queue.popleft())
+            else:
+                taken.append(records.part(0, left))
+                self.queue[0] = records.part(left, len(records.values))
+            left -= len(taken[-1].values)
+        self.queued -= count
+        return joined(taken)
+
+    def passed(self, records: SourceRecords, at: Ints) -> None:
+        """Note records that were read, with the join clock at each."""
+        for place in range(SAMPLE_RECORDS - self.since_sample, at.size, SAMPLE_RECORDS):
+            before = int(at[place - 1]) if place else self.clock
+            self.samples.append((int(records.offsets[place]), before))
+        self.since_sample = (self.since_sample + at.size - 1) % SAMPLE_RECORDS + 1
+        self.clock = int(at[-1])
+        offset = int(records.offsets[-1])
+        self.next, self.last = offset + 1, Raw(offset, int(records.append_ts[-1]), records.values[-1])
 
     def low_water(self, oldest_ms: int) -> tuple[int, int]:
         """Return the newest sample below which every record is older than `oldest_ms`, and drop those before it."""
@@ -139,6 +180,8 @@ class SourceReader:
         self._target: Corner | None = position.end
         self._gone = False
         self._lost = [0, 0]
+        self._line = 0
+        self._decoders = source_decoders()
         models = (config.defaults, *config.models.values())
         self._horizon_ms = max(model.horizon_ms for model in models)
         self._early_ms = max(model.early_ms for model in models)
@@ -153,31 +196,22 @@ class SourceReader:
 
     def next_offset(self, side: int) -> int:
         """Return the offset of the next record of a log to pass to `give`."""
-        queue = self._sides[side].queue
-        return queue[-1][0].offset + 1 if queue else max(self._sides[side].next, self._lost[side])
+        log = self._sides[side]
+        return log.end if log.queue else max(log.next, self._lost[side])
 
     def queued(self, side: int) -> int:
         """Return how many records of a log wait to be read."""
-        return len(self._sides[side].queue)
+        return self._sides[side].queued
 
     def has_room(self, side: int) -> bool:
         """Return whether more records of a log may be passed to `give` now."""
-        return len(self._sides[side].queue) < WAITING_MAX
+        return self._sides[side].queued < WAITING_MAX
 
-    def give(self, side: int, records: Sequence[Raw]) -> None:
+    def give(self, side: int, records: SourceRecords) -> None:
         """Queue records of one log in the order of their offsets; those that were queued before are skipped."""
-        first = self.next_offset(side)
-        records = [raw for raw in records if raw.offset >= first]
-        events: list[Prediction | Feedback | Rejection] = [
-            decode_value(KINDS[side], raw.value)  # type: ignore[misc]
-            for raw in records
-        ]
-        good = [i for i, event in enumerate(events) if self.partitions > 1 and not isinstance(event, Rejection)]
-        keys = [events[i].id.encode() for i in good]  # type: ignore[union-attr]
-        misrouted = np.flatnonzero(partitions_of(keys, self.partitions) != self.partition) if keys else ()
-        for place in misrouted:
-            events[good[place]] = Rejection(RejectCode.MISROUTED, MISROUTED.format(self.partition, self.partitions))
-        self._sides[side].queue.extend(zip(records, events, strict=True))
+        begin = int(np.searchsorted(records.offsets, self.next_offset(side)))
+        if begin < len(records.values):
+            self._sides[side].give(records.part(begin, len(records.values)) if begin else records)
 
     def skip(self, side: int, offset: int, *, lost: bool = False) -> None:
         """Continue a log at `offset`: the records before it are transaction markers, or were deleted.
@@ -185,7 +219,7 @@ class SourceReader:
         If they were `lost`, they are counted, one for each offset. All records queued before must have been read.
         """
         log = self._sides[side]
-        assert not log.queue or log.queue[0][0].offset >= offset, "records wait that come before"
+        assert not log.queue or int(log.queue[0].offsets[0]) >= offset, "records wait that come before"
         if self._target is not None and offset > self._target[side]:
             # Offsets from the target on are counted when the window is full.
             if lost:
@@ -211,40 +245,100 @@ class SourceReader:
             fill_only: Whether to stop when the window is full.
         """
         read = 0
-        while read < records_max and (side := self._older(caught_up)) is not None:
-            self._read(side, *self._sides[side].queue.popleft())
+        while read < records_max and any(counts := self._oldest(caught_up, records_max - read)):
+            for side, count in enumerate(counts):
+                if count:
+                    self._read(side, self._sides[side].take(count))
+            read += sum(counts)
             self._end_of_filling()
-            read += 1
             if fill_only and not self.filling:
                 break
         return read
 
-    def _older(self, caught_up: tuple[bool, bool]) -> int | None:
-        """Return the log that has the oldest record, None if that is unknown yet or no record is queued."""
-        predictions, feedback = (side.queue[0][0] if side.queue else None for side in self._sides)
+    def _oldest(self, caught_up: tuple[bool, bool], records_max: int) -> tuple[int, int]:
+        """Return how many records of each log are next in the order of append times, as far as that is known."""
+        if self._target is not None:
+            self._pass_holes(self._target)
+        predictions, feedback = (side.clocks(records_max) for side in self._sides)
         if self._target is not None:
             # Fill the window up to the corner before anything above it is read.
+            below = [self._below(side, times.size) for side, times in enumerate((predictions, feedback))]
+            predictions, feedback = predictions[: below[0]], feedback[: below[1]]
             full = [side.next >= end for side, end in zip(self._sides, self._target, strict=True)]
-            predictions, feedback = (None if full[0] else predictions), (None if full[1] else feedback)
             caught_up = (full[0], full[1])
-        if predictions is not None and feedback is not None:
-            return FEEDBACK if feedback.append_ts < predictions.append_ts else PREDICTIONS
-        if predictions is not None and caught_up[FEEDBACK]:
-            return PREDICTIONS
-        if feedback is not None and caught_up[PREDICTIONS]:
-            return FEEDBACK
-        return None
+        known = NEVER
+        for side, times in enumerate((predictions, feedback)):
+            if not times.size and not caught_up[side]:
+                # The next record of this log may be older than all of the other one.
+                return 0, 0
+            if times.size == self._sides[side].queued and not caught_up[side]:
+                known = min(known, int(times[-1]))
+        merged = np.concatenate([predictions, feedback])
+        order = np.argsort(merged, kind="stable")[:records_max]
+        order = order[merged[order] <= known]
+        if self._gone and (order >= predictions.size).any():
+            # The next feedback decides which predictions are closed, so those behind it are read after it.
+            order = order[: int((order >= predictions.size).argmax()) + 1]
+        of_predictions = int((order < predictions.size).sum())
+        return of_predictions, order.size - of_predictions
 
-    def _read(self, side: int, raw: Raw, event: Prediction | Feedback | Rejection) -> None:
+    def _pass_holes(self, target: Corner) -> None:
+        """Go to the corner where no record is left before it: what was there is no record, such as the end of a
+        transaction.
+        """
+        for side, end in zip(self._sides, target, strict=True):
+            if side.next < end and side.queue and int(side.queue[0].offsets[0]) >= end:
+                side.next = end
+        self._end_of_filling()
+
+    def _below(self, side: int, count: int) -> int:
+        """Return how many of the next records are below the corner that the window is filled up to."""
+        assert self._target is not None, "the window is full"
+        found = 0
+        for records in self._sides[side].queue:
+            inside = int(np.searchsorted(records.offsets, self._target[side]))
+            found += inside
+            if inside < len(records.values) or found >= count:
+                break
+        return min(found, count)
+
+    def _read(self, side: int, records: SourceRecords) -> None:
         log, join = self._sides[side], self._join
-        log.passed(raw)
+        at = log.clocks_at(records.append_ts)
         if self._gone and side == FEEDBACK:
             self._gone = False
-            join.window.close_unanswered(log.clock + self._early_ms + self.fall_back_ms)
-        code = join.take(side, raw, event, log.clock)
-        if code is not None and not self.filling:
-            why = event if isinstance(event, Rejection) else Rejection(code, "more than a day after its append time")
-            self.dead.append(dead_letter(SOURCES[side], self.partition, raw.offset, raw.value, why))
+            join.window.close_unanswered(int(at[0]) + self._early_ms + self.fall_back_ms)
+        decoder = self._decoders[side]
+        block = self._routed(side, decoder.decode(records.values))
+        values = [value or b"" for value in records.values]
+        line = np.arange(self._line, self._line + len(values))
+        self._line += len(values)
+        shape = decoder.shape_of(KINDS[side])
+        rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
+        join.settle()
+        log.passed(records, at)
+        if not self.filling:
+            for place, why in rejected:
+                letter = dead_letter(SOURCES[side], self.partition, int(records.offsets[place]), values[place], why)
+                self.dead.append(letter)
+
+    def _routed(self, side: int, block: Block) -> Block:
+        """Return a block with a rejection in place of each event that belongs to another partition."""
+        if self.partitions == 1:
+            return block
+        rejected = {place for place in block.odd if isinstance(block.items[place], Rejection)}
+        good = [place for place in range(len(block.items)) if place not in rejected] if rejected else None
+        items = block.items if good is None else [block.items[place] for place in good]
+        keys = [item.id.encode() for item in items]
+        misrouted = np.flatnonzero(partitions_of(keys, self.partitions) != self.partition).tolist() if keys else []
+        if not misrouted:
+            return block
+        why = Rejection(RejectCode.MISROUTED, MISROUTED.format(self.partition, self.partitions))
+        for number in misrouted:
+            place = number if good is None else good[number]
+            block.items[place] = why
+            rejected.add(place)
+        return Block(block.items, sorted({*block.odd, *rejected}))
 
     def _end_of_filling(self) -> None:
         if self._target is None:
@@ -292,7 +386,9 @@ class SourceReader:
         assert not self.moved, "the position is that of the last batches"
         a, b = (side.clock for side in self._sides)
         horizon, early = self._horizon_ms, self._early_ms
-        low_p = self._sides[PREDICTIONS].low_water(min(b - horizon, a - horizon - early))
+        # Whether feedback came too late for a prediction, or has none, is decided from all it may belong to.
+        interval = self._join.window.slow.witness_ms
+        low_p = self._sides[PREDICTIONS].low_water(min(b - horizon - early, a - horizon - 2 * early - interval))
         # Feedback is read again from before the first truth that may still label a prediction: it decides whether that
         # truth is counted.
         low_f = self._sides[FEEDBACK].low_water(min(a - early, b - horizon - early, a - horizon - 2 * early))

@@ -17,11 +17,15 @@ the last `early`.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter, deque
+from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
 
+from detectors.base import Ints
 from streams.join.series import Series, SeriesTable, WindowRule
 from streams.join.tally import Tally
 from unship.events import Feedback, Prediction
@@ -115,10 +119,13 @@ class JoinWindow:
         # One queue for each pair of limits: only predictions with equal limits are evicted in the order of arrival.
         self.leaving: dict[tuple[int, int], deque[PendingPrediction]] = {}
         self.early_leaving: deque[PendingFeedback] = deque()
+        # Labels that were joined elsewhere, by (time, position): they come in any order, and none is counted.
+        self._adopted: list[tuple[int, int, PendingFeedback]] = []
         self.tally = tally
         self.closed_until = -1
         self._joined = Joined([], [], [])
-        self._witnesses = Witnesses((self.early_max + max(rule.horizon_ms for rule in every)) // WITNESSES)
+        self.witness_ms = (self.early_max + max(rule.horizon_ms for rule in every)) // WITNESSES
+        self._witnesses = Witnesses(self.witness_ms)
 
     @property
     def joined(self) -> int:
@@ -208,7 +215,7 @@ class JoinWindow:
         for pending in self.waiting.get(key, ()):
             if event.model is None or self.series[pending.series].model == event.model:
                 self._meet(pending, feedback, self.series.rules[pending.series])
-        self.early.setdefault(key, []).append(feedback)
+        self._remember(feedback)
         self.early_leaving.append(feedback)
         return feedback.matched
 
@@ -223,7 +230,9 @@ class JoinWindow:
         if since < -rule.early_ms:
             return
         if since > rule.horizon_ms:
-            feedback.late = feedback.late or rule.takes(feedback.truth, feedback.engagement)
+            # Not as long as it happens to be in the window: what is counted must not depend on when that is evicted.
+            in_time = since <= rule.horizon_ms + rule.early_ms
+            feedback.late = feedback.late or (in_time and rule.takes(feedback.truth, feedback.engagement))
             return
         if not rule.takes(feedback.truth, feedback.engagement):
             feedback.unfit = True
@@ -300,7 +309,7 @@ class JoinWindow:
         Eviction never changes what is joined, so the caller may run it at any time.
         """
         for (horizon, early), queue in self.leaving.items():
-            while queue and predictions_at > queue[0].at + horizon + early and feedback_at > queue[0].at + horizon:
+            while queue and min(predictions_at, feedback_at) > queue[0].at + horizon + early:
                 pending = queue.popleft()
                 others = self.waiting[pending.key]
                 if len(others) == 1:
@@ -314,6 +323,8 @@ class JoinWindow:
 
         The place of the count is that of the feedback and of the prediction that shows it to be unmatched.
         """
+        while self._adopted and predictions_at > self._adopted[0][0] + self.early_max:
+            self._forget(heappop(self._adopted)[2])
         queued = self.early_leaving
         while queued and predictions_at > queued[0].at + self.early_max:
             witness = self._witnesses.after(queued[0].at + self.early_max)
@@ -322,11 +333,14 @@ class JoinWindow:
             feedback = queued.popleft()
             if not feedback.matched and not feedback.code:
                 self.tally.add(self._why_unused(feedback), (witness, feedback.position))
-            others_early = self.early[feedback.key]
-            if len(others_early) == 1:
-                del self.early[feedback.key]
-            else:
-                others_early.remove(feedback)
+            self._forget(feedback)
+
+    def _forget(self, feedback: PendingFeedback) -> None:
+        others = self.early[feedback.key]
+        if len(others) == 1:
+            del self.early[feedback.key]
+        else:
+            others.remove(feedback)
 
     def unused(self) -> Counter[str]:
         """Return the counts of feedback that is late or unfit and will be counted when it is evicted."""
@@ -336,6 +350,25 @@ class JoinWindow:
     def witness(self, position: int, at: int) -> None:
         """Note a record of the prediction log: it may show that earlier feedback is unmatched."""
         self._witnesses.note(position, at)
+
+    def witness_all(self, positions: Ints, at: Ints) -> None:
+        """Note records of the prediction log, in their order."""
+        for place in self._witnesses.firsts(at).tolist():
+            self._witnesses.note(int(positions[place]), int(at[place]))
+
+    def adopt(self, pending: PendingPrediction, feedback: PendingFeedback | None) -> None:
+        """Add the only prediction of a key, and the label that it has; both were joined elsewhere."""
+        rule = self.series.rules[pending.series]
+        self.waiting[pending.key] = [pending]
+        # Perhaps behind newer ones, so that it is evicted later than it could be.
+        self._queue(rule).append(pending)
+        if feedback is not None:
+            self._remember(feedback)
+            heappush(self._adopted, (feedback.at, feedback.position, feedback))
+
+    def _remember(self, feedback: PendingFeedback) -> None:
+        """Keep feedback for predictions that are read later: those of a key in the order of their log."""
+        insort(self.early.setdefault(feedback.key, []), feedback, key=_position)
 
     def close_unanswered(self, until: int) -> None:
         """Label no pending prediction any more, and none that is read up to the join clock `until`.
@@ -352,7 +385,7 @@ class JoinWindow:
         return SavedWindow(
             self.series.save(),
             [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()],
-            list(self.early_leaving),
+            sorted([*self.early_leaving, *(each for _, _, each in self._adopted)], key=_position),
             self.closed_until,
             self._witnesses.save(),
             [(outcome.prediction.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
@@ -369,7 +402,7 @@ class JoinWindow:
         for horizon, early, queue in saved.leaving:
             self.leaving[horizon, early] = deque(queue)
         for feedback in saved.early:
-            self.early.setdefault(feedback.key, []).append(feedback)
+            self._remember(feedback)
         self.early_leaving = deque(saved.early)
         self.closed_until = saved.closed_until
         self._witnesses.load(saved.witnesses)
@@ -380,6 +413,10 @@ class JoinWindow:
             [(at[live], at[shadow]) for live, shadow in saved.seen_pairs],
         )
         return at
+
+
+def _position(feedback: PendingFeedback) -> int:
+    return feedback.position
 
 
 class Witnesses:
@@ -401,6 +438,11 @@ class Witnesses:
             if len(self._firsts) > 2 * WITNESSES:
                 # Feedback that lags by more than two windows is unmatched by any later one as well.
                 self._firsts.popleft()
+
+    def firsts(self, at: Ints) -> Ints:
+        """Return the places of the records that may be the first ones of their intervals."""
+        intervals = at // self._interval_ms
+        return np.flatnonzero(np.diff(intervals, prepend=intervals[:1] - 1))
 
     def after(self, at: int) -> int:
         """Return the position of the first prediction of an interval after `at`, -1 if none was read yet.

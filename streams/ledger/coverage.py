@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Bools, Ints
+from streams.ledger.places import offsets_of
 
 Corner: TypeAlias = tuple[int, int]
 
@@ -50,8 +51,16 @@ class Coverage(msgspec.Struct):
         return any(p > base[0] or f > base[1] for p, f in self.corners)
 
     def fresh(self, predictions: Ints, feedback: Ints) -> Bools:
-        """Return which rows at (p, f) were not applied yet; p or f is -1 in a row from the other log alone."""
+        """Return which rows at (p, f) were not applied yet; p or f is -1 in a row from the other log alone.
+
+        Args:
+            predictions: Places (`streams.ledger.places`) of predictions.
+            feedback: Places of feedback.
+        """
         applied = np.zeros(predictions.shape, np.bool_)
+        if not predictions.size:
+            return applied
+        predictions, feedback = offsets_of(predictions), offsets_of(feedback)
         for p, f in self.corners:
             applied |= (predictions < p) & (feedback < f)
         return ~applied

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 
 HELD_BYTES_MAX: Final = 1_048_576
 """How many bytes may be in memory; more are hashed before the range ends."""
@@ -42,6 +44,16 @@ class RangeDigest:
             self._prefix = self._digest()
             self._values, self._bytes = [], 0
 
+    def extend(self, values: Sequence[bytes]) -> None:
+        """Add the values of the next records."""
+        size = sum(map(len, values)) + 8 * len(values)
+        if self._bytes + size >= HELD_BYTES_MAX:
+            for value in values:
+                self.add(value)
+            return
+        self._values += values
+        self._bytes += size
+
     def take(self) -> bytes:
         """Return the digest of everything since the last call."""
         digest = self._digest()
@@ -49,8 +61,12 @@ class RangeDigest:
         return digest
 
     def _digest(self) -> bytes:
-        lengths = b",".join(b"%d" % len(value) for value in self._values)
-        return hashlib.sha256(b"%b%b:%b" % (self._prefix, lengths, b"".join(self._values))).digest()
+        lengths = np.fromiter(map(len, self._values), "<u4", len(self._values))
+        digest = hashlib.sha256(self._prefix)
+        digest.update(lengths.size.to_bytes(8, "little"))
+        digest.update(lengths.tobytes())
+        digest.update(b"".join(self._values))
+        return digest.digest()
 
     def save(self) -> SavedDigest:
         """Return everything needed to continue after the same record."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from detectors.base import Bools, Floats
 from streams.losses.classes import answered_no, brier, log_loss, precision, recall, truly_no, zero_one
-from streams.losses.columns import JoinedColumns, LossSpec
+from streams.losses.columns import NOTHING, JoinedColumns, LossSpec, Scalars
 from streams.losses.custom import own_loss
 from streams.losses.numbers import absolute, engagement, latency, not_used, ranking, squared
 from unship.errors import ConfigurationError
@@ -125,8 +125,14 @@ def unusable(pairs: JoinedColumns, spec: LossSpec, column: Floats) -> Bools:
     missing = np.isnan(column)
     if not spec.of_engagement:
         # A missing truth is not a truth of the wrong kind.
-        missing &= np.fromiter((truth is not None for truth in pairs.truths), np.bool_, len(pairs.truths))
+        missing &= _known(pairs.truths)
     not_about = LOSSES[spec.name].not_about if spec.name in LOSSES else None
     if not_about is not None and missing.any():
         missing &= ~not_about(pairs)
     return missing
+
+
+def _known(truths: Sequence[Any]) -> Bools:
+    if isinstance(truths, Scalars):
+        return np.not_equal(truths.kinds, NOTHING)
+    return np.fromiter((truth is not None for truth in truths), np.bool_, len(truths))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Bools, Floats
-from streams.losses.columns import JoinedColumns, LossSpec, class_name, class_of
+from streams.losses.columns import FLOAT, NOTHING, JoinedColumns, LossSpec, Scalars, class_name, class_of
 
 _PLAIN = (int, bool, str)
 
@@ -27,8 +27,25 @@ def zero_one(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
         >>> zero_one(columns, LossSpec("zero_one"), "binary")
         array([1., 0., 1., 0.])
     """
+    answers, truths = pairs.outputs, pairs.truths
+    if isinstance(answers, Scalars) and isinstance(truths, Scalars) and answers.numeric and truths.numeric:
+        return _wrong_numbers(answers, truths, binary=kind == "binary")
     compare = _wrong_binary if kind == "binary" else _wrong_class
     return np.fromiter(map(compare, pairs.outputs, pairs.truths), np.float64, len(pairs.truths))
+
+
+def _wrong_numbers(answers: Scalars, truths: Scalars, *, binary: bool) -> Floats:
+    """Return what `_wrong_binary` or `_wrong_class` return, of numbers."""
+    if binary:
+        return np.not_equal(_classes(answers), _classes(truths)).astype(np.float64)
+    # Equal numbers are one class whatever their kinds, and different ones have different names.
+    return np.not_equal(answers.numbers, truths.numbers).astype(np.float64)
+
+
+def _classes(column: Scalars) -> Floats:
+    """Return what `class_of` returns, of numbers."""
+    numbers = column.numbers
+    return np.where((numbers >= 0) & (numbers <= 1), numbers >= 0.5, numbers)
 
 
 def _wrong_binary(output: Any, truth: Any) -> float:
@@ -89,9 +106,19 @@ def _wrong_class(output: Any, truth: Any) -> float:
 
 def _probabilities(pairs: JoinedColumns) -> tuple[Floats, Floats]:
     """Return the probability of the positive class and the truth as 0 or 1, NaN where either is missing."""
-    score = np.fromiter(map(_score, pairs.scores, pairs.outputs), np.float64, len(pairs.truths))
-    truth = np.fromiter(map(_truth, pairs.truths), np.float64, len(pairs.truths))
-    return score, truth
+    scores, answers, truths = pairs.scores, pairs.outputs, pairs.truths
+    if isinstance(scores, Scalars) and isinstance(answers, Scalars):
+        # An answer that is a fraction is the probability itself.
+        stated = (answers.kinds == FLOAT) & (answers.numbers >= 0) & (answers.numbers <= 1)
+        score = np.where(stated, answers.numbers, np.nan)
+        np.copyto(score, scores.numbers, where=scores.kinds != NOTHING)
+    else:
+        score = np.fromiter(map(_score, scores, answers), np.float64, len(truths))
+    if isinstance(truths, Scalars):
+        numbers = truths.numbers
+        certain = (truths.kinds < NOTHING) & ((numbers == 0) | (numbers == 1))
+        return score, np.where(certain, numbers, np.nan)
+    return score, np.fromiter(map(_truth, truths), np.float64, len(truths))
 
 
 def _score(score: float | None, output: Any) -> float:

@@ -2,12 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from detectors.base import Floats
 from unship.events import Scalar
+
+Kinds: TypeAlias = NDArray[np.uint8]
+Objects: TypeAlias = NDArray[np.object_]
+
+INTEGER, BOOLEAN, FLOAT, NOTHING, OTHER = range(5)
+_KIND_OF: Final = {int: INTEGER, bool: BOOLEAN, float: FLOAT, type(None): NOTHING}
+
+
+class Scalars(Sequence[Any]):
+    """A column of values as numbers and their kinds; a value of kind `OTHER`, text or a list, is in `others`.
+
+    Integers of the contract have at most 53 bits, so the number of a value is the value. As a sequence it gives the
+    values as they were decoded.
+
+    >>> list(scalars([1, True, 0.5, None, "a"]))
+    [1, True, 0.5, None, 'a']
+    """
+
+    __slots__ = ("kinds", "numbers", "others")
+
+    def __init__(self, numbers: Floats, kinds: Kinds, others: Objects | None = None) -> None:
+        self.numbers = numbers
+        self.kinds = kinds
+        self.others = others
+
+    def __len__(self) -> int:
+        """Return how many values there are."""
+        return self.kinds.size
+
+    def __getitem__(self, place: Any) -> Any:
+        """Return one value."""
+        other = None if self.others is None else self.others[place]
+        return _value(float(self.numbers[place]), int(self.kinds[place]), other)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the values."""
+        others = [None] * len(self) if self.others is None else self.others.tolist()
+        return map(_value, self.numbers.tolist(), self.kinds.tolist(), others)
+
+    @property
+    def numeric(self) -> bool:
+        """Return whether every value is a number, true or false."""
+        return self.others is None and not (self.kinds == NOTHING).any()
+
+    def part(self, index: Any) -> Scalars:
+        """Return the entries of an index, a slice or a mask."""
+        return Scalars(self.numbers[index], self.kinds[index], None if self.others is None else self.others[index])
+
+
+def _value(number: float, kind: int, other: Any) -> Any:
+    if kind == INTEGER:
+        return int(number)
+    if kind == BOOLEAN:
+        return bool(number)
+    return number if kind == FLOAT else other
+
+
+def scalars(values: Sequence[Any]) -> Scalars:
+    """Return a column of decoded values."""
+    size, types = len(values), set(map(type, values))
+    if len(types) == 1 and (kind := _KIND_OF.get(next(iter(types)), OTHER)) < NOTHING:
+        return Scalars(np.fromiter(values, np.float64, size), np.full(size, kind, np.uint8))
+    kinds = np.fromiter((_KIND_OF.get(type(value), OTHER) for value in values), np.uint8, size)
+    known = [value if kind < NOTHING else 0.0 for value, kind in zip(values, kinds.tolist(), strict=True)]
+    others = None
+    if OTHER in kinds:
+        others = objects([value if kind == OTHER else None for value, kind in zip(values, kinds.tolist(), strict=True)])
+    return Scalars(np.array(known, np.float64), kinds, others)
+
+
+def objects(values: Sequence[Any]) -> Objects:
+    """Return an array of objects."""
+    found = np.empty(len(values), np.object_)
+    # One by one, because an array would take lists of one length for another dimension.
+    for place, value in enumerate(values):
+        found[place] = value
+    return found
+
+
+def scalars_joined(columns: Sequence[Scalars]) -> Scalars:
+    """Return columns one after the other."""
+    if len(columns) == 1:
+        return columns[0]
+    others = None
+    if any(column.others is not None for column in columns):
+        others = np.concatenate([_objects(column) for column in columns])
+    numbers = np.concatenate([column.numbers for column in columns])
+    return Scalars(numbers, np.concatenate([column.kinds for column in columns]), others)
+
+
+def _objects(column: Scalars) -> Objects:
+    return np.full(column.kinds.size, None, np.object_) if column.others is None else column.others
 
 
 class LossSpec(msgspec.Struct, frozen=True):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from detectors.base import Bools, Floats
-from streams.losses.columns import JoinedColumns, LossSpec, class_name
+from streams.losses.columns import FLOAT, INTEGER, JoinedColumns, LossSpec, Scalars, class_name
 
 
 def absolute(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
@@ -34,10 +35,14 @@ def squared(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
 
 
 def _distances(pairs: JoinedColumns, scale: float) -> Floats:
-    output = np.fromiter(map(_number, pairs.outputs), np.float64, len(pairs.truths))
-    truth = np.fromiter(map(_number, pairs.truths), np.float64, len(pairs.truths))
     with np.errstate(over="ignore"):
-        return np.abs(output - truth) / scale
+        return np.abs(_numbers(pairs.outputs) - _numbers(pairs.truths)) / scale
+
+
+def _numbers(column: Sequence[Any]) -> Floats:
+    if isinstance(column, Scalars):
+        return np.where((column.kinds == INTEGER) | (column.kinds == FLOAT), column.numbers, np.nan)
+    return np.fromiter(map(_number, column), np.float64, len(column))
 
 
 def _number(value: Any) -> float:

@@ -3,7 +3,8 @@
 A line is the record's own JSON with its place in the log at the end: `"at": [topic, partition, offset, append time]`.
 A ledger record, which a log holds as columns of bytes, is written as text. What does not follow from these two is in
 `"raw"`, in base64: the value where it is not such JSON to the byte, the key where it is not the usual one, and the
-headers. Values that are no event become lines of type `raw`.
+headers. Values that are no event become lines of type `raw`. A record of several events is one line of type `packed`,
+with the array as the log holds it.
 
 The text of a line is a function of the record. So a reader that encodes what it has read again, and compares, finds
 every byte that was changed, even where the changed line is valid.
@@ -21,7 +22,8 @@ from streams.ledger.lines import ledger_line, read_ledger_line
 from unship.codec import decode_value, encode_line
 from unship.errors import RecordingError
 from unship.events import EVENT_TYPES, At, Event
-from unship.rejections import Rejection
+from unship.log.packed import PACKED_KINDS, decode_values, unpack_value
+from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, key_of
 
 KIND_OF: Final = {**EVENT_TOPICS, "ledger": "ledger", "decisions": "decision", "control": "command"}
@@ -81,6 +83,7 @@ class _Keyed(msgspec.Struct):
 
 
 _NO_EVENT = b'{"type":"raw"'
+_PACKED = b'{"type":"packed","events":'
 _encode = msgspec.json.Encoder().encode
 _keyed = msgspec.json.Decoder(_Keyed).decode
 _tail = msgspec.json.Decoder(_Tail).decode
@@ -134,12 +137,35 @@ def read_sound_line(line: bytes) -> Taken:
     raw = _Raw() if isinstance(tail.raw, msgspec.UnsetType) else tail.raw
     value, key = raw.value, raw.key
     if isinstance(value, msgspec.UnsetType):
-        value = text[:begin] + b"}"
+        value = text[len(_PACKED) : begin] if text.startswith(_PACKED) else text[:begin] + b"}"
         if topic == "ledger":
             value = read_ledger_line(value).value
     if isinstance(key, msgspec.UnsetType):
         key = None if text.startswith(_NO_EVENT) or topic == "ledger" else _usual_key(KIND_OF[topic], value)
     return Taken(topic, partition, offset, append_ts, key, value, raw.headers)
+
+
+def unpacked(line: bytes) -> list[Event | Rejection] | None:
+    """Return the events of a packed record's line, each with the place of the record; None for any other line.
+
+    >>> line = b'{"type":"packed","events":[{"id":"p-1","truth":1},{"id":"p-2","truth":0}],"at":["feedback",0,7,1000]}'
+    >>> [(event.id, event.at) for event in unpacked(line)]
+    [('p-1', ('feedback', 0, 7, 1000)), ('p-2', ('feedback', 0, 7, 1000))]
+    """
+    if not line.startswith(_PACKED):
+        return None
+    try:
+        taken = read_sound_line(line.rstrip(b"\r\n"))
+    except RecordingError as error:
+        return [Rejection(RejectCode.BAD_EVENT, f"a packed record: {error}")]
+    kind = KIND_OF[taken.topic]
+    if kind not in PACKED_KINDS:
+        return [Rejection(RejectCode.UNKNOWN_TYPE, "a packed record of a topic that has none")]
+    place = (taken.topic, taken.partition, taken.offset, taken.append_ts)
+    return [
+        event if isinstance(event, Rejection) else msgspec.structs.replace(event, at=place)
+        for event in decode_values(kind, taken.value)
+    ]
 
 
 def is_of(line: bytes, topic: str, partition: int) -> bool:
@@ -173,6 +199,9 @@ def _head(taken: Taken) -> tuple[bytes, bytes | msgspec.UnsetType | None, bytes 
     if kind == "ledger":
         text = _ledger_text(value)
         return (_NO_EVENT, value, None) if text is None else (text[:-1], msgspec.UNSET, None)
+    values = _packed_in(kind, value)
+    if value is not None and values is not None and not _breaks_line(value) and _is_utf8(value):
+        return _PACKED + value, msgspec.UNSET, _usual_key(kind, values[0])
     decoded = _decoded(kind, value)
     if decoded is None or value is None:
         return _NO_EVENT, value, None
@@ -194,9 +223,27 @@ def _ledger_text(value: bytes | None) -> bytes | None:
         return None
 
 
+def _packed_in(kind: str, value: bytes | None) -> list[bytes] | None:
+    """Return the values of the events in a packed record, None if it is plain or cannot be split."""
+    values = unpack_value(value) if kind in PACKED_KINDS else None
+    return values if isinstance(values, list) else None
+
+
+def _breaks_line(value: bytes) -> bool:
+    """Return whether a value cannot be part of a line of text."""
+    return b"\n" in value or b"\r" in value
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        return value.isascii() or bool(value.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 def _is_ambiguous(value: bytes) -> bool:
     """Return whether a value has line breaks, or fields that the line itself adds."""
-    if b"\n" in value or b"\r" in value:
+    if _breaks_line(value):
         return True
     if b'"at"' not in value and b'"raw"' not in value:
         return False
@@ -217,7 +264,8 @@ def _decoded(kind: str, value: bytes | None) -> Event | _Keyed | None:
 
 
 def _usual_key(kind: str, value: bytes | None) -> bytes | None:
-    decoded = _decoded(kind, value)
+    values = _packed_in(kind, value)
+    decoded = _decoded(kind, value if values is None else values[0])
     return None if decoded is None else _key_of(decoded)
 
 

@@ -20,7 +20,9 @@ import msgspec
 from actions.journal import Decision, decision_bytes
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
+from streams.join.decoding import NarrowDecoder
 from streams.join.line_cutter import Arrival
+from streams.join.runs import Run, line_decoder, runs_in
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.lines import read_ledger_line
@@ -114,6 +116,7 @@ class Replay:
         # True if an earlier version wrote the ledger; then the sources are replayed instead.
         self.unread_ledger = False
         self._recorder = recorder
+        self._decoder = line_decoder()
         self._hash = hashlib.sha256()
         self._saved = None if snapshot is None else _read_snapshot(snapshot)
         if self._saved is not None:
@@ -209,7 +212,7 @@ class Replay:
             return
         if self._recorder is not None:
             self._recorder.sources(lines)
-        yield from self._run(self.pipeline.take(arrivals(lines)))
+        yield from self._run(self.pipeline.take(arrivals(lines, self._decoder)))
 
     def _fold(self, lines: list[bytes]) -> Iterator[Decision]:
         """Fold the ledger lines among these, each in the fold of its partition."""
@@ -270,12 +273,10 @@ class Replay:
         return dict(sorted((str(reason), count) for reason, count in total.items()))
 
 
-def arrivals(lines: Iterable[bytes]) -> Iterator[Arrival]:
-    """Yield the events and the rejections of source lines; lines of other kinds are skipped."""
-    for line in lines:
-        event = decode_line(line)
-        if not isinstance(event, OtherLine):
-            yield Arrival(event, line.rstrip(b"\r\n"))
+def arrivals(lines: Iterable[bytes], decoder: NarrowDecoder | None = None) -> Iterator[Arrival | Run]:
+    """Yield what source lines hold, in their order; lines of other kinds are skipped."""
+    for found in runs_in(list(lines), decoder or line_decoder()):
+        yield found if isinstance(found, Run) else Arrival(*found)
 
 
 def lines_in(stream: BinaryIO) -> Iterator[bytes]:

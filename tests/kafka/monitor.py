@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.waiting import until
-from unship.codec import decode_value
 from unship.events import Epoch
+from unship.log.packed import decode_values
 from unship.testing import UnshipEmbedded
 from unship.topics import EVENT_TOPICS, TopicNames
 
@@ -98,7 +98,8 @@ class Monitor:
         return asyncio.run(read())
 
     def events(self, topic: str) -> list[Any]:
-        return [decode_value(EVENT_TOPICS[topic], entry.value) for entry in self.records(topic)]
+        kind = EVENT_TOPICS[topic]
+        return [event for entry in self.records(topic) for event in decode_values(kind, entry.value)]
 
     def until(self, topic: str, met: Callable[[list[Any]], bool]) -> list[Any]:
         events: list[Any] = []

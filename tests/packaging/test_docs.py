@@ -18,12 +18,14 @@ from actions.reasons import Reason, Verdict
 from console.census import config_yaml, make_recording
 from console.cli import main as command_line
 from streams.config.parse import parse
+from streams.recordings.lines import unpacked
 from unship.codec import decode_line
 from unship.emitter import BAD_ARGUMENT, CLOSED, NOT_SENT, QUEUE_FULL
 from unship.events import RefusalCode
 from unship.log.kafka.access import VARIABLES, Mechanism, Protocol, Security
 from unship.log.kafka.settings import PREFIX_VARIABLE
 from unship.log.kafka.writer import REFUSALS
+from unship.log.packed import decode_values
 from unship.rejections import RejectCode, Rejection
 from unship.replica.follower import ControlHealth
 from unship.schema import event_schemas
@@ -233,10 +235,15 @@ def test_example_configuration_is_accepted():
     assert fraud.mature_after_ms == 3_600_000
 
 
+def decoded(line):
+    return decode_values("prediction", line) if line.startswith(b"[") else [decode_line(line)]
+
+
 def test_example_events_are_accepted():
     examples = blocks(ROOT / "docs/reference/events.md", "json")
-    events = [decode_line(line.encode()) for example in examples for line in example.splitlines()]
-    assert len(events) == 4
+    lines = [line.encode() for example in examples for line in example.splitlines()]
+    events = [event for line in lines for event in unpacked(line) or decoded(line)]
+    assert len(events) == 4 + 2 + 2
     assert not [event for event in events if isinstance(event, Rejection)]
 
 

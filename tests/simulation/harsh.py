@@ -21,6 +21,7 @@ from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Begun, Configured
 from streams.pipeline import configuration_record
 from streams.rounds.rewind import position_of, position_text
+from tests.pipelines import source_records_of
 from tests.simulation.readers import LEDGER_PARTITIONS, Driver, SeeingFold, Site, Verdict, World, miscounted
 
 LOST = frozenset({"retention", "renewal", "vanishing", "reconfiguration", "damage", "upgrade"})
@@ -208,7 +209,7 @@ class HarshSite(Site):
             owner = self.owner
             owner.pass_over()  # type: ignore[attr-defined]
             for side, log in enumerate((self.world.predictions, self.world.feedback)):
-                owner.reader.give(side, [raw for raw in log if raw.offset >= self.first[side]])
+                owner.reader.give(side, source_records_of([raw for raw in log if raw.offset >= self.first[side]]))
             owner.reader.advance((True, True), 10_000)
             owner.flush(self.rng, cut_off=False)
             if owner is self.owner and not owner.reader.moved and not owner.reader.filling:

@@ -4,8 +4,10 @@ from typing import Any
 
 import msgspec
 
+from detectors.base import Ints
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Position, SourceReader, _Side
+from streams.join.source_records import SourceRecords
 from streams.ledger.coverage import Coverage
 from streams.ledger.entries import Entry, entry_of
 from streams.ledger.records import Batch, Configured
@@ -59,9 +61,9 @@ class TightWindow(SourceReader):
         self._seen: tuple[list[Raw], list[Raw]] = ([], [])
         super().__init__(*arguments, **settings)
 
-    def _read(self, side: int, raw: Raw, event: Any) -> None:
-        self._seen[side].append(raw)
-        super()._read(side, raw, event)
+    def _read(self, side: int, records: SourceRecords) -> None:
+        self._seen[side].extend(map(Raw, records.offsets.tolist(), records.append_ts.tolist(), records.values))
+        super()._read(side, records)
 
 
 class TightSite(Site):
@@ -71,8 +73,8 @@ class TightSite(Site):
 class EagerReader(SourceReader):
     """Forgets by the faster of the two clocks."""
 
-    def _read(self, side: int, raw: Raw, event: Any) -> None:
-        super()._read(side, raw, event)
+    def _read(self, side: int, records: SourceRecords) -> None:
+        super()._read(side, records)
         now = max(log.clock for log in self._sides)
         self._join.window.evict(now, now)
 
@@ -84,9 +86,8 @@ class EagerSite(Site):
 class RawSide(_Side):
     """Takes append times as they are, also when they fall back."""
 
-    def passed(self, raw: Raw) -> None:
-        super().passed(raw)
-        self.clock = raw.append_ts
+    def clocks_at(self, append_ts: Ints) -> Ints:
+        return append_ts
 
 
 class RawClock(SourceReader):

@@ -19,12 +19,13 @@ from streams.config.resolved import Config
 from streams.config.units import DAY_MS
 from streams.evaluation.outcomes import Outcomes
 from streams.fold.fold import Fold
-from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
-from streams.join.source_reader import KINDS, Position, SourceReader
+from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Raw
+from streams.join.source_reader import Position, SourceReader
 from streams.ledger.coverage import Coverage
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch
 from streams.pipeline import configuration_record
+from tests.pipelines import source_records_of
 from unship.codec import decode_value
 from unship.rejections import RejectCode, Rejection
 
@@ -196,7 +197,7 @@ class Driver:
         for side in (PREDICTIONS, FEEDBACK):
             first = bisect_left(logs[side], self.reader.next_offset(side), key=lambda raw: raw.offset)
             new = logs[side][first : first + rng.randrange(0, 6)]
-            self.reader.give(side, new)
+            self.reader.give(side, source_records_of(new))
             end = logs[side][-1].offset + 1
             if rng.random() < 0.2 and not new and self.reader.next_offset(side) < end and self.reader.filling:
                 self.site.reached["waits_for_window"] += 1
@@ -249,6 +250,7 @@ class Site:
             self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
         )
         reader.fall_back_ms = FALLS_BACK_MS
+        reader._join.window.limit_generations(4)
         return reader
 
     def append(self, k: int, batch: Batch) -> None:
@@ -294,7 +296,7 @@ class Site:
         ends = [log[-1].offset + 1 for log in (self.world.predictions, self.world.feedback)]
         for _ in range(1_000):
             for side, log in enumerate((self.world.predictions, self.world.feedback)):
-                self.owner.reader.give(side, log)
+                self.owner.reader.give(side, source_records_of(log))
             self.owner.reader.advance((True, True), 10_000)
             self.owner.flush(self.rng, cut_off=False)
             if [self.owner.reader.next_offset(side) for side in (0, 1)] == ends and not self.owner.reader.moved:

@@ -36,10 +36,11 @@ def checked_log(log: str | None) -> str:
     return log
 
 
-def connector(log: str, now_ms: Callable[[], int] | None = None) -> Callable[[], Link]:
+def connector(log: str, now_ms: Callable[[], int] | None = None, *, pack: bool = False) -> Callable[[], Link]:
     """Return what links a thread with the log of a checked address.
 
     `now_ms` is the clock of append times in an embedded log, the machine's if None; on Kafka the broker has its own.
+    With `pack`, predictions and feedback that are appended together share records (`unship.log.packed`).
 
     The modules of that kind of log are imported here, by the caller: an import that runs on another thread while this
     process forks would never end in the child.
@@ -47,10 +48,10 @@ def connector(log: str, now_ms: Callable[[], int] | None = None) -> Callable[[],
     if log.startswith(SCHEME):
         from unship.log.kafka.link import KafkaLink
 
-        return partial(KafkaLink, log)
+        return partial(KafkaLink, log, pack=pack)
     from unship.log.embedded.link import EmbeddedLink
 
-    return partial(EmbeddedLink, _folder(log), now_ms=now_ms)
+    return partial(EmbeddedLink, _folder(log), now_ms=now_ms, pack=pack)
 
 
 def state_folder(log: str) -> Path:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from msgspec import Struct
+
+from unship.log.packed import pack_values
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -57,6 +59,30 @@ Batches: TypeAlias = dict[str, list[Message]]
 
 Overdue: TypeAlias = Callable[[], bool]
 """Returns whether the caller cannot wait any longer; called at least every tenth of a second."""
+
+
+def records_of(messages: Sequence[Message], *, pack: bool) -> Iterator[tuple[Message, Sequence[Message]]]:
+    """Yield what is appended for messages of one partition, in order, each with the messages that it carries.
+
+    Args:
+        messages: One event each, with a value and without headers.
+        pack: Whether several of them may share a record, which then has the key of the first.
+
+    Example:
+        >>> first, second = Message(b'{"id":"p-1"}', b"p-1"), Message(b'{"id":"p-2"}', b"p-2")
+        >>> [(record.value, record.key, len(carried)) for record, carried in records_of([first, second], pack=True)]
+        [(b'[{"id":"p-1"},{"id":"p-2"}]', b'p-1', 2)]
+        >>> [(record is first, len(carried)) for record, carried in records_of([first], pack=False)]
+        [(True, 1)]
+    """
+    if not pack:
+        yield from ((message, (message,)) for message in messages)
+        return
+    begin = 0
+    for value, count in pack_values(message.value or b"" for message in messages):
+        carried = messages[begin : begin + count]
+        yield (carried[0] if count == 1 else Message(value, carried[0].key)), carried
+        begin += count
 
 
 class Link(Protocol):

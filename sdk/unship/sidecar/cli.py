@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     sidecar.add_argument("--replica", metavar="NAME", help="a name that survives restarts")
     sidecar.add_argument("--state", metavar="DIR", help="where the highest epoch is kept; on Kafka: ./unship-state")
     sidecar.add_argument("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, help=f"default: {DEFAULT_LISTEN}")
+    sidecar.add_argument("--pack", action="store_true", help="put up to 64 events into one record")
     switch = sidecar.add_mutually_exclusive_group()
     switch.add_argument("--exec", metavar="CMD", dest="exec_", help="switch by 'CMD {version}', without a shell")
     switch.add_argument("--file", metavar="PATH", type=Path, help="switch by writing the version into a file")
@@ -96,6 +97,7 @@ def _sidecar(asked: argparse.Namespace) -> int:
         ),
         log,
         switch,
+        pack=asked.pack,
     )
     address = _address(asked.listen)
     try:

@@ -69,7 +69,12 @@ class Sidecar:
     """
 
     def __init__(
-        self, fleet: Callable[[Callable[[str], object]], Fleet], log: str, switch: Callable[[str], None] | None
+        self,
+        fleet: Callable[[Callable[[str], object]], Fleet],
+        log: str,
+        switch: Callable[[str], None] | None,
+        *,
+        pack: bool = False,
     ) -> None:
         """Make a sidecar that is not running yet.
 
@@ -77,10 +82,11 @@ class Sidecar:
             fleet: Makes the replica, given what loads a version.
             log: The address of the log, which was checked.
             switch: Switches to a version or raises; None where the application switches and confirms.
+            pack: Whether events of one partition share records.
         """
         self._switch = switch
         self._failed: tuple[str, Epoch] | None = None
-        self._emitter = Emitter(log, queue=QUEUE)
+        self._emitter = Emitter(log, queue=QUEUE, pack=pack)
         self._fleet = fleet(self._load)
         self._stop = threading.Event()
 

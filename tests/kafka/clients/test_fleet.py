@@ -16,6 +16,7 @@ from tests.kafka.monitor import Monitor, bench_in
 from tests.waiting import HANG_S, until
 from unship import Feedback, Fleet
 from unship.log.kafka.writer import partition_of
+from unship.log.packed import decode_values
 
 
 @pytest.fixture
@@ -83,6 +84,26 @@ def test_prediction_and_its_truth_lie_in_the_partition_that_java_would_choose(mo
     assert placed == {entry.key: entry.partition for entry in truths}
     assert placed == {each.encode(): partition_of(each.encode(), 4) for each in ids}
     assert set(placed.values()) == {0, 1, 2, 3}
+
+
+def test_packed_events_lie_in_their_partitions_in_the_order_in_which_they_were_sent(monitor):
+    ids = [f"p-{number}" for number in range(2_000)]
+    with Fleet("fraud", "v42", trust=None, pack=True) as fleet, Feedback(source="review", pack=True) as feedback:
+        for each in ids:
+            fleet.predicted(1, id=each)
+            feedback.truth(each, 1)
+        assert fleet.flush(HANG_S)
+        assert feedback.flush(HANG_S)
+        assert (fleet.stats.sent, feedback.stats.sent) == (len(ids), len(ids))
+    for topic, kind in (("predictions", "prediction"), ("feedback", "feedback")):
+        placed: dict[int, list[str]] = {partition: [] for partition in range(4)}
+        entries = monitor.records(topic)
+        for entry in entries:
+            events: list[Any] = decode_values(kind, entry.value)
+            assert entry.key == events[0].id.encode()
+            placed[entry.partition] += [event.id for event in events]
+        assert placed == {p: [each for each in ids if partition_of(each.encode(), 4) == p] for p in range(4)}
+        assert len(entries) < len(ids) / 4
 
 
 @pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")

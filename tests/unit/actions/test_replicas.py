@@ -25,7 +25,7 @@ from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Batch, Begun, Record, ReplicaFacts
 from streams.pipeline import Pipeline, configuration_record
-from tests.pipelines import counts_of, run, step
+from tests.pipelines import counts_of, run, source_records_of, step
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Prediction, RefusalCode, Stage
 
@@ -385,14 +385,14 @@ def predictions() -> list[Prediction]:
 
 def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_changed_since() -> None:
     first = SourceReader(CONFIG, 2, Position(1))
-    first.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions()[:5])])
+    first.give(PREDICTIONS, source_records_of([raw(event, i) for i, event in enumerate(predictions()[:5])]))
     first.advance((True, True))
     first.flush()
     (facts,) = first.replica_facts()
     assert (facts.clock, [change.place for change in facts.changes]) == (-1, [("predictions", 2, 0)])
     assert first.replica_facts() == []
     second = SourceReader(CONFIG, 2, first.position())
-    second.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
+    second.give(PREDICTIONS, source_records_of([raw(event, i) for i, event in enumerate(predictions())]))
     second.advance((True, True))
     second.flush()
     (later,) = second.replica_facts()
@@ -401,7 +401,7 @@ def test_reader_hands_over_what_answers_show_and_a_later_reader_only_what_change
 
 def test_facts_without_a_time_move_no_clock_and_repeats_after_a_rewind_change_nothing() -> None:
     reader = SourceReader(CONFIG, 0, Position(1))
-    reader.give(PREDICTIONS, [raw(event, i) for i, event in enumerate(predictions())])
+    reader.give(PREDICTIONS, source_records_of([raw(event, i) for i, event in enumerate(predictions())]))
     reader.advance((True, True))
     (batch,) = reader.flush()
     (facts,) = reader.replica_facts()

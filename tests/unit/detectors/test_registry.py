@@ -15,6 +15,7 @@ import pytest
 import detectors
 from detectors import registry
 from detectors.snapshots import DIGEST_SIZE, FORMAT, MAGIC, Envelope, seal, unseal
+from streams.config.sections import DETECTORS_BY_DEFAULT
 from unship.errors import SnapshotError
 
 
@@ -99,11 +100,24 @@ def test_only_the_folder_named_after_river_imports_it() -> None:
     assert importing == {"river"}
 
 
-def test_listing_names_does_not_import_river() -> None:
-    program = (
-        "import sys, detectors; detectors.names(); detectors.create('e_detector'); detectors.create('cusum'); "
-        "print('river' in sys.modules)"
-    )
+def loaded_after(program: str) -> set[str]:
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = f"import sys, detectors; {program}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=paths)
-    assert done.stdout.strip() == "False"
+    return set(done.stdout.split())
+
+
+def test_river_is_imported_where_a_detector_needs_it() -> None:
+    own = loaded_after("detectors.names(); detectors.create('e_detector'); detectors.create('cusum')")
+    assert "river" not in own
+
+
+def test_default_detectors_do_not_import_what_river_needs_for_data_sets() -> None:
+    loaded = loaded_after(f"[detectors.create(name) for name in {DETECTORS_BY_DEFAULT}]")
+    assert {"river.drift.adwin", "river.drift.page_hinkley"} <= loaded
+    assert not {"river.drift", "river.datasets", "sklearn", "scipy.stats", "pandas"} & loaded
+
+
+def test_package_imported_later_has_the_same_classes() -> None:
+    made = "theirs = sys.modules['river.drift.adwin'].ADWIN; import river.drift; assert river.drift.ADWIN is theirs"
+    assert "river.drift" in loaded_after(f"detectors.create('adwin'); {made}")

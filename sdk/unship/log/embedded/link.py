@@ -15,7 +15,8 @@ from typing import Final
 
 from unship.log.embedded.file import FILE_NAME, EmbeddedLogError
 from unship.log.embedded.log import EmbeddedLog
-from unship.log.link import Batches, Overdue, Record, Refusal, wall_ms
+from unship.log.link import Batches, Message, Overdue, Record, Refusal, records_of, wall_ms
+from unship.topics import SOURCES
 
 READ_RECORDS: Final = 500
 
@@ -41,16 +42,27 @@ class EmbeddedLink:
         b'{}'
     """
 
-    def __init__(self, folder: Path, *, busy_timeout_s: float = 1.0, now_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        busy_timeout_s: float = 1.0,
+        now_ms: Callable[[], int] | None = None,
+        pack: bool = False,
+    ) -> None:
         """Name the log's folder, without touching it.
 
-        `busy_timeout_s` bounds the wait for a lock, in seconds; `now_ms` is the clock of append times, the machine's
-        if None.
+        Args:
+            folder: Where the log is.
+            busy_timeout_s: Bounds the wait for a lock, in seconds.
+            now_ms: The clock of append times, the machine's if None.
+            pack: Whether predictions and feedback that are appended together share records.
         """
         self.folder = folder
         self._path = folder / FILE_NAME
         self._busy_timeout_s = busy_timeout_s
         self._now_ms = wall_ms if now_ms is None else now_ms
+        self._pack = pack
         self._log: EmbeddedLog | None = None
         self._identity: tuple[int, int] | None = None
         self._opened_before = False
@@ -60,9 +72,12 @@ class EmbeddedLink:
 
     def append(self, batches: Batches, overdue: Overdue) -> list[Refusal]:
         """Append all messages or none, in one transaction."""
-        self.log().append_many(batches)
+        self.log().append_many({topic: self._records(topic, messages) for topic, messages in batches.items()})
         batches.clear()
         return []
+
+    def _records(self, topic: str, messages: list[Message]) -> list[Message]:
+        return [record for record, _ in records_of(messages, pack=self._pack and topic in SOURCES)]
 
     def begin(self, key: bytes, overdue: Overdue) -> Record | None:
         """Return the newest record of a key in `control`, and follow from there."""

@@ -17,10 +17,10 @@ from unship.log.link import Batches, Overdue, Record, Refusal
 class KafkaLink:
     """Link one thread with the topics of a broker: a `unship.log.link.Link`."""
 
-    def __init__(self, log: str) -> None:
+    def __init__(self, log: str, *, pack: bool = False) -> None:
         """Name the broker, without calling it; the environment holds the credentials and the topics' prefix."""
         self._log = log
-        self._writer = KafkaWriter(log)
+        self._writer = KafkaWriter(log, pack=pack)
         self._reader: KafkaReader | None = None
 
     def append(self, batches: Batches, overdue: Overdue) -> list[Refusal]:

@@ -8,7 +8,7 @@ goes, with its event loop. What it had in flight is written again by the next on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -24,7 +24,8 @@ from aiokafka.partitioner import murmur2
 from unship.errors import BrokerUnreachable, ConfigurationError
 from unship.log.kafka.loop import KafkaLoop, explained
 from unship.log.kafka.settings import client_options, topic_names
-from unship.log.link import Batches, Message, Overdue, Refusal
+from unship.log.link import Batches, Message, Overdue, Refusal, records_of
+from unship.topics import SOURCES
 
 if TYPE_CHECKING:
     from aiokafka.producer.message_accumulator import BatchBuilder
@@ -36,7 +37,7 @@ REQUEST_MS: Final = 6_000
 METADATA_MS: Final = 60_000
 
 BATCH_BYTES: Final = 65_536
-"""Most bytes of one batch; an event that is larger by itself goes alone."""
+"""Most bytes of one batch; a record that is larger by itself goes alone."""
 
 TOO_LARGE: Final = "TOO_LARGE"
 REFUSALS: Final[dict[type, str]] = {
@@ -69,9 +70,10 @@ class _Flight(NamedTuple):
 class KafkaWriter:
     """Append for one thread, connecting when it must."""
 
-    def __init__(self, log: str) -> None:
-        """Name the broker, without calling it."""
+    def __init__(self, log: str, *, pack: bool = False) -> None:
+        """Name the broker, without calling it; with `pack`, events of one partition share records."""
         self._log = log
+        self._pack = pack
         self._names = topic_names()
         self._loop: KafkaLoop | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -134,27 +136,14 @@ class KafkaWriter:
                 raise ConfigurationError(
                     f"{self._log}: there is no topic {name}; make it with `unship topics apply`"
                 ) from None
+            alone = topic in self._alone
+            pack = self._pack and topic in SOURCES
             for partition, part in _by_partition(messages, count).items():
-                for batch, held in self._built(producer, part, alone=topic in self._alone):
+                for batch, held in built(producer.create_batch, part, pack=pack, alone=alone):
                     fate = await producer.send_batch(batch, name, partition=partition)
                     flights.append(_Flight(topic, held, fate))
         if flights:
             await asyncio.wait([flight.fate for flight in flights])
-
-    def _built(
-        self, producer: AIOKafkaProducer, messages: list[Message], *, alone: bool
-    ) -> Iterator[tuple[BatchBuilder, list[Message]]]:
-        batch, held = producer.create_batch(), list[Message]()
-        for message in messages:
-            full = alone and held
-            if full or batch.append(timestamp=None, key=message.key, value=message.value) is None:
-                yield batch, held
-                batch, held = producer.create_batch(), []
-                batch.append(timestamp=None, key=message.key, value=message.value)
-            held.append(message)
-        # Closed, so that it is not kept for more.
-        batch.close()
-        yield batch, held
 
     def _settle(self, batches: Batches, flights: list[_Flight]) -> tuple[list[Refusal], str | None]:
         """Take out of `batches` what was written or refused; return refusals, and why the rest is left."""
@@ -178,6 +167,27 @@ class KafkaWriter:
         for topic in tuple(batches):
             batches[topic] = [message for message in batches[topic] if id(message) not in settled]
         return refusals, failed
+
+
+def built(
+    create_batch: Callable[[], BatchBuilder], messages: list[Message], *, pack: bool, alone: bool
+) -> Iterator[tuple[BatchBuilder, list[Message]]]:
+    """Yield closed batches for messages of one partition, in order, each with the messages that share its fate.
+
+    With `pack` several messages share a record. With `alone` each is a plain record in a batch of its own.
+    """
+    batch, held = create_batch(), list[Message]()
+    for record, carried in records_of(messages, pack=pack and not alone):
+        full = alone and held
+        if full or batch.append(timestamp=None, key=record.key, value=record.value) is None:
+            # Closed, so that it is not kept for more.
+            batch.close()
+            yield batch, held
+            batch, held = create_batch(), []
+            batch.append(timestamp=None, key=record.key, value=record.value)
+        held += carried
+    batch.close()
+    yield batch, held
 
 
 def _by_partition(messages: list[Message], count: int) -> dict[int, list[Message]]:

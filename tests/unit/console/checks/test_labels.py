@@ -13,6 +13,7 @@ from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Taken
+from tests.pipelines import source_records_of
 from tests.sites import Memory
 
 HOUR_MS = 3_600_000
@@ -70,8 +71,12 @@ def test_labels_that_find_nothing_or_come_unripe_are_warned_of_if_they_are_many(
 def test_delays_are_those_of_the_newest_batches_of_a_ledger() -> None:
     reader = SourceReader(AT_ONCE, 0, Position(1))
     predictions = [{"id": f"p{i}", "model": "m", "version": "v1", "output": i % 2} for i in range(4)]
-    reader.give(0, [Raw(i, 1_000, json.dumps(event).encode()) for i, event in enumerate(predictions)])
-    reader.give(1, [Raw(i, 1_500 + i, json.dumps({"id": f"p{i}", "truth": 0}).encode()) for i in range(4)])
+    reader.give(
+        0, source_records_of([Raw(i, 1_000, json.dumps(event).encode()) for i, event in enumerate(predictions)])
+    )
+    reader.give(
+        1, source_records_of([Raw(i, 1_500 + i, json.dumps({"id": f"p{i}", "truth": 0}).encode()) for i in range(4)])
+    )
     reader.advance((True, True))
     records: list[Record] = [configuration_record(AT_ONCE), *reader.flush()]
     assert isinstance(records[1], Batch)

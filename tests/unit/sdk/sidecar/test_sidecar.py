@@ -25,11 +25,12 @@ FEEDBACK = {"type": "feedback", "id": "p-1", "truth": 1}
 
 
 @contextmanager
-def serving(bench: Any, switch: Any = None) -> Iterator[SidecarServer]:
+def serving(bench: Any, switch: Any = None, **settings: Any) -> Iterator[SidecarServer]:
     beside = Sidecar(
         lambda load: Fleet("fraud", "v42", on_version=load, log=bench.log, trust=bench.trust, replica="r-1"),
         bench.log,
         switch,
+        **settings,
     )
     server = SidecarServer(("127.0.0.1", 0), beside)
     beside.start()
@@ -75,6 +76,14 @@ def test_events_arrive_with_what_serves_filled_in(server, unship_embedded):
     assert (prediction.model, prediction.version, prediction.replica) == ("fraud", "v42", "r-1")
     assert (feedback.model, feedback.truth) == ("fraud", 1)
     assert prediction.ts > 0
+
+
+def test_events_of_a_packing_sidecar_share_records(unship_embedded):
+    with serving(unship_embedded, pack=True) as server:
+        many = [{**PREDICTION, "id": f"p-{number}"} for number in range(100)]
+        assert ask(server, "POST", "/v1/events", many)[:2] == (202, {"accepted": 100})
+    assert [event.id for event in unship_embedded.events("predictions")] == [event["id"] for event in many]
+    assert len(unship_embedded.records("predictions")) < len(many)
 
 
 def test_version_that_the_application_names_is_kept_without_an_epoch_of_another(server, unship_embedded):

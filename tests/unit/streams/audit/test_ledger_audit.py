@@ -27,7 +27,7 @@ from streams.recordings.lines import Taken, line_of
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.writing import Span
 from streams.topics.partitioner import partition_of
-from tests.pipelines import step
+from tests.pipelines import source_records_of, step
 from tests.sites import Memory, Played, Site, play, taken_of
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
 from unship.codec import decode_line
@@ -320,7 +320,7 @@ def read_twice(sources: Memory, config: Config, count: int, seed: int, incarnati
         reader = readers[int(rng.integers(len(readers)))]
         for side, topic in enumerate(("predictions", "feedback")):
             page = sources.read(topic, reader.partition, reader.next_offset(side))[: int(rng.integers(1, 40))]
-            reader.give(side, [Raw(taken.offset, taken.append_ts, taken.value) for taken in page])
+            reader.give(side, source_records_of([Raw(taken.offset, taken.append_ts, taken.value) for taken in page]))
         reader.advance((True, True))
         if not reader.filling and reader.moved:
             ledger += [*reader.flush(), *reader.replica_facts()]

@@ -1,0 +1,115 @@
+"""Predictions as answers of replicas: which of a block may change what is known of one."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from actions.replica_watch import ReplicaWatch
+from detectors.base import Bools, Ints
+from streams.join.batch_window import Records
+from unship.events import Epoch, Prediction, Role
+from unship.topics import SOURCES
+
+_Shown: TypeAlias = tuple[str, str | None, str, Role, Epoch | None]
+"""Model, replica, version, role and epoch."""
+
+_PREDICTIONS: Final = SOURCES[0]
+
+
+class _Run(NamedTuple):
+    """Answers of one replica that show the same, with their lines, positions and join clocks.
+
+    They are `alone` if no other answer of the replica in the block shows another version in such a role.
+    """
+
+    event: Prediction
+    alone: bool
+    line: Ints
+    position: Ints
+    at: Ints
+
+
+class Answers:
+    """Answers that the watch over replicas has not seen yet."""
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []
+
+    def note(self, records: Records, seen: Bools) -> None:
+        """Note a block of predictions, those that were `seen` for the first time."""
+        groups: defaultdict[_Shown, list[int]] = defaultdict(list)
+        columns = [_column(records, name) for name in ("model", "replica", "version", "role", "epoch")]
+        for place, shown in enumerate(zip(*columns, strict=True)):
+            groups[shown].append(place)
+        shown_by = Counter((model, replica, role == "live") for model, replica, _, role, _ in groups)
+        for (model, replica, version, role, epoch), places in groups.items():
+            event = Prediction(
+                id="-",
+                model=model,
+                version=version,
+                output=0,
+                role=role,
+                replica=replica,
+                epoch=epoch,
+            )
+            rows = np.array(places)
+            if replica is None or not (rows := rows[seen[rows]]).size:
+                continue
+            alone = shown_by[model, replica, role == "live"] == 1
+            self._runs.append(_Run(event, alone, records.line[rows], records.position[rows], records.at[rows]))
+
+    def apply(self, watch: ReplicaWatch, partition: int, line: int | None, limits: Counter[tuple[str, int]]) -> None:
+        """Let the watch see the answers up to a line, in the order of lines; `limits` counts (reason, position).
+
+        Of many equal answers of a replica it is asked about those only that may be news: the first one, and those after
+        the times from which the next one is.
+        """
+        waiting = [(int(run.line[0]), number, 0) for number, run in enumerate(self._runs)]
+        heapq.heapify(waiting)
+        left: dict[int, int] = {}
+        while waiting:
+            at_line, number, place = heapq.heappop(waiting)
+            if line is not None and at_line > line:
+                left[number] = place
+                continue
+            run = self._runs[number]
+            self._see(watch, run, place, partition, limits)
+            place = self._next(watch, run, place)
+            if place < run.line.size:
+                heapq.heappush(waiting, (int(run.line[place]), number, place))
+        self._runs = [_rest(run, left[number]) for number, run in enumerate(self._runs) if number in left]
+
+    @staticmethod
+    def _see(watch: ReplicaWatch, run: _Run, place: int, partition: int, limits: Counter[tuple[str, int]]) -> None:
+        at, position = int(run.at[place]), int(run.position[place])
+        if watch.is_news(run.event, at):
+            counts: Counter[str] = Counter()
+            watch.answered(run.event, (_PREDICTIONS, partition, position), at, counts)
+            for reason, count in counts.items():
+                limits[reason, position] += count
+
+    @staticmethod
+    def _next(watch: ReplicaWatch, run: _Run, place: int) -> int:
+        """Return the place of the next answer that may be news."""
+        if not run.alone:
+            return place + 1
+        due = watch.news_from(run.event, int(run.at[place]))
+        if due is None:
+            return place + 1
+        return max(place + 1, int(np.searchsorted(run.at, due)))
+
+
+def _rest(run: _Run, place: int) -> _Run:
+    return run._replace(line=run.line[place:], position=run.position[place:], at=run.at[place:])
+
+
+def _column(records: Records, name: str) -> list[Any]:
+    default = "live" if name == "role" else None
+    column = records.column(name, default)
+    for place in records.odd:
+        column[place] = getattr(records.items[place], name)
+    return column

@@ -1,0 +1,623 @@
+"""The window of one pair of logs, for whole blocks of records: what is usual is joined by array operations.
+
+Usual is one prediction of a key, then one label in time. Such predictions are rows of `streams.join.generations`, and a
+block of labels finds and labels its rows in a few operations. Everything else goes through `streams.join.window`, one
+record after the other: a second prediction or label of a key; a label ahead of its prediction, too late, of another
+model or without a truth; a model that is judged without labels. With the first such record of a key, everything that is
+known of the key moves there. So there is one set of rules, and this module only recognises when none of them matters.
+
+A key is in one place only, so the order between the usual and the others makes no difference. Nor does it matter
+whether the predictions of a block are joined before its feedback (`streams.join.window` says why).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from math import isnan
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from detectors.base import Bools, Ints
+from streams.join.cells import NO_CELL, Cells, SavedCells
+from streams.join.decoding import Shape
+from streams.join.fingerprints import Fingerprinter, Fingerprints, Key
+from streams.join.generations import CLOSED, MOVED, ROWS_LEAST, ROWS_MOST, WAITS, Generation, SavedGeneration, loaded
+from streams.join.joined import CELL, NOTHING_MORE, Outcomes, Seen
+from streams.join.series import WindowRule
+from streams.join.tally import Tally
+from streams.join.window import JoinWindow, Outcome, Pair, PendingFeedback, PendingPrediction, SavedWindow
+from streams.losses.columns import FLOAT, NOTHING, Scalars, objects, scalars
+from unship.codec import decode_value
+from unship.events import Feedback, Prediction
+
+_Rows = TypeVar("_Rows", Outcomes, Seen)
+
+SOURCES_MAX: Final = 4_096
+"""Label sources that a row can name; labels of further ones are joined one by one."""
+
+
+_id_of: Final = attrgetter("id")
+
+
+class Records(NamedTuple):
+    """Decoded records of one log. `odd` are the places of items that are no narrow ones.
+
+    `line` numbers the records of both logs in the order in which they were given.
+    """
+
+    items: list[Any]
+    odd: list[int]
+    shape: Shape
+    values: Sequence[bytes]
+    position: Ints
+    at: Ints
+    line: Ints
+
+    def part(self, begin: int, end: int) -> Records:
+        """Return the records of a range."""
+        odd = [place - begin for place in self.odd if begin <= place < end]
+        some = slice(begin, end)
+        return Records(
+            self.items[some], odd, self.shape, self.values[some], self.position[some], self.at[some], self.line[some]
+        )
+
+    def without(self, places: list[int]) -> Records:
+        """Return the records but those at some places."""
+        if not places:
+            return self
+        left = np.delete(np.arange(len(self.items)), places)
+        numbers = left.tolist()
+        number_of = {place: number for number, place in enumerate(numbers)}
+        return Records(
+            [self.items[place] for place in numbers],
+            [number_of[place] for place in self.odd if place in number_of],
+            self.shape,
+            [self.values[place] for place in numbers],
+            *(column[left] for column in (self.position, self.at, self.line)),
+        )
+
+    def keys(self) -> list[Key]:
+        """Return the keys by which predictions and feedback belong together."""
+        items = self.items
+        ids: list[Key] = list(map(_id_of, items))
+        if {"row", "target"} & self.shape.fields:
+            numbers, names = self.column("row", 0), self.column("target", "")
+            for place, (number, name) in enumerate(zip(numbers, names, strict=True)):
+                if number or name:
+                    ids[place] = (items[place].id, number, name)
+        for place in self.odd:
+            ids[place] = key_of(items[place])
+        return ids
+
+    def column(self, name: str, default: Any) -> list[Any]:
+        """Return a field of narrow items, the default where an item is none or where no item has it."""
+        if name not in self.shape.fields:
+            return [default] * len(self.items)
+        if not self.odd:
+            return list(map(attrgetter(name), self.items))
+        odd = set(self.odd)
+        return [default if place in odd else getattr(item, name) for place, item in enumerate(self.items)]
+
+
+def key_of(event: Prediction | Feedback) -> Key:
+    """Return the key of one event."""
+    return event.id if not event.row and not event.target else (event.id, event.row, event.target)
+
+
+class Joined(NamedTuple):
+    """What was joined since the last call of `take`; objects with their lines are those of the window of objects."""
+
+    outcomes: list[Outcomes]
+    seen: list[Seen]
+    seen_objects: list[tuple[int, PendingPrediction]]
+    pairs: list[tuple[int, Pair]]
+    seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]]
+
+
+class BatchWindow:
+    """Joins blocks of predictions and of feedback; what is not used is counted in `tally`.
+
+    `secret` keeps ids from being chosen so that they are mistaken for others.
+    """
+
+    def __init__(self, rules: dict[str, WindowRule], default: WindowRule, tally: Tally, secret: bytes) -> None:
+        self.slow = JoinWindow(rules, default, tally)
+        every = (default, *rules.values())
+        self.dimensions = tuple(dict.fromkeys(name for rule in every for name in rule.slices_by))
+        self.cells = Cells(self.slow.series, self.dimensions)
+        self.rows_most = ROWS_MOST
+        self.generations = [Generation(ROWS_LEAST, self.cells)]
+        self.sources: list[str] = []
+        self._source_numbers: dict[str, int] = {}
+        self._reach_ms = max(rule.horizon_ms for rule in every) + self.slow.early_max
+        self._printer = Fingerprinter(secret)
+        self._joined = Joined([], [], [], [], [])
+        self._slow_seen: list[tuple[int, int, int, int]] = []
+        # Positions and lines of the predictions and of the feedback that were added last.
+        self._newest = (_Lines(_ints([]), _ints([])), _Lines(_ints([]), _ints([])))
+
+    def limit_generations(self, rows: int) -> None:
+        """Let a generation have so many rows, from the first one on, instead of more and more."""
+        self.rows_most, self.generations = rows, [Generation(rows, self.cells)]
+
+    def take(self) -> Joined:
+        """Return what was joined since the last call."""
+        taken, self._joined = self._joined, Joined([], [], [], [], [])
+        return taken
+
+    # Predictions
+
+    def add_predictions(self, block: Records) -> Bools:
+        """Add predictions; return which of them repeat no other and are within the limits."""
+        seen = np.ones(len(block.items), np.bool_)
+        self._newest = (_Lines(block.position, block.line), self._newest[1])
+        begin = 0
+        while begin < len(block.items):
+            end = min(len(block.items), begin + self._room())
+            self._add_predictions(block.part(begin, end), seen[begin:end])
+            begin = end
+        self._collect()
+        return seen
+
+    def _room(self) -> int:
+        newest = self.generations[-1]
+        if self.cells.full:
+            self._renew_cells()
+        if not newest.room or newest.cells is not self.cells:
+            newest = Generation(min(2 * newest.position.size, self.rows_most), self.cells)
+            self.generations.append(newest)
+        return newest.room
+
+    def _renew_cells(self) -> None:
+        self.cells = Cells(self.slow.series, self.dimensions)
+
+    def _current(self, cells: Cells, codes: Ints) -> Ints:
+        """Return codes of an earlier table of cells as those of the present one."""
+        if cells is self.cells:
+            return codes
+        found, places = np.unique(codes, return_inverse=True)
+        moved = [NO_CELL if code == NO_CELL else self.cells.code_of(*cells.key_of(code)) for code in found.tolist()]
+        return np.array(moved, np.int64)[places]
+
+    def _add_predictions(self, block: Records, seen: Bools) -> None:
+        keys = block.keys()
+        prints = self._printer.of(keys)
+        generation = self.generations[-1]
+        cell, output, score = self._columns(block)
+        rows = np.arange(generation.size, generation.size + len(keys))
+        generation.add(prints, block.position, block.at, cell, output, score)
+        usual = self.cells.usual(cell)
+        unusual = ~usual | self._known_slowly(keys)
+        unusual |= _of_same_keys(keys, ~usual)
+        where, row = self._find(prints, self.generations[:-1])
+        unusual |= where >= 0
+        where, row = self._put(generation, prints, rows, unusual, where, row)
+        if not unusual.any():
+            self._keep_objects(block, rows, output)
+            self._close(generation, rows)
+            self._joined.seen.append(Seen(self.cells, np.array([block.line, cell, block.position, block.at])))
+            return
+        generation.state[rows[unusual]] = MOVED
+        usual = ~unusual
+        self._keep_objects(block, rows, output)
+        self._close(generation, rows[usual])
+        if usual.any():
+            columns = np.array([block.line, cell, block.position, block.at])[:, usual]
+            self._joined.seen.append(Seen(self.cells, columns))
+        for place in np.flatnonzero(unusual).tolist():
+            self._move(keys[place], int(where[place]), int(row[place]))
+            seen[place] = self._add_prediction(block, place)
+
+    def _put(
+        self, generation: Generation, prints: Fingerprints, rows: Ints, unusual: Bools, where: Ints, row: Ints
+    ) -> tuple[Ints, Ints]:
+        """Let rows be found, those of one key that comes twice excepted, which `unusual` then has."""
+        if unusual.any():
+            use = np.flatnonzero(~unusual)
+            owners = rows.copy()
+            owners[use] = generation.index.put(prints.part(use), rows[use])
+        else:
+            owners = generation.index.put(prints, rows)
+        again = owners != rows
+        if again.any():
+            unusual |= again
+            where[again], row[again] = len(self.generations) - 1, owners[again]
+            first = owners[again] - rows[0]
+            unusual[first[first >= 0]] = True
+        return where, row
+
+    def _columns(self, block: Records) -> tuple[Ints, Scalars, Scalars]:
+        """Return cells, outputs and scores; the cell is `NO_CELL` where an event is not usual by itself."""
+        items, shape = block.items, block.shape
+        if block.odd:
+            odd = set(block.odd)
+            usual = [item for place, item in enumerate(items) if place not in odd]
+            some = block._replace(items=usual, odd=[])
+            cell = np.full(len(items), NO_CELL, np.int64)
+            use = np.setdiff1d(np.arange(len(items)), block.odd)
+            cells, outputs, scores = self._columns(some) if usual else (cell[:0], scalars([]), scalars([]))
+            cell[use] = cells
+            return cell, _spread(outputs, use, len(items)), _spread(scores, use, len(items))
+        roles = map(attrgetter("role"), items) if "role" in shape.fields else repeat("live", len(items))
+        models, versions = map(attrgetter("model"), items), map(attrgetter("version"), items)
+        cell = self.cells.codes(len(items), models, versions, roles, self._slices(items, shape))
+        return cell, scalars(list(map(attrgetter("output"), items))), _scores(items, shape)
+
+    def _slices(self, items: list[Any], shape: Shape) -> list[Any]:
+        if not self.dimensions:
+            return []
+        columns: list[Any] = []
+        for name in self.dimensions:
+            if name in shape.slices:
+                columns.append(list(map(attrgetter(f"slices.s{shape.slices.index(name)}"), items)))
+            else:
+                columns.append(repeat(None, len(items)))
+        return columns
+
+    def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
+        """Keep what is no number: text and lists that were answered, and the scores of classes."""
+        objects = self.generations[-1].objects
+        scores = block.column("scores", None) if "scores" in block.shape.fields else None
+        if output.others is None and scores is None:
+            return
+        others = [None] * rows.size if output.others is None else output.others.tolist()
+        for row, other, by_class in zip(rows.tolist(), others, scores or [None] * rows.size, strict=True):
+            if other is not None or by_class is not None:
+                objects[row] = (other, by_class)
+
+    def _close(self, generation: Generation, rows: Ints) -> None:
+        """Let rows take no label if they were read before feedback was lost."""
+        until = self.slow.closed_until
+        if until >= 0 and rows.size and int(generation.at[rows[0]]) <= until:
+            closed = rows[generation.at[rows] <= until]
+            generation.state[closed] = CLOSED
+            generation.label.position[closed] = generation.position[closed]
+
+    def _add_prediction(self, block: Records, place: int) -> bool:
+        item = block.items[place]
+        event = item if isinstance(item, Prediction) else decode_value("prediction", block.values[place])
+        assert isinstance(event, Prediction), "the codec accepts what the narrow type accepts"
+        pending = self.slow.add_prediction(event, int(block.position[place]), int(block.at[place]))
+        if pending is None:
+            return False
+        line = int(block.line[place])
+        if self.slow.series.rules[pending.series].unlabelled:
+            self._joined.seen_objects.append((line, pending))
+        else:
+            cell = self.cells.code_of(pending.series, pending.slices)
+            self._slow_seen.append((line, cell, pending.position, pending.at))
+        return True
+
+    # Feedback
+
+    def add_feedback(self, block: Records) -> None:
+        """Add labels."""
+        self._newest = (self._newest[0], _Lines(block.position, block.line))
+        keys = block.keys()
+        prints = self._printer.of(keys)
+        slowly = self._known_slowly(keys)
+        truth = scalars(block.column("truth", None))
+        source = self._source_codes(block)
+        unusual = source < 0
+        unusual[block.odd] = True
+        # A later label of such a key must not be ahead of it.
+        slowly |= _of_same_keys(keys, unusual)
+        where, row = self._find(prints, self.generations)
+        answered = np.zeros(len(keys), np.bool_)
+        named = self._named(block)
+        for number, generation in enumerate(self.generations):
+            use = np.flatnonzero((where == number) & ~slowly)
+            if use.size:
+                answered[self._label(generation, row[use], use, block, truth, source, named)] = True
+        for place in np.flatnonzero(~answered).tolist():
+            self._move(keys[place], int(where[place]), int(row[place]))
+            item = block.items[place]
+            event = item if isinstance(item, Feedback) else decode_value("feedback", block.values[place])
+            assert isinstance(event, Feedback), "the codec accepts what the narrow type accepts"
+            self.slow.add_feedback(event, int(block.position[place]), int(block.at[place]))
+        self._collect()
+
+    def _source_codes(self, block: Records) -> Ints:
+        """Return the numbers of the label sources, -1 for those beyond what a row can name."""
+        if "source" not in block.shape.fields:
+            return np.full(len(block.items), self._source("default"), np.int64)
+        names = block.column("source", "default")
+        numbers = {name: self._source(name) for name in dict.fromkeys(names)}
+        return np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
+
+    def _source(self, name: str) -> int:
+        number = self._source_numbers.get(name)
+        if number is None:
+            if len(self.sources) >= SOURCES_MAX:
+                return -1
+            return self._add_source(name)
+        return number if number < SOURCES_MAX else -1
+
+    def _add_source(self, name: str) -> int:
+        number = self._source_numbers.setdefault(name, len(self.sources))
+        if number == len(self.sources):
+            self.sources.append(name)
+        return number
+
+    def forget_sources(self) -> None:
+        """Forget the label sources that no row names; to be called where nothing is joined that names one."""
+        if len(self.sources) > 2 * SOURCES_MAX:
+            self.sources = self.sources[:SOURCES_MAX]
+            self._source_numbers = {name: number for number, name in enumerate(self.sources)}
+
+    def _named(self, block: Records) -> Ints | None:
+        """Return the number of the model that each label names, -1 for none, -2 for one that is not known."""
+        if "model" not in block.shape.fields:
+            return None
+        names = block.column("model", None)
+        known = self.slow.series.model_number
+        numbers = {name: -1 if name is None else known(name) for name in dict.fromkeys(names)}
+        numbers = {name: -2 if name is not None and number < 0 else number for name, number in numbers.items()}
+        return np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
+
+    def _label(
+        self,
+        generation: Generation,
+        rows: Ints,
+        use: Ints,
+        block: Records,
+        truth: Scalars,
+        source: Ints,
+        named: Ints | None,
+    ) -> Ints:
+        """Label rows where nothing is unusual; return the places of these labels."""
+        label = generation.label
+        cell = generation.cell[rows].astype(np.int64)
+        horizon, early = generation.cells.reach_of(cell)
+        since = block.at[use] - generation.at[rows]
+        fits = (generation.state[rows] == WAITS) & (label.position[rows] < 0) & (since >= -early) & (since <= horizon)
+        if named is not None:
+            fits &= (named[use] == -1) | (named[use] == generation.cells.models_of(cell))
+        if not fits.all():
+            rows, use, cell = rows[fits], use[fits], cell[fits]
+        position = block.position[use]
+        # Written in reverse, so that of several labels of a row the first one is there in the end.
+        label.position[rows[::-1]] = position[::-1]
+        first = label.position[rows] == position
+        if not first.all():
+            rows, use, cell, position = rows[first], use[first], cell[first], position[first]
+        if not use.size:
+            return use
+        truths = truth.part(use)
+        label.at[rows], label.truth[rows], label.kind[rows] = block.at[use], truths.numbers, truths.kinds
+        label.source[rows] = source[use]
+        label.named[rows] = False if named is None else named[use] >= 0
+        if truths.others is not None:
+            for row, other in zip(rows.tolist(), truths.others.tolist(), strict=True):
+                if other is not None:
+                    label.others[row] = other
+        scores = generation.score[rows]
+        kinds = np.where(np.isnan(scores), NOTHING, FLOAT).astype(np.uint8)
+        line = np.maximum(block.line[use], self._newest[0].of(generation.position[rows]))
+        cell = self._current(generation.cells, cell)
+        columns = np.array(
+            [line, cell, generation.position[rows], generation.at[rows], position, block.at[use], source[use]]
+        )
+        score, more = Scalars(scores, kinds), generation.more_of(rows)
+        self._joined.outcomes.append(
+            Outcomes(self.cells, self.sources, columns, generation.outputs(rows), score, truths, more)
+        )
+        return use
+
+    # The others
+
+    def _known_slowly(self, keys: Sequence[Key]) -> Bools:
+        """Return which keys are in the window of objects."""
+        known = np.zeros(len(keys), np.bool_)
+        for held in (self.slow.waiting, self.slow.early):
+            if held:
+                known |= np.fromiter(map(held.__contains__, keys), np.bool_, len(keys))
+        return known
+
+    @staticmethod
+    def _find(prints: Fingerprints, generations: Sequence[Generation]) -> tuple[Ints, Ints]:
+        """Return the number of the newest generation that has each key, and the row there; -1 where none has it."""
+        where, row = np.full(prints.high.size, -1, np.int64), np.full(prints.high.size, -1, np.int64)
+        left = np.arange(prints.high.size)
+        for number in range(len(generations) - 1, -1, -1):
+            some = prints if left.size == where.size else prints.part(left)
+            found = generations[number].index.find(some)
+            hit = found >= 0
+            if hit.any():
+                where[left[hit]], row[left[hit]] = number, found[hit]
+                left = left[~hit]
+                if not left.size:
+                    break
+        return where, row
+
+    def _move(self, key: Key, where: int, row: int) -> None:
+        """Move what is known of a key to the window of objects."""
+        if where < 0:
+            return
+        generation = self.generations[where]
+        state = int(generation.state[row])
+        if state == MOVED:
+            return
+        generation.state[row] = MOVED
+        cell, label = int(generation.cell[row]), generation.label
+        place = np.array([row])
+        (output,) = generation.outputs(place)
+        _, scores = generation.objects.get(row, (None, None))
+        score = float(generation.score[row])
+        labelled_by = int(label.position[row])
+        series, values = generation.cells.key_of(cell)
+        pending = PendingPrediction(
+            key, int(generation.position[row]), int(generation.at[row]), series, output,
+            None if isnan(score) else score, scores, values, None, labelled_by,
+        )  # fmt: skip
+        feedback = None
+        if labelled_by >= 0 and state == WAITS:
+            (pending.truth,) = generation.truths(place)
+            pending.joined = True
+            model = self.slow.series[series].model if label.named[row] else None
+            source = self.sources[int(label.source[row])]
+            feedback = PendingFeedback(key, labelled_by, int(label.at[row]), pending.truth, source, model, matched=True)
+        self.slow.adopt(pending, feedback)
+
+    def _collect(self) -> None:
+        """Take what the window of objects has joined."""
+        joined = self._joined
+        if self._slow_seen:
+            joined.seen.append(Seen(self.cells, np.array(self._slow_seen, np.int64).T))
+            self._slow_seen = []
+        outcomes, pairs, seen_pairs = self.slow.take()
+        joined.pairs.extend((self._line_at(pair.live, pair.shadow), pair) for pair in pairs)
+        joined.seen_pairs.extend((self._line_at(*pair), pair) for pair in seen_pairs)
+        if outcomes:
+            joined.outcomes.append(self._columns_of(outcomes))
+
+    def _columns_of(self, outcomes: Sequence[Outcome]) -> Outcomes:
+        pending = [outcome.prediction for outcome in outcomes]
+        more = [(each.scores, each.engagement, each.latency_ms) for each in pending]
+        columns = [
+            [self._line_at(each) for each in pending],
+            [self.cells.code_of(each.series, each.slices) for each in pending],
+            [each.position for each in pending],
+            [each.at for each in pending],
+            [each.labelled_by for each in pending],
+            [outcome.labelled_at for outcome in outcomes],
+            [self._add_source(outcome.source) for outcome in outcomes],
+        ]
+        return Outcomes(
+            self.cells,
+            self.sources,
+            np.array(columns, np.int64),
+            scalars([each.output for each in pending]),
+            _nan_for_nothing(scalars([each.score for each in pending])),
+            scalars([each.truth for each in pending]),
+            objects(more) if any(each != NOTHING_MORE for each in more) else None,
+        )
+
+    def _line_at(self, *pending: PendingPrediction) -> int:
+        predictions, feedback = self._newest
+        lines = predictions.of(_ints([each.position for each in pending]))
+        labels = feedback.of(_ints([each.labelled_by for each in pending]))
+        return max(int(lines.max()), int(labels.max()))
+
+    def line_of(self, prediction: int, feedback: int) -> int:
+        """Return the later line of two positions, of those that were added last; -1 if neither is."""
+        predictions, labels = self._newest
+        return max(int(predictions.of(_ints([prediction]))[0]), int(labels.of(_ints([feedback]))[0]))
+
+    def present(self, rows: _Rows) -> _Rows:
+        """Return rows with the present cells."""
+        if rows.cells is self.cells:
+            return rows
+        columns = rows.columns.copy()
+        columns[CELL] = self._current(rows.cells, columns[CELL])
+        return msgspec.structs.replace(rows, cells=self.cells, columns=columns)
+
+    # Snapshots
+
+    def save(self) -> SavedBatchWindow:
+        """Return everything but what was joined, which must have been taken."""
+        assert not any(self._joined), "something joined was not taken"
+        return SavedBatchWindow(
+            self.slow.save(),
+            self.cells.save(),
+            [each.save(self._current(each.cells, each.cells_used())) for each in self.generations],
+            list(self.sources),
+        )
+
+    def load(self, saved: SavedBatchWindow) -> None:
+        """Load what `save` returned into a new window of the same rules."""
+        self.slow.load(saved.slow)
+        self.cells.load(saved.cells)
+        self.generations = [loaded(each, self.cells) for each in saved.generations]
+        self.sources = saved.sources
+        self._source_numbers = {name: number for number, name in enumerate(self.sources)}
+
+    # What is not joined any more
+
+    def witness(self, position: Ints, at: Ints) -> None:
+        """Note records of the prediction log: they may show that earlier feedback is unmatched."""
+        self.slow.witness_all(position, at)
+
+    def expire(self, predictions_at: int) -> None:
+        """Evict feedback that no future prediction can belong to; what is evicted unmatched is counted."""
+        self.slow.expire(predictions_at)
+
+    def evict(self, predictions_at: int, feedback_at: int) -> None:
+        """Evict what no future record can belong to."""
+        self.slow.evict(predictions_at, feedback_at)
+        oldest = min(predictions_at, feedback_at) - self._reach_ms
+        while len(self.generations) > 1 and self.generations[0].newest < oldest:
+            del self.generations[0]
+
+    def close_unanswered(self, until: int) -> None:
+        """Label no pending prediction any more, and none that is read up to the join clock `until`."""
+        self.slow.close_unanswered(until)
+        for generation in self.generations:
+            rows = np.arange(generation.size)
+            waits = (generation.state[rows] == WAITS) & (generation.label.position[rows] < 0)
+            generation.state[rows[waits]] = CLOSED
+            generation.label.position[rows[waits]] = generation.position[rows[waits]]
+
+
+class SavedBatchWindow(msgspec.Struct, frozen=True):
+    """A saved `BatchWindow`, under one table of cells."""
+
+    slow: SavedWindow
+    cells: SavedCells
+    generations: list[SavedGeneration]
+    sources: list[str]
+
+
+class _Lines(NamedTuple):
+    """The positions of a block's records, which rise, and their lines."""
+
+    positions: Ints
+    lines: Ints
+
+    def of(self, position: Ints) -> Ints:
+        """Return the lines of these positions, -1 for those that are not in the block."""
+        if not self.positions.size:
+            return np.full_like(position, -1)
+        place = np.minimum(np.searchsorted(self.positions, position), self.positions.size - 1)
+        return np.where(self.positions[place] == position, self.lines[place], -1)
+
+
+def _of_same_keys(keys: Sequence[Key], some: Bools) -> Bools:
+    """Return which entries have the key of one that is selected."""
+    if not some.any():
+        return some
+    selected = {keys[place] for place in np.flatnonzero(some).tolist()}
+    return np.fromiter(map(selected.__contains__, keys), np.bool_, len(keys))
+
+
+def _scores(items: list[Any], shape: Shape) -> Scalars:
+    if "score" not in shape.fields:
+        return _nothing(len(items))
+    return _nan_for_nothing(scalars(list(map(attrgetter("score"), items))))
+
+
+def _nothing(size: int) -> Scalars:
+    return Scalars(np.full(size, np.nan), np.full(size, NOTHING, np.uint8))
+
+
+def _nan_for_nothing(column: Scalars) -> Scalars:
+    column.numbers[column.kinds == NOTHING] = np.nan
+    return column
+
+
+def _spread(column: Scalars, use: Ints, size: int) -> Scalars:
+    """Return a column with its entries at some places, and nothing at the others."""
+    spread = _nothing(size)
+    spread.numbers[use], spread.kinds[use] = column.numbers, column.kinds
+    if column.others is not None:
+        spread.others = objects([None] * size)
+        spread.others[use] = column.others
+    return spread
+
+
+def _ints(values: list[int]) -> Ints:
+    return np.array(values, np.int64)

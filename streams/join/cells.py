@@ -1,0 +1,193 @@
+"""Cells: predictions of one series with the same slice values. A block of predictions is coded by them.
+
+One lookup for each prediction finds everything that its model, version, role and slices decide; from there on it is a
+small number in a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from detectors.base import Bools, Ints
+from streams.join.series import SeriesTable
+from streams.ledger.records import Coded
+
+CELLS_MAX: Final = 65_536
+"""A table with so many is left for a new one: a slice may have any number of values."""
+
+NO_CELL: Final = -1
+
+
+_SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _SLICES = range(6)
+
+
+class Cells:
+    """Numbers cells by first appearance. `dimensions` are all configured slices, of whatever model."""
+
+    def __init__(self, series: SeriesTable, dimensions: Sequence[str]) -> None:
+        self.series = series
+        self.dimensions = tuple(dimensions)
+        self._known: dict[tuple[Any, ...], int] = _Missing(self._add)
+        self._keys: list[tuple[Any, ...]] = []
+        # Series, model, horizon, early, whether the model is usual, and the number of the value of each slice.
+        self._table = np.zeros((_SLICES + len(self.dimensions), 64), np.int64)
+        self._numbers: list[dict[Any, int]] = [{} for _ in self.dimensions]
+        self._values: list[list[Any]] = [[] for _ in self.dimensions]
+
+    @property
+    def full(self) -> bool:
+        """Return whether a new table should be begun."""
+        return len(self._keys) >= CELLS_MAX
+
+    def codes(
+        self, count: int, models: Iterable[str], versions: Iterable[str], roles: Iterable[str], slices: list[Any]
+    ) -> Ints:
+        """Return the cells of predictions, `NO_CELL` where no series of theirs is known.
+
+        Args:
+            count: How many predictions there are.
+            models: Their models.
+            versions: Their versions.
+            roles: Their roles.
+            slices: A column of values for each dimension, None where it has none.
+        """
+        columns = [_distinct(column) for column in slices]
+        every = zip(models, versions, roles, *columns, strict=False)
+        return np.fromiter(map(self._known.__getitem__, every), np.int64, count)
+
+    def code_of(self, code: int, values: Iterable[Any]) -> int:
+        """Return the cell of one prediction of a known series; the arguments are what `key_of` returns."""
+        series = self.series[code]
+        given = dict(zip(self.series.rules[code].slices_by, values, strict=True))
+        key = (series.model, series.version, series.role, *(_marked(given.get(name)) for name in self.dimensions))
+        return self._known[key]
+
+    def _add(self, key: tuple[Any, ...]) -> int:
+        code = self.series.known(key[0], key[1], key[2])
+        if code < 0:
+            return NO_CELL
+        if len(self._keys) == self._table.shape[1]:
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+        rule, number = self.series.rules[code], len(self._keys)
+        self._keys.append(key)
+        kept = rule.slices_by
+        codes = [
+            self._number(place, value) if value is not None and self.dimensions[place] in kept else -1
+            for place, value in enumerate(key[3:])
+        ]
+        model = self.series.model_number(key[0])
+        self._table[:, number] = (code, model, rule.horizon_ms, rule.early_ms, rule.usual, *codes)
+        return number
+
+    def _number(self, place: int, value: Any) -> int:
+        numbers = self._numbers[place]
+        number = numbers.setdefault(value, len(numbers))
+        if number == len(self._values[place]):
+            self._values[place].append(_plain(value))
+        return number
+
+    def key_of(self, cell: int) -> tuple[int, tuple[Any, ...]]:
+        """Return the series of a cell, and the values of the slices that its model keeps."""
+        code = int(self._table[_SERIES, cell])
+        return code, tuple(self._value(name, cell) for name in self.series.rules[code].slices_by)
+
+    def _value(self, name: str, cell: int) -> Any:
+        place = self.dimensions.index(name)
+        number = int(self._table[_SLICES + place, cell])
+        return None if number < 0 else self._values[place][number]
+
+    def series_of(self, cells: Ints) -> Ints:
+        """Return the series of cells."""
+        return np.take(self._table[_SERIES], cells)
+
+    def models_of(self, cells: Ints) -> Ints:
+        """Return the numbers of the models of cells."""
+        return np.take(self._table[_MODEL], cells)
+
+    def usual(self, cells: Ints) -> Bools:
+        """Return which cells are known, of models that wait for nothing but a truth."""
+        usual: Bools = np.logical_and(np.take(self._table[_USUAL], cells), cells != NO_CELL)
+        return usual
+
+    def reach_of(self, cells: Ints) -> tuple[Ints, Ints]:
+        """Return the horizons and early times of cells, in milliseconds."""
+        return self._table[_HORIZON][cells], self._table[_EARLY][cells]
+
+    def slice_of(self, name: str, cells: Ints) -> Coded:
+        """Return the values that cells have of a slice, coded by first occurrence."""
+        place = self.dimensions.index(name)
+        return recoded(self._table[_SLICES + place][cells], self._values[place])
+
+    def save(self) -> SavedCells:
+        """Return everything, by series."""
+        series = self._table[_SERIES, : len(self._keys)].tolist()
+        return SavedCells([[code, *map(_plain, key[3:])] for code, key in zip(series, self._keys, strict=True)])
+
+    def load(self, saved: SavedCells) -> None:
+        """Load what `save` returned into a new table over the same series."""
+        for code, *values in saved.cells:
+            series = self.series[code]
+            self._known[series.model, series.version, series.role, *map(_marked, values)]
+
+
+class SavedCells(msgspec.Struct, frozen=True):
+    """Saved `Cells`: the series of each, and its values of all slices."""
+
+    cells: list[list[Any]]
+
+
+class _Missing(dict[tuple[Any, ...], int]):
+    """Remembers what a function returns, unless it is `NO_CELL`: the next such prediction is counted as well."""
+
+    def __init__(self, add: Any) -> None:
+        super().__init__()
+        self._add = add
+
+    def __missing__(self, key: tuple[Any, ...]) -> int:
+        code: int = self._add(key)
+        if code != NO_CELL:
+            self[key] = code
+        return code
+
+
+def recoded(codes: Ints, values: Sequence[Any]) -> Coded:
+    """Return a column coded anew, by first occurrence and with the values that occur only.
+
+    >>> coded = recoded(np.array([2, -1, 0, 2]), ["a", "b", "c"])
+    >>> coded.values, coded.codes.tolist()
+    (['c', 'a'], [0, -1, 1, 0])
+    """
+    if len(values) > 4 * codes.size:
+        # Of many values few occur: a table over all of them would cost more than sorting.
+        found, codes = np.unique(codes, return_inverse=True)
+        none = int(found[:1].sum() < 0)
+        coded = recoded(codes.astype(np.int64) - none, [values[place] for place in found[none:].tolist()])
+        return coded
+    # In reverse, so that the first occurrence is written last; -1 goes to the last place.
+    first = np.full(len(values) + 1, codes.size, np.int64)
+    first[codes[::-1]] = np.arange(codes.size - 1, -1, -1)
+    occurring = np.flatnonzero(first[:-1] < codes.size)
+    occurring = occurring[np.argsort(first[occurring], kind="stable")]
+    numbers = np.full(len(values) + 1, -1, np.int64)
+    numbers[occurring] = np.arange(occurring.size)
+    return Coded([values[place] for place in occurring.tolist()], numbers[codes])
+
+
+def _distinct(column: Any) -> Any:
+    """Return a column in which true and 1, which are equal in a dictionary, are two values."""
+    if isinstance(column, repeat) or bool not in set(map(type, column)):
+        return column
+    return [_marked(value) for value in column]
+
+
+def _marked(value: Any) -> Any:
+    return (value,) if value.__class__ is bool else value
+
+
+def _plain(value: Any) -> Any:
+    return value[0] if value.__class__ is tuple else value

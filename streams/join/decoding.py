@@ -1,0 +1,272 @@
+"""Decode whole blocks of predictions and feedback, by types that are learned from what comes.
+
+The codec's checks cost more than parsing does. So a block is parsed by a *narrow* type: it has the fields that occurred
+so far, with the contract's types, and forbids all others. What it accepts has no text that was skipped, no more levels
+than its fields have, and the same values as the codec gives. Only where events have fields that the contract does not
+know, text and levels are checked as the codec does. What it refuses is decoded by the codec, one by one, and the narrow
+type learns the fields that it lacked.
+
+Names and slices repeat, so the narrow type lists those that occurred: then no text is made of them. A value with
+another one is parsed by the *wide* type, which has the same fields and lists nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial, reduce
+from operator import attrgetter, or_
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+
+from detectors.base import Ints
+from unship.codec import LIMITS, decode_value
+from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Output, Prediction, SliceValue, TimeMs
+from unship.topics import EVENT_TOPICS, SOURCES
+
+DecodeOne: TypeAlias = Callable[[bytes | None], Any]
+
+_Decode: TypeAlias = Callable[[Any], Any]
+
+LEARNED_MAX: Final = 128
+"""So often the narrow types are made anew; a stream that brings other fields each time is decoded one by one."""
+
+LISTED: Final = frozenset({"model", "version", "source", "replica"})
+LISTED_MAX: Final = 256
+"""A name with more values than this is none that repeats."""
+
+UNLISTED_MAX: Final = 64
+"""After so many the rest of a block is parsed by the wide type."""
+
+_BAD_INPUT: Final = (ValueError, RecursionError, OverflowError, TypeError)
+UNKNOWN_MAX: Final = 32
+_KINDS: Final = {Prediction: "prediction", Feedback: "feedback"}
+
+
+class Block(NamedTuple):
+    """Decoded values, in their order; `odd` are the places of those that the codec decoded."""
+
+    items: list[Any]
+    odd: list[int]
+
+
+class Shape(NamedTuple):
+    """What narrow events have: fields, and slices, whose values are `slices.s0`, `slices.s1` and so on."""
+
+    fields: frozenset[str]
+    slices: tuple[str, ...]
+
+
+class NarrowDecoder:
+    """Decodes blocks of some kinds of events; `decode_one` is the codec's function for one value.
+
+    `placed` is true where the place of an event (`at`) is part of it, as in a recording.
+    """
+
+    def __init__(self, kinds: Sequence[str], decode_one: DecodeOne, *, placed: bool = False) -> None:
+        self._decode_one = decode_one
+        self._learned = 0
+        self._types = {kind: NarrowType(kind, placed) for kind in kinds}
+        self._narrow, self._wide = self._decoders()
+
+    def shape_of(self, kind: str) -> Shape:
+        """Return the shape of the narrow events of a kind that were decoded last."""
+        return self._types[kind].shape
+
+    def decode(self, values: Sequence[bytes | None]) -> Block:
+        """Decode values; never raises on a value."""
+        items: list[Any] = []
+        odd: list[int] = []
+        unlisted: list[int] = []
+        left = _limited(values)
+        source: Iterator[Any] = map(self._narrow, left)
+        while True:
+            try:
+                items.extend(source)
+            except _BAD_INPUT:
+                # What was decoded before it is in the list already.
+                value = values[len(items)]
+                item = None if value is None or len(value) > LIMITS.max_bytes else self._widely(value)
+                if item is not None:
+                    unlisted.append(len(items))
+                    if len(unlisted) == UNLISTED_MAX:
+                        source = map(self._wide, left)
+                else:
+                    item = self._decode_one(value)
+                    if self._learn(value, item):
+                        # Items of the former type lack the fields of the new one.
+                        return self.decode(values)
+                    odd.append(len(items))
+                items.append(item)
+            else:
+                self._learn_names([items[place] for place in unlisted])
+                return Block(items, odd)
+
+    def _widely(self, value: bytes) -> Any:
+        try:
+            return self._wide(value)
+        except _BAD_INPUT:
+            return None
+
+    def _decoders(self) -> tuple[_Decode, _Decode]:
+        decoders = []
+        for made in ([each.made for each in self._types.values()], [each.wide for each in self._types.values()]):
+            decode: _Decode = msgspec.json.Decoder(reduce(or_, made)).decode
+            decoders.append(_careful(decode) if any(each.unknown for each in self._types.values()) else decode)
+        return decoders[0], decoders[1]
+
+    def _learn(self, value: bytes | None, item: Any) -> bool:
+        kind = _KINDS.get(item.__class__)
+        if kind not in self._types or self._learned >= LEARNED_MAX or value is None:
+            return False
+        if not self._types[kind].learn(value):
+            return False
+        self._learned += 1
+        self._narrow, self._wide = self._decoders()
+        return True
+
+    def _learn_names(self, unlisted: list[Any]) -> None:
+        if not unlisted or self._learned >= LEARNED_MAX:
+            return
+        for narrow in self._types.values():
+            narrow.list_names([item for item in unlisted if item.__class__ is narrow.wide])
+        self._learned += 1
+        self._narrow, self._wide = self._decoders()
+
+
+class NarrowType:
+    """The narrow type of one kind of events: `made` has the `fields`, and in `slices` the names, that occurred.
+
+    `wide` is `made` without the values that are listed.
+    """
+
+    def __init__(self, kind: str, placed: bool) -> None:
+        self.kind = kind
+        self._every = {field.name: field for field in msgspec.structs.fields(EVENT_TYPES[kind])}
+        if not placed:
+            del self._every["at"]
+        # Without a truth, feedback is about an engagement, or of no use.
+        self.fields = {name for name, field in self._every.items() if field.required or name == "truth"}
+        self.slices: list[str] = []
+        self.unknown: list[str] = []
+        self._listed: dict[str, dict[Any, None]] = {}
+        self.wide = self.made = self._make({})
+        self.shape = Shape(frozenset(self.fields), ())
+
+    def learn(self, value: bytes) -> bool:
+        """Learn from an event that the codec has accepted; return whether it has anything new."""
+        present = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+        new = present.keys() - self.fields - {"type", *self.unknown}
+        unknown = sorted(new - self._every.keys() - {"at"})
+        slices: dict[str, Any] = msgspec.json.decode(present.get("slices", b"{}"))
+        names = [name for name in slices if name not in self.slices]
+        if not (new & self._every.keys() or unknown or names):
+            return False
+        if len(self.slices) + len(names) > SLICES_MAX or len(self.unknown) + len(unknown) > UNKNOWN_MAX:
+            return False
+        self.fields |= new & self._every.keys()
+        self.slices += names
+        self.unknown += unknown
+        self._remake()
+        return True
+
+    def list_names(self, items: list[Any]) -> None:
+        """List the names and the values of slices that events have which only the wide type accepted."""
+        for name in LISTED & self.fields:
+            self._list(name, {getattr(item, name) for item in items})
+        for place in range(len(self.slices)):
+            self._list(f"s{place}", {getattr(item.slices, f"s{place}") for item in items})
+        self._remake()
+
+    def _list(self, name: str, values: set[Any]) -> None:
+        listed = self._listed.setdefault(name, {})
+        if len(listed) < LISTED_MAX:
+            # Of the others, true is no value of a list that has 1.
+            listed.update(dict.fromkeys(sorted(value for value in values if value.__class__ is str)))
+
+    def _remake(self) -> None:
+        self.shape = Shape(frozenset(self.fields), tuple(self.slices))
+        self.wide = self._make({})
+        listed = {name: tuple(values) for name, values in self._listed.items() if 0 < len(values) < LISTED_MAX}
+        self.made = self._make(listed)
+
+    def _make(self, listed: dict[str, tuple[str, ...]]) -> Any:
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        for name, field in self._every.items():
+            kind = Literal[listed[name]] if name in listed else field.type
+            if name == "truth":
+                fields.append((name, Output))
+            elif field.required:
+                fields.append((name, kind))
+            elif name in self.fields:
+                fields.append(self._optional(name, kind, field.default, listed))
+        fields += [(f"u{place}", msgspec.Raw, msgspec.Raw()) for place in range(len(self.unknown))]
+        return msgspec.defstruct(
+            "Narrow", fields, gc=False, kw_only=True, tag=self.kind, tag_field="type", forbid_unknown_fields=True,
+            rename={f"u{place}": name for place, name in enumerate(self.unknown)},
+        )  # fmt: skip
+
+    def _optional(self, name: str, kind: Any, default: Any, listed: dict[str, tuple[str, ...]]) -> tuple[str, Any, Any]:
+        if name == "slices":
+            made = self._make_slices(listed)
+            return name, made, made()
+        if name == "ts":
+            # A time as text is the codec's to read.
+            return name, TimeMs | None, None
+        return name, kind | None if default is None else kind, default
+
+    def _make_slices(self, listed: dict[str, tuple[str, ...]]) -> Any:
+        """Return a type with a field for each slice, named by its place: any text may be the name of a slice."""
+        fields = []
+        for place in range(len(self.slices)):
+            name = f"s{place}"
+            kind = Literal[listed[name]] | Integer | bool if name in listed else SliceValue
+            fields.append((name, kind, None))
+        names = {f"s{place}": name for place, name in enumerate(self.slices)}
+        return msgspec.defstruct("Slices", fields, gc=False, frozen=True, rename=names, forbid_unknown_fields=True)
+
+
+def times_of(items: Sequence[Any], shapes: Sequence[Shape], odd: Sequence[int]) -> Ints | None:
+    """Return the events' own times in milliseconds, -1 where they have none; None where none can have any."""
+    if not odd and not any("ts" in each.fields for each in shapes):
+        return None
+    if not odd and all("ts" in each.fields for each in shapes):
+        with suppress(TypeError):
+            return np.fromiter(map(attrgetter("ts"), items), np.int64, len(items))
+    found = (getattr(item, "ts", None) for item in items)
+    return np.fromiter((-1 if ts is None else ts for ts in found), np.int64, len(items))
+
+
+def source_decoders() -> tuple[NarrowDecoder, NarrowDecoder]:
+    """Return a decoder for the values of each source topic."""
+    predictions, feedback = (EVENT_TOPICS[topic] for topic in SOURCES)
+    return (
+        NarrowDecoder([predictions], partial(decode_value, predictions)),
+        NarrowDecoder([feedback], partial(decode_value, feedback)),
+    )
+
+
+def _careful(decode: _Decode) -> _Decode:
+    """Return a decoder that checks what is skipped as well."""
+
+    def decode_carefully(value: bytes | None) -> Any:
+        if value is None or value.count(b"{") + value.count(b"[") > LIMITS.max_depth:
+            raise ValueError("perhaps too deep")
+        if not value.isascii():
+            value.decode()
+        return decode(value)
+
+    return decode_carefully
+
+
+def _limited(values: Sequence[bytes | None]) -> Iterator[bytes | None]:
+    """Return an iterator over values, None in place of those that are too large."""
+    try:
+        largest = max(map(len, values), default=0)  # type: ignore[arg-type]
+    except TypeError:
+        largest = LIMITS.max_bytes + 1
+    if largest <= LIMITS.max_bytes:
+        return iter(values)
+    return (value if value is not None and len(value) <= LIMITS.max_bytes else None for value in values)

@@ -1,0 +1,226 @@
+"""What a pair of source partitions has joined and not put into a batch, in the order of lines."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+
+from detectors.base import Ints
+from streams.join.batch_window import BatchWindow
+from streams.join.cells import Cells
+from streams.join.joined import CELL, LINE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
+from streams.join.rows import ModelJoined
+from streams.join.tally import Row
+from streams.join.window import Pair, PendingPrediction
+
+if TYPE_CHECKING:
+    from streams.join.partition import Given
+
+_Lined = TypeVar("_Lined")
+EVERYTHING: Final = np.iinfo(np.int64).max
+"""A line after all others."""
+
+
+class SavedPending(msgspec.Struct, frozen=True):
+    """A saved `Pending`."""
+
+    outcomes: SavedOutcomes | None
+    seen: Ints | None
+    seen_objects: list[tuple[int, PendingPrediction]]
+    pairs: list[tuple[int, Pair]]
+    seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]]
+    counted: list[tuple[int, Row]]
+
+
+class Pending:
+    """Rows and counts, each with the line at which it is complete, and the values that no digest has yet."""
+
+    def __init__(self, window: BatchWindow) -> None:
+        self._window = window
+        self._outcomes: list[Outcomes] = []
+        self._seen: list[Seen] = []
+        self._objects: list[tuple[int, PendingPrediction]] = []
+        self._pairs: list[tuple[int, Pair]] = []
+        self._seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]] = []
+        self._counted: list[tuple[int, Row]] = []
+        # Of each log, what was given, and from which place on it is in no digest.
+        self._given: tuple[list[tuple[Given, int]], list[tuple[Given, int]]] = ([], [])
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows of outcomes and predictions there are."""
+        rows: int = sum(columns.shape[1] for columns in self._columns_of_chunks())
+        return rows + len(self._objects)
+
+    def _columns_of_chunks(self) -> list[Ints]:
+        return [*(chunk.columns for chunk in self._outcomes), *(chunk.columns for chunk in self._seen)]
+
+    @property
+    def counted(self) -> list[tuple[int, Row]]:
+        """Return changes of counts with their lines."""
+        return self._counted
+
+    def counts(self) -> Counter[str]:
+        """Return the sum of the changes, by reason."""
+        found: Counter[str] = Counter()
+        for _, (reason, change, _, _) in self._counted:
+            found[reason] += change
+        return found
+
+    def accepted(self, first: int) -> Ints:
+        """Return the lines from `first` on at which rows were completed."""
+        lines = [columns[LINE] for columns in self._columns_of_chunks()]
+        lines.append(np.array([line for line, _ in self._objects], np.int64))
+        found = np.unique(np.concatenate(lines))
+        return found[np.searchsorted(found, first) :]
+
+    def models_seen(self, first: int) -> Iterator[tuple[int, str]]:
+        """Yield (line, model) of the first prediction of each model from line `first` on."""
+        series, names = self._window.slow.series, self._window.slow.series.models()
+        for chunk in self._seen:
+            models, places = np.unique(chunk.cells.models_of(chunk.columns[CELL]), return_index=True)
+            for model, line in zip(models.tolist(), chunk.columns[LINE, places].tolist(), strict=True):
+                if line >= first:
+                    yield line, names[model]
+        yield from ((line, series[each.series].model) for line, each in self._objects if line >= first)
+
+    def take(self, side: int, given: Given, *, shared: bool) -> None:
+        """Take what the window has joined with the records that were given."""
+        joined = self._window.take()
+        self._outcomes += joined.outcomes
+        self._seen += joined.seen
+        _extend(self._objects, joined.seen_objects)
+        _extend(self._pairs, joined.pairs)
+        _extend(self._seen_pairs, joined.seen_pairs)
+        self._given[side].append((given, 0))
+        self.take_counts(shared=shared)
+
+    def take_counts(self, *, shared: bool) -> None:
+        """Take the counts that were changed; their places are lines if both logs are `shared`."""
+        rows = self._window.slow.tally.take()
+        if rows:
+            line_of: Callable[[int, int], int] = max if shared else self._window.line_of
+            _extend(self._counted, [(line_of(row[2], row[3]), row) for row in rows])
+
+    def settle(self, line: int | None) -> Iterator[tuple[list[bytes], int]]:
+        """Yield for each log the values up to a line that were not yielded before, and the offset after the last.
+
+        The offset is -1 where there is none.
+        """
+        for given in self._given:
+            values: list[bytes] = []
+            end = -1
+            while given:
+                records, begin = given[0]
+                stop = records.line.size
+                if line is not None:
+                    stop = int(np.searchsorted(records.line, line, side="right"))
+                if stop > begin:
+                    values += records.values[begin:stop]
+                    end = int(records.offsets[stop - 1]) + 1
+                if stop < records.line.size:
+                    given[0] = (records, max(begin, stop))
+                    break
+                del given[0]
+            yield values, end
+
+    def by_model(self, line: int | None) -> Iterator[tuple[str, ModelJoined]]:
+        """Yield what was joined up to a line, by model in the order of names; it is pending no more."""
+        last = EVERYTHING if line is None else line
+        names = self._window.slow.series.models()
+        found: dict[str, ModelJoined] = {}
+
+        def of(model: str) -> ModelJoined:
+            return found.setdefault(model, ModelJoined())
+
+        outcomes = self._columns(self._outcomes, outcomes_joined, last)
+        if outcomes is not None:
+            for model, part in _split(outcomes):
+                of(names[model]).outcomes = part
+        seen = self._columns(self._seen, seen_joined, last)
+        if seen is not None:
+            for model, part in _split(seen):
+                of(names[model]).seen = part
+        series = self._window.slow.series
+        for each in _taken(self._objects, last):
+            of(series[each.series].model).unlabelled.append(each)
+        for pair in _taken(self._pairs, last):
+            of(series[pair.live.series].model).pairs.append(pair)
+        for both in _taken(self._seen_pairs, last):
+            of(series[both[0].series].model).seen_pairs.append(both)
+        if not self._outcomes:
+            self._window.forget_sources()
+        yield from sorted(found.items())
+
+    def _columns(self, chunks: list[Any], joined: Callable[[list[Any]], Any], last: int) -> Any:
+        """Return the rows up to a line, None if there are none, and keep the others."""
+        if not chunks:
+            return None
+        rows = joined([self._window.present(chunk) for chunk in chunks])
+        chunks.clear()
+        stop = int(np.searchsorted(rows.columns[LINE], last, side="right"))
+        if stop < rows.columns.shape[1]:
+            chunks.append(rows.part(slice(stop, None)))
+            rows = rows.part(slice(0, stop))
+        return rows if stop else None
+
+    def take_counted(self, line: int | None) -> list[Row]:
+        """Return the changes of counts up to a line, which are pending no more."""
+        return _taken(self._counted, EVERYTHING if line is None else line)
+
+    def save(self) -> SavedPending:
+        """Return everything; the values must be in their digests."""
+        assert not any(self._given), "values of records are in no digest"
+        present = self._window.present
+        outcomes = outcomes_joined([present(chunk) for chunk in self._outcomes]) if self._outcomes else None
+        seen = seen_joined([present(chunk) for chunk in self._seen]) if self._seen else None
+        return SavedPending(
+            None if outcomes is None else outcomes.save(),
+            None if seen is None else seen.columns.reshape(-1),
+            self._objects,
+            self._pairs,
+            self._seen_pairs,
+            self._counted,
+        )
+
+    def load(self, saved: SavedPending, cells: Cells, sources: list[str]) -> None:
+        """Load what `save` returned."""
+        self._outcomes = [] if saved.outcomes is None else [saved.outcomes.load(cells, sources)]
+        self._seen = [] if saved.seen is None else [Seen(cells, saved.seen.reshape(4, -1))]
+        self._objects, self._pairs, self._seen_pairs = saved.seen_objects, saved.pairs, saved.seen_pairs
+        self._counted = saved.counted
+
+
+def _split(rows: Any) -> Iterator[tuple[int, Any]]:
+    """Yield rows by the number of their model."""
+    models = rows.cells.models_of(rows.columns[CELL])
+    if bool((models == models[0]).all()):
+        yield int(models[0]), rows
+        return
+    order = np.argsort(models, kind="stable")
+    edges = np.flatnonzero(np.diff(models[order], prepend=-1))
+    for begin, part in zip(edges.tolist(), np.split(order, edges[1:]), strict=True):
+        yield int(models[order[begin]]), rows.part(part)
+
+
+def _line(entry: tuple[int, Any]) -> int:
+    return entry[0]
+
+
+def _extend(entries: list[tuple[int, _Lined]], more: list[tuple[int, _Lined]]) -> None:
+    if more:
+        entries += more
+        entries.sort(key=_line)
+
+
+def _taken(entries: list[tuple[int, _Lined]], last: int) -> list[_Lined]:
+    """Return the entries up to a line, and remove them."""
+    stop = bisect_right(entries, last, key=_line)
+    taken = [entry for _, entry in entries[:stop]]
+    del entries[:stop]
+    return taken

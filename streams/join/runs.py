@@ -1,0 +1,193 @@
+"""Runs: consecutive predictions and feedback of records that are in one order already, read as a whole.
+
+A run is joined at once. Where batches end is decided afterwards, record by record, by `RunCuts`: that it is a run, and
+how long it is, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from detectors.base import Ints
+from streams.config.units import DAY_MS
+from streams.join.clock import SourceClock
+from streams.join.decoding import Block, NarrowDecoder, Shape, times_of
+from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given
+from unship.codec import OtherLine, decode_line
+from unship.events import Event, Feedback, Prediction
+from unship.rejections import Rejection
+from unship.topics import SOURCES
+
+_SIDES: Final = {Prediction: PREDICTIONS, Feedback: FEEDBACK, Rejection: PREDICTIONS}
+"""Of a rejected line the kind is unknown; it is counted among the predictions."""
+
+
+class Run(NamedTuple):
+    """Records with their sides. `odd` are the places of items that are no narrow events.
+
+    `offsets` and `append_ts` are those of the log that the records are read from, None in a recording.
+    """
+
+    sides: Ints
+    items: list[Any]
+    odd: list[int]
+    values: list[bytes]
+    shapes: tuple[Shape, Shape]
+    offsets: Ints | None = None
+    append_ts: Ints | None = None
+
+    def side(self, side: int, append_ts: Ints, at: Ints, line: Ints) -> Given:
+        """Return the records of one side; the columns are those of the run."""
+        use = np.flatnonzero(self.sides == side)
+        places = use.tolist()
+        number_of = {place: number for number, place in enumerate(places)} if self.odd else {}
+        block = Block([self.items[place] for place in places], [number_of[i] for i in self.odd if i in number_of])
+        offsets = line if self.offsets is None else self.offsets
+        values = [self.values[place] for place in places]
+        return Given(offsets[use], append_ts[use], values, block, self.shapes[side], at[use], line[use])
+
+
+class Clocks(NamedTuple):
+    """What a run's records read from the clock: the source clock, the join clock, and their append times."""
+
+    now: Ints
+    at: Ints
+    append_ts: Ints
+
+
+def read_clocks(clock: SourceClock, run: Run) -> Clocks:
+    """Read the times of a run."""
+    placed = any("at" in shape.fields for shape in run.shapes) or bool(run.odd)
+    if run.append_ts is not None:
+        return _read_appended(clock, run, run.append_ts)
+    if clock.jump >= 0 or (placed and any(getattr(item, "at", None) for item in run.items)):
+        return _read_each(clock, run)
+    ts = times_of(run.items, run.shapes, run.odd)
+    if ts is None:
+        ts = np.full(len(run.items), -1)
+    running = np.maximum.accumulate(np.append(clock.now, ts))
+    before, now = running[:-1], running[1:]
+    if ((ts > before + DAY_MS) & (before >= 0)).any():
+        return _read_each(clock, run)
+    clock.now = clock.at = int(now[-1])
+    append_ts = now.copy()
+    # The time of a rejected line is unknown.
+    append_ts[[place for place in run.odd if isinstance(run.items[place], Rejection)]] = 0
+    return Clocks(now, now, append_ts)
+
+
+def _read_appended(clock: SourceClock, run: Run, append_ts: Ints) -> Clocks:
+    """Read the append times of the only pair of partitions."""
+    now = np.maximum(np.maximum.accumulate(append_ts), max(clock.partitions.get(0, -1), clock.now))
+    at = np.empty_like(now)
+    for side, topic in enumerate(SOURCES):
+        use = run.sides == side
+        if use.any():
+            log = f"{topic}/0"
+            at[use] = np.maximum(np.maximum.accumulate(append_ts[use]), clock.logs.get(log, -1))
+            clock.logs[log] = int(at[use][-1])
+    clock.at = int(at[-1])
+    clock.partitions[0] = max(clock.partitions.get(0, -1), int(append_ts.max()))
+    clock.now = int(now[-1])
+    return Clocks(now, at, append_ts)
+
+
+def _read_each(clock: SourceClock, run: Run) -> Clocks:
+    """Read the times one by one: of places in several logs, or where a time was or will be refused."""
+    rows = []
+    for item in run.items:
+        place = getattr(item, "at", None)
+        if isinstance(item, Rejection):
+            clock.stay()
+        elif place is not None:
+            clock.read_appended(place[0], place[1], place[3], getattr(item, "ts", None))
+        else:
+            clock.read(getattr(item, "ts", None))
+        append_ts = clock.at if place is None else place[3]
+        rows.append((clock.now, clock.at, 0 if isinstance(item, Rejection) else append_ts))
+    return Clocks(*np.array(rows, np.int64).T)
+
+
+class RunCuts:
+    """Where the batches of one run may end: `now` is the source clock at each record, `first` the line of the first.
+
+    `accepted` are the places that completed a row, `counted` those that changed a count, one entry for each change, and
+    `unlisted` is the first place with a prediction of a model which only the defaults configure.
+    """
+
+    def __init__(self, now: Ints, first: int, accepted: Ints, counted: Ints, unlisted: int) -> None:
+        self.now = now
+        self.first = first
+        self.accepted = accepted
+        self.counted = counted
+        self.unlisted = unlisted
+
+    def from_time(self, ts: int, begin: int) -> int:
+        """Return the first place from `begin` on at which the clock has reached a time."""
+        return max(begin, int(np.searchsorted(self.now, ts)))
+
+    def after_accepted(self, begin: int, count: int) -> int:
+        """Return the place after the one at which so many rows are completed from `begin` on."""
+        return self._after(self.accepted, begin, count)
+
+    def after_counted(self, begin: int, count: int) -> int:
+        """Return the place after the one at which so many counts are changed from `begin` on."""
+        return self._after(self.counted, begin, count)
+
+    def _after(self, places: Ints, begin: int, count: int) -> int:
+        number = int(np.searchsorted(places, begin)) + max(count, 1) - 1
+        return int(places[number]) + 1 if number < places.size else self.now.size + 1
+
+    def first_accepted(self, begin: int) -> int:
+        """Return the first place from `begin` on that completes a row, the number of places if none does."""
+        number = int(np.searchsorted(self.accepted, begin))
+        return int(self.accepted[number]) if number < self.accepted.size else self.now.size
+
+    def end_of_interval(self, begin: int, since: int, interval_ms: int, unlisted_ms: int) -> int:
+        """Return the first place from `begin` on in another interval than time `since`, when a row was completed."""
+        if begin <= self.unlisted:
+            end = self.from_time((since // interval_ms + 1) * interval_ms, begin)
+            if end <= self.unlisted:
+                return end
+            # From that place on the interval is that of the defaults.
+            begin, since = self.unlisted + 1, int(self.now[self.unlisted])
+        return self.from_time((since // unlisted_ms + 1) * unlisted_ms, begin)
+
+
+def runs_in(lines: Sequence[bytes], decoder: NarrowDecoder) -> Iterator[Run | tuple[Event, bytes]]:
+    """Yield the source lines of a recording as runs, and other events one by one; lines of other kinds are skipped."""
+    block = decoder.decode(lines)
+    shapes = (decoder.shape_of(KINDS[PREDICTIONS]), decoder.shape_of(KINDS[FEEDBACK]))
+    begin = 0
+    for place in (*(place for place in block.odd if block.items[place].__class__ not in _SIDES), len(lines)):
+        if place > begin:
+            yield _run(block, lines, begin, place, shapes)
+        if place < len(lines) and not isinstance(block.items[place], OtherLine):
+            yield block.items[place], lines[place].rstrip(b"\r\n")
+        begin = place + 1
+
+
+def _run(block: Block, lines: Sequence[bytes], begin: int, end: int, shapes: tuple[Shape, Shape]) -> Run:
+    items = block.items[begin:end]
+    sides = np.fromiter(map(_side_of.__getitem__, map(type, items)), np.int64, len(items))
+    odd = [place - begin for place in block.odd if begin <= place < end]
+    return Run(sides, items, odd, [line.rstrip(b"\r\n") for line in lines[begin:end]], shapes)
+
+
+class _SideOf(dict[type, int]):
+    """The side of each type of events, of narrow ones by their tag."""
+
+    def __missing__(self, kind: Any) -> int:
+        self[kind] = side = _SIDES[kind] if kind in _SIDES else KINDS.index(kind.__struct_config__.tag)
+        return side
+
+
+_side_of: Final = _SideOf()
+
+
+def line_decoder() -> NarrowDecoder:
+    """Return a decoder for the lines of a recording."""
+    return NarrowDecoder(KINDS, lambda value: decode_line(value or b""), placed=True)
