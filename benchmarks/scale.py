@@ -1,8 +1,8 @@
 """Measure what a second worker costs: the same backlog on a real Kafka, worked off by one worker and by two.
 
-Each worker has a core of its own, and the broker shares them. What counts is the total processor time: the second
-worker's start is taken off as the first one's is, so what is left above one is what sharing the work costs. The clock
-shows more only where there are cores for all.
+Each worker has a core of its own, and the broker shares them. The backlog is loaded when they have shared out the
+partitions. What counts is their total processor time from then on: what is above that of one worker is what sharing the
+work costs. How much sooner they are done depends on how many cores the machine has.
 
 Run: python benchmarks/scale.py [--pairs 300000] [--mature-after 2s] [--workers 1 --workers 2] [--rounds 1] [--quick]
 [--json FILE]. KAFKA_BOOTSTRAP_SERVERS names a broker; without it one is started (Java needed).
@@ -16,6 +16,7 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,26 +25,23 @@ from backlog import load, new_site, watch
 from kafka_machine import broker, machine, markdown_table
 
 from streams.config.units import duration_ms
+from tests.kafka.site import KafkaSite
+
+
+def _load(site: KafkaSite, pairs: int) -> None:
+    asyncio.run(load(site, pairs))
 
 
 def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[str, Any]:
-    """Return what each number of workers took, with the start of each of them taken off."""
+    """Return what each number of workers took, without their start."""
     mature, mature_s = options.mature_after, duration_ms(options.mature_after, "--mature-after") / 1_000
-    startup_s = watch(new_site(folder / "empty", bootstrap, "empty", mature), 1, 0, mature_s).processor_s
     found: dict[int, list[dict[str, float]]] = {workers: [] for workers in options.workers}
     for number in range(options.rounds):
         for workers, rounds in found.items():
             site = new_site(folder / f"{number}-{workers}", bootstrap, "scale", mature)
-            asyncio.run(load(site, options.pairs))
-            worked = watch(site, workers, options.pairs, mature_s)
-            used = worked.processor_s - workers * startup_s
-            rounds.append(
-                {
-                    "us": 1e6 * used / (2 * options.pairs),
-                    "per_s": 2 * options.pairs / worked.took_s(workers * startup_s),
-                    "memory_mb": worked.memory_mb,
-                }
-            )
+            worked = watch(site, workers, options.pairs, mature_s, partial(_load, site, options.pairs))
+            us = 1e6 * worked.processor_s / (2 * options.pairs)
+            rounds.append({"us": us, "memory_mb": worked.memory_mb})
     median = {
         workers: {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
         for workers, rounds in found.items()
@@ -53,11 +51,9 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
         "machine": machine(),
         "pairs": options.pairs,
         "mature_after": mature,
-        "startup_s": round(startup_s, 2),
         "rounds": found,
         "median": median,
         "times_processor": {workers: each["us"] / first["us"] for workers, each in median.items()},
-        "times_clock": {workers: each["per_s"] / first["per_s"] for workers, each in median.items()},
     }
 
 
@@ -68,21 +64,13 @@ def shown(figures: dict[str, Any]) -> str:
             str(workers),
             f"{each['us']:.2f}",
             f"{figures['times_processor'][workers]:.2f}",
-            f"{each['per_s']:,.0f}",
-            f"{figures['times_clock'][workers]:.2f}",
             f"{each['memory_mb']:.0f}",
         ]
         for workers, each in figures["median"].items()
     ]
-    columns = ["workers", "us/event (processor, all)", "x", "events/s (clock)", "x", "peak MB of the largest"]
-    return "\n".join(
-        [
-            f"{figures['machine']}; {figures['pairs']:,} pairs, mature_after {figures['mature_after']}; a start takes "
-            f"{figures['startup_s']} s of processor time.",
-            "",
-            markdown_table(columns, rows),
-        ]
-    )
+    columns = ["workers", "us/event (processor, all)", "x", "peak MB of the largest"]
+    heading = f"{figures['machine']}; {figures['pairs']:,} pairs, mature_after {figures['mature_after']}."
+    return f"{heading}\n\n{markdown_table(columns, rows)}"
 
 
 def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
