@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -268,13 +269,17 @@ class Fold:
 
     def save(self) -> SavedFold:
         """Return everything, to go on bit for bit."""
+        return self.save_with({name: model.save() for name, model in self.models.items()})
+
+    def save_with(self, models: dict[str, Any]) -> SavedFold:
+        """Return the same with what was saved of each model before, in whatever form it is to be written."""
         return SavedFold(
             FOLD_VERSION,
             self.config,
             self.offset,
             self._chain,
             self.clock,
-            {name: model.save() for name, model in self.models.items()},
+            models,
             self.partitions,
             self.coverage,
             sorted(self.gaps),

@@ -46,24 +46,33 @@ class Status(msgspec.Struct, frozen=True):
     halted: list[str] = []
 
 
-def fold_status(fold: Fold, now: int | None = None, counts: Counter[str] | None = None) -> Status:
+def fold_status(
+    fold: Fold,
+    now: int | None = None,
+    counts: Counter[str] | None = None,
+    models: dict[str, ModelStatus] | None = None,
+) -> Status:
     """Return the status of the models of one ledger partition.
 
     Args:
         fold: the fold of that partition.
         now: the source clock in milliseconds, the fold's own if None.
         counts: what was counted of sources that the fold has not applied yet.
+        models: the status of each model, in the order of names, if that was computed before.
     """
     clock = fold.clock if now is None else now
     counted = fold.counts() + (Counter() if counts is None else counts)
+    if models is None:
+        models = {name: model_status(model, clock) for name, model in sorted(fold.models.items())}
     return Status(
         clock=clock,
-        models={name: _model_status(model, clock) for name, model in sorted(fold.models.items())},
+        models=models,
         rejected=dict(sorted((str(reason), count) for reason, count in counted.items() if count)),
     )
 
 
-def _model_status(model: ModelFold, now: int) -> ModelStatus:
+def model_status(model: ModelFold, now: int) -> ModelStatus:
+    """Return the status of a model at a source clock."""
     state, live = model.state, model.state.live
     return ModelStatus(
         state=_word(model),

@@ -13,7 +13,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from streams.kafka.private_parts import all_metadata, cancel_sending, group_of
+from streams.join.source_records import SourceRecords, columns_of, joined
+from streams.kafka.private_parts import (
+    all_metadata,
+    cancel_sending,
+    group_of,
+    read_columns,
+    unread,
+    wait_for_records,
+)
 from unship.errors import BrokerUnreachable, ConfigurationError, TimedOut
 from unship.log.kafka.loop import ended
 from unship.log.kafka.loop import explained as named
@@ -22,6 +30,13 @@ from unship.topics import TopicNames
 
 REQUEST_BYTES_MAX = 1_000_000
 """A batch of 2,000 outcomes takes about 150 KB; a snapshot is cut into parts below this."""
+
+WAIT_MS, WAIT_BEHIND_MS = 250, 10
+"""How long the broker keeps a request for records while there is none; the next one waits as long."""
+
+RECORDS_MAX = 8_192
+PIECES_MAX = 2
+"""What is taken of a log at a time: of single records, and of pieces. Of two, the end of a log is seen to be one."""
 
 ANSWER_S = 10.0
 """Longest wait for one answer of the broker: longer than a restart of it takes, so that what was sent arrives once."""
@@ -93,7 +108,7 @@ _READING: dict[str, Any] = {
     "enable_auto_commit": False,
     # A position that the log does not have any more is a finding, not a reason to go on from anywhere.
     "auto_offset_reset": "none",
-    "fetch_max_wait_ms": 250,
+    "fetch_max_wait_ms": WAIT_MS,
     "max_partition_fetch_bytes": 4 * REQUEST_BYTES_MAX,
     "request_timeout_ms": 15_000,
     "metadata_max_age_ms": 30_000,
@@ -127,6 +142,39 @@ async def read_all(access: Access, topic: str, partitions: Sequence[int] | None 
         return [record async for batch in read_to(consumer, ends) for record in batch]
     finally:
         await end_consumer(consumer)
+
+
+class Feed:
+    """Gives out as columns what a started consumer fetches, a bounded part of each log at a time."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._in_pieces = read_columns(consumer)
+        self._behind = False
+
+    async def take(self, places: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, SourceRecords]:
+        """Return what there is of some logs; wait for it so long at most.
+
+        Raises:
+            IllegalStateError: one of them is not assigned any more.
+        """
+        take = self._consumer.getmany
+        if not self._in_pieces:
+            fetched = await take(*places, timeout_ms=timeout_ms, max_records=RECORDS_MAX)
+            return {place: columns_of(records) for place, records in fetched.items()}
+        pieces = await take(*places, timeout_ms=timeout_ms, max_records=PIECES_MAX)
+        for place in set(places).intersection(unread(self._consumer)):
+            if len(pieces.get(place, ())) < PIECES_MAX:
+                # Waits for nothing, so no partition is revoked meanwhile.
+                for found in (await take(place, timeout_ms=0, max_records=PIECES_MAX)).values():
+                    pieces.setdefault(place, []).extend(found)
+        return {place: joined(found) for place, found in pieces.items()}
+
+    def behind(self, behind: bool) -> None:
+        """Note whether there is more to fetch: logs without a record then do not keep the others waiting."""
+        if self._in_pieces and behind != self._behind:
+            self._behind = behind
+            wait_for_records(self._consumer, WAIT_BEHIND_MS if behind else WAIT_MS)
 
 
 async def read_to(

@@ -20,7 +20,7 @@ from actions.control_records import trusted_commands, trusted_decisions
 from actions.reconcile import Signer, SteadyClock, Timing
 from streams.config.resolved import Config
 from streams.kafka.clients import END_S, Access, end_consumer, join, producing, read_all
-from streams.kafka.ledger_partition import LedgerPartition, Links, Unreadable
+from streams.kafka.ledger_partition import LedgerPartition, Links, Turns, Unreadable
 from streams.kafka.ledger_topic import Shape, open_ledger
 from streams.kafka.log_checks import Leaders, Stalls
 from streams.kafka.snapshots import SnapshotStore
@@ -111,6 +111,7 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = service.access.member(service.access.names.prefix + GROUP, ["ledger"], self)
         self._leaders = Leaders(self._consumer)
         self._stalls = Stalls(service.access, self._consumer)
+        self._turns = Turns()
         self._assigned: list[TopicPartition] = []
         self._taking: asyncio.Task[None] | None = None
 
@@ -175,7 +176,7 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         shape = await open_ledger(service.access, self._producer, service.config)
         links = Links(
             service.access, service.config, self._producer, self.snapshots, shape, service.signer, service.terms,
-            service.now_ms,
+            service.now_ms, self._turns,
         )  # fmt: skip
         for place in assigned:
             # Known before it is started: whatever goes wrong from here on, it is ended with the others.

@@ -16,10 +16,9 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, MessageSizeTooLargeError
 
 from streams.config.resolved import Config
-from streams.join.partition import Raw
 from streams.join.source_reader import Position
 from streams.kafka.admin import administering
-from streams.kafka.clients import Access, end_consumer, join, producing
+from streams.kafka.clients import Access, Feed, end_consumer, join, producing
 from streams.kafka.ledger_topic import open_ledger
 from streams.kafka.log_checks import Leaders, Stalls
 from streams.kafka.rewinds import Rewinds
@@ -33,9 +32,14 @@ from unship.topics import SOURCES
 log = logging.getLogger("unship.ingest")
 
 GROUP = INGEST_GROUP
-ROWS_PER_FLUSH = 2_000
+ROWS_PER_FLUSH = 8_192
+"""Of one batch at most, in a backlog: each is a record of every ledger partition, however few rows that has."""
+
 READ_AHEAD_S = 0.01
 """So long before a flush the logs are read again. Each read costs a request, and what arrives earlier waits anyway."""
+
+BUSY_WAIT_MS, IDLE_WAIT_MS = 5, 200
+"""Longest wait for records in a round, while rows wait for the ledger and while none do."""
 
 FULL_S = 0.01
 """Between two looks whether there is room again, where the ledger is slower than the sources."""
@@ -124,11 +128,13 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
         self._rewinds = Rewinds(service.access)
         self._assigned: list[TopicPartition] = []
         self._links: Links | None = None
+        self._feed: Feed | None = None
         self._flushed_at = 0.0
 
     async def join(self) -> None:
         """Join the group. A member whose start fails has joined it all the same, and has to leave it by `close`."""
         await join(self._consumer)
+        self._feed = Feed(self._consumer)
         await self._rewinds.start()
 
     async def settle(self) -> None:
@@ -269,19 +275,23 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
             fetched = {}
             await asyncio.sleep(FULL_S)
         else:
-            timeout_ms = 5 if self._busy else 50
-            fetched = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms, max_records=8_192)
+            assert self._feed is not None, "before it has joined"
+            self._feed.behind(any(partition.unread for partition in self.partitions.values()))
+            fetched = await self._feed.take(wanted, BUSY_WAIT_MS if self._busy else IDLE_WAIT_MS)
         await self._stalls.look(wanted if self.partitions else [], bool(fetched))
         for place, records in fetched.items():
             partition = self.partitions.get(place.partition)
             if partition is not None:
-                await partition.give(place, [Raw(r.offset, r.timestamp, r.value) for r in records])
+                await partition.give(place, records)
+                await asyncio.sleep(0)
 
     async def _work(self) -> None:
         busy, now = self._busy, asyncio.get_running_loop().time()
         flush = now - self._flushed_at >= FLUSH_S
         idle = True
         for partition in list(self.partitions.values()):
+            if partition.rests(now) or self.partitions.get(partition.number) is not partition:
+                continue
             done, flushed = await partition.work(flush)
             idle &= done
             if flushed:
@@ -289,6 +299,8 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._flushed_at = asyncio.get_running_loop().time()
             if partition.cancelled:
                 self.partitions.pop(partition.number, None)
-        # Fetching and heartbeats go on while a long backlog is worked off.
+            if not done:
+                # Fetching, the fold and heartbeats go on while a long backlog is worked off.
+                await asyncio.sleep(0)
         pause = self._flushed_at + FLUSH_S - READ_AHEAD_S - now
         await asyncio.sleep(pause if busy and idle and pause > 0 else 0)

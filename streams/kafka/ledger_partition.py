@@ -15,7 +15,7 @@ from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
-from streams.fold.status import fold_status
+from streams.fold.status import ModelStatus, fold_status, model_status
 from streams.join.partition import Raw
 from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_producer
@@ -45,9 +45,26 @@ PIECE_S = 0.001
 """How long the fold keeps everything else waiting: from a feedback to its ledger record it takes a dozen turns of the
 loop, and each of them waits so long behind a busy fold."""
 
+PUBLISH_S = 0.2
+"""How often it is looked whether anything is due by the passing of time alone, such as the repetition of a command."""
+
 
 class Unreadable(LedgerConflict):
     """The ledger holds a record that this program cannot fold; one that can read it takes over."""
+
+
+class Turns:
+    """Lets everything else have its turn when a run of the service has worked for a moment."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+
+    async def pause(self) -> None:
+        """Pause if the last pause was a moment ago; most calls are not, because each pause is a turn of the loop."""
+        now = asyncio.get_running_loop().time
+        if now() - self._since >= PIECE_S:
+            await asyncio.sleep(0)
+            self._since = now()
 
 
 class Links(msgspec.Struct, frozen=True):
@@ -61,6 +78,7 @@ class Links(msgspec.Struct, frozen=True):
     signer: Signer | None
     terms: Terms
     now_ms: Callable[[], int]
+    turns: Turns
 
 
 class _Record(NamedTuple):
@@ -92,9 +110,10 @@ class LedgerPartition:
         self._reporting: asyncio.Task[None] | None = None
         self._published = self._closed = False
         self._report = _Report()
-        # The last record that was folded, and that of the snapshot it began from.
-        self._last: Raw | None = None
-        self._begun: Fingerprint | None = None
+        # The last record that was folded; before that, what the snapshot knows of it.
+        self._last: Raw | Fingerprint | None = None
+        # The offset and the time of the last look at what is to be published.
+        self._looked = -1, -PUBLISH_S
 
     @property
     def number(self) -> int:
@@ -120,7 +139,7 @@ class LedgerPartition:
 
         loaded = await self._links.snapshots.load(saved, self.number, self._links.config, holds)
         if loaded is not None:
-            fold, self._begun = loaded
+            fold, self._last = loaded
             self.state.restore(fold)
         self._report.halted(bool(saved.get(HALT + b"%d" % self.number)))
         offset = self.state.fold.offset
@@ -142,9 +161,12 @@ class LedgerPartition:
         Raises:
             LedgerConflict: it does not.
         """
-        newest = self._begun if self._last is None else fingerprint(self._last)
+        newest = self._newest()
         if newest is not None and (found := await mismatch(self._links.access, consumer, place, newest)) is not None:
             raise LedgerConflict(self.number, f"{found}; it is folded again")
+
+    def _newest(self) -> Fingerprint | None:
+        return fingerprint(self._last) if isinstance(self._last, Raw) else self._last
 
     # Rounds
 
@@ -154,17 +176,14 @@ class LedgerPartition:
         Raises:
             Unreadable: this program cannot fold it.
         """
-        fold, now = self.state.fold, asyncio.get_running_loop().time
+        fold, pause = self.state.fold, self._links.turns.pause
         if record.offset < fold.offset:
             return
         async with self._folding:
             fold.go_to(record.offset)
-            paused_at = now()
             try:
                 for _ in fold.pieces(read_entry(record.value)):
-                    if now() - paused_at >= PIECE_S:
-                        await asyncio.sleep(0)
-                        paused_at = now()
+                    await pause()
             except (LedgerMismatch, RecordingError) as error:
                 why = f"ledger partition {self.number}, offset {record.offset}: {error}"
                 raise Unreadable(self.number, why) from error
@@ -174,18 +193,20 @@ class LedgerPartition:
             self._begin_publishing()
         if len(self.state.decided) > DECIDED_MAX and self._publishing is not None:
             await asyncio.wait((self._publishing,))
-        await asyncio.sleep(0)
+        await pause()
 
     def round(self) -> None:
         """Publish and report what is due, each in the background; an error of the last time is raised."""
-        if self.state.decided or self.state.caught_up:
+        now, offset = asyncio.get_running_loop().time(), self.state.fold.offset
+        new = self._looked[0] != offset or now - self._looked[1] >= PUBLISH_S
+        if self.state.decided or (new and self.state.caught_up):
             self._begin_publishing()
-        now = asyncio.get_running_loop().time()
         if _is_over(self._reporting) and self._published and self._report.due(now):
             self._reporting = asyncio.create_task(self.report(now))
 
     def _begin_publishing(self) -> None:
         if _is_over(self._publishing) and not self._closed:
+            self._looked = self.state.fold.offset, asyncio.get_running_loop().time()
             self._publishing = asyncio.create_task(self.publish())
 
     async def publish(self) -> None:
@@ -209,9 +230,9 @@ class LedgerPartition:
 
     async def _append(self, records: Iterable[_Record]) -> None:
         send = self._links.producer.send_and_wait
-        await all_answered(
-            [send(each.topic, each.value, each.key, each.partition, headers=each.headers) for each in records]
-        )
+        sent = [send(each.topic, each.value, each.key, each.partition, headers=each.headers) for each in records]
+        if sent:
+            await all_answered(sent)
 
     def _signed(self, journal: str, decision: Decision) -> _Record:
         value, signer = decision_bytes(decision), self._links.signer
@@ -254,7 +275,7 @@ class LedgerPartition:
                 if self.state.behind:
                     return
                 began = asyncio.get_running_loop().time()
-                status = self._status()
+                status = await self._status()
                 unexplained = unexplained_models(self.state.fold, {})
             # Of many models it takes a while, in which nothing is folded.
             took = asyncio.get_running_loop().time() - began
@@ -273,15 +294,31 @@ class LedgerPartition:
         async with self._folding:
             if self.state.behind:
                 return
-            offset, data, status = self.state.fold.offset, pack(self.state.fold.save()), self._status()
-            last = self._begun if self._last is None else fingerprint(self._last)
+            offset, data, status, last = (
+                self.state.fold.offset,
+                await self._packed(),
+                await self._status(),
+                self._newest(),
+            )
         self._report.saved(asyncio.get_running_loop().time())
         await self._links.snapshots.save(self.number, offset, data, last)
         await self._links.snapshots.report(self.number, status)
 
-    def _status(self) -> bytes:
+    async def _packed(self) -> bytes:
+        """Return the fold as bytes; model by model, because of many of them that takes a while."""
+        fold, models = self.state.fold, dict[str, msgspec.Raw]()
+        for name, model in fold.models.items():
+            models[name] = msgspec.Raw(pack(model.save()))
+            await self._links.turns.pause()
+        return pack(fold.save_with(models))
+
+    async def _status(self) -> bytes:
+        fold, models = self.state.fold, dict[str, ModelStatus]()
+        for name, model in sorted(fold.models.items()):
+            models[name] = model_status(model, fold.clock)
+            await self._links.turns.pause()
         counted = Counter[str]({RejectCode.FORGED_CONTROL: self.state.forged})
-        return msgspec.json.encode(fold_status(self.state.fold, counts=counted))
+        return msgspec.json.encode(fold_status(fold, counts=counted, models=models))
 
     # End
 

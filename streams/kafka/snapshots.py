@@ -8,6 +8,7 @@ that are written in turn, so that a controller that was thought dead can spoil a
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections import Counter
@@ -72,7 +73,9 @@ class SnapshotStore:
         # All under one key's partition, so that they are read in the order they were written.
         for i, part in enumerate(parts):
             await answered(self._producer.send_and_wait(self._topic, part, _key(number, slot, str(i)), partition=0))
-        head = _Head(offset, hashlib.sha256(data).hexdigest(), len(parts), last)
+        # In a thread: of a large fold it takes long, and needs no lock of the interpreter.
+        digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+        head = _Head(offset, digest, len(parts), last)
         value = msgspec.json.encode(head)
         await answered(self._producer.send_and_wait(self._topic, value, _key(number, slot, "head"), partition=0))
 

@@ -15,12 +15,13 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
+from streams.join.source_records import SourceRecords
 from streams.kafka.clients import Access, all_answered, answered
 from streams.kafka.ledger_topic import Shape
 from streams.kafka.log_checks import Leaders, mismatch
 from streams.kafka.rewinds import publish_halt
 from streams.ledger.entries import entry_of
-from streams.rounds.ingest import Limits, OpenTransaction, Pair, due, records_to_join
+from streams.rounds.ingest import AHEAD_MAX, REST_S, Limits, OpenTransaction, Pair, due, records_to_join
 from streams.rounds.rewind import POSITION, Halt, position_text
 from streams.topics.partitioner import partition_of
 from unship.topics import SOURCES
@@ -90,6 +91,9 @@ class SourcePartition:
         self._acknowledged: Position | None = None
         self._committed_at = self._appended_at = 0.0
         self._transactions = OpenTransaction(), OpenTransaction()
+        self._rests_until = 0.0
+        # Records of each log that can be read and were not.
+        self._unread = [0, 0]
 
     # Opening and checking
 
@@ -130,22 +134,40 @@ class SourcePartition:
 
     # Reading
 
-    async def give(self, place: TopicPartition, records: list[Raw]) -> None:
+    async def give(self, place: TopicPartition, records: SourceRecords) -> None:
         """Give records to the reader; ahead of the first ones of another leader, what was read before is compared."""
         last_read, incarnation = self._links.last_read, self.reader.incarnation
         if self._links.leaders.changed(place):
             await self._check(place, last_read.of(place, incarnation))
-        self.reader.give(self._places.index(place), records)
-        last_read.note(place, incarnation, records[-1])
+        self._rests_until = 0.0
+        stamped = zip(records.offsets.tolist(), records.append_ts.tolist(), records.values, strict=True)
+        self.reader.give(self._places.index(place), [Raw(*each) for each in stamped])
+        last_read.note(
+            place, incarnation, Raw(int(records.offsets[-1]), int(records.append_ts[-1]), records.values[-1])
+        )
 
     def full(self) -> list[TopicPartition]:
         """Return the logs of which the reader has no room for more."""
-        return [place for side, place in enumerate(self._places) if not self.reader.has_room(side)]
+        reader = self.reader
+        return [
+            place
+            for side, place in enumerate(self._places)
+            if not reader.has_room(side) or reader.queued(side) >= AHEAD_MAX
+        ]
 
     @property
     def busy(self) -> bool:
         """Return whether rows wait for the ledger, or are on their way."""
         return self._appending is not None or self.reader.waiting > 0
+
+    @property
+    def unread(self) -> int:
+        """Return how many records of its logs were to be read when they were looked at last."""
+        return sum(self._unread)
+
+    def rests(self, now: float) -> bool:
+        """Return whether it has nothing to do: it was given nothing since it was looked at a moment ago."""
+        return now < self._rests_until
 
     async def caught_up(self) -> tuple[bool, bool]:
         """Return for each log whether there is nothing more than what was given to the reader."""
@@ -163,6 +185,8 @@ class SourcePartition:
                 stable = end = None
             # What follows an open transaction cannot be read yet, and is not nothing.
             found.append(end is not None and position >= end >= 0)
+            readable = end if stable is None or stable < 0 else stable
+            self._unread[side] = 0 if readable is None else max(readable - position, 0)
             held = stable is not None and end is not None and 0 <= stable <= position < end
             self._report_transaction(side, place, held, position, end)
         return found[PREDICTIONS], found[FEEDBACK]
@@ -204,6 +228,8 @@ class SourcePartition:
         if output.append:
             self._appended_at = now
             self._appending = asyncio.ensure_future(self.append(caught_up))
+        if done and not self.busy:
+            self._rests_until = now + REST_S
         return done, output.append and flush
 
     def join(self, caught_up: tuple[bool, bool], records_max: int) -> None:
@@ -215,6 +241,7 @@ class SourcePartition:
         return Pair(
             filling=self.reader.filling,
             waiting=self.reader.waiting,
+            lag=self.unread + sum(map(self.reader.queued, SIDES)),
             caught_up=caught_up,
             appending=self._appending is not None,
             uncommitted=self._acknowledged is not None,

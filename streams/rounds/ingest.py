@@ -12,8 +12,20 @@ import msgspec
 FILL_RECORDS = 4_096
 """Records that are read of a pair before the next one has its turn, while its window is filled."""
 
+JOIN_RECORDS = 2_048
+"""Records that are joined of a pair before everything else has its turn."""
+
+AHEAD_MAX = 8_192
+"""Records of one log that wait to be joined; then no more of it is read. The rest is in the broker's pages."""
+
 FLUSH_S = 0.05
 """Between two flushes of fewer rows: every ledger record costs its fold something, whatever it holds."""
+
+FLUSH_BEHIND_S = 0.5
+"""The same while a whole batch more is there to be read: what is in it is late already, and larger ones cost less."""
+
+REST_S = 0.2
+"""How long a pair with nothing to do is not looked at, unless it is given something."""
 
 COMMIT_S = 5.0
 """A backlog has one full batch after the other, so positions are committed between them."""
@@ -25,12 +37,14 @@ HELD_S = 10.0
 class Pair(msgspec.Struct, frozen=True):
     """A pair of source partitions at one instant.
 
-    `waiting` counts rows for the ledger. `uncommitted` is true where the ledger has acknowledged more than the group
-    has committed; `appended_at` is when the pair last appended a batch, or that time passes.
+    `waiting` counts rows for the ledger, and `lag` the records that are in the logs and not joined yet. `uncommitted`
+    is true where the ledger has acknowledged more than the group has committed; `appended_at` is when the pair last
+    appended a batch, or that time passes.
     """
 
     filling: bool
     waiting: int
+    lag: int
     caught_up: bool
     appending: bool
     uncommitted: bool
@@ -59,14 +73,15 @@ def due(pair: Pair, limits: Limits, now_s: float, *, flush: bool) -> Output:
         pair: what it is like.
         limits: of one batch.
         now_s: the time.
-        flush: whether rows that wait are appended however few they are.
+        flush: whether rows that wait are appended however few they are, unless a whole batch of them is to come.
     """
     if pair.appending or pair.filling:
         return Output()
     commit = pair.uncommitted and now_s - pair.committed_at >= COMMIT_S
     full = pair.waiting >= limits.rows
     idle = pair.caught_up and now_s - pair.appended_at >= limits.tick_s
-    return Output(commit, full or idle or (flush and pair.waiting > 0))
+    ripe = pair.waiting > 0 and (pair.lag < limits.rows or now_s - pair.appended_at >= FLUSH_BEHIND_S)
+    return Output(commit, full or idle or (flush and ripe))
 
 
 def records_to_join(filling: bool, waiting: int, limits: Limits) -> int:
@@ -79,7 +94,7 @@ def records_to_join(filling: bool, waiting: int, limits: Limits) -> int:
     """
     if filling:
         return FILL_RECORDS
-    return limits.rows if waiting < limits.rows else 0
+    return min(limits.rows, JOIN_RECORDS) if waiting < limits.rows else 0
 
 
 class OpenTransaction:

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from streams.rounds.ingest import COMMIT_S, FILL_RECORDS, HELD_S, Limits, OpenTransaction, Output, Pair, due
+from streams.rounds.ingest import (
+    COMMIT_S,
+    FILL_RECORDS,
+    FLUSH_BEHIND_S,
+    HELD_S,
+    Limits,
+    OpenTransaction,
+    Output,
+    Pair,
+    due,
+)
 from streams.rounds.ingest import records_to_join as to_join
 
 LIMITS = Limits(rows=100, tick_s=5.0)
@@ -19,6 +29,7 @@ def pair(**different: Any) -> Pair:
     usual: dict[str, Any] = {
         "filling": False,
         "waiting": 0,
+        "lag": 0,
         "caught_up": True,
         "appending": False,
         "uncommitted": False,
@@ -34,6 +45,9 @@ def pair(**different: Any) -> Pair:
         ({}, True, NOTHING),
         ({"waiting": 1}, False, NOTHING),
         ({"waiting": 1}, True, APPEND),
+        ({"waiting": 1, "lag": 99}, True, APPEND),
+        ({"waiting": 1, "lag": 100}, True, NOTHING),
+        ({"waiting": 1, "lag": 100, "appended_at": NOW - FLUSH_BEHIND_S}, True, APPEND),
         ({"waiting": 100}, False, APPEND),
         ({"appended_at": NOW - 5.0}, False, APPEND),
         ({"appended_at": NOW - 4.9}, False, NOTHING),
@@ -46,7 +60,8 @@ def pair(**different: Any) -> Pair:
         ({"filling": True, "waiting": 100, "appended_at": 0.0}, True, NOTHING),
     ],
     ids=[
-        "nothing-waits", "few-rows-before-the-flush", "few-rows-at-the-flush", "a-full-batch", "idle-for-a-tick",
+        "nothing-waits", "few-rows-before-the-flush", "few-rows-at-the-flush",
+        "few-records-to-come", "a-batch-to-come", "a-batch-to-come-for-long", "a-full-batch", "idle-for-a-tick",
         "idle-for-less", "backlog-states-no-time", "committed-a-moment-ago", "commit-is-due", "nothing-to-commit",
         "backlog-commits-between-batches", "one-append-at-a-time", "window-is-being-filled",
     ],
