@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from kafka_machine import processor_seconds
+from figures import processor_seconds
 
 from streams.topics.partitioner import partitions_of
 from tests.kafka.shared import prefix_of

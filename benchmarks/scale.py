@@ -4,15 +4,15 @@ Each worker has a core of its own, and the broker shares them. The backlog is lo
 partitions. What counts is their total processor time from then on: what is above that of one worker is what sharing the
 work costs. How much sooner they are done depends on how many cores the machine has.
 
-Run: python benchmarks/scale.py [--pairs 300000] [--mature-after 2s] [--workers 1 --workers 2] [--rounds 1] [--quick]
-[--json FILE]. KAFKA_BOOTSTRAP_SERVERS names a broker; without it one is started (Java needed).
+Run: python benchmarks/scale.py [--quick] [--pairs 300000] [--mature-after 2s] [--workers 1 --workers 2] [--rounds 1]
+[--json FILE] [--plot FILE.svg] [--markdown]. KAFKA_BOOTSTRAP_SERVERS names a broker; without it one is started (Java
+needed).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from backlog import load, new_site, watch
-from kafka_machine import broker, machine, markdown_table
+from figures import Bars, Measured, Table, options_of, publish
+from kafka_machine import broker
 
 from streams.config.units import duration_ms
 from tests.kafka.site import KafkaSite
@@ -48,7 +49,6 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
     }
     first = median[options.workers[0]]
     return {
-        "machine": machine(),
         "pairs": options.pairs,
         "mature_after": mature,
         "rounds": found,
@@ -57,8 +57,8 @@ def measure(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
     }
 
 
-def shown(figures: dict[str, Any]) -> str:
-    """Return the figures as Markdown."""
+def measured(figures: dict[str, Any]) -> Measured:
+    """Return everything that is published."""
     rows = [
         [
             str(workers),
@@ -68,37 +68,39 @@ def shown(figures: dict[str, Any]) -> str:
         ]
         for workers, each in figures["median"].items()
     ]
-    columns = ["workers", "us/event (processor, all)", "x", "peak MB of the largest"]
-    heading = f"{figures['machine']}; {figures['pairs']:,} pairs, mature_after {figures['mature_after']}."
-    return f"{heading}\n\n{markdown_table(columns, rows)}"
+    columns = ["workers", "µs/event (processor, all)", "x", "peak MB of the largest"]
+    text = f"{figures['pairs']:,} pairs, `mature_after: {figures['mature_after']}`."
+    median = figures["median"]
+    plot = Bars(
+        "Workers that share a backlog",
+        "µs/event, all workers",
+        [str(workers) for workers in median],
+        {"processor": [each["us"] for each in median.values()]},
+    )
+    return Measured("scale", figures, [Table(columns, rows)], plot, text)
 
 
 def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure what a second worker costs.")
-    parser.add_argument("--pairs", type=int, default=300_000)
+    parser = options_of("Measure what a second worker costs.")
+    parser.add_argument("--pairs", type=int, help="default 300000; --quick 20000")
     parser.add_argument("--mature-after", default="2s")
     parser.add_argument(
         "--workers", type=int, action="append", help="a number of workers; the first is what counts as 1"
     )
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="few pairs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(arguments)
     options.workers = options.workers or [1, 2]
-    if options.quick:
-        options.pairs = 20_000
+    options.pairs = options.pairs or (20_000 if options.quick else 300_000)
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure and publish."""
     options = arguments_of(arguments)
     with TemporaryDirectory() as folder, broker() as bootstrap:
         figures = measure(options, bootstrap, Path(folder))
-    print(shown(figures))
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    publish(measured(figures), options)
     return 0
 
 
