@@ -12,12 +12,12 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from kafka_machine import processor_seconds
+from figures import processor_seconds
 
 from streams.topics.partitioner import partitions_of
 from tests.kafka.shared import prefix_of
@@ -42,6 +42,9 @@ BUSY_SHARE = 0.3
 
 LOOK_S, LOOK_BUSY_S, QUIET_S = 0.5, 5.0, 2.0
 """How long before the outcomes are looked at, of an idle worker and of a busy one; how long it goes on at the end."""
+
+READY_S = 12.0
+"""How long workers need to start and to share out the partitions."""
 
 HANG_S = 900.0
 
@@ -180,17 +183,27 @@ class Worked(NamedTuple):
         return max(self.counted_s - begin, SAMPLE_S)
 
 
-def watch(site: KafkaSite, workers: int, expected: int, mature_s: float) -> Worked:
-    """Run workers, each on a core, until they have counted so many outcomes and judged what matures; end them."""
+def watch(
+    site: KafkaSite, workers: int, expected: int, mature_s: float, when_ready: Callable[[], None] | None = None
+) -> Worked:
+    """Run workers, each on a core, until they have counted so many outcomes and judged what matures; end them.
+
+    With `when_ready`, what comes before it is called, once they have shared out the partitions, is left out.
+    """
     started = [site.start() for _ in range(workers)]
     for core, worker in enumerate(started):
         pin(worker.pid, core)
+    before = 0.0
+    if when_ready is not None:
+        time.sleep(READY_S)
+        before = sum(processor_seconds(worker.pid) for worker in started)
+        when_ready()
     began, samples = time.monotonic(), [(0.0, 0.0)]
     busy_s, looked_s, counted_s = 0.0, 0.0, -1.0
     try:
         while counted_s < 0 or samples[-1][0] - counted_s < mature_s + QUIET_S:
             time.sleep(SAMPLE_S)
-            at, used = time.monotonic() - began, sum(processor_seconds(worker.pid) for worker in started)
+            at, used = time.monotonic() - began, sum(processor_seconds(worker.pid) for worker in started) - before
             if used - samples[-1][1] > BUSY_SHARE * (at - samples[-1][0]):
                 busy_s = at
             samples.append((at, used))

@@ -155,11 +155,6 @@ def machine_line(facts: Mapping[str, Any]) -> str:
     return f"*{processors}, load {facts['load'][0]}; Python {facts['python']}; {libraries}.*"
 
 
-def machine() -> str:
-    """Name the processor, how many of it there are, and the Python."""
-    return f"{os.cpu_count()} x {processor()}, Python {platform.python_version()}"
-
-
 def processor() -> str:
     """Name the processor as the system does, without its frequency."""
     try:

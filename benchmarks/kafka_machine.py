@@ -6,12 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from figures import machine, markdown_table, processor_seconds, quantiles
-
 from tests.kafka.cluster import Cluster
 from tests.kafka.shared import VARIABLE
-
-__all__ = ["broker", "machine", "markdown_table", "processor_seconds", "quantiles"]
 
 
 @contextmanager

@@ -7,8 +7,9 @@ the ratios of one run.
 With `--catch-up S` the backlog is what comes in an outage of S seconds at `--rate`, and traffic goes on at that rate
 while the worker catches up: the table shows how long that takes, and how far the ledger is behind afterwards.
 
-Run: python benchmarks/live.py [--pairs 300000] [--mature-after 1m] [--rounds 2] [--quick] [--json FILE]
-[--catch-up 600 --rate 2000]. KAFKA_BOOTSTRAP_SERVERS names a broker; without it one is started (Java needed).
+Run: python benchmarks/live.py [--quick] [--pairs 300000] [--mature-after 1m] [--rounds 2] [--catch-up 600 --rate 2000]
+[--json FILE] [--plot FILE.svg] [--markdown]. KAFKA_BOOTSTRAP_SERVERS names a broker; without it one is started (Java
+needed).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from backlog import (
     pin,
     watch,
 )
-from kafka_machine import broker, machine, markdown_table, processor_seconds, quantiles
+from figures import Bars, Measured, Table, options_of, processor_seconds, publish, quantiles
+from kafka_machine import broker
 
 from streams.config.units import duration_ms
 from streams.kafka.clients import read_all
@@ -99,7 +101,6 @@ def backlog(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
         for name, found in rounds.items()
     }
     return {
-        "machine": machine(),
         "pairs": options.pairs,
         "mature_after": mature,
         "startup_s": round(startup_s, 2),
@@ -111,31 +112,29 @@ def backlog(options: argparse.Namespace, bootstrap: str, folder: Path) -> dict[s
     }
 
 
-def shown_backlog(figures: dict[str, Any]) -> str:
-    """Return the figures of a backlog as Markdown."""
-    plain = figures["median"][PLAIN]
+def measured_backlog(figures: dict[str, Any]) -> Measured:
+    """Return what is published of a backlog."""
+    median = figures["median"]
+    plain = median[PLAIN]
     rows = [
         [name, f"{found['us']:.2f}", f"{found['per_s']:,.0f}", f"{found['memory_mb']:.0f}",
          f"{plain['us'] / found['us']:.2f}", f"{found['per_s'] / plain['per_s']:.2f}"]
-        for name, found in figures["median"].items()
+        for name, found in median.items()
     ]  # fmt: skip
     columns = [
         "one core",
-        "us/event (processor)",
+        "µs/event (processor)",
         "events/s (clock)",
         "peak MB",
         "x plain (processor)",
         "x plain (clock)",
     ]
-    return "\n".join(
-        [
-            f"{figures['machine']}; {figures['pairs']:,} pairs, mature_after {figures['mature_after']}; a start takes "
-            f"{figures['startup_s']} s of processor time, and the ledger had "
-            f"{figures['median'][OURS]['ledger_records']:,.0f} records.",
-            "",
-            markdown_table(columns, rows),
-        ]
+    text = (
+        f"{figures['pairs']:,} pairs, `mature_after: {figures['mature_after']}`; a start takes {figures['startup_s']} "
+        f"s of processor time, and the ledger had {median[OURS]['ledger_records']:,.0f} records."
     )
+    plot = Bars("A backlog on Kafka", "µs/event", list(median), {"processor": [each["us"] for each in median.values()]})
+    return Measured("live", figures, [Table(columns, rows)], plot, text)
 
 
 # An outage
@@ -197,49 +196,46 @@ async def outage(options: argparse.Namespace, bootstrap: str, folder: Path) -> d
         sent = await live
         await asyncio.to_thread(site.stop)
     found = await caught_up_after(site, began_ms)
-    return {"machine": machine(), "outage_s": options.catch_up, "rate": options.rate, "backlog": 2 * pairs,
+    return {"outage_s": options.catch_up, "rate": options.rate, "backlog": 2 * pairs,
             "sent_meanwhile": sent, "cores_afterwards": share, **found}  # fmt: skip
 
 
-def shown_outage(figures: dict[str, Any]) -> str:
-    """Return the figures of an outage as text."""
+def measured_outage(figures: dict[str, Any]) -> Measured:
+    """Return what is published of an outage."""
     behind = figures["behind_ms"]
-    return (
-        f"{figures['machine']}; {figures['backlog']:,} events of {figures['outage_s']:g} s at {figures['rate']:,}/s "
-        f"were caught up {figures['caught_up_s']:.1f} s after the start of the worker, with "
-        f"{figures['sent_meanwhile']:,} new ones meanwhile. Afterwards the ledger was {behind['p50']:.0f} ms behind "
-        f"at the median, {behind['p99']:.0f} at p99, and the worker used {figures['cores_afterwards']:.2f} cores."
+    text = (
+        f"{figures['backlog']:,} events of {figures['outage_s']:g} s at {figures['rate']:,}/s were caught up "
+        f"{figures['caught_up_s']:.1f} s after the start of the worker, with {figures['sent_meanwhile']:,} new ones "
+        f"meanwhile. Afterwards the ledger was {behind['p50']:.0f} ms behind at the median, {behind['p99']:.0f} at "
+        f"p99, and the worker used {figures['cores_afterwards']:.2f} cores."
     )
+    return Measured("live-outage", figures, [], text=text)
 
 
 def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure how fast a backlog on a real Kafka becomes decisions.")
-    parser.add_argument("--pairs", type=int, default=300_000)
-    parser.add_argument("--mature-after", default="1m")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="one round of few pairs that mature soon")
+    parser = options_of("Measure how fast a backlog on a real Kafka becomes decisions.")
+    parser.add_argument("--pairs", type=int, help="default 300000; --quick 20000")
+    parser.add_argument("--mature-after", help="default 1m; --quick 2s")
+    parser.add_argument("--rounds", type=int, help="default 2; --quick 1")
     parser.add_argument("--catch-up", type=float, metavar="SECONDS", help="an outage that has to be caught up")
     parser.add_argument("--rate", type=int, default=2_000, help="events/s of the outage and of the live traffic")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.pairs, options.rounds, options.mature_after = 20_000, 1, "2s"
+    pairs, rounds, mature_after = (20_000, 1, "2s") if options.quick else (300_000, 2, "1m")
+    options.pairs, options.rounds = options.pairs or pairs, options.rounds or rounds
+    options.mature_after = options.mature_after or mature_after
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure and publish."""
     options = arguments_of(arguments)
     with TemporaryDirectory() as folder, broker() as bootstrap:
         if options.catch_up:
-            figures = asyncio.run(outage(options, bootstrap, Path(folder)))
-            print(shown_outage(figures))
+            measured = measured_outage(asyncio.run(outage(options, bootstrap, Path(folder))))
         else:
-            figures = backlog(options, bootstrap, Path(folder))
-            print(shown_backlog(figures))
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+            measured = measured_backlog(backlog(options, bootstrap, Path(folder)))
+    publish(measured, options)
     return 0
 
 

@@ -68,10 +68,17 @@ def factor_products(losses: Floats, baseline_mean: Floats, grid: Floats, edges: 
         [[0.75, 2.0]]
     """
     bets, size = grid[:, None], edges.size
+    if size <= BLOCKS_AT_ONCE:
+        factor = losses * bets
+        factor += 1.0
+        divisor = baseline_mean * bets
+        divisor += 1.0
+        factor /= divisor
+        return np.multiply.reduceat(factor, edges, axis=1) if size < losses.size else factor
     product = np.empty((grid.size, size))
     begins = range(0, size, BLOCKS_AT_ONCE)
-    ends = [*edges[BLOCKS_AT_ONCE::BLOCKS_AT_ONCE].tolist(), losses.size]
-    firsts = [*edges[::BLOCKS_AT_ONCE].tolist()]
+    firsts = edges[::BLOCKS_AT_ONCE].tolist()
+    ends = [*firsts[1:], losses.size]
     # Two tables for all parts, because to allocate them takes as long as to fill them. Rows that lay some pages apart
     # would push each other out of the cache.
     widest = max(end - first for first, end in zip(firsts, ends, strict=True))

@@ -13,7 +13,7 @@ from streams.join.source_records import SourceRecords, source_records
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch, Part, Record
 from streams.pipeline import Pipeline, Step, configuration_record
-from streams.recordings.replay import arrivals
+from streams.recordings.arrivals import arrivals
 
 
 def source_records_of(records: Sequence[Raw]) -> SourceRecords:

@@ -15,6 +15,9 @@ from detectors.river.adapter import Given, RiverAdapter, at_least, between, para
 from detectors.river.fields import compiled_window, plain
 from detectors.river.modules import drift_module
 
+#: Fewer losses than this go through river's own `update`: to read its fields and write them back takes longer.
+FEW = 8
+
 
 class Adwin(RiverAdapter):
     """Compare the mean of old and new losses in an adaptive window (ADWIN, Bifet and Gavalda 2007) [^1].
@@ -126,18 +129,21 @@ class PageHinkley(RiverAdapter):
     mode: Literal["up", "both"] = parameter(_up_or_both, default="up")
 
     def _alarms(self, losses: list[float]) -> list[int]:
-        if len(losses) == 1 or self.mode != "up":
+        if len(losses) < FEW or self.mode != "up":
             return super()._alarms(losses)
         # What river's `update` does, step by step, on local variables: river spends most of its time in calls.
-        river, alarms, start = self._river, [], 0
-        alpha, delta, threshold, least = river.alpha, river.delta, river.threshold, river.min_instances
-        while start < len(losses):
-            if river._drift_detected:
-                river._reset()
-            count, mean = river._x_mean.n, river._x_mean._mean
-            increase, lowest = river._sum_increase, river._min_increase
-            decrease, highest = river._sum_decrease, river._max_decrease
-            for position, loss in enumerate(losses[start:] if start else losses, start=start):
+        alarms: list[int] = []
+        end = 0
+        while end < len(losses):
+            if self._river.drift_detected:
+                self._river._reset()
+            count, mean, increase, decrease, lowest, highest = (
+                field.save(self._river) for field in self.state.values()
+            )
+            alpha, delta, threshold, least = self.alpha, self.delta, self.threshold, self.min_instances
+            rose = False
+            for loss in losses[end:] if end else losses:
+                end += 1
                 count += 1.0
                 mean += (1.0 / count) * (loss - mean)
                 rise = loss - mean
@@ -148,14 +154,15 @@ class PageHinkley(RiverAdapter):
                 if decrease > highest:  # noqa: PLR1730
                     highest = decrease
                 if increase - lowest > threshold and count >= least:
-                    river._drift_detected = True
-                    alarms.append(position)
+                    rose = True
+                    alarms.append(end - 1)
                     break
-            river._x_mean.n, river._x_mean._mean = count, mean
-            river._sum_increase, river._min_increase = increase, lowest
-            river._sum_decrease, river._max_decrease = decrease, highest
-            start = position + 1
+            state = (count, mean, increase, decrease, lowest, highest)
+            for field, value in zip(self.state.values(), state, strict=True):
+                field.put_back(self._river, value)
+            self._fields["drift_detected"].put_back(self._river, rose)
         return alarms
 
     def _rose(self) -> bool:
-        return bool(self._river._sum_increase - self._river._min_increase > self._river.threshold)
+        increase, lowest = (self.state[name].save(self._river) for name in ("sum_increase", "min_increase"))
+        return bool(increase - lowest > self.threshold)

@@ -149,8 +149,10 @@ class Rows(msgspec.Struct):
         """
         dropped = 0
         for loss, stated in self.references.items():
-            n, k = self.first_outcomes[:, loss]
-            if stated.ignored or n < LEARN or rounded(stated.mean - float(k / n)) <= rounded(worse_by):
+            if stated.ignored or self.first_outcomes[0, loss] < LEARN:
+                continue
+            n, k = self.first_outcomes[:, loss].tolist()
+            if rounded(stated.mean - k / n) <= rounded(worse_by):
                 continue
             self.references[loss] = msgspec.structs.replace(stated, ignored=True)
             dropped += 1

@@ -16,13 +16,13 @@ from actions.journal import Decision
 from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
 from streams.audit.result import AuditResult, decision_id_of, no_collector
 from streams.config.resolved import Config
-from streams.join.runs import line_decoder
 from streams.ledger.entries import read_entry
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Batch, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.pipeline import Pipeline, Step, configuration_of, configuration_record
+from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, is_of, line_of, place_of, read_sound_line
-from streams.recordings.replay import LINE_BYTES_MAX, arrivals, lines_in, written_by
+from streams.recordings.replay import LINE_BYTES_MAX, lines_in, written_by
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError
 from unship.topics import SOURCES

@@ -24,7 +24,7 @@ from streams.config.resolved import Config
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
 from streams.join.dead_letters import dead_letter
-from streams.join.decoding import source_decoders
+from streams.join.decoding import Block, decoded_records, source_decoders
 from streams.join.line_cutter import Arrival
 from streams.join.partition import KINDS
 from streams.join.runs import Run
@@ -242,21 +242,30 @@ class EmbeddedMonitor:
         sides = np.array([side for side, _ in records], np.int64)
         items: list[Any] = [None] * len(records)
         odd: list[int] = []
-        for side, decoder in enumerate(self._decoders):
+        packed: dict[int, Block] = {}
+        for side, (decoder, kind) in enumerate(zip(self._decoders, KINDS, strict=True)):
             places = np.flatnonzero(sides == side).tolist()
-            block = decoder.decode([records[place][1].value for place in places])
+            block, inside = decoded_records(decoder, kind, [records[place][1].value for place in places])
             for place, item in zip(places, block.items, strict=True):
                 items[place] = item
-            odd += [places[number] for number in block.odd]
+            for number in block.odd:
+                place = places[number]
+                odd.append(place)
+                if number in inside:
+                    packed[place] = inside[number]
+                    items[place] = inside[number].items[0]
+                self._reject_all(SOURCES[side], records[place][1], inside.get(number, Block([items[place]], [0], ())))
         odd.sort()
-        for place in odd:
-            if isinstance(items[place], Rejection):
-                self._reject(SOURCES[sides[place]], records[place][1], items[place])
         predictions, feedback = (decoder.shape_of(kind) for decoder, kind in zip(self._decoders, KINDS, strict=True))
         offsets = np.array([entry.offset for _, entry in records], np.int64)
         append_ts = np.array([entry.append_ts for _, entry in records], np.int64)
         values = [entry.value or b"" for _, entry in records]
-        return Run(sides, items, odd, values, (predictions, feedback), offsets, append_ts)
+        return Run(sides, items, odd, values, (predictions, feedback), packed, offsets, append_ts)
+
+    def _reject_all(self, topic: str, entry: Entry, block: Block) -> None:
+        for index in block.odd:
+            if isinstance(block.items[index], Rejection):
+                self._reject(topic, entry, block.items[index], index)
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
@@ -271,8 +280,8 @@ class EmbeddedMonitor:
             self._reject(topic, entry, event)
         return event
 
-    def _reject(self, topic: str, entry: Entry, why: Rejection) -> None:
-        self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, why).encoded()))
+    def _reject(self, topic: str, entry: Entry, why: Rejection, index: int = 0) -> None:
+        self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, why, index).encoded()))
 
 
 def _ledger_values(log: EmbeddedLog, offset: int) -> Iterator[bytes]:

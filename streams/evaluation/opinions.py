@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 import detectors
-from detectors.base import Detector
+from detectors.base import Detector, Floats
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health
 
@@ -54,20 +54,24 @@ class Opinions:
         Detectors without a promise share no budget of false alarms, so the deciding one watches the overall rows only,
         and its alarm counts only if the rise since the change point matters.
         """
+        usable: dict[int, Floats] = {}
         for name in self.names:
             if name == E_DETECTOR:
                 continue
             for loss in range(self.losses if name == self.deciding else 1):
-                alarmed = self._feed(name, loss, 0, entries.losses[loss], now)
+                if loss not in usable:
+                    column = entries.losses[loss]
+                    usable[loss] = column[~np.isnan(column)]
+                alarmed = self._feed(name, loss, 0, usable[loss], now)
                 if alarmed and name == self.deciding and not health.rows.learning:
                     health.raise_alarm(name, loss, 0, now, 0.0, 0.0, least_rise=rules.worse_by)
 
-    def _feed(self, name: str, loss: int, stream: int, losses: np.ndarray, now: int) -> bool:
+    def _feed(self, name: str, loss: int, stream: int, losses: Floats, now: int) -> bool:
         key = (name, loss, stream)
         opinion = self._opinions.get(key)
         if opinion is None:
             opinion = self._opinions[key] = Opinion(name, loss, stream, detectors.create(name))
-        alarms = opinion.detector.update_many(losses[~np.isnan(losses)])
+        alarms = opinion.detector.update_many(losses)
         if alarms.size:
             opinion.alarms += int(alarms.size)
             opinion.last_at = now

@@ -13,7 +13,7 @@ from detectors.base import Ints
 from streams.evaluation.outcomes import Outcomes
 from streams.ledger.coverage import Coverage
 from streams.ledger.places import offsets_of
-from streams.ledger.records import Batch, Coded, Counted, PairRows, Part, UnlabelledRows
+from streams.ledger.records import Batch, Coded, Counted, OutcomeRows, PairRows, Part, UnlabelledRows
 
 OFFSET_BITS: Final = 48
 """A partition's number is put above the places in it: outcomes of one time are in the order of both, as one number."""
@@ -35,39 +35,41 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
     """
     rows, pairs, unlabelled = part.outcomes, part.pairs, part.unlabelled
     above = batch.partition << OFFSET_BITS
+    partly = coverage if coverage.is_beyond(batch.base) else None
     # The usual case is that all is new, in batches of few outcomes: then nothing is picked out, which would be copied.
-    new: Use = EVERYTHING
-    new_pairs: Use = EVERYTHING
-    if partly := coverage.is_beyond(batch.base):
-        new = coverage.fresh(rows.position, rows.labelled_by)
+    some_pairs: Use = EVERYTHING
+    if partly is not None:
+        rows = _some_rows(rows, partly.fresh(rows.position, rows.labelled_by))
         if pairs is not None:
-            new_pairs = coverage.fresh(pairs.later, pairs.labelled_by)
+            some_pairs = partly.fresh(pairs.later, pairs.labelled_by)
     return Outcomes(
         part.model,
         clock,
         part.arms,
-        rows.arm[new],
-        rows.predicted_at[new],
-        rows.labelled_at[new],
-        rows.position[new] + above,
-        rows.losses[:, new],
-        [_some(column, new) for column in rows.slices],
-        _some(rows.source, new),
-        _predictions(part, coverage if partly else None, width),
-        None if pairs is None else _some_pairs(pairs, new_pairs, above),
-        None if unlabelled is None else _some_unlabelled(unlabelled, coverage if partly else None, above),
+        rows.arm,
+        rows.predicted_at,
+        rows.labelled_at,
+        rows.position + above,
+        rows.losses,
+        rows.slices,
+        rows.source,
+        _predictions(part, partly, width),
+        None if pairs is None else _some_pairs(pairs, some_pairs, above),
+        None if unlabelled is None else _some_unlabelled(unlabelled, partly, above),
     )
 
 
 def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tuple[int, int, int]]:
     """Return how many new predictions each arm made in each cohort: (arm, cohort, count)."""
     seen = part.seen if part.unlabelled is None else part.unlabelled
-    new: Use = EVERYTHING if coverage is None else _unread(seen.position, coverage)
-    arm, predicted_at = seen.arm[new], seen.predicted_at[new]
+    arm, predicted_at = seen.arm, seen.predicted_at
+    if coverage is not None:
+        new = _unread(seen.position, coverage)
+        arm, predicted_at = arm[new], predicted_at[new]
     if not arm.size:
         return []
     cohort = predicted_at // width if width else np.zeros_like(arm)
-    first, arms = int(cohort.min()), len(part.arms)
+    first, arms = int(np.minimum.reduce(cohort)), len(part.arms)
     counts = np.bincount((cohort - first) * arms + arm)
     found = counts.nonzero()[0]
     by_key = zip(found.tolist(), counts[found].tolist(), strict=True)
@@ -86,6 +88,19 @@ def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]
 def _unread(positions: Ints, coverage: Coverage) -> Mask:
     """Return which predictions were not read yet: of one log alone a single prefix was."""
     return offsets_of(positions) >= coverage.predictions
+
+
+def _some_rows(rows: OutcomeRows, use: Mask) -> OutcomeRows:
+    return OutcomeRows(
+        arm=rows.arm[use],
+        predicted_at=rows.predicted_at[use],
+        labelled_at=rows.labelled_at[use],
+        position=rows.position[use],
+        labelled_by=rows.labelled_by[use],
+        losses=rows.losses[:, use],
+        slices=[_some(column, use) for column in rows.slices],
+        source=_some(rows.source, use),
+    )
 
 
 def _some(column: Coded, use: Use) -> Coded:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from actions.replica_watch import ReplicaWatch
 from detectors.base import Bools, Ints
 from streams.join.batch_window import Records
+from streams.ledger.places import INDEX_BITS
 from unship.events import Epoch, Prediction, Role
 from unship.topics import SOURCES
 
@@ -42,8 +45,7 @@ class Answers:
     def note(self, records: Records, seen: Bools) -> None:
         """Note a block of predictions, those that were `seen` for the first time."""
         groups: defaultdict[_Shown, list[int]] = defaultdict(list)
-        columns = [_column(records, name) for name in ("model", "replica", "version", "role", "epoch")]
-        for place, shown in enumerate(zip(*columns, strict=True)):
+        for place, shown in enumerate(_shown_by(records)):
             groups[shown].append(place)
         shown_by = Counter((model, replica, role == "live") for model, replica, _, role, _ in groups)
         for (model, replica, version, role, epoch), places in groups.items():
@@ -88,7 +90,7 @@ class Answers:
         at, position = int(run.at[place]), int(run.position[place])
         if watch.is_news(run.event, at):
             counts: Counter[str] = Counter()
-            watch.answered(run.event, (_PREDICTIONS, partition, position), at, counts)
+            watch.answered(run.event, (_PREDICTIONS, partition, position >> INDEX_BITS), at, counts)
             for reason, count in counts.items():
                 limits[reason, position] += count
 
@@ -107,9 +109,17 @@ def _rest(run: _Run, place: int) -> _Run:
     return run._replace(line=run.line[place:], position=run.position[place:], at=run.at[place:])
 
 
-def _column(records: Records, name: str) -> list[Any]:
-    default = "live" if name == "role" else None
-    column = records.column(name, default)
+_FIELDS: Final = ("model", "replica", "version", "role", "epoch")
+
+
+def _shown_by(records: Records) -> Iterable[_Shown]:
+    """Return what each prediction shows."""
+    fields = records.shape.fields
+    if not records.odd and fields.issuperset(_FIELDS):
+        return map(attrgetter(*_FIELDS), records.items)
+    missing = {"replica": None, "role": "live", "epoch": None}
+    columns = [records.column(name, missing.get(name)) for name in _FIELDS]
     for place in records.odd:
-        column[place] = getattr(records.items[place], name)
-    return column
+        for name, column in zip(_FIELDS, columns, strict=True):
+            column[place] = getattr(records.items[place], name)
+    return zip(*columns, strict=True)

@@ -13,7 +13,6 @@ whether the predictions of a block are joined before its feedback (`streams.join
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
 from math import isnan
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -54,7 +53,7 @@ class Records(NamedTuple):
     items: list[Any]
     odd: list[int]
     shape: Shape
-    values: Sequence[bytes]
+    values: Sequence[bytes | None]
     position: Ints
     at: Ints
     line: Ints
@@ -157,12 +156,17 @@ class BatchWindow:
         self._printer = Fingerprinter(secret)
         self._joined = Joined([], [], [], [], [])
         self._slow_seen: list[tuple[int, int, int, int]] = []
-        # Positions and lines of the predictions and of the feedback that were added last.
+        # Positions and lines of the newest records of each log.
         self._newest = (_Lines(_ints([]), _ints([])), _Lines(_ints([]), _ints([])))
 
     def limit_generations(self, rows: int) -> None:
         """Let a generation have so many rows, from the first one on, instead of more and more."""
         self.generations.limit(rows, self.cells)
+
+    def note_lines(self, side: int, positions: Ints, lines: Ints) -> None:
+        """Note the lines of the next records of a log, also of those that are no events."""
+        noted = _Lines(positions, lines)
+        self._newest = (noted, self._newest[1]) if side == 0 else (self._newest[0], noted)
 
     def take(self) -> Joined:
         """Return what was joined since the last call."""
@@ -174,7 +178,6 @@ class BatchWindow:
     def add_predictions(self, block: Records) -> Bools:
         """Add predictions; return which of them repeat no other and are within the limits."""
         seen = np.ones(len(block.items), np.bool_)
-        self._newest = (_Lines(block.position, block.line), self._newest[1])
         begin = 0
         while begin < len(block.items):
             end = min(len(block.items), begin + self._room())
@@ -261,21 +264,8 @@ class BatchWindow:
             cells, outputs, scores = self._columns(some) if usual else (cell[:0], scalars([]), scalars([]))
             cell[use] = cells
             return cell, _spread(outputs, use, len(items)), _spread(scores, use, len(items))
-        roles = map(attrgetter("role"), items) if "role" in shape.fields else repeat("live", len(items))
-        models, versions = map(attrgetter("model"), items), map(attrgetter("version"), items)
-        cell = self.cells.codes(len(items), models, versions, roles, self._slices(items, shape))
+        cell = self.cells.codes(shape, items)
         return cell, scalars(list(map(attrgetter("output"), items))), _scores(items, shape)
-
-    def _slices(self, items: list[Any], shape: Shape) -> list[Any]:
-        if not self.dimensions:
-            return []
-        columns: list[Any] = []
-        for name in self.dimensions:
-            if name in shape.slices:
-                columns.append(list(map(attrgetter(f"slices.s{shape.slices.index(name)}"), items)))
-            else:
-                columns.append(repeat(None, len(items)))
-        return columns
 
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""
@@ -313,7 +303,6 @@ class BatchWindow:
 
     def add_feedback(self, block: Records) -> None:
         """Add labels."""
-        self._newest = (self._newest[0], _Lines(block.position, block.line))
         keys = block.keys()
         prints = self._printer.of(keys)
         slowly = self._known_slowly(keys)

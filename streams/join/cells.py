@@ -7,13 +7,15 @@ small number in a column.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from detectors.base import Bools, Ints
+from streams.join.decoding import Shape
 from streams.join.series import SeriesTable
 from streams.ledger.records import Coded
 
@@ -33,6 +35,8 @@ class Cells:
         self.series = series
         self.dimensions = tuple(dimensions)
         self._known: dict[tuple[Any, ...], int] = _Missing(self._add)
+        # By which parts of a key narrow predictions have.
+        self._by_layout: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
         self._keys: list[tuple[Any, ...]] = []
         # Series, model, horizon, early, whether the model is usual, and the number of the value of each slice.
         self._table = np.zeros((_SLICES + len(self.dimensions), 64), np.int64)
@@ -44,21 +48,26 @@ class Cells:
         """Return whether a new table should be begun."""
         return len(self._keys) >= CELLS_MAX
 
-    def codes(
-        self, count: int, models: Iterable[str], versions: Iterable[str], roles: Iterable[str], slices: list[Any]
-    ) -> Ints:
-        """Return the cells of predictions, `NO_CELL` where no series of theirs is known.
+    def codes(self, shape: Shape, items: Sequence[Any]) -> Ints:
+        """Return the cells of narrow predictions of one shape, `NO_CELL` where no series of theirs is known."""
+        named = [name for name in self.dimensions if name in shape.slices]
+        role = ("role",) if "role" in shape.fields else ()
+        paths = ["model", "version", *role, *(f"slices.s{shape.slices.index(name)}" for name in named)]
+        # One call in C for each prediction makes the whole key, and one finds its cell.
+        keys: Iterable[Any] = map(attrgetter(*paths), items)
+        if shape.logical.intersection(named):
+            keys = (tuple(map(_marked, key)) for key in keys)
+        known = self._by_layout.get((bool(role), *named))
+        if known is None:
+            known = self._by_layout[bool(role), *named] = _Missing(partial(self._of_layout, bool(role), named))
+        return np.fromiter(map(known.__getitem__, keys), np.int64, len(items))
 
-        Args:
-            count: How many predictions there are.
-            models: Their models.
-            versions: Their versions.
-            roles: Their roles.
-            slices: A column of values for each dimension, None where it has none.
-        """
-        columns = [_distinct(column) for column in slices]
-        every = zip(models, versions, roles, *columns, strict=False)
-        return np.fromiter(map(self._known.__getitem__, every), np.int64, count)
+    def _of_layout(self, with_role: bool, named: list[str], key: tuple[Any, ...]) -> int:
+        """Return the cell of a key that has some of the dimensions only."""
+        model, version, *rest = key
+        role = rest.pop(0) if with_role else "live"
+        values = dict(zip(named, rest, strict=True))
+        return self._known[model, version, role, *(values.get(name) for name in self.dimensions)]
 
     def code_of(self, code: int, values: Iterable[Any]) -> int:
         """Return the cell of one prediction of a known series; the arguments are what `key_of` returns."""
@@ -178,14 +187,8 @@ def recoded(codes: Ints, values: Sequence[Any]) -> Coded:
     return Coded([values[place] for place in occurring.tolist()], numbers[codes])
 
 
-def _distinct(column: Any) -> Any:
-    """Return a column in which true and 1, which are equal in a dictionary, are two values."""
-    if isinstance(column, repeat) or bool not in set(map(type, column)):
-        return column
-    return [_marked(value) for value in column]
-
-
 def _marked(value: Any) -> Any:
+    """Return a value such that true and 1, which are equal in a dictionary, are two."""
     return (value,) if value.__class__ is bool else value
 
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from detectors.base import Ints
 from unship.codec import LIMITS, decode_value
-from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Output, Prediction, SliceValue, TimeMs
+from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Label, Output, Prediction, SliceValue, TimeMs
+from unship.log.packed import unpack_value
 from unship.topics import EVENT_TOPICS, SOURCES
 
 DecodeOne: TypeAlias = Callable[[bytes | None], Any]
@@ -46,17 +47,32 @@ _KINDS: Final = {Prediction: "prediction", Feedback: "feedback"}
 
 
 class Block(NamedTuple):
-    """Decoded values, in their order; `odd` are the places of those that the codec decoded."""
+    """Decoded events, in their order; `odd` are the places of those that the codec decoded.
+
+    `values` are what they were decoded from. Where several events may be in one record, `record` is the number of the
+    record that each is in, and `inner` its place there; None where each record is one event.
+    """
 
     items: list[Any]
     odd: list[int]
+    values: Sequence[bytes | None]
+    record: Ints | None = None
+    inner: Ints | None = None
+
+    def records_of(self, column: Ints) -> Ints:
+        """Return for each event what a column has of its record."""
+        return column if self.record is None else column[self.record]
 
 
 class Shape(NamedTuple):
-    """What narrow events have: fields, and slices, whose values are `slices.s0`, `slices.s1` and so on."""
+    """What narrow events have: fields, and slices, whose values are `slices.s0`, `slices.s1` and so on.
+
+    `logical` are the slices of which a value may be true or false.
+    """
 
     fields: frozenset[str]
     slices: tuple[str, ...]
+    logical: frozenset[str] = frozenset()
 
 
 class NarrowDecoder:
@@ -102,7 +118,7 @@ class NarrowDecoder:
                 items.append(item)
             else:
                 self._learn_names([items[place] for place in unlisted])
-                return Block(items, odd)
+                return Block(items, odd, values)
 
     def _widely(self, value: bytes) -> Any:
         try:
@@ -152,7 +168,9 @@ class NarrowType:
         self.slices: list[str] = []
         self.unknown: list[str] = []
         self._listed: dict[str, dict[Any, None]] = {}
-        self.wide = self.made = self._make({})
+        # Of the types that a slice may have besides text, those that occurred.
+        self._others: dict[str, set[type]] = {}
+        self.wide = self.made = self._make({}, wide=True)
         self.shape = Shape(frozenset(self.fields), ())
 
     def learn(self, value: bytes) -> bool:
@@ -177,22 +195,24 @@ class NarrowType:
         for name in LISTED & self.fields:
             self._list(name, {getattr(item, name) for item in items})
         for place in range(len(self.slices)):
-            self._list(f"s{place}", {getattr(item.slices, f"s{place}") for item in items})
+            values = {(value.__class__, value) for value in (getattr(item.slices, f"s{place}") for item in items)}
+            self._list(f"s{place}", {value for _, value in values})
+            self._others.setdefault(f"s{place}", set()).update(kind for kind, _ in values if kind in (int, bool))
         self._remake()
 
     def _list(self, name: str, values: set[Any]) -> None:
         listed = self._listed.setdefault(name, {})
         if len(listed) < LISTED_MAX:
-            # Of the others, true is no value of a list that has 1.
             listed.update(dict.fromkeys(sorted(value for value in values if value.__class__ is str)))
 
     def _remake(self) -> None:
-        self.shape = Shape(frozenset(self.fields), tuple(self.slices))
-        self.wide = self._make({})
+        logical = (name for place, name in enumerate(self.slices) if bool in self._others.get(f"s{place}", ()))
+        self.shape = Shape(frozenset(self.fields), tuple(self.slices), frozenset(logical))
+        self.wide = self._make({}, wide=True)
         listed = {name: tuple(values) for name, values in self._listed.items() if 0 < len(values) < LISTED_MAX}
-        self.made = self._make(listed)
+        self.made = self._make(listed, wide=False)
 
-    def _make(self, listed: dict[str, tuple[str, ...]]) -> Any:
+    def _make(self, listed: dict[str, tuple[str, ...]], *, wide: bool) -> Any:
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for name, field in self._every.items():
             kind = Literal[listed[name]] if name in listed else field.type
@@ -201,31 +221,96 @@ class NarrowType:
             elif field.required:
                 fields.append((name, kind))
             elif name in self.fields:
-                fields.append(self._optional(name, kind, field.default, listed))
+                fields.append(self._optional(name, kind, field.default, listed, wide))
         fields += [(f"u{place}", msgspec.Raw, msgspec.Raw()) for place in range(len(self.unknown))]
         return msgspec.defstruct(
             "Narrow", fields, gc=False, kw_only=True, tag=self.kind, tag_field="type", forbid_unknown_fields=True,
             rename={f"u{place}": name for place, name in enumerate(self.unknown)},
         )  # fmt: skip
 
-    def _optional(self, name: str, kind: Any, default: Any, listed: dict[str, tuple[str, ...]]) -> tuple[str, Any, Any]:
+    def _optional(
+        self, name: str, kind: Any, default: Any, listed: dict[str, tuple[str, ...]], wide: bool
+    ) -> tuple[str, Any, Any]:
         if name == "slices":
-            made = self._make_slices(listed)
+            made = self._make_slices(listed, wide=wide)
             return name, made, made()
         if name == "ts":
             # A time as text is the codec's to read.
             return name, TimeMs | None, None
         return name, kind | None if default is None else kind, default
 
-    def _make_slices(self, listed: dict[str, tuple[str, ...]]) -> Any:
+    def _kinds_of(self, name: str, listed: dict[str, tuple[str, ...]]) -> list[Any]:
+        """Return the types that the values of a slice had so far."""
+        others = self._others.get(name, set())
+        text: Any = Literal[listed[name]] if name in listed else Label
+        return [text, *([Integer] if int in others else []), *([bool] if bool in others else [])]
+
+    def _make_slices(self, listed: dict[str, tuple[str, ...]], *, wide: bool) -> Any:
         """Return a type with a field for each slice, named by its place: any text may be the name of a slice."""
         fields = []
         for place in range(len(self.slices)):
             name = f"s{place}"
-            kind = Literal[listed[name]] | Integer | bool if name in listed else SliceValue
+            kind = SliceValue if wide else reduce(or_, self._kinds_of(name, listed))
             fields.append((name, kind, None))
         names = {f"s{place}": name for place, name in enumerate(self.slices)}
         return msgspec.defstruct("Slices", fields, gc=False, frozen=True, rename=names, forbid_unknown_fields=True)
+
+
+def decoded_records(
+    decoder: NarrowDecoder, kind: str, values: Sequence[bytes | None]
+) -> tuple[Block, dict[int, Block]]:
+    """Return the events of records, and for each packed record the events in it; never raises on a value."""
+    while True:
+        block, shape = decoder.decode(values), decoder.shape_of(kind)
+        packed = _packed_in(decoder, block)
+        if decoder.shape_of(kind) is shape:
+            return block, packed
+
+
+def _packed_in(decoder: NarrowDecoder, block: Block) -> dict[int, Block]:
+    members: dict[int, list[bytes]] = {}
+    for place in block.odd:
+        found = unpack_value(block.values[place])
+        if isinstance(found, list):
+            members[place] = found
+        elif found is not None:
+            block.items[place] = found
+    if not members:
+        return {}
+    # All at once, because records of few events would each cost a call.
+    every = decoder.decode([value for found in members.values() for value in found])
+    odd, packed, begin = iter([*every.odd, len(every.items)]), dict[int, Block](), 0
+    next_odd = next(odd)
+    for place, found in members.items():
+        end, own = begin + len(found), list[int]()
+        while next_odd < end:
+            own.append(next_odd - begin)
+            next_odd = next(odd)
+        packed[place] = Block(every.items[begin:end], own, found)
+        begin = end
+    return packed
+
+
+def with_packed(block: Block, packed: dict[int, Block]) -> Block:
+    """Return a block of records with the events of packed ones in their places."""
+    if not packed:
+        return block
+    items: list[Any] = []
+    odd: list[int] = []
+    values: list[bytes | None] = []
+    record: list[int] = []
+    index: list[int] = []
+    is_odd = set(block.odd)
+    for place, item in enumerate(block.items):
+        inner = packed.get(place)
+        if inner is None:
+            inner = Block([item], [0] if place in is_odd else [], [block.values[place]])
+        odd += [len(items) + each for each in inner.odd]
+        items += inner.items
+        values += inner.values
+        record += [place] * len(inner.items)
+        index += range(len(inner.items))
+    return Block(items, odd, values, np.array(record, np.int64), np.array(index, np.int64))
 
 
 def times_of(items: Sequence[Any], shapes: Sequence[Shape], odd: Sequence[int]) -> Ints | None:

@@ -106,7 +106,7 @@ def outcomes_joined(chunks: Sequence[Outcomes]) -> Outcomes:
             scalars_joined([chunk.truth for chunk in chunks]),
             more,
         )
-    order = _order(rows.columns)
+    order = _order(rows.columns, LABELLED_BY)
     return rows if order is None else rows.part(order)
 
 
@@ -115,16 +115,16 @@ def seen_joined(chunks: Sequence[Seen]) -> Seen:
     rows = chunks[0]
     if len(chunks) > 1:
         rows = Seen(rows.cells, np.concatenate([chunk.columns for chunk in chunks], axis=1))
-    order = _order(rows.columns)
+    order = _order(rows.columns, POSITION)
     return rows if order is None else rows.part(order)
 
 
-def _order(columns: Ints) -> Ints | None:
-    """Return the order of lines, None if it is that already."""
-    line = columns[LINE]
-    if line.size < 2 or bool((line[1:] >= line[:-1]).all()):
+def _order(columns: Ints, position: int) -> Ints | None:
+    """Return the order of lines, inside a line that of some positions; None if it is that already."""
+    line, inside = columns[LINE], columns[position]
+    if line.size < 2 or (bool((line[1:] >= line[:-1]).all()) and bool((inside[1:] >= inside[:-1]).all())):
         return None
-    return np.argsort(line, kind="stable")
+    return np.lexsort((inside, line))
 
 
 def _more(chunk: Outcomes) -> Objects:

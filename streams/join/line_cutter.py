@@ -26,6 +26,7 @@ from streams.join.numbering import Numbering
 from streams.join.partition import FEEDBACK, PREDICTIONS, PartitionJoin, SavedJoin, refusal
 from streams.join.runs import Clocks, Run, RunCuts, read_clocks
 from streams.join.tally import NOWHERE
+from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Deployed, Operated, Record
 from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
@@ -124,7 +125,7 @@ class LineCutter:
         join, shared = self.join, run.offsets is None
         clocks = read_clocks(self.numbering.clock, run)
         first = self.numbering.line
-        line = np.arange(first, first + len(run.items))
+        line = np.arange(first, first + len(run.items)) << INDEX_BITS
         self.numbering.line += len(run.items)
         if shared:
             # Both logs have one clock, so each record may show that earlier feedback is alone.
@@ -139,12 +140,14 @@ class LineCutter:
 
     def _cuts_of(self, clocks: Clocks, first: int) -> RunCuts:
         pending = self.join.pending
-        lines = np.array([line for line, _ in pending.counted], np.int64)
+        lines = np.array([line >> INDEX_BITS for line, _ in pending.counted], np.int64)
         unlisted = clocks.now.size
         if self._unlisted_ms != self._interval_ms:
-            found = (line - first for line, model in pending.models_seen(first) if model not in self._models)
+            seen = pending.models_seen(first << INDEX_BITS)
+            found = ((line >> INDEX_BITS) - first for line, model in seen if model not in self._models)
             unlisted = min(found, default=unlisted)
-        return RunCuts(clocks.now, first, pending.accepted(first) - first, lines[lines >= first] - first, unlisted)
+        accepted = np.unique(pending.accepted(first << INDEX_BITS) >> INDEX_BITS)
+        return RunCuts(clocks.now, first, accepted - first, lines[lines >= first] - first, unlisted)
 
     def next_due(self, due: int) -> int | None:
         """Go to the next record of the run before which a batch ends or a tick falls due; return the source clock then.
@@ -208,7 +211,9 @@ class LineCutter:
 
     def _counted(self, line: int) -> int:
         """Return how many changes of counts there are ahead of a line."""
-        return len(self.join.tally) + bisect_left(self.join.pending.counted, line, key=lambda each: each[0])
+        return len(self.join.tally) + bisect_left(
+            self.join.pending.counted, line << INDEX_BITS, key=lambda each: each[0]
+        )
 
     def _limit_counts(self, line: int, now: int) -> None:
         """End the batch if so many counts have changed that its record would be too large."""
@@ -273,7 +278,7 @@ class LineCutter:
         return self._cut(self.now, with_batch=True)
 
     def _cut(self, now: int, *, with_batch: bool) -> list[Record]:
-        line = None if self._cuts is None else self._cuts.first + self._begin - 1
+        line = None if self._cuts is None else (self._cuts.first + self._begin << INDEX_BITS) - 1
         self._accepted = 0
         self.join.settle(line)
         self.join.window.evict(self.now, self.now)

@@ -2,8 +2,8 @@
 
 All drivers use this module. They differ only in what decides which records are read next, and when a batch ends:
 `streams.join.source_reader` for two logs that grow, `streams.join.line_cutter` for records that are in one order
-already. Both pass blocks of records of one log; a *line* numbers the records of both in the order in which they were
-passed, and a batch takes what came of the records up to a line.
+already. Both pass blocks of records of one log; a *line* numbers the events of both in the order in which they were
+passed, with room for those of a packed record, and a batch takes what came of the events up to a line.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from streams.join.series import window_rule
 from streams.join.tally import Row, Tally
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
+from streams.ledger.places import INDEX_BITS, place_of, rising
 from streams.ledger.records import Batch, Part, ReplicaFacts
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
@@ -49,7 +50,7 @@ class Raw(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Consecutive records of one log, with what they were decoded to.
+    """Consecutive records of one log, with what they were decoded to: an event each, or several in a packed one.
 
     `at` is the join clock of their log at each: the running maximum of append times, in milliseconds.
     """
@@ -61,6 +62,19 @@ class Given(NamedTuple):
     shape: Shape
     at: Ints
     line: Ints
+
+    @property
+    def positions(self) -> Ints:
+        """The positions of the events, which rise along the log."""
+        return self._of_events(self.offsets << INDEX_BITS)
+
+    @property
+    def lines(self) -> Ints:
+        """The lines of the events."""
+        return self._of_events(self.line)
+
+    def _of_events(self, column: Ints) -> Ints:
+        return column if self.block.inner is None else self.block.records_of(column) | self.block.inner
 
 
 class SavedJoin(msgspec.Struct, frozen=True):
@@ -111,7 +125,7 @@ class PartitionJoin:
     # Reading
 
     def take(self, side: int, given: Given, *, shared: bool = False) -> list[tuple[int, Rejection]]:
-        """Join the next records of a log; return the places and the rejections of those that are rejected.
+        """Join the next records of a log; return the numbers and the rejections of the events that are rejected.
 
         Args:
             side: `PREDICTIONS` or `FEEDBACK`.
@@ -119,12 +133,13 @@ class PartitionJoin:
             shared: Whether both logs have one clock and offsets are lines; then `expire` is called after both.
         """
         if side == PREDICTIONS and not shared:
-            self.window.witness(given.offsets, given.at)
+            self.window.witness(given.offsets << INDEX_BITS, given.at)
             self._predictions_at = int(given.at[-1])
-        rejected = _rejected(given)
+        rejected, positions = _rejected(given), given.positions
+        self.window.note_lines(side, positions, given.lines)
         for place, why in rejected:
-            self.tally.add(why.code, _place(side, int(given.offsets[place])))
-        records = _accepted(given, rejected)
+            self.tally.add(why.code, _place(side, int(positions[place])))
+        records = _accepted(given, positions, rejected)
         if records.items and side == PREDICTIONS:
             seen = self.window.add_predictions(records)
             if "replica" in records.shape.fields or records.odd:
@@ -157,7 +172,7 @@ class PartitionJoin:
         """Continue one log at a position, below which no record follows; the `lost` records among them are counted."""
         self.end = (position, self.end[1]) if side == PREDICTIONS else (self.end[0], position)
         if lost:
-            self.tally.add(RejectCode.HOLE, _place(side, position - 1), lost)
+            self.tally.add(RejectCode.HOLE, _place(side, rising(position - 1)), lost)
 
     def settle(self, line: int | None = None) -> None:
         """Note that the next batch begins after a line, or after everything that was read."""
@@ -207,7 +222,7 @@ class PartitionJoin:
             builder = PartBuilder(self.config.of(model), self.window.slow.series)
             parts[route(model)].append(builder.part(model, joined))
             rows += builder.counted.take()
-        rows += self.tally.take()
+        rows = [_placed(row) for row in (*rows, *self.tally.take())]
         counted = [counted_rows(rows if k == 0 else []) for k in range(ledger_partitions)]
         digest = hashlib.sha256(b"".join(each.take() for each in self._digests)).hexdigest()
         base, self.base = self.base, self.end
@@ -254,7 +269,7 @@ class PartitionJoin:
             DamagedRows: Rows outside memory are not those that were saved.
         """
         self.base, self.end, self._predictions_at = saved.base, saved.end, saved.predictions_at
-        self.window.load(saved.window, saved.end[1])
+        self.window.load(saved.window, rising(saved.end[1]))
         self.pending.load(saved.pending, self.window.cells, self.window.sources)
         self.replicas.load(saved.replicas)
         for digest, kept in zip(self._digests, saved.digests, strict=True):
@@ -266,12 +281,18 @@ def _place(side: int, position: int) -> tuple[int, int]:
     return (position, -1) if side == PREDICTIONS else (-1, position)
 
 
+def _placed(row: Row) -> Row:
+    """Return a change of a count with places instead of positions."""
+    reason, change, prediction, feedback = row
+    return reason, change, place_of(prediction), place_of(feedback)
+
+
 def _rejected(given: Given) -> list[tuple[int, Rejection]]:
     """Return the places and the rejections of records that are no events, or of a time that does not fit."""
     items = given.block.items
     found = [(place, items[place]) for place in given.block.odd if isinstance(items[place], Rejection)]
     known = dict(found)
-    ts, append_ts = times_of(items, [given.shape], given.block.odd), given.append_ts
+    ts, append_ts = times_of(items, [given.shape], given.block.odd), given.block.records_of(given.append_ts)
     if ts is None and int(append_ts.min()) >= 0:
         return found
     ts = np.full_like(append_ts, -1) if ts is None else ts
@@ -284,10 +305,11 @@ def _rejected(given: Given) -> list[tuple[int, Rejection]]:
     return sorted(found, key=lambda each: each[0])
 
 
-def _accepted(given: Given, rejected: list[tuple[int, Rejection]]) -> Records:
-    """Return the records that are events."""
+def _accepted(given: Given, positions: Ints, rejected: list[tuple[int, Rejection]]) -> Records:
+    """Return what is an event."""
     block = given.block
-    records = Records(block.items, block.odd, given.shape, given.values, given.offsets, given.at, given.line)
+    at = block.records_of(given.at)
+    records = Records(block.items, block.odd, given.shape, block.values, positions, at, given.lines)
     return records.without([place for place, _ in rejected]) if rejected else records
 
 

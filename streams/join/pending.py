@@ -104,6 +104,7 @@ class Pending:
         """Take the counts that were changed; their places are lines if both logs are `shared`."""
         rows = self._window.slow.tally.take()
         if rows:
+            # Positions are lines where both logs are numbered by them.
             line_of: Callable[[int, int], int] = max if shared else self._window.line_of
             _extend(self._counted, [(line_of(row[2], row[3]), row) for row in rows])
 

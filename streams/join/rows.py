@@ -15,6 +15,7 @@ from streams.join.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SO
 from streams.join.series import SeriesTable
 from streams.join.tally import Row, Tally
 from streams.join.window import Pair, PendingPrediction
+from streams.ledger.places import places_of
 from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
 from streams.losses.catalogue import loss_columns, unusable
 from streams.losses.columns import JoinedColumns
@@ -67,7 +68,9 @@ class PartBuilder:
         if seen is None:
             return PredictionRows(NONE, NONE, NONE)
         columns = seen.columns
-        return PredictionRows(self._arms(seen.cells.series_of(columns[CELL])), columns[AT], columns[POSITION])
+        return PredictionRows(
+            self._arms(seen.cells.series_of(columns[CELL])), columns[AT], places_of(columns[POSITION])
+        )
 
     def _outcomes(self, joined: Outcomes | None) -> OutcomeRows:
         config = self.config
@@ -88,8 +91,8 @@ class PartBuilder:
             arm=self._arms(series),
             predicted_at=joined.columns[AT],
             labelled_at=joined.columns[LABELLED_AT],
-            position=joined.columns[POSITION],
-            labelled_by=joined.columns[LABELLED_BY],
+            position=places_of(joined.columns[POSITION]),
+            labelled_by=places_of(joined.columns[LABELLED_BY]),
             losses=losses,
             slices=[joined.cells.slice_of(name, cell) for name in config.slices_by],
             source=recoded(joined.columns[SOURCE], joined.sources),
@@ -187,7 +190,7 @@ class PartBuilder:
 
     def _pairs(self, pairs: Sequence[Pair]) -> PairRows:
         live, shadow = [pair.live for pair in pairs], [pair.shadow for pair in pairs]
-        labelled_by = _ints([entry.labelled_by for entry in live])
+        labelled_by = _places([entry.labelled_by for entry in live])
         return self._pair_rows(live, shadow, self._losses(live) - self._losses(shadow), labelled_by)
 
     def _pair_rows(
@@ -201,8 +204,8 @@ class PartBuilder:
             shadow=_ints([self._arm(entry.series) for entry in shadow]),
             live=_ints([self._arm(entry.series) for entry in live]),
             predicted_at=_ints([entry.at for entry in live]),
-            position=_ints([entry.position for entry in live]),
-            later=np.maximum(_ints([entry.position for entry in live]), _ints([entry.position for entry in shadow])),
+            position=_places([entry.position for entry in live]),
+            later=_places([max(a.position, b.position) for a, b in zip(live, shadow, strict=True)]),
             labelled_by=labelled_by,
             excess=excess,
             slices=self._slices(live),
@@ -223,7 +226,7 @@ class PartBuilder:
         return UnlabelledRows(
             arm=_ints([self._arm(entry.series) for entry in seen]),
             predicted_at=_ints([entry.at for entry in seen]),
-            position=_ints([entry.position for entry in seen]),
+            position=_places([entry.position for entry in seen]),
             losses=losses,
             slices=self._slices(seen),
             pairs=self._pair_rows(live, shadow, excess, without) if pairs else None,
@@ -252,3 +255,7 @@ def counted_rows(rows: Sequence[Row]) -> Counted:
 
 def _ints(values: Sequence[int]) -> Ints:
     return np.array(values, np.int64)
+
+
+def _places(positions: Sequence[int]) -> Ints:
+    return places_of(_ints(positions))

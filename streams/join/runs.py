@@ -6,7 +6,6 @@ how long it is, changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,10 +13,10 @@ import numpy as np
 from detectors.base import Ints
 from streams.config.units import DAY_MS
 from streams.join.clock import SourceClock
-from streams.join.decoding import Block, NarrowDecoder, Shape, times_of
-from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given
-from unship.codec import OtherLine, decode_line
-from unship.events import Event, Feedback, Prediction
+from streams.join.decoding import Block, Shape, times_of, with_packed
+from streams.join.partition import FEEDBACK, PREDICTIONS, Given
+from streams.ledger.places import INDEX_BITS
+from unship.events import Feedback, Prediction
 from unship.rejections import Rejection
 from unship.topics import SOURCES
 
@@ -28,7 +27,8 @@ _SIDES: Final = {Prediction: PREDICTIONS, Feedback: FEEDBACK, Rejection: PREDICT
 class Run(NamedTuple):
     """Records with their sides. `odd` are the places of items that are no narrow events.
 
-    `offsets` and `append_ts` are those of the log that the records are read from, None in a recording.
+    A packed record has its first event in `items`, and all of them in `packed`. `offsets` and `append_ts` are those of
+    the log that the records are read from, None in a recording.
     """
 
     sides: Ints
@@ -36,6 +36,7 @@ class Run(NamedTuple):
     odd: list[int]
     values: list[bytes]
     shapes: tuple[Shape, Shape]
+    packed: dict[int, Block]
     offsets: Ints | None = None
     append_ts: Ints | None = None
 
@@ -44,9 +45,12 @@ class Run(NamedTuple):
         use = np.flatnonzero(self.sides == side)
         places = use.tolist()
         number_of = {place: number for number, place in enumerate(places)} if self.odd else {}
-        block = Block([self.items[place] for place in places], [number_of[i] for i in self.odd if i in number_of])
-        offsets = line if self.offsets is None else self.offsets
+        odd = [number_of[place] for place in self.odd if place in number_of]
         values = [self.values[place] for place in places]
+        block = Block([self.items[place] for place in places], odd, values)
+        packed = {number_of[place]: inner for place, inner in self.packed.items() if place in number_of}
+        offsets = line >> INDEX_BITS if self.offsets is None else self.offsets
+        block = with_packed(block, packed)
         return Given(offsets[use], append_ts[use], values, block, self.shapes[side], at[use], line[use])
 
 
@@ -155,39 +159,3 @@ class RunCuts:
             # From that place on the interval is that of the defaults.
             begin, since = self.unlisted + 1, int(self.now[self.unlisted])
         return self.from_time((since // unlisted_ms + 1) * unlisted_ms, begin)
-
-
-def runs_in(lines: Sequence[bytes], decoder: NarrowDecoder) -> Iterator[Run | tuple[Event, bytes]]:
-    """Yield the source lines of a recording as runs, and other events one by one; lines of other kinds are skipped."""
-    block = decoder.decode(lines)
-    shapes = (decoder.shape_of(KINDS[PREDICTIONS]), decoder.shape_of(KINDS[FEEDBACK]))
-    begin = 0
-    for place in (*(place for place in block.odd if block.items[place].__class__ not in _SIDES), len(lines)):
-        if place > begin:
-            yield _run(block, lines, begin, place, shapes)
-        if place < len(lines) and not isinstance(block.items[place], OtherLine):
-            yield block.items[place], lines[place].rstrip(b"\r\n")
-        begin = place + 1
-
-
-def _run(block: Block, lines: Sequence[bytes], begin: int, end: int, shapes: tuple[Shape, Shape]) -> Run:
-    items = block.items[begin:end]
-    sides = np.fromiter(map(_side_of.__getitem__, map(type, items)), np.int64, len(items))
-    odd = [place - begin for place in block.odd if begin <= place < end]
-    return Run(sides, items, odd, [line.rstrip(b"\r\n") for line in lines[begin:end]], shapes)
-
-
-class _SideOf(dict[type, int]):
-    """The side of each type of events, of narrow ones by their tag."""
-
-    def __missing__(self, kind: Any) -> int:
-        self[kind] = side = _SIDES[kind] if kind in _SIDES else KINDS.index(kind.__struct_config__.tag)
-        return side
-
-
-_side_of: Final = _SideOf()
-
-
-def line_decoder() -> NarrowDecoder:
-    """Return a decoder for the lines of a recording."""
-    return NarrowDecoder(KINDS, lambda value: decode_line(value or b""), placed=True)

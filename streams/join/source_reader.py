@@ -33,11 +33,12 @@ from streams.config.resolved import Config
 from streams.config.units import NEVER
 from streams.join.batch_window import BeyondMemory
 from streams.join.dead_letters import DeadLetter, dead_letter
-from streams.join.decoding import Block, source_decoders
+from streams.join.decoding import Block, decoded_records, source_decoders, with_packed
 from streams.join.fingerprints import PUBLIC
 from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, PartitionJoin, Raw, SavedJoin
 from streams.join.source_records import SourceRecords, joined
 from streams.ledger.coverage import ORIGIN, Corner
+from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of
 from unship.rejections import RejectCode, Rejection
@@ -48,6 +49,12 @@ SAMPLE_RECORDS: Final = 512
 
 WAITING_MAX: Final = 20_000
 """How many records of one log may wait for the other one; then the driver stops fetching it."""
+
+WAITING_BYTES_MAX: Final = 8 * 1_048_576
+"""How many bytes of one log may: a packed record holds many events."""
+
+TAKEN_BYTES_MAX: Final = 2 * 1_048_576
+"""About so many bytes are joined at once."""
 
 MISROUTED: Final = "its id does not belong to partition {} of {}; librdkafka clients need partitioner=murmur2_random"
 
@@ -100,6 +107,7 @@ class _Side:
     def __init__(self, low: int, clock: int) -> None:
         self.queue: deque[SourceRecords] = deque()
         self.queued = 0
+        self.bytes = 0
         self.clock = clock
         self.next = low
         self.last: Raw | None = None
@@ -110,6 +118,7 @@ class _Side:
     def give(self, records: SourceRecords) -> None:
         self.queue.append(records)
         self.queued += len(records.values)
+        self.bytes += _size(records)
 
     @property
     def end(self) -> int:
@@ -144,7 +153,9 @@ class _Side:
                 self.queue[0] = records.part(left, len(records.values))
             left -= len(taken[-1].values)
         self.queued -= count
-        return joined(taken)
+        records = joined(taken)
+        self.bytes -= _size(records)
+        return records
 
     def passed(self, records: SourceRecords, at: Ints) -> None:
         """Note records that were read, with the join clock at each."""
@@ -244,7 +255,7 @@ class SourceReader:
 
     def has_room(self, side: int) -> bool:
         """Return whether more records of a log may be passed to `give` now."""
-        return self._sides[side].queued < WAITING_MAX
+        return self._sides[side].queued < WAITING_MAX and self._sides[side].bytes < WAITING_BYTES_MAX
 
     def give(self, side: int, records: SourceRecords) -> None:
         """Queue records of one log in the order of their offsets; those that were queued before are skipped."""
@@ -283,6 +294,7 @@ class SourceReader:
             records_max: How many records to read at most.
             fill_only: Whether to stop when the window is full.
         """
+        records_max = min(records_max, self._records_at_once())
         read = 0
         while read < records_max and any(counts := self._oldest(caught_up, records_max - read)):
             for side, count in enumerate(counts):
@@ -293,6 +305,11 @@ class SourceReader:
             if fill_only and not self.filling:
                 break
         return read
+
+    def _records_at_once(self) -> int:
+        """Return how many records have about as many bytes as may be joined at once."""
+        waiting = sum(side.bytes for side in self._sides)
+        return max(TAKEN_BYTES_MAX * sum(side.queued for side in self._sides) // waiting, 1) if waiting else 1
 
     def _oldest(self, caught_up: tuple[bool, bool], records_max: int) -> tuple[int, int]:
         """Return how many records of each log are next in the order of append times, as far as that is known."""
@@ -348,20 +365,25 @@ class SourceReader:
             self._gone = False
             join.window.close_unanswered(int(at[0]) + self._early_ms + self.fall_back_ms)
         decoder = self._decoders[side]
-        block = self._routed(side, decoder.decode(records.values))
+        block, packed = decoded_records(decoder, KINDS[side], records.values)
+        block = self._routed(with_packed(block, packed))
         values = [value or b"" for value in records.values]
-        line = np.arange(self._line, self._line + len(values))
+        line = np.arange(self._line, self._line + len(values)) << INDEX_BITS
         self._line += len(values)
         shape = decoder.shape_of(KINDS[side])
         rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
         join.settle()
         log.passed(records, at)
         if not self.filling:
-            for place, why in rejected:
-                letter = dead_letter(SOURCES[side], self.partition, int(records.offsets[place]), values[place], why)
-                self.dead.append(letter)
+            self.dead += [self._dead_letter(side, records, block, number, why) for number, why in rejected]
 
-    def _routed(self, side: int, block: Block) -> Block:
+    def _dead_letter(self, side: int, records: SourceRecords, block: Block, number: int, why: Rejection) -> DeadLetter:
+        place = number if block.record is None else int(block.record[number])
+        index = 0 if block.inner is None else int(block.inner[number])
+        offset = int(records.offsets[place])
+        return dead_letter(SOURCES[side], self.partition, offset, records.values[place], why, index)
+
+    def _routed(self, block: Block) -> Block:
         """Return a block with a rejection in place of each event that belongs to another partition."""
         if self.partitions == 1:
             return block
@@ -377,7 +399,7 @@ class SourceReader:
             place = number if good is None else good[number]
             block.items[place] = why
             rejected.add(place)
-        return Block(block.items, sorted({*block.odd, *rejected}))
+        return block._replace(odd=sorted({*block.odd, *rejected}))
 
     def _end_of_filling(self) -> None:
         if self._target is None:
@@ -487,3 +509,7 @@ def fingerprint(raw: Raw) -> Fingerprint:
     '2d711642b726b044'
     """
     return Fingerprint(raw.offset, raw.append_ts, hashlib.sha256(raw.value or b"").hexdigest()[:16])
+
+
+def _size(records: SourceRecords) -> int:
+    return sum(len(value) for value in records.values if value is not None)

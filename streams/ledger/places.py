@@ -69,6 +69,15 @@ def places_of(numbers: Ints) -> Ints:
     return (numbers & ((1 << INDEX_BITS) - 1)) << OFFSET_BITS | numbers >> INDEX_BITS
 
 
+def place_of(number: int) -> int:
+    """Return the place of a number that `rising` made, -1 of -1.
+
+    >>> place_of(rising(7, 2)) == place(7, 2), place_of(-1)
+    (True, -1)
+    """
+    return number if number < 0 else place(number >> INDEX_BITS, number & ((1 << INDEX_BITS) - 1))
+
+
 def later_of(places: Ints, others: Ints) -> Ints:
     """Return of each two places the one that was read later.
 

@@ -145,6 +145,11 @@ def read_sound_line(line: bytes) -> Taken:
     return Taken(topic, partition, offset, append_ts, key, value, raw.headers)
 
 
+def is_packed(line: bytes) -> bool:
+    """Return whether a line is that of a packed record."""
+    return line.startswith(_PACKED)
+
+
 def unpacked(line: bytes) -> list[Event | Rejection] | None:
     """Return the events of a packed record's line, each with the place of the record; None for any other line.
 
@@ -152,7 +157,7 @@ def unpacked(line: bytes) -> list[Event | Rejection] | None:
     >>> [(event.id, event.at) for event in unpacked(line)]
     [('p-1', ('feedback', 0, 7, 1000)), ('p-2', ('feedback', 0, 7, 1000))]
     """
-    if not line.startswith(_PACKED):
+    if not is_packed(line):
         return None
     try:
         taken = read_sound_line(line.rstrip(b"\r\n"))

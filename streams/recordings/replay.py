@@ -20,14 +20,12 @@ import msgspec
 from actions.journal import Decision, decision_bytes
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
-from streams.join.decoding import NarrowDecoder
-from streams.join.line_cutter import Arrival
-from streams.join.runs import Run, line_decoder, runs_in
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.lines import read_ledger_line
 from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_of, configuration_record
+from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, line_of, read_sound_line
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
@@ -271,12 +269,6 @@ class Replay:
         if self.pipeline is not None:
             total.update(self.pipeline.cutter.join.counts())
         return dict(sorted((str(reason), count) for reason, count in total.items()))
-
-
-def arrivals(lines: Iterable[bytes], decoder: NarrowDecoder | None = None) -> Iterator[Arrival | Run]:
-    """Yield what source lines hold, in their order; lines of other kinds are skipped."""
-    for found in runs_in(list(lines), decoder or line_decoder()):
-        yield found if isinstance(found, Run) else Arrival(*found)
 
 
 def lines_in(stream: BinaryIO) -> Iterator[bytes]:

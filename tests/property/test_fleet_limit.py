@@ -25,7 +25,8 @@ from streams.fold.fold import Fold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Record, Tick
 from streams.pipeline import Pipeline, Step, configuration_record
-from streams.recordings.replay import Recorder, Replay, arrivals
+from streams.recordings.arrivals import arrivals
+from streams.recordings.replay import Recorder, Replay
 from tests.pipelines import step
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference

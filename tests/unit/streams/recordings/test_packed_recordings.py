@@ -11,14 +11,15 @@ import pytest
 from streams.audit.replayed import audit_replayed
 from streams.config.parse import parse
 from streams.embedded.topics import EmbeddedTopics, open_log
+from streams.join.runs import Run
+from streams.recordings.arrivals import arrivals
 from streams.recordings.recorded_topics import RecordedTopics
-from streams.recordings.replay import Recorder, Replay, arrivals
+from streams.recordings.replay import Recorder, Replay
 from streams.recordings.writing import record_topics
 from tests.packing import placed_lines
 from tests.waiting import HANG_S
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
 from unship import Feedback, Fleet
-from unship.events import Deployment
 
 
 def text_of(lines: list[bytes]) -> bytes:
@@ -112,14 +113,17 @@ def test_recording_of_a_log_has_each_packed_record_as_the_log_holds_it(unship_em
             assert list(recording.read(topic, 0, 0)) == list(topics.read(topic, 0, 0))
     assert recording.damage is None
     assert (written.lines["predictions"], written.lines["feedback"]) == (2, 1)
-    assert [arrival.event.id for arrival in arrivals(stream.getvalue().splitlines())][:100] == [  # type: ignore[union-attr]
-        f"p{number}" for number in range(100)
-    ]
+    (run,) = arrivals(stream.getvalue().splitlines())
+    assert isinstance(run, Run)
+    assert [event.id for event in run.packed[0].items] == [f"p{number}" for number in range(64)]
 
 
-def test_events_of_packed_lines_arrive_one_by_one_with_the_place_of_their_record() -> None:
+def test_events_of_packed_lines_have_the_place_of_their_record() -> None:
     source = busy_lines(1, 200)
     found = list(arrivals(placed_lines(source, pack=True)))
-    assert len(found) == len(source)
-    assert all(arrival.value for arrival in found if isinstance(arrival.event, Deployment))
-    assert all(arrival.event.at is not None for arrival in found)  # type: ignore[union-attr]
+    runs = [each for each in found if isinstance(each, Run)]
+    packed = [block.items for run in runs for block in run.packed.values()]
+    plain = sum(len(run.items) - len(run.packed) for run in runs)
+    assert len(found) - len(runs) + plain + sum(map(len, packed)) == len(source)
+    assert packed
+    assert all(len({event.at for event in items}) == 1 and items[0].at for items in packed)
