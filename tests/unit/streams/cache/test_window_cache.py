@@ -68,11 +68,17 @@ def feed_of(seed: int) -> Feed:
 
 
 def _blocks(side: int, log: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, SourceRecords]]:
-    size = -(-len(log) // STEPS)
-    for begin in range(0, len(log), size):
-        some = log[begin : begin + size]
-        offsets = range(begin, begin + len(some))
-        yield side, source_records(offsets, [at for at, _ in some], [msgspec.json.encode(event) for _, event in some])
+    # Of every three records one is packed.
+    records: list[tuple[int, Any]] = []
+    while log:
+        count = 1 if len(records) % 3 else 2
+        some, log = log[:count], log[count:]
+        records.append((some[-1][0], [event for _, event in some] if count == 2 else some[0][1]))
+    size = -(-len(records) // STEPS)
+    for begin in range(0, len(records), size):
+        block = records[begin : begin + size]
+        offsets = range(begin, begin + len(block))
+        yield side, source_records(offsets, [at for at, _ in block], [msgspec.json.encode(event) for _, event in block])
 
 
 class Worker:
