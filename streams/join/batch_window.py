@@ -24,7 +24,17 @@ from detectors.base import Bools, Ints
 from streams.join.cells import NO_CELL, Cells, SavedCells
 from streams.join.decoding import Shape
 from streams.join.fingerprints import Fingerprinter, Fingerprints, Key
-from streams.join.generations import CLOSED, MOVED, ROWS_LEAST, ROWS_MOST, WAITS, Generation, SavedGeneration, loaded
+from streams.join.generations import (
+    CLOSED,
+    GROWTH,
+    MOVED,
+    ROWS_LEAST,
+    ROWS_MOST,
+    WAITS,
+    Generation,
+    SavedGeneration,
+    loaded,
+)
 from streams.join.joined import CELL, NOTHING_MORE, Outcomes, Seen
 from streams.join.series import WindowRule
 from streams.join.tally import Tally
@@ -171,7 +181,7 @@ class BatchWindow:
         if self.cells.full:
             self._renew_cells()
         if not newest.room or newest.cells is not self.cells:
-            newest = Generation(min(2 * newest.position.size, self.rows_most), self.cells)
+            newest = Generation(min(GROWTH * newest.position.size, self.rows_most), self.cells)
             self.generations.append(newest)
         return newest.room
 

@@ -1,7 +1,7 @@
 """Predictions that wait for their label, as rows of columns; each generation finds its rows by a hash table of its own.
 
-A generation never grows: when it is full the next one, of twice the size, takes new rows, and when its newest row has
-left the window all of it is dropped at once. So nothing is copied to make room, and no row is deleted by itself.
+A generation never grows: when it is full the next one, of four times the size, takes new rows, and when its newest row
+has left the window all of it is dropped at once. So nothing is copied to make room, and no row is deleted by itself.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from streams.join.cells import Cells
 from streams.join.fingerprints import Fingerprints, Words
 from streams.losses.columns import OTHER, Objects, Scalars, objects
 
-ROWS_LEAST: Final = 8_192
-ROWS_MOST: Final = 262_144
+ROWS_LEAST: Final = 32_768
+ROWS_MOST: Final = 524_288
+GROWTH: Final = 4
 
 WAITS, MOVED, CLOSED = range(3)
 """A row's state: it is the only prediction of its key; its key is kept elsewhere; it takes no label any more."""
@@ -157,10 +158,13 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
 
 
 class KeyIndex:
-    """Finds rows by their fingerprints: open addressing, half full at most, and every hit compared in full."""
+    """Finds rows by their fingerprints: open addressing, a quarter full at most, and every hit compared in full.
+
+    Most predictions are new, and of those most find an empty spot at once.
+    """
 
     def __init__(self, rows: int) -> None:
-        bits = max(2 * rows - 1, 1).bit_length()
+        bits = max(4 * rows - 1, 1).bit_length()
         self._table: Words = np.zeros(1 << bits, np.uint64)
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
