@@ -10,7 +10,7 @@ import msgspec
 from streams.config.kafka import KafkaSection
 from streams.losses.columns import LossSpec
 
-FOLD_VERSION = 4
+FOLD_VERSION = 5
 """Raised with every change that can alter a decision's bytes."""
 
 CONFIG_DIGITS = 16

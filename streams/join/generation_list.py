@@ -10,6 +10,7 @@ from detectors.base import Ints
 from streams.join.cells import Cells, SavedCells
 from streams.join.fingerprints import Fingerprints
 from streams.join.generations import (
+    GROWTH,
     ROWS_LARGEST,
     ROWS_LEAST,
     ROWS_MOST,
@@ -46,7 +47,7 @@ class GenerationList(list[Generation]):
         # A generation leaves as a whole, so it is not much larger than a quarter of the window.
         quarter = 1 << (sum(each.size for each in self) // 4).bit_length() >> 1
         most = min(max(self._rows_most, quarter), self._rows_largest)
-        self.append(Generation(min(2 * self[-1].rows.size, most), cells))
+        self.append(Generation(min(GROWTH * self[-1].rows.size, most), cells))
         self._keep_beyond_memory()
         return self[-1]
 

@@ -1,7 +1,7 @@
 """Predictions that wait for their label, as rows of columns; each generation finds its rows by a hash table of its own.
 
-A generation never grows: when it is full the next one, of twice the size, takes new rows, and when its newest row has
-left the window all of it is dropped at once. So nothing is copied to make room, and no row is deleted by itself.
+A generation never grows: when it is full the next one, of four times the size, takes new rows, and when its newest row
+has left the window all of it is dropped at once. So nothing is copied to make room, and no row is deleted by itself.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from streams.join.stored_rows import (
 )
 from streams.losses.columns import OTHER, Objects, Scalars, objects
 
-ROWS_LEAST: Final = 8_192
-ROWS_MOST: Final = 262_144
+ROWS_LEAST: Final = 32_768
+ROWS_MOST: Final = 524_288
+GROWTH: Final = 4
 ROWS_LARGEST: Final = 4_194_304
 """A generation may be larger than `ROWS_MOST` in a window that has more than four of that size: up to this."""
 
@@ -290,10 +291,15 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
 
 
 class KeyIndex:
-    """Finds rows by their fingerprints: open addressing, half full at most, and every hit compared in full."""
+    """Finds rows by their fingerprints: open addressing, and every hit compared in full.
+
+    It is a quarter full at most, half full if it is large. Most predictions are new, and of those most find an empty spot at once.
+    """
 
     def __init__(self, rows: Rows, *, outside: bool = False) -> None:
-        bits = max(2 * rows.size - 1, 1).bit_length()
+        # A long window is looked up less often than its tables take room.
+        spots = 4 if rows.size <= ROWS_MOST else 2
+        bits = max(spots * rows.size - 1, 1).bit_length()
         self._table: Words = np.zeros(1 << bits, np.uint64)
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1

@@ -23,7 +23,8 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from operator import attrgetter
+from typing import Final, cast
 
 import msgspec
 import numpy as np
@@ -40,7 +41,7 @@ from streams.join.source_records import SourceRecords, joined
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Batch, ReplicaFacts
-from streams.topics.partitioner import partitions_of
+from streams.topics.partitioner import partitions_of_ids
 from unship.rejections import RejectCode, Rejection
 from unship.topics import SOURCES
 
@@ -51,7 +52,7 @@ WAITING_MAX: Final = 20_000
 """How many records of one log may wait for the other one; then the driver stops fetching it."""
 
 WAITING_BYTES_MAX: Final = 8 * 1_048_576
-"""How many bytes of one log may: a packed record holds many events."""
+"""About how many bytes of one log may: a packed record holds many events."""
 
 TAKEN_BYTES_MAX: Final = 2 * 1_048_576
 """About so many bytes are joined at once."""
@@ -118,7 +119,7 @@ class _Side:
     def give(self, records: SourceRecords) -> None:
         self.queue.append(records)
         self.queued += len(records.values)
-        self.bytes += _size(records)
+        self.bytes += sum(map(len, _without_none(records.values)))
 
     @property
     def end(self) -> int:
@@ -153,9 +154,8 @@ class _Side:
                 self.queue[0] = records.part(left, len(records.values))
             left -= len(taken[-1].values)
         self.queued -= count
-        records = joined(taken)
-        self.bytes -= _size(records)
-        return records
+        self.bytes -= self.bytes * count // (self.queued + count)
+        return joined(taken)
 
     def passed(self, records: SourceRecords, at: Ints) -> None:
         """Note records that were read, with the join clock at each."""
@@ -367,7 +367,7 @@ class SourceReader:
         decoder = self._decoders[side]
         block, packed = decoded_records(decoder, KINDS[side], records.values)
         block = self._routed(with_packed(block, packed))
-        values = [value or b"" for value in records.values]
+        values = _without_none(records.values)
         line = np.arange(self._line, self._line + len(values)) << INDEX_BITS
         self._line += len(values)
         shape = decoder.shape_of(KINDS[side])
@@ -390,8 +390,10 @@ class SourceReader:
         rejected = {place for place in block.odd if isinstance(block.items[place], Rejection)}
         good = [place for place in range(len(block.items)) if place not in rejected] if rejected else None
         items = block.items if good is None else [block.items[place] for place in good]
-        keys = [item.id.encode() for item in items]
-        misrouted = np.flatnonzero(partitions_of(keys, self.partitions) != self.partition).tolist() if keys else []
+        if not items:
+            return block
+        places = partitions_of_ids(list(map(attrgetter("id"), items)), self.partitions)
+        misrouted = np.flatnonzero(places != self.partition).tolist()
         if not misrouted:
             return block
         why = Rejection(RejectCode.MISROUTED, MISROUTED.format(self.partition, self.partitions))
@@ -511,5 +513,5 @@ def fingerprint(raw: Raw) -> Fingerprint:
     return Fingerprint(raw.offset, raw.append_ts, hashlib.sha256(raw.value or b"").hexdigest()[:16])
 
 
-def _size(records: SourceRecords) -> int:
-    return sum(len(value) for value in records.values if value is not None)
+def _without_none(values: list[bytes | None]) -> list[bytes]:
+    return [value or b"" for value in values] if None in values else cast(list[bytes], values)

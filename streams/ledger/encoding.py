@@ -13,19 +13,56 @@ import numpy as np
 
 _T = TypeVar("_T")
 _DTYPES = {name: np.dtype(name) for name in ("<i8", "<f8", "|b1")}
+_NARROW = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4")}
+_SPANS = [(name, int(np.iinfo(dtype).max)) for name, dtype in _NARROW.items()]
+
+NARROW_FROM = 256
+"""Arrays of so many numbers are written narrowly; for fewer it would take longer than writing more bytes."""
+
+_BITS = "01"
+"""Names an array of numbers that are all 0.0 or 1.0."""
+
+_ONE = int(np.array([1.0]).view(np.int64)[0])
 
 
 def _from_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return (value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes())
+        narrow = _narrowly(value) if value.size >= NARROW_FROM else None
+        return narrow or (value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes())
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"expected an array, was {type(value).__name__}")
 
 
+def _narrowly(array: Any) -> tuple[str, Any, bytes, int] | None:
+    """Return an array in fewer bytes: integers above the smallest of them, losses of 0 and 1 as bytes."""
+    if array.dtype == np.int64:
+        least = int(array.min())
+        span = int(array.max()) - least
+        for name, most in _SPANS:
+            if span <= most:
+                return name, array.shape, (array - least).astype(_NARROW[name]).tobytes(), least
+    elif array.dtype == np.float64:
+        bits = np.ascontiguousarray(array).view(np.int64)
+        if bool(((bits == 0) | (bits == _ONE)).all()):
+            return _BITS, array.shape, (bits != 0).tobytes(), 0
+    return None
+
+
+def _widely(name: str, shape: Any, data: bytes, least: int) -> Any:
+    if name == _BITS:
+        return np.frombuffer(data, np.bool_).astype(np.float64).reshape(shape)
+    dtype = _NARROW.get(name)
+    if dtype is None or not 0 <= least + 2**63 < 2**64:
+        raise ValueError(f"array of {name!r} above {least}: expected one of {sorted([*_NARROW, _BITS])}")
+    return (np.frombuffer(data, dtype).astype(np.int64) + least).reshape(shape)
+
+
 def _to_view(kind: type, value: Any) -> Any:
     if getattr(kind, "__origin__", kind) is not np.ndarray:
         raise TypeError(f"cannot read a {kind}")
+    if len(value) == 4:
+        return _widely(*value)
     name, shape, data = value
     dtype = _DTYPES.get(name)
     if dtype is None:

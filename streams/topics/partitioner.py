@@ -27,6 +27,22 @@ def partitions_of(keys: Sequence[bytes], count: int) -> NDArray[np.int64]:
     return (_murmur2(keys) & np.uint32(0x7FFFFFFF)).astype(np.int64) % count
 
 
+def partitions_of_ids(ids: Sequence[str], count: int) -> NDArray[np.int64]:
+    """Return the partitions of ids, which are their keys.
+
+    Example:
+        >>> partitions_of_ids(["21", "éé"], 1 << 31).tolist() == partitions_of([b"21", "éé".encode()], 1 << 31).tolist()
+        True
+    """
+    joined, lengths = "".join(ids), set(map(len, ids))
+    data = joined.encode()
+    if len(lengths) == 1 and len(data) == len(joined):
+        # The usual case: ids made in one way are of one length.
+        hashes = _of_one_length(np.frombuffer(data, np.uint8).reshape(len(ids), lengths.pop()))
+        return (hashes & np.uint32(0x7FFFFFFF)).astype(np.int64) % count
+    return partitions_of([each.encode() for each in ids], count)
+
+
 def partition_of(key: bytes, count: int) -> int:
     """Return the partition of one key.
 
@@ -39,6 +55,9 @@ def partition_of(key: bytes, count: int) -> int:
 
 def _murmur2(keys: Sequence[bytes]) -> NDArray[np.uint32]:
     """Return the hashes; keys of one length are hashed together, word by word."""
+    lengths = set(map(len, keys))
+    if len(lengths) == 1:
+        return _of_one_length(np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), lengths.pop()))
     by_length: dict[int, list[int]] = defaultdict(list)
     for place, key in enumerate(keys):
         by_length[len(key)].append(place)
