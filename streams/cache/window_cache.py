@@ -44,6 +44,24 @@ class Manifest(msgspec.Struct, frozen=True):
     reader: SavedReader
 
 
+class WindowCaches:
+    """What the caches of one worker share.
+
+    Args:
+        folder: Where windows are kept; None for nowhere.
+        memory: Bytes of memory that all of them may take: half of it for what is in memory of files.
+    """
+
+    def __init__(self, folder: Path | None, memory: int) -> None:
+        self._folder = folder
+        self._memory = memory
+        self._residency = Residency(memory // 2)
+
+    def of(self, topics: tuple[str, ...], partition: int, config: str, pairs: int) -> WindowCache:
+        """Return the cache of one of so many pairs, for one reader."""
+        return WindowCache(self._folder, topics, partition, config, self._memory // 2 // pairs, self._residency)
+
+
 class WindowCache:
     """The cache of one pair, for one reader; see the module.
 
@@ -52,7 +70,7 @@ class WindowCache:
         topics: The names of the two source topics.
         partition: Number of the partition.
         config: Digest of the configuration.
-        memory: Bytes of memory that the window may take, beside what is in memory of files.
+        memory: Bytes of memory that the window may take, not counting what is in memory of files.
         residency: Limits how much is in memory of the files of all windows.
     """
 

@@ -293,7 +293,8 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
 class KeyIndex:
     """Finds rows by their fingerprints: open addressing, and every hit compared in full.
 
-    It is a quarter full at most, half full if it is large. Most predictions are new, and of those most find an empty spot at once.
+    It is a quarter full at most, half full if it is large. Most predictions are new, and of those most find an empty
+    spot at once.
     """
 
     def __init__(self, rows: Rows, *, outside: bool = False) -> None:

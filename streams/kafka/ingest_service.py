@@ -16,7 +16,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, MessageSizeTooLargeError
 
-from streams.cache.residency import Residency
+from streams.cache.window_cache import WindowCaches
 from streams.config.resolved import Config
 from streams.join.source_reader import Position
 from streams.kafka.admin import administering
@@ -66,9 +66,7 @@ class IngestService:
         self.group = access.names.prefix + group
         self.limits = Limits(ROWS_PER_FLUSH, tick_s)
         self.last_read = LastRead()
-        self.window_folder: Path | None = None
-        # Half of the limit is for what is in memory of files.
-        self.residency = Residency(config.window_bytes // 2)
+        self.windows = WindowCaches(None, config.window_bytes)
         # Requests to read pairs again that were not open here, and when they came.
         self.requested: dict[int, float] = {}
         self.running: IngestRun | None = None
@@ -83,7 +81,7 @@ class IngestService:
 
     def keep_windows(self, folder: Path) -> None:
         """Keep in a folder what does not fit into memory, and what need not be read again after a restart."""
-        self.window_folder = folder
+        self.windows = WindowCaches(folder, self.config.window_bytes)
 
     def limit_rows(self, rows: int) -> None:
         """Append batches of so many rows at most, from the next run on."""
@@ -201,8 +199,7 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
         shape = await open_ledger(service.access, self._producer, service.config)
         links = self._links = Links(
             service.access, service.config, self._producer, self._consumer, self._leaders, shape, service.last_read,
-            service.limits, service.clock_ms, route_to(shape.ledger), service.residency, service.window_folder,
-            service.config.window_bytes // 2 // len(predictions),
+            service.limits, service.clock_ms, route_to(shape.ledger), service.windows, len(predictions),
         )  # fmt: skip
         now = asyncio.get_running_loop().time()
         for number, position in (await self._committed(links, predictions)).items():

@@ -6,15 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
-from streams.cache.residency import Residency
-from streams.cache.window_cache import WindowCache
+from streams.cache.window_cache import WindowCache, WindowCaches
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
@@ -59,7 +57,7 @@ class LastRead:
 
 
 class Links(msgspec.Struct, frozen=True):
-    """What the pairs of one run of the service share. `clock_ms` is asked only where everything was read."""
+    """What the `pairs` of one run of the service share. `clock_ms` is asked only where everything was read."""
 
     access: Access
     config: Config
@@ -71,9 +69,8 @@ class Links(msgspec.Struct, frozen=True):
     limits: Limits
     clock_ms: Callable[[], int]
     route: Callable[[str], int]
-    residency: Residency
-    window_folder: Path | None = None
-    window_bytes: int = 2**29
+    windows: WindowCaches
+    pairs: int
 
     def places(self, number: int) -> list[TopicPartition]:
         """Return a pair's partition of predictions and that of feedback."""
@@ -82,8 +79,7 @@ class Links(msgspec.Struct, frozen=True):
     def cache(self, number: int) -> WindowCache:
         """Return the cache of a pair's window."""
         topics = tuple(place.topic for place in self.places(number))
-        digest = self.config.digest()
-        return WindowCache(self.window_folder, topics, number, digest, self.window_bytes, self.residency)
+        return self.windows.of(topics, number, self.config.digest(), self.pairs)
 
 
 def route_to(ledger_partitions: int) -> Callable[[str], int]:
@@ -318,19 +314,14 @@ class SourcePartition:
             appended_at=self._at.appended,
         )
 
-    async def append(self, caught_up: tuple[bool, bool], *, last: bool = False) -> None:
-        """Append everything joined to the ledger; only then its position may be committed.
-
-        Args:
-            caught_up: Whether everything of each log was read.
-            last: Whether nothing is read after this.
-        """
+    async def append(self, caught_up: tuple[bool, bool]) -> None:
+        """Append everything joined to the ledger; only then its position may be committed."""
         reader, links, names = self.reader, self._links, self._links.access.names
         stated = links.clock_ms() - CLOCK_SKEW_MS
         batches = reader.flush((stated if caught_up[0] else -1, stated if caught_up[1] else -1))
         facts = reader.replica_facts()
         position = reader.position()
-        self._save_window(position, last=last)
+        self._save_window(position)
         dead = list(reader.dead)
         reader.dead.clear()
         send, ledger = links.producer.send_and_wait, names.of("ledger")
@@ -347,10 +338,10 @@ class SourcePartition:
         await all_answered(futures)
         self._acknowledged = position
 
-    def _save_window(self, position: Position, *, last: bool) -> None:
+    def _save_window(self, position: Position) -> None:
         """Save the window at a position, if it is time for that; before anything more is joined."""
         now = asyncio.get_running_loop().time()
-        if save_due(position.low, position.end, now - self._at.saved, last=last):
+        if save_due(position.low, position.end, now - self._at.saved, last=self._settling):
             self._at.saved = now
             self._cache.prepare(self.reader)
 
@@ -388,9 +379,9 @@ class SourcePartition:
         if self.reader.filling:
             return
         if self.reader.waiting or self.reader.moved:
-            await self.append((False, False), last=True)
+            await self.append((False, False))
         else:
-            self._save_window(self.reader.position(), last=True)
+            self._save_window(self.reader.position())
         if self._acknowledged is not None:
             await self.commit()
         else:
