@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Bools, Floats, Ints
-from streams.join.cells import Cells
-from streams.join.fingerprints import Fingerprints, Words
 from streams.losses.columns import OTHER, Objects, Scalars, objects
+from streams.window.cells import Cells
+from streams.window.fingerprints import Fingerprints, Words
 
 ROWS_LEAST: Final = 32_768
 ROWS_MOST: Final = 524_288
@@ -29,60 +29,17 @@ _ROW_MASK: Final = np.uint64(0xFFFF_FFFF)
 Bytes: TypeAlias = NDArray[np.uint8]
 
 
-class LabelColumns:
-    """The label of each row: its position (-1 for none), time, truth and source, and whether it named its model."""
+class AnswerColumns:
+    """What each row answered. `objects` has what is no number, by row: an output, and scores by class."""
 
     def __init__(self, rows: int) -> None:
-        self.position: Ints = np.zeros(rows, np.int64)
-        self.at: Ints = np.zeros(rows, np.int64)
-        self.truth: Floats = np.zeros(rows, np.float64)
-        self.kind: Bytes = np.zeros(rows, np.uint8)
-        self.source: NDArray[np.int32] = np.zeros(rows, np.int32)
-        self.named: Bools = np.zeros(rows, np.bool_)
-        self.others: dict[int, Any] = {}
-
-
-class Generation:
-    """A fixed number of rows. `objects` has what is no number, by row: an output, and scores by class.
-
-    `newest` is the join clock of the last row.
-    """
-
-    def __init__(self, rows: int, cells: Cells) -> None:
-        self.cells = cells
-        self.size = 0
-        self.newest = -1
-        self.index = KeyIndex(rows)
-        self.position: Ints = np.zeros(rows, np.int64)
-        self.at: Ints = np.zeros(rows, np.int64)
-        self.cell: NDArray[np.int32] = np.zeros(rows, np.int32)
         self.output: Floats = np.zeros(rows, np.float64)
         self.kind: Bytes = np.zeros(rows, np.uint8)
         self.score: Floats = np.zeros(rows, np.float64)
-        self.state: Bytes = np.zeros(rows, np.uint8)
-        self.label = LabelColumns(rows)
         self.objects: dict[int, tuple[Any, Any]] = {}
 
-    @property
-    def room(self) -> int:
-        """Return how many rows can be added."""
-        return self.position.size - self.size
-
-    def add(self, prints: Fingerprints, position: Ints, at: Ints, cell: Ints, output: Scalars, score: Scalars) -> slice:
-        """Add rows that can be found only after `index.put`; return which they are."""
-        rows = slice(self.size, self.size + position.size)
-        self.index.note(rows, prints)
-        self.position[rows], self.at[rows], self.cell[rows] = position, at, cell
-        self.output[rows], self.kind[rows] = output.numbers, output.kinds
-        self.score[rows] = score.numbers
-        self.state[rows] = WAITS
-        self.label.position[rows] = -1
-        self.size = rows.stop
-        self.newest = max(self.newest, int(at[-1]))
-        return rows
-
     def outputs(self, rows: Ints) -> Scalars:
-        """Return what the predictions of rows answered."""
+        """Return the outputs of rows."""
         kinds, others = self.kind[rows], None
         if self.objects and (kinds == OTHER).any():
             others = objects([self.others_of(row)[0] for row in rows.tolist()])
@@ -99,13 +56,58 @@ class Generation:
         scores = [self.others_of(row)[1] for row in rows.tolist()]
         return None if not any(scores) else objects([(each, None, None) for each in scores])
 
+
+class LabelColumns:
+    """The label of each row: its position (-1 for none), time, truth and source, and whether it named its model."""
+
+    def __init__(self, rows: int) -> None:
+        self.position: Ints = np.zeros(rows, np.int64)
+        self.at: Ints = np.zeros(rows, np.int64)
+        self.truth: Floats = np.zeros(rows, np.float64)
+        self.kind: Bytes = np.zeros(rows, np.uint8)
+        self.source: NDArray[np.int32] = np.zeros(rows, np.int32)
+        self.named: Bools = np.zeros(rows, np.bool_)
+        self.others: dict[int, Any] = {}
+
     def truths(self, rows: Ints) -> Scalars:
         """Return the truths of labelled rows."""
-        label, others = self.label, None
-        kinds = label.kind[rows]
-        if label.others and (kinds == OTHER).any():
-            others = objects([label.others.get(row) for row in rows.tolist()])
-        return Scalars(label.truth[rows], kinds, others)
+        kinds, others = self.kind[rows], None
+        if self.others and (kinds == OTHER).any():
+            others = objects([self.others.get(row) for row in rows.tolist()])
+        return Scalars(self.truth[rows], kinds, others)
+
+
+class Generation:
+    """A fixed number of rows; `newest` is the join clock of the last one."""
+
+    def __init__(self, rows: int, cells: Cells) -> None:
+        self.cells = cells
+        self.size = 0
+        self.newest = -1
+        self.index = KeyIndex(rows)
+        self.position: Ints = np.zeros(rows, np.int64)
+        self.at: Ints = np.zeros(rows, np.int64)
+        self.cell: NDArray[np.int32] = np.zeros(rows, np.int32)
+        self.state: Bytes = np.zeros(rows, np.uint8)
+        self.answers = AnswerColumns(rows)
+        self.label = LabelColumns(rows)
+
+    @property
+    def room(self) -> int:
+        """Return how many rows can be added."""
+        return self.position.size - self.size
+
+    def add(self, prints: Fingerprints, position: Ints, at: Ints, cell: Ints, output: Scalars, score: Scalars) -> slice:
+        """Add rows that can be found only after `index.put`; return which they are."""
+        rows, answers = slice(self.size, self.size + position.size), self.answers
+        self.index.note(rows, prints)
+        self.position[rows], self.at[rows], self.cell[rows] = position, at, cell
+        answers.output[rows], answers.kind[rows], answers.score[rows] = output.numbers, output.kinds, score.numbers
+        self.state[rows] = WAITS
+        self.label.position[rows] = -1
+        self.size = rows.stop
+        self.newest = max(self.newest, int(at[-1]))
+        return rows
 
     def cells_used(self) -> Ints:
         """Return the cells of all rows."""
@@ -116,13 +118,13 @@ class Generation:
         rows, label = slice(0, self.size), self.label
         high, low = self.index.prints(rows)
         integers: list[NDArray[Any]] = [
-            high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.kind[rows],
+            high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.answers.kind[rows],
             self.state[rows], label.position[rows], label.at[rows], label.kind[rows], label.source[rows],
             label.named[rows],
         ]  # fmt: skip
-        numbers = [self.output[rows], self.score[rows], label.truth[rows]]
+        numbers = [self.answers.output[rows], self.answers.score[rows], label.truth[rows]]
         columns = [column.astype(np.int64) for column in integers]
-        return SavedGeneration(self.position.size, columns, numbers, self.objects, label.others)
+        return SavedGeneration(self.position.size, columns, numbers, self.answers.objects, label.others)
 
 
 class SavedGeneration(msgspec.Struct, frozen=True):
@@ -153,7 +155,7 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
     label.position[rows], label.at[rows], label.truth[rows] = labelled_by, labelled_at, truth
     label.kind[rows], label.source[rows], label.named[rows] = truth_kind, source, named
     label.others.update(saved.truths)
-    generation.objects.update(saved.objects)
+    generation.answers.objects.update(saved.objects)
     return generation
 
 
