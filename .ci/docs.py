@@ -27,8 +27,8 @@ from streams.config.sections import ConfigFile, ModelSection
 from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
 from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
 from streams.fold.judging import CONCURRENT_MAX
-from streams.join.series import MODELS_MAX, SERIES_MAX
 from streams.topics.rights import GROUPS, ROLES, TRANSACTION_PREFIX
+from streams.window.series import MODELS_MAX, SERIES_MAX
 from tree import ROOT
 from unship.codec import LIMITS
 from unship.rejections import DECODING_CODES, RejectCode

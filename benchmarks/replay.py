@@ -62,7 +62,7 @@ STAGES = (
 )  # fmt: skip
 PARTS = {
     "streams.join.rows:PartBuilder.part": BUILD,
-    "streams.join.window:JoinWindow.evict": JOIN,
+    "streams.window.join_window:JoinWindow.evict": JOIN,
     "streams.ledger.digests:RangeDigest._digest": SOURCE_DIGEST,
     "streams.pipeline:entry_of": RECORD_DIGEST,
     "streams.fold.fold:Fold.step": COHORTS,

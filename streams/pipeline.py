@@ -4,7 +4,7 @@
 
 | stage | function | what happens |
 |---|---|---|
-| decode | `unship.codec`, `streams.join.decoding` | bytes become an event, or a rejection with a code |
+| decode | `unship.codec`, `streams.window.decoding` | bytes become an event, or a rejection with a code |
 | join | `streams.join.partition.PartitionJoin.take` | a prediction waits for its truth; together they are an outcome |
 | cut | `streams.join.partition.PartitionJoin.batches` | outcomes become the columns of a batch between two corners |
 | append | `streams.ledger.entries.entry_of` | a ledger record becomes the bytes that a log holds |

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary, finalize
 import numpy as np
 
 from streams.cache.residency import Residency
-from streams.join.stored_rows import ROW, DamagedRows, Kept, Rows
+from streams.window.stored_rows import ROW, DamagedRows, Kept, Rows
 
 log = logging.getLogger("unship.ingest")
 

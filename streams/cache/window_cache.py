@@ -19,9 +19,9 @@ import msgspec
 
 from streams.cache.residency import Residency
 from streams.cache.row_files import RowFiles
-from streams.join.batch_window import BeyondMemory
 from streams.join.source_reader import Position, SavedReader, SourceReader, follows
 from streams.ledger.encoding import pack, unpack
+from streams.window.batch_window import BeyondMemory
 from unship.system.files import replace_file
 
 log = logging.getLogger("unship.ingest")

@@ -12,21 +12,18 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import numpy as np
 
 from actions.control_records import trusted_commands
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
+from streams.embedded.source_runs import SourceRuns
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
-from streams.join.dead_letters import dead_letter
-from streams.join.decoding import Block, decoded_records, source_decoders
 from streams.join.line_cutter import Arrival
-from streams.join.partition import KINDS
 from streams.join.runs import Run
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
@@ -74,8 +71,7 @@ class EmbeddedMonitor:
         self.config = config
         self.pipeline = Pipeline(config)
         self.positions = dict.fromkeys(EVENT_TOPICS, 0)
-        self._dead: list[Message] = []
-        self._decoders = source_decoders()
+        self._sources = SourceRuns()
         self._clock_ms = clock_ms
         self._fence: Fence = log.acquire("ledger")
         trust = None if signer is None else signer.trust
@@ -125,7 +121,7 @@ class EmbeddedMonitor:
         while any(self.positions[topic] < positions[topic] for topic in EVENT_TOPICS):
             self.pipeline.rejoin(self._read(positions))
             # These were appended when the records were read first.
-            self._dead.clear()
+            self._sources.take_dead()
 
     def _load_snapshot(self) -> SavedMonitor | None:
         parts = self.log.latest("snapshots")
@@ -171,7 +167,7 @@ class EmbeddedMonitor:
             raise RecordingError(f"the ledger ends at {first}, expected {expected}")
         journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
         status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
-        dead, self._dead = self._dead, []
+        dead = self._sources.take_dead()
         batches = {"ledger": lines, "decisions": journal, "snapshots": [status], "rejected": dead}
         self.log.append_many(batches, fence=self._fence)
 
@@ -231,41 +227,11 @@ class EmbeddedMonitor:
                 run.append((SOURCES.index(topic), entry))
                 continue
             if run:
-                yield self._run(run)
+                yield self._sources.run(run)
                 run = []
             yield Arrival(self._decode(topic, entry), entry.value or b"", (topic, 0, entry.offset, entry.append_ts))
         if run:
-            yield self._run(run)
-
-    def _run(self, records: list[tuple[int, Entry]]) -> Run:
-        """Return consecutive predictions and feedback as a run."""
-        sides = np.array([side for side, _ in records], np.int64)
-        items: list[Any] = [None] * len(records)
-        odd: list[int] = []
-        packed: dict[int, Block] = {}
-        for side, (decoder, kind) in enumerate(zip(self._decoders, KINDS, strict=True)):
-            places = np.flatnonzero(sides == side).tolist()
-            block, inside = decoded_records(decoder, kind, [records[place][1].value for place in places])
-            for place, item in zip(places, block.items, strict=True):
-                items[place] = item
-            for number in block.odd:
-                place = places[number]
-                odd.append(place)
-                if number in inside:
-                    packed[place] = inside[number]
-                    items[place] = inside[number].items[0]
-                self._reject_all(SOURCES[side], records[place][1], inside.get(number, Block([items[place]], [0], ())))
-        odd.sort()
-        predictions, feedback = (decoder.shape_of(kind) for decoder, kind in zip(self._decoders, KINDS, strict=True))
-        offsets = np.array([entry.offset for _, entry in records], np.int64)
-        append_ts = np.array([entry.append_ts for _, entry in records], np.int64)
-        values = [entry.value or b"" for _, entry in records]
-        return Run(sides, items, odd, values, (predictions, feedback), packed, offsets, append_ts)
-
-    def _reject_all(self, topic: str, entry: Entry, block: Block) -> None:
-        for index in block.odd:
-            if isinstance(block.items[index], Rejection):
-                self._reject(topic, entry, block.items[index], index)
+            yield self._sources.run(run)
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
@@ -277,11 +243,8 @@ class EmbeddedMonitor:
         else:
             event = decode_value(EVENT_TOPICS[topic], entry.value)
         if isinstance(event, Rejection):
-            self._reject(topic, entry, event)
+            self._sources.reject(topic, entry, event)
         return event
-
-    def _reject(self, topic: str, entry: Entry, why: Rejection, index: int = 0) -> None:
-        self._dead.append(Message(dead_letter(topic, 0, entry.offset, entry.value, why, index).encoded()))
 
 
 def _ledger_values(log: EmbeddedLog, offset: int) -> Iterator[bytes]:

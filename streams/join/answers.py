@@ -12,8 +12,8 @@ import numpy as np
 
 from actions.replica_watch import ReplicaWatch
 from detectors.base import Bools, Ints
-from streams.join.batch_window import Records
 from streams.ledger.places import INDEX_BITS
+from streams.window.records import Records
 from unship.events import Epoch, Prediction, Role
 from unship.topics import SOURCES
 

@@ -69,6 +69,10 @@ class SourceClock(msgspec.Struct):
         """Read a line without a time."""
         self.at = self.now
 
+    def reached(self, now: int, at: int) -> None:
+        """Note the clocks at the last of several lines whose times were read together."""
+        self.now, self.at = now, at
+
     def advance(self, now: int) -> None:
         """Advance the source clock to `now` without a line."""
         self.now = max(self.now, now)

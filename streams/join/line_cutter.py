@@ -25,9 +25,9 @@ from streams.config.resolved import Config, ModelConfig
 from streams.join.numbering import Numbering
 from streams.join.partition import FEEDBACK, PREDICTIONS, PartitionJoin, SavedJoin, refusal
 from streams.join.runs import Clocks, Run, RunCuts, read_clocks
-from streams.join.tally import NOWHERE
 from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Deployed, Operated, Record
+from streams.window.tally import NOWHERE
 from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
 
@@ -124,9 +124,8 @@ class LineCutter:
         """Join a run. Cut before each place that `next_due` stops at, until it returns None; then call `end_run`."""
         join, shared = self.join, run.offsets is None
         clocks = read_clocks(self.numbering.clock, run)
-        first = self.numbering.line
+        first = self.numbering.take(len(run.items))
         line = np.arange(first, first + len(run.items)) << INDEX_BITS
-        self.numbering.line += len(run.items)
         if shared:
             # Both logs have one clock, so each record may show that earlier feedback is alone.
             join.window.witness(line, clocks.at)
@@ -135,7 +134,7 @@ class LineCutter:
             if given.values:
                 join.take(side, given, shared=shared)
         if shared:
-            join.expire(int(clocks.at[-1]))
+            join.expire()
         self._begin, self._cuts = 0, self._cuts_of(clocks, first)
 
     def _cuts_of(self, clocks: Clocks, first: int) -> RunCuts:

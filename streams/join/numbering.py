@@ -46,6 +46,11 @@ class Numbering(msgspec.Struct):
             clock.read(ts)
         return clock.now
 
+    def take(self, count: int) -> int:
+        """Return the number of the next of so many records, whose times were read."""
+        first, self.line = self.line, self.line + count
+        return first
+
     def number(self, event: Event | Rejection, place: At | None = None) -> At:
         """Return the place of the record whose time was read: (topic, partition, offset, append time)."""
         line, self.line = self.line, self.line + 1

@@ -21,17 +21,18 @@ from detectors.base import Ints
 from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
 from streams.join.answers import Answers
-from streams.join.batch_window import BatchWindow, BeyondMemory, Records, SavedBatchWindow
-from streams.join.decoding import Block, Shape, times_of
-from streams.join.fingerprints import PUBLIC
 from streams.join.pending import Pending, SavedPending
 from streams.join.rows import PartBuilder, counted_rows
-from streams.join.series import window_rule
-from streams.join.tally import Row, Tally
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
 from streams.ledger.places import INDEX_BITS, place_of, rising
 from streams.ledger.records import Batch, Part, ReplicaFacts
+from streams.window.batch_window import BatchWindow, BeyondMemory, SavedBatchWindow
+from streams.window.decoding import Block, Shape, times_of
+from streams.window.fingerprints import PUBLIC
+from streams.window.records import Records
+from streams.window.series import window_rule
+from streams.window.tally import Row, Tally
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -82,7 +83,6 @@ class SavedJoin(msgspec.Struct, frozen=True):
 
     base: Corner
     end: Corner
-    predictions_at: int
     window: SavedBatchWindow
     pending: SavedPending
     replicas: SavedWatch
@@ -118,8 +118,6 @@ class PartitionJoin:
         self.pending = Pending(self.window)
         self._config = config.digest()[:CONFIG_DIGITS]
         self._answers = Answers()
-        # The join clock of the prediction log.
-        self._predictions_at = -1
         self._digests = (RangeDigest(), RangeDigest())
 
     # Reading
@@ -134,7 +132,6 @@ class PartitionJoin:
         """
         if side == PREDICTIONS and not shared:
             self.window.witness(given.offsets << INDEX_BITS, given.at)
-            self._predictions_at = int(given.at[-1])
         rejected, positions = _rejected(given), given.positions
         self.window.note_lines(side, positions, given.lines)
         for place, why in rejected:
@@ -147,13 +144,13 @@ class PartitionJoin:
         elif records.items:
             self._labelled(records)
         if not shared:
-            self.window.expire(self._predictions_at)
+            self.window.expire()
         self.pending.take(side, given, shared=shared)
         return rejected
 
-    def expire(self, at: int) -> None:
-        """Evict feedback that no prediction after the join clock `at` can belong to, where both logs have one clock."""
-        self.window.expire(at)
+    def expire(self) -> None:
+        """Evict feedback that no later prediction can belong to, where both logs have one clock."""
+        self.window.expire()
         self.pending.take_counts(shared=True)
 
     def _labelled(self, records: Records) -> None:
@@ -254,7 +251,6 @@ class PartitionJoin:
         return SavedJoin(
             self.base,
             self.end,
-            self._predictions_at,
             self.window.save(),
             self.pending.save(),
             self.replicas.save(),
@@ -268,9 +264,9 @@ class PartitionJoin:
         Raises:
             DamagedRows: Rows outside memory are not those that were saved.
         """
-        self.base, self.end, self._predictions_at = saved.base, saved.end, saved.predictions_at
+        self.base, self.end = saved.base, saved.end
         self.window.load(saved.window, rising(saved.end[1]))
-        self.pending.load(saved.pending, self.window.cells, self.window.sources)
+        self.pending.load(saved.pending, self.window.cells, self.window.sources.names)
         self.replicas.load(saved.replicas)
         for digest, kept in zip(self._digests, saved.digests, strict=True):
             digest.load(kept)

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 
 from detectors.base import Ints
-from streams.join.batch_window import BatchWindow
-from streams.join.cells import Cells
-from streams.join.joined import CELL, LINE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
 from streams.join.rows import ModelJoined
-from streams.join.tally import Row
-from streams.join.window import Pair, PendingPrediction
+from streams.ledger.places import INDEX_BITS
+from streams.window.batch_window import BatchWindow
+from streams.window.cells import Cells
+from streams.window.join_window import Pair, PendingPrediction
+from streams.window.joined import CELL, LINE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
+from streams.window.tally import Row
 
 if TYPE_CHECKING:
     from streams.join.partition import Given
@@ -48,6 +49,7 @@ class Pending:
         self._pairs: list[tuple[int, Pair]] = []
         self._seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]] = []
         self._counted: list[tuple[int, Row]] = []
+        self._line = 0
         # Of each log, what was given, and from which place on it is in no digest.
         self._given: tuple[list[tuple[Given, int]], list[tuple[Given, int]]] = ([], [])
 
@@ -56,6 +58,11 @@ class Pending:
         """Return how many rows of outcomes and predictions there are."""
         rows: int = sum(columns.shape[1] for columns in self._columns_of_chunks())
         return rows + len(self._objects)
+
+    def next_lines(self, count: int) -> Ints:
+        """Return the lines of the next records, where no other numbers give them."""
+        first, self._line = self._line, self._line + count
+        return np.arange(first, self._line) << INDEX_BITS
 
     def _columns_of_chunks(self) -> list[Ints]:
         return [*(chunk.columns for chunk in self._outcomes), *(chunk.columns for chunk in self._seen)]

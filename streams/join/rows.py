@@ -10,15 +10,15 @@ import numpy as np
 
 from detectors.base import Floats, Ints
 from streams.config.resolved import ModelConfig
-from streams.join.cells import recoded
-from streams.join.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
-from streams.join.series import SeriesTable
-from streams.join.tally import Row, Tally
-from streams.join.window import Pair, PendingPrediction
 from streams.ledger.places import places_of
 from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
 from streams.losses.catalogue import loss_columns, unusable
 from streams.losses.columns import JoinedColumns
+from streams.window.cells import recoded
+from streams.window.join_window import Pair, PendingPrediction
+from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
+from streams.window.series import SeriesTable
+from streams.window.tally import Row, Tally
 from unship.rejections import RejectCode
 
 NONE: Final = np.zeros(0, np.int64)

@@ -13,9 +13,9 @@ import numpy as np
 from detectors.base import Ints
 from streams.config.units import DAY_MS
 from streams.join.clock import SourceClock
-from streams.join.decoding import Block, Shape, times_of, with_packed
 from streams.join.partition import FEEDBACK, PREDICTIONS, Given
 from streams.ledger.places import INDEX_BITS
+from streams.window.decoding import Block, Shape, times_of, with_packed
 from unship.events import Feedback, Prediction
 from unship.rejections import Rejection
 from unship.topics import SOURCES
@@ -76,7 +76,7 @@ def read_clocks(clock: SourceClock, run: Run) -> Clocks:
     before, now = running[:-1], running[1:]
     if ((ts > before + DAY_MS) & (before >= 0)).any():
         return _read_each(clock, run)
-    clock.now = clock.at = int(now[-1])
+    clock.reached(int(now[-1]), int(now[-1]))
     append_ts = now.copy()
     # The time of a rejected line is unknown.
     append_ts[[place for place in run.odd if isinstance(run.items[place], Rejection)]] = 0
@@ -93,9 +93,8 @@ def _read_appended(clock: SourceClock, run: Run, append_ts: Ints) -> Clocks:
             log = f"{topic}/0"
             at[use] = np.maximum(np.maximum.accumulate(append_ts[use]), clock.logs.get(log, -1))
             clock.logs[log] = int(at[use][-1])
-    clock.at = int(at[-1])
     clock.partitions[0] = max(clock.partitions.get(0, -1), int(append_ts.max()))
-    clock.now = int(now[-1])
+    clock.reached(int(now[-1]), int(at[-1]))
     return Clocks(now, at, append_ts)
 
 

@@ -32,16 +32,15 @@ import numpy as np
 from detectors.base import Ints
 from streams.config.resolved import Config
 from streams.config.units import NEVER
-from streams.join.batch_window import BeyondMemory
 from streams.join.dead_letters import DeadLetter, dead_letter
-from streams.join.decoding import Block, decoded_records, source_decoders, with_packed
-from streams.join.fingerprints import PUBLIC
 from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, PartitionJoin, Raw, SavedJoin
 from streams.join.source_records import SourceRecords, joined
 from streams.ledger.coverage import ORIGIN, Corner
-from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of_ids
+from streams.window.batch_window import BeyondMemory
+from streams.window.decoding import Block, NarrowDecoder, decoded_records, source_decoders, with_packed
+from streams.window.fingerprints import PUBLIC
 from unship.rejections import RejectCode, Rejection
 from unship.topics import SOURCES
 
@@ -105,7 +104,8 @@ class SavedReader(msgspec.Struct, frozen=True):
 class _Side:
     """One of the two logs: its queue of records to be read, and its join clock."""
 
-    def __init__(self, low: int, clock: int) -> None:
+    def __init__(self, low: int, clock: int, decoder: NarrowDecoder) -> None:
+        self.decoder = decoder
         self.queue: deque[SourceRecords] = deque()
         self.queued = 0
         self.bytes = 0
@@ -220,13 +220,12 @@ class SourceReader:
         )
         self._ledger_partitions = ledger_partitions
         self._route = route
-        self._sides = tuple(_Side(low, clock) for low, clock in zip(position.low, position.low_clocks, strict=True))
+        begins = zip(position.low, position.low_clocks, source_decoders(), strict=True)
+        self._sides = tuple(_Side(low, clock, decoder) for low, clock, decoder in begins)
         self._committed = position
         self._target: Corner | None = position.end
         self._gone = False
         self._lost = [0, 0]
-        self._line = 0
-        self._decoders = source_decoders()
         models = (config.defaults, *config.models.values())
         self._horizon_ms = max(model.horizon_ms for model in models)
         self._early_ms = max(model.early_ms for model in models)
@@ -364,12 +363,11 @@ class SourceReader:
         if self._gone and side == FEEDBACK:
             self._gone = False
             join.window.close_unanswered(int(at[0]) + self._early_ms + self.fall_back_ms)
-        decoder = self._decoders[side]
+        decoder = log.decoder
         block, packed = decoded_records(decoder, KINDS[side], records.values)
         block = self._routed(with_packed(block, packed))
         values = _without_none(records.values)
-        line = np.arange(self._line, self._line + len(values)) << INDEX_BITS
-        self._line += len(values)
+        line = join.pending.next_lines(len(values))
         shape = decoder.shape_of(KINDS[side])
         rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
         join.settle()
@@ -450,7 +448,7 @@ class SourceReader:
         a, b = (side.clock for side in self._sides)
         horizon, early = self._horizon_ms, self._early_ms
         # Whether feedback came too late for a prediction, or has none, is decided from all it may belong to.
-        interval = self._join.window.slow.witness_ms
+        interval = self._join.window.slow.witnesses.interval_ms
         low_p = self._sides[PREDICTIONS].low_water(min(b - horizon - early, a - horizon - 2 * early - interval))
         # Feedback is read again from before the first truth that may still label a prediction: it decides whether that
         # truth is counted.

@@ -17,7 +17,6 @@ from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
 from streams.join.source_records import SourceRecords
-from streams.join.stored_rows import DamagedRows
 from streams.kafka.clients import Access, all_answered, answered
 from streams.kafka.ledger_topic import Shape
 from streams.kafka.log_checks import Leaders, mismatch
@@ -26,6 +25,7 @@ from streams.ledger.entries import entry_of
 from streams.rounds.ingest import AHEAD_MAX, REST_S, Limits, OpenTransaction, Pair, due, records_to_join, save_due
 from streams.rounds.rewind import POSITION, Halt, position_text
 from streams.topics.partitioner import partition_of
+from streams.window.stored_rows import DamagedRows
 from unship.topics import SOURCES
 
 log = logging.getLogger("unship.ingest")

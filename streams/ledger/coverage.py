@@ -3,8 +3,8 @@
 Several readers may append batches of the same two logs: one that was replaced but still runs, one that started again
 from an old position, two at once. Their batches overlap, and the fold must apply each outcome once. A batch names the
 *corner* (P, F) that it starts from and the one that it reaches: all predictions below offset P joined with all feedback
-below F. The join of a prefix is a function of that prefix alone (`streams.join.window`), so a batch of any reader holds
-the outcomes of the corner that it reaches less those of the corner that it starts from.
+below F. The join of a prefix is a function of that prefix alone (`streams.window.join_window`), so a batch of any
+reader holds the outcomes of the corner that it reaches less those of the corner that it starts from.
 
 A single corner does not suffice, and the maximum of two in each coordinate is wrong: readers advance in different
 steps, and (10, 5) and (8, 9) together do not cover (10, 9). So the fold keeps the *antichain* of corners that no other

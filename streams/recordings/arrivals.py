@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from streams.join.decoding import Block, NarrowDecoder, Shape
 from streams.join.line_cutter import Arrival
 from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS
 from streams.join.runs import Run
 from streams.recordings.lines import is_packed, read_sound_line, unpacked
+from streams.window.decoding import Block, NarrowDecoder, Shape
 from unship.codec import OtherLine, decode_line
 from unship.events import Feedback, Prediction
 from unship.rejections import Rejection

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.join.series import WindowRule
-from streams.join.tally import Tally
-from streams.join.window import JoinWindow, SavedWindow
 from streams.ledger.encoding import pack, unpack
+from streams.window.join_window import JoinWindow, SavedWindow
+from streams.window.series import WindowRule
+from streams.window.tally import Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 

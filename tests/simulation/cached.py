@@ -9,7 +9,7 @@ from streams.cache.residency import Residency
 from streams.cache.row_files import PAGE
 from streams.cache.window_cache import WindowCache
 from streams.join.source_reader import Position, SourceReader
-from streams.join.stored_rows import DamagedRows
+from streams.window.stored_rows import DamagedRows
 from tests.simulation.readers import FALLS_BACK_MS, LEDGER_PARTITIONS, MODELS, Driver, Site
 
 ROWS = 4

@@ -19,8 +19,8 @@ from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS
 from streams.join.source_reader import Position, SourceReader
 from streams.join.source_records import SourceRecords, source_records
-from streams.join.stored_rows import DamagedRows
 from streams.ledger.entries import entry_of
+from streams.window.stored_rows import DamagedRows
 
 TOPICS = ("predictions", "feedback")
 CONFIG = parse(

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 
 from detectors.base import Bools, Ints
-from streams.join.decoding import Shape
-from streams.join.series import SeriesTable
 from streams.ledger.records import Coded
+from streams.window.decoding import Shape
+from streams.window.series import SeriesTable
 
 CELLS_MAX: Final = 65_536
 """A table with so many is left for a new one: a slice may have any number of values."""
@@ -165,7 +165,7 @@ class _Missing(dict[tuple[Any, ...], int]):
 
 
 def recoded(codes: Ints, values: Sequence[Any]) -> Coded:
-    """Return a column coded anew, by first occurrence and with the values that occur only.
+    """Return a column coded by first occurrence, with only the values that occur.
 
     >>> coded = recoded(np.array([2, -1, 0, 2]), ["a", "b", "c"])
     >>> coded.values, coded.codes.tolist()

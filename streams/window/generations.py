@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import Bools, Floats, Ints
-from streams.join.cells import Cells
-from streams.join.fingerprints import Fingerprints, Words
-from streams.join.stored_rows import (
+from streams.losses.columns import OTHER, Objects, Scalars, objects
+from streams.window.cells import Cells
+from streams.window.fingerprints import Fingerprints, Words
+from streams.window.stored_rows import (
     DamagedRows,
     Kept,
     Rows,
@@ -24,7 +25,6 @@ from streams.join.stored_rows import (
     checksum_of_predictions,
     new_rows,
 )
-from streams.losses.columns import OTHER, Objects, Scalars, objects
 
 ROWS_LEAST: Final = 32_768
 ROWS_MOST: Final = 524_288
@@ -39,6 +39,38 @@ _LOADED_ROWS: Final = 65_536
 _ROW_BITS: Final = np.uint64(32)
 _ROW_MASK: Final = np.uint64(0xFFFF_FFFF)
 Bytes: TypeAlias = NDArray[np.uint8]
+
+
+class AnswerColumns:
+    """What each row answered. `objects` has what is no number, by row: an output, and scores by class."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.objects: dict[int, tuple[Any, Any]] = {}
+        self.use(rows)
+
+    def use(self, rows: Rows) -> None:
+        """Have the columns in these rows."""
+        self.output: Floats = rows["output"]
+        self.kind: Bytes = rows["kind"]
+        self.score: Floats = rows["score"]
+
+    def outputs(self, rows: Ints) -> Scalars:
+        """Return the outputs of rows."""
+        kinds, others = self.kind[rows], None
+        if self.objects and (kinds == OTHER).any():
+            others = objects([self.others_of(row)[0] for row in rows.tolist()])
+        return Scalars(self.output[rows], kinds, others)
+
+    def others_of(self, row: int) -> tuple[Any, dict[str, float] | None]:
+        """Return what a row answered where that is no number, and its scores by class; None for none."""
+        return self.objects.get(row, (None, None))
+
+    def more_of(self, rows: Ints) -> Objects | None:
+        """Return (scores by class, None, None) for each row, None if none has any."""
+        if not self.objects:
+            return None
+        scores = [self.others_of(row)[1] for row in rows.tolist()]
+        return None if not any(scores) else objects([(each, None, None) for each in scores])
 
 
 class LabelColumns:
@@ -57,12 +89,16 @@ class LabelColumns:
         self.source: NDArray[np.int32] = rows["source"]
         self.named: Bools = rows["named"]
 
+    def truths(self, rows: Ints) -> Scalars:
+        """Return the truths of labelled rows."""
+        kinds, others = self.kind[rows], None
+        if self.others and (kinds == OTHER).any():
+            others = objects([self.others.get(row) for row in rows.tolist()])
+        return Scalars(self.truth[rows], kinds, others)
+
 
 class Generation:
-    """A fixed number of rows. `objects` has what is no number, by row: an output, and scores by class.
-
-    `newest` is the join clock of the last row.
-    """
+    """A fixed number of rows; `newest` is the join clock of the last one."""
 
     def __init__(self, rows: int | Kept, cells: Cells) -> None:
         self.cells = cells
@@ -72,8 +108,8 @@ class Generation:
         self.rows: Rows = new_rows(rows) if isinstance(rows, int) else rows.rows
         self.index = KeyIndex(self.rows, outside=self.kept is not None)
         self.state: Bytes = np.zeros(self.rows.size, np.uint8)
+        self.answers = AnswerColumns(self.rows)
         self.label = LabelColumns(self.rows)
-        self.objects: dict[int, tuple[Any, Any]] = {}
         # The checksum of the labels, and that of the predictions of so many rows.
         self._labels = 0
         self._predictions = (0, 0)
@@ -97,12 +133,6 @@ class Generation:
         return column
 
     @property
-    def score(self) -> Floats:
-        """Return the score of each prediction, NaN for none."""
-        column: Floats = self.rows["score"]
-        return column
-
-    @property
     def memory(self) -> int:
         """Return how many bytes of memory it takes: all of its table, and the rows if they are nowhere else."""
         return self.index.bytes + self.state.nbytes + (0 if self.kept else self.rows.nbytes)
@@ -115,6 +145,7 @@ class Generation:
                 return False
             self.rows = self.kept.rows
             self.index.use(self.rows, outside=True)
+            self.answers.use(self.rows)
             self.label.use(self.rows)
             for begin in range(0, self.size, _LOADED_ROWS):
                 self._sum_labels(begin, min(begin + _LOADED_ROWS, self.size))
@@ -137,42 +168,15 @@ class Generation:
 
     def add(self, prints: Fingerprints, position: Ints, at: Ints, cell: Ints, output: Scalars, score: Scalars) -> slice:
         """Add rows that can be found only after `index.put`; return which they are."""
-        rows = slice(self.size, self.size + position.size)
+        rows, answers = slice(self.size, self.size + position.size), self.answers
         self.index.note(rows, prints)
-        added = self.rows[rows]
-        added["position"], added["at"], added["cell"] = position, at, cell
-        added["output"], added["kind"], added["score"] = output.numbers, output.kinds, score.numbers
-        added["label_position"] = -1
+        self.position[rows], self.at[rows], self.cell[rows] = position, at, cell
+        answers.output[rows], answers.kind[rows], answers.score[rows] = output.numbers, output.kinds, score.numbers
         self.state[rows] = WAITS
+        self.label.position[rows] = -1
         self.size = rows.stop
         self.newest = max(self.newest, int(at[-1]))
         return rows
-
-    def outputs(self, rows: Ints) -> Scalars:
-        """Return what the predictions of rows answered."""
-        kinds, others = self.rows["kind"][rows], None
-        if self.objects and (kinds == OTHER).any():
-            others = objects([self.others_of(row)[0] for row in rows.tolist()])
-        return Scalars(self.rows["output"][rows], kinds, others)
-
-    def others_of(self, row: int) -> tuple[Any, dict[str, float] | None]:
-        """Return what a row answered where that is no number, and its scores by class; None for none."""
-        return self.objects.get(row, (None, None))
-
-    def more_of(self, rows: Ints) -> Objects | None:
-        """Return (scores by class, None, None) for each row, None if none has any."""
-        if not self.objects:
-            return None
-        scores = [self.others_of(row)[1] for row in rows.tolist()]
-        return None if not any(scores) else objects([(each, None, None) for each in scores])
-
-    def truths(self, rows: Ints) -> Scalars:
-        """Return the truths of labelled rows."""
-        label, others = self.label, None
-        kinds = label.kind[rows]
-        if label.others and (kinds == OTHER).any():
-            others = objects([label.others.get(row) for row in rows.tolist()])
-        return Scalars(label.truth[rows], kinds, others)
 
     def cells_used(self) -> Ints:
         """Return the cells of all rows."""
@@ -183,13 +187,13 @@ class Generation:
         rows, label = slice(0, self.size), self.label
         high, low = self.index.prints_of(rows)
         integers: list[NDArray[Any]] = [
-            high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.rows["kind"][rows],
+            high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.answers.kind[rows],
             self.state[rows], label.position[rows], label.at[rows], label.kind[rows], label.source[rows],
             label.named[rows],
         ]  # fmt: skip
-        numbers = [self.rows["output"][rows], self.score[rows], label.truth[rows]]
+        numbers = [self.answers.output[rows], self.answers.score[rows], label.truth[rows]]
         columns = [column.astype(np.int64) for column in integers]
-        return SavedGeneration(self.rows.size, columns, numbers, self.objects, label.others)
+        return SavedGeneration(self.rows.size, columns, numbers, self.answers.objects, label.others)
 
     def save_kept(self, cells: int, store: RowStore) -> SavedKept:
         """Return everything but the rows, which are in a store; `cells` is the number of their cells."""
@@ -202,7 +206,7 @@ class Generation:
         checksum = (total + self._labels) % 2**64
         states = [np.packbits(self.state[: self.size] == state).tobytes() for state in (MOVED, CLOSED)]
         return SavedKept(
-            self.kept.name, self.size, self.newest, cells, checksum, states, self.objects, self.label.others
+            self.kept.name, self.size, self.newest, cells, checksum, states, self.answers.objects, self.label.others
         )
 
     def load_kept(self, saved: SavedKept, feedback: int, store: RowStore) -> None:
@@ -229,7 +233,7 @@ class Generation:
         if (self._labels + self._predictions[1]) % 2**64 != saved.checksum:
             raise DamagedRows(f"{saved.name}: the checksum of its {saved.size} rows is another one")
         self.size, self.newest = saved.size, saved.newest
-        self.objects.update(saved.objects)
+        self.answers.objects.update(saved.objects)
         self.label.others.update(saved.truths)
 
     def _load_part(self, begin: int, end: int, feedback: int) -> int:
@@ -286,7 +290,7 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
     label.position[rows], label.at[rows], label.truth[rows] = labelled_by, labelled_at, truth
     label.kind[rows], label.source[rows], label.named[rows] = truth_kind, source, named
     label.others.update(saved.truths)
-    generation.objects.update(saved.objects)
+    generation.answers.objects.update(saved.objects)
     return generation
 
 

@@ -32,7 +32,7 @@ DecodeOne: TypeAlias = Callable[[bytes | None], Any]
 _Decode: TypeAlias = Callable[[Any], Any]
 
 LEARNED_MAX: Final = 128
-"""So often the narrow types are made anew; a stream that brings other fields each time is decoded one by one."""
+"""So often the narrow types are made again; a stream that brings other fields each time is decoded one by one."""
 
 LISTED: Final = frozenset({"model", "version", "source", "replica"})
 LISTED_MAX: Final = 256

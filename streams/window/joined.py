@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 
 from detectors.base import Floats, Ints
-from streams.join.cells import Cells
 from streams.losses.columns import Objects, Scalars, objects, scalars_joined
+from streams.window.cells import Cells
 
 LINE, CELL, POSITION, AT, LABELLED_BY, LABELLED_AT, SOURCE = range(7)
 """The rows of `columns`; predictions alone have the first four."""

@@ -1,13 +1,14 @@
 """The window of one pair of logs, for whole blocks of records: what is usual is joined by array operations.
 
-Usual is one prediction of a key, then one label in time. Such predictions are rows of `streams.join.generations`, and a
-block of labels finds and labels its rows in a few operations. Everything else goes through `streams.join.window`, one
-record after the other: a second prediction or label of a key; a label ahead of its prediction, too late, of another
-model or without a truth; a model that is judged without labels. With the first such record of a key, everything that is
-known of the key moves there. So there is one set of rules, and this module only recognises when none of them matters.
+Usual is one prediction of a key, then one label in time. Such predictions are rows of `streams.window.generations`, and
+a block of labels finds and labels its rows in a few operations. Everything else goes through
+`streams.window.join_window`, one record after the other: a second prediction or label of a key; a label ahead of its
+prediction, too late, of another model or without a truth; a model that is judged without labels. With the first such
+record of a key, everything that is known of the key moves there. So there is one set of rules, and this module only
+recognises when none of them matters.
 
 A key is in one place only, so the order between the usual and the others makes no difference. Nor does it matter
-whether the predictions of a block are joined before its feedback (`streams.join.window` says why).
+whether the predictions of a block are joined before its feedback (`streams.window.join_window` shows why).
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
 from detectors.base import Bools, Ints
-from streams.join.cells import NO_CELL, Cells, SavedCells
-from streams.join.decoding import Shape
-from streams.join.fingerprints import Fingerprinter, Fingerprints, Key
-from streams.join.generation_list import GenerationList
-from streams.join.generations import CLOSED, MOVED, WAITS, Generation, SavedGeneration, SavedKept
-from streams.join.joined import CELL, NOTHING_MORE, Outcomes, Seen
-from streams.join.series import WindowRule
-from streams.join.stored_rows import RowStore
-from streams.join.tally import Tally
-from streams.join.window import JoinWindow, Outcome, Pair, PendingFeedback, PendingPrediction, SavedWindow
 from streams.losses.columns import FLOAT, NOTHING, Scalars, objects, scalars
+from streams.window.cells import NO_CELL, Cells, SavedCells
+from streams.window.fingerprints import Fingerprinter, Fingerprints, Key
+from streams.window.generation_list import GenerationList
+from streams.window.generations import CLOSED, MOVED, WAITS, Generation, SavedGeneration, SavedKept
+from streams.window.join_window import JoinWindow, Outcome, Pair, PendingFeedback, PendingPrediction, SavedWindow
+from streams.window.joined import CELL, NOTHING_MORE, Outcomes, Seen
+from streams.window.records import Records, score_column, scores_of, spread
+from streams.window.series import WindowRule
+from streams.window.stored_rows import RowStore
+from streams.window.tally import Tally
 from unship.codec import decode_value
 from unship.events import Feedback, Prediction
 
@@ -39,74 +40,6 @@ _Rows = TypeVar("_Rows", Outcomes, Seen)
 
 SOURCES_MAX: Final = 4_096
 """Label sources that a row can name; labels of further ones are joined one by one."""
-
-
-_id_of: Final = attrgetter("id")
-
-
-class Records(NamedTuple):
-    """Decoded records of one log. `odd` are the places of items that are no narrow ones.
-
-    `line` numbers the records of both logs in the order in which they were given.
-    """
-
-    items: list[Any]
-    odd: list[int]
-    shape: Shape
-    values: Sequence[bytes | None]
-    position: Ints
-    at: Ints
-    line: Ints
-
-    def part(self, begin: int, end: int) -> Records:
-        """Return the records of a range."""
-        odd = [place - begin for place in self.odd if begin <= place < end]
-        some = slice(begin, end)
-        return Records(
-            self.items[some], odd, self.shape, self.values[some], self.position[some], self.at[some], self.line[some]
-        )
-
-    def without(self, places: list[int]) -> Records:
-        """Return the records but those at some places."""
-        if not places:
-            return self
-        left = np.delete(np.arange(len(self.items)), places)
-        numbers = left.tolist()
-        number_of = {place: number for number, place in enumerate(numbers)}
-        return Records(
-            [self.items[place] for place in numbers],
-            [number_of[place] for place in self.odd if place in number_of],
-            self.shape,
-            [self.values[place] for place in numbers],
-            *(column[left] for column in (self.position, self.at, self.line)),
-        )
-
-    def keys(self) -> list[Key]:
-        """Return the keys by which predictions and feedback belong together."""
-        items = self.items
-        ids: list[Key] = list(map(_id_of, items))
-        if {"row", "target"} & self.shape.fields:
-            numbers, names = self.column("row", 0), self.column("target", "")
-            for place, (number, name) in enumerate(zip(numbers, names, strict=True)):
-                if number or name:
-                    ids[place] = (items[place].id, number, name)
-        for place in self.odd:
-            ids[place] = key_of(items[place])
-        return ids
-
-    def column(self, name: str, default: Any) -> list[Any]:
-        """Return a field of narrow items, the default where an item is none or where no item has it."""
-        if name not in self.shape.fields:
-            return [default] * len(self.items)
-        if not self.odd:
-            return list(map(attrgetter(name), self.items))
-        odd = set(self.odd)
-        return [default if place in odd else getattr(item, name) for place, item in enumerate(self.items)]
-
-
-def key_of(event: Prediction | Feedback) -> Key:
-    """Return the key of one event."""
-    return event.id if not event.row and not event.target else (event.id, event.row, event.target)
 
 
 class Joined(NamedTuple):
@@ -150,11 +83,12 @@ class BatchWindow:
         self.dimensions = tuple(dict.fromkeys(name for rule in every for name in rule.slices_by))
         self.cells = Cells(self.slow.series, self.dimensions)
         self.generations = GenerationList(self.cells, *beyond or ())
-        self.sources: list[str] = []
-        self._source_numbers: dict[str, int] = {}
+        self.sources = SourceNames([])
         self._reach_ms = max(rule.horizon_ms for rule in every) + self.slow.early_max
         self._printer = Fingerprinter(secret)
         self._joined = Joined([], [], [], [], [])
+        # The join clock of the prediction log.
+        self._predictions_at = -1
         self._slow_seen: list[tuple[int, int, int, int]] = []
         # Positions and lines of the newest records of each log.
         self._newest = (_Lines(_ints([]), _ints([])), _Lines(_ints([]), _ints([])))
@@ -263,13 +197,13 @@ class BatchWindow:
             use = np.setdiff1d(np.arange(len(items)), block.odd)
             cells, outputs, scores = self._columns(some) if usual else (cell[:0], scalars([]), scalars([]))
             cell[use] = cells
-            return cell, _spread(outputs, use, len(items)), _spread(scores, use, len(items))
+            return cell, spread(outputs, use, len(items)), spread(scores, use, len(items))
         cell = self.cells.codes(shape, items)
-        return cell, scalars(list(map(attrgetter("output"), items))), _scores(items, shape)
+        return cell, scalars(list(map(attrgetter("output"), items))), scores_of(items, shape)
 
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""
-        objects = self.generations[-1].objects
+        objects = self.generations[-1].answers.objects
         scores = block.column("scores", None) if "scores" in block.shape.fields else None
         if output.others is None and scores is None:
             return
@@ -330,30 +264,10 @@ class BatchWindow:
     def _source_codes(self, block: Records) -> Ints:
         """Return the numbers of the label sources, -1 for those beyond what a row can name."""
         if "source" not in block.shape.fields:
-            return np.full(len(block.items), self._source("default"), np.int64)
+            return np.full(len(block.items), self.sources.of_row("default"), np.int64)
         names = block.column("source", "default")
-        numbers = {name: self._source(name) for name in dict.fromkeys(names)}
+        numbers = {name: self.sources.of_row(name) for name in dict.fromkeys(names)}
         return np.fromiter(map(numbers.__getitem__, names), np.int64, len(names))
-
-    def _source(self, name: str) -> int:
-        number = self._source_numbers.get(name)
-        if number is None:
-            if len(self.sources) >= SOURCES_MAX:
-                return -1
-            return self._add_source(name)
-        return number if number < SOURCES_MAX else -1
-
-    def _add_source(self, name: str) -> int:
-        number = self._source_numbers.setdefault(name, len(self.sources))
-        if number == len(self.sources):
-            self.sources.append(name)
-        return number
-
-    def forget_sources(self) -> None:
-        """Forget the label sources that no row names; to be called where nothing is joined that names one."""
-        if len(self.sources) > 2 * SOURCES_MAX:
-            self.sources = self.sources[:SOURCES_MAX]
-            self._source_numbers = {name: number for number, name in enumerate(self.sources)}
 
     def _named(self, block: Records) -> Ints | None:
         """Return the number of the model that each label names, -1 for none, -2 for one that is not known."""
@@ -402,16 +316,16 @@ class BatchWindow:
                 if other is not None:
                     label.others[row] = other
         generation.labelled(rows)
-        scores = generation.score[rows]
+        scores = generation.answers.score[rows]
         kinds = np.where(np.isnan(scores), NOTHING, FLOAT).astype(np.uint8)
         line = np.maximum(block.line[use], self._newest[0].of(generation.position[rows]))
         cell = self._current(generation.cells, cell)
         columns = np.array(
             [line, cell, generation.position[rows], generation.at[rows], position, block.at[use], source[use]]
         )
-        score, more = Scalars(scores, kinds), generation.more_of(rows)
+        score, more = Scalars(scores, kinds), generation.answers.more_of(rows)
         self._joined.outcomes.append(
-            Outcomes(self.cells, self.sources, columns, generation.outputs(rows), score, truths, more)
+            Outcomes(self.cells, self.sources.names, columns, generation.answers.outputs(rows), score, truths, more)
         )
         return use
 
@@ -436,9 +350,9 @@ class BatchWindow:
         generation.state[row] = MOVED
         cell, label = int(generation.cell[row]), generation.label
         place = np.array([row])
-        (output,) = generation.outputs(place)
-        _, scores = generation.objects.get(row, (None, None))
-        score = float(generation.score[row])
+        (output,) = generation.answers.outputs(place)
+        _, scores = generation.answers.others_of(row)
+        score = float(generation.answers.score[row])
         # A closed row takes no label, so it is as if it had one.
         labelled_by = int(generation.position[row] if state == CLOSED else label.position[row])
         series, values = generation.cells.key_of(cell)
@@ -448,10 +362,10 @@ class BatchWindow:
         )  # fmt: skip
         feedback = None
         if labelled_by >= 0 and state == WAITS:
-            (pending.truth,) = generation.truths(place)
+            (pending.truth,) = generation.label.truths(place)
             pending.joined = True
             model = self.slow.series[series].model if label.named[row] else None
-            source = self.sources[int(label.source[row])]
+            source = self.sources.names[int(label.source[row])]
             feedback = PendingFeedback(key, labelled_by, int(label.at[row]), pending.truth, source, model, matched=True)
         self.slow.adopt(pending, feedback)
 
@@ -477,14 +391,14 @@ class BatchWindow:
             [each.at for each in pending],
             [each.labelled_by for each in pending],
             [outcome.labelled_at for outcome in outcomes],
-            [self._add_source(outcome.source) for outcome in outcomes],
+            [self.sources.add(outcome.source) for outcome in outcomes],
         ]
         return Outcomes(
             self.cells,
-            self.sources,
+            self.sources.names,
             np.array(columns, np.int64),
             scalars([each.output for each in pending]),
-            _nan_for_nothing(scalars([each.score for each in pending])),
+            score_column([each.score for each in pending]),
             scalars([each.truth for each in pending]),
             objects(more) if any(each != NOTHING_MORE for each in more) else None,
         )
@@ -515,7 +429,8 @@ class BatchWindow:
         assert not any(self._joined), "something joined was not taken"
         (_, *older), kept, in_memory = self.generations.save(self.cells, self._current)
         # Last, because cells of other tables were added to the present ones.
-        return SavedBatchWindow(self.slow.save(), self.cells.save(), in_memory, list(self.sources), older, kept)
+        slow, cells = self.slow.save(), self.cells.save()
+        return SavedBatchWindow(slow, cells, in_memory, self.sources.names, self._predictions_at, older, kept)
 
     def load(self, saved: SavedBatchWindow, feedback: int) -> None:
         """Load what `save` returned into a new window of the same rules.
@@ -534,18 +449,23 @@ class BatchWindow:
             tables.append(Cells(self.slow.series, self.dimensions))
             tables[-1].load(cells)
         self.generations.load(tables, saved.kept, saved.generations, feedback)
-        self.sources = saved.sources
-        self._source_numbers = {name: number for number, name in enumerate(self.sources)}
+        self.sources = SourceNames(saved.sources)
+        self._predictions_at = saved.predictions_at
 
     # What is not joined any more
 
     def witness(self, position: Ints, at: Ints) -> None:
         """Note records of the prediction log: they may show that earlier feedback is unmatched."""
         self.slow.witness_all(position, at)
+        self._predictions_at = int(at[-1])
 
-    def expire(self, predictions_at: int) -> None:
+    def expire(self) -> None:
         """Evict feedback that no future prediction can belong to; what is evicted unmatched is counted."""
-        self.slow.expire(predictions_at)
+        self.slow.expire(self._predictions_at)
+
+    def forget_sources(self) -> None:
+        """Forget label sources that no row names; to be called where nothing is joined that names one."""
+        self.sources = self.sources.fewer()
 
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Evict what no future record can belong to."""
@@ -568,8 +488,35 @@ class SavedBatchWindow(msgspec.Struct, frozen=True):
     cells: SavedCells
     generations: list[SavedGeneration]
     sources: list[str]
+    predictions_at: int
     older: list[SavedCells] = []
     kept: list[SavedKept] = []
+
+
+class SourceNames:
+    """The names of label sources, by number; the first ones can be named by a row."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+    def of_row(self, name: str) -> int:
+        """Return the number by which a row names a source, -1 if it cannot."""
+        number = self._numbers.get(name)
+        if number is None:
+            return self.add(name) if len(self.names) < SOURCES_MAX else -1
+        return number if number < SOURCES_MAX else -1
+
+    def add(self, name: str) -> int:
+        """Return the number of a source."""
+        number = self._numbers.setdefault(name, len(self.names))
+        if number == len(self.names):
+            self.names.append(name)
+        return number
+
+    def fewer(self) -> SourceNames:
+        """Return the names without those that no row names, if these are many."""
+        return SourceNames(self.names[:SOURCES_MAX]) if len(self.names) > 2 * SOURCES_MAX else self
 
 
 class _Lines(NamedTuple):
@@ -592,31 +539,6 @@ def _of_same_keys(keys: Sequence[Key], some: Bools) -> Bools:
         return some
     selected = {keys[place] for place in np.flatnonzero(some).tolist()}
     return np.fromiter(map(selected.__contains__, keys), np.bool_, len(keys))
-
-
-def _scores(items: list[Any], shape: Shape) -> Scalars:
-    if "score" not in shape.fields:
-        return _nothing(len(items))
-    return _nan_for_nothing(scalars(list(map(attrgetter("score"), items))))
-
-
-def _nothing(size: int) -> Scalars:
-    return Scalars(np.full(size, np.nan), np.full(size, NOTHING, np.uint8))
-
-
-def _nan_for_nothing(column: Scalars) -> Scalars:
-    column.numbers[column.kinds == NOTHING] = np.nan
-    return column
-
-
-def _spread(column: Scalars, use: Ints, size: int) -> Scalars:
-    """Return a column with its entries at some places, and nothing at the others."""
-    spread = _nothing(size)
-    spread.numbers[use], spread.kinds[use] = column.numbers, column.kinds
-    if column.others is not None:
-        spread.others = objects([None] * size)
-        spread.others[use] = column.others
-    return spread
 
 
 def _ints(values: list[int]) -> Ints:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from streams.config.resolved import ModelConfig
-from streams.join.tally import Tally
+from streams.window.tally import Tally
 from unship.events import Prediction
 from unship.rejections import RejectCode
 

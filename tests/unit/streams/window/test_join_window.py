@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from streams.join import series
-from streams.join.series import WindowRule
-from streams.join.tally import Tally
-from streams.join.window import WITNESSES, JoinWindow, Outcome, Pair, SavedWindow, Witnesses
 from streams.ledger.encoding import pack, unpack
+from streams.window import series
+from streams.window.join_window import WITNESSES, JoinWindow, Outcome, Pair, SavedWindow, Witnesses
+from streams.window.series import WindowRule
+from streams.window.tally import Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from detectors.base import Ints
-from streams.join.cells import Cells, SavedCells
-from streams.join.fingerprints import Fingerprints
-from streams.join.generations import (
+from streams.window.cells import Cells, SavedCells
+from streams.window.fingerprints import Fingerprints
+from streams.window.generations import (
     GROWTH,
     ROWS_LARGEST,
     ROWS_LEAST,
@@ -19,7 +19,7 @@ from streams.join.generations import (
     SavedKept,
     loaded,
 )
-from streams.join.stored_rows import RowStore
+from streams.window.stored_rows import RowStore
 
 
 class GenerationList(list[Generation]):

@@ -26,8 +26,8 @@ import msgspec
 import numpy as np
 
 from detectors.base import Ints
-from streams.join.series import Series, SeriesTable, WindowRule
-from streams.join.tally import Tally
+from streams.window.series import Series, SeriesTable, WindowRule
+from streams.window.tally import Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 
@@ -124,8 +124,7 @@ class JoinWindow:
         self.tally = tally
         self.closed_until = -1
         self._joined = Joined([], [], [])
-        self.witness_ms = (self.early_max + max(rule.horizon_ms for rule in every)) // WITNESSES
-        self._witnesses = Witnesses(self.witness_ms)
+        self.witnesses = Witnesses((self.early_max + max(rule.horizon_ms for rule in every)) // WITNESSES)
 
     @property
     def joined(self) -> int:
@@ -327,7 +326,7 @@ class JoinWindow:
             self._forget(heappop(self._adopted)[2])
         queued = self.early_leaving
         while queued and predictions_at > queued[0].at + self.early_max:
-            witness = self._witnesses.after(queued[0].at + self.early_max)
+            witness = self.witnesses.after(queued[0].at + self.early_max)
             if witness < 0:
                 return
             feedback = queued.popleft()
@@ -349,12 +348,12 @@ class JoinWindow:
 
     def witness(self, position: int, at: int) -> None:
         """Note a record of the prediction log: it may show that earlier feedback is unmatched."""
-        self._witnesses.note(position, at)
+        self.witnesses.note(position, at)
 
     def witness_all(self, positions: Ints, at: Ints) -> None:
         """Note records of the prediction log, in their order."""
-        for place in self._witnesses.firsts(at).tolist():
-            self._witnesses.note(int(positions[place]), int(at[place]))
+        for place in self.witnesses.firsts(at).tolist():
+            self.witnesses.note(int(positions[place]), int(at[place]))
 
     def adopt(self, pending: PendingPrediction, feedback: PendingFeedback | None) -> None:
         """Add the only prediction of a key, and the label that it has; both were joined elsewhere."""
@@ -387,7 +386,7 @@ class JoinWindow:
             [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()],
             sorted([*self.early_leaving, *(each for _, _, each in self._adopted)], key=_position),
             self.closed_until,
-            self._witnesses.save(),
+            self.witnesses.save(),
             [(outcome.prediction.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
             [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
             [(live.position, shadow.position) for live, shadow in seen_pairs],
@@ -405,7 +404,7 @@ class JoinWindow:
             self._remember(feedback)
         self.early_leaving = deque(saved.early)
         self.closed_until = saved.closed_until
-        self._witnesses.load(saved.witnesses)
+        self.witnesses.load(saved.witnesses)
         at = {pending.position: pending for pending in everything}
         self._joined = Joined(
             [Outcome(at[position], labelled_at, source) for position, labelled_at, source in saved.outcomes],
@@ -427,12 +426,12 @@ class Witnesses:
     """
 
     def __init__(self, interval_ms: int) -> None:
-        self._interval_ms = max(interval_ms, 1)
+        self.interval_ms = max(interval_ms, 1)
         self._firsts: deque[tuple[int, int]] = deque()
 
     def note(self, position: int, at: int) -> None:
         """Note a record of the prediction log at join clock `at`, in the order of positions."""
-        interval = at // self._interval_ms
+        interval = at // self.interval_ms
         if not self._firsts or interval > self._firsts[-1][0]:
             self._firsts.append((interval, position))
             if len(self._firsts) > 2 * WITNESSES:
@@ -441,7 +440,7 @@ class Witnesses:
 
     def firsts(self, at: Ints) -> Ints:
         """Return the places of the records that may be the first ones of their intervals."""
-        intervals = at // self._interval_ms
+        intervals = at // self.interval_ms
         return np.flatnonzero(np.diff(intervals, prepend=intervals[:1] - 1))
 
     def after(self, at: int) -> int:
@@ -449,7 +448,7 @@ class Witnesses:
 
         `at` must not fall from call to call: earlier intervals are evicted.
         """
-        possible = at // self._interval_ms
+        possible = at // self.interval_ms
         # The last one is kept, because only the first of an interval is noted.
         while len(self._firsts) > 1 and self._firsts[0][0] <= possible:
             self._firsts.popleft()

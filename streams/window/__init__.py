@@ -1,0 +1,1 @@
+"""The window: what predictions and labels wait for each other in."""
