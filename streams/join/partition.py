@@ -236,12 +236,19 @@ class PartitionJoin:
         """Return the replica facts from the answers settled since the last call, one record for each model."""
         return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
 
-    def begin_at(self, end: Corner) -> None:
+    def drop(self) -> None:
         """Drop what was joined: it is in the ledger already, and the records were read only to fill the window."""
         self.settle()
-        self.end = end
-        self.batch(-1)
+        self.pending.drop()
+        self.tally.take()
         self.replicas.take()
+        for digest in self._digests:
+            digest.take()
+
+    def begin_at(self, end: Corner) -> None:
+        """Let the next batch begin at a corner, with nothing that was joined below it."""
+        self.drop()
+        self.base = self.end = end
 
     # Snapshots
 

@@ -96,7 +96,6 @@ class SavedReader(msgspec.Struct, frozen=True):
 
     position: Position
     sides: tuple[SavedSide, SavedSide]
-    line: int
     gone: bool
     join: SavedJoin
 
@@ -370,9 +369,11 @@ class SourceReader:
         line = join.pending.next_lines(len(values))
         shape = decoder.shape_of(KINDS[side])
         rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
-        join.settle()
         log.passed(records, at)
-        if not self.filling:
+        if self.filling:
+            join.drop()
+        else:
+            join.settle()
             self.dead += [self._dead_letter(side, records, block, number, why) for number, why in rejected]
 
     def _dead_letter(self, side: int, records: SourceRecords, block: Block, number: int, why: Rejection) -> DeadLetter:
@@ -470,7 +471,7 @@ class SourceReader:
         if not self._join.window.generations.keep_all():
             return None
         predictions, feedback = (side.save() for side in self._sides)
-        return SavedReader(position, (predictions, feedback), self._line, self._gone, self._join.save())
+        return SavedReader(position, (predictions, feedback), self._gone, self._join.save())
 
     def resume(self, saved: SavedReader) -> None:
         """Fill the window of a new reader from where another one was saved, which is not beyond the committed corner.
@@ -483,7 +484,7 @@ class SourceReader:
         self._join.load(saved.join)
         for side, kept in zip(self._sides, saved.sides, strict=True):
             side.load(kept)
-        self._line, self._gone = saved.line, saved.gone
+        self._gone = saved.gone
         self._end_of_filling()
 
 
