@@ -34,7 +34,7 @@ from unship.topics import SOURCES
 log = logging.getLogger("unship.ingest")
 
 GROUP = INGEST_GROUP
-ROWS_PER_FLUSH = 8_192
+ROWS_PER_FLUSH = 16_384
 """Of one batch at most, in a backlog: each is a record of every ledger partition, however few rows that has."""
 
 READ_AHEAD_S = 0.01

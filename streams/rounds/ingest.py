@@ -12,10 +12,10 @@ import msgspec
 FILL_RECORDS = 4_096
 """Records that are read of a pair before the next one has its turn, while its window is filled."""
 
-JOIN_RECORDS = 2_048
+JOIN_RECORDS = 8_192
 """Records that are joined of a pair before everything else has its turn."""
 
-AHEAD_MAX = 8_192
+AHEAD_MAX = 16_384
 """Records of one log that wait to be joined; then no more of it is read. The rest is in the broker's pages."""
 
 FLUSH_S = 0.05
