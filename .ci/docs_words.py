@@ -62,7 +62,8 @@ KEYS: dict[str, str] = {
     "kafka.security.cert_file": "The client's own certificate (PEM), for brokers that require one.",
     "kafka.security.key_file": "The private key of that certificate (PEM, not encrypted).",
     "limits.window": "How much memory the predictions that wait for their labels may take in a worker on Kafka: a "
-    "number with `MiB` or `GiB`, 16MiB at least. Beyond it they are on disk: see [the window's files](window-files.md).",
+    "number with `MiB` or `GiB`, 16MiB at least. Beyond it they are on disk: "
+    "see [the window's files](window-files.md).",
     "kafka.window_dir": "Folder of the window's files, relative to `unship.yaml`: a cache, which may be removed while "
     "no worker runs. `null`: everything is in memory, and read from the log after a restart.",
     "kafka.topics.prefix": "The beginning of every topic's name.",
