@@ -220,7 +220,7 @@ class BatchWindow:
 
     def _add_prediction(self, block: Records, place: int) -> bool:
         item = block.items[place]
-        event = item if isinstance(item, Prediction) else decode_value("prediction", block.values[place])
+        event = item if isinstance(item, Prediction) else decode_value("prediction", block.value_of(place))
         assert isinstance(event, Prediction), "the codec accepts what the narrow type accepts"
         pending = self.slow.add_prediction(event, int(block.position[place]), int(block.at[place]))
         if pending is None:
@@ -256,7 +256,7 @@ class BatchWindow:
         for place in np.flatnonzero(~answered).tolist():
             self._move(keys[place], int(where[place]), int(row[place]))
             item = block.items[place]
-            event = item if isinstance(item, Feedback) else decode_value("feedback", block.values[place])
+            event = item if isinstance(item, Feedback) else decode_value("feedback", block.value_of(place))
             assert isinstance(event, Feedback), "the codec accepts what the narrow type accepts"
             self.slow.add_feedback(event, int(block.position[place]), int(block.at[place]))
         self._collect()
