@@ -56,9 +56,9 @@ _BEGINS_PACKED: Final = b"["
 class Block(NamedTuple):
     """Decoded events, in their order; `odd` are the places of those that the codec decoded.
 
-    `values` are what they were decoded from, or the packed record that they are in (`value_in`). Where several events may
-    be in one record, `record` is the number of the record that each is in, and `inner` its place there; None where each
-    record is one event.
+    `values` are what they were decoded from, or the packed record that they are in (`value_in`). Where several events
+    may be in one record, `record` is the number of the record that each is in, and `inner` its place there; None where
+    each record is one event.
     """
 
     items: list[Any]
