@@ -64,9 +64,9 @@ of_both: dict[str, st.SearchStrategy[Any]] = {
     "target": texts,
     "at": places,
 }
-strangers = st.dictionaries(
-    st.sampled_from(["new", "u0", "s0", "ö", 'a"b', "a\\b", "\t", ""]), others | deep, max_size=2
-)
+unheard = st.sampled_from(["new", "u0", "s0", "ö", 'a"b', "a\\b", "\t", ""])
+strangers = st.dictionaries(unheard, others | deep, max_size=2)
+no_strangers: st.SearchStrategy[dict[str, Any]] = st.just({})
 
 
 @st.composite
@@ -82,7 +82,7 @@ def events(draw: st.DrawFn, *, known: bool = False) -> tuple[str, dict[str, Any]
     for name in draw(st.lists(st.sampled_from(sorted(optional)), max_size=4, unique=True)):
         fields[name] = draw(optional[name])
     if not known:
-        fields |= draw(st.just({}) | st.just({}) | strangers)
+        fields |= draw(no_strangers | no_strangers | strangers)
         if draw(st.integers(0, 5)) == 0:
             fields[draw(st.sampled_from(sorted(fields)))] = draw(others | wrong)
         if draw(st.integers(0, 9)) == 0:
@@ -219,14 +219,15 @@ def random_value(rng: random.Random) -> bytes:
     """Return the bytes of a valid event of traffic that changes slowly."""
     number = rng.randrange(10_000)
     if rng.random() < 0.4:
-        event: Any = Feedback(id=f"p{number}", truth=rng.choice([0, 1, True, 0.5, "a"]), source=f"desk-{number % 300}")
-        return encode_line(event)
+        truth: Any = rng.choice([0, 1, True, 0.5, "a"])
+        return encode_line(Feedback(id=f"p{number}", truth=truth, source=f"desk-{number % 300}"))
     where: dict[str, Any] = {"country": f"c{number % 400}", "vip": rng.choice([True, False, 1, 0])}
+    output: Any = rng.choice([0, 1, True, 0.25, "a", [1, "b"]])
     event = Prediction(
         id=f"p{number}",
         model=f"m{number % 3}",
         version=f"v{number % 70}",
-        output=rng.choice([0, 1, True, 0.25, "a", [1, "b"]]),
+        output=output,
         slices=dict(rng.sample(sorted(where.items()), rng.randrange(3))),
         score=rng.choice([None, 0.5, 1.0]),
         replica=rng.choice([None, f"r{number % 500}"]),
@@ -268,7 +269,7 @@ def cells_of(decoder: NarrowDecoder, block: Sequence[bytes]) -> list[Any]:
 
 
 def test_true_that_comes_after_many_new_names_is_not_taken_for_1() -> None:
-    """After many values that are not listed the rest of a block is parsed widely; what it has is learned all the same."""
+    """After many values that are not listed the rest of a block is parsed widely, and learned from all the same."""
     decoder = source_decoders()[0]
     first = Prediction(id="p", model="m", version="v", output=1, slices={"vip": 1})
     decoder.decode([encode_line(first)])
