@@ -255,11 +255,13 @@ class PartitionJoin:
     def save(self) -> SavedJoin:
         """Return everything needed to continue with the next record of either log."""
         predictions, feedback = self._digests
+        # First, because it may add cells of earlier tables to the window's present one.
+        pending = self.pending.save()
         return SavedJoin(
             self.base,
             self.end,
             self.window.save(),
-            self.pending.save(),
+            pending,
             self.replicas.save(),
             (predictions.save(), feedback.save()),
             self.tally.save(),

@@ -129,6 +129,8 @@ class BatchWindow:
         return newest.room
 
     def _renew_cells(self) -> None:
+        # Their codes are those of the table that is left.
+        self._collect_seen()
         self.cells = Cells(self.slow.series, self.dimensions)
 
     def _current(self, cells: Cells, codes: Ints) -> Ints:
@@ -171,10 +173,13 @@ class BatchWindow:
     def _put(
         self, generation: Generation, prints: Fingerprints, rows: Ints, unusual: Bools, where: Ints, row: Ints
     ) -> tuple[Ints, Ints]:
-        """Let rows be found, those of one key that comes twice excepted, which `unusual` then has."""
+        """Let usual rows be found, those of one key that comes twice excepted, which `unusual` then has."""
         if unusual.any():
-            use = np.flatnonzero(~unusual)
+            use, others = np.flatnonzero(~unusual), np.flatnonzero(unusual)
             owners = rows.copy()
+            # Their keys may have rows of earlier blocks, which have to move.
+            known = generation.index.find(prints.part(others))
+            owners[others[known >= 0]] = known[known >= 0]
             owners[use] = generation.index.put(prints.part(use), rows[use])
         else:
             owners = generation.index.put(prints, rows)
@@ -244,6 +249,9 @@ class BatchWindow:
         source = self._source_codes(block)
         unusual = source < 0
         unusual[block.odd] = True
+        if self.slow.engagement and "engagement" in block.shape.fields:
+            # A row does not keep it, but a prediction of another model that is read later may be judged by it.
+            unusual |= [each is not None for each in block.column("engagement", None)]
         # A later label of such a key must not be ahead of it.
         slowly |= _of_same_keys(keys, unusual)
         where, row = self.generations.find(prints, len(self.generations))
@@ -371,15 +379,18 @@ class BatchWindow:
 
     def _collect(self) -> None:
         """Take what the window of objects has joined."""
+        self._collect_seen()
         joined = self._joined
-        if self._slow_seen:
-            joined.seen.append(Seen(self.cells, np.array(self._slow_seen, np.int64).T))
-            self._slow_seen = []
         outcomes, pairs, seen_pairs = self.slow.take()
         joined.pairs.extend((self._line_at(pair.live, pair.shadow), pair) for pair in pairs)
         joined.seen_pairs.extend((self._line_at(*pair), pair) for pair in seen_pairs)
         if outcomes:
             joined.outcomes.append(self._columns_of(outcomes))
+
+    def _collect_seen(self) -> None:
+        if self._slow_seen:
+            self._joined.seen.append(Seen(self.cells, np.array(self._slow_seen, np.int64).T))
+            self._slow_seen = []
 
     def _columns_of(self, outcomes: Sequence[Outcome]) -> Outcomes:
         pending = [outcome.prediction for outcome in outcomes]

@@ -12,6 +12,7 @@ another one is parsed by the *wide* type, which has the same fields and lists no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial, reduce
@@ -44,6 +45,9 @@ UNLISTED_MAX: Final = 64
 
 _BAD_INPUT: Final = (ValueError, RecursionError, OverflowError, TypeError)
 UNKNOWN_MAX: Final = 32
+_UNUSABLE: Final = re.compile(r'[\\"\x00-\x1f]')
+"""What no field of a type may have in its name; an event with such a field or slice is decoded by the codec."""
+
 _KINDS: Final = {Prediction: "prediction", Feedback: "feedback"}
 
 
@@ -132,6 +136,8 @@ class NarrowDecoder:
                     odd.append(len(items))
                 items.append(item)
             else:
+                if len(unlisted) == UNLISTED_MAX:
+                    unlisted += range(unlisted[-1] + 1, len(items))
                 self._learn_names([items[place] for place in unlisted])
                 return Block(items, odd, values)
 
@@ -180,7 +186,11 @@ class NarrowDecoder:
         return True
 
     def _learn_names(self, unlisted: list[Any]) -> None:
-        if not unlisted or self._learned >= LEARNED_MAX:
+        if not unlisted:
+            return
+        if self._learned >= LEARNED_MAX:
+            for narrow in self._types.values():
+                narrow.suppose_logical()
             return
         for narrow in self._types.values():
             narrow.list_names([item for item in unlisted if item.__class__ is narrow.wide])
@@ -215,7 +225,7 @@ class NarrowType:
         unknown = sorted(new - self._every.keys() - {"at"})
         slices: dict[str, Any] = msgspec.json.decode(present.get("slices", b"{}"))
         names = [name for name in slices if name not in self.slices]
-        if not (new & self._every.keys() or unknown or names):
+        if not (new & self._every.keys() or unknown or names) or any(map(_UNUSABLE.search, (*unknown, *names))):
             return False
         if len(self.slices) + len(names) > SLICES_MAX or len(self.unknown) + len(unknown) > UNKNOWN_MAX:
             return False
@@ -238,7 +248,12 @@ class NarrowType:
     def _list(self, name: str, values: set[Any]) -> None:
         listed = self._listed.setdefault(name, {})
         if len(listed) < LISTED_MAX:
-            listed.update(dict.fromkeys(sorted(value for value in values if value.__class__ is str)))
+            listed.update(dict.fromkeys(sorted(value for value in values if value.__class__ is str)[:LISTED_MAX]))
+
+    def suppose_logical(self) -> None:
+        """Suppose that every slice may have true or false: the wide type accepts them, and nothing is learned now."""
+        if len(self.shape.logical) < len(self.slices):
+            self.shape = self.shape._replace(logical=frozenset(self.slices))
 
     def _remake(self) -> None:
         logical = (name for place, name in enumerate(self.slices) if bool in self._others.get(f"s{place}", ()))
