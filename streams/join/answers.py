@@ -40,7 +40,10 @@ class Answers:
     """Answers that the watch over replicas has not seen yet."""
 
     def __init__(self) -> None:
-        self._runs: list[_Run] = []
+        self._runs: dict[int, _Run] = {}
+        self._next_number = 0
+        # (line, run, place in it) of the next answer of each run.
+        self._waiting: list[tuple[int, int, int]] = []
 
     def note(self, records: Records, seen: Bools) -> None:
         """Note a block of predictions, those that were `seen` for the first time."""
@@ -62,7 +65,9 @@ class Answers:
             if replica is None or not (rows := rows[seen[rows]]).size:
                 continue
             alone = shown_by[model, replica, role == "live"] == 1
-            self._runs.append(_Run(event, alone, records.line[rows], records.position[rows], records.at[rows]))
+            number, self._next_number = self._next_number, self._next_number + 1
+            self._runs[number] = _Run(event, alone, records.line[rows], records.position[rows], records.at[rows])
+            heapq.heappush(self._waiting, (int(records.line[rows[0]]), number, 0))
 
     def apply(self, watch: ReplicaWatch, partition: int, line: int | None, limits: Counter[tuple[str, int]]) -> None:
         """Let the watch see the answers up to a line, in the order of lines; `limits` counts (reason, position).
@@ -70,20 +75,16 @@ class Answers:
         Of many equal answers of a replica it is asked about those only that may be news: the first one, and those after
         the times from which the next one is.
         """
-        waiting = [(int(run.line[0]), number, 0) for number, run in enumerate(self._runs)]
-        heapq.heapify(waiting)
-        left: dict[int, int] = {}
-        while waiting:
-            at_line, number, place = heapq.heappop(waiting)
-            if line is not None and at_line > line:
-                left[number] = place
-                continue
+        waiting = self._waiting
+        while waiting and (line is None or waiting[0][0] <= line):
+            _, number, place = heapq.heappop(waiting)
             run = self._runs[number]
             self._see(watch, run, place, partition, limits)
             place = self._next(watch, run, place)
             if place < run.line.size:
                 heapq.heappush(waiting, (int(run.line[place]), number, place))
-        self._runs = [_rest(run, left[number]) for number, run in enumerate(self._runs) if number in left]
+            else:
+                del self._runs[number]
 
     @staticmethod
     def _see(watch: ReplicaWatch, run: _Run, place: int, partition: int, limits: Counter[tuple[str, int]]) -> None:
@@ -103,10 +104,6 @@ class Answers:
         if due is None:
             return place + 1
         return max(place + 1, int(np.searchsorted(run.at, due)))
-
-
-def _rest(run: _Run, place: int) -> _Run:
-    return run._replace(line=run.line[place:], position=run.position[place:], at=run.at[place:])
 
 
 _FIELDS: Final = ("model", "replica", "version", "role", "epoch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streams.join.partition import Given
 
 _Lined = TypeVar("_Lined")
+_Rows = TypeVar("_Rows", Outcomes, Seen)
 EVERYTHING: Final = np.iinfo(np.int64).max
 """A line after all others."""
 
@@ -43,8 +44,8 @@ class Pending:
 
     def __init__(self, window: BatchWindow) -> None:
         self._window = window
-        self._outcomes: list[Outcomes] = []
-        self._seen: list[Seen] = []
+        self._outcomes = _Queue[Outcomes](window, outcomes_joined)
+        self._seen = _Queue[Seen](window, seen_joined)
         self._objects: list[tuple[int, PendingPrediction]] = []
         self._pairs: list[tuple[int, Pair]] = []
         self._seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]] = []
@@ -65,7 +66,7 @@ class Pending:
         return np.arange(first, self._line) << INDEX_BITS
 
     def _columns_of_chunks(self) -> list[Ints]:
-        return [*(chunk.columns for chunk in self._outcomes), *(chunk.columns for chunk in self._seen)]
+        return [chunk.columns for queue in (self._outcomes, self._seen) for chunk in queue.chunks()]
 
     @property
     def counted(self) -> list[tuple[int, Row]]:
@@ -89,7 +90,7 @@ class Pending:
     def models_seen(self, first: int) -> Iterator[tuple[int, str]]:
         """Yield (line, model) of the first prediction of each model from line `first` on."""
         series, names = self._window.slow.series, self._window.slow.series.models()
-        for chunk in self._seen:
+        for chunk in self._seen.chunks():
             models, places = np.unique(chunk.cells.models_of(chunk.columns[CELL]), return_index=True)
             for model, line in zip(models.tolist(), chunk.columns[LINE, places].tolist(), strict=True):
                 if line >= first:
@@ -99,8 +100,8 @@ class Pending:
     def take(self, side: int, given: Given, *, shared: bool) -> None:
         """Take what the window has joined with the records that were given."""
         joined = self._window.take()
-        self._outcomes += joined.outcomes
-        self._seen += joined.seen
+        self._outcomes.add(joined.outcomes)
+        self._seen.add(joined.seen)
         _extend(self._objects, joined.seen_objects)
         _extend(self._pairs, joined.pairs)
         _extend(self._seen_pairs, joined.seen_pairs)
@@ -146,11 +147,11 @@ class Pending:
         def of(model: str) -> ModelJoined:
             return found.setdefault(model, ModelJoined())
 
-        outcomes = self._columns(self._outcomes, outcomes_joined, last)
+        outcomes = self._outcomes.take(last)
         if outcomes is not None:
             for model, part in _split(outcomes):
                 of(names[model]).outcomes = part
-        seen = self._columns(self._seen, seen_joined, last)
+        seen = self._seen.take(last)
         if seen is not None:
             for model, part in _split(seen):
                 of(names[model]).seen = part
@@ -161,21 +162,9 @@ class Pending:
             of(series[pair.live.series].model).pairs.append(pair)
         for both in _taken(self._seen_pairs, last):
             of(series[both[0].series].model).seen_pairs.append(both)
-        if not self._outcomes:
+        if not self._outcomes.chunks():
             self._window.forget_sources()
         yield from sorted(found.items())
-
-    def _columns(self, chunks: list[Any], joined: Callable[[list[Any]], Any], last: int) -> Any:
-        """Return the rows up to a line, None if there are none, and keep the others."""
-        if not chunks:
-            return None
-        rows = joined([self._window.present(chunk) for chunk in chunks])
-        chunks.clear()
-        stop = int(np.searchsorted(rows.columns[LINE], last, side="right"))
-        if stop < rows.columns.shape[1]:
-            chunks.append(rows.part(slice(stop, None)))
-            rows = rows.part(slice(0, stop))
-        return rows if stop else None
 
     def take_counted(self, line: int | None) -> list[Row]:
         """Return the changes of counts up to a line, which are pending no more."""
@@ -190,9 +179,7 @@ class Pending:
     def save(self) -> SavedPending:
         """Return everything; the values must be in their digests."""
         assert not any(self._given), "values of records are in no digest"
-        present = self._window.present
-        outcomes = outcomes_joined([present(chunk) for chunk in self._outcomes]) if self._outcomes else None
-        seen = seen_joined([present(chunk) for chunk in self._seen]) if self._seen else None
+        outcomes, seen = self._outcomes.whole(), self._seen.whole()
         return SavedPending(
             None if outcomes is None else outcomes.save(),
             None if seen is None else seen.columns.reshape(-1),
@@ -204,10 +191,58 @@ class Pending:
 
     def load(self, saved: SavedPending, cells: Cells, sources: list[str]) -> None:
         """Load what `save` returned."""
-        self._outcomes = [] if saved.outcomes is None else [saved.outcomes.load(cells, sources)]
-        self._seen = [] if saved.seen is None else [Seen(cells, saved.seen.reshape(4, -1))]
+        self._outcomes.add([] if saved.outcomes is None else [saved.outcomes.load(cells, sources)])
+        self._seen.add([] if saved.seen is None else [Seen(cells, saved.seen.reshape(4, -1))])
         self._objects, self._pairs, self._seen_pairs = saved.seen_objects, saved.pairs, saved.seen_pairs
         self._counted = saved.counted
+
+
+class _Queue(Generic[_Rows]):
+    """Rows in the order of lines, of which those up to a line are taken again and again."""
+
+    def __init__(self, window: BatchWindow, joined: Callable[[list[_Rows]], _Rows]) -> None:
+        self._window = window
+        self._joined = joined
+        # Rows in order, from `_begin` on, and chunks that were added since.
+        self._ordered: _Rows | None = None
+        self._begin = 0
+        self._added: list[_Rows] = []
+
+    def add(self, chunks: list[_Rows]) -> None:
+        """Add rows."""
+        self._added += chunks
+
+    def chunks(self) -> list[_Rows]:
+        """Return what there is, in any order."""
+        rows = self._ordered
+        return self._added if rows is None else [rows.part(slice(self._begin, None)), *self._added]
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._ordered, self._begin, self._added = None, 0, []
+
+    def whole(self) -> _Rows | None:
+        """Return all rows in order, under the present cells; None if there are none."""
+        chunks = self.chunks()
+        return self._joined([self._window.present(chunk) for chunk in chunks]) if chunks else None
+
+    def take(self, last: int) -> _Rows | None:
+        """Return the rows up to a line, None if there are none; they are not here any more."""
+        if self._added:
+            # Only where rows were added: there may be a hundred batches in what was.
+            self._ordered, self._begin, self._added = self.whole(), 0, []
+        rows, begin = self._ordered, self._begin
+        if rows is None:
+            return None
+        lines = rows.columns[LINE]
+        end = int(np.searchsorted(lines, last, side="right"))
+        if end == lines.size:
+            self.clear()
+        else:
+            self._begin = end
+        if end <= begin:
+            return None
+        return rows if begin == 0 and end == lines.size else rows.part(slice(begin, end))
 
 
 def _split(rows: Any) -> Iterator[tuple[int, Any]]:
