@@ -12,7 +12,7 @@ from unship.codec import decode_value, encode_line
 from unship.events import Feedback, Prediction
 
 
-def prediction(number: int, version: str = "v", **slices: Any) -> bytes:
+def prediction(number: int, version: Any = "v", **slices: Any) -> bytes:
     return encode_line(Prediction(id=f"p{number}", model="m", version=version, output=1, slices=slices))
 
 
