@@ -61,6 +61,11 @@ KEYS: dict[str, str] = {
     "kafka.security.ca_file": "Certificates of the authorities that sign the brokers' (PEM); without it the system's.",
     "kafka.security.cert_file": "The client's own certificate (PEM), for brokers that require one.",
     "kafka.security.key_file": "The private key of that certificate (PEM, not encrypted).",
+    "limits.window": "How much memory the predictions that wait for their labels may take in a worker on Kafka: a "
+    "number with `MiB` or `GiB`, 16MiB at least. Beyond it they are on disk: "
+    "see [the window's files](window-files.md).",
+    "kafka.window_dir": "Folder of the window's files, relative to `unship.yaml`: a cache, which may be removed while "
+    "no worker runs. `null`: everything is in memory, and read from the log after a restart.",
     "kafka.topics.prefix": "The beginning of every topic's name.",
     "kafka.topics.partitions": "Partitions of `predictions` and of `feedback`, 1 to 1024. They cannot be changed once "
     "there are events.",

@@ -62,12 +62,12 @@ STAGES = (
 )  # fmt: skip
 PARTS = {
     "streams.join.rows:PartBuilder.part": BUILD,
-    "streams.window.join_window:JoinWindow.evict": JOIN,
+    "streams.join.partition:PartitionJoin.take": JOIN,
     "streams.ledger.digests:RangeDigest._digest": SOURCE_DIGEST,
     "streams.pipeline:entry_of": RECORD_DIGEST,
     "streams.fold.fold:Fold.step": COHORTS,
     "detectors.rows.watch:Health.judge": ROWS,
-    "detectors.rows.concurrent:Comparison.step_blocks": COMPARE,
+    "detectors.rows.concurrent:Comparison.add": COMPARE,
     "streams.evaluation.opinions:Opinions.step": OPINIONS,
     "streams.fold.judging:evaluate": POLICY,
 }
@@ -228,7 +228,8 @@ def memory_child(path: Path, events: int, horizon_s: int, rate: float) -> Memory
     case = memory_case(rate, horizon_s)
     replay = fold(case, path, events)
     assert replay.pipeline is not None
-    held = len(replay.pipeline.cutter.join.window.waiting)
+    window = replay.pipeline.cutter.join.window
+    held = sum(generation.size for generation in window.generations) + len(window.slow.waiting)
     return Memory(events, case.horizon, held, round(idle, 1), round(peak_mb(), 1))
 
 

@@ -121,6 +121,12 @@ def log_of(settings: Settings, config: Config) -> str:
     return str(settings.log or config.log)
 
 
+def window_folder(settings: Settings, config: Config) -> Path | None:
+    """Return where a worker keeps windows beyond memory, relative to the configuration file; None for nowhere."""
+    base = settings.config.parent if settings.config is not None else Path()
+    return None if config.kafka.window_dir is None else base / config.kafka.window_dir
+
+
 def keys_folder(settings: Settings, config: Config) -> Path:
     """Return the folder of the keys, which is relative to the configuration file."""
     base = settings.config.parent if settings.config is not None else Path()

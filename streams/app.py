@@ -10,6 +10,7 @@ import gc
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import faust
@@ -39,8 +40,22 @@ class Monitor(NamedTuple):
     services: tuple[Supervisor, ...]
 
 
-def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Callable[[], int]) -> Monitor:
-    """Return the application: services, and agents on the quiet topics."""
+def make_app(
+    access: Access,
+    config: Config,
+    signer: Signer | None,
+    clock_ms: Callable[[], int],
+    window_folder: Path | None = None,
+) -> Monitor:
+    """Return the application: services, and agents on the quiet topics.
+
+    Args:
+        access: The broker, and the names of the topics.
+        config: The configuration in force.
+        signer: Signs commands; None where none are published.
+        clock_ms: The wall clock.
+        window_folder: Where windows are kept beyond memory; None for nowhere.
+    """
     names = access.names
     app = faust.App(
         f"{names.prefix}{AGENTS_GROUP}",
@@ -60,6 +75,8 @@ def make_app(access: Access, config: Config, signer: Signer | None, clock_ms: Ca
     app.transport = FaustTransport(app.conf.broker_consumer, app)
     _load_detectors(config)
     ingest = IngestService(access, config, clock_ms, tick_s=tick_s(config))
+    if window_folder is not None:
+        ingest.keep_windows(window_folder)
     control = ControlService(access, config, clock_ms, signer, Timing())
     copier = Copier(access, config, None if signer is None else signer.trust)
     services = (

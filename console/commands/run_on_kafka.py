@@ -37,12 +37,13 @@ def run_on_kafka(
     Raises:
         BrokerUnreachable: No broker answers at the start.
     """
+    from console.logs import window_folder
     from streams.app import make_app, work
     from streams.kafka.admin import reachable
     from streams.kafka.clients import run
 
     run(access, reachable(access))
-    monitor = make_app(access, config, signer, now_ms)
+    monitor = make_app(access, config, signer, now_ms, window_folder(settings, config))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.report(f"run: watching kafka://{access.servers}")
 

@@ -48,9 +48,12 @@ class RejectCode(StrEnum):
         "CONFLICTING_FEEDBACK",
         "Another truth for the same prediction was seen before and is kept.",
     )
-    UNMATCHED_FEEDBACK = "UNMATCHED_FEEDBACK", "No prediction for this feedback arrived while it was kept."
+    UNMATCHED_FEEDBACK = "UNMATCHED_FEEDBACK", "There is no prediction that this feedback can belong to."
     AFTER_MATURITY = "AFTER_MATURITY", "The truth came after its cohort was judged; it feeds label statistics only."
-    LATE_FEEDBACK = "LATE_FEEDBACK", "The truth came after the label horizon, when its prediction was forgotten."
+    LATE_FEEDBACK = (
+        "LATE_FEEDBACK",
+        "The truth came after the label horizon, by no more than `labels.early`.",
+    )
     ROLE_MISMATCH = "ROLE_MISMATCH", "The prediction's role contradicts the status of its version's deployment."
     STILL_SERVED = "STILL_SERVED", "The prediction comes from a version that was rolled back; it is judged no more."
     MISSING_SCORE = "MISSING_SCORE", "A loss needs a score or scores that the prediction does not carry."

@@ -39,9 +39,17 @@ class KafkaTopicsSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True
 
 
 class KafkaSection(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Hold how to connect to the broker that `log` names; not used by an embedded log."""
+    """Hold how to connect to the broker that `log` names; not used by an embedded log.
+
+    Attributes:
+        security: How clients log in.
+        window_dir: Where a worker keeps what does not fit into its memory, and what it need not read again after a
+            restart; None for nowhere.
+        topics: The topics.
+    """
 
     security: Security = Security()
+    window_dir: str | None = "./unship-window"
     topics: KafkaTopicsSection = KafkaTopicsSection()
 
     @property

@@ -16,7 +16,7 @@ import yaml
 
 from streams.config.resolved import Config, ModelConfig
 from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, Section
-from streams.config.units import count_per_span, duration_ms
+from streams.config.units import count_per_span, duration_ms, size_bytes
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses.columns import LossSpec
 from unship.errors import ConfigurationError
@@ -28,6 +28,7 @@ It repeats their `accepts`, because reading that imports river, which takes long
 """
 
 DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum")
+WINDOW_BYTES_LEAST = 2**24
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
@@ -88,8 +89,13 @@ def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss
     if file.fleet.max_simultaneous < 1:
         raise ConfigurationError(f"fleet.max_simultaneous: expected at least 1, was {file.fleet.max_simultaneous}")
     file.kafka.check()
+    window = size_bytes(file.limits.window, "limits.window")
+    if window < WINDOW_BYTES_LEAST:
+        raise ConfigurationError(
+            f"limits.window: {file.limits.window} is less than {WINDOW_BYTES_LEAST} bytes (16MiB); raise it"
+        )
     defaults_resolved = _resolve(file.defaults, "defaults", load_own_loss)
-    return Config(resolved, defaults_resolved, file.log, file.keys, file.fleet.max_simultaneous, file.kafka)
+    return Config(resolved, defaults_resolved, file.log, file.keys, file.fleet.max_simultaneous, file.kafka, window)
 
 
 def _expand(value: Any, environment: Mapping[str, str], path: str) -> Any:

@@ -90,6 +90,7 @@ class Config(msgspec.Struct, frozen=True):
     keys: str = "./unship-keys"
     max_simultaneous: int = 3
     kafka: KafkaSection = KafkaSection()
+    window_bytes: int = 2**30
 
     def of(self, model: str) -> ModelConfig:
         """Return the configuration a model is watched with."""
@@ -101,7 +102,7 @@ class Config(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(relevant)).hexdigest()
 
     def recorded(self) -> dict[str, Any]:
-        """Return the part that the ledger records, as plain data: all but the access to the broker."""
+        """Return the part that the ledger records, as plain data: all but the access to the broker and the limits."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        del plain["kafka"]
+        del plain["kafka"], plain["window_bytes"]
         return plain

@@ -67,6 +67,12 @@ class FleetSection(Section, forbid_unknown_fields=True, frozen=True):
     max_simultaneous: int = 3
 
 
+class LimitsSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Hold the limits of one process."""
+
+    window: str | int = "1GiB"
+
+
 class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     """Hold the whole of `unship.yaml`."""
 
@@ -75,4 +81,5 @@ class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     defaults: ModelSection = ModelSection()
     models: dict[str, ModelSection] = {}
     fleet: FleetSection = FleetSection()
+    limits: LimitsSection = LimitsSection()
     kafka: KafkaSection = KafkaSection()

@@ -17,6 +17,8 @@ NEVER = 2**62
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 _SHOWN_MS = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", 1_000))
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_UNITS_BYTES = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(KiB|MiB|GiB|TiB|)")
 _LIMIT = re.compile(r"(\d{1,9})\s+per\s+(.+)")
 DURATION_MS_MAX = 10 * 366 * DAY_MS
 """Ten years: longer spans are typing errors."""
@@ -47,6 +49,26 @@ def duration_ms(text: str | int, path: str) -> int:
             f"{path}: {str(text)[:40]} is longer than the limit of ten years ({DURATION_MS_MAX} ms)"
         )
     return round(span)
+
+
+def size_bytes(text: str | int, path: str) -> int:
+    """Return a size in bytes.
+
+    Args:
+        text: A number and a unit (`KiB`, `MiB`, `GiB`, `TiB`), or a bare number of bytes.
+        path: The key in the configuration, for the error.
+
+    Raises:
+        ConfigurationError: The text is no size.
+
+    Example:
+        >>> size_bytes("1.5GiB", "limits.window"), size_bytes(4096, "limits.window")
+        (1610612736, 4096)
+    """
+    found = _SIZE.fullmatch(str(text).strip())
+    if found is None:
+        raise ConfigurationError(f"{path}: expected a size such as 512MiB or 2GiB, was {str(text)[:40]!r}")
+    return round(float(found[1]) * _UNITS_BYTES[found[2] or ""])
 
 
 def count_per_span(text: str, path: str) -> tuple[int, int]:

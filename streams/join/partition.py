@@ -27,7 +27,7 @@ from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
 from streams.ledger.places import INDEX_BITS, place_of, rising
 from streams.ledger.records import Batch, Part, ReplicaFacts
-from streams.window.batch_window import BatchWindow, SavedBatchWindow
+from streams.window.batch_window import BatchWindow, BeyondMemory, SavedBatchWindow
 from streams.window.decoding import Block, Shape, times_of
 from streams.window.fingerprints import PUBLIC
 from streams.window.records import Records
@@ -93,10 +93,19 @@ class SavedJoin(msgspec.Struct, frozen=True):
 class PartitionJoin:
     """Joins one pair of source partitions. `base` and `end` are the corners of the last batch and of now.
 
-    `secret` keeps ids from being chosen so that they are mistaken for others.
+    `secret` keeps ids from being chosen so that they are mistaken for others, and `beyond` is where rows go that do not
+    fit into memory.
     """
 
-    def __init__(self, config: Config, *, partition: int = 0, incarnation: int = 0, secret: bytes = PUBLIC) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        partition: int = 0,
+        incarnation: int = 0,
+        secret: bytes = PUBLIC,
+        beyond: BeyondMemory | None = None,
+    ) -> None:
         self.config = config
         self.partition = partition
         self.incarnation = incarnation
@@ -105,7 +114,7 @@ class PartitionJoin:
         self.tally = Tally()
         rules = {name: window_rule(model) for name, model in config.models.items()}
         default = window_rule(config.defaults)
-        self.window = BatchWindow(rules, default, self.tally, secret)
+        self.window = BatchWindow(rules, default, self.tally, secret, beyond)
         self.pending = Pending(self.window)
         self._config = config.digest()[:CONFIG_DIGITS]
         self._answers = Answers()
@@ -227,12 +236,19 @@ class PartitionJoin:
         """Return the replica facts from the answers settled since the last call, one record for each model."""
         return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
 
-    def begin_at(self, end: Corner) -> None:
+    def drop(self) -> None:
         """Drop what was joined: it is in the ledger already, and the records were read only to fill the window."""
         self.settle()
-        self.end = end
-        self.batch(-1)
+        self.pending.drop()
+        self.tally.take()
         self.replicas.take()
+        for digest in self._digests:
+            digest.take()
+
+    def begin_at(self, end: Corner) -> None:
+        """Let the next batch begin at a corner, with nothing that was joined below it."""
+        self.drop()
+        self.base = self.end = end
 
     # Snapshots
 
@@ -252,9 +268,13 @@ class PartitionJoin:
         )
 
     def load(self, saved: SavedJoin) -> None:
-        """Load what `save` returned into a new join of the same configuration."""
+        """Load what `save` returned into a new join of the same configuration.
+
+        Raises:
+            DamagedRows: Rows outside memory are not those that were saved.
+        """
         self.base, self.end = saved.base, saved.end
-        self.window.load(saved.window)
+        self.window.load(saved.window, rising(saved.end[1]))
         self.pending.load(saved.pending, self.window.cells, self.window.sources.names)
         self.replicas.load(saved.replicas)
         for digest, kept in zip(self._digests, saved.digests, strict=True):

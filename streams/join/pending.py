@@ -181,6 +181,12 @@ class Pending:
         """Return the changes of counts up to a line, which are pending no more."""
         return _taken(self._counted, EVERYTHING if line is None else line)
 
+    def drop(self) -> None:
+        """Drop everything that was joined and counted."""
+        for entries in (self._outcomes, self._seen, self._objects, self._pairs, self._seen_pairs, self._counted):
+            entries.clear()
+        self._window.forget_sources()
+
     def save(self) -> SavedPending:
         """Return everything; the values must be in their digests."""
         assert not any(self._given), "values of records are in no digest"

@@ -14,7 +14,7 @@ from streams.ledger.places import places_of
 from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
 from streams.losses.catalogue import loss_columns, unusable
 from streams.losses.columns import JoinedColumns
-from streams.window.cells import recoded
+from streams.window.cells import FEW, recoded
 from streams.window.join_window import Pair, PendingPrediction
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
 from streams.window.series import SeriesTable
@@ -100,6 +100,8 @@ class PartBuilder:
 
     def _arms(self, series: Ints) -> Ints:
         """Return the numbers of arms, given by first appearance."""
+        if series.size <= FEW:
+            return _ints([self._arm(code) for code in series.tolist()])
         found, first, inverse = np.unique(series, return_index=True, return_inverse=True)
         numbers = np.empty(found.size, np.int64)
         for place in np.argsort(first).tolist():

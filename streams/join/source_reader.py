@@ -33,12 +33,14 @@ from detectors.base import Ints
 from streams.config.resolved import Config
 from streams.config.units import NEVER
 from streams.join.dead_letters import DeadLetter, dead_letter
-from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, PartitionJoin, Raw
+from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, PartitionJoin, Raw, SavedJoin
 from streams.join.source_records import SourceRecords, joined
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.records import Batch, ReplicaFacts
 from streams.topics.partitioner import partitions_of_ids
+from streams.window.batch_window import BeyondMemory
 from streams.window.decoding import Block, NarrowDecoder, decoded_records, source_decoders, with_packed
+from streams.window.fingerprints import PUBLIC
 from unship.rejections import RejectCode, Rejection
 from unship.topics import SOURCES
 
@@ -78,6 +80,24 @@ class Position(msgspec.Struct, frozen=True):
     low: Corner = ORIGIN
     low_clocks: tuple[int, int] = (-1, -1)
     last: tuple[Fingerprint | None, Fingerprint | None] = (None, None)
+
+
+class SavedSide(msgspec.Struct, frozen=True):
+    """Where one log was read to: the next offset, the join clock before it, and where a window can be filled from."""
+
+    next: int
+    clock: int
+    samples: list[tuple[int, int]]
+    since_sample: int
+
+
+class SavedReader(msgspec.Struct, frozen=True):
+    """A saved `SourceReader`, at its position: another one may fill its window from here."""
+
+    position: Position
+    sides: tuple[SavedSide, SavedSide]
+    gone: bool
+    join: SavedJoin
 
 
 class _Side:
@@ -146,6 +166,13 @@ class _Side:
         offset = int(records.offsets[-1])
         self.next, self.last = offset + 1, Raw(offset, int(records.append_ts[-1]), records.values[-1])
 
+    def save(self) -> SavedSide:
+        return SavedSide(self.next, self.clock, list(self.samples), self.since_sample)
+
+    def load(self, saved: SavedSide) -> None:
+        self.next, self.clock, self.since_sample = saved.next, saved.clock, saved.since_sample
+        self.samples = deque(saved.samples)
+
     def low_water(self, oldest_ms: int) -> tuple[int, int]:
         """Return the newest sample below which every record is older than `oldest_ms`, and drop those before it."""
         while len(self.samples) > 1 and self.samples[1][1] < oldest_ms:
@@ -162,6 +189,8 @@ class SourceReader:
         position: The committed position; for the first reader, the origin with the number of partitions.
         ledger_partitions: Number of partitions of the ledger.
         route: The ledger partition of a model.
+        secret: Keeps ids from being chosen so that they are mistaken for others.
+        beyond: Where rows of the window go that do not fit into memory; None for nowhere.
     """
 
     fall_back_ms = 1_000
@@ -178,12 +207,16 @@ class SourceReader:
         *,
         ledger_partitions: int = 1,
         route: Callable[[str], int] = lambda model: 0,
+        secret: bytes = PUBLIC,
+        beyond: BeyondMemory | None = None,
     ) -> None:
         self.partition = partition
         self.partitions = position.partitions
         self.incarnation = position.incarnation
         self.dead: list[DeadLetter] = []
-        self._join = PartitionJoin(config, partition=partition, incarnation=position.incarnation)
+        self._join = PartitionJoin(
+            config, partition=partition, incarnation=position.incarnation, secret=secret, beyond=beyond
+        )
         self._ledger_partitions = ledger_partitions
         self._route = route
         begins = zip(position.low, position.low_clocks, source_decoders(), strict=True)
@@ -198,6 +231,11 @@ class SourceReader:
         self._end_of_filling()
 
     # Reading
+
+    @property
+    def began(self) -> Position:
+        """Return the committed position that it began from."""
+        return self._committed
 
     @property
     def filling(self) -> bool:
@@ -331,9 +369,11 @@ class SourceReader:
         line = join.pending.next_lines(len(values))
         shape = decoder.shape_of(KINDS[side])
         rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
-        join.settle()
         log.passed(records, at)
-        if not self.filling:
+        if self.filling:
+            join.drop()
+        else:
+            join.settle()
             self.dead += [self._dead_letter(side, records, block, number, why) for number, why in rejected]
 
     def _dead_letter(self, side: int, records: SourceRecords, block: Block, number: int, why: Rejection) -> DeadLetter:
@@ -421,6 +461,46 @@ class SourceReader:
         end = self._join.end
         low, clocks = (low_p[0], low_f[0]), (low_p[1], low_f[1])
         return Position(self.partitions, self.incarnation, end, low, clocks, (last[0], last[1]))
+
+    # Snapshots
+
+    def save(self) -> SavedReader | None:
+        """Return everything needed to continue at `position`; None if there is no room for rows outside memory."""
+        assert not self.filling, "the window is not full yet"
+        position = self.position()
+        if not self._join.window.generations.keep_all():
+            return None
+        predictions, feedback = (side.save() for side in self._sides)
+        return SavedReader(position, (predictions, feedback), self._gone, self._join.save())
+
+    def resume(self, saved: SavedReader) -> None:
+        """Fill the window of a new reader from where another one was saved, which is not beyond the committed corner.
+
+        Raises:
+            DamagedRows: Rows outside memory are not those that were saved; the reader cannot be used.
+        """
+        assert follows(saved.position, self._committed), "saved beyond what is committed"
+        self._target = self._committed.end
+        self._join.load(saved.join)
+        for side, kept in zip(self._sides, saved.sides, strict=True):
+            side.load(kept)
+        self._gone = saved.gone
+        self._end_of_filling()
+
+
+def follows(saved: Position, committed: Position) -> bool:
+    """Return whether a window that was saved at one position can be filled from there up to a committed one.
+
+    It cannot if it lacks records between, or if what is committed can be had from fewer records.
+    """
+    same = (saved.partitions, saved.incarnation) == (committed.partitions, committed.incarnation)
+    between = zip(committed.low, saved.end, committed.end, strict=True)
+    known = zip(saved.end, committed.end, saved.last, committed.last, strict=True)
+    return (
+        same
+        and all(low <= at <= end for low, at, end in between)
+        and all(mine == other for at, end, mine, other in known if at == end)
+    )
 
 
 def fingerprint(raw: Raw) -> Fingerprint:

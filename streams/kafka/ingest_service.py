@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, MessageSizeTooLargeError
 
+from streams.cache.window_cache import WindowCaches
 from streams.config.resolved import Config
 from streams.join.source_reader import Position
 from streams.kafka.admin import administering
@@ -32,7 +34,7 @@ from unship.topics import SOURCES
 log = logging.getLogger("unship.ingest")
 
 GROUP = INGEST_GROUP
-ROWS_PER_FLUSH = 8_192
+ROWS_PER_FLUSH = 16_384
 """Of one batch at most, in a backlog: each is a record of every ledger partition, however few rows that has."""
 
 READ_AHEAD_S = 0.01
@@ -64,6 +66,7 @@ class IngestService:
         self.group = access.names.prefix + group
         self.limits = Limits(ROWS_PER_FLUSH, tick_s)
         self.last_read = LastRead()
+        self.windows = WindowCaches(None, config.window_bytes)
         # Requests to read pairs again that were not open here, and when they came.
         self.requested: dict[int, float] = {}
         self.running: IngestRun | None = None
@@ -75,6 +78,10 @@ class IngestService:
     def partitions(self) -> dict[int, SourcePartition]:
         """Return the pairs that are open now."""
         return {} if self.running is None else self.running.partitions
+
+    def keep_windows(self, folder: Path) -> None:
+        """Keep in a folder what does not fit into memory, and what need not be read again after a restart."""
+        self.windows = WindowCaches(folder, self.config.window_bytes)
 
     def limit_rows(self, rows: int) -> None:
         """Append batches of so many rows at most, from the next run on."""
@@ -161,6 +168,8 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait_for(partition.settle(), REVOKE_S)
         except (KafkaError, TimeoutError, BrokerUnreachable) as error:
             log.info("partition %d was revoked before its commit: %r", partition.number, error)
+        finally:
+            partition.cancel()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Pause the partitions until they are opened in the next round, where an error ends this run."""
@@ -190,7 +199,7 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
         shape = await open_ledger(service.access, self._producer, service.config)
         links = self._links = Links(
             service.access, service.config, self._producer, self._consumer, self._leaders, shape, service.last_read,
-            service.limits, service.clock_ms, route_to(shape.ledger),
+            service.limits, service.clock_ms, route_to(shape.ledger), service.windows, len(predictions),
         )  # fmt: skip
         now = asyncio.get_running_loop().time()
         for number, position in (await self._committed(links, predictions)).items():
@@ -231,7 +240,11 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
         if halt is not None and halt.incarnation == begin.incarnation:
             raise SourceChanged(halt.why)
         partition = self._service.partition_type(links, number, begin)
-        await partition.open(committed)
+        try:
+            await partition.open(committed)
+        except BaseException:
+            partition.cancel()
+            raise
         self.partitions[number] = partition
         log.info("partition %d: from %s, window from %s", number, begin.end, begin.low)
 
@@ -243,6 +256,7 @@ class IngestRun(ConsumerRebalanceListener):  # type: ignore[misc]
             self._service.requested[number] = asyncio.get_running_loop().time()
             return
         await partition.appended()
+        partition.cancel()
         log.warning("partition %d: read again from its beginning, as the topic rewind requests", number)
         begin = Position(self._links.shape.sources, self._rewinds.incarnations.get(number, 0))
         await self._open(self._links, number, begin, begin)

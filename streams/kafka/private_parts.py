@@ -29,7 +29,7 @@ from aiokafka.protocol.transaction import EndTxnRequest
 
 from streams.join.source_records import SourceRecords, joined
 
-PIECE_RECORDS = 2_048
+PIECE_RECORDS = 4_096
 """Records of one log that are unpacked together, if it has as many."""
 
 LOG_APPEND_TIME = 1

@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
+from streams.cache.window_cache import WindowCache, WindowCaches
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS, Raw
 from streams.join.source_reader import Fingerprint, Position, SourceReader, fingerprint
@@ -21,9 +22,10 @@ from streams.kafka.ledger_topic import Shape
 from streams.kafka.log_checks import Leaders, mismatch
 from streams.kafka.rewinds import publish_halt
 from streams.ledger.entries import entry_of
-from streams.rounds.ingest import AHEAD_MAX, REST_S, Limits, OpenTransaction, Pair, due, records_to_join
+from streams.rounds.ingest import AHEAD_MAX, REST_S, Limits, OpenTransaction, Pair, due, records_to_join, save_due
 from streams.rounds.rewind import POSITION, Halt, position_text
 from streams.topics.partitioner import partition_of
+from streams.window.stored_rows import DamagedRows
 from unship.topics import SOURCES
 
 log = logging.getLogger("unship.ingest")
@@ -55,7 +57,7 @@ class LastRead:
 
 
 class Links(msgspec.Struct, frozen=True):
-    """What the pairs of one run of the service share. `clock_ms` is asked only where everything was read."""
+    """What the `pairs` of one run of the service share. `clock_ms` is asked only where everything was read."""
 
     access: Access
     config: Config
@@ -67,15 +69,31 @@ class Links(msgspec.Struct, frozen=True):
     limits: Limits
     clock_ms: Callable[[], int]
     route: Callable[[str], int]
+    windows: WindowCaches
+    pairs: int
 
     def places(self, number: int) -> list[TopicPartition]:
         """Return a pair's partition of predictions and that of feedback."""
         return [TopicPartition(self.access.names.of(topic), number) for topic in SOURCES]
 
+    def cache(self, number: int) -> WindowCache:
+        """Return the cache of a pair's window."""
+        topics = tuple(place.topic for place in self.places(number))
+        return self.windows.of(topics, number, self.config.digest(), self.pairs)
+
 
 def route_to(ledger_partitions: int) -> Callable[[str], int]:
     """Return the function from a model to its ledger partition, which is asked for every batch of it."""
     return cache(lambda model: partition_of(model.encode(), ledger_partitions))
+
+
+class _Times(msgspec.Struct):
+    """When a pair last did something, in seconds of the loop; it rests until there may be something to do."""
+
+    committed: float = 0.0
+    appended: float = 0.0
+    saved: float = 0.0
+    rests_until: float = 0.0
 
 
 class SourcePartition:
@@ -84,17 +102,24 @@ class SourcePartition:
     def __init__(self, links: Links, number: int, begin: Position) -> None:
         """Take where to begin: a committed position, or the beginning of its incarnation."""
         self.number = number
-        self.reader = SourceReader(links.config, number, begin, ledger_partitions=links.shape.ledger, route=links.route)
         self._links = links
+        self._cache = links.cache(number)
+        self.reader = self._new_reader(begin)
         self._places = links.places(number)
         self._appending: asyncio.Future[Any] | None = None
         self._acknowledged: Position | None = None
-        self._committed_at = self._appended_at = 0.0
+        self._at = _Times()
         self._transactions = OpenTransaction(), OpenTransaction()
-        self._rests_until = 0.0
         self._settling = False
         # Records of each log that can be read and were not.
         self._unread = [0, 0]
+
+    def _new_reader(self, begin: Position) -> SourceReader:
+        links, cache = self._links, self._cache
+        return SourceReader(
+            links.config, self.number, begin, ledger_partitions=links.shape.ledger, route=links.route,
+            secret=cache.secret, beyond=cache.beyond,
+        )  # fmt: skip
 
     # Opening and checking
 
@@ -104,6 +129,8 @@ class SourcePartition:
         Raises:
             SourceChanged: one is not.
         """
+        self._at.saved = asyncio.get_running_loop().time()
+        await self._resume()
         for side, place in enumerate(self._places):
             first = (await self._links.consumer.beginning_offsets([place]))[place]
             # An earlier run may have read more than it committed: where that one is the same, those before it are too.
@@ -115,6 +142,38 @@ class SourcePartition:
                 # Retention was faster than the reader: what is gone is counted.
                 self.reader.skip(side, first, lost=True)
             self._links.consumer.seek(place, max(first, self.reader.next_offset(side)))
+
+    async def _resume(self) -> None:
+        """Take the window from the cache if it is one of these logs."""
+        saved = self._cache.saved(self.reader.began)
+        if saved is None:
+            return
+        try:
+            for place, known in zip(self._places, saved.position.last, strict=True):
+                await self._confirm(place, known)
+            # Takes seconds for millions of rows, in which heartbeats go on.
+            await asyncio.to_thread(self.reader.resume, saved)
+            log.info("partition %d: the window is read from the disk, as at %s", self.number, saved.position.end)
+        except DamagedRows as error:
+            log.warning("partition %d: the window is filled from the log: %s", self.number, error)
+            self._cache.discard()
+            self.reader = self._new_reader(self.reader.began)
+
+    async def _confirm(self, place: TopicPartition, known: Fingerprint | None) -> None:
+        """Make sure that the cache is one of this log.
+
+        Raises:
+            DamagedRows: it is not, or the log has no record left that shows it.
+        """
+        if known is None:
+            return
+        consumer = self._links.consumer
+        first = (await consumer.beginning_offsets([place]))[place]
+        if known.offset < first:
+            raise DamagedRows(f"{place.topic} begins at offset {first}, and the saved window ends at {known.offset}")
+        found = await mismatch(self._links.access, consumer, place, known)
+        if found is not None:
+            raise DamagedRows(found)
 
     async def _check(self, place: TopicPartition, known: Fingerprint | None) -> None:
         """Make sure that a record that was read is still there; if it is not, every worker has to stop reading.
@@ -140,7 +199,7 @@ class SourcePartition:
         last_read, incarnation = self._links.last_read, self.reader.incarnation
         if self._links.leaders.changed(place):
             await self._check(place, last_read.of(place, incarnation))
-        self._rests_until = 0.0
+        self._at.rests_until = 0.0
         self.reader.give(self._places.index(place), records)
         last_read.note(
             place, incarnation, Raw(int(records.offsets[-1]), int(records.append_ts[-1]), records.values[-1])
@@ -167,7 +226,7 @@ class SourcePartition:
 
     def rests(self, now: float) -> bool:
         """Return whether it has nothing to do: it was given nothing since it was looked at a moment ago."""
-        return now < self._rests_until
+        return now < self._at.rests_until
 
     async def caught_up(self) -> tuple[bool, bool]:
         """Return for each log whether there is nothing more than what was given to the reader."""
@@ -216,6 +275,9 @@ class SourcePartition:
             return True, False
         reader, limits = self.reader, self._links.limits
         caught_up = await self.caught_up()
+        if self._cache.closed:
+            # Another reader may have the rows on disk by now.
+            return True, False
         self.join(caught_up, records_to_join(reader.filling, reader.waiting, limits))
         done = all(caught_up) and not any(map(reader.queued, SIDES)) and not reader.filling
         if self.cancelled:
@@ -229,10 +291,10 @@ class SourcePartition:
             # Ahead of the next batch: in a backlog there always is one.
             await self.commit()
         if output.append and not self._settling:
-            self._appended_at = now
+            self._at.appended = now
             self._appending = asyncio.ensure_future(self.append(caught_up))
         if done and not self.busy:
-            self._rests_until = now + REST_S
+            self._at.rests_until = now + REST_S
         return done, output.append and flush
 
     def join(self, caught_up: tuple[bool, bool], records_max: int) -> None:
@@ -248,8 +310,8 @@ class SourcePartition:
             caught_up=caught_up,
             appending=self._appending is not None,
             uncommitted=self._acknowledged is not None,
-            committed_at=self._committed_at,
-            appended_at=self._appended_at,
+            committed_at=self._at.committed,
+            appended_at=self._at.appended,
         )
 
     async def append(self, caught_up: tuple[bool, bool]) -> None:
@@ -259,6 +321,7 @@ class SourcePartition:
         batches = reader.flush((stated if caught_up[0] else -1, stated if caught_up[1] else -1))
         facts = reader.replica_facts()
         position = reader.position()
+        self._save_window(position)
         dead = list(reader.dead)
         reader.dead.clear()
         send, ledger = links.producer.send_and_wait, names.of("ledger")
@@ -275,6 +338,13 @@ class SourcePartition:
         await all_answered(futures)
         self._acknowledged = position
 
+    def _save_window(self, position: Position) -> None:
+        """Save the window at a position, if it is time for that; before anything more is joined."""
+        now = asyncio.get_running_loop().time()
+        if save_due(position.low, position.end, now - self._at.saved, last=self._settling):
+            self._at.saved = now
+            self._cache.prepare(self.reader)
+
     async def commit(self) -> None:
         """Commit what the ledger has acknowledged, with a copy in the topic `rewind`."""
         position = self._acknowledged
@@ -289,8 +359,10 @@ class SourcePartition:
             await answered(self._links.consumer.commit(ends))
         except CommitFailedError:
             log.info("partition %d was reassigned; its batches are covered when they are read again", self.number)
+        else:
+            self._cache.publish(position)
         self._acknowledged = None
-        self._committed_at = asyncio.get_running_loop().time()
+        self._at.committed = asyncio.get_running_loop().time()
 
     # End
 
@@ -308,8 +380,12 @@ class SourcePartition:
             return
         if self.reader.waiting or self.reader.moved:
             await self.append((False, False))
+        else:
+            self._save_window(self.reader.position())
         if self._acknowledged is not None:
             await self.commit()
+        else:
+            self._cache.publish(self.reader.position())
 
     @property
     def cancelled(self) -> bool:
@@ -317,6 +393,7 @@ class SourcePartition:
         return self._appending is not None and self._appending.cancelled()
 
     def cancel(self) -> None:
-        """Cancel in-flight appends; the next reader appends again what is not covered."""
+        """Cancel in-flight appends, and leave the cache; the next reader appends again what is not covered."""
+        self._cache.close()
         if self._appending is not None:
             self._appending.cancel()

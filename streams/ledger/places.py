@@ -17,6 +17,9 @@ from detectors.base import Ints
 INDEX_BITS: Final = 6
 """Holds the index of one of 64 events."""
 
+INNER_MASK: Final = (1 << INDEX_BITS) - 1
+"""What of a position is the index."""
+
 OFFSET_BITS: Final = 42
 """Offsets below 2 ** 41 leave a sign, which -1 for "none" needs: 70 years of a thousand records a second."""
 

@@ -12,10 +12,10 @@ import msgspec
 FILL_RECORDS = 4_096
 """Records that are read of a pair before the next one has its turn, while its window is filled."""
 
-JOIN_RECORDS = 2_048
+JOIN_RECORDS = 8_192
 """Records that are joined of a pair before everything else has its turn."""
 
-AHEAD_MAX = 8_192
+AHEAD_MAX = 16_384
 """Records of one log that wait to be joined; then no more of it is read. The rest is in the broker's pages."""
 
 FLUSH_S = 0.05
@@ -29,6 +29,10 @@ REST_S = 0.2
 
 COMMIT_S = 5.0
 """A backlog has one full batch after the other, so positions are committed between them."""
+
+SAVE_S = 600.0
+SAVE_RECORDS = 50_000
+"""A window that is filled from fewer records is not worth a file: reading them takes less than half a second."""
 
 HELD_S = 10.0
 """An open transaction that lasts longer is reported: a healthy writer's takes less."""
@@ -82,6 +86,21 @@ def due(pair: Pair, limits: Limits, now_s: float, *, flush: bool) -> Output:
     idle = pair.caught_up and now_s - pair.appended_at >= limits.tick_s
     ripe = pair.waiting > 0 and (pair.lag < limits.rows or now_s - pair.appended_at >= FLUSH_BEHIND_S)
     return Output(commit, full or idle or (flush and ripe))
+
+
+def save_due(low: tuple[int, int], end: tuple[int, int], since_s: float, *, last: bool) -> bool:
+    """Return whether to save a window that is filled from the records between two corners.
+
+    Args:
+        low: The corner from which it would be filled.
+        end: The corner up to which it was read.
+        since_s: The time since it was saved or opened.
+        last: Whether nothing is read after this.
+
+    >>> save_due((0, 0), (30_000, 30_000), 0.0, last=True), save_due((0, 0), (90_000, 90_000), 60.0, last=False)
+    (True, False)
+    """
+    return (last or since_s >= SAVE_S) and sum(end) - sum(low) >= SAVE_RECORDS
 
 
 def records_to_join(filling: bool, waiting: int, limits: Limits) -> int:

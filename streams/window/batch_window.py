@@ -25,21 +25,13 @@ from detectors.base import Bools, Ints
 from streams.losses.columns import FLOAT, NOTHING, Scalars, objects, scalars
 from streams.window.cells import NO_CELL, Cells, SavedCells
 from streams.window.fingerprints import Fingerprinter, Fingerprints, Key
-from streams.window.generations import (
-    CLOSED,
-    GROWTH,
-    MOVED,
-    ROWS_LEAST,
-    ROWS_MOST,
-    WAITS,
-    Generation,
-    SavedGeneration,
-    loaded,
-)
+from streams.window.generation_list import GenerationList
+from streams.window.generations import CLOSED, MOVED, WAITS, Generation, SavedGeneration, SavedKept
 from streams.window.join_window import JoinWindow, Outcome, Pair, PendingFeedback, PendingPrediction, SavedWindow
 from streams.window.joined import CELL, NOTHING_MORE, Outcomes, Seen
 from streams.window.records import Records, score_column, scores_of, spread
 from streams.window.series import WindowRule
+from streams.window.stored_rows import RowStore
 from streams.window.tally import Tally
 from unship.codec import decode_value
 from unship.events import Feedback, Prediction
@@ -60,19 +52,37 @@ class Joined(NamedTuple):
     seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]]
 
 
+class BeyondMemory(NamedTuple):
+    """Where the rows of a window go that are beyond so many bytes of memory."""
+
+    store: RowStore
+    memory_max: int
+
+
 class BatchWindow:
     """Joins blocks of predictions and of feedback; what is not used is counted in `tally`.
 
-    `secret` keeps ids from being chosen so that they are mistaken for others.
+    Args:
+        rules: How long what belongs to each model is kept, by its name.
+        default: The same for all other models.
+        tally: Where it is counted.
+        secret: Keeps ids from being chosen so that they are mistaken for others.
+        beyond: Where rows go that do not fit into memory; None for nowhere.
     """
 
-    def __init__(self, rules: dict[str, WindowRule], default: WindowRule, tally: Tally, secret: bytes) -> None:
+    def __init__(
+        self,
+        rules: dict[str, WindowRule],
+        default: WindowRule,
+        tally: Tally,
+        secret: bytes,
+        beyond: BeyondMemory | None = None,
+    ) -> None:
         self.slow = JoinWindow(rules, default, tally)
         every = (default, *rules.values())
         self.dimensions = tuple(dict.fromkeys(name for rule in every for name in rule.slices_by))
         self.cells = Cells(self.slow.series, self.dimensions)
-        self.rows_most = ROWS_MOST
-        self.generations = [Generation(ROWS_LEAST, self.cells)]
+        self.generations = GenerationList(self.cells, *beyond or ())
         self.sources = SourceNames([])
         self._reach_ms = max(rule.horizon_ms for rule in every) + self.slow.early_max
         self._printer = Fingerprinter(secret)
@@ -85,7 +95,7 @@ class BatchWindow:
 
     def limit_generations(self, rows: int) -> None:
         """Let a generation have so many rows, from the first one on, instead of more and more."""
-        self.rows_most, self.generations = rows, [Generation(rows, self.cells)]
+        self.generations.limit(rows, self.cells)
 
     def note_lines(self, side: int, positions: Ints, lines: Ints) -> None:
         """Note the lines of the next records of a log, also of those that are no events."""
@@ -115,8 +125,7 @@ class BatchWindow:
         if self.cells.full:
             self._renew_cells()
         if not newest.room or newest.cells is not self.cells:
-            newest = Generation(min(GROWTH * newest.position.size, self.rows_most), self.cells)
-            self.generations.append(newest)
+            newest = self.generations.begin(self.cells)
         return newest.room
 
     def _renew_cells(self) -> None:
@@ -142,7 +151,7 @@ class BatchWindow:
         usual = self.cells.usual(cell)
         unusual = ~usual | self._known_slowly(keys)
         unusual |= _of_same_keys(keys, ~usual)
-        where, row = self._find(prints, self.generations[:-1])
+        where, row = self.generations.find(prints, len(self.generations) - 1)
         unusual |= where >= 0
         where, row = self._put(generation, prints, rows, unusual, where, row)
         if not unusual.any():
@@ -212,13 +221,11 @@ class BatchWindow:
         """Let rows take no label if they were read before feedback was lost."""
         until = self.slow.closed_until
         if until >= 0 and rows.size and int(generation.at[rows[0]]) <= until:
-            closed = rows[generation.at[rows] <= until]
-            generation.state[closed] = CLOSED
-            generation.label.position[closed] = generation.position[closed]
+            generation.state[rows[generation.at[rows] <= until]] = CLOSED
 
     def _add_prediction(self, block: Records, place: int) -> bool:
         item = block.items[place]
-        event = item if isinstance(item, Prediction) else decode_value("prediction", block.values[place])
+        event = item if isinstance(item, Prediction) else decode_value("prediction", block.value_of(place))
         assert isinstance(event, Prediction), "the codec accepts what the narrow type accepts"
         pending = self.slow.add_prediction(event, int(block.position[place]), int(block.at[place]))
         if pending is None:
@@ -247,7 +254,7 @@ class BatchWindow:
             unusual |= [each is not None for each in block.column("engagement", None)]
         # A later label of such a key must not be ahead of it.
         slowly |= _of_same_keys(keys, unusual)
-        where, row = self._find(prints, self.generations)
+        where, row = self.generations.find(prints, len(self.generations))
         answered = np.zeros(len(keys), np.bool_)
         named = self._named(block)
         for number, generation in enumerate(self.generations):
@@ -257,7 +264,7 @@ class BatchWindow:
         for place in np.flatnonzero(~answered).tolist():
             self._move(keys[place], int(where[place]), int(row[place]))
             item = block.items[place]
-            event = item if isinstance(item, Feedback) else decode_value("feedback", block.values[place])
+            event = item if isinstance(item, Feedback) else decode_value("feedback", block.value_of(place))
             assert isinstance(event, Feedback), "the codec accepts what the narrow type accepts"
             self.slow.add_feedback(event, int(block.position[place]), int(block.at[place]))
         self._collect()
@@ -316,6 +323,7 @@ class BatchWindow:
             for row, other in zip(rows.tolist(), truths.others.tolist(), strict=True):
                 if other is not None:
                     label.others[row] = other
+        generation.labelled(rows)
         scores = generation.answers.score[rows]
         kinds = np.where(np.isnan(scores), NOTHING, FLOAT).astype(np.uint8)
         line = np.maximum(block.line[use], self._newest[0].of(generation.position[rows]))
@@ -339,22 +347,6 @@ class BatchWindow:
                 known |= np.fromiter(map(held.__contains__, keys), np.bool_, len(keys))
         return known
 
-    @staticmethod
-    def _find(prints: Fingerprints, generations: Sequence[Generation]) -> tuple[Ints, Ints]:
-        """Return the number of the newest generation that has each key, and the row there; -1 where none has it."""
-        where, row = np.full(prints.high.size, -1, np.int64), np.full(prints.high.size, -1, np.int64)
-        left = np.arange(prints.high.size)
-        for number in range(len(generations) - 1, -1, -1):
-            some = prints if left.size == where.size else prints.part(left)
-            found = generations[number].index.find(some)
-            hit = found >= 0
-            if hit.any():
-                where[left[hit]], row[left[hit]] = number, found[hit]
-                left = left[~hit]
-                if not left.size:
-                    break
-        return where, row
-
     def _move(self, key: Key, where: int, row: int) -> None:
         """Move what is known of a key to the window of objects."""
         if where < 0:
@@ -369,7 +361,8 @@ class BatchWindow:
         (output,) = generation.answers.outputs(place)
         _, scores = generation.answers.others_of(row)
         score = float(generation.answers.score[row])
-        labelled_by = int(label.position[row])
+        # A closed row takes no label, so it is as if it had one.
+        labelled_by = int(generation.position[row] if state == CLOSED else label.position[row])
         series, values = generation.cells.key_of(cell)
         pending = PendingPrediction(
             key, int(generation.position[row]), int(generation.at[row]), series, output,
@@ -445,21 +438,28 @@ class BatchWindow:
     def save(self) -> SavedBatchWindow:
         """Return everything but what was joined, which must have been taken."""
         assert not any(self._joined), "something joined was not taken"
-        # First, because it may add cells of earlier tables to the present one.
-        generations = [each.save(self._current(each.cells, each.cells_used())) for each in self.generations]
-        return SavedBatchWindow(
-            self.slow.save(),
-            self.cells.save(),
-            generations,
-            self.sources.names,
-            self._predictions_at,
-        )
+        (_, *older), kept, in_memory = self.generations.save(self.cells, self._current)
+        # Last, because cells of other tables were added to the present ones.
+        slow, cells = self.slow.save(), self.cells.save()
+        return SavedBatchWindow(slow, cells, in_memory, self.sources.names, self._predictions_at, older, kept)
 
-    def load(self, saved: SavedBatchWindow) -> None:
-        """Load what `save` returned into a new window of the same rules."""
+    def load(self, saved: SavedBatchWindow, feedback: int) -> None:
+        """Load what `save` returned into a new window of the same rules.
+
+        Args:
+            saved: What was saved.
+            feedback: The position in the feedback log at which it was saved.
+
+        Raises:
+            DamagedRows: Rows outside memory are not those that were saved.
+        """
         self.slow.load(saved.slow)
         self.cells.load(saved.cells)
-        self.generations = [loaded(each, self.cells) for each in saved.generations]
+        tables = [self.cells]
+        for cells in saved.older:
+            tables.append(Cells(self.slow.series, self.dimensions))
+            tables[-1].load(cells)
+        self.generations.load(tables, saved.kept, saved.generations, feedback)
         self.sources = SourceNames(saved.sources)
         self._predictions_at = saved.predictions_at
 
@@ -481,9 +481,7 @@ class BatchWindow:
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Evict what no future record can belong to."""
         self.slow.evict(predictions_at, feedback_at)
-        oldest = min(predictions_at, feedback_at) - self._reach_ms
-        while len(self.generations) > 1 and self.generations[0].newest < oldest:
-            del self.generations[0]
+        self.generations.drop(min(predictions_at, feedback_at) - self._reach_ms)
 
     def close_unanswered(self, until: int) -> None:
         """Label no pending prediction any more, and none that is read up to the join clock `until`."""
@@ -492,17 +490,18 @@ class BatchWindow:
             rows = np.arange(generation.size)
             waits = (generation.state[rows] == WAITS) & (generation.label.position[rows] < 0)
             generation.state[rows[waits]] = CLOSED
-            generation.label.position[rows[waits]] = generation.position[rows[waits]]
 
 
 class SavedBatchWindow(msgspec.Struct, frozen=True):
-    """A saved `BatchWindow`, under one table of cells."""
+    """A saved `BatchWindow`. Its generations in memory are under one table of cells; `kept` ones may be under older."""
 
     slow: SavedWindow
     cells: SavedCells
     generations: list[SavedGeneration]
     sources: list[str]
     predictions_at: int
+    older: list[SavedCells] = []
+    kept: list[SavedKept] = []
 
 
 class SourceNames:

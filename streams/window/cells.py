@@ -24,6 +24,9 @@ CELLS_MAX: Final = 65_536
 
 NO_CELL: Final = -1
 
+FEW: Final = 64
+"""Of so few rows, a loop over them takes less time than a dozen array operations."""
+
 
 _SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _SLICES = range(6)
 
@@ -171,12 +174,15 @@ def recoded(codes: Ints, values: Sequence[Any]) -> Coded:
     >>> coded.values, coded.codes.tolist()
     (['c', 'a'], [0, -1, 1, 0])
     """
+    if codes.size <= FEW:
+        numbers_of: dict[int, int] = {}
+        found = [-1 if code < 0 else numbers_of.setdefault(code, len(numbers_of)) for code in codes.tolist()]
+        return Coded([values[code] for code in numbers_of], np.array(found, np.int64))
     if len(values) > 4 * codes.size:
         # Of many values few occur: a table over all of them would cost more than sorting.
-        found, codes = np.unique(codes, return_inverse=True)
-        none = int(found[:1].sum() < 0)
-        coded = recoded(codes.astype(np.int64) - none, [values[place] for place in found[none:].tolist()])
-        return coded
+        occurring, codes = np.unique(codes, return_inverse=True)
+        none = int(occurring[:1].sum() < 0)
+        return recoded(codes.astype(np.int64) - none, [values[place] for place in occurring[none:].tolist()])
     # In reverse, so that the first occurrence is written last; -1 goes to the last place.
     first = np.full(len(values) + 1, codes.size, np.int64)
     first[codes[::-1]] = np.arange(codes.size - 1, -1, -1)

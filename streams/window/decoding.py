@@ -25,7 +25,8 @@ import numpy as np
 from detectors.base import Ints
 from unship.codec import LIMITS, decode_value
 from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Label, Output, Prediction, SliceValue, TimeMs
-from unship.log.packed import unpack_value
+from unship.log.packed import PACKED_BYTES_MAX, PACKED_EVENTS_MAX, unpack_value
+from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
 DecodeOne: TypeAlias = Callable[[bytes | None], Any]
@@ -50,11 +51,18 @@ _UNUSABLE: Final = re.compile(r'[\\"\x00-\x1f]')
 _KINDS: Final = {Prediction: "prediction", Feedback: "feedback"}
 
 
+PACKED: Final = Rejection(RejectCode.BAD_EVENT, "a packed record")
+"""Takes the place of a record that may be packed, until its events are decoded."""
+
+_BEGINS_PACKED: Final = b"["
+
+
 class Block(NamedTuple):
     """Decoded events, in their order; `odd` are the places of those that the codec decoded.
 
-    `values` are what they were decoded from. Where several events may be in one record, `record` is the number of the
-    record that each is in, and `inner` its place there; None where each record is one event.
+    `values` are what they were decoded from, or the packed record that they are in (`value_in`). Where several events
+    may be in one record, `record` is the number of the record that each is in, and `inner` its place there; None where
+    each record is one event.
     """
 
     items: list[Any]
@@ -86,10 +94,12 @@ class NarrowDecoder:
     """
 
     def __init__(self, kinds: Sequence[str], decode_one: DecodeOne, *, placed: bool = False) -> None:
-        self._decode_one = decode_one
+        self.decode_one = decode_one
+        self._placed = placed
         self._learned = 0
         self._types = {kind: NarrowType(kind, placed) for kind in kinds}
         self._narrow, self._wide = self._decoders()
+        self._narrow_list = self._list_decoder()
 
     def shape_of(self, kind: str) -> Shape:
         """Return the shape of the narrow events of a kind that were decoded last."""
@@ -108,13 +118,18 @@ class NarrowDecoder:
             except _BAD_INPUT:
                 # What was decoded before it is in the list already.
                 value = values[len(items)]
+                if not self._placed and value is not None and value.startswith(_BEGINS_PACKED):
+                    # Events in it are decoded by themselves, so the codec's rejection of the whole is not needed.
+                    odd.append(len(items))
+                    items.append(PACKED)
+                    continue
                 item = None if value is None or len(value) > LIMITS.max_bytes else self._widely(value)
                 if item is not None:
                     unlisted.append(len(items))
                     if len(unlisted) == UNLISTED_MAX:
                         source = map(self._wide, left)
                 else:
-                    item = self._decode_one(value)
+                    item = self.decode_one(value)
                     if self._learn(value, item):
                         # Items of the former type lack the fields of the new one.
                         return self.decode(values)
@@ -125,6 +140,16 @@ class NarrowDecoder:
                     unlisted += range(unlisted[-1] + 1, len(items))
                 self._learn_names([items[place] for place in unlisted])
                 return Block(items, odd, values)
+
+    def decode_packed(self, value: bytes) -> list[Any] | None:
+        """Return the events of a packed record if all of them are narrow; else they are decoded one by one."""
+        if self._narrow_list is None or len(value) > PACKED_BYTES_MAX:
+            return None
+        try:
+            items: list[Any] = self._narrow_list(value)
+        except _BAD_INPUT:
+            return None
+        return items if 0 < len(items) <= PACKED_EVENTS_MAX else None
 
     def _widely(self, value: bytes) -> Any:
         try:
@@ -139,14 +164,25 @@ class NarrowDecoder:
             decoders.append(_careful(decode) if any(each.unknown for each in self._types.values()) else decode)
         return decoders[0], decoders[1]
 
+    def _list_decoder(self) -> _Decode | None:
+        """Return a decoder of arrays of narrow events, None where what is skipped in them has to be checked."""
+        if any(each.unknown for each in self._types.values()):
+            return None
+        made: Any = reduce(or_, [each.made for each in self._types.values()])
+        return msgspec.json.Decoder(list[made]).decode
+
+    def _remake(self) -> None:
+        self._learned += 1
+        self._narrow, self._wide = self._decoders()
+        self._narrow_list = self._list_decoder()
+
     def _learn(self, value: bytes | None, item: Any) -> bool:
         kind = _KINDS.get(item.__class__)
         if kind not in self._types or self._learned >= LEARNED_MAX or value is None:
             return False
         if not self._types[kind].learn(value):
             return False
-        self._learned += 1
-        self._narrow, self._wide = self._decoders()
+        self._remake()
         return True
 
     def _learn_names(self, unlisted: list[Any]) -> None:
@@ -158,8 +194,7 @@ class NarrowDecoder:
             return
         for narrow in self._types.values():
             narrow.list_names([item for item in unlisted if item.__class__ is narrow.wide])
-        self._learned += 1
-        self._narrow, self._wide = self._decoders()
+        self._remake()
 
 
 class NarrowType:
@@ -283,15 +318,26 @@ def decoded_records(
 
 
 def _packed_in(decoder: NarrowDecoder, block: Block) -> dict[int, Block]:
-    members: dict[int, list[bytes]] = {}
+    packed: dict[int, Block] = {}
+    others: dict[int, list[bytes]] = {}
     for place in block.odd:
-        found = unpack_value(block.values[place])
+        value = block.values[place]
+        items = decoder.decode_packed(value) if block.items[place] is PACKED and value is not None else None
+        if items is not None:
+            packed[place] = Block(items, [], [value] * len(items))
+            continue
+        found = unpack_value(value)
         if isinstance(found, list):
-            members[place] = found
+            others[place] = found
         elif found is not None:
             block.items[place] = found
-    if not members:
-        return {}
+    if others:
+        packed |= _one_by_one(decoder, block, others)
+    return packed
+
+
+def _one_by_one(decoder: NarrowDecoder, block: Block, members: dict[int, list[bytes]]) -> dict[int, Block]:
+    """Return the events of packed records that are not all narrow."""
     # All at once, because records of few events would each cost a call.
     every = decoder.decode([value for found in members.values() for value in found])
     odd, packed, begin = iter([*every.odd, len(every.items)]), dict[int, Block](), 0
@@ -301,20 +347,22 @@ def _packed_in(decoder: NarrowDecoder, block: Block) -> dict[int, Block]:
         while next_odd < end:
             own.append(next_odd - begin)
             next_odd = next(odd)
-        packed[place] = Block(every.items[begin:end], own, found)
+        for each in own:
+            if every.items[begin + each] is PACKED:
+                every.items[begin + each] = decoder.decode_one(found[each])
+        packed[place] = Block(every.items[begin:end], own, [block.values[place]] * len(found))
         begin = end
     return packed
 
 
 def with_packed(block: Block, packed: dict[int, Block]) -> Block:
-    """Return a block of records with the events of packed ones in their places."""
+    """Return a block of records with the events of packed ones in their places; each has its record's value."""
     if not packed:
         return block
     items: list[Any] = []
     odd: list[int] = []
+    counts: list[int] = []
     values: list[bytes | None] = []
-    record: list[int] = []
-    index: list[int] = []
     is_odd = set(block.odd)
     for place, item in enumerate(block.items):
         inner = packed.get(place)
@@ -323,9 +371,16 @@ def with_packed(block: Block, packed: dict[int, Block]) -> Block:
         odd += [len(items) + each for each in inner.odd]
         items += inner.items
         values += inner.values
-        record += [place] * len(inner.items)
-        index += range(len(inner.items))
-    return Block(items, odd, values, np.array(record, np.int64), np.array(index, np.int64))
+        counts.append(len(inner.items))
+    size = np.array(counts, np.int64)
+    first = np.repeat(size.cumsum() - size, size)
+    return Block(items, odd, values, np.repeat(np.arange(size.size), size), np.arange(len(items)) - first)
+
+
+def value_in(value: bytes | None, inner: int) -> bytes | None:
+    """Return what an event was decoded from, given the value of its record and its place in it."""
+    found = unpack_value(value)
+    return found[inner] if isinstance(found, list) else value
 
 
 def times_of(items: Sequence[Any], shapes: Sequence[Shape], odd: Sequence[int]) -> Ints | None:

@@ -16,14 +16,26 @@ from detectors.base import Bools, Floats, Ints
 from streams.losses.columns import OTHER, Objects, Scalars, objects
 from streams.window.cells import Cells
 from streams.window.fingerprints import Fingerprints, Words
+from streams.window.stored_rows import (
+    DamagedRows,
+    Kept,
+    Rows,
+    RowStore,
+    checksum_of_labels,
+    checksum_of_predictions,
+    new_rows,
+)
 
 ROWS_LEAST: Final = 32_768
 ROWS_MOST: Final = 524_288
 GROWTH: Final = 4
+ROWS_LARGEST: Final = 4_194_304
+"""A generation may be larger than `ROWS_MOST` in a window that has more than four of that size: up to this."""
 
 WAITS, MOVED, CLOSED = range(3)
 """A row's state: it is the only prediction of its key; its key is kept elsewhere; it takes no label any more."""
 
+_LOADED_ROWS: Final = 65_536
 _ROW_BITS: Final = np.uint64(32)
 _ROW_MASK: Final = np.uint64(0xFFFF_FFFF)
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -32,11 +44,15 @@ Bytes: TypeAlias = NDArray[np.uint8]
 class AnswerColumns:
     """What each row answered. `objects` has what is no number, by row: an output, and scores by class."""
 
-    def __init__(self, rows: int) -> None:
-        self.output: Floats = np.zeros(rows, np.float64)
-        self.kind: Bytes = np.zeros(rows, np.uint8)
-        self.score: Floats = np.zeros(rows, np.float64)
+    def __init__(self, rows: Rows) -> None:
         self.objects: dict[int, tuple[Any, Any]] = {}
+        self.use(rows)
+
+    def use(self, rows: Rows) -> None:
+        """Have the columns in these rows."""
+        self.output: Floats = rows["output"]
+        self.kind: Bytes = rows["kind"]
+        self.score: Floats = rows["score"]
 
     def outputs(self, rows: Ints) -> Scalars:
         """Return the outputs of rows."""
@@ -60,14 +76,18 @@ class AnswerColumns:
 class LabelColumns:
     """The label of each row: its position (-1 for none), time, truth and source, and whether it named its model."""
 
-    def __init__(self, rows: int) -> None:
-        self.position: Ints = np.zeros(rows, np.int64)
-        self.at: Ints = np.zeros(rows, np.int64)
-        self.truth: Floats = np.zeros(rows, np.float64)
-        self.kind: Bytes = np.zeros(rows, np.uint8)
-        self.source: NDArray[np.int32] = np.zeros(rows, np.int32)
-        self.named: Bools = np.zeros(rows, np.bool_)
+    def __init__(self, rows: Rows) -> None:
         self.others: dict[int, Any] = {}
+        self.use(rows)
+
+    def use(self, rows: Rows) -> None:
+        """Have the columns in these rows."""
+        self.position: Ints = rows["label_position"]
+        self.at: Ints = rows["label_at"]
+        self.truth: Floats = rows["truth"]
+        self.kind: Bytes = rows["truth_kind"]
+        self.source: NDArray[np.int32] = rows["source"]
+        self.named: Bools = rows["named"]
 
     def truths(self, rows: Ints) -> Scalars:
         """Return the truths of labelled rows."""
@@ -80,22 +100,71 @@ class LabelColumns:
 class Generation:
     """A fixed number of rows; `newest` is the join clock of the last one."""
 
-    def __init__(self, rows: int, cells: Cells) -> None:
+    def __init__(self, rows: int | Kept, cells: Cells) -> None:
         self.cells = cells
         self.size = 0
         self.newest = -1
-        self.index = KeyIndex(rows)
-        self.position: Ints = np.zeros(rows, np.int64)
-        self.at: Ints = np.zeros(rows, np.int64)
-        self.cell: NDArray[np.int32] = np.zeros(rows, np.int32)
-        self.state: Bytes = np.zeros(rows, np.uint8)
-        self.answers = AnswerColumns(rows)
-        self.label = LabelColumns(rows)
+        self.kept = rows if isinstance(rows, Kept) else None
+        self.rows: Rows = new_rows(rows) if isinstance(rows, int) else rows.rows
+        self.index = KeyIndex(self.rows, outside=self.kept is not None)
+        self.state: Bytes = np.zeros(self.rows.size, np.uint8)
+        self.answers = AnswerColumns(self.rows)
+        self.label = LabelColumns(self.rows)
+        # The checksum of the labels, and that of the predictions of so many rows.
+        self._labels = 0
+        self._predictions = (0, 0)
+
+    @property
+    def position(self) -> Ints:
+        """Return the position of each prediction."""
+        column: Ints = self.rows["position"]
+        return column
+
+    @property
+    def at(self) -> Ints:
+        """Return the join clock at each prediction."""
+        column: Ints = self.rows["at"]
+        return column
+
+    @property
+    def cell(self) -> NDArray[np.int32]:
+        """Return the cell of each prediction."""
+        column: NDArray[np.int32] = self.rows["cell"]
+        return column
+
+    @property
+    def memory(self) -> int:
+        """Return how many bytes of memory it takes: all of its table, and the rows if they are nowhere else."""
+        return self.index.bytes + self.state.nbytes + (0 if self.kept else self.rows.nbytes)
+
+    def move(self, store: RowStore) -> bool:
+        """Move the rows out of memory; return whether they are."""
+        if self.kept is None:
+            self.kept = store.keep(self.rows, self.size)
+            if self.kept is None:
+                return False
+            self.rows = self.kept.rows
+            self.index.use(self.rows, outside=True)
+            self.answers.use(self.rows)
+            self.label.use(self.rows)
+            for begin in range(0, self.size, _LOADED_ROWS):
+                self._sum_labels(begin, min(begin + _LOADED_ROWS, self.size))
+                store.touched(_LOADED_ROWS)
+        return True
+
+    def _sum_labels(self, begin: int, end: int) -> None:
+        found = begin + np.flatnonzero(self.label.position[begin:end] >= 0)
+        self._labels += checksum_of_labels(self.rows, found)
+
+    def labelled(self, rows: Ints) -> None:
+        """Note that rows were labelled, each for the first time."""
+        if self.kept is not None:
+            self._labels += checksum_of_labels(self.rows, rows)
 
     @property
     def room(self) -> int:
         """Return how many rows can be added."""
-        return self.position.size - self.size
+        return self.rows.size - self.size
 
     def add(self, prints: Fingerprints, position: Ints, at: Ints, cell: Ints, output: Scalars, score: Scalars) -> slice:
         """Add rows that can be found only after `index.put`; return which they are."""
@@ -116,7 +185,7 @@ class Generation:
     def save(self, cell: Ints) -> SavedGeneration:
         """Return everything, with other codes for the cells."""
         rows, label = slice(0, self.size), self.label
-        high, low = self.index.prints(rows)
+        high, low = self.index.prints_of(rows)
         integers: list[NDArray[Any]] = [
             high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.answers.kind[rows],
             self.state[rows], label.position[rows], label.at[rows], label.kind[rows], label.source[rows],
@@ -124,7 +193,57 @@ class Generation:
         ]  # fmt: skip
         numbers = [self.answers.output[rows], self.answers.score[rows], label.truth[rows]]
         columns = [column.astype(np.int64) for column in integers]
-        return SavedGeneration(self.position.size, columns, numbers, self.answers.objects, label.others)
+        return SavedGeneration(self.rows.size, columns, numbers, self.answers.objects, label.others)
+
+    def save_kept(self, cells: int, store: RowStore) -> SavedKept:
+        """Return everything but the rows, which are in a store; `cells` is the number of their cells."""
+        assert self.kept is not None, "the rows are in memory"
+        counted, total = self._predictions
+        for begin in range(counted, self.size, _LOADED_ROWS):
+            total += checksum_of_predictions(self.rows, begin, min(begin + _LOADED_ROWS, self.size))
+            store.touched(_LOADED_ROWS)
+        self._predictions = (self.size, total)
+        checksum = (total + self._labels) % 2**64
+        states = [np.packbits(self.state[: self.size] == state).tobytes() for state in (MOVED, CLOSED)]
+        return SavedKept(
+            self.kept.name, self.size, self.newest, cells, checksum, states, self.answers.objects, self.label.others
+        )
+
+    def load_kept(self, saved: SavedKept, feedback: int, store: RowStore) -> None:
+        """Load what `save_kept` returned over its rows, which may have been written to since.
+
+        Args:
+            saved: What was saved.
+            feedback: The position in the feedback log at which it was saved: later labels are not known yet.
+            store: What has the rows.
+
+        Raises:
+            DamagedRows: The rows are not those that were saved.
+        """
+        if saved.size > self.rows.size:
+            raise DamagedRows(f"{saved.name}: expected {saved.size} rows, was {self.rows.size}")
+        for state, packed in zip((MOVED, CLOSED), saved.states, strict=True):
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=saved.size)
+            self.state[: saved.size][bits.view(np.bool_)] = state
+        predictions = 0
+        for begin in range(0, saved.size, _LOADED_ROWS):
+            predictions += self._load_part(begin, min(begin + _LOADED_ROWS, saved.size), feedback)
+            store.touched(_LOADED_ROWS)
+        self._predictions = (saved.size, predictions)
+        if (self._labels + self._predictions[1]) % 2**64 != saved.checksum:
+            raise DamagedRows(f"{saved.name}: the checksum of its {saved.size} rows is another one")
+        self.size, self.newest = saved.size, saved.newest
+        self.answers.objects.update(saved.objects)
+        self.label.others.update(saved.truths)
+
+    def _load_part(self, begin: int, end: int, feedback: int) -> int:
+        """Load rows of a range, and let them be found whose keys are nowhere else; return their checksum."""
+        position = self.label.position[begin:end]
+        position[position >= feedback] = -1
+        self._sum_labels(begin, end)
+        found = begin + np.flatnonzero(self.state[begin:end] != MOVED)
+        self.index.put(self.index.prints_of(found), found)
+        return checksum_of_predictions(self.rows, begin, end)
 
 
 class SavedGeneration(msgspec.Struct, frozen=True):
@@ -133,6 +252,22 @@ class SavedGeneration(msgspec.Struct, frozen=True):
     rows: int
     integers: list[Ints]
     numbers: list[Floats]
+    objects: dict[int, tuple[Any, Any]]
+    truths: dict[int, Any]
+
+
+class SavedKept(msgspec.Struct, frozen=True):
+    """A saved `Generation` whose rows are kept outside memory.
+
+    `states` are one bit for each row, of those that moved and of those that are closed.
+    """
+
+    name: str
+    size: int
+    newest: int
+    cells: int
+    checksum: int
+    states: list[bytes]
     objects: dict[int, tuple[Any, Any]]
     truths: dict[int, Any]
 
@@ -160,24 +295,37 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
 
 
 class KeyIndex:
-    """Finds rows by their fingerprints: open addressing, a quarter full at most, and every hit compared in full.
+    """Finds rows by their fingerprints: open addressing, and every hit compared in full.
 
-    Most predictions are new, and of those most find an empty spot at once.
+    It is a quarter full at most, half full if it is large. Most predictions are new, and of those most find an empty
+    spot at once.
     """
 
-    def __init__(self, rows: int) -> None:
-        bits = max(4 * rows - 1, 1).bit_length()
+    def __init__(self, rows: Rows, *, outside: bool = False) -> None:
+        # A long window is looked up less often than its tables take room.
+        spots = 4 if rows.size <= ROWS_MOST else 2
+        bits = max(spots * rows.size - 1, 1).bit_length()
         self._table: Words = np.zeros(1 << bits, np.uint64)
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
-        self._high: Words = np.zeros(rows, np.uint64)
-        self._low: Words = np.zeros(rows, np.uint64)
+        self.use(rows, outside=outside)
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of the table."""
+        return self._table.nbytes
+
+    def use(self, rows: Rows, *, outside: bool) -> None:
+        """Have the fingerprints in these rows, which may lie outside memory."""
+        self._zero: Bytes | None = rows["zero"] if outside else None
+        self._high: Words = rows["high"]
+        self._low: Words = rows["low"]
 
     def note(self, rows: slice, prints: Fingerprints) -> None:
         """Note the fingerprints of rows."""
         self._high[rows], self._low[rows] = prints
 
-    def prints(self, rows: slice) -> Fingerprints:
+    def prints_of(self, rows: slice | Ints) -> Fingerprints:
         """Return the fingerprints of rows."""
         return Fingerprints(self._high[rows], self._low[rows])
 
@@ -223,8 +371,12 @@ class KeyIndex:
     def _matching(self, entries: Words, prints: Fingerprints, active: Ints) -> Ints:
         """Return the rows of table entries where they are those of the active keys, -1 where not."""
         low = prints.low[active]
-        rows = (entries & _ROW_MASK).astype(np.int64) - 1
-        same = (entries >> _ROW_BITS) == (low >> _ROW_BITS)
-        if same.any():
-            same &= (self._low[rows] == low) & (self._high[rows] == prints.high[active])
-        return np.where(same, rows, -1)
+        found = np.full(active.size, -1, np.int64)
+        alike = np.flatnonzero((entries >> _ROW_BITS) == (low >> _ROW_BITS))
+        if alike.size:
+            rows = (entries[alike] & _ROW_MASK).astype(np.int64) - 1
+            if self._zero is not None:
+                self._zero[rows] = 0
+            same = (self._low[rows] == low[alike]) & (self._high[rows] == prints.high[active[alike]])
+            found[alike[same]] = rows[same]
+        return found

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from detectors.base import Ints
+from streams.ledger.places import INNER_MASK
 from streams.losses.columns import NOTHING, Scalars, objects, scalars
-from streams.window.decoding import Shape
+from streams.window.decoding import Shape, value_in
 from streams.window.fingerprints import Key
 from unship.events import Feedback, Prediction
 
@@ -66,6 +67,10 @@ class Records(NamedTuple):
         for place in self.odd:
             ids[place] = key_of(items[place])
         return ids
+
+    def value_of(self, place: int) -> bytes | None:
+        """Return what one event was decoded from; its position has its place in a packed record."""
+        return value_in(self.values[place], int(self.position[place]) & INNER_MASK)
 
     def column(self, name: str, default: Any) -> list[Any]:
         """Return a field of narrow items, the default where an item is none or where no item has it."""

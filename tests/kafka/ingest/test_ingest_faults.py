@@ -13,7 +13,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 
-from streams.join.source_reader import KINDS, SourceReader
+from streams.join.partition import KINDS
+from streams.join.source_reader import SourceReader
 from streams.kafka.admin import administering
 from streams.kafka.clients import read_all
 from streams.kafka.ingest_service import ROWS_PER_FLUSH, IngestService

@@ -424,6 +424,21 @@ def test_way_into_the_broker_is_in_neither_the_digest_nor_the_ledger_nor_a_messa
     assert msgspec.convert(record.config, Config) == msgspec.structs.replace(config, kafka=parse("").kafka)
 
 
+def test_limit_of_the_window_is_in_neither_the_digest_nor_the_ledger() -> None:
+    config = parse("limits: {window: 2GiB}")
+    assert config.window_bytes == 2 * parse("").window_bytes == 2**31
+    assert config.digest() == parse("").digest()
+    assert configuration_record(config) == configuration_record(parse(""))
+
+
+@pytest.mark.parametrize(
+    "text", ["{window: 1MiB}", "{window: 5}", "{window: much}", "{window: -1GiB}", "{window: 1GB}"]
+)
+def test_impossible_limit_of_the_window_is_refused_by_its_path(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^limits\.window: "):
+        parse(f"limits: {text}")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

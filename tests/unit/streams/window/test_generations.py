@@ -7,6 +7,7 @@ import pytest
 
 from streams.window.fingerprints import PUBLIC, Fingerprinter, Fingerprints, Words
 from streams.window.generations import KeyIndex
+from streams.window.stored_rows import new_rows
 
 
 def prints_of(first: int, count: int) -> Fingerprints:
@@ -22,7 +23,7 @@ def noted(index: KeyIndex, rows: slice, prints: Fingerprints) -> list[int]:
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 1_000])
 @pytest.mark.parametrize("block", [1, 3, 1_000])
 def test_full_table_finds_everything_that_was_put_and_nothing_else(rows: int, block: int) -> None:
-    index, prints = KeyIndex(rows), prints_of(0, rows)
+    index, prints = KeyIndex(new_rows(rows)), prints_of(0, rows)
     for begin in range(0, rows, block):
         some = slice(begin, min(begin + block, rows))
         assert noted(index, some, prints.part(some)) == list(range(some.start, some.stop))
@@ -31,14 +32,14 @@ def test_full_table_finds_everything_that_was_put_and_nothing_else(rows: int, bl
 
 
 def test_key_that_is_put_twice_keeps_the_row_it_has() -> None:
-    index, prints = KeyIndex(20), prints_of(0, 10)
+    index, prints = KeyIndex(new_rows(20)), prints_of(0, 10)
     noted(index, slice(0, 10), prints)
     assert noted(index, slice(10, 20), prints) == list(range(10))
     assert index.find(prints).tolist() == list(range(10))
 
 
 def test_rows_of_one_key_in_one_block_have_one_owner() -> None:
-    index = KeyIndex(6)
+    index = KeyIndex(new_rows(6))
     prints = Fingerprinter(PUBLIC).of(["a", "b", "a", "a", "c", "b"])
     owners = noted(index, slice(0, 6), prints)
     assert owners[0] == owners[2] == owners[3] in (0, 2, 3)
@@ -48,7 +49,7 @@ def test_rows_of_one_key_in_one_block_have_one_owner() -> None:
 
 
 def test_rows_that_were_noted_and_not_put_are_not_found() -> None:
-    index, prints = KeyIndex(4), prints_of(0, 4)
+    index, prints = KeyIndex(new_rows(4)), prints_of(0, 4)
     index.note(slice(0, 4), prints)
     index.put(prints.part(slice(1, 2)), np.array([1]))
     assert index.find(prints).tolist() == [-1, 1, -1, -1]
@@ -58,7 +59,7 @@ def test_keys_whose_fingerprints_agree_in_one_half_are_told_apart() -> None:
     """All begin at one spot of the table, and some have equal lower halves, or lower halves that begin alike."""
     high: Words = np.array([2**63, 2**63, 2**63, 2**63 + 1, 2**64 - 1, 2**64 - 1], np.uint64)
     low: Words = np.array([0, 1, 2**40, 0, 0, 1], np.uint64)
-    prints, index = Fingerprints(high, low), KeyIndex(6)
+    prints, index = Fingerprints(high, low), KeyIndex(new_rows(6))
     assert noted(index, slice(0, 6), prints) == list(range(6))
     assert index.find(prints).tolist() == list(range(6))
     assert index.find(Fingerprints(high, low + np.uint64(7))).tolist() == [-1] * 6
