@@ -69,14 +69,17 @@ class ReplicaWatch:
             return True
         return at >= seen.shown_at + RESTATE_MS or 0 <= seen.asked_at <= at
 
-    def news_from(self, event: Prediction, at: int) -> int | None:
-        """Return from when on, after `at`, an answer like this one would be news; None if each one may be."""
+    def news_from(self, event: Prediction, at: int, others: int) -> int | None:
+        """Return from when on, after `at`, an answer like this one would be news; None if each one may be.
+
+        Until then at most so many `others` are added.
+        """
         if self.is_news(event, at):
             return None
         assert event.replica is not None
         if event.role != "live":
-            # That it was staged is written once.
-            return sys.maxsize
+            # That it was staged is written once, unless the replica is forgotten for another one.
+            return sys.maxsize if len(self._seen[event.model]) + others <= REPLICAS_MAX else None
         seen = self._seen[event.model][event.replica]
         due = seen.shown_at + RESTATE_MS
         return min(due, seen.asked_at) if seen.asked_at > at else due

@@ -95,12 +95,11 @@ class Answers:
             for reason, count in counts.items():
                 limits[reason, position] += count
 
-    @staticmethod
-    def _next(watch: ReplicaWatch, run: _Run, place: int) -> int:
+    def _next(self, watch: ReplicaWatch, run: _Run, place: int) -> int:
         """Return the place of the next answer that may be news."""
         if not run.alone:
             return place + 1
-        due = watch.news_from(run.event, int(run.at[place]))
+        due = watch.news_from(run.event, int(run.at[place]), len(self._runs))
         if due is None:
             return place + 1
         return max(place + 1, int(np.searchsorted(run.at, due)))

@@ -278,3 +278,27 @@ def test_predictions_without_any_feedback_leave_a_bounded_number_of_witnesses() 
     for position in range(3 * WITNESSES):
         witnesses.note(position, position)
     assert len(witnesses.save()) <= 2 * WITNESSES
+
+
+@pytest.mark.parametrize("evicted_at", [None, 0, 100, 101, 105, 110])
+@pytest.mark.parametrize(("at", "code"), [(101, "LATE_FEEDBACK"), (110, "LATE_FEEDBACK"), (111, "UNMATCHED_FEEDBACK")])
+def test_label_is_late_by_the_clocks_alone_whenever_its_prediction_is_evicted(
+    evicted_at: int | None, at: int, code: str
+) -> None:
+    driver = Driver()
+    driver.predict(0)
+    if evicted_at is not None:
+        driver.evict(evicted_at)
+    assert not driver.label(at)
+    driver.evict(10_000)
+    assert driver.counted() == {code: 1}
+
+
+@pytest.mark.parametrize(("at", "code"), [(101, "LATE_FEEDBACK"), (110, "LATE_FEEDBACK"), (111, "UNMATCHED_FEEDBACK")])
+def test_label_is_late_for_a_prediction_that_is_read_after_it_too(at: int, code: str) -> None:
+    """The clock of the predictions lags behind that of the feedback."""
+    driver = Driver()
+    assert not driver.label(at)
+    driver.predict(0)
+    driver.evict(10_000)
+    assert driver.counted() == {code: 1}
