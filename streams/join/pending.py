@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -200,9 +200,9 @@ class Pending:
 class _Queue(Generic[_Rows]):
     """Rows in the order of lines, of which those up to a line are taken again and again."""
 
-    def __init__(self, window: BatchWindow, joined: Callable[[list[_Rows]], _Rows]) -> None:
+    def __init__(self, window: BatchWindow, joined: Callable[[Sequence[_Rows]], _Rows]) -> None:
         self._window = window
-        self._joined = joined
+        self._joined: Callable[[Sequence[_Rows]], _Rows] = joined
         # Rows in order, from `_begin` on, and chunks that were added since.
         self._ordered: _Rows | None = None
         self._begin = 0
@@ -214,8 +214,10 @@ class _Queue(Generic[_Rows]):
 
     def chunks(self) -> list[_Rows]:
         """Return what there is, in any order."""
-        rows = self._ordered
-        return self._added if rows is None else [rows.part(slice(self._begin, None)), *self._added]
+        if self._ordered is None:
+            return self._added
+        rest: Any = self._ordered.part(slice(self._begin, None))
+        return [rest, *self._added]
 
     def clear(self) -> None:
         """Drop everything."""
@@ -235,14 +237,15 @@ class _Queue(Generic[_Rows]):
         if rows is None:
             return None
         lines = rows.columns[LINE]
-        end = int(np.searchsorted(lines, last, side="right"))
+        end = max(int(np.searchsorted(lines, last, side="right")), begin)
         if end == lines.size:
             self.clear()
         else:
             self._begin = end
-        if end <= begin:
+        if end == begin:
             return None
-        return rows if begin == 0 and end == lines.size else rows.part(slice(begin, end))
+        some: Any = rows.part(slice(begin, end))
+        return cast(_Rows, some)
 
 
 def _split(rows: Any) -> Iterator[tuple[int, Any]]:

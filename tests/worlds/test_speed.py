@@ -19,8 +19,8 @@ from streams.recordings.replay import Replay
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.events import Deployment, Feedback, Prediction
 
-TIMES_THE_FLOOR_MAX = 40.0
-"""About twice what a replay takes today, in processor time of the floor. Lower it when the replay became faster."""
+TIMES_THE_FLOOR_MAX = 25.0
+"""Two to three times what a replay takes today, in processor time of the floor. Lower it when replays become faster."""
 
 REQUESTS = 10_000
 ROUNDS = 7
