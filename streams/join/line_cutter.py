@@ -279,10 +279,13 @@ class LineCutter:
     def _cut(self, now: int, *, with_batch: bool) -> list[Record]:
         line = None if self._cuts is None else (self._cuts.first + self._begin << INDEX_BITS) - 1
         self._accepted = 0
-        self.join.settle(line)
         self.join.window.evict(self.now, self.now)
-        facts: list[Record] = [*self.join.facts(now)]
-        return [*facts, self.join.batch(now, line)] if with_batch else facts
+        batches: list[Record] = []
+        if with_batch:
+            batches.append(self.join.batch(now, line))
+        else:
+            self.join.settle(line)
+        return [*self.join.facts(now), *batches]
 
     def save(self) -> SavedCutter:
         """Return everything needed to continue with the next record; call between two records."""

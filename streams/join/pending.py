@@ -112,9 +112,12 @@ class Pending:
         """Take the counts that were changed; their places are lines if both logs are `shared`."""
         rows = self._window.slow.tally.take()
         if rows:
-            # Positions are lines where both logs are numbered by them.
-            line_of: Callable[[int, int], int] = max if shared else self._window.line_of
-            _extend(self._counted, [(line_of(row[2], row[3]), row) for row in rows])
+            if shared:
+                # Positions are lines where both logs are numbered by them.
+                lines = [max(row[2], row[3]) for row in rows]
+            else:
+                lines = self._window.lines_of([row[2] for row in rows], [row[3] for row in rows]).tolist()
+            _extend(self._counted, list(zip(lines, rows, strict=True)))
 
     def settle(self, line: int | None) -> Iterator[tuple[list[bytes], int]]:
         """Yield for each log the values up to a line that were not yielded before, and the offset after the last.

@@ -6,22 +6,18 @@ how long it is, changes nothing.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detectors.base import Ints
 from streams.config.units import DAY_MS
 from streams.join.clock import SourceClock
-from streams.join.partition import FEEDBACK, PREDICTIONS, Given
+from streams.join.partition import Given
 from streams.ledger.places import INDEX_BITS
 from streams.window.decoding import Block, Shape, times_of, with_packed
-from unship.events import Feedback, Prediction
 from unship.rejections import Rejection
 from unship.topics import SOURCES
-
-_SIDES: Final = {Prediction: PREDICTIONS, Feedback: FEEDBACK, Rejection: PREDICTIONS}
-"""Of a rejected line the kind is unknown; it is counted among the predictions."""
 
 
 class Run(NamedTuple):

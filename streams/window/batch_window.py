@@ -13,7 +13,7 @@ whether the predictions of a block are joined before its feedback (`streams.wind
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isnan
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeVar
@@ -37,6 +37,7 @@ from unship.codec import decode_value
 from unship.events import Feedback, Prediction
 
 _Rows = TypeVar("_Rows", Outcomes, Seen)
+_Entry = TypeVar("_Entry")
 
 SOURCES_MAX: Final = 4_096
 """Label sources that a row can name; labels of further ones are joined one by one."""
@@ -382,8 +383,8 @@ class BatchWindow:
         self._collect_seen()
         joined = self._joined
         outcomes, pairs, seen_pairs = self.slow.take()
-        joined.pairs.extend((self._line_at(pair.live, pair.shadow), pair) for pair in pairs)
-        joined.seen_pairs.extend((self._line_at(*pair), pair) for pair in seen_pairs)
+        joined.pairs.extend(self._with_lines(pairs, [(pair.live, pair.shadow) for pair in pairs]))
+        joined.seen_pairs.extend(self._with_lines(seen_pairs, seen_pairs))
         if outcomes:
             joined.outcomes.append(self._columns_of(outcomes))
 
@@ -396,7 +397,7 @@ class BatchWindow:
         pending = [outcome.prediction for outcome in outcomes]
         more = [(each.scores, each.engagement, each.latency_ms) for each in pending]
         columns = [
-            [self._line_at(each) for each in pending],
+            self._lines_of(pending),
             [self.cells.code_of(each.series, each.slices) for each in pending],
             [each.position for each in pending],
             [each.at for each in pending],
@@ -414,16 +415,20 @@ class BatchWindow:
             objects(more) if any(each != NOTHING_MORE for each in more) else None,
         )
 
-    def _line_at(self, *pending: PendingPrediction) -> int:
-        predictions, feedback = self._newest
-        lines = predictions.of(_ints([each.position for each in pending]))
-        labels = feedback.of(_ints([each.labelled_by for each in pending]))
-        return max(int(lines.max()), int(labels.max()))
+    def _with_lines(
+        self, entries: Sequence[_Entry], pairs: Sequence[tuple[PendingPrediction, PendingPrediction]]
+    ) -> Iterator[tuple[int, _Entry]]:
+        """Yield entries with the later lines of their two predictions."""
+        one, other = (self._lines_of([pair[place] for pair in pairs]) for place in (0, 1))
+        yield from zip(np.maximum(one, other).tolist(), entries, strict=True)
 
-    def line_of(self, prediction: int, feedback: int) -> int:
-        """Return the later line of two positions, of those that were added last; -1 if neither is."""
-        predictions, labels = self._newest
-        return max(int(predictions.of(_ints([prediction]))[0]), int(labels.of(_ints([feedback]))[0]))
+    def _lines_of(self, pending: Sequence[PendingPrediction]) -> Ints:
+        return self.lines_of([each.position for each in pending], [each.labelled_by for each in pending])
+
+    def lines_of(self, predictions: Sequence[int], feedback: Sequence[int]) -> Ints:
+        """Return the later line of each two positions, of those that were added last; -1 where neither is."""
+        newest, labels = self._newest
+        return np.maximum(newest.of(_ints(predictions)), labels.of(_ints(feedback)))
 
     def present(self, rows: _Rows) -> _Rows:
         """Return rows with the present cells."""
@@ -552,5 +557,5 @@ def _of_same_keys(keys: Sequence[Key], some: Bools) -> Bools:
     return np.fromiter(map(selected.__contains__, keys), np.bool_, len(keys))
 
 
-def _ints(values: list[int]) -> Ints:
+def _ints(values: Sequence[int]) -> Ints:
     return np.array(values, np.int64)
