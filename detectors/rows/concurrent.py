@@ -79,11 +79,6 @@ class Comparison(msgspec.Struct):
         if self.waiting_outcomes >= WAITING_OUTCOMES_MAX or len(self.waiting) >= WAITING_MAX:
             self.settle()
 
-    def step_blocks(self, target: Entries, candidate: Entries, begin: int, width: int) -> None:
-        """Step all rows with one cohort at once."""
-        self.add(target, candidate, begin, width)
-        self.settle()
-
     def settle(self) -> None:
         """Step all rows with the intervals that wait, in their order."""
         if not self.waiting:

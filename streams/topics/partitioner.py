@@ -24,7 +24,7 @@ def partitions_of(keys: Sequence[bytes], count: int) -> NDArray[np.int64]:
         >>> partitions_of([b"21", b"foobar", b"a-little-bit-long-string", b""], 1 << 31).tolist()
         [1173551340, 1357151166, 1161502112, 275646681]
     """
-    return (_murmur2(keys) & np.uint32(0x7FFFFFFF)).astype(np.int64) % count
+    return _places(_murmur2(keys), count)
 
 
 def partitions_of_ids(ids: Sequence[str], count: int) -> NDArray[np.int64]:
@@ -38,8 +38,7 @@ def partitions_of_ids(ids: Sequence[str], count: int) -> NDArray[np.int64]:
     data = joined.encode()
     if len(lengths) == 1 and len(data) == len(joined):
         # The usual case: ids made in one way are of one length.
-        hashes = _of_one_length(np.frombuffer(data, np.uint8).reshape(len(ids), lengths.pop()))
-        return (hashes & np.uint32(0x7FFFFFFF)).astype(np.int64) % count
+        return _places(_of_one_length(np.frombuffer(data, np.uint8).reshape(len(ids), lengths.pop())), count)
     return partitions_of([each.encode() for each in ids], count)
 
 
@@ -51,6 +50,10 @@ def partition_of(key: bytes, count: int) -> int:
         10
     """
     return int(partitions_of([key], count)[0])
+
+
+def _places(hashes: NDArray[np.uint32], count: int) -> NDArray[np.int64]:
+    return (hashes & np.uint32(0x7FFFFFFF)).astype(np.int64) % count
 
 
 def _murmur2(keys: Sequence[bytes]) -> NDArray[np.uint32]:

@@ -36,13 +36,19 @@ def drawn(rng: np.random.Generator, begin: int, count: int, rate: float, losses:
     return entries(at, (rng.random((losses, count)) < rate).astype(float), rng.integers(1, 3, count))
 
 
+def step_blocks(comparison: Comparison, target: Entries, candidate: Entries, begin: int, width: int) -> None:
+    """Step all rows with one cohort at once."""
+    comparison.add(target, candidate, begin, width)
+    comparison.settle()
+
+
 def compare(target_rate: float, candidate_rate: float, cohorts: int, seed: int = 0, width: int = WIDTH) -> Comparison:
     rng = np.random.default_rng(seed)
     comparison = new_comparison("v41", "holdback", 1, 3)
     for number in range(cohorts):
         begin = number * WIDTH
         target, candidate = drawn(rng, begin, 12, target_rate), drawn(rng, begin, 60, candidate_rate)
-        comparison.step_blocks(target, candidate, begin, width)
+        step_blocks(comparison, target, candidate, begin, width)
     return comparison
 
 
@@ -66,7 +72,7 @@ def test_candidate_that_decays_late_is_seen_after_a_long_good_time() -> None:
     for number in range(500):
         begin = number * WIDTH
         rate = 0.05 if number < 300 else 0.35
-        comparison.step_blocks(drawn(rng, begin, 12, 0.1), drawn(rng, begin, 60, rate), begin, WIDTH)
+        step_blocks(comparison, drawn(rng, begin, 12, 0.1), drawn(rng, begin, 60, rate), begin, WIDTH)
         if number == 299:
             assert comparison.value(0, 0) < 1e4
     assert comparison.value(0, 0) > 1e9
@@ -109,7 +115,7 @@ def test_blocks_are_sub_intervals_in_which_both_arms_answered(seed: int) -> None
         for share in (0.3, 0.9):
             use = rng.random(SUB_INTERVALS) < share
             arms.append((at[use], (rng.random(SUB_INTERVALS) < 0.4).astype(float)[use]))
-        comparison.step_blocks(entries(*arms[0]), entries(*arms[1]), begin, WIDTH)
+        step_blocks(comparison, entries(*arms[0]), entries(*arms[1]), begin, WIDTH)
         for moment in at:
             blocks.append(tuple([float(v) for v in losses[where == moment]] for where, losses in arms))
     expected = plain(blocks)  # type: ignore[arg-type]
@@ -121,18 +127,18 @@ def test_block_that_waits_too_long_for_its_other_arm_is_given_up() -> None:
     comparison = new_comparison("v41", "holdback", 1, 1)
     nobody = entries([], np.zeros((1, 0)))
     for number in range(WAIT_MAX):
-        comparison.step_blocks(entries([number * WIDTH], [1.0]), nobody, number * WIDTH, 0)
+        step_blocks(comparison, entries([number * WIDTH], [1.0]), nobody, number * WIDTH, 0)
         assert comparison.open_block[0, 0, 0] == (0 if number == WAIT_MAX - 1 else number + 1)
     begin = WAIT_MAX * WIDTH
-    comparison.step_blocks(nobody, entries([begin], [0.0]), begin, 0)
+    step_blocks(comparison, nobody, entries([begin], [0.0]), begin, 0)
     assert comparison.value(0, 0) == 0.0
     assert comparison.open_block[:, 0, 0].tolist() == [0.0, 0.0, 1.0, 0.0]
 
 
 def test_loss_that_could_not_be_computed_belongs_to_no_arm() -> None:
     comparison = new_comparison("v41", "holdback", 2, 1)
-    comparison.step_blocks(
-        entries([0, 1], [[0.0, 1.0], [np.nan, np.nan]]), entries([0, 1], [[1.0, 1.0], [1.0, 1.0]]), 0, 0
+    step_blocks(
+        comparison, entries([0, 1], [[0.0, 1.0], [np.nan, np.nan]]), entries([0, 1], [[1.0, 1.0], [1.0, 1.0]]), 0, 0
     )
     assert comparison.value(0, 0) > 0
     assert comparison.value(1, 0) == 0
@@ -143,7 +149,7 @@ def test_guess_of_the_mean_remembers_a_bounded_number_of_outcomes() -> None:
     comparison = new_comparison("v41", "holdback", 1, 1)
     many = entries(np.zeros(15_000), np.ones((1, 15_000)))
     for _ in range(3):
-        comparison.step_blocks(many, many, 0, 0)
+        step_blocks(comparison, many, many, 0, 0)
     assert comparison.pooled_n[0, 0] == POOL_CAP
     assert comparison.pooled_k[0, 0] == pytest.approx(POOL_CAP)
     assert np.isfinite(comparison.evidence).all()
@@ -158,8 +164,12 @@ def test_streams_that_appear_get_rows_without_evidence_and_the_others_keep_their
     assert comparison.evidence.shape[1] == 5
     rng = np.random.default_rng(1)
     at = np.sort(rng.integers(0, WIDTH, 30))
-    comparison.step_blocks(
-        entries(at, np.zeros((1, 30)), np.full(30, 4)), entries(at, np.ones((1, 30)), np.full(30, 4)), 0, WIDTH
+    step_blocks(
+        comparison,
+        entries(at, np.zeros((1, 30)), np.full(30, 4)),
+        entries(at, np.ones((1, 30)), np.full(30, 4)),
+        0,
+        WIDTH,
     )
     assert comparison.value(0, 4) > 0
     assert comparison.value(0, 3) == 0
@@ -193,10 +203,10 @@ def test_pairs_in_which_it_is_no_worse_do_not(candidate: float, shadow: float) -
 def test_outcome_without_a_loss_is_no_part_of_a_block(width: int) -> None:
     comparison = new_comparison("v41", "holdback", 1, 1)
     nothing = entries([], [[]])
-    comparison.step_blocks(entries([10], [1.0]), nothing, 0, width)
+    step_blocks(comparison, entries([10], [1.0]), nothing, 0, width)
     before = comparison.waited.copy()
     for count in (1, 2):
-        comparison.step_blocks(nothing, entries([11] * count, [np.nan] * count), 0, width)
+        step_blocks(comparison, nothing, entries([11] * count, [np.nan] * count), 0, width)
     assert comparison.waited.tolist() == before.tolist() == [[1.0]]
 
 
@@ -244,7 +254,7 @@ def test_intervals_that_wait_leave_the_bits_of_those_stepped_one_by_one(width: i
             arm.losses[rng.random(arm.losses.shape) < 0.1] = np.nan
         for comparison, streams in ((alone, 3 + number // 100), (together, 3 + number // 100)):
             comparison.fit(streams)
-        alone.step_blocks(target, candidate, begin, width)
+        step_blocks(alone, target, candidate, begin, width)
         together.add(target, candidate, begin, width)
         if number % 37 == 0:
             # Asking in between changes nothing either.
