@@ -134,6 +134,6 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "epoch": "The desired state that it is about.",
         "stage": "How far it has come.",
         "serving": "The version it serves.",
-        "code": "Why it refused, if it did.",
+        "code": "Why it refused, if it did; `STATE_...`: why the epoch that it kept could not be read as it started.",
     },
 }

@@ -251,6 +251,10 @@ def _fault(replica: Replica, serve: str, epoch: Epoch | None) -> str | None:
         return None if refused is None or epoch is None else f"refused {_named(refused.epoch)}: {refused.code}"
     if acked.version == serve and (epoch is None or (acked.epoch, acked.stage) == (epoch, "serving")):
         return None
+    if refused is not None and refused.epoch == epoch and refused.at >= acked.at:
+        return f"refused {_named(epoch)}: {refused.code}; {acked.version} serves"
+    if acked.stage == "verified" and acked.epoch == epoch:
+        return f"is loading {serve} for {_named(epoch)}; {acked.version} serves"
     return f"reports that {acked.version} serves ({acked.stage}, {_named(acked.epoch)})"
 
 

@@ -44,6 +44,10 @@ RefusalCode: TypeAlias = Literal[
     "QUARANTINED",
     "LOAD_FAILED",
     "EXPIRED",
+    "STATE_MISSING",
+    "STATE_CORRUPT",
+    "STATE_UNSUPPORTED",
+    "STATE_FOREIGN",
 ]
 
 # Named building blocks. `from __future__ import annotations` keeps them readable in the classes below; msgspec
