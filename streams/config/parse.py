@@ -14,8 +14,8 @@ from typing import Any, TypeVar, get_args
 import msgspec
 import yaml
 
-from streams.config.resolved import Config, ModelConfig
-from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, Section
+from streams.config.resolved import Config, ModelConfig, Places
+from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, LimitsSection, ModelSection, Section
 from streams.config.units import count_per_span, duration_ms, size_bytes
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses.columns import LossSpec
@@ -28,7 +28,8 @@ It repeats their `accepts`, because reading that imports river, which takes long
 """
 
 DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum")
-WINDOW_BYTES_LEAST = 2**24
+BYTES_LEAST = 2**24
+PLACES_MAX = 100_000
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
@@ -89,13 +90,32 @@ def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss
     if file.fleet.max_simultaneous < 1:
         raise ConfigurationError(f"fleet.max_simultaneous: expected at least 1, was {file.fleet.max_simultaneous}")
     file.kafka.check()
-    window = size_bytes(file.limits.window, "limits.window")
-    if window < WINDOW_BYTES_LEAST:
-        raise ConfigurationError(
-            f"limits.window: {file.limits.window} is less than {WINDOW_BYTES_LEAST} bytes (16MiB); raise it"
-        )
-    defaults_resolved = _resolve(file.defaults, "defaults", load_own_loss)
-    return Config(resolved, defaults_resolved, file.log, file.keys, file.fleet.max_simultaneous, file.kafka, window)
+    return Config(
+        models=resolved,
+        defaults=_resolve(file.defaults, "defaults", load_own_loss),
+        log=file.log,
+        keys=file.keys,
+        max_simultaneous=file.fleet.max_simultaneous,
+        kafka=file.kafka,
+        window_bytes=_bytes(file.limits.window, "limits.window"),
+        recording_bytes=_bytes(file.limits.recording, "limits.recording"),
+        places=_places(file.limits),
+    )
+
+
+def _bytes(text: str | int, path: str) -> int:
+    found = size_bytes(text, path)
+    if found < BYTES_LEAST:
+        raise ConfigurationError(f"{path}: {text} is less than {BYTES_LEAST} bytes (16MiB); raise it")
+    return found
+
+
+def _places(limits: LimitsSection) -> Places:
+    places = Places(limits.models, limits.versions, limits.replicas)
+    for name, value in msgspec.structs.asdict(places).items():
+        if not 1 <= value <= PLACES_MAX:
+            raise ConfigurationError(f"limits.{name}: {value} is outside 1 .. {PLACES_MAX}")
+    return places
 
 
 def _expand(value: Any, environment: Mapping[str, str], path: str) -> Any:
