@@ -41,7 +41,7 @@ def test_size_of_a_limit_follows_the_value_in_force():
         next(each for each in limits_of(parse(text)) if each.set_by == "limits.replicas")
         for text in ("limits: {replicas: 500}", "")
     )
-    assert (half.limit, half.bytes) == (500, whole.bytes // 2)
+    assert (half.limit, half.bytes) == (500, (whole.bytes or 0) // 2)
 
 
 def test_limits_of_places_are_part_of_what_decisions_depend_on_and_limits_of_memory_are_not():
