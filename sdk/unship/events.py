@@ -65,8 +65,9 @@ Output: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
 Scores: TypeAlias = Annotated[dict[Label, Probability], Meta(max_length=1000)]
 SliceValue: TypeAlias = Label | Integer | bool
 Slices: TypeAlias = Annotated[
-    dict[Annotated[str, Meta(max_length=SLICE_NAME_CHARS_MAX)], SliceValue], Meta(max_length=SLICES_MAX)
+    dict[Annotated[str, Meta(max_length=SLICE_NAME_CHARS_MAX)], SliceValue | None], Meta(max_length=SLICES_MAX)
 ]
+"""A slice that is null is not known of this request: as if it were absent."""
 Epoch: TypeAlias = tuple[Natural, Natural, Natural]
 """[incarnation, ledger offset, index]; later commands compare greater."""
 
