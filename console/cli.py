@@ -63,9 +63,9 @@ def main(
     Exit codes: 0 good, 1 a finding, 2 usage, configuration, input or output, 3 broker unreachable, 4 timed out,
     130 interrupted.
     """
-    if config is None and Path("unship.yaml").is_file():
-        config = Path("unship.yaml")
-    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level)
+    found = config is None and Path("unship.yaml").is_file()
+    config = Path("unship.yaml") if found else config
+    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level, found)
 
 
 @main.command()

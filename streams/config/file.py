@@ -13,8 +13,12 @@ from unship.errors import ConfigurationError
 FILE_BYTES_MAX = 1_000_000
 
 
-def load(path: Path | None) -> Config:
+def load(path: Path | None, *, imports: bool = True) -> Config:
     """Read and resolve a configuration file; without a path, every model is observed with the defaults.
+
+    Args:
+        path: The file.
+        imports: Whether the losses of one's own that it names are imported; if not, nothing can be judged with it.
 
     Raises:
         ConfigurationError: The file cannot be read or used; with the file, the path inside it, and the fix.
@@ -28,6 +32,10 @@ def load(path: Path | None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: cannot be read as a UTF-8 text file: {error}") from error
     try:
-        return parse(text, os.environ, load_own_loss)
+        return parse(text, os.environ, load_own_loss if imports else _unloaded)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _unloaded(name: str, path: str) -> str:
+    return ""
