@@ -64,6 +64,11 @@ KEYS: dict[str, str] = {
     "limits.window": "How much memory the predictions that wait for their labels may take in a worker on Kafka: a "
     "number with `MiB` or `GiB`, 16MiB at least. Beyond it they are on disk: "
     "see [the window's files](window-files.md).",
+    "limits.recording": "How much a command unpacks of one recording: a number with `MiB` or `GiB`, 16MiB at least.",
+    "limits.models": "How many models are watched that are neither in `models` nor deployed, in each ledger partition: "
+    "see [the budgets](budgets.md), which have these three and all other limits.",
+    "limits.versions": "How many versions of a model are known that were not deployed.",
+    "limits.replicas": "How many replicas of a model are followed.",
     "kafka.window_dir": "Folder of the window's files, relative to `unship.yaml`: a cache, which may be removed while "
     "no worker runs. `null`: everything is in memory, and read from the log after a restart.",
     "kafka.topics.prefix": "The beginning of every topic's name.",

@@ -11,10 +11,11 @@ from enum import StrEnum
 
 import msgspec
 
+from unship.budgets.table import EARLIER
 from unship.commands import Quarantined, is_quarantined
 from unship.events import Deployment, Epoch
 
-EARLIER_MAX = 20
+EARLIER_MAX = EARLIER.limit
 #: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
 VERSIONS_MAX = 1_000
 #: Orders that an ack may still refer to.

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from actions.facts import ReplicaChange
+from unship.budgets.table import REPLICAS, VERSIONS_OF_REPLICA
 from unship.events import Epoch
 from unship.rejections import RejectCode
 
 #: Replicas of one model that are followed at a time; further ones are counted and left out.
-REPLICAS_MAX = 10_000
+REPLICAS_MAX = REPLICAS.limit
 #: A replica that goes on as before is written down again after this time, so that the ledger knows that it lives.
 RESTATE_MS = 600_000
 #: A replica of which nothing was written for this long is gone.
@@ -27,7 +28,7 @@ FORGET_MS = 3_600_000
 #: do not contradict it.
 SETTLE_MS = 5_000
 #: Versions that are remembered for each replica, as held ready or as refused; the newest stay.
-VERSIONS_MAX = 20
+VERSIONS_MAX = VERSIONS_OF_REPLICA.limit
 #: Refusals that concern the version. The others concern the command, its signature or its time.
 OF_THE_VERSION = ("LOAD_FAILED", "UNREGISTERED_ARTIFACT", "QUARANTINED")
 

@@ -39,8 +39,7 @@ def settings_for_reading(settings: Settings, source: str | None) -> tuple[Settin
     Args:
         settings: Those of the command line.
         source: A recording or a log; None for the log that the options or the configuration name. A configuration
-            that was not named says where one's own log is, and how to reach a broker; for anything else it is not
-            read.
+            that was not named is read only for the address of one's own log and of a broker.
     """
     source = source or settings.log
     settings = settings if source is None or source.startswith(SCHEME) else settings.for_evidence()

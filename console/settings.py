@@ -61,8 +61,8 @@ class Settings:
     def for_evidence(self) -> Settings:
         """Return these settings without a configuration that was not named.
 
-        Whoever looks at what others wrote often does so in the folder it came in, and a file that lies there would
-        otherwise decide what is read and which code is imported.
+        What others wrote is often read in the folder that it came in. A file in that folder would otherwise decide
+        what is read, and which code is imported.
         """
         if not self.found:
             return self

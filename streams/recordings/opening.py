@@ -11,7 +11,6 @@ from typing import BinaryIO, cast
 
 from streams.recordings.replay import LINE_BYTES_MAX, open_recording
 
-
 _PEEKED = 64
 
 

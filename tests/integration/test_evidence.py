@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a recording, a log, and a module that leaves a mark when it is imported."""
     tmp_path = tmp_path_factory.mktemp("made")
     (tmp_path / "own_loss.py").write_text(
-        f"import pathlib\npathlib.Path(__file__).with_name('imported').touch()\ndef fn(o, t, s): return [0.0] * len(o)\n"
+        "import pathlib\npathlib.Path(__file__).with_name('imported').touch()\ndef fn(o, t, s): return [0.0] * len(o)\n"
     )
     (tmp_path / "named.yaml").write_text(OWN_LOSS)
     events = [

@@ -3,11 +3,11 @@
 Nothing is written next to the file either. SQLite itself would make or change the shared-memory file of a log that a
 killed process left behind, so how the file is opened depends on what is there:
 
-| beside the log | how it is read |
+| what there is | how it is read |
 |---|---|
 | no records outside it, and no process that has it open | as a file that never changes (`immutable`) |
 | a process that has it open | with the locks of that process, read-only |
-| records of a killed process, with the shared-memory file | read-only; SQLite ignores that file and makes its own in memory |
+| records of a killed process, with the shared-memory file | read-only; SQLite makes its own table in memory |
 | records of a killed process, without that file | a copy of both files in a temporary folder |
 
 The file may be made to harm its reader. So before anything else is read, the tables must be exactly those of a log (no
@@ -188,8 +188,8 @@ class ReadOnlyLog:
         sound = sound and all(value is None or type(value) is bytes for value in data)
         if not sound or not 0 <= offset < OFFSETS or not 0 <= append_ts <= TS_MS_MAX:
             raise self._refused(
-                f"'{topic}' has a row that no log writes: offset {_shown(offset)} (expected 0 to {OFFSETS - 1}), append "
-                f"time {_shown(append_ts)} (expected 0 to {TS_MS_MAX}), and bytes"
+                f"'{topic}' has a row that no log writes: offset {_shown(offset)} (expected 0 to {OFFSETS - 1}), "
+                f"append time {_shown(append_ts)} (expected 0 to {TS_MS_MAX}), and bytes"
             )
         try:
             return record_of((offset, append_ts, data[0], data[1], data[2]))
@@ -273,8 +273,10 @@ def _is_locked(shared: Path) -> bool:
         # The order of the fields of `struct flock` differs by system.
         if sys.platform == "darwin":
             asked = struct.pack("qqihh4x", _SHARED_LOCK, 1, 0, fcntl.F_WRLCK, os.SEEK_SET)
-            return struct.unpack("qqihh4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[3] != fcntl.F_UNLCK
-        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _SHARED_LOCK, 1, 0)
-        return struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+            kind = struct.unpack("qqihh4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[3]
+        else:
+            asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _SHARED_LOCK, 1, 0)
+            kind = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0]
+        return bool(kind != fcntl.F_UNLCK)
     finally:
         os.close(file)

@@ -1,9 +1,8 @@
-"""A log that is only read: no file changes, nothing of it is missed, and what a stranger made of it ends in a sentence."""
+"""A log that is only read: no file changes, nothing is missed, and what a stranger made ends in a sentence."""
 
 import hashlib
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def closed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["with its shared memory", "without it"])
-def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Return the folder of a log as a killed process leaves it: its newest records are in the write-ahead file."""
     with EmbeddedLog(tmp_path / "log", now_ms=lambda: TIME) as log:
         append(log)
@@ -42,7 +41,7 @@ def killed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     if request.param == "without it":
         (tmp_path / "killed" / f"{FILE_NAME}-shm").unlink()
     assert (tmp_path / "killed" / f"{FILE_NAME}-wal").stat().st_size
-    yield tmp_path / "killed"
+    return tmp_path / "killed"
 
 
 def read_all(folder: Path) -> None:
@@ -100,8 +99,8 @@ ENDLESS = (
 )
 LOOSE = "CREATE TABLE topic_ledger (offset, append_ts, key, value, headers);"
 FORGED = (
-    "PRAGMA writable_schema = on; UPDATE sqlite_master SET sql = 'CREATE TABLE topic_predictions (offset INTEGER PRIMARY "
-    "KEY, append_ts INTEGER NOT NULL, key BLOB, value BLOB, headers BLOB)' WHERE name = 'topic_predictions';"
+    "PRAGMA writable_schema = on; UPDATE sqlite_master SET sql = 'CREATE TABLE topic_predictions (offset INTEGER "
+    "PRIMARY KEY, append_ts INTEGER NOT NULL, key BLOB, value BLOB, headers BLOB)' WHERE name = 'topic_predictions';"
 )
 
 
