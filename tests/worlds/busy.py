@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from unship.codec import decode_line, encode_line
-from unship.events import Deployment, Event, Feedback, Prediction
+from unship.events import Deployment, Event, Feedback, Prediction, SliceValue
 
 CONFIG = """
 defaults: {losses: [zero_one], one_false_alarm_per: 2000, slices: {by: [country]}, policy: {mode: act}}
