@@ -28,6 +28,8 @@ from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
 from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
 from streams.fold.judging import CONCURRENT_MAX
 from streams.topics.rights import GROUPS, ROLES, TRANSACTION_PREFIX
+from streams.window.early_labels import LABELS_MAX
+from streams.window.pending_predictions import UNLISTED_MAX, VERSIONS_MAX
 from streams.window.series import MODELS_MAX, SERIES_MAX
 from tree import ROOT
 from unship.codec import LIMITS
@@ -108,12 +110,16 @@ def written_once() -> str:
 
 def limits() -> str:
     """Return the limits of what is kept, and what happens beyond them."""
+    request = code(RejectCode.REQUEST_LIMIT.value)
     rows = [
         ["an event", f"{LIMITS.max_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
         ["nesting of an event", f"{LIMITS.max_depth} levels", code(RejectCode.TOO_DEEP.value)],
         ["a line of any other kind", f"{LIMITS.max_other_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
         ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
         ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
+        ["versions of a model that answer one request, in an eighth of the horizon", str(VERSIONS_MAX), request],
+        ["models without a section that answer one request, likewise", str(UNLISTED_MAX), request],
+        ["labels of one request and model, in an eighth of `labels.early`", str(LABELS_MAX), request],
         ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
         ["holdback and shadow versions judged", str(CONCURRENT_MAX), code(RejectCode.NOT_JUDGED.value)],
         ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
