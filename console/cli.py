@@ -12,6 +12,13 @@ import click
 from console.settings import Exit, Settings
 
 
+def _shown(error: Exception, ctx: click.Context) -> str:
+    """Return the message of an error without what came from the environment by way of the configuration."""
+    from streams.config.file import hidden
+
+    return hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None)
+
+
 class Group(click.Group):
     """End commands with a sentence and an exit code instead of a traceback when something is wrong."""
 
@@ -29,7 +36,7 @@ class Group(click.Group):
             click.echo("unship: interrupted", err=True)
             ctx.exit(Exit.INTERRUPTED)
         except UnshipError as error:
-            click.echo(f"unship: {error}", err=True)
+            click.echo(f"unship: {_shown(error, ctx)}", err=True)
             codes = {BrokerUnreachable: Exit.UNREACHABLE, TimedOut: Exit.TIMED_OUT}
             ctx.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.USAGE))
         except PermissionError as error:

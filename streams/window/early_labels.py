@@ -16,9 +16,10 @@ import msgspec
 
 from streams.window.fingerprints import Key
 from streams.window.series import INTERVALS
+from unship.budgets.table import LABELS_OF_REQUEST
 
-LABELS_MAX: Final = 8
-"""Of one request, for one model, in one interval: the first is joined, and the others only counted."""
+LABELS_MAX: Final = LABELS_OF_REQUEST.limit
+"""The first is joined, and the others are only counted."""
 
 
 class PendingFeedback(msgspec.Struct, gc=False):

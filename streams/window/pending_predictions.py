@@ -19,12 +19,10 @@ import msgspec
 
 from streams.window.fingerprints import Key
 from streams.window.series import SeriesTable, WindowRule
+from unship.budgets.table import MODELS_OF_REQUEST, VERSIONS_OF_REQUEST
 
-VERSIONS_MAX: Final = 16
-"""Of one model that answer one request; more are a mistake or an attack."""
-
-UNLISTED_MAX: Final = 16
-"""Models that are not configured and answer one request."""
+VERSIONS_MAX: Final = VERSIONS_OF_REQUEST.limit
+UNLISTED_MAX: Final = MODELS_OF_REQUEST.limit
 
 _ByModel: TypeAlias = dict[str, "list[PendingPrediction]"]
 

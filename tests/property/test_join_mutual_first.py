@@ -277,7 +277,7 @@ def random_script(rng: random.Random) -> list[Step]:
     ]
 
 
-@pytest.mark.parametrize(("limit", "seeds", "refused_least"), [(None, 1_000, -1), (2, 500, 500), (1, 500, 500)])
+@pytest.mark.parametrize(("limit", "seeds", "refused_least"), [(None, 1_000, -1), (2, 500, 5), (1, 500, 100)])
 def test_long_random_schedules_agree_with_the_reference(
     monkeypatch: pytest.MonkeyPatch, limit: int | None, seeds: int, refused_least: int
 ) -> None:
