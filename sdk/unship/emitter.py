@@ -5,9 +5,9 @@ A serving process must answer when the log is slow, full or gone. So the caller 
 is dropped and counted: a monitor that misses some outcomes decides a little later, a service that waits for its
 monitor is an outage.
 
-The queue has a limit in events and one in bytes, because the service pays for what waits while the log is away. Bytes are
-a rough sum: common events count alike, longer ones by what they hold, until they are written. An event that no log
-could take, because of its size, is dropped before it is queued.
+The queue has a limit in events and one in bytes, because what waits while the log is away takes the memory of the
+service. Bytes are a rough sum: common events count alike, longer ones by what they hold, until they are written. An
+event that no log could take, because of its size, is dropped before it is queued.
 
 The queue is `queue.SimpleQueue`, because its `put` neither waits nor deadlocks, even in a signal's or a finaliser's
 code. What the thread took but could not write stays in its hands, in order, until the log is back.
@@ -26,14 +26,15 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
+from unship.budgets.table import FLEET_QUEUE
 from unship.codec import LIMITS, decode_value, encode_line
 from unship.events import EVENT_TYPES
 from unship.log.address import connector
 from unship.log.link import RETRY_MAX_S, RETRY_MIN_S, Batches, Link, Message, Refusal
 from unship.rejections import RejectCode, Rejection
-from unship.sendable import Sendable, changed_fields, reads_back, with_plain_fields
+from unship.sending.sendable import Sendable, changed_fields, reads_back, with_plain_fields
+from unship.sending.weights import EVENT_BYTES, weighed
 from unship.topics import TOPIC_OF, key_of
-from unship.weights import EVENT_BYTES, weighed
 
 BATCH_EVENTS: Final = 500
 """Events per transaction: encoding them takes about 3 ms, in which other threads of the process get their turns."""
@@ -47,7 +48,7 @@ PACKED_LINGERS: Final = 5
 IDLE_LOOKS: Final = 100
 """Looks at an empty queue, one per linger, before the thread blocks until the next event."""
 
-QUEUE_BYTES: Final = 64 << 20
+QUEUE_BYTES: Final = FLEET_QUEUE.limit
 """Most memory of what waits, by default."""
 
 BATCH_HELD: Final = 4 << 20

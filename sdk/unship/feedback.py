@@ -16,7 +16,7 @@ from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats
 from unship.events import Feedback as FeedbackEvent
 from unship.log.address import checked_log
 from unship.log.link import wall_ms
-from unship.sendable import plain
+from unship.sending.sendable import plain
 from unship.system.forking import after_fork_in_child
 
 

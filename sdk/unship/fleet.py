@@ -34,7 +34,7 @@ from unship.replica.follower import ControlHealth, Follower
 from unship.replica.forked import NOT_FOLLOWING, ForkedChild
 from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
-from unship.sendable import PLAIN, plain
+from unship.sending.sendable import PLAIN, plain
 from unship.signing import Trust
 from unship.system.forking import after_fork_in_child
 from unship.system.ids import Ids

@@ -223,6 +223,24 @@ RECORDING = Budget(
     key="recording",
 )
 
+FLEET_QUEUE = Budget(
+    what="what waits in the queue of a fleet or a label source, `queue_bytes`",
+    limit=64 * MIB,
+    unit="bytes in the memory of the service, roughly",
+    beyond="QUEUE_FULL",
+    back="when events are written",
+    why="10,000 common events of 1 KiB are 10 MiB; 600 events with 1,000 scores each take all of it",
+    bytes=64 * MIB,
+)
+HANGING_LOADS = Budget(
+    what="loads of a replica that have not returned after `load_timeout`",
+    limit=4,
+    unit="loads, each of another version",
+    beyond="LOADS_HANG",
+    back="when one returns, or with the next process",
+    why="each has a thread and what it has loaded so far: four models besides the one that serves",
+)
+
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
     VERSIONS,
@@ -244,5 +262,7 @@ BUDGETS: tuple[Budget, ...] = (
     COUNTS,
     WINDOW,
     RECORDING,
+    FLEET_QUEUE,
+    HANGING_LOADS,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

@@ -12,7 +12,7 @@ from tests.waiting import HANG_S, until
 from unship import Deployment, Feedback, Fleet, Prediction
 from unship.codec import LIMITS, encode_line
 from unship.emitter import QUEUE_BYTES
-from unship.weights import weighed
+from unship.sending.weights import weighed
 
 CLASSES = {f"class-{number:04d}": 0.001 for number in range(1_000)}
 
@@ -126,5 +126,6 @@ def test_queue_that_was_made_longer_has_room_for_as_many_common_events(away):
 )
 def test_event_that_a_log_takes_is_never_weighed_as_too_large(event):
     weight = weighed(event)
+    assert weight is not None
     assert weight.wire <= len(encode_line(event))
     assert not weight.too_large

@@ -15,7 +15,6 @@ import pytest
 
 from tests.waiting import HANG_S
 from unship import Fleet
-from unship.sidecar import sidecar
 from unship.sidecar.http import CONNECTIONS_MAX, SidecarServer, is_loopback
 from unship.sidecar.sidecar import BODY_BYTES_MAX, EVENTS_MAX, Sidecar
 from unship.sidecar.switches import ExecSwitch, FileSwitch

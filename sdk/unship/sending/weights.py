@@ -19,7 +19,7 @@ SCALAR_BYTES: Final = 32
 """Memory of a number, and of its place in a list or an object."""
 
 KEY_BYTES: Final = 64
-"""Memory of an entry of an object beside the characters of its name."""
+"""Memory of an entry of an object without the characters of its name."""
 
 SHORT_SLICES: Final = 4
 FEW_SCORES: Final = 8
@@ -113,7 +113,7 @@ def weighed(event: Any) -> Weight | None:
 def _is_short(value: Any) -> bool:
     kind = value.__class__
     if kind is int:
-        return -INTEGER_MAX <= value <= INTEGER_MAX
+        return bool(-INTEGER_MAX <= value <= INTEGER_MAX)
     return kind in _NUMBERS or (kind is str and len(value) <= NAME_CHARS_MAX)
 
 
