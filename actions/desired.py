@@ -145,6 +145,13 @@ class DesiredState(msgspec.Struct):
             known = self.versions[version] = VersionFacts()
         return known
 
+    @property
+    def is_ordered(self) -> bool:
+        """Return whether what should serve was deployed, or ordered, and not only seen to answer."""
+        if self.serve is None:
+            return False
+        return self.action != "deploy" or self.facts(self.serve).status is not None
+
     def is_quarantined(self, version: str) -> bool:
         """Return whether a version may not serve: by its artifact, or by its name where either side has none."""
         return is_quarantined(self.quarantine, version, self.facts(version).artifact)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 COMMAND_TYPE = "application/vnd.unship.command+json"
 OPERATOR_TYPE = "application/vnd.unship.operator+json"
+DEPLOYMENT_TYPE = "application/vnd.unship.deployment+json"
 DECISION_TYPE = "application/vnd.unship.decision+json"
 
 SIGNATURE_HEADER = "unship_sig"
@@ -39,7 +40,7 @@ KEY_HEADER = "unship_key"
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
 """The headers of a record, in the form that clients of Kafka use."""
 
-Role: TypeAlias = Literal["controller", "operator"]
+Role: TypeAlias = Literal["controller", "operator", "deployer"]
 SignatureRefusal: TypeAlias = Literal["BAD_SIGNATURE", "UNKNOWN_KEY"]
 
 _SIGNATURE_BYTES = 64
@@ -125,13 +126,6 @@ def verify(
         if _is_signed_by(key.public, signature, signed):
             return key
     return "BAD_SIGNATURE" if hint is None or any(key.id.encode() == hint for key in candidates) else "UNKNOWN_KEY"
-
-
-def is_operators(value: bytes | None, headers: Headers, trust: Trust | None) -> bool:
-    """Return whether an operator signed exactly this act; without a trust file there are no operators."""
-    if value is None or trust is None:
-        return False
-    return isinstance(verify(value, headers, trust, "operator", OPERATOR_TYPE), TrustedKey)
 
 
 def _signature_of(headers: Headers) -> bytes | None:

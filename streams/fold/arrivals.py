@@ -17,6 +17,7 @@ from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
 from streams.fold.model import ModelFold
 from streams.ledger.records import Arm, Deployed, PairRows
+from unship.events import Deployment
 from unship.rejections import RejectCode
 
 
@@ -83,9 +84,12 @@ def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWr
         model.counts[RejectCode.ROLE_MISMATCH] += count
 
 
-def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) -> None:
-    """Take a deployment; a new live version starts a live period."""
+def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter, *, believed: bool) -> None:
+    """Take a deployment; a new live version starts a live period. One that is not believed changes nothing."""
     desired, event = model.state.desired, record.event
+    if not believed:
+        _refuse_unsigned(model, event, record.clock, writer)
+        return
     result = deploy(desired, event, record.clock, writer.epoch(model.name, desired))
     if result is DeploymentResult.LIVE:
         model.start_period(event.version, record.clock)
@@ -103,6 +107,17 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
         model.state.written.refuse(refused)
         evidence = Evidence(serving=desired.serve, deployed=event.version)
         writer.write(model, event.version, ruling, evidence, record.clock)
+
+
+def _refuse_unsigned(model: ModelFold, event: Deployment, now: int, writer: DecisionWriter) -> None:
+    """Count an unsigned deployment; the first of a model is written, because nothing of it will serve until then."""
+    model.counts[RejectCode.UNSIGNED_DEPLOYMENT] += 1
+    if model.counts[RejectCode.UNSIGNED_DEPLOYMENT] > 1:
+        return
+    reason = Reason.UNSIGNED_DEPLOYMENT
+    ruling = Ruling(reason.verdict, reason, Action.PAGE, None, None)
+    evidence = Evidence(serving=model.state.desired.serve, deployed=event.version)
+    writer.write(model, event.version, ruling, evidence, now)
 
 
 def take_replicas(model: ModelFold, changes: Iterable[ReplicaChange], now: int, writer: DecisionWriter) -> None:

@@ -22,6 +22,7 @@ from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import advance, due_at
 from streams.fold.model import ModelFold, SavedModel
+from streams.fold.nonces import Nonces
 from streams.fold.operator_acts import operate
 from streams.fold.uncovered import counts_of, outcomes_of
 from streams.ledger.coverage import Coverage
@@ -59,6 +60,8 @@ class SavedFold(msgspec.Struct):
     copied: dict[str, int]
     rejected: dict[str, int]
     fleet: FleetState
+    nonces: Nonces
+    numbered: bool
 
 
 class Fold:
@@ -76,6 +79,9 @@ class Fold:
         self.copied: dict[str, int] = {}
         self.rejected: Counter[str] = Counter()
         self.fleet = FleetState(config.max_simultaneous)
+        self._nonces = Nonces()
+        # In a recording of sources, whose lines are believed as they are given.
+        self._numbered = False
         self._chain = b""
         self._writer = DecisionWriter()
         self._dues: dict[str, int] = {}
@@ -134,6 +140,13 @@ class Fold:
         place = record.event.at
         if self._is_copied(place):
             return
+        if record.signed_by is not None and self._nonces.is_repeated(record.event, record.signed_by):
+            self.rejected[RejectCode.ACT_REPEATED] += 1
+            return
+        if not (self._numbered or self._is_believed(record)) and not self._is_watched(record.event.model):
+            # A name that a stranger invents is no model yet.
+            self.rejected[RejectCode.UNSIGNED_DEPLOYMENT] += 1
+            return
         model = self._model(record.event.model)
         self._advance(model, self.clock)
         if record.clock < 0:
@@ -141,10 +154,20 @@ class Fold:
             appended = 0 if place is None else place[3]
             record = msgspec.structs.replace(record, clock=max(self.clock, appended, 0))
         if isinstance(record, Deployed):
-            take_deployment(model, record, self._writer)
+            believed = self._numbered or self._is_believed(record)
+            take_deployment(model, record, self._writer, believed=believed)
         else:
             operate(model, record, self._writer)
         self._dues[model.name] = due_at(model)
+
+    def _is_believed(self, record: Deployed | Operated) -> bool:
+        """Return whether a copy is of somebody who may change what serves; acts of others are not copied at all."""
+        if isinstance(record, Operated) or record.signed_by is not None:
+            return True
+        return self.config.of(record.event.model).deployments != "signed"
+
+    def _is_watched(self, name: str) -> bool:
+        return name in self.models or name in self.config.models
 
     def _is_copied(self, place: At | None) -> bool:
         """Return whether a record of this place, or a later one of the same log, was copied before."""
@@ -218,7 +241,7 @@ class Fold:
 
     def commanded(self) -> dict[str, DesiredState]:
         """Return what is desired of every model that may be commanded; mode `observe` commands nothing."""
-        return {name: model.state.desired for name, model in self.models.items() if model.config.mode != "observe"}
+        return {name: model.state.desired for name, model in self.models.items() if model.commanded}
 
     def counts(self) -> Counter[str]:
         """Return what the models counted, by reason."""
@@ -226,7 +249,7 @@ class Fold:
 
     def _configure(self, record: Configured, config: Config) -> None:
         """Take the configuration in force from here on; it is the ledger's own, not the reader's."""
-        self.partitions = record.partitions
+        self.partitions, self._numbered = record.partitions, record.numbered
         self.fleet.spread(record.ledger_partitions)
         if record.digest == self.config_digest:
             return
@@ -286,6 +309,8 @@ class Fold:
             self.copied,
             dict(self.rejected),
             self.fleet,
+            self._nonces,
+            self._numbered,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -303,7 +328,7 @@ class Fold:
         self._adopt(saved.config)
         self.offset, self._chain, self.clock = saved.offset, saved.chain, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
-        self.copied = saved.copied
+        self.copied, self._nonces, self._numbered = saved.copied, saved.nonces, saved.numbered
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)
