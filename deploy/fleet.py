@@ -22,7 +22,7 @@ HOLDBACK_SHARE = 0.3
 BATCH, BATCHES_PER_S = 20, 10
 #: The file of trusted keys, if there is one: without it nothing is obeyed.
 TRUST = os.environ.get("UNSHIP_TRUST")
-#: The deployer's key, if there is one: a monitor that may act believes only deployments that are signed.
+#: The deployer's key, if there is one: a monitor that may act follows only deployments that are signed.
 KEY = os.environ.get("UNSHIP_DEPLOYER_KEY")
 HEARTBEAT = Path("alive")
 """Touched with each batch; the container is healthy while this file is young."""

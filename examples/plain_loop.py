@@ -30,7 +30,7 @@ def main() -> int:
         Fleet("fraud", "v42", on_version=load, log=log, trust=trust, replica="example-0") as fleet,
         Feedback(log, source="chargebacks") as labels,
     ):
-        # A monitor that may act believes only deployments that are signed.
+        # A monitor that may act follows only deployments that are signed.
         fleet.deployed("live", version="v41", key=key)
         fleet.deployed("live", version="v42", previous="v41", key=key)
         fleet.deployed("holdback", version="v41", key=key)

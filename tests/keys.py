@@ -12,8 +12,18 @@ from actions.reconcile import Signer
 from unship.codec import decode_value
 from unship.events import Deployment, OperatorAct
 from unship.log.embedded.log import Message
-from unship.signed_events import SignedBy, SignedEvent, sign_event
-from unship.signing import COMMAND_TYPE, DECISION_TYPE, Trust, TrustedKey, key_id, public_bytes, sign
+from unship.signing import (
+    COMMAND_TYPE,
+    DECISION_TYPE,
+    SignedBy,
+    SignedEvent,
+    Trust,
+    TrustedKey,
+    key_id,
+    public_bytes,
+    sign,
+    sign_event,
+)
 from unship.topics import key_of
 
 CONTROLLER, OPERATOR, STRANGER, DEPLOYER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3, 4))

@@ -18,8 +18,7 @@ from unship.events import Deployment, Status
 from unship.keys import DEPLOYER_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
 from unship.log.embedded.log import EmbeddedLog, Message, Record
 from unship.log.link import wall_ms
-from unship.signed_events import sign_event
-from unship.signing import COMMAND_TYPE, TrustedKey, verify
+from unship.signing import COMMAND_TYPE, TrustedKey, sign_event, verify
 
 CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
 

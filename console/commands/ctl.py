@@ -19,7 +19,7 @@ from unship.errors import ConfigurationError
 from unship.events import OperatorAct
 from unship.keys import OPERATOR_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
 from unship.log.link import wall_ms
-from unship.signed_events import sign_event
+from unship.signing import sign_event
 
 
 def renew_command(settings: Settings, model: str, reason: str, incarnation: int | None) -> Exit:

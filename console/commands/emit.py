@@ -19,7 +19,7 @@ from unship.log.embedded.log import EmbeddedLog, Message
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
 from unship.rejections import Rejection
-from unship.signed_events import sign_event
+from unship.signing import sign_event
 from unship.topics import TOPIC_OF, key_of
 
 

@@ -36,7 +36,7 @@ from unship.commands import Command, decode_command
 from unship.events import Ack, Deployment, Prediction
 from unship.keys import DEPLOYER_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
 from unship.log.embedded.log import EmbeddedLog, Message
-from unship.signed_events import sign_event
+from unship.signing import sign_event
 
 ROUND_MS = 2 * MINUTE_MS
 """Length of a round on this clock: about 240 requests, one every half second."""

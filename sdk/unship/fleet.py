@@ -34,8 +34,7 @@ from unship.replica.follower import ControlHealth, Follower
 from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
 from unship.sendable import PLAIN, plain
-from unship.signed_events import VALID_MS_MAX, sign_event
-from unship.signing import Trust
+from unship.signing import VALID_MS_MAX, Trust, sign_event
 from unship.system.forking import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -328,7 +327,7 @@ class Fleet:
     ) -> None:
         """Announce that a version serves as `status` from now on; never waits and never raises, as `predicted`.
 
-        Where the monitor may act, it believes only what is signed: give `key`, or let the release pipeline announce the
+        Where the monitor may act, it follows only what is signed: give `key`, or let the release pipeline announce the
         version with `unship-replica emit deployment`.
 
         Args:

@@ -17,8 +17,7 @@ from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.log.packed import decode_values
 from unship.rejections import Rejection
-from unship.signed_events import SignedBy
-from unship.signing import SIGNATURE_HEADER, Trust
+from unship.signing import SIGNATURE_HEADER, SignedBy, Trust
 from unship.topics import EVENT_TOPICS
 
 COPIED: Final = ("deployments", "operator")

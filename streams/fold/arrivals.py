@@ -86,10 +86,10 @@ def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWr
         model.counts[RejectCode.ROLE_MISMATCH] += count
 
 
-def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter, *, believed: bool) -> None:
-    """Take a deployment; a new live version starts a live period. One that is not believed changes nothing."""
+def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter, *, trusted: bool) -> None:
+    """Take a deployment; a new live version starts a live period. One of somebody untrusted changes nothing."""
     desired, event = model.state.desired, record.event
-    if not believed:
+    if not trusted:
         _refuse_unsigned(model, event, record.clock, writer)
         return
     result = deploy(desired, event, record.clock, writer.epoch(model.name, desired))

@@ -18,11 +18,11 @@ from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
 from streams.evaluation.outcomes import Outcomes
 from streams.fold.arrivals import take_deployment, take_outcomes, take_replicas
+from streams.fold.copies import Copies
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import advance, due_at
 from streams.fold.model import ModelFold, SavedModel
-from streams.fold.nonces import Nonces
 from streams.fold.operator_acts import operate
 from streams.fold.uncovered import counts_of, outcomes_of
 from streams.ledger.coverage import Coverage
@@ -36,7 +36,6 @@ from streams.ledger.records import (
     ReplicaFacts,
 )
 from unship.commands import Command
-from unship.events import At
 from unship.rejections import RejectCode
 from unship.topics import SOURCES
 
@@ -57,11 +56,9 @@ class SavedFold(msgspec.Struct):
     partitions: int
     coverage: dict[int, Coverage]
     gaps: list[int]
-    copied: dict[str, int]
+    copies: Copies
     rejected: dict[str, int]
     fleet: FleetState
-    nonces: Nonces
-    numbered: bool
 
 
 class Fold:
@@ -76,12 +73,9 @@ class Fold:
         self.partitions = 1
         self.coverage: dict[int, Coverage] = {}
         self.gaps: set[int] = set()
-        self.copied: dict[str, int] = {}
+        self.copies = Copies()
         self.rejected: Counter[str] = Counter()
         self.fleet = FleetState(config.max_simultaneous)
-        self._nonces = Nonces()
-        # In a recording of sources, whose lines are believed as they are given.
-        self._numbered = False
         self._chain = b""
         self._writer = DecisionWriter()
         self._dues: dict[str, int] = {}
@@ -138,12 +132,14 @@ class Fold:
 
     def _take_control(self, record: Deployed | Operated) -> None:
         place = record.event.at
-        if self._is_copied(place):
+        if self.copies.is_copied(record):
             return
-        if record.signed_by is not None and self._nonces.is_repeated(record.event, record.signed_by):
+        if self.copies.is_repeated(record):
             self.rejected[RejectCode.ACT_REPEATED] += 1
             return
-        if not (self._numbered or self._is_believed(record)) and not self._is_watched(record.event.model):
+        name = record.event.model
+        trusted = self.copies.is_trusted(record, self.config.of(name).deployments)
+        if not trusted and name not in self.models and name not in self.config.models:
             # A name that a stranger invents is no model yet.
             self.rejected[RejectCode.UNSIGNED_DEPLOYMENT] += 1
             return
@@ -154,31 +150,10 @@ class Fold:
             appended = 0 if place is None else place[3]
             record = msgspec.structs.replace(record, clock=max(self.clock, appended, 0))
         if isinstance(record, Deployed):
-            believed = self._numbered or self._is_believed(record)
-            take_deployment(model, record, self._writer, believed=believed)
+            take_deployment(model, record, self._writer, trusted=trusted)
         else:
             operate(model, record, self._writer)
         self._dues[model.name] = due_at(model)
-
-    def _is_believed(self, record: Deployed | Operated) -> bool:
-        """Return whether a copy is of somebody who may change what serves; acts of others are not copied at all."""
-        if isinstance(record, Operated) or record.signed_by is not None:
-            return True
-        return self.config.of(record.event.model).deployments != "signed"
-
-    def _is_watched(self, name: str) -> bool:
-        return name in self.models or name in self.config.models
-
-    def _is_copied(self, place: At | None) -> bool:
-        """Return whether a record of this place, or a later one of the same log, was copied before."""
-        if place is None:
-            return False
-        topic, partition, offset, _ = place
-        name = f"{topic}/{partition}"
-        if offset <= self.copied.get(name, -1):
-            return True
-        self.copied[name] = offset
-        return False
 
     def _take_batch(self, batch: Batch) -> Iterator[None]:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
@@ -249,7 +224,8 @@ class Fold:
 
     def _configure(self, record: Configured, config: Config) -> None:
         """Take the configuration in force from here on; it is the ledger's own, not the reader's."""
-        self.partitions, self._numbered = record.partitions, record.numbered
+        self.partitions = record.partitions
+        self.copies.begin(as_given=record.numbered)
         self.fleet.spread(record.ledger_partitions)
         if record.digest == self.config_digest:
             return
@@ -306,11 +282,9 @@ class Fold:
             self.partitions,
             self.coverage,
             sorted(self.gaps),
-            self.copied,
+            self.copies,
             dict(self.rejected),
             self.fleet,
-            self._nonces,
-            self._numbered,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -328,7 +302,7 @@ class Fold:
         self._adopt(saved.config)
         self.offset, self._chain, self.clock = saved.offset, saved.chain, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
-        self.copied, self._nonces, self._numbered = saved.copied, saved.nonces, saved.numbered
+        self.copies = saved.copies
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)

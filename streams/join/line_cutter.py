@@ -31,7 +31,7 @@ from streams.window.tally import NOWHERE
 from unship.budgets.table import CONTROLS, COUNTS
 from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
-from unship.signed_events import SignedBy
+from unship.signing import SignedBy
 
 CUT_RECORDS: Final = 4_096
 SECOND_MS: Final = 1_000

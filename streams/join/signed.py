@@ -5,8 +5,7 @@ from __future__ import annotations
 from unship.codec import decode_value
 from unship.events import Ack, Deployment, OperatorAct
 from unship.rejections import RejectCode, Rejection
-from unship.signed_events import SignedBy, authenticate
-from unship.signing import Headers, Trust
+from unship.signing import Headers, SignedBy, Trust, authenticate
 from unship.topics import EVENT_TOPICS
 
 

@@ -14,7 +14,7 @@ from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Floats, Ints
 from streams.ledger.coverage import Corner
 from unship.events import Deployment, OperatorAct
-from unship.signed_events import SignedBy
+from unship.signing import SignedBy
 
 Scalar: TypeAlias = bool | int | float | str
 

@@ -25,7 +25,7 @@ from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
 from unship.keys import DEPLOYER_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
 from unship.log.link import wall_ms
-from unship.signed_events import sign_event
+from unship.signing import sign_event
 from unship.topics import TopicNames
 
 UNSHIP = Path(sys.executable).with_name("unship")

@@ -215,9 +215,9 @@ def test_whatever_a_replica_obeys_follows_a_decision_that_is_in_the_journal(
             size = chance.randrange(1, 120)
             for event in events[at : at + size]:
                 clock[0] = max(clock[0], event.ts or 0)
-                deployed = isinstance(event, Deployment)
-                record = signed(event, clock[0]) if deployed else Message(encode_line(event), b"k")
-                log.append(TOPICS[type(event)], [record])
+                signs = isinstance(event, Deployment)
+                message = signed(encode_line(event), clock[0]) if signs else Message(encode_line(event), b"k")
+                log.append(TOPICS[type(event)], [message])
             at += size
             try:
                 if live is None:

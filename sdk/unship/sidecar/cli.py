@@ -184,7 +184,7 @@ def _signed(folder: Path, event: Deployment, value: bytes) -> tuple[bytes, Heade
     """Return the record of a deployment, signed if there is a key for it."""
     from unship.keys import TRUST_FILE, deployment_key, load_trust, new_nonce
     from unship.log.link import wall_ms
-    from unship.signed_events import sign_event
+    from unship.signing import sign_event
 
     key = deployment_key(folder)
     if key is None:

@@ -10,14 +10,13 @@ import pytest
 
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
-from streams.fold.nonces import KEPT_MS, NONCES_MAX, Nonces
+from streams.fold.copies import KEPT_MS, NONCES_MAX, Nonces
 from tests.keys import BY_OPERATOR, CONTROLLER, DEPLOYER, OPERATOR, STRANGER, signed
 from tests.sites import Site
 from unship.codec import encode_line
 from unship.events import Deployment, OperatorAct
 from unship.log.embedded.log import Message
-from unship.signed_events import AHEAD_MS_MAX, VALID_MS
-from unship.signing import DEPLOYMENT_TYPE, sign
+from unship.signing import AHEAD_MS_MAX, DEPLOYMENT_TYPE, VALID_MS, sign
 
 START = 1_767_600_000_000
 MINUTE, MONTH = 60_000, 30 * 86_400_000
