@@ -20,23 +20,31 @@ def _shown(error: Exception, ctx: click.Context) -> str:
     return hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None)
 
 
-def _common_options() -> list[click.Option]:
-    """Return the options that are taken before and after the name of every command."""
+def _common_options(**more: Any) -> list[click.Option]:
+    """Return the options that are taken before and after the name of every command.
+
+    Args:
+        more: What else is passed to each `click.Option`.
+    """
     levels = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
     return [
         click.Option(
             ["-c", "--config"],
             type=click.Path(path_type=Path),
             help="Configuration file (default: ./unship.yaml if it exists).",
+            **more,
         ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Machine-readable output."),
-        click.Option(["-q", "--quiet"], is_flag=True, help="No progress and no remarks on stderr."),
-        click.Option(["--no-color"], is_flag=True, help="No colours."),
-        click.Option(["-l", "--level"], type=levels, default="warning", show_default=True, help="Least logged level."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Machine-readable output.", **more),
+        click.Option(["-q", "--quiet"], is_flag=True, help="No progress and no remarks on stderr.", **more),
+        click.Option(["--no-color"], is_flag=True, help="No colours.", **more),
+        click.Option(
+            ["-l", "--level"], type=levels, default="warning", show_default=True, help="Least logged level.", **more
+        ),
         click.Option(
             ["--log", "log"],
             metavar="URL",
             help="Log with the topics: embedded:DIR or kafka://HOST:PORT[,HOST:PORT].",
+            **more,
         ),
     ]
 
@@ -57,11 +65,9 @@ class Group(click.Group):
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command that takes the common options too."""
         taken = {text for option in cmd.params for text in option.opts}
-        for option in _common_options():
-            if not taken & set(option.opts):
-                # They stand in the help of the whole program already.
-                option.hidden, option.expose_value, option.callback = True, False, _set_after
-                cmd.params.append(option)
+        # Hidden, because the help of the whole program lists them.
+        common = _common_options(hidden=True, expose_value=False, callback=_set_after)
+        cmd.params += [option for option in common if not taken & set(option.opts)]
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
