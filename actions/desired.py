@@ -6,7 +6,7 @@ unless an automatic rollback has put that version in quarantine or an operator's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 import msgspec
@@ -16,8 +16,6 @@ from unship.commands import Quarantined, is_quarantined
 from unship.events import Deployment, Epoch
 
 EARLIER_MAX = EARLIER.limit
-#: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
-VERSIONS_MAX = 1_000
 #: Orders that an ack may still refer to.
 ORDERS_MAX = 20
 
@@ -115,6 +113,9 @@ class Changes(msgspec.Struct):
 class DesiredState(msgspec.Struct):
     """Hold the desired state and what bears on it. Times are milliseconds of the ledger's clock.
 
+    `versions` are those that were deployed or ordered, the one deployed last at the end. `strangers` only answered, the
+    one that answered last at the end; they have a limited number of places.
+
     `epoch` rises with every change of what replicas have to obey; `action` and `decision` give the last one,
     and `orders` which version each of the newest epochs asked for. Epochs begin with `incarnation`, which only an
     operator raises. `stopped` and `frozen` forbid automatic acts until an operator resumes them: too many rollbacks of
@@ -122,6 +123,7 @@ class DesiredState(msgspec.Struct):
     """
 
     versions: dict[str, VersionFacts]
+    strangers: dict[str, VersionFacts] = {}
     serve: str | None = None
     artifact: str | None = None
     epoch: Epoch = (0, 0, 0)
@@ -135,16 +137,59 @@ class DesiredState(msgspec.Struct):
     incarnation: int = 0
 
     def facts(self, version: str) -> VersionFacts:
-        """Return what is known of a version, from now on something."""
-        known = self.versions.get(version)
-        if known is None:
-            if len(self.versions) >= VERSIONS_MAX:
-                kept = {self.serve, *(entry.version for entry in self.quarantine)}
-                oldest = next((name for name in self.versions if name not in kept), None)
-                if oldest is not None:
-                    del self.versions[oldest]
-            known = self.versions[version] = VersionFacts()
-        return known
+        """Return what is known of a version; nothing is kept of an unknown one."""
+        return self.versions.get(version) or self.strangers.get(version) or VersionFacts()
+
+    def know(self, version: str) -> VersionFacts:
+        """Keep what is known of a version that is deployed or ordered, as the newest of them."""
+        facts = self.versions.pop(version, None) or self.strangers.pop(version, None) or VersionFacts()
+        self.versions[version] = facts
+        return facts
+
+    def was_deployed(self) -> bool:
+        """Return whether any version was deployed."""
+        return any(facts.status is not None for facts in self.versions.values())
+
+    def is_known(self, version: str) -> bool:
+        """Return whether a version has a place."""
+        return version in self.versions or version in self.strangers
+
+    def admit(self, version: str, limit: int) -> bool:
+        """Give a version that answers a place, if one of the `limit` places of strangers is free."""
+        if not self.is_known(version):
+            if len(self.strangers) >= limit:
+                return False
+            self.strangers[version] = VersionFacts()
+        return True
+
+    def answered(self, version: str, role: str, now: int) -> VersionFacts:
+        """Note an answer of a version that has a place."""
+        facts = self.strangers.pop(version, None)
+        if facts is None:
+            facts = self.versions[version]
+        else:
+            self.strangers[version] = facts
+        facts.answered(role, now)
+        return facts
+
+    def silent(self, before: int) -> list[str]:
+        """Return the strangers of which the last answer came before a time, the longest silent one first."""
+        found = []
+        for version, facts in self.strangers.items():
+            if facts.answered_at >= before:
+                break
+            found.append(version)
+        return found
+
+    def dispensable(self) -> Iterator[str]:
+        """Yield the deployed versions that may be forgotten, the oldest deployment first."""
+        kept = {self.serve, *self.changes.earlier, *(entry.version for entry in self.quarantine)}
+        return (version for version in self.versions if version not in kept)
+
+    def forget(self, version: str) -> None:
+        """Forget a version."""
+        self.versions.pop(version, None)
+        self.strangers.pop(version, None)
 
     def is_quarantined(self, version: str) -> bool:
         """Return whether a version may not serve: by its artifact, or by its name where either side has none."""
@@ -153,7 +198,7 @@ class DesiredState(msgspec.Struct):
     def change(self, version: str, epoch: Epoch, action: str = "deploy", decision: str | None = None) -> None:
         """Let another version be the desired one."""
         self.changes.replace(self.serve, version)
-        self.serve, self.artifact, self.epoch = version, self.facts(version).artifact, epoch
+        self.serve, self.artifact, self.epoch = version, self.know(version).artifact, epoch
         self.action, self.decision = action, decision
         self.proposal = None
         self.changes.order(self.epoch, version)
@@ -239,8 +284,8 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
         now: the source clock, used where the event has no time of its own.
         epoch: the epoch a change of the desired state gets.
     """
-    facts = desired.facts(event.version)
     ts = now if event.ts is None else event.ts
+    facts = desired.know(event.version)
     if ts < facts.deployed_ts:
         return DeploymentResult.STALE
     facts.status, facts.deployed_ts = event.status, ts
