@@ -194,6 +194,8 @@ def kind_of(spec: dict[str, Any]) -> str:
 def _plain(spec: dict[str, Any]) -> str:
     if spec["type"] == "string" and spec.get("description"):
         return str(spec["description"])
+    if spec["type"] == "string" and spec.get("pattern"):
+        return f"text like `{spec['pattern']}`"
     if spec["type"] == "string":
         return f"text, {'1' if spec.get('minLength') else '0'} to {spec['maxLength']:,} characters"
     if spec["type"] == "integer" and spec.get("description"):

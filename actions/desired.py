@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from actions.versions import VersionFacts, Versions
 from unship.budgets.table import EARLIER
 from unship.commands import Quarantined, is_quarantined
 from unship.events import Deployment, Epoch
@@ -27,23 +28,6 @@ class Proposal(msgspec.Struct, frozen=True):
     version: str
     to: str
     made_at: int
-
-
-class VersionFacts(msgspec.Struct):
-    """Hold what deployments and its own predictions show of a version; it last answered at `answered_at`."""
-
-    status: str | None = None
-    first_role: str | None = None
-    artifact: str | None = None
-    deployed_ts: int = -1
-    reference: dict[str, tuple[float, float]] = {}
-    answered_at: int = -1
-
-    def answered(self, role: str, now: int) -> None:
-        """Note an answer of the version."""
-        if self.first_role is None:
-            self.first_role = role
-        self.answered_at = max(self.answered_at, now)
 
 
 class Locks(msgspec.Struct):
@@ -113,17 +97,13 @@ class Changes(msgspec.Struct):
 class DesiredState(msgspec.Struct):
     """Hold the desired state and what bears on it. Times are milliseconds of the ledger's clock.
 
-    `versions` are those that were deployed or ordered, the one deployed last at the end. `strangers` only answered, the
-    one that answered last at the end; they have a limited number of places.
-
     `epoch` rises with every change of what replicas have to obey; `action` and `decision` give the last one,
     and `orders` which version each of the newest epochs asked for. Epochs begin with `incarnation`, which only an
     operator raises. `stopped` and `frozen` forbid automatic acts until an operator resumes them: too many rollbacks of
     this model, or of too many models at once.
     """
 
-    versions: dict[str, VersionFacts]
-    strangers: dict[str, VersionFacts] = {}
+    versions: Versions = msgspec.field(default_factory=Versions)
     serve: str | None = None
     artifact: str | None = None
     epoch: Epoch = (0, 0, 0)
@@ -137,68 +117,39 @@ class DesiredState(msgspec.Struct):
     incarnation: int = 0
 
     def facts(self, version: str) -> VersionFacts:
-        """Return what is known of a version; nothing is kept of an unknown one."""
-        return self.versions.get(version) or self.strangers.get(version) or VersionFacts()
-
-    def know(self, version: str) -> VersionFacts:
-        """Keep what is known of a version that is deployed or ordered, as the newest of them."""
-        facts = self.versions.pop(version, None) or self.strangers.pop(version, None) or VersionFacts()
-        self.versions[version] = facts
-        return facts
-
-    def was_deployed(self) -> bool:
-        """Return whether any version was deployed."""
-        return any(facts.status is not None for facts in self.versions.values())
-
-    def is_known(self, version: str) -> bool:
-        """Return whether a version has a place."""
-        return version in self.versions or version in self.strangers
-
-    def admit(self, version: str, limit: int) -> bool:
-        """Give a version that answers a place, if one of the `limit` places of strangers is free."""
-        if not self.is_known(version):
-            if len(self.strangers) >= limit:
-                return False
-            self.strangers[version] = VersionFacts()
-        return True
-
-    def answered(self, version: str, role: str, now: int) -> VersionFacts:
-        """Note an answer of a version that has a place."""
-        facts = self.strangers.pop(version, None)
-        if facts is None:
-            facts = self.versions[version]
-        else:
-            self.strangers[version] = facts
-        facts.answered(role, now)
-        return facts
-
-    def silent(self, before: int) -> list[str]:
-        """Return the strangers of which the last answer came before a time, the longest silent one first."""
-        found = []
-        for version, facts in self.strangers.items():
-            if facts.answered_at >= before:
-                break
-            found.append(version)
-        return found
+        """Return what is known of a version."""
+        return self.versions.facts(version)
 
     def dispensable(self) -> Iterator[str]:
         """Yield the deployed versions that may be forgotten, the oldest deployment first."""
         kept = {self.serve, *self.changes.earlier, *(entry.version for entry in self.quarantine)}
-        return (version for version in self.versions if version not in kept)
-
-    def forget(self, version: str) -> None:
-        """Forget a version."""
-        self.versions.pop(version, None)
-        self.strangers.pop(version, None)
+        return (version for version in self.versions.deployed if version not in kept)
 
     def is_quarantined(self, version: str) -> bool:
-        """Return whether a version may not serve: by its artifact, or by its name where either side has none."""
+        """Return whether a version is in quarantine: by its artifact, or by its name where either side has none."""
         return is_quarantined(self.quarantine, version, self.facts(version).artifact)
+
+    def why_barred(self, version: str) -> str | None:
+        """Return why a version may not serve, None if it may.
+
+        A version without a digest cannot be distinguished from one that is in quarantine with its digest: it may be the
+        same bytes under another name. What was live before has shown what it is by its own outcomes.
+        """
+        if self.is_quarantined(version):
+            return f"{version} is in quarantine; release it first"
+        digested = next((entry.version for entry in self.quarantine if entry.artifact is not None), None)
+        known = self.facts(version).artifact is not None or version in (self.serve, *self.changes.earlier)
+        if digested is None or known:
+            return None
+        return (
+            f"{version} has no digest, and {digested} is in quarantine with one, so the two may be the same bytes: "
+            f"deploy {version} with its digest (artifact: sha256:...), or release {digested}"
+        )
 
     def change(self, version: str, epoch: Epoch, action: str = "deploy", decision: str | None = None) -> None:
         """Let another version be the desired one."""
         self.changes.replace(self.serve, version)
-        self.serve, self.artifact, self.epoch = version, self.know(version).artifact, epoch
+        self.serve, self.artifact, self.epoch = version, self.versions.know(version).artifact, epoch
         self.action, self.decision = action, decision
         self.proposal = None
         self.changes.order(self.epoch, version)
@@ -214,9 +165,9 @@ class DesiredState(msgspec.Struct):
             answering: versions seen to answer as holdback or shadow, whatever was deployed.
         """
         concurrent = set(answering)
-        concurrent.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
+        concurrent.update(v for v, facts in self.versions.deployed.items() if facts.status in ("holdback", "shadow"))
         concurrent = {v for v in concurrent if self.facts(v).status != "retired" and not self._stray(v)}
-        fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and not self.is_quarantined(v)]
+        fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and self.why_barred(v) is None]
         return [version for _, version in sorted(fit, reverse=True)]
 
     def past(self) -> list[str]:
@@ -246,7 +197,9 @@ class DesiredState(msgspec.Struct):
         """Go back to `to` and quarantine what served."""
         left = self.serve
         if left is not None and left != to and not self.is_quarantined(left):
-            self.quarantine = [*self.quarantine, Quarantined(left, self.facts(left).artifact)]
+            # A repeated deployment may have stated another digest than the one that was ordered.
+            known = {digest: None for digest in (self.artifact, self.facts(left).artifact) if digest is not None}
+            self.quarantine = [*self.quarantine, *(Quarantined(left, digest) for digest in known or (None,))]
         if automatic:
             self.changes.switch(now)
         self.change(to, epoch, "rollback", decision)
@@ -285,25 +238,22 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
         epoch: the epoch a change of the desired state gets.
     """
     ts = now if event.ts is None else event.ts
-    facts = desired.know(event.version)
+    facts = desired.versions.know(event.version)
     if ts < facts.deployed_ts:
         return DeploymentResult.STALE
-    facts.status, facts.deployed_ts = event.status, ts
-    facts.artifact = event.artifact or facts.artifact
-    if event.reference:
-        facts.reference = {name: (entry.mean, float(entry.n)) for name, entry in event.reference.items()}
+    facts.deploy(event, ts)
     if event.status != "live":
         return DeploymentResult.RECORDED
     if ts < desired.live_ts:
         # An older deployment that arrives late was replaced already: it is an earlier live version, not the desired
         # one.
-        if event.version not in (desired.serve, *desired.changes.earlier):
+        if event.version not in (desired.serve, *desired.changes.earlier) and desired.why_barred(event.version) is None:
             desired.changes.add_earlier(event.version)
         return DeploymentResult.STALE
     desired.live_ts = ts
     if event.version == desired.serve:
         return DeploymentResult.REPEATED
-    if desired.is_quarantined(event.version):
+    if desired.why_barred(event.version) is not None:
         return DeploymentResult.QUARANTINED
     if desired.locks.pinned or desired.locks.held:
         return DeploymentResult.PINNED

@@ -186,19 +186,19 @@ class ModelState(msgspec.Struct):
         """Take no more outcomes of cohorts before this one."""
         self.closed_until = max(self.closed_until, cohort)
 
-    def admit(self, version: str, before: int, limit: int) -> bool:
-        """Give a version that answers a place; those that did not answer since `before` lose theirs to it.
+    def admit(self, version: str, now: int, silence_ms: int, limit: int) -> bool:
+        """Give a version that answers at `now` (ms) a place; those that did not for `silence_ms` lose theirs.
 
         A version that is judged, or of which a cohort is open, keeps its place.
         """
-        for silent in self.desired.silent(before):
+        for silent in self.desired.versions.silent(now - silence_ms):
             if not self._is_used(silent):
                 self.forget_version(silent)
-        return self.desired.admit(version, limit)
+        return self.desired.versions.admit(version, now, limit)
 
     def make_room(self, version: str, limit: int) -> bool:
         """Return whether a version that is deployed has a place; the oldest deployment that plays no part loses its."""
-        if version in self.desired.versions or len(self.desired.versions) < limit:
+        if version in self.desired.versions.deployed or len(self.desired.versions.deployed) < limit:
             return True
         oldest = next((other for other in self.desired.dispensable() if not self._is_used(other)), None)
         if oldest is not None:
@@ -216,14 +216,14 @@ class ModelState(msgspec.Struct):
         for number in self.layout.numbers_of(version):
             self.silence.forget(number)
         self.layout.forget(version)
-        self.desired.forget(version)
+        self.desired.versions.forget(version)
         self.outcomes.pop(version, None)
 
     def count_outcomes(self, arms: list[Arm], arm: Ints) -> None:
         """Count outcomes for the versions that gave them; `arm` indexes `arms`."""
         for number, count in enumerate(np.bincount(arm, minlength=len(arms)).tolist()):
             version = arms[number].version
-            if count or self.desired.is_known(version):
+            if count or self.desired.versions.is_known(version):
                 self.outcomes[version] = self.outcomes.get(version, 0) + count
 
     def start_period(self, config: ModelConfig, version: str, now: int) -> None:
@@ -253,7 +253,7 @@ class ModelState(msgspec.Struct):
 def new_model_state(config: ModelConfig) -> ModelState:
     """Return a model nothing is known of yet."""
     layout = Layout([], slice_table(config.slices_by, config.slices_cap), SourceTable([]))
-    return ModelState(DesiredState({}), layout, {}, -1, None, {})
+    return ModelState(DesiredState(), layout, {}, -1, None, {})
 
 
 def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from msgspec import UNSET
 
 from actions.desired import DeploymentResult, deploy
 from actions.evidence_tree import Evidence
@@ -21,6 +22,8 @@ from streams.fold.model import ModelFold
 from streams.ledger.records import Arm, Deployed, PairRows
 from unship.budgets.table import DEPLOYED_VERSIONS
 from unship.rejections import RejectCode
+
+DEPLOYED_VERSIONS_MAX = DEPLOYED_VERSIONS.limit
 
 
 def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) -> None:
@@ -51,8 +54,8 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
 
 def _admitted(model: ModelFold, record: Outcomes) -> tuple[Outcomes, Ints]:
     """Return what a record has of versions that have a place, and the model's number of each arm; count the rest."""
-    state, before, limit = model.state, record.clock - model.silence_ms, model.places.versions
-    kept = np.array([state.admit(arm.version, before, limit) for arm in record.arms], np.bool_)
+    state, silence_ms, limit = model.state, model.silence_ms, model.places.versions
+    kept = np.array([state.admit(arm.version, record.clock, silence_ms, limit) for arm in record.arms], np.bool_)
     numbers = state.layout.arm_numbers(record.arms, kept)
     if not kept.all():
         model.counts[RejectCode.VERSION_LIMIT] += record.of_arms(~kept).events()
@@ -85,7 +88,7 @@ def _add(
 def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWriter) -> None:
     """Note that a version answers; the first version ever seen live, without a deployment, becomes the live one."""
     desired = model.state.desired
-    facts = desired.answered(arm.version, arm.role, now)
+    facts = desired.versions.answered(arm.version, arm.role, now)
     if arm.role == "live" and desired.serve is None and facts.status is None:
         desired.change(arm.version, writer.epoch(model.name, desired))
         # It was live from its first prediction on, which is older than the record.
@@ -99,7 +102,7 @@ def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWr
 def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) -> None:
     """Take a deployment; a new live version starts a live period."""
     desired, event = model.state.desired, record.event
-    if not model.state.make_room(event.version, DEPLOYED_VERSIONS.limit):
+    if not model.state.make_room(event.version, DEPLOYED_VERSIONS_MAX):
         model.counts[RejectCode.VERSION_LIMIT] += 1
         return
     result = deploy(desired, event, record.clock, writer.epoch(model.name, desired))
@@ -117,7 +120,8 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
             # Every replica that starts deploys it again; one page is enough until another deployment is taken.
             return
         model.state.written.refuse(refused)
-        evidence = Evidence(serving=desired.serve, deployed=event.version)
+        barred = None if desired.is_quarantined(event.version) else desired.why_barred(event.version)
+        evidence = Evidence(serving=desired.serve, deployed=event.version, missing=barred or UNSET)
         writer.write(model, event.version, ruling, evidence, record.clock)
 
 

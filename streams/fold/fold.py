@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -46,7 +45,7 @@ class LedgerMismatch(ValueError):
     """A ledger or a snapshot is of another version of the fold, or its configuration has another digest."""
 
 
-class SavedFold(msgspec.Struct):
+class SavedFold(msgspec.Struct, frozen=True):
     """A `Fold` at rest: it carries its own position."""
 
     fold_version: int
@@ -80,7 +79,6 @@ class Fold:
         self.rejected: Counter[str] = Counter()
         self.fleet = FleetState(config.max_simultaneous)
         self.places = ModelPlaces()
-        self._chain = b""
         self._writer = DecisionWriter()
         self._dues: dict[str, int] = {}
 
@@ -114,8 +112,7 @@ class Fold:
         record = entry.record
         # Read before anything is changed.
         config = _config_of(record) if isinstance(record, Configured) else self.config
-        self._chain = hashlib.sha256(self._chain + hashlib.sha256(entry.value).digest()).digest()
-        self._writer.begin(self.offset, self._chain, self.config_digest, self.coverage)
+        self._writer.begin(self.offset, entry.value, self.config_digest, self.coverage)
         if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
@@ -337,7 +334,7 @@ class Fold:
             FOLD_VERSION,
             self.config,
             self.offset,
-            self._chain,
+            self._writer.chain,
             self.clock,
             models,
             self.partitions,
@@ -362,7 +359,8 @@ class Fold:
             )
         self.fleet, self.places = saved.fleet, saved.places
         self._adopt(saved.config)
-        self.offset, self._chain, self.clock = saved.offset, saved.chain, saved.clock
+        self.offset, self.clock = saved.offset, saved.clock
+        self._writer.chain_from(saved.chain)
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copied = saved.copied
         self.rejected.update(saved.rejected)

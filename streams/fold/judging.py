@@ -179,14 +179,14 @@ def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: 
 
 
 def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int]:
-    """Return the arms that are judged beside the live one; outcomes of the others are counted, and they are forgotten.
+    """Return the arms that are judged as well as the live one; the others are counted and forgotten.
 
     If there are more than `CONCURRENT_MAX` versions, the deployed ones come first, then those with most outcomes: in
     the cohort, or among the newest ones where outcomes count on arrival.
     """
     layout = model.state.layout
     rows = np.bincount(closed.columns[ARM, closed.columns[PREDICTED_AT] >= live.since], minlength=len(layout.arms))
-    found = {number for number in rows.nonzero()[0].tolist() if _is_beside(layout.arms[number], live)}
+    found = {number for number in rows.nonzero()[0].tolist() if _is_concurrent(layout.arms[number], live)}
     found.update(
         number for name, other in live.concurrent.items() if (number := layout.number_of(name, other.role)) >= 0
     )
@@ -205,12 +205,12 @@ def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int
     return sorted(found)
 
 
-def _is_beside(arm: Arm, live: LivePeriod) -> bool:
+def _is_concurrent(arm: Arm, live: LivePeriod) -> bool:
     return arm.role != "live" and arm.version != live.version
 
 
 def _chosen(model: ModelFold, live: LivePeriod, versions: Iterable[str], outcomes: Mapping[str, int]) -> set[str]:
-    """Return which of some versions, and of those that are judged, have a place beside the live one."""
+    """Return which of some versions, and of those that are judged, are judged as well as the live one."""
 
     def rank(version: str) -> tuple[bool, int]:
         deployed = model.state.desired.facts(version).status in ("holdback", "shadow")

@@ -67,7 +67,7 @@ class ModelPlaces(msgspec.Struct):
                 self.strangers.pop(name, None)
                 self.deployed.pop(name, None)
             elif name not in self.strangers and name not in self.deployed:
-                (self.deployed if model.state.desired.was_deployed() else self.strangers)[name] = now
+                (self.deployed if model.state.desired.versions.were_deployed() else self.strangers)[name] = now
 
     def forget(self, name: str, digest: str) -> None:
         """Forget a model; the digest of its last decision is remembered."""

@@ -17,7 +17,7 @@ class Model:
     """A desired state with a clock and epochs that rise by themselves."""
 
     def __init__(self) -> None:
-        self.desired = DesiredState({})
+        self.desired = DesiredState()
         self.step = 0
 
     def deploy(self, version: str, status: Any = "live", ts: int | None = None, **fields: Any) -> DeploymentResult:
@@ -114,8 +114,8 @@ def test_facts_of_a_deployment_are_kept_until_another_says_otherwise() -> None:
 
 
 def test_facts_of_one_model_are_not_those_of_another() -> None:
-    first, second = DesiredState({}), DesiredState({})
-    first.facts("v1").reference["zero_one"] = (0.5, 1.0)
+    first, second = DesiredState(), DesiredState()
+    first.versions.know("v1").reference["zero_one"] = (0.5, 1.0)
     first.changes.switches.append(1)
     assert second.facts("v1").reference == {}
     assert second.changes.switches == []
@@ -140,7 +140,7 @@ def test_quarantine_by_artifact_or_by_name_where_an_artifact_is_missing(
 ) -> None:
     model = Model()
     model.desired.quarantine = [Quarantined("v2", A)]
-    model.desired.facts(version).artifact = artifact
+    model.desired.versions.know(version).artifact = artifact
     assert model.desired.is_quarantined(version) is quarantined
 
 
@@ -150,8 +150,56 @@ def test_quarantine_by_artifact_or_by_name_where_an_artifact_is_missing(
 def test_quarantine_without_an_artifact_goes_by_name(version: str, artifact: str | None, quarantined: bool) -> None:
     model = Model()
     model.desired.quarantine = [Quarantined("v2", None)]
-    model.desired.facts(version).artifact = artifact
+    model.desired.versions.know(version).artifact = artifact
     assert model.desired.is_quarantined(version) is quarantined
+
+
+def with_a_in_quarantine() -> Model:
+    """Return a model that was rolled back from v2, whose digest is known, to v1, whose digest is not."""
+    model = live("v1")
+    model.deploy("v2", artifact=A)
+    model.roll_back("v1")
+    return model
+
+
+def test_version_without_a_digest_is_barred_while_one_with_a_digest_is_in_quarantine() -> None:
+    model = with_a_in_quarantine()
+    assert model.deploy("retag") is DeploymentResult.QUARANTINED
+    assert model.desired.why_barred("retag") == (
+        "retag has no digest, and v2 is in quarantine with one, so the two may be the same bytes: deploy retag with "
+        "its digest (artifact: sha256:...), or release v2"
+    )
+    assert model.deploy("retag", artifact=B) is DeploymentResult.LIVE
+
+
+def test_version_without_a_digest_serves_once_the_one_in_quarantine_is_released() -> None:
+    model = with_a_in_quarantine()
+    model.desired.release("v2", (0, 9, 0))
+    assert model.deploy("retag") is DeploymentResult.LIVE
+
+
+def test_version_that_was_live_before_needs_no_digest() -> None:
+    model = live("v0", "v1")
+    model.deploy("v2", artifact=A)
+    model.roll_back("v1")
+    assert [model.desired.why_barred(version) for version in ("v0", "v1")] == [None, None]
+    assert model.desired.past() == ["v0"]
+
+
+def test_version_without_a_digest_is_no_target_and_becomes_none_by_an_old_deployment() -> None:
+    model = with_a_in_quarantine()
+    model.deploy("retag", "holdback")
+    assert model.desired.ladder([]) == []
+    assert model.deploy("other", ts=1) is DeploymentResult.STALE
+    assert model.desired.past() == []
+
+
+def test_repeated_deployment_with_another_digest_hides_none_from_the_quarantine() -> None:
+    model = live("v1")
+    model.deploy("v2", artifact=A)
+    assert model.deploy("v2", artifact=B) is DeploymentResult.REPEATED
+    model.roll_back("v1")
+    assert [model.deploy("retag", artifact=digest) for digest in (A, B)] == [DeploymentResult.QUARANTINED] * 2
 
 
 def test_rollback_quarantines_what_served_with_its_artifact() -> None:
@@ -264,7 +312,7 @@ def test_only_automatic_rollbacks_are_switches() -> None:
 
 
 def test_switches_leave_the_window_after_its_span() -> None:
-    desired = DesiredState({}, changes=Changes(switches=[100, 200, 300]))
+    desired = DesiredState(changes=Changes(switches=[100, 200, 300]))
     assert desired.recent_switches(300, 200) == [200, 300]
     assert desired.recent_switches(300, 201) == [100, 200, 300]
     assert desired.recent_switches(500, 200) == []
