@@ -70,9 +70,9 @@ def main(
     Exit codes: 0 good, 1 a finding, 2 usage, configuration, input or output, 3 broker unreachable, 4 timed out,
     130 interrupted.
     """
-    if config is None and Path("unship.yaml").is_file():
-        config = Path("unship.yaml")
-    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level)
+    found = config is None and Path("unship.yaml").is_file()
+    config = Path("unship.yaml") if found else config
+    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level, found)
 
 
 @main.command()
@@ -109,7 +109,8 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
 
     SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay
     --record` write, or events and decisions in one file. Exit code 1 names the first difference. A log is also
-    compared with its sources and its commands; signatures are checked if the configuration's keys have a trust.json.
+    compared with its sources and its commands; signatures are checked if the folder of keys has a trust.json. A
+    ./unship.yaml is not read, unless -c names it, because SOURCE may be of others; no file of it is changed.
     """
     from console.commands.audit import audit_command
 

@@ -70,7 +70,9 @@ Output: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
 """What a model answered, and what turned out to be true: a scalar, or a list for rankings."""
 
 Scores: TypeAlias = Annotated[dict[Label, Probability], Meta(max_length=1000)]
-SliceValue: TypeAlias = Label | Integer | bool
+SliceValue: TypeAlias = Label | Integer | bool | None
+"""None means that the slice is not known of this request: as if it were absent."""
+
 Slices: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=SLICE_NAME_CHARS_MAX)], SliceValue], Meta(max_length=SLICES_MAX)
 ]

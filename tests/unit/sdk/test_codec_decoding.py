@@ -433,7 +433,7 @@ SECRET = "jane.doe"
         line(PREDICTION, type=SECRET),
         line(PREDICTION, role=SECRET),
         line(PREDICTION, role=f"{SECRET} - at `$.ts`"),
-        line(PREDICTION, slices={SECRET: None}),
+        line(PREDICTION, slices={SECRET: [1]}),
         line(PREDICTION, slices={SECRET * 20: 1}),
         line(PREDICTION, scores={SECRET: 7}),
         line(PREDICTION, output={SECRET: SECRET}),
@@ -512,3 +512,9 @@ def test_every_decoding_code_is_reachable() -> None:
         )
     }
     assert reached == DECODING_CODES
+
+
+def test_slice_that_is_null_is_taken_as_absent():
+    event = decode_line(line(PREDICTION, slices={"country": None, "tier": 2}))
+    assert isinstance(event, Prediction)
+    assert (event.slices.get("country"), event.slices["tier"]) == (None, 2)
