@@ -222,7 +222,7 @@ def test_record_of_an_honest_model_takes_as_many_steps_after_many_invented_names
     clean = honest(Run(parse("models: {fraud: {}}")))
     dirty = honest(Run(parse("models: {fraud: {}}")))
     for role in ("live", "shadow", "holdback"):
-        send(dirty, *flood(300, 1, role), *strangers(300, 1))
+        send(dirty, *flood(60, 1, role), *strangers(60, 1))
     assert isinstance(dirty.fold, Fold)
     for run in (clean, dirty):
         send(run, answer(2, "fraud", after=2_000))
