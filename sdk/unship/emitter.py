@@ -28,9 +28,9 @@ from msgspec import Struct
 
 from unship.budgets.table import FLEET_QUEUE
 from unship.codec import LIMITS, decode_value, encode_line
-from unship.events import EVENT_TYPES
+from unship.events import EVENT_TYPES, Deployment
 from unship.log.address import connector
-from unship.log.link import RETRY_MAX_S, RETRY_MIN_S, Batches, Link, Message, Refusal
+from unship.log.link import RETRY_MAX_S, RETRY_MIN_S, Batches, Headers, Link, Message, Refusal
 from unship.rejections import RejectCode, Rejection
 from unship.sending.sendable import Sendable, changed_fields, reads_back, with_plain_fields
 from unship.sending.weights import EVENT_BYTES, weighed
@@ -74,7 +74,7 @@ class EmitterStats(Struct, frozen=True):
 class _Heavy(Struct, frozen=True, eq=False):
     """Carry an event that holds more memory than a common one; `held` is what was counted for it."""
 
-    event: Sendable
+    event: _Event
     held: int
 
 
@@ -84,14 +84,22 @@ class _Flush(Struct, frozen=True, eq=False):
     done: threading.Event
 
 
-_Item: TypeAlias = Sendable | _Heavy | _Flush | None
+class SignLater(Struct, frozen=True, eq=False):
+    """Carry a deployment, and what returns the value and the headers of its record as late as possible."""
+
+    event: Deployment
+    sign: Callable[[Deployment], tuple[bytes, Headers]]
+
+
+_Event: TypeAlias = Sendable | SignLater
+_Item: TypeAlias = _Event | _Heavy | _Flush | None
 
 
 class _Batch:
     """Hold what is written together, the marks in between, and the bytes that were counted for it."""
 
     def __init__(self) -> None:
-        self.events: list[Sendable] = []
+        self.events: list[_Event] = []
         self.flushes: list[_Flush] = []
         self.held = 0
 
@@ -208,7 +216,7 @@ class Emitter:
             # The thread is a daemon, so that a service that forgets to close can end; what waits is still sent then.
             atexit.register(self.close)
 
-    def put(self, event: Sendable) -> None:
+    def put(self, event: _Event) -> None:
         """Queue an event, or drop it where there is no room, or where it is larger than any log takes.
 
         Raises:
@@ -217,7 +225,7 @@ class Emitter:
         if self._closed:
             self.drop(CLOSED)
             return
-        weight = weighed(event)
+        weight = weighed(event.event if event.__class__ is SignLater else event)
         if weight is None:
             if self._room.has(self._queue.qsize(), 0):
                 self._queue.put(event)
@@ -344,11 +352,14 @@ class Emitter:
                 break
         self._room.freed.set()
 
-    def _encoded(self, events: list[Sendable]) -> Batches:
+    def _encoded(self, events: list[_Event]) -> Batches:
         batches: Batches = {}
-        for event in events:
+        for item in events:
+            event = item.event if isinstance(item, SignLater) else item
             kind = _KIND_OF[event.__class__]
             message = self._checked(kind, event)
+            if message is not None and isinstance(item, SignLater):
+                message = self._signed(item, message)
             if message is not None:
                 batches.setdefault(TOPIC_OF[kind], []).append(message)
         return batches
@@ -381,6 +392,17 @@ class Emitter:
             why = "JSON cannot carry NaN, an infinity, or a value of a class of your own"
             self.drop(BAD_ARGUMENT, f"{kind}: {changed_fields(event, read)}: {why}")
         return None
+
+    def _signed(self, item: SignLater, message: Message) -> Message | None:
+        """Return the record of a deployment that was checked, signed."""
+        try:
+            event = decode_value("deployment", message.value)
+            assert isinstance(event, Deployment), event
+            value, headers = item.sign(event)
+        except Exception as error:  # noqa: BLE001 (the thread lives on whatever a key is)
+            self.drop(BAD_ARGUMENT, f"deployment: {type(error).__name__}: {error}")
+            return None
+        return Message(value, message.key, headers)
 
     def _append(self, link: Link, batches: Batches) -> None:
         """Append until all is written; stop earlier only when closing and the deadline passed."""
