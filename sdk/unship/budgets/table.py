@@ -247,7 +247,7 @@ FLEET_QUEUE = Budget(
     what="what waits in the queue of a fleet or a label source, `queue_bytes`",
     limit=64 * MIB,
     unit="bytes in the memory of the service, roughly",
-    beyond="QUEUE_FULL",
+    beyond="dropped, and counted as `QUEUE_FULL` by the library",
     back="when events are written",
     why="10,000 common events of 1 KiB are 10 MiB; 600 events with 1,000 scores each take all of it",
     bytes=64 * MIB,
@@ -256,7 +256,7 @@ HANGING_LOADS = Budget(
     what="loads of a replica that have not returned after `load_timeout`",
     limit=4,
     unit="loads, each of another version",
-    beyond="LOADS_HANG",
+    beyond="not started, and counted as `LOADS_HANG` by the library",
     back="when one returns, or with the next process",
     why="each has a thread and what it has loaded so far: four models besides the one that serves",
 )
