@@ -194,6 +194,8 @@ def kind_of(spec: dict[str, Any]) -> str:
 def _plain(spec: dict[str, Any]) -> str:
     if spec["type"] == "string" and spec.get("description"):
         return str(spec["description"])
+    if spec["type"] == "string" and spec.get("pattern"):
+        return f"text like `{spec['pattern']}`"
     if spec["type"] == "string":
         return f"text, {'1' if spec.get('minLength') else '0'} to {spec['maxLength']:,} characters"
     if spec["type"] == "integer" and spec.get("description"):
@@ -216,8 +218,10 @@ def commands() -> str:
 
 
 def _command(name: str, command: click.Command) -> str:
-    options = [entry for entry in command.params if isinstance(entry, click.Option)]
-    arguments = [entry.make_metavar(click.Context(command)) for entry in command.params if entry not in options]
+    options = [entry for entry in command.params if isinstance(entry, click.Option) and not entry.hidden]
+    arguments = [
+        entry.make_metavar(click.Context(command)) for entry in command.params if isinstance(entry, click.Argument)
+    ]
     usage = " ".join([name, "[OPTIONS]", *arguments, *(["COMMAND"] if isinstance(command, click.Group) else [])])
     rows = []
     for option in options:

@@ -116,7 +116,8 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "version": "Which version.",
         "status": "What it serves as from now on. `retired` is never gone back to.",
         "previous": "Which version it replaces. Kept to distinguish repeats.",
-        "artifact": "Digest of the version's bytes (`sha256:...`). Quarantine bars the same bytes under another name.",
+        "artifact": "Digest of the version's bytes: `sha256:` and hexadecimal digits in small letters. Quarantine bars "
+        "the same bytes under another name, and a version without a digest [that may be them](reasons.md#quarantine).",
         "reference": "Offline metrics: the name of a loss, its mean and the number of outcomes it was measured on. "
         "Ignored if the version's own first outcomes contradict it (`REFERENCE_IMPLAUSIBLE`).",
         "card": "The model card or its address. Not used yet.",
@@ -139,6 +140,6 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "epoch": "The desired state that it is about.",
         "stage": "How far it has come.",
         "serving": "The version it serves.",
-        "code": "Why it refused, if it did.",
+        "code": "Why it refused, if it did; `STATE_...`: why the epoch that it kept could not be read as it started.",
     },
 }

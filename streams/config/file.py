@@ -14,8 +14,12 @@ from unship.errors import ConfigurationError
 FILE_BYTES_MAX = 1_000_000
 
 
-def load(path: Path | None) -> Config:
+def load(path: Path | None, *, imports: bool = True) -> Config:
     """Read and resolve a configuration file; without a path, every model is observed with the defaults.
+
+    Args:
+        path: The file.
+        imports: Whether the losses of one's own that it names are imported; if not, nothing can be judged with it.
 
     Raises:
         ConfigurationError: The file cannot be read or used; with the file, the path inside it, and the fix.
@@ -24,7 +28,7 @@ def load(path: Path | None) -> Config:
         return parse("")
     text = _read(path)
     try:
-        return parse(text, os.environ, load_own_loss)
+        return parse(text, os.environ, load_own_loss if imports else _unloaded)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
 
@@ -54,3 +58,7 @@ def hidden(message: str, path: Path | None) -> str:
         return without_values(message, _read(path), os.environ)
     except ConfigurationError:
         return message
+
+
+def _unloaded(name: str, path: str) -> str:
+    return ""

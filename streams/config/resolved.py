@@ -14,6 +14,9 @@ from unship.budgets.table import MODELS, RECORDING, REPLICAS, VERSIONS, WINDOW
 FOLD_VERSION = 6
 """Raised with every change that can alter a decision's bytes."""
 
+WATCHED = ("models", "defaults", "max_simultaneous", "places")
+"""The fields of a configuration that decisions depend on: no other is in a ledger, a snapshot or a recording."""
+
 CONFIG_DIGITS = 16
 """The number of digits of a configuration's digest in every batch."""
 
@@ -113,7 +116,10 @@ class Config(msgspec.Struct, frozen=True):
         return hashlib.sha256(msgspec.json.encode(relevant)).hexdigest()
 
     def recorded(self) -> dict[str, Any]:
-        """Return the part that the ledger records, as plain data: all but the broker and limits of memory."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        del plain["kafka"], plain["window_bytes"], plain["recording_bytes"]
-        return plain
+        """Return the part that the ledger records, as plain data: where the log and the keys are is not in it."""
+        plain: dict[str, Any] = msgspec.to_builtins(self.watched())
+        return {name: plain[name] for name in WATCHED}
+
+    def watched(self) -> Config:
+        """Return the same without what a fold does not depend on, which is nothing for its snapshots either."""
+        return Config(**{name: getattr(self, name) for name in WATCHED})

@@ -14,6 +14,9 @@ from streams.config import file as config_file
 from streams.config.file import load
 from streams.config.parse import DETECTORS_OF_ERRORS, DETECTORS_READY, parse
 from streams.config.resolved import Config, ModelConfig
+from streams.fold.fold import Fold
+from streams.ledger.encoding import pack
+from streams.ledger.entries import entry_of
 from streams.losses.columns import LossSpec
 from streams.pipeline import configuration_record
 from unship.errors import ConfigurationError
@@ -484,7 +487,15 @@ def test_way_into_the_broker_is_in_neither_the_digest_nor_the_ledger_nor_a_messa
     record = configuration_record(config)
     assert b"hunter2" not in msgspec.json.encode(record)
     assert "hunter2" not in repr(config)
-    assert msgspec.convert(record.config, Config) == msgspec.structs.replace(config, kafka=parse("").kafka)
+    assert msgspec.convert(record.config, Config) == config.watched() == parse("").watched()
+
+
+def test_ledger_records_only_what_decisions_depend_on() -> None:
+    config = parse("{log: 'embedded:./secret-log', keys: ./secret-keys}")
+    assert set(configuration_record(config).config) == {"models", "defaults", "max_simultaneous", "places"}
+    fold = Fold(config)
+    fold.step(entry_of(configuration_record(config)))
+    assert b"secret" not in pack(fold.save())
 
 
 def test_limit_of_the_window_is_in_neither_the_digest_nor_the_ledger() -> None:
