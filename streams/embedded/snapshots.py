@@ -2,8 +2,8 @@
 
 A snapshot may be larger than a transaction, so its parts are appended one by one, and its head last. The head has the
 digest of all parts: where a part is missing, cut off or of another snapshot, this one is no snapshot, and the other is
-used. A monitor without any folds its ledger from the beginning. Parts are compressed, which takes less time than writing
-what it saves.
+used. A monitor without any folds its ledger from the beginning. Parts are compressed, which takes less time than
+writing what it saves.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ BLOCK_RECORDS: Final = 256
 BLOCK_BYTES: Final = 256 << 10
 """Records and bytes of one block. A reader in its middle unpacks the whole of it: about a millisecond."""
 
-UNPACKED_BYTES_MAX: Final = 32 << 20
-"""More than the largest record and a block's bytes: a block that unpacks to more is no block of this program."""
+UNPACKED_BYTES_MAX: Final = 9 << 20
+"""More than the largest record: a block that unpacks to more is no block of this program."""
 
 _LEVEL: Final = 6
 _ENCODE: Final = msgspec.msgpack.Encoder()
@@ -42,7 +42,8 @@ def is_block(row: Row) -> bool:
 
 def first_of(row: Row) -> int:
     """Return the offset of the first record that a row holds."""
-    return int.from_bytes(row[2] or b"", "big") if is_block(row) else row[0]
+    # Of a damaged one it is a number that does not fit the last offset.
+    return int.from_bytes((row[2] or b"")[:8], "big") if is_block(row) else row[0]
 
 
 def block_of(rows: Sequence[Row]) -> Row:
@@ -84,15 +85,20 @@ def unpacked(rows: Iterable[Row], offset: int = 0) -> Iterator[Row]:
 
 
 def _records(row: Row) -> list[Row]:
-    try:
+    first, count = first_of(row), row[0] + 1 - first_of(row)
+    records: list[Row] = []
+    if 0 < count <= BLOCK_RECORDS:
         inflater = zlib.decompressobj()
-        data = inflater.decompress(row[3] or b"", UNPACKED_BYTES_MAX)
-        records = _DECODE.decode(data) if inflater.eof else []
-    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
-        records = []
-    if [each[0] for each in records] != list(range(first_of(row), row[0] + 1)) or not records:
+        try:
+            data = inflater.decompress(row[3] or b"", UNPACKED_BYTES_MAX)
+            # As many as there should be, so that no more than that are made of a few bytes.
+            if inflater.eof and data.startswith(_ENCODE.encode([None] * count)[:-count]):
+                records = _DECODE.decode(data)
+        except (zlib.error, msgspec.MsgspecError):
+            records = []
+    if not records or [each[0] for each in records] != list(range(first, row[0] + 1)):
         raise EmbeddedLogError(
-            f"the records {first_of(row)} to {row[0]} of a topic are damaged: their block cannot be unpacked; bring "
-            "the folder back from a copy"
+            f"the records {first} to {row[0]} of a topic are damaged: their block cannot be unpacked; bring the folder "
+            "back from a copy"
         )
     return records

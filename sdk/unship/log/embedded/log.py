@@ -199,9 +199,11 @@ class EmbeddedLog:
             with closing(db.execute(table.read, (offset, limit))) as rows:
                 for row in unpacked(rows, offset):
                     size += len(row[2] or b"") + len(row[3] or b"")
-                    if records and (size > max_bytes or len(records) == limit):
+                    if size > max_bytes and records:
                         break
                     records.append(record_of(row))
+                    if len(records) == limit:
+                        break
         if offset > end:
             raise EmbeddedLogError(
                 f"{self._path}: offset {offset} of '{topic}' > its end {end}: the position is from another log, or a "

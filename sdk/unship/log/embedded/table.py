@@ -47,6 +47,7 @@ class Table(NamedTuple):
     create: str
     insert: str
     newest: str
+    oldest: str
     read: str
     latest: str
     newest_of: str
@@ -70,6 +71,7 @@ def _table(topic: str) -> Table:
         f"headers BLOB) STRICT{by_key}",
         insert=f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
         newest=f"SELECT offset, append_ts FROM {table} ORDER BY offset DESC LIMIT 1",  # noqa: S608
+        oldest=f"SELECT min(offset) FROM {table}",  # noqa: S608
         read=f"SELECT {columns} FROM {table} WHERE offset >= ? ORDER BY offset LIMIT ?",  # noqa: S608
         latest=f"SELECT {columns} FROM {table} "  # noqa: S608
         f"WHERE offset IN (SELECT max(offset) FROM {table} GROUP BY key) ORDER BY offset",

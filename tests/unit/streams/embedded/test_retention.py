@@ -42,7 +42,7 @@ class Traffic:
         self.log.append("predictions", [_request(name, self.sent + i) for i, name in enumerate(names)])
         self.now += 500
         self.live.step()
-        self.log.append("feedback", [Message(b'{"id":"%b","truth":1}' % each.encode(), each.encode()) for each in names])
+        self.log.append("feedback", [Message(json.dumps({"id": each, "truth": 1}).encode(), b"k") for each in names])
         self.now += 500
         self.live.step()
         self.sent += requests
@@ -165,7 +165,10 @@ def _fewer(log: EmbeddedLog, slot: bytes) -> None:
 
 
 def _head(value: bytes | None) -> Callable[[EmbeddedLog, bytes], None]:
-    return lambda log, slot: log.append("snapshots", [Message(value, slot)]) and None
+    def harm(log: EmbeddedLog, slot: bytes) -> None:
+        log.append("snapshots", [Message(value, slot)])
+
+    return harm
 
 
 def _other_type(log: EmbeddedLog, slot: bytes) -> None:
@@ -240,8 +243,7 @@ def test_round_that_a_full_log_refused_is_appended_once_there_is_room(tmp_path: 
     traffic.log.append("predictions", [_request(f"more-{number}", number) for number in range(500)])
     for size in (20_000, 1_000, 10):
         with pytest.raises(EmbeddedLogError, match="the log is full"):
-            while True:
-                traffic.log.append("rejected", [Message(b"x" * size)])
+            fill(traffic.log, size)
     for attempt in (traffic.live.step, traffic.live.step, traffic.live.save_snapshot):
         with pytest.raises(EmbeddedLogError, match="the log is full"):
             attempt()
@@ -253,6 +255,11 @@ def test_round_that_a_full_log_refused_is_appended_once_there_is_room(tmp_path: 
     again = traffic.monitor()
     assert again.positions == traffic.live.positions == {topic: traffic.log.end(topic) for topic in again.positions}
     assert traffic.outcomes(again) == traffic.outcomes()
+
+
+def fill(log: EmbeddedLog, size: int) -> None:
+    while True:
+        log.append("rejected", [Message(b"x" * size)])
 
 
 def _all(log: EmbeddedLog, topic: str) -> list[int]:
