@@ -78,7 +78,7 @@ def test_request_of_each_second_with_its_label_takes_less_than_700_bytes(tmp_pat
 
 
 def test_heartbeats_and_status_do_not_fill_the_log(tmp_path: Path) -> None:
-    models = ", ".join(f"m{number}: {{policy: {{mode: act}}}}" for number in range(20))
+    models = ", ".join(f"m{number}: {{policy: {{mode: act, deployments: any}}}}" for number in range(20))
     traffic = Traffic(tmp_path / "log", f"models: {{{models}}}")
     live = traffic.monitor(signer=Signer("prod", lambda value: [("unship_sig", b"x")], Trust(keys=())))
     for number in range(20):
