@@ -12,6 +12,13 @@ import click
 from console.settings import Exit, Settings
 
 
+def _shown(error: Exception, ctx: click.Context) -> str:
+    """Return the message of an error without what came from the environment by way of the configuration."""
+    from streams.config.file import hidden
+
+    return hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None)
+
+
 class Group(click.Group):
     """End commands with a sentence and an exit code instead of a traceback when something is wrong."""
 
@@ -29,7 +36,7 @@ class Group(click.Group):
             click.echo("unship: interrupted", err=True)
             ctx.exit(Exit.INTERRUPTED)
         except UnshipError as error:
-            click.echo(f"unship: {error}", err=True)
+            click.echo(f"unship: {_shown(error, ctx)}", err=True)
             codes = {BrokerUnreachable: Exit.UNREACHABLE, TimedOut: Exit.TIMED_OUT}
             ctx.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.USAGE))
         except PermissionError as error:
@@ -63,9 +70,9 @@ def main(
     Exit codes: 0 good, 1 a finding, 2 usage, configuration, input or output, 3 broker unreachable, 4 timed out,
     130 interrupted.
     """
-    if config is None and Path("unship.yaml").is_file():
-        config = Path("unship.yaml")
-    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level)
+    found = config is None and Path("unship.yaml").is_file()
+    config = Path("unship.yaml") if found else config
+    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level, found)
 
 
 @main.command()
@@ -102,7 +109,8 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
 
     SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay
     --record` write, or events and decisions in one file. Exit code 1 names the first difference. A log is also
-    compared with its sources and its commands; signatures are checked if the configuration's keys have a trust.json.
+    compared with its sources and its commands; signatures are checked if the folder of keys has a trust.json. A
+    ./unship.yaml is not read, unless -c names it, because SOURCE may be of others; no file of it is changed.
     """
     from console.commands.audit import audit_command
 

@@ -26,10 +26,9 @@ from actions.evidence_tree import (
     SourceReport,
 )
 from actions.journal import Decision, decision_bytes, decode_decision, rests_on
-from console.logs import configured_log, is_log, open_topics
+from console.logs import configured_log, is_log, open_topics, settings_for_reading
 from console.sentences import clean, sentence
 from console.settings import Exit, Settings
-from streams.config.file import load
 from streams.config.resolved import Config
 from streams.evaluation.opinions import E_DETECTOR
 from streams.recordings.lines import records_of
@@ -46,7 +45,7 @@ class _Entry(msgspec.Struct):
 
 def explain_command(settings: Settings, wanted: str, source: str | None) -> Exit:
     """Print the page of a decision."""
-    config = load(settings.config)
+    settings, config = settings_for_reading(settings, source)
     if source is None:
         source = configured_log(settings, config)
     with _lines_of(settings, config, source) as lines:

@@ -31,12 +31,14 @@ from unship.log.link import wall_ms
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.replica.fence import Identity, Serving, Target, boot, restore
 from unship.replica.follower import ControlHealth, Follower
+from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
 from unship.sendable import PLAIN, plain
 from unship.signing import Trust
 from unship.system.forking import after_fork_in_child
 
 DEFAULT_TRUST: Final = "trust.json"
+LOAD_MAX_S: Final = 86_400.0
 NO_SLICES: Final[dict[str, SliceValue]] = {}
 
 
@@ -48,8 +50,9 @@ class FleetStats(Struct, frozen=True):
         sent: Events written to the log.
         dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, a code of a rejection, or
             what a broker refuses: NOT_AUTHORIZED, TOO_LARGE, BAD_TIME.
-        refused: Control records refused and loads failed, by code.
-        detail: The newest problem; empty if there was none.
+        refused: Control records refused and loads failed, by code; a kept epoch that was lost, by a code `STATE_...`.
+        detail: What is wrong: loads that take long, and the newest problem; empty if there was none.
+        loading: Versions that are being loaded now, each with its seconds so far.
     """
 
     waiting: int
@@ -57,6 +60,7 @@ class FleetStats(Struct, frozen=True):
     dropped: dict[str, int]
     refused: dict[str, int]
     detail: str
+    loading: dict[str, float] = {}
 
 
 class _Options(Struct, frozen=True, eq=False):
@@ -65,6 +69,7 @@ class _Options(Struct, frozen=True, eq=False):
     log: str
     trust: Trust | None
     on_version: Callable[[str], object] | None
+    load_timeout_s: float
     artifacts: Mapping[str, str] | None
     replica: str | None
     state: Path | None
@@ -94,6 +99,7 @@ class Fleet:
         version: str,
         *,
         on_version: Callable[[str], object] | None = None,
+        load_timeout: float = LOAD_S,
         log: str | None = None,
         trust: str | os.PathLike[str] | Trust | None = DEFAULT_TRUST,
         replica: str | None = None,
@@ -110,9 +116,13 @@ class Fleet:
         Args:
             model: The name of the model, as in the events.
             version: What this process has loaded as it starts.
-            on_version: Called with each newer accepted version, on the follower's thread: loads it, so that requests
+            on_version: Called with each newer accepted version, on a thread for loads: loads it, so that requests
                 that read `current` afterwards can use it. Raising keeps the old version. None: nothing needs loading.
                 Returning `unship.LATER` keeps the old version in `current` until `confirm` is called.
+            load_timeout: Longest time for `on_version`, in seconds. One that takes longer counts as failed
+                (`LOAD_FAILED`), is named in `stats` until it returns, and what it returns then switches nothing: the
+                next command is followed meanwhile, its load on another thread. With four loads that hang no further
+                one is started (`LOADS_HANG`).
             log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. The
                 credentials for a broker are the environment's UNSHIP_SECURITY_* variables.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
@@ -139,11 +149,17 @@ class Fleet:
         for name, text in (("model", model), ("version", version), ("replica", "-" if replica is None else replica)):
             if not isinstance(text, str) or not 1 <= len(text) <= 128:
                 raise ConfigurationError(f"{name}: expected 1 to 128 characters, was {text!r:.140}; rename it")
+        if not 0 < load_timeout <= LOAD_MAX_S:
+            raise ConfigurationError(
+                f"load_timeout: expected more than 0 and at most {LOAD_MAX_S:g} seconds, was {load_timeout!r:.40}; "
+                "correct it"
+            )
         self.model = model
         self._options = _Options(
             log=checked_log(log or os.environ.get("UNSHIP_LOG")),
             trust=_trust(trust),
             on_version=on_version,
+            load_timeout_s=float(load_timeout),
             artifacts=artifacts,
             replica=replica,
             state=None if state is None else Path(state),
@@ -186,7 +202,8 @@ class Fleet:
         self._emitter.start()
         if self._options.trust is not None and self._follower is None:
             self._follower = self._new_follower(self._options.trust)
-            self._follower.start(wait_s)
+            self._follower.start()
+            self._follower.settle(wait_s)
         return self
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -367,26 +384,34 @@ class Fleet:
     def stats(self) -> FleetStats:
         """Return the counts of now."""
         emitted, follower = self._emitter.stats, self._follower
-        refused, detail = ({}, "") if follower is None else (follower.problems.refused, follower.problems.detail)
-        return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, refused, emitted.detail or detail)
+        if follower is None:
+            return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, {}, emitted.detail)
+        detail = "; ".join(each for each in (emitted.detail, follower.detail) if each)
+        return FleetStats(
+            emitted.waiting, emitted.sent, emitted.dropped, follower.problems.refused, detail, follower.loading
+        )
 
     def _new_follower(self, trust: Trust) -> Follower:
         file = EpochFile(self._state_path())
         # What the disk refuses is tried again before the first epoch is obeyed, and reported then.
         with suppress(OSError):
             file.acquire()
-        stored, _ = restore(file.read(), self.model, trust.audience)
+        stored, loss = restore(file.read(), self.model, trust.audience)
+        if loss == "STATE_MISSING" and self._options.replica is None:
+            # A name by chance is new each time: nothing was ever kept under it.
+            loss = None
         replica = Replica(
             who=Identity(self.replica, self._boot),
             trust=trust,
             load=self._options.on_version,
+            load_timeout_s=self._options.load_timeout_s,
             artifacts=self._options.artifacts,
             swap=self._swap,
             beat_ms=self._options.beat_ms,
             now_ms=self._now_ms,
         )
         state = boot(stored, self._current.version, self._current.artifact)
-        return Follower(self._options.log, replica, state, file, self._current)
+        return Follower(self._options.log, replica, state, file, self._current, loss)
 
     def _state_path(self) -> Path:
         if self._options.state is not None and self._options.state.suffix == SUFFIX:

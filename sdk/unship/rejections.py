@@ -59,6 +59,10 @@ class RejectCode(StrEnum):
     MISSING_SCORE = "MISSING_SCORE", "A loss needs a score or scores that the prediction does not carry."
     MISSING_LATENCY = "MISSING_LATENCY", "The loss `latency` needs a latency that the prediction does not carry."
     UNUSABLE_TRUTH = "UNUSABLE_TRUTH", "The truth is not of the kind that the model's target or loss needs."
+    UNUSABLE_OUTPUT = (
+        "UNUSABLE_OUTPUT",
+        "The answer is not of the kind that the model's target needs: for a binary one a number that is no class.",
+    )
     STALE_DEPLOYMENT = "STALE_DEPLOYMENT", "The deployment is older than one already known for the model."
     DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
     DUPLICATE_ACT = "DUPLICATE_ACT", "The operator's act repeats one that is already known."

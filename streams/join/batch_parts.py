@@ -163,8 +163,8 @@ def numbered(codes: Ints, batch: Ints, count: int) -> tuple[Ints, list[int], lis
     if count * span > _TABLE_MAX:
         known, codes = np.unique(codes, return_inverse=True)
         none = int(known[0] < 0)
-        numbers, occurring, bounds = numbered(codes - none, batch, count)
-        return numbers, known[none:][occurring].tolist(), bounds
+        numbers, order, begins = numbered(codes - none, batch, count)
+        return numbers, known[none:][order].tolist(), begins
     unknown = count * span
     key = batch * span + codes
     key[codes < 0] = unknown

@@ -33,6 +33,7 @@ def test_codes_are_pinned() -> None:
         "MISSING_SCORE",
         "MISSING_LATENCY",
         "UNUSABLE_TRUTH",
+        "UNUSABLE_OUTPUT",
         "STALE_DEPLOYMENT",
         "DUPLICATE_DEPLOYMENT",
         "DUPLICATE_ACT",
