@@ -18,8 +18,9 @@ from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Part
 from streams.window.batch_window import BatchWindow
 from streams.window.cells import Cells
-from streams.window.join_window import Pair, PendingPrediction
+from streams.window.join_window import Pair
 from streams.window.joined import CELL, LINE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
+from streams.window.pending_predictions import PendingPrediction
 from streams.window.tally import Row
 
 if TYPE_CHECKING:

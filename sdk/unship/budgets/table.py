@@ -53,6 +53,26 @@ VERSIONS = Budget(
     bytes=200 * KIB,
     key="versions",
 )
+DEPLOYED_MODELS = Budget(
+    what="models that are not in the configuration, and were deployed or ordered by an operator",
+    limit=1_000,
+    unit="models of a ledger partition",
+    beyond="MODEL_LIMIT",
+    back="when one is needed, from the model that was silent for longest, after its label horizon; none that is held, "
+    "pinned or has a version in quarantine",
+    why="1,000 models of about 1 MB of detectors each are 1 GB, on which a worker on Kafka has one share",
+    bytes=1_000 * MIB,
+)
+DEPLOYED_VERSIONS = Budget(
+    what="versions of a model that were deployed, serve or served",
+    limit=1_000,
+    unit="versions of a model",
+    beyond="VERSION_LIMIT",
+    back="with each newer one, from the oldest deployment that neither serves, nor served, nor is judged, nor is in "
+    "quarantine",
+    why="1,000 versions and their facts are about 1 MB of a model",
+    bytes=MIB,
+)
 JUDGED = Budget(
     what="holdback and shadow versions that are judged at a time",
     limit=8,
@@ -124,6 +144,33 @@ CONTROLS = Budget(
     back="with each newer one",
     why="10,000 digests of 64 characters are 1 MB",
     bytes=MIB,
+)
+
+# What is kept of one request (id, row, target), by its records in one interval alone.
+
+VERSIONS_OF_REQUEST = Budget(
+    what="versions of a model that answer one request, each with its first prediction",
+    limit=16,
+    unit="versions of a model, in an eighth of the label horizon or of `labels.early`, whichever is longer",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="at most 17 intervals are within reach of a label: it joins 16 versions after 272 steps",
+)
+MODELS_OF_REQUEST = Budget(
+    what="models without a section in the configuration that answer one request",
+    limit=16,
+    unit="models, in the same interval",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="a label that names no model joins the predictions of 16 of them, and of those that are configured",
+)
+LABELS_OF_REQUEST = Budget(
+    what="labels of one request that name the same model, or none",
+    limit=8,
+    unit="labels, in an eighth of the longest `labels.early`",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="a prediction meets at most 9 x 8 labels of either kind that came ahead of it",
 )
 
 # Records.
@@ -198,7 +245,9 @@ RECORDING = Budget(
 
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
+    DEPLOYED_MODELS,
     VERSIONS,
+    DEPLOYED_VERSIONS,
     JUDGED,
     REPLICAS,
     REPLICAS_OF_ALL,
@@ -207,6 +256,9 @@ BUDGETS: tuple[Budget, ...] = (
     LABEL_SOURCES,
     SLICE_VALUES,
     CONTROLS,
+    VERSIONS_OF_REQUEST,
+    MODELS_OF_REQUEST,
+    LABELS_OF_REQUEST,
     EVENT,
     EVENT_DEPTH,
     OTHER_LINE,
