@@ -63,6 +63,17 @@ class ModelFold:
             rules = self._rules[alarming] = rules_for(self.state, self.config, alarming)
         return rules
 
+    @property
+    def commanded(self) -> bool:
+        """Return whether replicas may be commanded what is desired.
+
+        Where deployments are signed, a version that merely began to answer is judged, and commanded to nobody: anybody
+        who may write predictions can make one.
+        """
+        if self.config.mode == "observe":
+            return False
+        return self.config.deployments != "signed" or self.state.desired.is_ordered
+
     def start_period(self, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
         self.state.start_period(self.config, version, now)
