@@ -212,7 +212,11 @@ class PartitionJoin:
         self.settle(line)
         parts: list[list[Part]] = [[] for _ in range(ledger_partitions)]
         rows = self.pending.take_counted(line)
-        for model, joined in self.pending.by_model(line):
+        expected = self.pending.take_expected(line)
+        if expected is not None:
+            for part in expected:
+                parts[route(part.model)].append(part)
+        for model, joined in self.pending.by_model(line) if expected is None else ():
             builder = PartBuilder(self.config.of(model), self.window.slow.series)
             parts[route(model)].append(builder.part(model, joined))
             rows += builder.counted.take()
@@ -224,6 +228,10 @@ class PartitionJoin:
             Batch(self.partition, self.incarnation, self._config, base, self.end, clock, digest, parts[k], counted[k])
             for k in range(ledger_partitions)
         ]
+
+    def expect(self, lines: list[int]) -> None:
+        """Expect that the next batches end with these lines: then all of them are built together."""
+        self.pending.expect(lines, self.config.of)
 
     def batch(self, clock: int, line: int | None = None) -> Batch:
         """Return everything up to a line since the last call as one batch, for a ledger of one partition."""
