@@ -210,6 +210,15 @@ STATUS_RECORD = Budget(
     why="about 300 replicas of 200 bytes fit; 200 unlisted models are 13 MB of one topic that is compacted",
     bytes=64 * KIB,
 )
+REPLICA_CHANGES = Budget(
+    what="changes at the replicas of a model in a ledger record",
+    limit=400,
+    unit="changes",
+    beyond="in the next record",
+    back="with the next record",
+    why="400 changes with three names of 128 characters, of up to 4 bytes each, are 600 KB; usual names make 60 KB",
+    bytes=600 * KIB,
+)
 COUNTS = Budget(
     what="changes of counts in a batch",
     limit=65_536,
@@ -281,6 +290,7 @@ BUDGETS: tuple[Budget, ...] = (
     EVENT_DEPTH,
     OTHER_LINE,
     STATUS_RECORD,
+    REPLICA_CHANGES,
     COUNTS,
     WINDOW,
     RECORDING,
