@@ -80,21 +80,24 @@ def conflicting(desired: Mapping[str, DesiredState], published: Mapping[str, Com
     return sorted(model for model, last in published.items() if model in desired and last.epoch > desired[model].epoch)
 
 
-def unexplained(model: str, known: Epoch, desired: DesiredState) -> str | None:
-    """Return the message where a higher epoch is known than this ledger explains, with what to do; else None.
+def unexplained(model: str, published: Epoch | None, desired: Epoch) -> str:
+    """Return the message where a higher epoch was obeyed than this ledger explains, with what to do.
 
     Replicas obey nothing lower, whatever another ledger was that reached it. Only an operator can know that it is gone
     for good, and not the newer of the two.
 
-    >>> unexplained("m", (0, 9, 0), DesiredState(epoch=(0, 9, 0))) is None
-    True
+    Args:
+        model: The name of the model.
+        published: The higher epoch, where a command of it was published; None where replicas refuse this ledger's.
+        desired: The highest epoch that this ledger explains.
     """
-    if known <= desired.epoch:
-        return None
-    return (
-        f"{model!r}: epoch {list(known)} is known outside, this ledger explains {list(desired.epoch)} at most, and "
-        f"replicas obey nothing lower; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
+    what = (
+        f"replicas refuse epoch {list(desired)} of this ledger as older than one they obeyed"
+        if published is None
+        else f"a command of epoch {list(published)} was published, this ledger explains {list(desired)} at most, and "
+        "replicas obey nothing lower"
     )
+    return f"{model!r}: {what}; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
 
 
 class SteadyClock:
@@ -135,10 +138,12 @@ class Signer(msgspec.Struct, frozen=True):
     """Who signs commands, and for whom they are meant; `sign` returns the headers of a command's record.
 
     `sign_decision` does the same for records of a journal that is read back. `trust` holds the keys of operators, and
-    those of controllers whose commands and decisions are accepted.
+    those of controllers whose commands and decisions are accepted. Without a key that is trusted itself, a monitor
+    verifies and decides, and does not command (`may_command`).
     """
 
     audience: str
     sign: Callable[[bytes], list[tuple[str, bytes]]]
     trust: Trust
     sign_decision: Callable[[bytes], list[tuple[str, bytes]]] = lambda value: []
+    may_command: bool = True

@@ -99,11 +99,10 @@ class Replica(msgspec.Struct):
 
 class Replicas(msgspec.Struct):
     """Hold all replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
-    log, and `newest` the highest epoch that any of them has shown to know."""
+    log."""
 
     known: dict[str, Replica] = {}
     covered: dict[str, int] = {}
-    newest: Epoch = (0, 0, 0)
 
     def alive(self, now: int) -> Iterator[tuple[str, Replica]]:
         """Yield the replicas of which something was written lately; `now` is the source clock."""
@@ -133,7 +132,6 @@ class Replicas(msgspec.Struct):
             # At the end again, so that those of which nothing was written for longest come first.
             replica = self.known[change.replica] = replica or Replica()
             replica.heard = max(replica.heard, change.at)
-            self.newest = max(self.newest, _knows(change))
             if change.shown:
                 _show(replica, change)
             else:
@@ -149,14 +147,6 @@ class Replicas(msgspec.Struct):
             if self.known[name].heard >= now - FORGET_MS:
                 return
             del self.known[name]
-
-
-def _knows(change: ReplicaChange) -> Epoch:
-    """Return the highest epoch that a replica certainly knows: what it refuses as older is below that."""
-    if change.epoch is None:
-        return (0, 0, 0)
-    incarnation, offset, index = change.epoch
-    return (incarnation, offset, index + 1) if change.code == "REGRESSION" else change.epoch
 
 
 def _show(replica: Replica, change: ReplicaChange) -> None:
@@ -217,6 +207,18 @@ def unfit(replicas: Replicas, version: str, answered_at: int, now: int, horizon_
     if not reports and (answered_at < 0 or answered_at < now - horizon_ms):
         return "no replica acknowledges commands, and it has not answered within the horizon"
     return None
+
+
+def refuse_as_older(replicas: Iterable[Replica], epoch: Epoch) -> bool:
+    """Return whether replicas refuse an epoch as older than one they obeyed, and none has accepted it."""
+    refused = accepted = False
+    for replica in replicas:
+        refused |= replica.refused is not None and (replica.refused.code, replica.refused.epoch) == (
+            "REGRESSION",
+            epoch,
+        )
+        accepted |= replica.acked is not None and replica.acked.epoch == epoch
+    return refused and not accepted
 
 
 def lagging(replicas: Iterable[tuple[str, Replica]], serve: str | None, epoch: Epoch | None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from console.sentences import clean
 from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
+from streams.fold.operator_acts import INCARNATIONS_AHEAD_MAX
 from unship.errors import ConfigurationError
 from unship.events import OperatorAct
 from unship.keys import OPERATOR_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
@@ -56,8 +57,10 @@ def _next(settings: Settings, config: Config, model: str, wanted: int | None) ->
             )
         return wanted
     replicas = living(model, known, acks, status.clock)
-    claimed = max((max(_epochs(replica))[0] for replica in replicas.values()), default=0)
     following = known.epoch[0] + 1
+    # Anybody can write an ack, and an incarnation rises by one at a time: a claim beyond all reason is none.
+    claims = (max(_epochs(replica))[0] for replica in replicas.values())
+    claimed = max((claim for claim in claims if claim < following + INCARNATIONS_AHEAD_MAX), default=0)
     if claimed >= following:
         raise ConfigurationError(
             f"replicas of {clean(model)} acknowledge incarnation {claimed}, and this ledger is in {known.epoch[0]}; "

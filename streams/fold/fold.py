@@ -13,6 +13,7 @@ from actions.facts import FleetFact
 from actions.fleet_limit import FleetState
 from actions.journal import Decision
 from actions.reconcile import unexplained
+from actions.replicas import refuse_as_older
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
 from streams.evaluation.outcomes import Outcomes
@@ -34,6 +35,7 @@ from streams.ledger.records import (
     Deployed,
     Operated,
     ReplicaFacts,
+    Trusted,
 )
 from unship.budgets.table import DEPLOYED_MODELS
 from unship.commands import Command
@@ -123,6 +125,8 @@ class Fold:
             self._begin_incarnation(record)
         elif isinstance(record, Deployed | Operated):
             self._take_control(record)
+        elif isinstance(record, Trusted):
+            self.copies.take_trust(record)
         elif isinstance(record, ReplicaFacts):
             self._take_replicas(record)
         elif isinstance(record, FleetFact):
@@ -134,6 +138,11 @@ class Fold:
     def _take_control(self, record: Deployed | Operated) -> None:
         if self.copies.is_copied(record):
             return
+        if self.copies.is_revoked(record):
+            if isinstance(record, Operated):
+                self.rejected[RejectCode.UNSIGNED_ACT] += 1
+                return
+            record = msgspec.structs.replace(record, signed_by=None)
         if self.copies.is_repeated(record):
             self.rejected[RejectCode.ACT_REPEATED] += 1
             return
@@ -372,14 +381,18 @@ class Fold:
 
 
 def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str]:
-    """Return a sentence for each model of which commands or replicas know a higher epoch than this ledger explains."""
+    """Return a sentence for each model that cannot be commanded, because a higher epoch was obeyed or published.
+
+    Events that claim a higher epoch do not count, because every emitter can make one. A command of it is signed, and
+    replicas that refuse the one of this ledger, while none obeys it, cannot be commanded whatever the reason is.
+    """
     found = []
     for name, desired in sorted(fold.commanded().items()):
-        known = fold.models[name].state.replicas.newest
-        if (last := published.get(name)) is not None:
-            known = max(known, last.epoch)
-        if (sentence := unexplained(name, known, desired)) is not None:
-            found.append(sentence)
+        last = published.get(name)
+        higher = None if last is None or last.epoch <= desired.epoch else last.epoch
+        replicas = [replica for _, replica in fold.models[name].state.replicas.alive(fold.clock)]
+        if higher is not None or refuse_as_older(replicas, desired.epoch):
+            found.append(unexplained(name, higher, desired.epoch))
     return found
 
 
