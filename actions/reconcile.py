@@ -80,24 +80,31 @@ def conflicting(desired: Mapping[str, DesiredState], published: Mapping[str, Com
     return sorted(model for model, last in published.items() if model in desired and last.epoch > desired[model].epoch)
 
 
-def unexplained(model: str, published: Epoch | None, desired: Epoch) -> str:
-    """Return the message where a higher epoch was obeyed than this ledger explains, with what to do.
+def unexplained(model: str, known: Epoch | None, refused: bool, desired: DesiredState) -> str | None:
+    """Return the message where a higher epoch is known than this ledger explains, with what to do; else None.
 
     Replicas obey nothing lower, whatever another ledger was that reached it. Only an operator can know that it is gone
     for good, and not the newer of the two.
 
     Args:
-        model: The name of the model.
-        published: The higher epoch, where a command of it was published; None where replicas refuse this ledger's.
-        desired: The highest epoch that this ledger explains.
+        model: its name.
+        known: the epoch of the newest signed command.
+        refused: whether replicas refuse the newest order of this ledger as older than what they know.
+        desired: what this ledger desires of the model.
+
+    >>> unexplained("m", (0, 9, 0), False, DesiredState(epoch=(0, 9, 0))) is None
+    True
     """
-    what = (
-        f"replicas refuse epoch {list(desired)} of this ledger as older than one they obeyed"
-        if published is None
-        else f"a command of epoch {list(published)} was published, this ledger explains {list(desired)} at most, and "
-        "replicas obey nothing lower"
+    if known is not None and known > desired.epoch:
+        found = f"a command of epoch {list(known)} is on the control topic"
+    elif refused:
+        found = "most replicas refuse its newest order as older than what they know"
+    else:
+        return None
+    return (
+        f"{model!r}: this ledger explains epoch {list(desired.epoch)} at most, and {found}; replicas obey nothing "
+        f"lower; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
     )
-    return f"{model!r}: {what}; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
 
 
 class SteadyClock:

@@ -15,12 +15,14 @@ from console.sentences import clean
 from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
-from streams.fold.operator_acts import INCARNATIONS_AHEAD_MAX
 from unship.errors import ConfigurationError
 from unship.events import OperatorAct
 from unship.keys import OPERATOR_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
 from unship.log.link import wall_ms
 from unship.signing import sign_event
+
+INCARNATIONS_MAX = 1_000
+"""Each incarnation is an operator's order after the loss of a ledger, so a higher number is an invention."""
 
 
 def renew_command(settings: Settings, model: str, reason: str, incarnation: int | None) -> Exit:
@@ -44,7 +46,7 @@ def _next(settings: Settings, config: Config, model: str, wanted: int | None) ->
 
     Raises:
         ConfigurationError: The model is unknown; the incarnation asked for has started already; or none was asked for
-            and replicas acknowledge a higher one. Acks are not signed, and an incarnation cannot be undone.
+            and most replicas acknowledge a higher one. Acks are not signed, and an incarnation cannot be undone.
     """
     status, acks = read_reported(settings, config)
     known = status.models.get(model)
@@ -57,11 +59,11 @@ def _next(settings: Settings, config: Config, model: str, wanted: int | None) ->
             )
         return wanted
     replicas = living(model, known, acks, status.clock)
+    claims = sorted(max(_epochs(replica))[0] for replica in replicas.values())
+    # What a single one claims proves nothing, and no operator has begun so many.
+    claimed = claims[(len(claims) - 1) // 2] if claims else 0
     following = known.epoch[0] + 1
-    # Anybody can write an ack, and an incarnation rises by one at a time: a claim beyond all reason is none.
-    claims = (max(_epochs(replica))[0] for replica in replicas.values())
-    claimed = max((claim for claim in claims if claim < following + INCARNATIONS_AHEAD_MAX), default=0)
-    if claimed >= following:
+    if following <= claimed <= INCARNATIONS_MAX:
         raise ConfigurationError(
             f"replicas of {clean(model)} acknowledge incarnation {claimed}, and this ledger is in {known.epoch[0]}; "
             f"if their acks are genuine, repeat with --incarnation {claimed + 1}"

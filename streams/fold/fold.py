@@ -13,7 +13,6 @@ from actions.facts import FleetFact
 from actions.fleet_limit import FleetState
 from actions.journal import Decision
 from actions.reconcile import unexplained
-from actions.replicas import refuse_as_older
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
 from streams.evaluation.outcomes import Outcomes
@@ -37,10 +36,12 @@ from streams.ledger.records import (
     ReplicaFacts,
     Trusted,
 )
-from unship.budgets.table import DEPLOYED_MODELS
+from unship.budgets.table import DEPLOYED_MODELS, REPLICAS_OF_ALL
 from unship.commands import Command
 from unship.rejections import RejectCode
 from unship.topics import SOURCES
+
+REPLICAS_OF_ALL_MAX = REPLICAS_OF_ALL.limit
 
 
 class LedgerMismatch(ValueError):
@@ -270,6 +271,7 @@ class Fold:
         model = self._model(record.model)
         self._advance(model, self.clock)
         take_replicas(model, record.changes, self.clock, self._writer)
+        self.places.shed_replicas(self.models, REPLICAS_OF_ALL_MAX)
         self._dues[model.name] = due_at(model)
 
     def _take_fleet(self, record: FleetFact) -> None:
@@ -381,18 +383,13 @@ class Fold:
 
 
 def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str]:
-    """Return a sentence for each model that cannot be commanded, because a higher epoch was obeyed or published.
-
-    Events that claim a higher epoch do not count, because every emitter can make one. A command of it is signed, and
-    replicas that refuse the one of this ledger, while none obeys it, cannot be commanded whatever the reason is.
-    """
+    """Return a sentence for each model of which commands or most replicas know a higher epoch than this ledger."""
     found = []
     for name, desired in sorted(fold.commanded().items()):
-        last = published.get(name)
-        higher = None if last is None or last.epoch <= desired.epoch else last.epoch
-        replicas = [replica for _, replica in fold.models[name].state.replicas.alive(fold.clock)]
-        if higher is not None or refuse_as_older(replicas, desired.epoch):
-            found.append(unexplained(name, higher, desired.epoch))
+        last, state = published.get(name), fold.models[name].state
+        refused = state.replicas.refuse(state.clock, desired.epoch)
+        if (sentence := unexplained(name, None if last is None else last.epoch, refused, desired)) is not None:
+            found.append(sentence)
     return found
 
 

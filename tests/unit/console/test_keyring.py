@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,13 @@ from click.testing import CliRunner, Result
 from console.cli import main
 from console.keyring import Keyring
 from unship.errors import ConfigurationError
+from unship.events import Epoch
 from unship.keys import TrustFile, load_private_key, load_trust, new_keys
 from unship.signing import COMMAND_TYPE, Revoked, TrustedKey, sign, verify
+
+
+def _first(epoch: Epoch, value: bytes) -> Epoch:
+    return epoch
 
 
 @pytest.fixture
@@ -71,8 +77,9 @@ def test_key_that_is_revoked_signs_for_nothing_but_what_came_before(folder: Path
     assert verify(b"{}", headers, now, "controller", COMMAND_TYPE) == "UNKNOWN_KEY"
     assert isinstance(verify(b"{}", headers, now, "controller", COMMAND_TYPE, at_ms=999), TrustedKey)
     assert verify(b"{}", headers, now, "controller", COMMAND_TYPE, at_ms=1_000) == "UNKNOWN_KEY"
-    for epoch, expected in (((0, 9, 9), True), ((1, 0, 0), False)):
-        found = verify(b"{}", headers, now, "controller", COMMAND_TYPE, epoch_of=lambda value, epoch=epoch: epoch)
+    epochs: list[tuple[Epoch, bool]] = [((0, 9, 9), True), ((1, 0, 0), False)]
+    for epoch, expected in epochs:
+        found = verify(b"{}", headers, now, "controller", COMMAND_TYPE, epoch_of=partial(_first, epoch))
         assert isinstance(found, TrustedKey) is expected
         assert now.binds(trust.having("controller")[0].id, epoch) is expected
 
@@ -95,8 +102,8 @@ def test_keyring_reads_keys_again_and_commands_only_with_a_trusted_one(folder: P
     said: list[str] = []
     keys = Keyring(folder, said.append)
     first = keys.current()
-    assert first is keys.current() is not None
-    assert first.may_command
+    assert first is not None
+    assert (keys.current() is first, first.may_command) == (True, True)
     assert unship("keys", "revoke", "controller").exit_code == 0
     second = keys.current()
     assert second is not None
