@@ -15,9 +15,10 @@ from console.settings import Exit, Settings
 
 def _shown(error: Exception, ctx: click.Context) -> str:
     """Return the message of an error without what came from the environment by way of the configuration."""
+    from console.sentences import clean
     from streams.config.file import hidden
 
-    return hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None)
+    return clean(hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None))
 
 
 def _common_options(**more: Any) -> list[click.Option]:
@@ -57,6 +58,20 @@ def _set_after(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         ctx.obj = ctx.obj.with_options(**options)
 
 
+def _shown_path(error: OSError) -> str:
+    from console.sentences import clean
+
+    return clean(error.filename or "a file")
+
+
+def _cleaned(error: click.UsageError) -> click.UsageError:
+    """Return an error whose message quotes an argument without what controls a terminal."""
+    from console.sentences import clean
+
+    error.message = clean(error.message)
+    return error
+
+
 class Group(click.Group):
     """Give every command the common options, and end it with a sentence and an exit code when something is wrong."""
 
@@ -70,12 +85,21 @@ class Group(click.Group):
         cmd.params += [option for option in common if not taken & set(option.opts)]
         super().add_command(cmd, name)
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parse the options of the program."""
+        try:
+            return super().make_context(*args, **more)
+        except click.UsageError as error:
+            raise _cleaned(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _cleaned(error) from None
         except BrokenPipeError:
             # What is buffered has no reader; without this the interpreter would fail to write it at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -89,7 +113,7 @@ class Group(click.Group):
             ctx.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.USAGE))
         except PermissionError as error:
             # Files are looked for in many places, and any of them may belong to another user.
-            click.echo(f"unship: {error.filename or 'a file'}: {error.strerror}; check its owner and mode", err=True)
+            click.echo(f"unship: {_shown_path(error)}: {error.strerror}; check its owner and mode", err=True)
             ctx.exit(Exit.USAGE)
 
 

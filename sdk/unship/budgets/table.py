@@ -269,6 +269,24 @@ HANGING_LOADS = Budget(
     back="when one returns, or with the next process",
     why="each has a thread and what it has loaded so far: four models besides the one that serves",
 )
+SIDECAR_CONNECTIONS = Budget(
+    what="connections of a sidecar",
+    limit=64,
+    unit="connections, three quarters of which may wait for news",
+    beyond="the connection whose request began longest ago is closed; one that would wait is asked to try later",
+    back="with each answer, and 10 seconds after a request began at the latest",
+    why="each has a thread and at most 1 MiB of a body",
+    bytes=64 * MIB,
+)
+SIDECAR_HEAD = Budget(
+    what="request line and headers of a request to a sidecar",
+    limit=16 * KIB,
+    unit="bytes, in at most 100 headers",
+    beyond="refused with the code BAD_REQUEST",
+    back="at once",
+    why="clients send a few hundred bytes",
+    bytes=16 * KIB,
+)
 
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
@@ -296,5 +314,7 @@ BUDGETS: tuple[Budget, ...] = (
     RECORDING,
     FLEET_QUEUE,
     HANGING_LOADS,
+    SIDECAR_CONNECTIONS,
+    SIDECAR_HEAD,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""
