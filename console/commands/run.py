@@ -16,7 +16,7 @@ from streams.config.resolved import Config
 from streams.embedded.monitor import EmbeddedMonitor
 from unship.errors import ConfigurationError
 from unship.log.embedded.link import EmbeddedLink
-from unship.log.embedded.log import EmbeddedLogError
+from unship.log.embedded.log import EmbeddedLogError, LogUnavailable
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, DECISION_TYPE, key_id, public_bytes, sign
@@ -25,6 +25,7 @@ from unship.topics import EVENT_TOPICS
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
+RETRY_S = 1.0
 LOCK_S = 5.0
 
 
@@ -51,30 +52,60 @@ def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> Exit
 
 
 def _loop(settings: Settings, monitor: EmbeddedMonitor, link: EmbeddedLink, stop: threading.Event) -> None:
-    saved_at = time.monotonic()
-    told: list[str] = []
-    epochs: dict[str, tuple[int, int, int]] = {}
+    reports = _Reports(settings)
+    save_at = time.monotonic() + SNAPSHOT_EVERY_S
     while not stop.is_set():
         _check_in_place(monitor, link)
-        for decision in monitor.step():
-            settings.report(
-                f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}"
-            )
-        for command in monitor.publish():
-            if epochs.get(command.model) != command.epoch:
-                epochs[command.model] = command.epoch
-                settings.report(
-                    f"run: {clean(command.model)}: {clean(command.serve)} is to serve, epoch {list(command.epoch)}"
-                )
-        if (conflicts := monitor.conflicts()) != told:
-            for sentence in conflicts:
-                settings.report(f"run: {sentence}")
-            told = conflicts
-        if time.monotonic() - saved_at >= SNAPSHOT_EVERY_S:
-            monitor.save_snapshot()
-            saved_at = time.monotonic()
-        monitor.log.wait({topic: monitor.positions[topic] for topic in EVENT_TOPICS}, IDLE_S, stop=stop)
+        try:
+            reports.round(monitor)
+            if time.monotonic() >= save_at:
+                began = time.monotonic()
+                monitor.save_snapshot()
+                # A large one is saved less often, so that most of the time is for reading.
+                save_at = time.monotonic() + max(SNAPSHOT_EVERY_S, 10 * (time.monotonic() - began))
+            monitor.log.wait({topic: monitor.positions[topic] for topic in EVENT_TOPICS}, IDLE_S, stop=stop)
+        except LogUnavailable as error:
+            reports.unavailable(error)
+            stop.wait(RETRY_S)
+        else:
+            reports.available()
     monitor.save_snapshot()
+
+
+class _Reports:
+    """Runs rounds of a monitor and reports what is new in them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._conflicts: list[str] = []
+        self._epochs: dict[str, tuple[int, int, int]] = {}
+        self._unavailable = False
+
+    def round(self, monitor: EmbeddedMonitor) -> None:
+        """Run one round: read, decide and publish."""
+        report = self._settings.report
+        for decision in monitor.step():
+            report(f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}")
+        for command in monitor.publish():
+            if self._epochs.get(command.model) != command.epoch:
+                self._epochs[command.model] = command.epoch
+                report(f"run: {clean(command.model)}: {clean(command.serve)} is to serve, epoch {list(command.epoch)}")
+        if (conflicts := monitor.conflicts()) != self._conflicts:
+            for sentence in conflicts:
+                report(f"run: {sentence}")
+            self._conflicts = conflicts
+
+    def unavailable(self, error: LogUnavailable) -> None:
+        """Report once that the log takes nothing."""
+        if not self._unavailable:
+            self._settings.report(f"run: {error}; it is tried again until it takes records")
+        self._unavailable = True
+
+    def available(self) -> None:
+        """Report once that the log takes records again."""
+        if self._unavailable:
+            self._settings.report("run: the log takes records again")
+        self._unavailable = False
 
 
 def _check_in_place(monitor: EmbeddedMonitor, link: EmbeddedLink) -> None:

@@ -37,6 +37,7 @@ from unship.log.embedded.blocks import unpacked
 from unship.log.embedded.file import (
     FILE_NAME,
     EmbeddedLogError,
+    LogUnavailable,
     OffsetTrimmed,
     WriterFenced,
     explained,
@@ -74,6 +75,7 @@ __all__ = [
     "EmbeddedLog",
     "EmbeddedLogError",
     "Fence",
+    "LogUnavailable",
     "Message",
     "OffsetTrimmed",
     "Record",
