@@ -34,11 +34,14 @@ from streams.ledger.records import (
     Deployed,
     Operated,
     ReplicaFacts,
+    Trusted,
 )
-from unship.budgets.table import DEPLOYED_MODELS
+from unship.budgets.table import DEPLOYED_MODELS, REPLICAS_OF_ALL
 from unship.commands import Command
 from unship.rejections import RejectCode
 from unship.topics import SOURCES
+
+REPLICAS_OF_ALL_MAX = REPLICAS_OF_ALL.limit
 
 
 class LedgerMismatch(ValueError):
@@ -123,6 +126,8 @@ class Fold:
             self._begin_incarnation(record)
         elif isinstance(record, Deployed | Operated):
             self._take_control(record)
+        elif isinstance(record, Trusted):
+            self.copies.take_trust(record)
         elif isinstance(record, ReplicaFacts):
             self._take_replicas(record)
         elif isinstance(record, FleetFact):
@@ -134,6 +139,11 @@ class Fold:
     def _take_control(self, record: Deployed | Operated) -> None:
         if self.copies.is_copied(record):
             return
+        if self.copies.is_revoked(record):
+            if isinstance(record, Operated):
+                self.rejected[RejectCode.UNSIGNED_ACT] += 1
+                return
+            record = msgspec.structs.replace(record, signed_by=None)
         if self.copies.is_repeated(record):
             self.rejected[RejectCode.ACT_REPEATED] += 1
             return
@@ -261,6 +271,7 @@ class Fold:
         model = self._model(record.model)
         self._advance(model, self.clock)
         take_replicas(model, record.changes, self.clock, self._writer)
+        self.places.shed_replicas(self.models, REPLICAS_OF_ALL_MAX)
         self._dues[model.name] = due_at(model)
 
     def _take_fleet(self, record: FleetFact) -> None:
@@ -372,13 +383,12 @@ class Fold:
 
 
 def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str]:
-    """Return a sentence for each model of which commands or replicas know a higher epoch than this ledger explains."""
+    """Return a sentence for each model of which commands or most replicas know a higher epoch than this ledger."""
     found = []
     for name, desired in sorted(fold.commanded().items()):
-        known = fold.models[name].state.replicas.newest
-        if (last := published.get(name)) is not None:
-            known = max(known, last.epoch)
-        if (sentence := unexplained(name, known, desired)) is not None:
+        last, state = published.get(name), fold.models[name].state
+        refused = state.replicas.refuse(state.clock, desired.epoch)
+        if (sentence := unexplained(name, None if last is None else last.epoch, refused, desired)) is not None:
             found.append(sentence)
     return found
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -257,11 +256,8 @@ class LineCutter:
     def _acknowledged(self, event: Ack, at: At) -> None:
         if not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
             return
-        limits: Counter[str] = Counter()
-        if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at, limits):
+        if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at):
             self._facts_at = self.now
-        for reason, count in limits.items():
-            self.join.tally.add(reason, NOWHERE, count)
 
     def _is_repeated(self, event: Deployment | OperatorAct, act: bytes, *, signed: bool) -> bool:
         """Return whether a deployment or an act was taken before; a repeat is counted. `act` identifies an act."""
