@@ -107,7 +107,7 @@ class CommandApplier:
         for record in records:
             now_ms = self._replica.now_ms()
             state, verdict = fence.judge(
-                state, record.value, record.headers, self._replica.trust, now_ms, self._registered
+                state, record.value, record.headers, self._replica.trust.trust, now_ms, self._registered
             )
             believed = believed or verdict.kind != "REFUSED"
             if verdict.code == "EXPIRED":

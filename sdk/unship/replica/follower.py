@@ -159,10 +159,20 @@ class Follower:
         self._settled.set()
         while not self._stop.is_set():
             records = link.next(LOOK_S, self._wake)
-            if records:
+            if self._is_trust_new():
+                # What was obeyed under a key that is revoked counts no more, and what was refused may hold now.
+                self._begin(link)
+            elif records:
                 self._applier.obey(records)
             self._confirm_requested()
             self._acks.send()
+
+    def _is_trust_new(self) -> bool:
+        trust = self._replica.trust
+        new = trust.reload()
+        if trust.problem:
+            self.problems.note(f"trust: {trust.problem}")
+        return new
 
     def _begin(self, link: Link) -> None:
         """Obey what the topic holds already."""
