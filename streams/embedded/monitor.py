@@ -26,7 +26,6 @@ from streams.embedded.source_runs import SourceRuns
 from streams.embedded.writer import Writer
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import ModelStatus, Status, fold_status
-from streams.fold.status_records import StatusReport
 from streams.join.line_cutter import Arrival
 from streams.join.runs import Run
 from streams.join.signed import read_control
@@ -44,8 +43,6 @@ from unship.topics import EVENT_TOPICS, SOURCES
 logger = logging.getLogger("unship")
 
 READ_MAX: Final = 5_000
-STATUS_RECORDS: Final = 64
-"""Status records of one transaction: of 64 KiB each at most, they are 4 MiB."""
 
 
 class SavedMonitor(msgspec.Struct, frozen=True):
@@ -73,7 +70,6 @@ class EmbeddedMonitor:
         self.pipeline = Pipeline(config)
         self.positions = dict.fromkeys(EVENT_TOPICS, 0)
         self._sources = SourceRuns()
-        self._statuses = StatusReport(0)
         self._clock_ms = clock_ms
         self._writer = Writer(log, config)
         self._published: dict[str, Command] = {}
@@ -166,7 +162,7 @@ class EmbeddedMonitor:
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
         self._writer.flush()
-        self.report(self._clock_ms())
+        self._report()
         positions = dict(self.positions)
         data = pack(SavedMonitor(positions, self.pipeline.save()))
         self._writer.save(data, self.pipeline.fold.offset, self.pipeline.cutter.now, positions)
@@ -188,8 +184,8 @@ class EmbeddedMonitor:
         if steps or arrivals:
             steps += pipeline.apply([Tick(pipeline.cutter.now, dict(self.positions))])
             self._commit(steps)
-        if self._statuses.is_due(self._clock_ms()):
-            self.report(self._clock_ms())
+        if self._writer.is_status_due(self._clock_ms()):
+            self._report()
         return [decision for step in steps for decision in step.decisions]
 
     def _commit(self, steps: Iterable[Step]) -> None:
@@ -201,7 +197,7 @@ class EmbeddedMonitor:
         self._writer.commit(batches, self.pipeline.fold.offset - len(lines))
 
     def status(self) -> Status:
-        """Return the whole status, of which `report` appends what has changed."""
+        """Return the whole status; what has changed of it is appended."""
         return self._status(None)
 
     def _status(self, models: dict[str, ModelStatus] | None) -> Status:
@@ -209,12 +205,8 @@ class EmbeddedMonitor:
         forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
         return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged, models)
 
-    def report(self, now_ms: int) -> None:
-        """Append the status records that have changed. They are no part of what a round commits."""
-        found = self._statuses.records(self.pipeline.fold, self._status({}), now_ms)
-        messages = [Message(record.value, record.key) for record in found if record is not None]
-        for begin in range(0, len(messages), STATUS_RECORDS):
-            self._writer.append("snapshots", messages[begin : begin + STATUS_RECORDS])
+    def _report(self) -> None:
+        self._writer.report(self.pipeline.fold, self._status({}), self._clock_ms())
 
     # Commands
 
