@@ -1,7 +1,8 @@
 """Cut records that are in one order already, the lines of a recording or an embedded log, into ledger records.
 
 What was joined becomes a batch at positions that depend on the records alone: after 4,096 accepted ones, where the
-source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines are read
+source clock enters a new interval, before a deployment or an operator's act, before a tick, and before a record of
+which the ledger record has no room for the rows. How many lines are read
 at once and where a replay was stopped change nothing. Only records that add a row to the ledger are accepted, so
 rejected lines do not move a cut, unless so many of them are counted that they would fill a ledger record. Nor do acks,
 which become replica facts: at the next cut, or at the next second if nothing else waits.
@@ -161,9 +162,15 @@ class LineCutter:
         cuts = self._cuts
         assert cuts is not None, "no run was joined"
         place = min(cuts.from_time(due, self._begin), self._next_cut(cuts))
+        full = self._full_before(cuts, place)
+        if full is not None:
+            place = full
         if place >= cuts.now.size:
             return None
         self._go_to(cuts, place)
+        if full is not None and not self._accepted:
+            # Counts alone leave no room for the rows of the next record.
+            self._end_batch(self._accepted_at)
         return int(cuts.now[place])
 
     def _next_cut(self, cuts: RunCuts) -> int:
@@ -186,6 +193,12 @@ class LineCutter:
             if end <= first:
                 found.append(end)
         return min(found)
+
+    def _full_before(self, cuts: RunCuts, place: int) -> int | None:
+        """Return the place before which a batch has to end that would end before this one, None if it has room."""
+        last = (cuts.first + min(place, cuts.now.size) << INDEX_BITS) - 1
+        beyond = self.join.line_beyond(last)
+        return None if beyond is None else max((beyond >> INDEX_BITS) - cuts.first, self._begin)
 
     def _go_to(self, cuts: RunCuts, place: int) -> None:
         """Note what was read up to a place."""
@@ -218,7 +231,11 @@ class LineCutter:
     def _limit_counts(self, line: int, now: int) -> None:
         """End the batch if so many counts have changed that its record would be too large."""
         if self._accepted < CUT_RECORDS and self._counted(line) >= COUNTS_MAX:
-            self._accepted, self._accepted_at = CUT_RECORDS, now
+            self._end_batch(now)
+
+    def _end_batch(self, now: int) -> None:
+        """End the batch, whatever it has."""
+        self._accepted, self._accepted_at = CUT_RECORDS, now
 
     def _take_control(
         self, event: Deployment | OperatorAct | Ack, at: At, value: bytes, *, numbered: bool

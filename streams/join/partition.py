@@ -21,7 +21,7 @@ from detectors.base import Ints
 from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
 from streams.join.answers import Answers
-from streams.join.pending import Pending, SavedPending
+from streams.join.pending import EVERYTHING, Pending, SavedPending
 from streams.join.rows import PartBuilder, counted_rows
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
@@ -33,6 +33,7 @@ from streams.window.fingerprints import PUBLIC
 from streams.window.records import Records
 from streams.window.series import window_rule
 from streams.window.tally import Row, Tally
+from unship.budgets.table import REPLICA_CHANGES
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -198,6 +199,10 @@ class PartitionJoin:
         """Return how many rows the next batch would have, counts included."""
         return self.rows + len(self.tally) + len(self.pending.counted)
 
+    def line_beyond(self, last: int = EVERYTHING) -> int | None:
+        """Return the first line up to `last` that a batch has no room for, None if it has."""
+        return self.pending.line_beyond(last, len(self.tally))
+
     def batches(
         self, clock: int, ledger_partitions: int, route: Callable[[str], int], line: int | None = None
     ) -> list[Batch]:
@@ -233,8 +238,13 @@ class PartitionJoin:
         return self.batches(clock, 1, lambda model: 0, line)[0]
 
     def facts(self, clock: int) -> list[ReplicaFacts]:
-        """Return the replica facts from the answers settled since the last call, one record for each model."""
-        return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
+        """Return the replica facts from the answers settled since the last call, by model, some in each record."""
+        most = REPLICA_CHANGES.limit
+        return [
+            ReplicaFacts(clock, model, changes[begin : begin + most])
+            for model, changes in self.replicas.take().items()
+            for begin in range(0, len(changes), most)
+        ]
 
     def drop(self) -> None:
         """Drop what was joined: it is in the ledger already, and the records were read only to fill the window."""

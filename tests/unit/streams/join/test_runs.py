@@ -13,7 +13,7 @@ from actions import replica_watch
 from actions.replica_watch import ReplicaWatch
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.join import line_cutter
+from streams.join import line_cutter, record_size
 from streams.join.answers import Answers
 from streams.join.runs import RunCuts
 from streams.ledger.encoding import pack
@@ -99,6 +99,18 @@ def test_cuts_forced_by_counts_do_not_depend_on_the_lines_read_at_once(
     config, lines = parse(UNLISTED), recording(seed, noise=0.6, acks=0.02)
     calm = len(ledger_of(config, lines, 4_096)[0])
     monkeypatch.setattr(line_cutter, "COUNTS_MAX", most)
+    assert len(check_batches(config, lines).records) > calm
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("room", [900, 3_000])
+def test_cuts_where_a_record_is_full_do_not_depend_on_the_lines_read_at_once(
+    seed: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, lines = parse(UNLISTED), recording(seed, noise=0.3, acks=0.02)
+    calm = len(ledger_of(config, lines, 4_096)[0])
+    monkeypatch.setattr(record_size, "ROOM", room)
+    monkeypatch.setattr(record_size, "FEW", 0)
     assert len(check_batches(config, lines).records) > calm
 
 
