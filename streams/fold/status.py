@@ -13,13 +13,16 @@ from detectors.base import rounded
 from streams.fold.fold import Fold
 from streams.fold.model import ModelFold
 
+VERSIONS_SHOWN = 20
+
 
 class ModelStatus(msgspec.Struct, frozen=True):
     """Hold what of one model should serve, what was counted, how much evidence there is, and what the replicas do.
 
     `outcomes` counts the labelled answers of each version, all roles, exactly once each. `evidence` is that of the
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
-    `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live.
+    `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
+    newest that were deployed, the last one last.
     """
 
     state: str
@@ -31,6 +34,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     quarantine: list[str]
     commanded: bool
     replicas: dict[str, Replica]
+    versions: list[str] = []
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -75,19 +79,20 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
     """Return the status of a model at a source clock."""
     state, live = model.state, model.state.live
     return ModelStatus(
-        state=_word(model),
+        state=state_of(model),
         desired=state.desired.serve,
         epoch=state.desired.epoch,
         outcomes=dict(sorted(state.outcomes.items())),
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
         evidence=_evidence(model),
         quarantine=list(dict.fromkeys(entry.version for entry in state.desired.quarantine)),
-        commanded=model.config.mode != "observe",
+        commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
+        versions=list(state.desired.versions.deployed)[-VERSIONS_SHOWN:],
     )
 
 
-def _word(model: ModelFold) -> str:
+def state_of(model: ModelFold) -> str:
     """Return the reason of the model's last decision, HEALTHY if there is none."""
     standing, live = model.state.written.standing, model.state.live
     if standing is None or live is None or standing.version != live.version:

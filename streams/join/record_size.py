@@ -6,6 +6,7 @@ part: that is never less than what is encoded. It adds up over lines, so where a
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,6 +28,27 @@ FEW: Final = 16
 
 Sizes = tuple[Ints, Ints, Ints]
 """Lines, bytes, and numbers of models of some rows; the number is -1 for a count, which is of no model."""
+
+
+class RecordSizes:
+    """The bytes of rows that are put into one record after the other: whether a record surely has room for its rows."""
+
+    def __init__(self, rows: Sequence[Sizes], part_bytes: int) -> None:
+        lines, sizes, models = (np.concatenate(column) for column in zip(*rows, strict=True))
+        order = np.argsort(lines, kind="stable")
+        self._lines: list[int] = lines[order].tolist()
+        self._sums: list[int] = [0, *np.cumsum(sizes[order]).tolist()]
+        self._parts = part_bytes * int((np.bincount(models) > 0).sum())
+        self._begin = 0
+
+    def fit(self, last: int, counts: int) -> bool:
+        """Return whether one record has room for the next rows up to a line, and for so many changes of counts."""
+        size = self._sums[bisect_right(self._lines, last)] - self._sums[self._begin]
+        return size + self._parts + COUNT_BYTES * counts <= ROOM
+
+    def cut(self, last: int) -> None:
+        """Note that the rows up to a line are in a record."""
+        self._begin = bisect_right(self._lines, last)
 
 
 def line_beyond(rows: Sequence[Sizes], counts: int, part_bytes: int) -> int | None:

@@ -34,7 +34,13 @@ def of_versions_of_one_request(count: int) -> Logs:
 
 def of_long_slices(count: int) -> Logs:
     return [
-        {"id": f"p{number}", "model": "m", "version": "v", "output": 1, "slices": {n: f"{LONG}{number}" for n in NAMES}}
+        {
+            "id": f"p{number}",
+            "model": "m",
+            "version": "v",
+            "output": 1,
+            "slices": dict.fromkeys(NAMES, f"{LONG}{number}"),
+        }
         for number in range(count)
     ], [{"id": f"p{number}", "truth": 0} for number in range(count)]
 

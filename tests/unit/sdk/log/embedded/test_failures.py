@@ -73,7 +73,7 @@ def test_file_that_may_not_be_written_is_refused_by_the_first_append() -> None:
 def test_file_of_a_newer_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     EmbeddedLog(tmp_path).close()
     execute(tmp_path, "PRAGMA user_version = 7")
-    with pytest.raises(EmbeddedLogError, match="schema 7 > 1"):
+    with pytest.raises(EmbeddedLogError, match="schema 7 > 2"):
         EmbeddedLog(tmp_path)
 
 
@@ -127,7 +127,7 @@ import pathlib, subprocess, sys
 from unship.log.embedded.log import EmbeddedLog, EmbeddedLogError
 from unship.log.link import Message
 disk = pathlib.Path(sys.argv[1])
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k,mode=0700", "tmpfs", disk], check=True)
 with EmbeddedLog(disk) as log:
     log.append("ledger", [Message(b"x")])
 try:
