@@ -33,16 +33,10 @@ def of_versions_of_one_request(count: int) -> Logs:
 
 
 def of_long_slices(count: int) -> Logs:
-    return [
-        {
-            "id": f"p{number}",
-            "model": "m",
-            "version": "v",
-            "output": 1,
-            "slices": dict.fromkeys(NAMES, f"{LONG}{number}"),
-        }
-        for number in range(count)
-    ], [{"id": f"p{number}", "truth": 0} for number in range(count)]
+    asked: list[Event] = [{"id": f"p{number}", "model": "m", "version": "v", "output": 1} for number in range(count)]
+    for number, event in enumerate(asked):
+        event["slices"] = dict.fromkeys(NAMES, f"{LONG}{number}")
+    return asked, [{"id": f"p{number}", "truth": 0} for number in range(count)]
 
 
 HOSTILE = [
