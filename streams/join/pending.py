@@ -170,6 +170,10 @@ class Pending:
         }
         self._expected = _Expected(lines, edges, sorted(found.items()))
 
+    def expected_parts(self) -> dict[str, list[Part]]:
+        """Return the parts of the batches that are expected, by model."""
+        return {} if self._expected is None else self._expected.by_model()
+
     def take_expected(self, line: int | None) -> list[Part] | None:
         """Return the parts of the batch up to a line if it is the expected one; its rows are pending no more."""
         expected = self._expected
@@ -260,6 +264,10 @@ class _Expected:
         """Return how many rows of each queue were taken."""
         outcomes, seen = (edges[self._taken - 1] for edges in self._edges)
         return outcomes, seen
+
+    def by_model(self) -> dict[str, list[Part]]:
+        """Return all parts by model."""
+        return {model: [part for part in parts.parts if part is not None] for model, parts in self._parts}
 
     def ends_with(self, line: int | None) -> bool:
         """Return whether the next batch ends with a line."""
