@@ -125,6 +125,13 @@ class DesiredState(msgspec.Struct):
         kept = {self.serve, *self.changes.earlier, *(entry.version for entry in self.quarantine)}
         return (version for version in self.versions.deployed if version not in kept)
 
+    @property
+    def is_ordered(self) -> bool:
+        """Return whether what should serve was deployed, or ordered, and not only seen to answer."""
+        if self.serve is None:
+            return False
+        return self.action != "deploy" or self.facts(self.serve).status is not None
+
     def is_quarantined(self, version: str) -> bool:
         """Return whether a version is in quarantine: by its artifact, or by its name where either side has none."""
         return is_quarantined(self.quarantine, version, self.facts(version).artifact)

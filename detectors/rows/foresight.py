@@ -131,12 +131,12 @@ def _counts(rows: Rows, entries: Entries, steps: _Steps, count: int) -> _Counts:
     n[1:] = added[:, None, None]
     if not float((n[0] + added.sum(axis=0)).max(initial=0.0)) > BASELINE_CAP:
         return _Counts(np.add.accumulate(n, axis=0, out=n), np.add.accumulate(k, axis=0, out=k))
-    for before, after, lost_before, lost in zip(n, n[1:], k, k[1:], strict=False):
-        after += before
-        lost += lost_before
+    for cohort in range(count):
+        after = n[cohort] + n[cohort + 1]
         # Where nothing is beyond the cap this is 1.
-        lost *= BASELINE_CAP / np.maximum(after, BASELINE_CAP)
-        np.minimum(after, BASELINE_CAP, out=after)
+        scale = BASELINE_CAP / np.maximum(after, BASELINE_CAP)
+        np.multiply(k[cohort] + k[cohort + 1], scale, out=k[cohort + 1])
+        np.minimum(after, BASELINE_CAP, out=n[cohort + 1])
     return _Counts(n, k)
 
 

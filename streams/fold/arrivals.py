@@ -19,7 +19,7 @@ from streams.fold.deciding import evaluate, standing_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
 from streams.fold.model import ModelFold
-from streams.ledger.records import Arm, Deployed, PairRows
+from streams.ledger.records import Arm, Deployed, Operated, PairRows
 from unship.budgets.table import DEPLOYED_VERSIONS
 from unship.rejections import RejectCode
 
@@ -123,6 +123,17 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
         barred = None if desired.is_quarantined(event.version) else desired.why_barred(event.version)
         evidence = Evidence(serving=desired.serve, deployed=event.version, missing=barred or UNSET)
         writer.write(model, event.version, ruling, evidence, record.clock)
+
+
+def refuse_deployment(model: ModelFold, record: Deployed | Operated, writer: DecisionWriter) -> None:
+    """Count an unsigned deployment; the first of a model is written, because nothing of it will serve until then."""
+    model.counts[RejectCode.UNSIGNED_DEPLOYMENT] += 1
+    if model.counts[RejectCode.UNSIGNED_DEPLOYMENT] > 1:
+        return
+    reason, version = Reason.UNSIGNED_DEPLOYMENT, record.event.version or ""
+    ruling = Ruling(reason.verdict, reason, Action.PAGE, None, None)
+    evidence = Evidence(serving=model.state.desired.serve, deployed=version)
+    writer.write(model, version, ruling, evidence, record.clock)
 
 
 def take_replicas(model: ModelFold, changes: Iterable[ReplicaChange], now: int, writer: DecisionWriter) -> None:

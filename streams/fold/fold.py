@@ -16,7 +16,8 @@ from actions.reconcile import unexplained
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
 from streams.evaluation.outcomes import Outcomes
-from streams.fold.arrivals import take_deployment, take_outcomes, take_replicas
+from streams.fold.arrivals import refuse_deployment, take_deployment, take_outcomes, take_replicas
+from streams.fold.copies import Copies
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import advance, due_at
@@ -37,7 +38,6 @@ from streams.ledger.records import (
 )
 from unship.budgets.table import DEPLOYED_MODELS
 from unship.commands import Command
-from unship.events import At
 from unship.rejections import RejectCode
 from unship.topics import SOURCES
 
@@ -58,7 +58,7 @@ class SavedFold(msgspec.Struct, frozen=True):
     partitions: int
     coverage: dict[int, Coverage]
     gaps: list[int]
-    copied: dict[str, int]
+    copies: Copies
     rejected: dict[str, int]
     fleet: FleetState
     places: ModelPlaces
@@ -76,7 +76,7 @@ class Fold:
         self.partitions = 1
         self.coverage: dict[int, Coverage] = {}
         self.gaps: set[int] = set()
-        self.copied: dict[str, int] = {}
+        self.copies = Copies()
         self.rejected: Counter[str] = Counter()
         self.fleet = FleetState(config.max_simultaneous)
         self.places = ModelPlaces()
@@ -139,31 +139,32 @@ class Fold:
         self.offset += 1
 
     def _take_control(self, record: Deployed | Operated) -> None:
-        place = record.event.at
-        if self._is_copied(place) or not self._admit_deployed(record.event.model):
+        if self.copies.is_copied(record):
             return
-        model = self._model(record.event.model)
+        if self.copies.is_repeated(record):
+            self.rejected[RejectCode.ACT_REPEATED] += 1
+            return
+        place, name = record.event.at, record.event.model
+        trusted = self.copies.is_trusted(record, self.config.of(name).deployments)
+        if not trusted and name not in self.models and name not in self.config.models:
+            # A name that a stranger invents is no model.
+            self.rejected[RejectCode.UNSIGNED_DEPLOYMENT] += 1
+            return
+        if trusted and not self._admit_deployed(name):
+            return
+        model = self._model(name)
         self._advance(model, self.clock)
         if record.clock < 0:
             # Its copier does not read the sources, which may be far behind: it counts from its own append time on.
             appended = 0 if place is None else place[3]
             record = msgspec.structs.replace(record, clock=max(self.clock, appended, 0))
-        if isinstance(record, Deployed):
+        if not trusted:
+            refuse_deployment(model, record, self._writer)
+        elif isinstance(record, Deployed):
             take_deployment(model, record, self._writer)
         else:
             operate(model, record, self._writer)
         self._dues[model.name] = due_at(model)
-
-    def _is_copied(self, place: At | None) -> bool:
-        """Return whether a record of this place, or a later one of the same log, was copied before."""
-        if place is None:
-            return False
-        topic, partition, offset, _ = place
-        name = f"{topic}/{partition}"
-        if offset <= self.copied.get(name, -1):
-            return True
-        self.copied[name] = offset
-        return False
 
     def _take_batch(self, batch: Batch) -> Iterator[None]:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
@@ -233,7 +234,7 @@ class Fold:
 
     def commanded(self) -> dict[str, DesiredState]:
         """Return what is desired of every model that may be commanded; mode `observe` commands nothing."""
-        return {name: model.state.desired for name, model in self.models.items() if model.config.mode != "observe"}
+        return {name: model.state.desired for name, model in self.models.items() if model.commanded}
 
     def counts(self) -> Counter[str]:
         """Return what the models counted, by reason."""
@@ -242,6 +243,7 @@ class Fold:
     def _configure(self, record: Configured, config: Config) -> None:
         """Take the configuration in force from here on; it is the ledger's own, not the reader's."""
         self.partitions = record.partitions
+        self.copies.begin(as_given=record.numbered)
         self.fleet.spread(record.ledger_partitions)
         if record.digest == self.config_digest:
             return
@@ -349,7 +351,7 @@ class Fold:
             self.partitions,
             self.coverage,
             sorted(self.gaps),
-            self.copied,
+            self.copies,
             dict(self.rejected),
             self.fleet,
             self.places,
@@ -371,7 +373,7 @@ class Fold:
         self.offset, self.clock = saved.offset, saved.clock
         self._writer.chain_from(saved.chain)
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
-        self.copied = saved.copied
+        self.copies = saved.copies
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)

@@ -74,6 +74,7 @@ class ModelFold:
     def expect(self, parts: Iterable[Part]) -> None:
         """Expect that these are the parts of the next records."""
         self._upcoming = deque() if self.width else deque(parts)
+        self._ahead = {}
 
     def arrive(self, part: Part) -> None:
         """Note that a part arrives, and look ahead where that pays."""
@@ -101,6 +102,17 @@ class ModelFold:
                 return
             del self._ahead[health.version]
         health.judge(entries, rules, now)
+
+    @property
+    def commanded(self) -> bool:
+        """Return whether replicas may be commanded what is desired.
+
+        Where deployments are signed, a version that merely began to answer is judged, and commanded to nobody: anybody
+        who may write predictions can make one.
+        """
+        if self.config.mode == "observe":
+            return False
+        return self.config.deployments != "signed" or self.state.desired.is_ordered
 
     def start_period(self, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""

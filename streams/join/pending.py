@@ -266,8 +266,12 @@ class _Expected:
         return outcomes, seen
 
     def by_model(self) -> dict[str, list[Part]]:
-        """Return all parts by model."""
-        return {model: [part for part in parts.parts if part is not None] for model, parts in self._parts}
+        """Return by model the parts of batches that are not built by themselves."""
+        unfit = set().union(*(parts.unfit for _, parts in self._parts))
+        return {
+            model: [part for number, part in enumerate(parts.parts) if part is not None and number not in unfit]
+            for model, parts in self._parts
+        }
 
     def ends_with(self, line: int | None) -> bool:
         """Return whether the next batch ends with a line."""
