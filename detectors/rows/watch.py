@@ -105,6 +105,11 @@ class Health(msgspec.Struct):
             start = self._run(entries.part(0, start + RUN), start, rules, now, whole)
             self.rows.learn()
 
+    def is_foreseeable(self, rules: Rules) -> bool:
+        """Return whether what outcomes lead to depends on nothing else as long as there is no alarm."""
+        plain = self.rows.fixed and self.rows.settled and self.labelled is None and not rules.in_time
+        return plain and not self.degraded and not self.rows.learning
+
     def foresee(self, entries: Entries, bounds: Ints, rules: Rules) -> Foresight | None:
         """Return what the first of some cohorts lead to, None if they have to be judged one after the other.
 
@@ -113,8 +118,7 @@ class Health(msgspec.Struct):
             bounds: Where each cohort begins, and the end of the last; none is empty.
             rules: What an alarm takes.
         """
-        plain = self.rows.fixed and self.rows.settled and self.labelled is None and not rules.in_time
-        if self.degraded or self.rows.learning or not plain or np.isnan(entries.losses).any():
+        if not self.is_foreseeable(rules) or np.isnan(entries.losses).any():
             return None
         if int(np.diff(bounds).max(initial=0)) > RUN:
             return None

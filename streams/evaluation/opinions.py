@@ -56,7 +56,8 @@ class Opinions:
     def step(self, entries: Entries, health: Health, rules: Rules, now: int) -> None:
         """Let every detector see outcomes in prediction order; the deciding one latches its alarms in `health`.
 
-        The others are asked only when something is decided, and many outcomes cost them little more than one. Detectors without a promise share no budget of false alarms, so the deciding one watches the overall rows only,
+        The others are asked only when something is decided, and many outcomes cost them little more than one.
+        Detectors without a promise share no budget of false alarms, so the deciding one watches the overall rows only,
         and its alarm counts only if the rise since the change point matters.
         """
         if self.deciding is not None:

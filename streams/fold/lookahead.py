@@ -59,14 +59,15 @@ def look_ahead(state: ModelState, parts: Sequence[Part], mine: Rules, others: Ru
     live, layout = state.live, state.layout
     if live is None:
         return {}
-    columns = _columns(layout, parts)
-    if columns is None:
-        return {}
     streams, sources = len(layout.slices.streams), len(layout.sources.names)
     variants = 1 if sources < 2 else 1 + sources
     found: dict[str, Ahead] = {}
     judged = [(live.health, "live", variants, mine)]
     judged += [(other.health, other.role, 1, others) for other in live.concurrent.values()]
+    judged = [each for each in judged if each[0].is_foreseeable(each[3])]
+    columns = _columns(layout, parts) if judged else None
+    if columns is None:
+        return {}
     for health, role, expected, rules in judged:
         number = layout.number_of(health.version, role)
         if number < 0 or (health.rows.streams, health.rows.variants) != (streams, expected):

@@ -21,6 +21,9 @@ from streams.evaluation.periods import ModelState, new_model_state, rules_for
 from streams.fold.lookahead import RECORDS_AHEAD, Ahead, look_ahead
 from streams.ledger.records import Part
 
+#: After so many records it is tried again to look ahead, which is in vain as long as there is something to see.
+TRIED_EVERY = 8
+
 
 class SavedModel(msgspec.Struct):
     """A `ModelFold` at rest."""
@@ -81,17 +84,13 @@ class ModelFold:
         upcoming = self._upcoming
         if not upcoming or part is not upcoming[0]:
             return
-        if not self._ahead:
+        if not self._ahead and not len(upcoming) % TRIED_EVERY:
             self._ahead = look_ahead(
                 self.state,
                 list(islice(upcoming, RECORDS_AHEAD)),
                 self.rules(self.opinions.deciding is None),
                 self.rules(True),
             )
-            if not self._ahead:
-                # As long as there is something to see, all records have to be judged by themselves.
-                upcoming.clear()
-                return
         upcoming.popleft()
 
     def judge(self, health: Health, entries: Entries, rules: Rules, now: int) -> None:
