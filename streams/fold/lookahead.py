@@ -1,7 +1,8 @@
-"""Look ahead: what the next records bring of a model, so that its detectors step many of them at once.
+"""Look ahead: what the next records bring of a model, so that its detectors step many small cohorts at once.
 
-Only where outcomes count on arrival, and only by a driver that has read ahead, as a replay has. What was looked at is
-used where it turns out to be so, down to the last outcome; else it is thrown away, and the record is judged by itself.
+Only a driver that has read ahead can do so, as a replay has. What was looked at is used where it turns out to be so,
+down to the last outcome; else it is thrown away, and the cohort is judged by itself. Without a maturity the outcomes of
+a record are a cohort.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from detectors.base import Ints
 from detectors.rows.foresight import Foresight
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health
-from streams.evaluation.cohorts import Layout
+from streams.evaluation.cohorts import ARM, POSITION, PREDICTED_AT, SOURCE, STREAMS
 from streams.evaluation.periods import ModelState
 from streams.ledger.records import Coded, Part
 
 RECORDS_AHEAD: Final = 64
-"""So many records cost little more than one."""
+"""So many records cost little more than one. A maturity passes between a record and the cohort that it belongs to, so
+there it is all records that are known."""
 
 
 class Ahead(msgspec.Struct):
-    """Hold what the next records lead to in the rows of one version; `taken` of them were judged."""
+    """Hold what the next cohorts lead to in the rows of one version; `taken` of them were judged."""
 
     health: Health
     rules: Rules
@@ -35,7 +37,7 @@ class Ahead(msgspec.Struct):
     taken: int = 0
 
     def judge(self, health: Health, entries: Entries, rules: Rules) -> bool:
-        """Judge the outcomes of a record if they are those that were foreseen; return whether they are."""
+        """Judge the outcomes of a cohort if they are those that were foreseen; return whether they are."""
         number = self.taken
         if health is not self.health or rules is not self.rules or number == self.foresight.cohorts:
             return False
@@ -47,15 +49,23 @@ class Ahead(msgspec.Struct):
 
 
 class _Columns(NamedTuple):
-    """The outcomes of some records, those of a record in the order of their predictions."""
+    """The outcomes of some cohorts, those of a cohort in the order of their predictions."""
 
-    record: Ints
+    cohort: Ints
     arm: Ints
     entries: Entries
 
 
-def look_ahead(state: ModelState, parts: Sequence[Part], mine: Rules, others: Rules) -> dict[str, Ahead]:
-    """Return what parts lead to, by version; `mine` are the rules of the live version, `others` those of the others."""
+def look_ahead(state: ModelState, parts: Sequence[Part], width: int, mine: Rules, others: Rules) -> dict[str, Ahead]:
+    """Return what the next parts lead to, by version.
+
+    Args:
+        state: What is known of the model.
+        parts: Its parts in the next records.
+        width: The width of its cohorts in ms, 0 without a maturity.
+        mine: What an alarm of the live version takes.
+        others: What one of the others takes.
+    """
     live, layout = state.live, state.layout
     if live is None:
         return {}
@@ -65,7 +75,7 @@ def look_ahead(state: ModelState, parts: Sequence[Part], mine: Rules, others: Ru
     judged = [(live.health, "live", variants, mine)]
     judged += [(other.health, other.role, 1, others) for other in live.concurrent.values()]
     judged = [each for each in judged if each[0].is_foreseeable(each[3])]
-    columns = _columns(layout, parts) if judged else None
+    columns = _columns(state, parts, width) if judged else None
     if columns is None:
         return {}
     for health, role, expected, rules in judged:
@@ -73,10 +83,10 @@ def look_ahead(state: ModelState, parts: Sequence[Part], mine: Rules, others: Ru
         if number < 0 or (health.rows.streams, health.rows.variants) != (streams, expected):
             continue
         use = ((columns.arm == number) & (columns.entries.predicted_at >= live.since)).nonzero()[0]
-        record = columns.record[use]
+        cohort = columns.cohort[use]
         if not use.size:
             continue
-        edges = np.append((record[1:] != record[:-1]).nonzero()[0] + 1, use.size)
+        edges = np.append((cohort[1:] != cohort[:-1]).nonzero()[0] + 1, use.size)
         bounds = np.append(0, edges)
         entries = _taken(columns.entries, use)
         foresight = health.foresee(entries, bounds, rules) if bounds.size > 2 else None
@@ -85,8 +95,9 @@ def look_ahead(state: ModelState, parts: Sequence[Part], mine: Rules, others: Ru
     return found
 
 
-def _columns(layout: Layout, parts: Sequence[Part]) -> _Columns | None:
-    """Return the outcomes of the first parts that name nothing new."""
+def _columns(state: ModelState, parts: Sequence[Part], width: int) -> _Columns | None:
+    """Return the outcomes of open cohorts, and of the first parts that name nothing new."""
+    layout = state.layout
     arms, sources = _Table(), _Table()
     slices = [_Table() for _ in layout.slices.dimensions]
     plain: list[Part] = []
@@ -104,19 +115,26 @@ def _columns(layout: Layout, parts: Sequence[Part]) -> _Columns | None:
     every = [part.outcomes for part in plain]
     if len(every) < 2 or not sum(rows.arm.size for rows in every):
         return None
-    record = np.repeat(np.arange(len(every)), [rows.arm.size for rows in every])
-    predicted_at = np.concatenate([rows.predicted_at for rows in every])
-    order = np.lexsort((np.concatenate([rows.position for rows in every]), predicted_at, record))
-    streams = [np.zeros_like(record)]
-    streams += [table.of([rows.slices[place] for rows in every]) for place, table in enumerate(slices)]
-    entries = Entries(
-        predicted_at,
-        np.stack(streams),
-        sources.of([rows.source for rows in every]),
-        np.concatenate([rows.losses for rows in every], axis=1),
-    )
     arm = arms.of([Coded([], rows.arm) for rows in every])
-    return _Columns(record, arm[order], _taken(entries, order))
+    columns = np.empty((STREAMS + 1 + len(slices), arm.size), np.int64)
+    columns[ARM], columns[STREAMS] = arm, 0
+    columns[PREDICTED_AT] = np.concatenate([rows.predicted_at for rows in every])
+    columns[POSITION] = np.concatenate([rows.position for rows in every])
+    columns[SOURCE] = sources.of([rows.source for rows in every])
+    for place, table in enumerate(slices):
+        columns[STREAMS + 1 + place] = table.of([rows.slices[place] for rows in every])
+    losses = np.concatenate([rows.losses for rows in every], axis=1)
+    if width:
+        waiting = [cohort.labelled for cohort in state.open_cohorts.values()]
+        columns = np.concatenate([*(each for rows in waiting for each in rows.columns), columns], axis=1)
+        losses = np.concatenate([*(each for rows in waiting for each in rows.losses), losses], axis=1)
+        cohort = columns[PREDICTED_AT] // width
+    else:
+        cohort = np.repeat(np.arange(len(every)), [rows.arm.size for rows in every])
+    order = np.lexsort((columns[POSITION], columns[PREDICTED_AT], cohort))
+    columns = columns.take(order, axis=1)
+    entries = Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses.take(order, axis=1))
+    return _Columns(cohort[order], columns[ARM], entries)
 
 
 class _Table:

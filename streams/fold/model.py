@@ -76,7 +76,7 @@ class ModelFold:
 
     def expect(self, parts: Iterable[Part]) -> None:
         """Expect that these are the parts of the next records."""
-        self._upcoming = deque() if self.width else deque(parts)
+        self._upcoming = deque(parts)
         self._ahead = {}
 
     def arrive(self, part: Part) -> None:
@@ -87,7 +87,8 @@ class ModelFold:
         if not self._ahead and not len(upcoming) % TRIED_EVERY:
             self._ahead = look_ahead(
                 self.state,
-                list(islice(upcoming, RECORDS_AHEAD)),
+                list(islice(upcoming, None if self.width else RECORDS_AHEAD)),
+                self.width,
                 self.rules(self.opinions.deciding is None),
                 self.rules(True),
             )
