@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -25,25 +25,25 @@ from streams.embedded.snapshots import Head, load
 from streams.embedded.source_runs import SourceRuns
 from streams.embedded.writer import Writer
 from streams.fold.fold import LedgerMismatch, unexplained_models
-from streams.fold.status import Status, fold_status
+from streams.fold.status import ModelStatus, Status, fold_status
 from streams.join.line_cutter import Arrival
 from streams.join.runs import Run
 from streams.join.signed import read_control
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
-from streams.ledger.records import Tick
+from streams.ledger.records import Tick, trusted_of
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_record
 from unship.commands import Command, encode_command
 from unship.errors import RecordingError
 from unship.log.embedded.log import EmbeddedLog, Message, OffsetTrimmed
 from unship.log.embedded.log import Record as Entry
+from unship.log.embedded.table import CLOCK_AHEAD_MS
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
 logger = logging.getLogger("unship")
 
 READ_MAX: Final = 5_000
-STATUS_KEY: Final = b"status"
 
 
 class SavedMonitor(msgspec.Struct, frozen=True):
@@ -73,15 +73,36 @@ class EmbeddedMonitor:
         self._sources = SourceRuns()
         self._clock_ms = clock_ms
         self._writer = Writer(log, config)
-        trust = None if signer is None else signer.trust
-        newest, self._forged = trusted_commands(log.latest("control").values(), trust)
+        self._published: dict[str, Command] = {}
+        self._forged: Sequence[Entry] = ()
+        self._steady = SteadyClock()
+        self._read_published()
+        self._recover()
+        self._commit_trust(replaced=False)
+
+    def _read_published(self) -> None:
+        """Read back the commands that a trusted key has signed."""
+        trust = None if self.signer is None else self.signer.trust
+        newest, self._forged = trusted_commands(self.log.latest("control").values(), trust)
         self._published = {model: command for model, (_, command) in newest.items()}
         if self._forged:
             why = RejectCode.FORGED_CONTROL.meaning
             logger.warning("%d records of control are ignored (FORGED_CONTROL): %s", len(self._forged), why)
-        self._steady = SteadyClock()
-        self._steady.reached(max((last.issued_ts for last in self._published.values()), default=0), clock_ms())
-        self._recover()
+        issued = max((last.issued_ts for last in self._published.values()), default=0)
+        self._steady.reached(issued, self._clock_ms())
+
+    def change_keys(self, signer: Signer | None) -> None:
+        """Sign with another key and trust others from now on; what an untrusted one has published counts no more."""
+        self.signer = signer
+        self._read_published()
+        self._commit_trust(replaced=True)
+
+    def _commit_trust(self, *, replaced: bool) -> None:
+        if self.signer is None:
+            return
+        trusted = trusted_of(self.signer.trust)
+        if self.pipeline.fold.copies.needs(trusted, replaced=replaced):
+            self._commit([*self.pipeline.apply([trusted])])
 
     # Recovery
 
@@ -142,6 +163,7 @@ class EmbeddedMonitor:
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
         self._writer.flush()
+        self._report()
         positions = dict(self.positions)
         data = pack(SavedMonitor(positions, self.pipeline.save()))
         self._writer.save(data, self.pipeline.fold.offset, self.pipeline.cutter.now, positions)
@@ -152,6 +174,7 @@ class EmbeddedMonitor:
         """Read new records, run all stages and append the results; return the decisions."""
         self._writer.flush()
         self._writer.keep_small(self._clock_ms(), self.positions)
+        self._set_clocks_back()
         ends, pipeline = self.log.ends(), self.pipeline
         arrivals = list(self._read(ends))
         steps = list(pipeline.take(arrivals))
@@ -163,22 +186,47 @@ class EmbeddedMonitor:
         if steps or arrivals:
             steps += pipeline.apply([Tick(pipeline.cutter.now, dict(self.positions))])
             self._commit(steps)
+        if self._writer.is_status_due(self._clock_ms()):
+            self._report()
         return [decision for step in steps for decision in step.decisions]
+
+    def _set_clocks_back(self) -> None:
+        """Give records by a clock that is far ahead the time of now, before they are read.
+
+        Append times never fall, so everything after such a record would have its time too, and be judged only then.
+        """
+        now, newest = self._clock_ms(), self.log.newest_times(EVENT_TOPICS)
+        for topic in (name for name, append_ts in newest.items() if append_ts > now + CLOCK_AHEAD_MS):
+            first, append_ts, count = self._writer.set_back(topic, self.positions[topic], now)
+            if count:
+                (entry,) = self.log.read(topic, first, limit=1)
+                ahead_s = (append_ts - now) // 1_000
+                logger.warning(
+                    "%s: %d records of %s from offset %d on were appended by a clock %d s ahead (CLOCK_AHEAD); they "
+                    "count as appended now. Look for a process or a machine whose clock is wrong",
+                    *(self.log.folder, count, topic, first, ahead_s),
+                )
+                self._sources.set_back(topic, entry, count, f"{ahead_s} s ahead, and {count - 1} records after it")
 
     def _commit(self, steps: Iterable[Step]) -> None:
         lines = [Message(step.entry.value) for step in steps]
         decisions = [decision for step in steps for decision in step.decisions]
         journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
-        status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
         dead = self._sources.take_dead()
-        batches = {"ledger": lines, "decisions": journal, "snapshots": [status], "rejected": dead}
+        batches = {"ledger": lines, "decisions": journal, "rejected": dead}
         self._writer.commit(batches, self.pipeline.fold.offset - len(lines))
 
     def status(self) -> Status:
-        """Return the status that `unship status` prints."""
+        """Return the whole status; what has changed of it is appended."""
+        return self._status(None)
+
+    def _status(self, models: dict[str, ModelStatus] | None) -> Status:
         cutter = self.pipeline.cutter
         forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
-        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged)
+        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged + self._sources.ahead, models)
+
+    def _report(self) -> None:
+        self._writer.report(self.pipeline.fold, self._status({}), self._clock_ms())
 
     # Commands
 
@@ -187,7 +235,7 @@ class EmbeddedMonitor:
 
         Their decisions are in the journal already, so a crash before this only delays the commands.
         """
-        if self.signer is None:
+        if self.signer is None or not self.signer.may_command:
             return []
         desired = self.pipeline.fold.commanded()
         now = self._steady.at(self._clock_ms())

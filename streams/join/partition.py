@@ -21,12 +21,12 @@ from detectors.base import Ints
 from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
 from streams.join.answers import Answers
-from streams.join.pending import Pending, SavedPending
+from streams.join.pending import EVERYTHING, Pending, SavedPending
 from streams.join.rows import PartBuilder, counted_rows
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
 from streams.ledger.places import INDEX_BITS, place_of, rising
-from streams.ledger.records import Batch, Part, ReplicaFacts
+from streams.ledger.records import Batch, Part, ReplicaFacts, replica_facts
 from streams.window.batch_window import BatchWindow, BeyondMemory, SavedBatchWindow
 from streams.window.decoding import Block, Shape, times_of
 from streams.window.fingerprints import PUBLIC
@@ -110,7 +110,7 @@ class PartitionJoin:
         self.partition = partition
         self.incarnation = incarnation
         self.base = self.end = ORIGIN
-        self.replicas = ReplicaWatch()
+        self.replicas = ReplicaWatch(config.places.replicas, config.models)
         self.tally = Tally()
         rules = {name: window_rule(model) for name, model in config.models.items()}
         default = window_rule(config.defaults)
@@ -177,10 +177,7 @@ class PartitionJoin:
             self._digests[side].extend(values)
             if end >= 0:
                 self.end = (end, self.end[1]) if side == PREDICTIONS else (self.end[0], end)
-        limits: Counter[tuple[str, int]] = Counter()
-        self._answers.apply(self.replicas, self.partition, line, limits)
-        for (reason, position), count in limits.items():
-            self.tally.add(reason, (position, -1), count)
+        self._answers.apply(self.replicas, self.partition, line)
 
     def counts(self) -> Counter[str]:
         """Return the counts, by reason, of what was not used and is in no batch yet."""
@@ -197,6 +194,10 @@ class PartitionJoin:
     def waiting(self) -> int:
         """Return how many rows the next batch would have, counts included."""
         return self.rows + len(self.tally) + len(self.pending.counted)
+
+    def line_beyond(self, last: int = EVERYTHING) -> int | None:
+        """Return the first line up to `last` that a batch has no room for, None if it has."""
+        return self.pending.line_beyond(last, len(self.tally))
 
     def batches(
         self, clock: int, ledger_partitions: int, route: Callable[[str], int], line: int | None = None
@@ -241,8 +242,8 @@ class PartitionJoin:
         return self.batches(clock, 1, lambda model: 0, line)[0]
 
     def facts(self, clock: int) -> list[ReplicaFacts]:
-        """Return the replica facts from the answers settled since the last call, one record for each model."""
-        return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
+        """Return the replica facts from the answers settled since the last call, some for each model."""
+        return replica_facts(clock, self.replicas.take())
 
     def drop(self) -> None:
         """Drop what was joined: it is in the ledger already, and the records were read only to fill the window."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -22,7 +22,7 @@ from streams.join.signed import read_control
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.entries import entry_of
-from streams.ledger.records import Deployed, Operated, ReplicaFacts
+from streams.ledger.records import Deployed, Operated, ReplicaFacts, replica_facts
 from streams.topics.partitioner import partition_of
 from unship.errors import UnshipError
 from unship.events import Ack, Deployment
@@ -44,16 +44,15 @@ class Place(msgspec.Struct, frozen=True):
 class Copier:
     """Appends copies to the ledger; what is no event, or no operator's act, becomes a dead letter."""
 
-    def __init__(self, access: Access, config: Config, trust: Trust | None) -> None:
+    def __init__(self, access: Access, config: Config, trust: Callable[[], Trust | None]) -> None:
         self.access = access
         self.config = config
         self.trust = trust
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._ledger_count = 0
-        self._watch = ReplicaWatch()
+        self._watch = ReplicaWatch(config.places.replicas, config.models)
         self._news: list[ReplicaFacts] = []
-        self._counts: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Connect; several copies may need it at once."""
@@ -97,7 +96,7 @@ class Copier:
 
     async def copy(self, place: Place, value: bytes | None, headers: Headers) -> None:
         """Copy one record, and return when the ledger has it."""
-        event, signed_by = read_control(place.topic, value, headers, self.trust, place.append_ts)
+        event, signed_by = read_control(place.topic, value, headers, self.trust(), place.append_ts)
         if isinstance(event, Rejection):
             letter = dead_letter(self.access.names.of(place.topic), place.partition, place.offset, value, event)
             await self._send("rejected", letter.encoded(), None, None)
@@ -116,8 +115,8 @@ class Copier:
     async def _copy_news(self, ack: Ack, place: Place) -> None:
         """Copy an ack if it differs from the last one, because heartbeats are many; what was not sent is kept."""
         where = place.topic, place.partition, place.offset
-        if self._watch.acknowledged(ack, where, place.append_ts, self._counts):
-            self._news += [ReplicaFacts(-1, *entry) for entry in self._watch.take().items()]
+        if self._watch.acknowledged(ack, where, place.append_ts):
+            self._news += replica_facts(-1, self._watch.take())
         while self._news:
             key = self._news[0].model.encode()
             await self._send("ledger", entry_of(self._news[0]).value, key, partition_of(key, self._ledger_count))

@@ -173,8 +173,44 @@ LABELS_OF_REQUEST = Budget(
     why="a prediction meets at most 9 x 8 labels of either kind that came ahead of it",
 )
 
+LABEL_JOINS = Budget(
+    what="what one label is joined with besides its first prediction",
+    limit=7 * KIB,
+    unit="bytes of outcomes and of their pairs in the ledger",
+    beyond="REQUEST_LIMIT",
+    back="with the next label",
+    why="64 labels of one packed record are 448 KiB of one ledger record; 7 KiB are about 30 outcomes",
+    bytes=7 * KIB,
+)
+SHADOWS_OF_REQUEST = Budget(
+    what="shadows that the live answer to one request is compared with",
+    limit=8,
+    unit="shadow versions",
+    beyond="not compared",
+    back="with the next request",
+    why="as many as are judged at a time",
+)
+
 # Records.
 
+SLICE_TEXT = Budget(
+    what="the value of a slice",
+    limit=64,
+    unit="characters",
+    beyond="cut, and marked by a digest of all of it",
+    back="at once",
+    why="longer values are texts, not slices; 8 of 256 bytes are 2 KB of a row",
+    bytes=256,
+)
+LEDGER_RECORD = Budget(
+    what="a ledger record of what was joined",
+    limit=512 * KIB,
+    unit="bytes",
+    beyond="the batch ends",
+    back="with the next batch",
+    why="4,096 outcomes of 128 bytes; a row counts as its numbers at 8 bytes each and its text, and a model as 1 KiB",
+    bytes=512 * KIB,
+)
 EVENT = Budget(
     what="an event",
     limit=64 * KIB,
@@ -210,14 +246,23 @@ STATUS_RECORD = Budget(
     why="about 300 replicas of 200 bytes fit; 200 unlisted models are 13 MB of one topic that is compacted",
     bytes=64 * KIB,
 )
+REPLICA_CHANGES = Budget(
+    what="changes at the replicas of a model in a ledger record",
+    limit=300,
+    unit="changes",
+    beyond="in the next record",
+    back="with the next record",
+    why="300 changes with three names of 128 characters, of up to 4 bytes each, are 500 KB; usual names make 45 KB",
+    bytes=512 * KIB,
+)
 COUNTS = Budget(
     what="changes of counts in a batch",
-    limit=65_536,
+    limit=16_000,
     unit="changes",
     beyond="the batch ends",
     back="with the next batch",
-    why="65,536 changes of 32 bytes are 2 MB of a ledger record",
-    bytes=2 * MIB,
+    why="16,000 changes of 32 bytes are a ledger record",
+    bytes=500 * KIB,
 )
 
 # Memory.
@@ -243,6 +288,24 @@ RECORDING = Budget(
     key="recording",
 )
 
+FLEET_QUEUE = Budget(
+    what="what waits in the queue of a fleet or a label source, `queue_bytes`",
+    limit=64 * MIB,
+    unit="bytes in the memory of the service, roughly",
+    beyond="dropped, and counted as `QUEUE_FULL` by the library",
+    back="when events are written",
+    why="10,000 common events of 1 KiB are 10 MiB; 600 events with 1,000 scores each take all of it",
+    bytes=64 * MIB,
+)
+HANGING_LOADS = Budget(
+    what="loads of a replica that have not returned after `load_timeout`",
+    limit=4,
+    unit="loads, each of another version",
+    beyond="not started, and counted as `LOADS_HANG` by the library",
+    back="when one returns, or with the next process",
+    why="each has a thread and what it has loaded so far: four models besides the one that serves",
+)
+
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
     DEPLOYED_MODELS,
@@ -259,12 +322,19 @@ BUDGETS: tuple[Budget, ...] = (
     VERSIONS_OF_REQUEST,
     MODELS_OF_REQUEST,
     LABELS_OF_REQUEST,
+    LABEL_JOINS,
+    SHADOWS_OF_REQUEST,
+    SLICE_TEXT,
+    LEDGER_RECORD,
     EVENT,
     EVENT_DEPTH,
     OTHER_LINE,
     STATUS_RECORD,
     COUNTS,
+    REPLICA_CHANGES,
     WINDOW,
     RECORDING,
+    FLEET_QUEUE,
+    HANGING_LOADS,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

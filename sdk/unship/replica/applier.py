@@ -58,25 +58,31 @@ class CommandApplier:
         self._loads = None if replica.load is None else TimedLoads(replica.load, replica.load_timeout_s)
         self._loss = loss
 
-    def announce(self, *, commanded: bool) -> None:
+    def announce(self, *, kept_before: bool) -> None:
         """Acknowledge what serves, unless an ack of this boot did so: the monitor then knows this replica.
 
         A loss of what was kept is acknowledged too, after everything that the topic holds was judged.
 
         Args:
-            commanded: Whether the topic holds anything for this model: if not, a first start is no loss.
+            kept_before: Whether there are signs that an epoch was kept under this name: a first start is no loss.
         """
         who, now_ms = self._replica.who, self._replica.now_ms()
         loss, self._loss = self._loss, None
-        if loss is not None and (commanded or loss != "STATE_MISSING"):
+        if loss is not None and (kept_before or loss != "STATE_MISSING"):
             self._problems.lose(loss, self._lost(loss))
             self._acks.post(fence.state_lost(self.state, loss, who, now_ms))
         elif not self._acks.announced:
             self._acks.post(fence.serving(self.state, who, now_ms))
 
     def _lost(self, loss: StateLoss) -> str:
-        what = "nothing was kept under this name" if loss == "STATE_MISSING" else "what was kept cannot be used"
+        what = "what was kept is gone" if loss == "STATE_MISSING" else "what was kept cannot be used"
         return f"{loss}: {self._file.path}: {what}, so the whole topic was judged; keep the folder between restarts"
+
+    @property
+    def knows_epoch(self) -> bool:
+        """Return whether there is an epoch to compare records with: one was obeyed, and its key is trusted with it."""
+        state = self.state
+        return state.epoch is not None and self._replica.trust.trust.binds(state.key, state.epoch)
 
     @property
     def loading(self) -> dict[str, float]:
@@ -101,13 +107,14 @@ class CommandApplier:
             newest: The offset of the newest record that there was when reading began; those before it are history.
         """
         before = state = self.state
+        knew = self.knows_epoch
         acks: deque[Ack] = deque(maxlen=UNSENT_MAX)
         believed = False
         expired: Epoch = NO_EPOCH
         for record in records:
             now_ms = self._replica.now_ms()
             state, verdict = fence.judge(
-                state, record.value, record.headers, self._replica.trust, now_ms, self._registered
+                state, record.value, record.headers, self._replica.trust.trust, now_ms, self._registered
             )
             believed = believed or verdict.kind != "REFUSED"
             if verdict.code == "EXPIRED":
@@ -119,7 +126,7 @@ class CommandApplier:
                 self._problems.refuse(verdict.code, f"control offset {record.offset}: {verdict.code}: {verdict.detail}")
             # A flood of equal refusals is one statement, not a flood of acks.
             acks.extend(ack for ack in fence.acks(state, verdict, self._replica.who, now_ms) if not _repeats(acks, ack))
-        if before.epoch is None and state.epoch is not None and state.epoch < expired:
+        if not knew and state is not before and state.epoch is not None and state.epoch < expired:
             self._problems.refuse("REGRESSION", f"control: epoch {state.epoch} < {expired}, which has expired since")
             return False
         if fence.must_store(before, state) and not self._store(state):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -18,12 +18,22 @@ LATER: Final = object()
 """Returned by a load whose switch happens elsewhere and is confirmed by `Fleet.confirm`: `staged` until then."""
 
 
+class TrustSource(Protocol):
+    """Give the trusted keys, which may be replaced at any time (`unship.keys.TrustFile`)."""
+
+    trust: Trust
+    problem: str
+
+    def reload(self) -> bool:
+        """Look for other keys; return whether there are, and otherwise set `problem` if they cannot be read."""
+
+
 class Replica(Struct, frozen=True, eq=False):
     """Describe a replica that obeys.
 
     Attributes:
         who: The replica and its boot, named in acks.
-        trust: The keys trusted.
+        trust: The file of the keys trusted, which may be replaced at any time.
         load: Loads a version, on a thread for loads; raising keeps the old one. None: there is nothing to load.
             Where it returns `LATER`, the old version counts as serving until the switch is confirmed.
         load_timeout_s: How long a load may take, in seconds; one that takes longer counts as failed.
@@ -34,7 +44,7 @@ class Replica(Struct, frozen=True, eq=False):
     """
 
     who: Identity
-    trust: Trust
+    trust: TrustSource
     load: Callable[[str], object] | None
     load_timeout_s: float
     artifacts: Mapping[str, str] | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from actions import replica_watch
 from actions.replica_watch import ReplicaWatch
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.join import line_cutter
+from streams.join import line_cutter, record_size
 from streams.join.answers import Answers
 from streams.join.runs import RunCuts
 from streams.ledger.encoding import pack
@@ -25,6 +24,7 @@ from tests.pipelines import Run
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Feedback, Prediction
 
+NO_ROWS = record_size.RecordSizes([(np.zeros(0, np.int64),) * 3], 0)
 START = 1_772_409_600_000
 AT_ONCE = "models: {m: {losses: [zero_one]}}"
 #: Cohorts of a minute for the listed models, of a second for the others.
@@ -103,6 +103,18 @@ def test_cuts_forced_by_counts_do_not_depend_on_the_lines_read_at_once(
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("room", [900, 3_000])
+def test_cuts_where_a_record_is_full_do_not_depend_on_the_lines_read_at_once(
+    seed: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, lines = parse(UNLISTED), recording(seed, noise=0.3, acks=0.02)
+    calm = len(ledger_of(config, lines, 4_096)[0])
+    monkeypatch.setattr(record_size, "ROOM", room)
+    monkeypatch.setattr(record_size, "FEW", 0)
+    assert len(check_batches(config, lines).records) > calm
+
+
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("records", [1, 5])
 def test_cuts_after_so_many_rows_do_not_depend_on_the_lines_read_at_once(
     seed: int, records: int, monkeypatch: pytest.MonkeyPatch
@@ -124,7 +136,7 @@ def test_cuts_while_acks_wait_do_not_depend_on_the_lines_read_at_once(seed: int,
 
 def test_places_of_cuts_in_a_run() -> None:
     now = np.array([10, 10, 990, 1_000, 1_000, 2_500])
-    cuts = RunCuts(now, 7, accepted=np.array([1, 2, 5]), counted=np.array([0, 0, 3]), unlisted=3)
+    cuts = RunCuts(now, 7, accepted=np.array([1, 2, 5]), counted=np.array([0, 0, 3]), unlisted=3, sizes=NO_ROWS)
     assert [cuts.from_time(ts, 1) for ts in (0, 990, 991, 3_000)] == [1, 2, 3, 6]
     assert [cuts.first_accepted(begin) for begin in (0, 2, 3, 6)] == [1, 2, 5, 6]
     assert [cuts.after_accepted(0, count) for count in (1, 2, 3, 4)] == [2, 3, 6, 7]
@@ -154,14 +166,12 @@ def answers_of(rng: random.Random, count: int) -> tuple[list[Prediction], list[i
 @pytest.mark.parametrize("seed", range(25))
 def test_blocks_of_answers_give_the_watch_the_news_of_single_ones(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With acks between blocks, cuts inside them, and so few replicas and versions that they are forgotten."""
-    small = {"RESTATE_MS": 60, "SETTLE_MS": 25, "FORGET_MS": 100, "REPLICAS_MAX": 3, "VERSIONS_MAX": 2}
+    small = {"RESTATE_MS": 60, "SETTLE_MS": 25, "REPLICAS_MAX": 3, "VERSIONS_MAX": 2, "REPLICAS_OF_ALL_MAX": 5}
     for name, value in small.items():
         monkeypatch.setattr(replica_watch, name, value)
     rng = random.Random(seed)
     events, clocks = answers_of(rng, 300)
     watch, single, answers = ReplicaWatch(), ReplicaWatch(), Answers()
-    limits: Counter[tuple[str, int]] = Counter()
-    expected: Counter[tuple[str, int]] = Counter()
     begin = 0
     while begin < len(events):
         end = min(begin + rng.choice([1, 10, 80]), len(events))
@@ -173,21 +183,17 @@ def test_blocks_of_answers_give_the_watch_the_news_of_single_ones(seed: int, mon
         )
         answers.note(records, seen)
         if rng.random() < 0.5:
-            answers.apply(watch, 0, (rng.randrange(begin, end) << INDEX_BITS) - 1, limits)
-        answers.apply(watch, 0, None, limits)
+            answers.apply(watch, 0, (rng.randrange(begin, end) << INDEX_BITS) - 1)
+        answers.apply(watch, 0, None)
         for place in np.flatnonzero(seen).tolist():
             event, number = some[place], begin + place
-            counts: Counter[str] = Counter()
             if event.replica is not None and single.is_news(event, clocks[number]):
-                single.answered(event, ("predictions", 0, number), clocks[number], counts)
-            for reason, count in counts.items():
-                expected[reason, number << INDEX_BITS] += count
+                single.answered(event, ("predictions", 0, number), clocks[number])
         if rng.random() < 0.5:
             ack = Ack(model="m", replica="r0", boot="b", epoch=(0, begin, 0), stage="serving")
             for each in (watch, single):
-                each.acknowledged(ack, ("acks", 0, begin), clocks[end - 1], Counter())
+                each.acknowledged(ack, ("acks", 0, begin), clocks[end - 1])
         if rng.random() < 0.5:
             assert watch.take() == single.take()
         begin = end
-    assert limits == expected
     assert pack(watch.save()) == pack(single.save())
