@@ -18,19 +18,22 @@ from unship.events import Deployment, Event, Feedback, Prediction
 START = 1_772_409_600_000
 CONFIG = """
 log: embedded:./log
+defaults: {labels: {mature_after: MATURITY}}
 models: {m: {losses: [zero_one, brier], slices: {by: [country]}, policy: {mode: act}, detectors: DETECTORS}}
 """
 
 
-def lines_of(seed: int, *, decays_at: int, replaced_at: int = -1, new_slice_at: int = -1) -> list[bytes]:
-    """Return predictions of a live version and of its holdback with their labels, about ten in a second."""
+def lines_of(
+    seed: int, *, decays_at: int, replaced_at: int = -1, new_slice_at: int = -1, gap_ms: int = 200
+) -> list[bytes]:
+    """Return predictions of a live version and of its holdback with their labels, one in `gap_ms` at the latest."""
     rng, now, live = random.Random(seed), START, "v2"
     events: list[Event] = [
         Deployment(model="m", version="v1", status="holdback", ts=START),
         Deployment(model="m", version="v2", status="live", ts=START),
     ]
     for number in range(2_400):
-        now += rng.randrange(200)
+        now += rng.randrange(gap_ms)
         if number == replaced_at:
             live = "v3"
             events.append(Deployment(model="m", version="v3", status="live", ts=now))
@@ -55,9 +58,9 @@ def lines_of(seed: int, *, decays_at: int, replaced_at: int = -1, new_slice_at: 
     return [encode_line(event) for event in events]
 
 
-def folded(lines: list[bytes], at_once: int, detectors: str) -> tuple[list[bytes], bytes]:
+def folded(lines: list[bytes], at_once: int, detectors: str, maturity: str) -> tuple[list[bytes], bytes]:
     """Return the decisions, and the fold at the end, of lines of which so many are read at once."""
-    made = Run(parse(CONFIG.replace("DETECTORS", detectors)))
+    made = Run(parse(CONFIG.replace("DETECTORS", detectors).replace("MATURITY", maturity)))
     for begin in range(0, len(lines), at_once):
         made.take(lines[begin : begin + at_once])
     made.rest()
@@ -72,13 +75,15 @@ def folded(lines: list[bytes], at_once: int, detectors: str) -> tuple[list[bytes
         (3, {"decays_at": 9_999, "replaced_at": 1_700}, "[e_detector]"),
         (4, {"decays_at": 9_999, "new_slice_at": 1_900}, "[e_detector, page_hinkley]"),
         (5, {"decays_at": 1_800}, "[page_hinkley, e_detector]"),
+        (6, {"decays_at": 1_900, "gap_ms": 4_000}, "[e_detector, adwin]"),
     ],
 )
 def test_records_that_are_known_ahead_lead_to_the_same_decisions_and_state(
     seed: int, changes: dict[str, int], detectors: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = lines_of(seed, **changes)
-    expected = folded(lines, 15, detectors)
+    maturity = "20s" if "gap_ms" in changes else "0s"
+    expected = folded(lines, 15, detectors, maturity)
     foreseen: list[bool] = []
     judge = Ahead.judge
 
@@ -87,5 +92,5 @@ def test_records_that_are_known_ahead_lead_to_the_same_decisions_and_state(
         return foreseen[-1]
 
     monkeypatch.setattr(Ahead, "judge", noted)
-    assert folded(lines, 4_096, detectors) == expected
+    assert folded(lines, 4_096, detectors, maturity) == expected
     assert sum(foreseen) > 10, "nothing was known ahead"
