@@ -118,7 +118,7 @@ class SeriesTable:
         code = self._codes.get((model, version, role))
         if code is not None:
             return code
-        if (model not in self._models and len(self._models) >= MODELS_MAX) or len(self._series) >= SERIES_MAX:
+        if not self._fits(model) or len(self._series) >= SERIES_MAX:
             return -1
         return self._add(Series(model, version, role))
 
@@ -137,11 +137,15 @@ class SeriesTable:
     def admit(self, model: str, at: tuple[int, int], tally: Tally) -> bool:
         """Return whether a model is below the limit of models; if not, count it at the place `at` of its event."""
         if model not in self._models:
-            if len(self._models) >= MODELS_MAX:
+            if not self._fits(model):
                 tally.add(RejectCode.MODEL_LIMIT, at)
                 return False
             self._models[model] = len(self._models)
         return True
+
+    def _fits(self, model: str) -> bool:
+        """Return whether there is room for a model; for those of the configuration there always is."""
+        return model in self._models or model in self._rule_of or len(self._models) < MODELS_MAX
 
     def _add(self, series: Series) -> int:
         code = self._codes[series.model, series.version, series.role] = len(self._series)
