@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from actions.journal import decision_bytes
+from console.alerting import Alerts
 from console.keyring import Keyring
 from console.logs import embedded_folder, kafka_access, keys_folder
 from console.sentences import clean
@@ -43,12 +45,18 @@ def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> Exit
     with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=now_ms)) as link:
         monitor = EmbeddedMonitor(link.log(), config, now_ms, keys.signer)
         settings.report(f"run: watching {link.folder}, {monitor.pipeline.fold.offset} ledger records so far")
-        _loop(settings, monitor, link, keys, stop)
+        with closing(Alerts(config.alerts, settings)) as alerts:
+            _loop(settings, monitor, link, keys, alerts, stop)
     return Exit.GOOD
 
 
 def _loop(
-    settings: Settings, monitor: EmbeddedMonitor, link: EmbeddedLink, keys: Keyring, stop: threading.Event
+    settings: Settings,
+    monitor: EmbeddedMonitor,
+    link: EmbeddedLink,
+    keys: Keyring,
+    alerts: Alerts,
+    stop: threading.Event,
 ) -> None:
     saved_at = time.monotonic()
     told: list[str] = []
@@ -58,6 +66,7 @@ def _loop(
         if keys.current() is not monitor.signer:
             monitor.change_keys(keys.signer)
         for decision in monitor.step():
+            alerts.put(decision_bytes(decision))
             settings.report(
                 f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}"
             )
