@@ -89,8 +89,8 @@ REPLICAS = Budget(
     limit=1_000,
     unit="replicas of a model",
     beyond="REPLICA_LIMIT",
-    back="an hour after its last ack or answer, or when a new one comes: then the one that is silent for longest leaves, "
-    "first of those that were heard for less than ten minutes",
+    back="an hour after its last ack or answer, or when a new one comes: then the one that is silent for longest "
+    "leaves, first of those that lasted for less than ten minutes",
     why="1,000 replicas of about 400 bytes are 400 KB of a model",
     bytes=400 * KIB,
     key="replicas",
@@ -268,10 +268,10 @@ LINE = Budget(
     bytes=32 * MIB,
 )
 DAMAGED_LINES = Budget(
-    what="damaged lines of a recording that an audit tells apart",
+    what="damaged lines of a recording of a log",
     limit=1_000,
     unit="lines",
-    beyond="the audit ends with the first of them",
+    beyond="the command ends and names the first of them",
     back="with the next command",
     why="a recording with more is another file",
 )
@@ -356,7 +356,7 @@ SIDECAR_BODY = Budget(
     what="the body of a request to a sidecar",
     limit=MIB,
     unit="bytes",
-    beyond="the answer 413",
+    beyond="TOO_LARGE",
     back="at once",
     why="a thousand events of about 1 KiB",
     bytes=MIB,
@@ -365,7 +365,7 @@ SIDECAR_EVENTS = Budget(
     what="events of a request to a sidecar",
     limit=1_000,
     unit="events",
-    beyond="the answer 413",
+    beyond="TOO_LARGE",
     back="at once",
     why="a tenth of what the queue holds",
 )
