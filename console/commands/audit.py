@@ -83,8 +83,9 @@ def _print(settings: Settings, result: AuditResult, decision: str | None, good: 
     if settings.as_json:
         found = None if good else msgspec.to_builtins(result.first_difference)
         facts = {"decisions": result.decisions, "reproduced": result.reproduced, "first_difference": found}
-        if result.remarks:
-            facts["remarks"] = result.remarks
+        for name in ("missing", "remarks", "proof"):
+            if sentences := getattr(result, name):
+                facts[name] = sentences
         click.echo(msgspec.json.encode(facts).decode())
         return
     if good:
@@ -96,6 +97,9 @@ def _print(settings: Settings, result: AuditResult, decision: str | None, good: 
     click.echo(f"{result.reproduced} of {result.decisions} decisions reproduced before the first difference")
     if result.first_difference is not None:
         click.echo(f"first difference: {result.first_difference.sentence()}")
+        for sentence in result.missing:
+            if sentence != result.first_difference.what:
+                click.echo(f"absent: {sentence}")
     _print_remarks(result)
 
 
@@ -103,3 +107,5 @@ def _print_remarks(result: AuditResult) -> None:
     # Part of the verdict: it covers only what was checked.
     for remark in result.remarks:
         click.echo(f"not checked: {remark}")
+    for sentence in result.proof:
+        click.echo(f"proven: {sentence}")

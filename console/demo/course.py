@@ -19,6 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import Decision, decode_decision
 from actions.reasons import Action
 from console.census.recording import first_deployment, release_deployments
@@ -122,6 +123,7 @@ class Course:
         self.seen = Progress(TS_START_MS)
         self._clock = DemoClock(TS_START_MS)
         self._log = EmbeddedLog(stage.log, now_ms=self._clock)
+        self._read = 0
         self._ends: list[dict[str, int]] = []
         self._labels = LabelQueue(requests)
         self._pause = threading.Event()
@@ -268,7 +270,10 @@ class Course:
     def _look(self) -> None:
         """Read the decisions and the status that the monitor has written."""
         seen, log = self.seen, self._log
-        for record in log.read("decisions", len(seen.decisions)):
+        for record in log.read("decisions", self._read):
+            self._read = record.offset + 1
+            if record.key == CHECKPOINT_KEY:
+                continue
             decision = decode_decision(record.value or b"")
             seen.decisions.append(decision)
             target = f" to {decision.to}" if decision.to else ""

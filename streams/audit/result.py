@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -15,12 +15,14 @@ from streams.audit.differences import Difference, decision_difference, named, sh
 from streams.config.resolved import Config
 from streams.recordings.replay import Replay, lines_in
 
+MISSING_MAX: Final = 100
+
 
 class AuditResult(msgspec.Struct):
     """The result of an audit. `reproduced` counts the equal decisions up to the first difference, `ids` has their ids.
 
     `known` has the ids of all decisions that are in the journal, or should be. `remarks` are sentences on what was not
-    checked.
+    checked, `missing` on records that are absent, and `proof` on how far it is proven that none is.
     """
 
     decisions: int = 0
@@ -30,6 +32,24 @@ class AuditResult(msgspec.Struct):
     ids: list[str] = []
     known: set[str] = set()
     remarks: list[str] = []
+    missing: list[str] = []
+    proof: list[str] = []
+
+    def note_missing(self, sentence: str) -> None:
+        """Note what is absent, once."""
+        if sentence not in self.missing and len(self.missing) < MISSING_MAX:
+            self.missing.append(sentence)
+
+    def settle(self) -> None:
+        """Let what is absent be a difference, where nothing else differs."""
+        if self.missing:
+            self.note_difference(Difference(self.missing[0], "", "absent", "present"))
+        self.decisions = len(self.known)
+
+    def note_absent(self, place: str, begin: int, end: int) -> None:
+        """Note that the records of a partition from one offset to before another are absent."""
+        records = f"record {begin} is" if end - begin == 1 else f"records {begin} to {end - 1} are"
+        self.note_missing(f"{place}: {records} absent")
 
     def note_record(self) -> None:
         """Count a ledger record that was folded."""

@@ -20,6 +20,7 @@ from actions.control_records import trusted_commands
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
+from streams.embedded.checkpoints import Checkpoints
 from streams.embedded.source_runs import SourceRuns
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
@@ -82,6 +83,7 @@ class EmbeddedMonitor:
             logger.warning("%d records of control are ignored (FORGED_CONTROL): %s", len(self._forged), why)
         self._steady = SteadyClock()
         self._steady.reached(max((last.issued_ts for last in self._published.values()), default=0), clock_ms())
+        self._checkpoints = Checkpoints(log, signer)
         self._recover()
 
     # Recovery
@@ -108,7 +110,7 @@ class EmbeddedMonitor:
             except LedgerMismatch as error:
                 raise RecordingError(str(error)) from error
             if isinstance(entry.record, Tick) and entry.record.positions:
-                self.positions = dict(entry.record.positions)
+                self.positions = {topic: entry.record.positions[topic] for topic in EVENT_TOPICS}
         self._refill(begun)
         # Rounds without a record moved the clock as well.
         self.pipeline.cutter.numbering.clock.advance(fold.clock)
@@ -136,6 +138,7 @@ class EmbeddedMonitor:
 
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
+        self._checkpoints.append(self.pipeline.fold, self._clock_ms(), self._fence)
         data = pack(SavedMonitor(self.positions, self.pipeline.save()))
         parts = [data[i : i + SNAPSHOT_PART] for i in range(0, len(data), SNAPSHOT_PART)]
         messages = [Message(part, b"%b/%d" % (SNAPSHOT_KEY, i)) for i, part in enumerate(parts)]
@@ -155,7 +158,9 @@ class EmbeddedMonitor:
             steps += pipeline.advance(now)
         steps += pipeline.rest()
         if steps or arrivals:
-            steps += pipeline.apply([Tick(pipeline.cutter.now, dict(self.positions))])
+            # Those that this monitor writes are stated as well: where a record of them is gone, an audit finds it.
+            written = {topic: ends[topic] for topic in ("control", "decisions")}
+            steps += pipeline.apply([Tick(pipeline.cutter.now, self.positions | written)])
             self._commit(steps)
         return [decision for step in steps for decision in step.decisions]
 
@@ -165,11 +170,16 @@ class EmbeddedMonitor:
         first, expected = self.log.end("ledger"), self.pipeline.fold.offset - len(lines)
         if first != expected:
             raise RecordingError(f"the ledger ends at {first}, expected {expected}")
-        journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
+        journal = [self._journalled(decision) for decision in decisions]
         status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
         dead = self._sources.take_dead()
         batches = {"ledger": lines, "decisions": journal, "snapshots": [status], "rejected": dead}
         self.log.append_many(batches, fence=self._fence)
+
+    def _journalled(self, decision: Decision) -> Message:
+        value, signer = decision_bytes(decision), self.signer
+        headers = () if signer is None else tuple(signer.sign_decision(value))
+        return Message(value, decision.model.encode(), headers)
 
     def status(self) -> Status:
         """Return the status that `unship status` prints."""
@@ -186,6 +196,7 @@ class EmbeddedMonitor:
         """
         if self.signer is None:
             return []
+        self._checkpoints.append_if_due(self.pipeline.fold, self._clock_ms(), self._fence)
         desired = self.pipeline.fold.commanded()
         now = self._steady.at(self._clock_ms())
         commands = due_commands(desired, self._published, self.signer.audience, now, self.timing)

@@ -14,10 +14,14 @@ from unship.events import Epoch
 
 
 class DecisionWriter:
-    """Write what the records of a ledger lead to; `written` holds the decisions of the present record, in order."""
+    """Write what the records of a ledger lead to; `written` holds the decisions of the present record, in order.
+
+    `count` is how many were written so far.
+    """
 
     def __init__(self) -> None:
         self.written: list[Decision] = []
+        self.count = 0
         self._offset = 0
         self._chain = b""
         self._config_digest = ""
@@ -34,6 +38,10 @@ class DecisionWriter:
         """
         self.written = []
         self._offset, self._chain, self._config_digest, self._coverage = offset, chain, config_digest, coverage
+
+    def go_on(self, count: int) -> None:
+        """Go on after so many decisions."""
+        self.count = count
 
     def epoch(self, model: str, desired: DesiredState) -> Epoch:
         """Return the epoch of a change that the record makes: that of the model's decision before it, if there is one.
@@ -69,6 +77,7 @@ class DecisionWriter:
         )
         written.chain(digest_of(decision_bytes(decision)))
         self.written.append(decision)
+        self.count += 1
         return decision
 
     def _provenance(self) -> Provenance:

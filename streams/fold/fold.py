@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from actions.checkpoints import Checkpoint, journal_digest
 from actions.desired import DesiredState
 from actions.facts import FleetFact
 from actions.fleet_limit import FleetState
@@ -59,6 +60,7 @@ class SavedFold(msgspec.Struct):
     copied: dict[str, int]
     rejected: dict[str, int]
     fleet: FleetState
+    decided: int = 0
 
 
 class Fold:
@@ -84,6 +86,20 @@ class Fold:
     def written(self) -> list[Decision]:
         """Return the decisions that the last record led to, in order."""
         return self._writer.written
+
+    def checkpoint(self, audience: str, partition: int, ts: int, ends: Mapping[str, int]) -> Checkpoint:
+        """Return what can be signed of everything that was folded; the arguments are fields of it."""
+        journal = journal_digest((name, model.state.written.digest) for name, model in self.models.items())
+        return Checkpoint(
+            audience=audience,
+            ts=ts,
+            partition=partition,
+            ledger=self.offset,
+            chain=self._chain.hex(),
+            decisions=self._writer.count,
+            journal=journal,
+            ends=dict(sorted(ends.items())),
+        )
 
     def go_to(self, offset: int) -> None:
         """Go to the offset of the next record, which an epoch names: a log may have gaps before it."""
@@ -286,6 +302,7 @@ class Fold:
             self.copied,
             dict(self.rejected),
             self.fleet,
+            self._writer.count,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -301,6 +318,7 @@ class Fold:
             )
         self.fleet = saved.fleet
         self._adopt(saved.config)
+        self._writer.go_on(saved.decided)
         self.offset, self._chain, self.clock = saved.offset, saved.chain, saved.clock
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copied = saved.copied
