@@ -218,8 +218,10 @@ def commands() -> str:
 
 
 def _command(name: str, command: click.Command) -> str:
-    options = [entry for entry in command.params if isinstance(entry, click.Option)]
-    arguments = [entry.make_metavar(click.Context(command)) for entry in command.params if entry not in options]
+    options = [entry for entry in command.params if isinstance(entry, click.Option) and not entry.hidden]
+    arguments = [
+        entry.make_metavar(click.Context(command)) for entry in command.params if isinstance(entry, click.Argument)
+    ]
     usage = " ".join([name, "[OPTIONS]", *arguments, *(["COMMAND"] if isinstance(command, click.Group) else [])])
     rows = []
     for option in options:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,10 +54,11 @@ class Settings:
         self.level = level
         self.found = found
 
-    def with_json(self, as_json: bool) -> Settings:
-        """Return these settings, with JSON if it was asked for here or there."""
-        as_json = self.as_json or as_json
-        return Settings(self.config, self.log, as_json, self.quiet, self.color, self.level, self.found)
+    def with_options(self, **options: Any) -> Settings:
+        """Return these settings with some options given otherwise."""
+        known = {"config": self.config, "log": self.log, "as_json": self.as_json, "quiet": self.quiet}
+        known |= {"color": self.color, "level": self.level, "found": self.found and "config" not in options}
+        return Settings(**(known | options))
 
     def for_evidence(self) -> Settings:
         """Return these settings without a configuration that was not named.
@@ -66,7 +68,7 @@ class Settings:
         """
         if not self.found:
             return self
-        return Settings(None, self.log, self.as_json, self.quiet, self.color, self.level)
+        return self.with_options(config=None)
 
     def report(self, text: str) -> None:
         """Print progress or a remark on standard error, unless `quiet`."""

@@ -10,7 +10,7 @@ computed while a switch went on is then labelled with the version that gave it.
 
 from __future__ import annotations
 
-import itertools
+import logging
 import os
 import socket
 import threading
@@ -31,13 +31,16 @@ from unship.log.link import wall_ms
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.replica.fence import Identity, Serving, Target, boot, restore
 from unship.replica.follower import ControlHealth, Follower
+from unship.replica.forked import NOT_FOLLOWING, ForkedChild
 from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
 from unship.sendable import PLAIN, plain
 from unship.signing import Trust
 from unship.system.forking import after_fork_in_child
+from unship.system.ids import Ids
 
 DEFAULT_TRUST: Final = "trust.json"
+LOGGER: Final = logging.getLogger("unship")
 LOAD_MAX_S: Final = 86_400.0
 NO_SLICES: Final[dict[str, SliceValue]] = {}
 
@@ -81,8 +84,10 @@ class _Options(Struct, frozen=True, eq=False):
 class Fleet:
     """Emit what one replica of a model answers, and obey the commands for it.
 
-    One object per model and process; every method may be called from any thread. After a fork the child's object is
-    like a new one: call `start` in the child (servers that load the application before they fork have a hook for it).
+    One object per model and process; every method may be called from any thread. After a fork the child's object is a
+    replica of its own, under a name of its own, and starts by itself with its first use (`current`, `predicted`). Until
+    its threads run it serves what its parent obeyed: to look at the newest command before the first request, call
+    `start` in the child.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -128,7 +133,9 @@ class Fleet:
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
                 first. None: emit only, obey no command.
             replica: A name that survives a restart of this replica, such as the pod's ordinal. The default (host,
-                process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart.
+                process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart. In the
+                child of a fork, process and chance are added to it, unless the parent had not started and the child
+                calls `start` before anything else.
             artifact: The digest of what is loaded, `sha256:...`.
             artifacts: What may serve at all: artifact by version. Commands for anything else are refused.
             state: Where the highest epoch is kept: a folder, or a file that ends in `.state`. The default is the
@@ -172,16 +179,19 @@ class Fleet:
         self._current = Serving(version, None, artifact)
         self._now_ms = now_ms
         self._switched = threading.Condition()
-        self._ids = itertools.count()
+        self._child: ForkedChild | None = None
         self._begin()
         after_fork_in_child(self._after_fork)
 
     def _begin(self) -> None:
         """Take an identity, and nothing of what ran before: called again after a fork, and to start after a close."""
+        options = self._options
         self._closed = False
         self._boot = os.urandom(4).hex()  # noqa: TID251
-        self.replica = self._options.replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
-        options = self._options
+        self._ids = Ids()
+        self.replica = options.replica or socket.gethostname()
+        if options.replica is None or (self._child is not None and not self._child.named):
+            self.replica = f"{self.replica[:96]}-{os.getpid()}-{self._boot}"
         self._emitter = Emitter(options.log, queue=options.queue, pack=options.pack, now_ms=self._now_ms)
         self._follower: Follower | None = None
 
@@ -199,16 +209,50 @@ class Fleet:
         """
         if self._closed:
             self._begin()
+        if self._child is not None and self._child.begins(named=True):
+            self.replica = self._options.replica or self.replica
         self._emitter.start()
-        if self._options.trust is not None and self._follower is None:
-            self._follower = self._new_follower(self._options.trust)
-            self._follower.start()
-            self._follower.settle(wait_s)
+        self._follow(wait_s)
         return self
+
+    def _follow(self, wait_s: float) -> None:
+        """Follow commands from now on, and wait as `start` does."""
+        if self._options.trust is None:
+            return
+        with self._switched:
+            follower = self._follower
+            if follower is None and not self._closed:
+                follower = self._follower = self._new_follower(self._options.trust)
+                follower.start()
+        if follower is not None:
+            follower.settle(wait_s)
+
+    def _start_in_child(self, child: ForkedChild) -> None:
+        """Start with the first use after a fork; the request that came first neither waits nor sees an error."""
+        if not child.begins():
+            return
+        try:
+            self._emitter.start()
+            threading.Thread(target=self._follow_in_child, args=(child,), name="unship-fork", daemon=True).start()
+        except Exception as error:  # noqa: BLE001 (the service's answer comes first)
+            self._report(child, error)
+
+    def _follow_in_child(self, child: ForkedChild) -> None:
+        try:
+            self._follow(0.0)
+        except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
+            self._report(child, error)
+
+    def _report(self, child: ForkedChild, error: Exception) -> None:
+        child.fail(str(error))
+        LOGGER.error("unship: %s, process %d: %s", self.replica, os.getpid(), child.failure)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Stop following, and send what waits for at most `timeout_s` seconds; what is left then counts as dropped."""
-        self._closed = True
+        if self._child is not None:
+            self._child.begins()
+        with self._switched:
+            self._closed = True
         if self._follower is not None:
             self._follower.close(timeout_s)
         self._emitter.close(timeout_s)
@@ -248,6 +292,8 @@ class Fleet:
     @property
     def current(self) -> Serving:
         """Return what serves now: one immutable (version, epoch, artifact), swapped as a whole."""
+        if self._child is not None and self._child.waits:
+            self._start_in_child(self._child)
         return self._current
 
     def predicted(
@@ -271,7 +317,8 @@ class Fleet:
 
         Args:
             output: Bool, number, text, or a list of them for rankings; arrays and scalars of numpy are converted.
-            id: 1..128 characters; without it an id is made, and later ids of this process sort after earlier ones.
+            id: 1..128 characters; without it an id is made that nobody can guess, and later ids of this process sort
+                after earlier ones. An id of your own has to be as hard to guess: a label may come before its answer.
             score: The probability of the positive class, 0..1.
             scores: The probability of each class.
             row: Which row of a batched request, if several share the id.
@@ -285,7 +332,10 @@ class Fleet:
         try:
             now_ms = self._now_ms()
             if id is None:
-                id = f"{now_ms:012x}-{next(self._ids):08x}-{self._boot}"
+                id = self._ids.make(now_ms)
+            child = self._child
+            if child is not None and child.waits:
+                self._start_in_child(child)
             serving = self._current if as_ is None else as_
             answer: Any = output if output.__class__ in PLAIN else plain(output)
             self._emitter.put(
@@ -331,7 +381,7 @@ class Fleet:
             card: The address of the model card, or its content.
         """
         try:
-            now = self._current
+            now = self.current
             self._emitter.put(
                 Deployment(
                     model=self.model,
@@ -353,6 +403,8 @@ class Fleet:
 
     def wait_for(self, version: str, timeout_s: float = 5.0) -> bool:
         """Wait until a version serves; False when time is up first."""
+        if self.current.version == version:
+            return True
         with self._switched:
             return self._switched.wait_for(lambda: self._current.version == version, timeout_s)
 
@@ -385,7 +437,9 @@ class Fleet:
         """Return the counts of now."""
         emitted, follower = self._emitter.stats, self._follower
         if follower is None:
-            return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, {}, emitted.detail)
+            failure = "" if self._child is None else self._child.failure
+            refused = {NOT_FOLLOWING: 1} if failure else {}
+            return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, refused, failure or emitted.detail)
         detail = "; ".join(each for each in (emitted.detail, follower.detail) if each)
         return FleetStats(
             emitted.waiting, emitted.sent, emitted.dropped, follower.problems.refused, detail, follower.loading
@@ -397,9 +451,11 @@ class Fleet:
         with suppress(OSError):
             file.acquire()
         stored, loss = restore(file.read(), self.model, trust.audience)
-        if loss == "STATE_MISSING" and self._options.replica is None:
+        if loss == "STATE_MISSING" and self.replica != self._options.replica:
             # A name by chance is new each time: nothing was ever kept under it.
             loss = None
+        if stored.epoch is None and self._child is not None and self._child.state is not None:
+            stored = self._child.state
         replica = Replica(
             who=Identity(self.replica, self._boot),
             trust=trust,
@@ -414,8 +470,10 @@ class Fleet:
         return Follower(self._options.log, replica, state, file, self._current, loss)
 
     def _state_path(self) -> Path:
-        if self._options.state is not None and self._options.state.suffix == SUFFIX:
-            return self._options.state
+        state = self._options.state
+        if state is not None and state.suffix == SUFFIX:
+            named = self._child is None or self._child.named
+            return state if named else state.with_name(f"{state.stem}-{os.getpid()}-{self._boot}{SUFFIX}")
         return epoch_path(self._options.state or state_folder(self._options.log), self.model, self.replica)
 
     def _swap(self, serving: Serving) -> None:
@@ -426,9 +484,14 @@ class Fleet:
     def _after_fork(self) -> None:
         # Threads do not survive a fork, and locks may have been held by one that did not.
         self._switched = threading.Condition()
-        if self._follower is not None:
-            self._follower.forget()
+        follower, child = self._follower, self._child
+        state = None if child is None else child.state
+        name_taken = child is not None and child.name_taken
+        if follower is not None:
+            follower.forget()
+            state, name_taken = follower.state, name_taken or not self._closed
         self._emitter.forget()
+        self._child = ForkedChild(state, name_taken=name_taken)
         self._begin()
 
 

@@ -73,6 +73,10 @@ class RejectCode(StrEnum):
     )
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
+    REQUEST_LIMIT = (
+        "REQUEST_LIMIT",
+        "The request (id, row, target) has more versions or models, or more labels, than are kept of one at a time.",
+    )
     REFERENCE_IMPLAUSIBLE = (
         "REFERENCE_IMPLAUSIBLE",
         "The deployment's reference is worse than the version's own first 1,000 outcomes by more than `worse_by`.",

@@ -15,8 +15,9 @@ from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, P
 from streams.losses.catalogue import loss_columns, unusable, why_unusable
 from streams.losses.columns import JoinedColumns
 from streams.window.cells import FEW, recoded
-from streams.window.join_window import Pair, PendingPrediction
+from streams.window.join_window import Pair
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
+from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable
 from streams.window.tally import Row, Tally
 from unship.rejections import RejectCode

@@ -126,6 +126,33 @@ CONTROLS = Budget(
     bytes=MIB,
 )
 
+# What is kept of one request (id, row, target), by its records in one interval alone.
+
+VERSIONS_OF_REQUEST = Budget(
+    what="versions of a model that answer one request, each with its first prediction",
+    limit=16,
+    unit="versions of a model, in an eighth of the label horizon or of `labels.early`, whichever is longer",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="at most 17 intervals are within reach of a label: it joins 16 versions after 272 steps",
+)
+MODELS_OF_REQUEST = Budget(
+    what="models without a section in the configuration that answer one request",
+    limit=16,
+    unit="models, in the same interval",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="a label that names no model joins the predictions of 16 of them, and of those that are configured",
+)
+LABELS_OF_REQUEST = Budget(
+    what="labels of one request that name the same model, or none",
+    limit=8,
+    unit="labels, in an eighth of the longest `labels.early`",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="a prediction meets at most 9 x 8 labels of either kind that came ahead of it",
+)
+
 # Records.
 
 EVENT = Budget(
@@ -207,6 +234,9 @@ BUDGETS: tuple[Budget, ...] = (
     LABEL_SOURCES,
     SLICE_VALUES,
     CONTROLS,
+    VERSIONS_OF_REQUEST,
+    MODELS_OF_REQUEST,
+    LABELS_OF_REQUEST,
     EVENT,
     EVENT_DEPTH,
     OTHER_LINE,

@@ -66,6 +66,26 @@ def test_ids_made_here_are_unique_and_sort_in_order_of_the_calls(unship_embedded
     assert [event.id for event in unship_embedded.events("predictions")] == ids
 
 
+def test_next_id_does_not_follow_from_the_ones_before_it_nor_from_those_of_the_parent_of_a_fork(unship_embedded):
+    fleet = emitting(unship_embedded)
+    ids = [fleet.predicted(0) for _ in range(3)]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, "\n".join(fleet.predicted(0) for _ in range(300)).encode())
+        os._exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+    ids += [fleet.predicted(0) for _ in range(300)]
+    ids += os.read(reader, 65_536).decode().split("\n")
+    tokens = {each.split("-")[2] for each in ids}
+    assert len(tokens) == len(ids) == 603
+    assert all(len(each) >= 22 for each in tokens)
+    # What differs from one token to the next is spread over all of its places.
+    assert all(len({each[place] for each in tokens}) > 32 for place in range(22))
+    os.close(reader)
+    os.close(writer)
+
+
 @pytest.mark.parametrize(
     ("output", "fields", "reason"),
     [

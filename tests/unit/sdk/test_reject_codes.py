@@ -41,6 +41,7 @@ def test_codes_are_pinned() -> None:
         "FORGED_CONTROL",
         "MODEL_LIMIT",
         "VERSION_LIMIT",
+        "REQUEST_LIMIT",
         "REFERENCE_IMPLAUSIBLE",
         "REPLICA_LIMIT",
         "MISROUTED",
