@@ -10,9 +10,10 @@ import msgspec
 from console.logs import is_log, keys_folder, open_topics, settings_for_reading
 from console.progress import counting, reading
 from console.settings import Exit, Settings
+from streams.audit.decisions_audit import audit_decisions
 from streams.audit.ledger_audit import audit_topics
 from streams.audit.replayed import audit_replayed, is_replayed
-from streams.audit.result import AuditResult, audit_decisions
+from streams.audit.result import AuditResult
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.recordings.lines import Topics

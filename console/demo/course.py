@@ -71,6 +71,7 @@ class Progress:
     decisions: list[Decision] = field(default_factory=list)
     status: Status | None = None
     taken_back: int | None = None
+    journal_end: int = 0
 
 
 class View(Protocol):
@@ -123,7 +124,6 @@ class Course:
         self.seen = Progress(TS_START_MS)
         self._clock = DemoClock(TS_START_MS)
         self._log = EmbeddedLog(stage.log, now_ms=self._clock)
-        self._read = 0
         self._ends: list[dict[str, int]] = []
         self._labels = LabelQueue(requests)
         self._pause = threading.Event()
@@ -270,8 +270,8 @@ class Course:
     def _look(self) -> None:
         """Read the decisions and the status that the monitor has written."""
         seen, log = self.seen, self._log
-        for record in log.read("decisions", self._read):
-            self._read = record.offset + 1
+        for record in log.read("decisions", seen.journal_end):
+            seen.journal_end = record.offset + 1
             if record.key == CHECKPOINT_KEY:
                 continue
             decision = decode_decision(record.value or b"")

@@ -12,7 +12,7 @@ from streams.ledger.coverage import Coverage
 from streams.recordings.lines import Taken, place_of
 from unship.topics import SOURCES
 
-BEHIND_MS: Final = 10_000
+BEHIND_MS: Final = 5_000
 BEHIND_KAFKA_MS: Final = 60_000
 """How far a monitor may be behind the newest record when a recording is made; on a broker, reading takes longer."""
 
@@ -58,8 +58,9 @@ def unread(extent: Extent, fold: Fold, number: int, until: int, *, contiguous: b
                 count, first = count + 1, first or place_of(taken)
             if count:
                 yield (
-                    f"ledger[{number}]: {count} source records, the first {first}, are in no batch, although they are not "
-                    "new: the ledger was cut off, or the monitor was behind; if so, record again when it has caught up"
+                    f"ledger[{number}]: {count} source records, the first {first}, are in no batch, although they are "
+                    "not new: the ledger was cut off, or the monitor was behind; if so, record again when it has "
+                    "caught up"
                 )
 
 

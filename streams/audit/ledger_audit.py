@@ -16,12 +16,13 @@ from actions.journal import Decision, decision_bytes, digest_of
 from streams.audit import completeness
 from streams.audit.commands import Commands
 from streams.audit.copies import Copies
+from streams.audit.decisions_audit import no_collector
 from streams.audit.differences import Difference, Found, decision_difference, named, short
 from streams.audit.extent import Extent
 from streams.audit.journal import Journal
 from streams.audit.proof import Proof
 from streams.audit.rejoin import Rejoin
-from streams.audit.result import AuditResult, no_collector
+from streams.audit.result import AuditResult
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch
 from streams.ledger.coverage import Coverage
@@ -136,7 +137,6 @@ class LedgerAudit:
         self._rejoins: dict[int, Rejoin] = {}
         self._last: dict[int, int] | None = None
         self._unjoined = self._superseded = 0
-        self._is_cut = False
 
     @property
     def ledger_partitions(self) -> int:
@@ -154,7 +154,7 @@ class LedgerAudit:
                 self.result.note_record()
                 if self._progress is not None and self.result.ledger_records % 100 == 0:
                     self._progress(100)
-        if self._is_cut:
+        if self.proof.is_cut:
             # What follows a hole cannot be computed.
             return
         for taken in self._decisions:
@@ -197,7 +197,6 @@ class LedgerAudit:
         size = 0
         for taken in records_of(self.topics, "ledger", self.number):
             if not self.proof.follows(taken):
-                self._is_cut = True
                 break
             try:
                 entry = self._read(taken)

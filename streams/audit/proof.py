@@ -22,10 +22,13 @@ from unship.topics import EVENT_TOPICS
 
 
 class Proof:
-    """Follows the fold of one ledger partition; `embedded` is true once a record shows that its log is embedded."""
+    """Follows the fold of one ledger partition; `embedded` is true once a record shows that its log is embedded.
+
+    `is_cut` is true once a record was not the next one.
+    """
 
     def __init__(self, number: int, journal: Journal, result: AuditResult) -> None:
-        self.embedded = False
+        self.embedded = self.is_cut = False
         self._number = number
         self._journal = journal
         self._result = result
@@ -44,6 +47,7 @@ class Proof:
             # Nothing can be taken out before the second record, however long ago the configuration was written.
             self._first_ts = taken.append_ts if taken.offset < 2 else self._first_ts
             return True
+        self.is_cut = True
         self._result.note_absent(f"ledger[{self._number}]", expected, taken.offset)
         return False
 

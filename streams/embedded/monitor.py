@@ -17,10 +17,10 @@ from typing import Final
 import msgspec
 
 from actions.control_records import trusted_commands
-from actions.journal import Decision, decision_bytes
+from actions.journal import Decision
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
-from streams.embedded.checkpoints import Checkpoints
+from streams.embedded.journal import Journal
 from streams.embedded.source_runs import SourceRuns
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
@@ -34,7 +34,7 @@ from unship.codec import decode_value
 from unship.commands import Command, encode_command
 from unship.errors import RecordingError
 from unship.events import Event
-from unship.log.embedded.log import EmbeddedLog, Fence, Message
+from unship.log.embedded.log import EmbeddedLog, Message
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.signing import is_operators
@@ -74,7 +74,7 @@ class EmbeddedMonitor:
         self.positions = dict.fromkeys(EVENT_TOPICS, 0)
         self._sources = SourceRuns()
         self._clock_ms = clock_ms
-        self._fence: Fence = log.acquire("ledger")
+        self._journal = Journal(log, signer)
         trust = None if signer is None else signer.trust
         newest, self._forged = trusted_commands(log.latest("control").values(), trust)
         self._published = {model: command for model, (_, command) in newest.items()}
@@ -83,7 +83,6 @@ class EmbeddedMonitor:
             logger.warning("%d records of control are ignored (FORGED_CONTROL): %s", len(self._forged), why)
         self._steady = SteadyClock()
         self._steady.reached(max((last.issued_ts for last in self._published.values()), default=0), clock_ms())
-        self._checkpoints = Checkpoints(log, signer)
         self._recover()
 
     # Recovery
@@ -138,11 +137,11 @@ class EmbeddedMonitor:
 
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
-        self._checkpoints.append(self.pipeline.fold, self._clock_ms(), self._fence)
+        self._journal.append_checkpoint(self.pipeline.fold, self._clock_ms())
         data = pack(SavedMonitor(self.positions, self.pipeline.save()))
         parts = [data[i : i + SNAPSHOT_PART] for i in range(0, len(data), SNAPSHOT_PART)]
         messages = [Message(part, b"%b/%d" % (SNAPSHOT_KEY, i)) for i, part in enumerate(parts)]
-        self.log.append("snapshots", [*messages, Message(b"%d" % len(parts), SNAPSHOT_KEY)], fence=self._fence)
+        self.log.append("snapshots", [*messages, Message(b"%d" % len(parts), SNAPSHOT_KEY)], fence=self._journal.fence)
         self.log.compact("snapshots")
 
     # Rounds
@@ -170,16 +169,11 @@ class EmbeddedMonitor:
         first, expected = self.log.end("ledger"), self.pipeline.fold.offset - len(lines)
         if first != expected:
             raise RecordingError(f"the ledger ends at {first}, expected {expected}")
-        journal = [self._journalled(decision) for decision in decisions]
+        journal = [self._journal.record_of(decision) for decision in decisions]
         status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
         dead = self._sources.take_dead()
         batches = {"ledger": lines, "decisions": journal, "snapshots": [status], "rejected": dead}
-        self.log.append_many(batches, fence=self._fence)
-
-    def _journalled(self, decision: Decision) -> Message:
-        value, signer = decision_bytes(decision), self.signer
-        headers = () if signer is None else tuple(signer.sign_decision(value))
-        return Message(value, decision.model.encode(), headers)
+        self.log.append_many(batches, fence=self._journal.fence)
 
     def status(self) -> Status:
         """Return the status that `unship status` prints."""
@@ -196,7 +190,7 @@ class EmbeddedMonitor:
         """
         if self.signer is None:
             return []
-        self._checkpoints.append_if_due(self.pipeline.fold, self._clock_ms(), self._fence)
+        self._journal.append_checkpoint_if_due(self.pipeline.fold, self._clock_ms())
         desired = self.pipeline.fold.commanded()
         now = self._steady.at(self._clock_ms())
         commands = due_commands(desired, self._published, self.signer.audience, now, self.timing)
@@ -205,7 +199,7 @@ class EmbeddedMonitor:
             value = encode_command(command)
             messages.append(Message(value, command.model.encode(), tuple(self.signer.sign(value))))
         if messages:
-            self.log.append("control", messages, fence=self._fence)
+            self.log.append("control", messages, fence=self._journal.fence)
             self._published |= {command.model: command for command in commands}
         return commands
 

@@ -45,7 +45,7 @@ class LedgerMismatch(ValueError):
     """A ledger or a snapshot is of another version of the fold, or its configuration has another digest."""
 
 
-class SavedFold(msgspec.Struct):
+class SavedFold(msgspec.Struct, frozen=True):
     """A `Fold` at rest: it carries its own position."""
 
     fold_version: int

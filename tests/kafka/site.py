@@ -15,6 +15,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from actions.checkpoints import CHECKPOINT_KEY
 from streams.kafka.clients import Access, read_all
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Deployed
@@ -133,6 +134,8 @@ class KafkaSite:
         """Return the journal, repeats left out as every reader leaves them out."""
         seen: dict[tuple[Any, ...], dict[str, Any]] = {}
         for record in await read_all(self.access, "decisions"):
+            if record.key == CHECKPOINT_KEY:
+                continue
             decision = json.loads(record.value)
             seen.setdefault((decision["model"], tuple(decision["epoch"])), decision)
         return list(seen.values())
