@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import DecisionHead, read_decision
 from unship.commands import Command, decode_command
+from unship.events import Epoch
 from unship.signing import COMMAND_TYPE, DECISION_TYPE, Headers, Trust, TrustedKey, verify
 
 
@@ -85,14 +87,18 @@ def _read_back(
     read: Callable[[bytes], T | None],
     meant: Callable[[T], bool],
 ) -> ReadBack[R, T]:
+    def epoch_of(value: bytes) -> Epoch | None:
+        found = read(value)
+        return None if found is None else found.epoch
+
     newest: dict[str, tuple[R, T]] = {}
     forged: list[R] = []
     known: set[bytes | None] = set()
     for record in reversed(list(records)):
         value = record.value
-        if value is None or record.key in known:
+        if value is None or record.key in known or record.key == CHECKPOINT_KEY:
             continue
-        signer = verify(value, record.headers, trust, "controller", payload_type)
+        signer = verify(value, record.headers, trust, "controller", payload_type, epoch_of=epoch_of)
         found = read(value) if isinstance(signer, TrustedKey) else None
         if not isinstance(signer, TrustedKey) or (
             found is not None and not (meant(found) and found.model.encode() == record.key)

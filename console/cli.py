@@ -252,7 +252,10 @@ def status(settings: Settings, model: str | None) -> None:
 @click.argument("event")
 @click.pass_obj
 def emit(settings: Settings, kind: str, event: str) -> None:
-    """Send one event, given as JSON (- reads it from standard input)."""
+    """Send one event, given as JSON (- reads it from standard input).
+
+    A deployment is signed with the deployer.key of the folder of keys, or else with its operator.key.
+    """
     from console.commands.emit import emit_command
 
     sys.exit(emit_command(settings, kind, event))
@@ -260,17 +263,46 @@ def emit(settings: Settings, kind: str, event: str) -> None:
 
 @main.group()
 def keys() -> None:
-    """Make keys."""
+    """Make, list and revoke keys."""
+
+
+ROLE = click.Choice(["controller", "operator", "deployer"])
 
 
 @keys.command("new")
 @click.option("--audience", default="default", show_default=True, help="The installation that commands are bound to.")
+@click.option("--role", type=ROLE, help="Make one more key, for this role, in place of one that was revoked.")
 @click.pass_obj
-def keys_new(settings: Settings, audience: str) -> None:
-    """Make controller.key, operator.key and trust.json; replicas get trust.json only."""
-    from console.commands.emit import keys_command
+def keys_new(settings: Settings, audience: str, role: Any) -> None:
+    """Make controller.key, operator.key, deployer.key and trust.json; replicas get trust.json only."""
+    from console.commands.keys import new_command
 
-    sys.exit(keys_command(settings, audience))
+    sys.exit(new_command(settings, audience, role))
+
+
+@keys.command("list")
+@click.pass_obj
+def keys_list(settings: Settings) -> None:
+    """Show the keys of trust.json: name, id, roles, and which are revoked."""
+    from console.commands.keys import list_command
+
+    sys.exit(list_command(settings))
+
+
+@keys.command("revoke")
+@click.argument("name")
+@click.option("--from", "since", metavar="TS", help="Keep what the log appended before (ms or RFC 3339); default: now.")
+@click.option("--from-epoch", "epoch", metavar="I.O.N", help="Keep commands and decisions of epochs below, as 0.458.0.")
+@click.pass_obj
+def keys_revoke(settings: Settings, name: str, since: str | None, epoch: str | None) -> None:
+    """Revoke a key, given by its name or id, in trust.json; a monitor that runs reads the file again by itself.
+
+    Replicas do as well, once they have the new trust.json. What a revoked controller's key has commanded binds them no
+    more.
+    """
+    from console.commands.keys import revoke_command
+
+    sys.exit(revoke_command(settings, name, since, epoch))
 
 
 @main.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from actions.checkpoints import CHECKPOINT_KEY, checkpoint_bytes, read_checkpoint
 from actions.journal import decision_bytes
-from actions.reconcile import Signer, Timing, due_commands
+from actions.reconcile import Timing, due_commands
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.fold import Fold
@@ -23,15 +22,15 @@ from streams.ledger.records import Deployed, Record
 from streams.pipeline import configuration_record
 from streams.recordings.lines import Place, Taken, order_of
 from streams.topics.partitioner import partition_of
+from tests.keys import BY_DEPLOYER, SIGNER, TRUST, signed
 from tests.pipelines import source_records_of
 from tests.sites import Site, taken_of
 from tests.worlds.busy import CONFIG, busy_lines
-from unship.codec import decode_line, encode_line
+from unship.codec import decode_line, decode_value, encode_line
 from unship.commands import encode_command
 from unship.events import Ack, Deployment, Feedback, Prediction
-from unship.keys import load_private_key, new_keys
 from unship.log.embedded.log import Message
-from unship.signing import COMMAND_TYPE, DECISION_TYPE, OPERATOR_TYPE, Trust, sign
+from unship.signing import Trust
 from unship.topics import SOURCES
 
 SOURCE_PARTITIONS, LEDGER_PARTITIONS, MODELS = 3, 2, ("m", "churn")
@@ -45,25 +44,15 @@ class Complete:
     trust: Trust
 
 
-def signer_of(folder: Path) -> tuple[Signer, Trust]:
-    """Return a signer as the command `run` makes it."""
-    trust = new_keys(folder, "prod")
-    key = load_private_key(folder / "controller.key")
-    return Signer("prod", lambda v: sign(v, key, COMMAND_TYPE), trust, lambda v: sign(v, key, DECISION_TYPE)), trust
-
-
 def embedded_recording(folder: Path, seed: int = 1) -> Complete:
     """Let a monitor with keys live through a rollback, with snapshots now and then and one at the end."""
-    signer, trust = signer_of(folder / "keys")
-    operator = load_private_key(folder / "keys" / "operator.key")
     site, rng = Site(folder / "log", busy_lines(seed), parse(CONFIG)), np.random.default_rng(seed)
-    live = site.monitor(signer)
+    live = site.monitor()
     live.timing = Timing(beat_ms=500, valid_ms=600_000)
     while site.sent < len(site.lines):
         site.send(int(rng.integers(20, 200)))
         if rng.random() < 0.3:
-            act = json.dumps({"act": "resume", "model": "m", "reason": "drill", "by": "ann"}).encode()
-            site.log.append("operator", [Message(act, b"m", tuple(sign(act, operator, OPERATOR_TYPE)))])
+            site.order(act="resume")
             site.log.append("deployments", [Message(b"{", b"x")])
         live.step()
         for command in live.publish():
@@ -78,7 +67,9 @@ def embedded_recording(folder: Path, seed: int = 1) -> Complete:
     live.publish()
     live.step()
     live.save_snapshot()
-    return Complete(taken_of(site.log), trust)
+    records = taken_of(site.log)
+    site.log.close()
+    return Complete(records, TRUST)
 
 
 class Broker:
@@ -100,11 +91,10 @@ class Broker:
         return taken
 
 
-def broker_recording(folder: Path, seed: int = 1) -> Complete:
+def broker_recording(seed: int = 1) -> Complete:
     """Let readers and controllers of several partitions work in turns, with transactions that take offsets."""
-    signer, trust = signer_of(folder / "keys")
     broker, config, rng = Broker(), parse(CONFIG), np.random.default_rng(seed)
-    site = _Controllers(broker, config, signer)
+    site = _Controllers(broker, config)
     events = [_named(model, line) for i, model in enumerate(MODELS) for line in busy_lines(seed + i, 900)]
     events.sort(key=lambda event: event.ts or 0)
     broker.now = events[0].ts or 0
@@ -126,7 +116,7 @@ def broker_recording(folder: Path, seed: int = 1) -> Complete:
     site.checkpoint()
     records = [taken for records in broker.records.values() for taken in records]
     heads = [taken for taken in records if (taken.topic, taken.offset) == ("ledger", 0)]
-    return Complete(heads + sorted((t for t in records if t not in heads), key=order_of), trust)
+    return Complete(heads + sorted((t for t in records if t not in heads), key=order_of), TRUST)
 
 
 def _named(model: str, line: bytes) -> Prediction | Feedback | Deployment:
@@ -142,8 +132,8 @@ def _named(model: str, line: bytes) -> Prediction | Feedback | Deployment:
 class _Controllers:
     """The readers of all source partitions and the controllers of all ledger partitions, in one place."""
 
-    def __init__(self, broker: Broker, config: Config, signer: Signer) -> None:
-        self.broker, self.signer = broker, signer
+    def __init__(self, broker: Broker, config: Config) -> None:
+        self.broker = broker
         self.folds = [Fold(config) for _ in range(LEDGER_PARTITIONS)]
         self.published: list[dict[str, object]] = [{} for _ in self.folds]
         self.own: list[dict[str, int]] = [{} for _ in self.folds]
@@ -175,14 +165,16 @@ class _Controllers:
                 self.fold(other, fact)
 
     def journal(self, number: int, value: bytes, key: bytes) -> None:
-        taken = self.broker.append("decisions", number, value, key, self.signer.sign_decision(value))
+        taken = self.broker.append("decisions", number, value, key, SIGNER.sign_decision(value))
         self.own[number][f"decisions/{number}"] = taken.offset + 1
 
     def deploy(self, event: Deployment) -> None:
-        number = self.ledger_of(event.model)
-        taken = self.broker.append("deployments", number, encode_line(event), event.model.encode())
-        copy = msgspec.structs.replace(event, at=("deployments", number, taken.offset, taken.append_ts))
-        self.fold(number, Deployed(-1, copy))
+        number, message = self.ledger_of(event.model), signed(event, self.broker.now)
+        taken = self.broker.append("deployments", number, message.value or b"", message.key, message.headers)
+        read = decode_value("deployment", message.value)
+        assert isinstance(read, Deployment)
+        place = ("deployments", number, taken.offset, taken.append_ts)
+        self.fold(number, Deployed(-1, msgspec.structs.replace(read, at=place), BY_DEPLOYER))
 
     def round(self) -> None:
         for reader in self.readers:
@@ -208,9 +200,7 @@ class _Controllers:
             value = encode_command(command)
             # The end of the transaction before takes an offset.
             skip = int(place == 0 and self.broker.ends["control", number] > 0)
-            taken = self.broker.append(
-                "control", number, value, command.model.encode(), self.signer.sign(value), skip=skip
-            )
+            taken = self.broker.append("control", number, value, command.model.encode(), SIGNER.sign(value), skip=skip)
             self.own[number][f"control/{number}"] = taken.offset + 1
             published[command.model] = command
 

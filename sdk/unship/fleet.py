@@ -18,14 +18,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from unship.emitter import BAD_ARGUMENT, Emitter
+from unship.emitter import BAD_ARGUMENT, Emitter, SignLater
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceValue, Status
-from unship.keys import load_trust
+from unship.keys import TrustFile, load_private_key, new_nonce
 from unship.log.address import checked_log, state_folder
 from unship.log.link import wall_ms
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
@@ -34,10 +34,13 @@ from unship.replica.follower import ControlHealth, Follower
 from unship.replica.forked import NOT_FOLLOWING, ForkedChild
 from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
-from unship.sendable import PLAIN, plain
-from unship.signing import Trust
+from unship.sending.sendable import PLAIN, plain
+from unship.signing import VALID_MS_MAX, Trust, sign_event
 from unship.system.forking import after_fork_in_child
 from unship.system.ids import Ids
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 DEFAULT_TRUST: Final = "trust.json"
 LOGGER: Final = logging.getLogger("unship")
@@ -70,13 +73,14 @@ class _Options(Struct, frozen=True, eq=False):
     """Hold the arguments of a fleet that its identities have in common."""
 
     log: str
-    trust: Trust | None
+    trust: TrustFile | None
     on_version: Callable[[str], object] | None
     load_timeout_s: float
     artifacts: Mapping[str, str] | None
     replica: str | None
     state: Path | None
     queue: int
+    queue_bytes: int | None
     pack: bool
     beat_ms: int
 
@@ -112,6 +116,7 @@ class Fleet:
         artifacts: Mapping[str, str] | None = None,
         state: str | os.PathLike[str] | None = None,
         queue: int = 10_000,
+        queue_bytes: int | None = None,
         pack: bool = False,
         beat_s: float = 30.0,
         now_ms: Callable[[], int] = wall_ms,
@@ -131,7 +136,7 @@ class Fleet:
             log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. The
                 credentials for a broker are the environment's UNSHIP_SECURITY_* variables.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
-                first. None: emit only, obey no command.
+                first. A file is read again when it is replaced. None: emit only, obey no command.
             replica: A name that survives a restart of this replica, such as the pod's ordinal. The default (host,
                 process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart. In the
                 child of a fork, process and chance are added to it, unless the parent had not started and the child
@@ -141,7 +146,9 @@ class Fleet:
             state: Where the highest epoch is kept: a folder, or a file that ends in `.state`. The default is the
                 folder `replicas` inside the log's, on Kafka the folder `unship-state` inside the current one: in a
                 container, name a folder that outlives it.
-            queue: Most events that wait: 10,000 of about 1 KiB are 10 MB.
+            queue: Most events that wait.
+            queue_bytes: Most memory that they take, roughly, in bytes, whatever they hold: 64 MiB, or more if so many
+                common events need more. Beyond either limit an event is dropped as `QUEUE_FULL`.
             pack: Put up to 64 predictions into one record, which costs the broker and the monitor less; an event then
                 waits up to 50 ms for others. Not for topics that programs read which expect one event in a record.
             beat_s: How often the monitor is expected to publish, in seconds; after two beats without a record
@@ -171,6 +178,7 @@ class Fleet:
             replica=replica,
             state=None if state is None else Path(state),
             queue=queue,
+            queue_bytes=queue_bytes,
             pack=pack,
             beat_ms=round(beat_s * 1_000),
         )
@@ -192,7 +200,13 @@ class Fleet:
         self.replica = options.replica or socket.gethostname()
         if options.replica is None or (self._child is not None and not self._child.named):
             self.replica = f"{self.replica[:96]}-{os.getpid()}-{self._boot}"
-        self._emitter = Emitter(options.log, queue=options.queue, pack=options.pack, now_ms=self._now_ms)
+        self._emitter = Emitter(
+            options.log,
+            queue=options.queue,
+            queue_bytes=options.queue_bytes,
+            pack=options.pack,
+            now_ms=self._now_ms,
+        )
         self._follower: Follower | None = None
 
     def start(self, wait_s: float = 10.0) -> Fleet:
@@ -370,8 +384,12 @@ class Fleet:
         previous: str | None = None,
         reference: Mapping[str, tuple[float, int] | Reference] | None = None,
         card: str | dict[str, Any] | None = None,
+        key: str | os.PathLike[str] | Ed25519PrivateKey | None = None,
     ) -> None:
         """Announce that a version serves as `status` from now on; never waits and never raises, as `predicted`.
+
+        Where the monitor may act, it follows only what is signed: give `key`, or let the release pipeline announce the
+        version with `unship-replica emit deployment`.
 
         Args:
             status: `live`, `shadow`, `holdback` or `retired`.
@@ -379,23 +397,33 @@ class Fleet:
             previous: The version that it replaces.
             reference: The offline metrics by loss: {"zero_one": (mean, number of outcomes)}.
             card: The address of the model card, or its content.
+            key: The key to sign with, or its file: that of a deployer or an operator, for the audience of `trust`.
         """
         try:
             now = self.current
-            self._emitter.put(
-                Deployment(
-                    model=self.model,
-                    version=now.version if version is None else version,
-                    status=status,
-                    ts=self._now_ms(),
-                    previous=previous,
-                    artifact=now.artifact if version in (None, now.version) else None,
-                    reference=None if reference is None else {name: _reference(it) for name, it in reference.items()},
-                    card=card,
-                )
+            sign = None if key is None else self._signer(key)
+            event = Deployment(
+                model=self.model,
+                version=now.version if version is None else version,
+                status=status,
+                ts=self._now_ms(),
+                previous=previous,
+                artifact=now.artifact if version in (None, now.version) else None,
+                reference=None if reference is None else {name: _reference(it) for name, it in reference.items()},
+                card=card,
             )
+            self._emitter.put(event if sign is None else SignLater(event, sign))
         except Exception as error:  # noqa: BLE001 (the service comes first)
             self._emitter.drop(BAD_ARGUMENT, f"deployment: {type(error).__name__}: {error}")
+
+    def _signer(
+        self, key: str | os.PathLike[str] | Ed25519PrivateKey
+    ) -> Callable[[Deployment], tuple[bytes, tuple[tuple[str, bytes], ...]]]:
+        trust, now_ms = self._options.trust, self._now_ms
+        if trust is None:
+            raise ConfigurationError("key: a signature is for one installation, and without trust none is known")
+        private_key = load_private_key(Path(key)) if isinstance(key, str | os.PathLike) else key
+        return lambda event: sign_event(event, private_key, trust.trust.audience, now_ms(), new_nonce(), VALID_MS_MAX)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until every event so far was written or dropped; False when time is up first."""
@@ -445,12 +473,12 @@ class Fleet:
             emitted.waiting, emitted.sent, emitted.dropped, follower.problems.refused, detail, follower.loading
         )
 
-    def _new_follower(self, trust: Trust) -> Follower:
+    def _new_follower(self, trust: TrustFile) -> Follower:
         file = EpochFile(self._state_path())
         # What the disk refuses is tried again before the first epoch is obeyed, and reported then.
         with suppress(OSError):
             file.acquire()
-        stored, loss = restore(file.read(), self.model, trust.audience)
+        stored, loss = restore(file.read(), self.model, trust.trust.audience)
         if loss == "STATE_MISSING" and self.replica != self._options.replica:
             # A name by chance is new each time: nothing was ever kept under it.
             loss = None
@@ -499,9 +527,11 @@ def _reference(value: tuple[float, int] | Reference) -> Reference:
     return value if isinstance(value, Reference) else Reference(*value)
 
 
-def _trust(trust: str | os.PathLike[str] | Trust | None) -> Trust | None:
-    if trust is None or isinstance(trust, Trust):
-        return trust
+def _trust(trust: str | os.PathLike[str] | Trust | None) -> TrustFile | None:
+    if trust is None:
+        return None
+    if isinstance(trust, Trust):
+        return TrustFile(None, trust)
     if trust == DEFAULT_TRUST:
         trust = os.environ.get("UNSHIP_TRUST", DEFAULT_TRUST)
-    return load_trust(Path(trust))
+    return TrustFile(Path(trust))

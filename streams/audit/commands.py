@@ -37,7 +37,7 @@ class Commands:
         for name in models & fold.models.keys():
             desired = fold.models[name].state.desired
             begun = self._begun.get(name)
-            if fold.models[name].config.mode == "observe" or (begun and begun[-1][0] == desired.epoch):
+            if not fold.models[name].commanded or (begun and begun[-1][0] == desired.epoch):
                 continue
             command = command_of(name, desired, "", 0, _NO_TIME)
             if command is not None:

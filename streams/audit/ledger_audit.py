@@ -184,8 +184,8 @@ class LedgerAudit:
             remarks.append(f"{foreign} records of decisions and control that no trusted controller signed")
         if self.trust is None and (self.commands.count or self.copies.unsigned):
             remarks.append(
-                f"the signatures of {self.commands.count} commands and {self.copies.unsigned} operators' acts, because "
-                "no trust.json is configured"
+                f"the signatures of {self.commands.count} commands and {self.copies.unsigned} acts and deployments, "
+                "because no trust.json is configured"
             )
         return remarks
 

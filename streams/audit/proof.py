@@ -16,7 +16,7 @@ from streams.audit.journal import Journal
 from streams.audit.result import AuditResult
 from streams.fold.fold import Fold
 from streams.ledger.coverage import Coverage
-from streams.ledger.records import Configured, Record, Tick
+from streams.ledger.records import Configured, Record, Tick, Trusted
 from streams.recordings.lines import Taken, place_of
 from unship.topics import EVENT_TOPICS
 
@@ -65,7 +65,7 @@ class Proof:
             if not self._result.missing:
                 for sentence in completeness.beyond(fold.coverage.get(0, Coverage()), record.positions):
                     self._result.note_missing(sentence)
-        elif not isinstance(record, FleetFact):
+        elif not isinstance(record, FleetFact | Trusted):
             self._ends_round = False
         for taken, checkpoint in self._journal.checkpoints_below(fold.offset):
             if checkpoint.ledger == fold.offset:

@@ -75,19 +75,19 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
     """Return the status of a model at a source clock."""
     state, live = model.state, model.state.live
     return ModelStatus(
-        state=_word(model),
+        state=state_of(model),
         desired=state.desired.serve,
         epoch=state.desired.epoch,
         outcomes=dict(sorted(state.outcomes.items())),
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
         evidence=_evidence(model),
         quarantine=list(dict.fromkeys(entry.version for entry in state.desired.quarantine)),
-        commanded=model.config.mode != "observe",
+        commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
     )
 
 
-def _word(model: ModelFold) -> str:
+def state_of(model: ModelFold) -> str:
     """Return the reason of the model's last decision, HEALTHY if there is none."""
     standing, live = model.state.written.standing, model.state.live
     if standing is None or live is None or standing.version != live.version:

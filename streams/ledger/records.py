@@ -6,6 +6,7 @@ dictionary inside the record, so that each record can be read alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -13,9 +14,12 @@ import msgspec
 from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Floats, Ints
 from streams.ledger.coverage import Corner
+from unship.budgets.table import REPLICA_CHANGES
 from unship.events import Deployment, OperatorAct
+from unship.signing import Revoked, SignedBy, Trust
 
 Scalar: TypeAlias = bool | int | float | str
+CHANGES_MAX = REPLICA_CHANGES.limit
 
 
 class Coded(msgspec.Struct, frozen=True):
@@ -133,21 +137,43 @@ class Batch(msgspec.Struct, frozen=True, tag="batch", tag_field="kind"):
     counted: Counted
 
 
-class Deployed(msgspec.Struct, frozen=True, tag="deployment", tag_field="kind"):
+class Deployed(msgspec.Struct, frozen=True, omit_defaults=True, tag="deployment", tag_field="kind"):
     """A copy of a deployment event with its place (`event.at`), at the source clock of its arrival.
 
-    A copier that does not read the sources has no clock; it writes -1, and the fold uses its own.
+    A copier that does not read the sources has no clock; it writes -1, and the fold uses its own. `signed_by` is whose
+    signature the copier found on the record, so that the fold needs no keys; None if that of nobody who is trusted.
     """
 
     clock: int
     event: Deployment
+    signed_by: SignedBy | None = None
 
 
-class Operated(msgspec.Struct, frozen=True, tag="operator", tag_field="kind"):
+class Operated(msgspec.Struct, frozen=True, omit_defaults=True, tag="operator", tag_field="kind"):
     """A copy of an operator's act with its place, at the source clock of its arrival; -1 as in `Deployed`."""
 
     clock: int
     event: OperatorAct
+    signed_by: SignedBy | None = None
+
+
+class KnownKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key of `trust.json`: its id, what it may sign, and from when on it is revoked."""
+
+    id: str
+    roles: list[str]
+    revoked: Revoked | None = None
+
+
+class Trusted(msgspec.Struct, frozen=True, tag="trust", tag_field="kind"):
+    """The keys that the monitor trusts from here on, written where its `trust.json` was replaced.
+
+    A copier may have read an older one when it found who signed a record. `clock` is -1 as in `Deployed`.
+    """
+
+    clock: int
+    audience: str
+    keys: list[KnownKey]
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):
@@ -199,4 +225,18 @@ class ReplicaFacts(msgspec.Struct, frozen=True, tag="replicas", tag_field="kind"
     changes: list[ReplicaChange]
 
 
-Record: TypeAlias = Batch | Deployed | Operated | Tick | Configured | Begun | ReplicaFacts | FleetFact
+def replica_facts(clock: int, changes: Mapping[str, Sequence[ReplicaChange]]) -> list[ReplicaFacts]:
+    """Return the records of what changed at the replicas of each model, none with more than `CHANGES_MAX`."""
+    return [
+        ReplicaFacts(clock, model, list(some[begin : begin + CHANGES_MAX]))
+        for model, some in changes.items()
+        for begin in range(0, len(some), CHANGES_MAX)
+    ]
+
+
+Record: TypeAlias = Batch | Deployed | Operated | Trusted | Tick | Configured | Begun | ReplicaFacts | FleetFact
+
+
+def trusted_of(trust: Trust) -> Trusted:
+    """Return the record of what a `trust.json` holds."""
+    return Trusted(-1, trust.audience, [KnownKey(key.id, list(key.roles), key.revoked) for key in trust.keys])

@@ -53,6 +53,26 @@ VERSIONS = Budget(
     bytes=200 * KIB,
     key="versions",
 )
+DEPLOYED_MODELS = Budget(
+    what="models that are not in the configuration, and were deployed or ordered by an operator",
+    limit=1_000,
+    unit="models of a ledger partition",
+    beyond="MODEL_LIMIT",
+    back="when one is needed, from the model that was silent for longest, after its label horizon; none that is held, "
+    "pinned or has a version in quarantine",
+    why="1,000 models of about 1 MB of detectors each are 1 GB, on which a worker on Kafka has one share",
+    bytes=1_000 * MIB,
+)
+DEPLOYED_VERSIONS = Budget(
+    what="versions of a model that were deployed, serve or served",
+    limit=1_000,
+    unit="versions of a model",
+    beyond="VERSION_LIMIT",
+    back="with each newer one, from the oldest deployment that neither serves, nor served, nor is judged, nor is in "
+    "quarantine",
+    why="1,000 versions and their facts are about 1 MB of a model",
+    bytes=MIB,
+)
 JUDGED = Budget(
     what="holdback and shadow versions that are judged at a time",
     limit=8,
@@ -190,6 +210,15 @@ STATUS_RECORD = Budget(
     why="about 300 replicas of 200 bytes fit; 200 unlisted models are 13 MB of one topic that is compacted",
     bytes=64 * KIB,
 )
+REPLICA_CHANGES = Budget(
+    what="changes at the replicas of a model in a ledger record",
+    limit=400,
+    unit="changes",
+    beyond="in the next record",
+    back="with the next record",
+    why="400 changes with three names of 128 characters, of up to 4 bytes each, are 600 KB; usual names make 60 KB",
+    bytes=600 * KIB,
+)
 COUNTS = Budget(
     what="changes of counts in a batch",
     limit=65_536,
@@ -223,9 +252,29 @@ RECORDING = Budget(
     key="recording",
 )
 
+FLEET_QUEUE = Budget(
+    what="what waits in the queue of a fleet or a label source, `queue_bytes`",
+    limit=64 * MIB,
+    unit="bytes in the memory of the service, roughly",
+    beyond="dropped, and counted as `QUEUE_FULL` by the library",
+    back="when events are written",
+    why="10,000 common events of 1 KiB are 10 MiB; 600 events with 1,000 scores each take all of it",
+    bytes=64 * MIB,
+)
+HANGING_LOADS = Budget(
+    what="loads of a replica that have not returned after `load_timeout`",
+    limit=4,
+    unit="loads, each of another version",
+    beyond="not started, and counted as `LOADS_HANG` by the library",
+    back="when one returns, or with the next process",
+    why="each has a thread and what it has loaded so far: four models besides the one that serves",
+)
+
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
+    DEPLOYED_MODELS,
     VERSIONS,
+    DEPLOYED_VERSIONS,
     JUDGED,
     REPLICAS,
     REPLICAS_OF_ALL,
@@ -241,8 +290,11 @@ BUDGETS: tuple[Budget, ...] = (
     EVENT_DEPTH,
     OTHER_LINE,
     STATUS_RECORD,
+    REPLICA_CHANGES,
     COUNTS,
     WINDOW,
     RECORDING,
+    FLEET_QUEUE,
+    HANGING_LOADS,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -29,7 +29,10 @@ NAMES = {"decisions": "decision", "control": "command"}
 
 @cache
 def complete(kind: str) -> Complete:
-    return {"embedded": embedded_recording, "broker": broker_recording}[kind](Path(mkdtemp()))
+    if kind == "broker":
+        return broker_recording()
+    with TemporaryDirectory() as folder:
+        return embedded_recording(Path(folder))
 
 
 def audited(records: list[Taken], whole: Complete, *, keys: bool = True) -> AuditResult:
