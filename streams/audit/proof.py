@@ -110,8 +110,16 @@ class Proof:
         newest = newest if self._last is None else max(newest, self._last.append_ts)
         behind = completeness.BEHIND_MS if self.embedded else completeness.BEHIND_KAFKA_MS
         yield from completeness.unread(extent, fold, self._number, newest - behind, contiguous=self.embedded)
-        if self._journal.signed or commands.count:
+        if self._is_commanding(commands):
             yield from commands.absent(newest - behind)
+
+    def _is_commanding(self, commands: Commands) -> bool:
+        """Return whether the monitor has appended commands, by what the log itself states."""
+        if commands.count or self.embedded:
+            return bool(commands.count) or self._positions.get("control", 0) > 0
+        if self._newest is not None:
+            return f"control/{self._number}" in self._newest[1].ends
+        return self._journal.signed
 
     def _proven(self) -> str:
         end = 0 if self._last is None else self._last.offset + 1
