@@ -305,21 +305,38 @@ def keys_revoke(settings: Settings, name: str, since: str | None, epoch: str | N
     sys.exit(revoke_command(settings, name, since, epoch))
 
 
+ACTS = click.Choice(["approve", "reject", "rollback", "pin", "unpin", "hold", "resume", "release", "renew"])
+
+
 @main.command()
-@click.argument("act", type=click.Choice(["renew"]))
+@click.argument("act", type=ACTS)
 @click.argument("model")
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, recorded in the ledger.")
-@click.option("--incarnation", type=click.IntRange(1), metavar="N", help="New incarnation; default: the next one.")
+@click.option("--to", metavar="V", help="For rollback: the version to go back to.")
+@click.option("--version", metavar="V", help="For release, and for pin of another version than the one that serves.")
+@click.option("--decision", metavar="ID", help="For approve and reject: the proposal; default: the open one.")
+@click.option("--override", is_flag=True, help="Also under a hold, or for a version in quarantine; recorded.")
+@click.option("--incarnation", type=click.IntRange(1), metavar="N", help="For renew: the new one; default: the next.")
+@click.option("--force", is_flag=True, help="Also for a model or a version that is not known.")
 @click.pass_obj
-def ctl(settings: Settings, act: str, model: str, reason: str, incarnation: int | None) -> None:
-    """Append a signed operator act for a model; needs operator.key.
+def ctl(settings: Settings, /, act: Any, model: str, reason: str, force: bool, **asked: Any) -> None:
+    """Append a signed operator act for a model, and print it; needs operator.key.
 
-    renew: start a new incarnation for the epochs of its commands. Replicas refuse every epoch below the highest that
-    they accepted, so the commands of a new ledger that replaces a lost one are refused until then.
+    \b
+    hold      stop automatic acts, and acts of operators without --override
+    resume    end a hold, or a stop by a limit
+    pin       keep a version whatever is deployed or found; unpin ends it
+    rollback  go back to a version, and put the one that served in quarantine
+    release   take a version out of quarantine
+    approve   follow the open proposal, if the guards still agree; reject drops it
+    renew     begin a new incarnation of the epochs of its commands: replicas refuse every epoch below the
+              highest that they accepted, so those of a ledger that replaces a lost one until then
+
+    What the monitor made of it is in `unship decisions` and `unship status`.
     """
-    from console.commands.ctl import renew_command
+    from console.commands.ctl import Asked, ctl_command
 
-    sys.exit(renew_command(settings, model, reason, incarnation))
+    sys.exit(ctl_command(settings, act, model, reason, Asked(**asked), force))
 
 
 TIMEOUT = click.option(

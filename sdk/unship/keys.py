@@ -25,6 +25,7 @@ from unship.errors import ConfigurationError
 from unship.events import Name
 from unship.signing import Revoked, Role, Trust, TrustedKey, public_bytes
 from unship.system.files import create_file, replace_file
+from unship.system.modes import changed_by_others
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -195,7 +196,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key: Ed25519 in unencrypted PKCS 8 PEM, as `new_keys` and `openssl genpkey` write it.
 
     Raises:
-        ConfigurationError: No such file, one that everybody may read or replace, or one that holds no such key.
+        ConfigurationError: No such file, one that others may read, change or replace, or one that holds no such key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -206,7 +207,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     mode = stat.S_IMODE(path.stat().st_mode)
     if os.name == "posix" and mode & 0o027:
         raise ConfigurationError(f"{path}: mode {mode:04o} opens a private key to others; run: chmod 600 {path}")
-    _refuse_writable(path.parent)
+    _refuse_writable(path)
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -223,11 +224,11 @@ def load_trust(path: Path) -> Trust:
     """Read a `trust.json`: the trusted keys, and the audience of this installation.
 
     Raises:
-        ConfigurationError: No such file, one that everybody may change, or its content is not what `new_keys` writes.
+        ConfigurationError: No such file, one that others may change or replace, or its content is not what `new_keys`
+            writes.
     """
     data = _read(path, "copy it from the folder that `unship keys new` made")
     _refuse_writable(path)
-    _refuse_writable(path.parent)
     try:
         content = msgspec.json.decode(data, type=_TrustFile)
     except (ValueError, RecursionError) as error:
@@ -281,16 +282,13 @@ def _read(path: Path, fix: str) -> bytes:
 
 
 def _refuse_writable(path: Path) -> None:
-    """Refuse a file or folder that everybody may write: who can replace `trust.json` commands the fleet.
-
-    Folders with the sticky bit, such as those that secrets are mounted in, are fine.
-    """
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if os.name == "posix" and mode & 0o002 and not (mode & stat.S_ISVTX and path.is_dir()):
-        raise ConfigurationError(
-            f"{path}: mode {mode:04o} lets everybody change the trusted keys, expected {mode & ~0o002:04o} or less; "
-            f"run: chmod o-w {path}"
-        )
+    """Refuse a file that others may change or replace: who writes `trust.json` commands the fleet."""
+    try:
+        found = changed_by_others(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be looked at: {error.strerror}; check its owner and mode") from error
+    if found is not None:
+        raise ConfigurationError(f"keys that others may change are not used: {found}")
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

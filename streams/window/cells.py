@@ -18,6 +18,7 @@ from detectors.base import Bools, Ints
 from streams.ledger.records import Coded
 from streams.window.decoding import Shape
 from streams.window.series import SeriesTable
+from streams.window.slice_values import shortened, text_bytes
 
 CELLS_MAX: Final = 65_536
 """A table with so many is left for a new one: a slice may have any number of values."""
@@ -28,7 +29,7 @@ FEW: Final = 64
 """Of so few rows, a loop over them takes less time than a dozen array operations."""
 
 
-_SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _SLICES = range(6)
+_SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _ROW, _TEXT, _SLICES = range(8)
 
 
 class Cells:
@@ -41,7 +42,8 @@ class Cells:
         # By which parts of a key narrow predictions have.
         self._by_layout: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
         self._keys: list[tuple[Any, ...]] = []
-        # Series, model, horizon, early, whether the model is usual, and the number of the value of each slice.
+        # Series, model, horizon, early, whether the model is usual, the bytes of numbers and of text that an outcome
+        # takes in a ledger record, and the number of the value of each slice.
         self._table = np.zeros((_SLICES + len(self.dimensions), 64), np.int64)
         self._numbers: list[dict[Any, int]] = [{} for _ in self.dimensions]
         self._values: list[list[Any]] = [[] for _ in self.dimensions]
@@ -69,7 +71,7 @@ class Cells:
         """Return the cell of a key that has some of the dimensions only."""
         model, version, *rest = key
         role = rest.pop(0) if with_role else "live"
-        values = dict(zip(named, rest, strict=True))
+        values = {name: shortened(value) for name, value in zip(named, rest, strict=True)}
         return self._known[model, version, role, *(values.get(name) for name in self.dimensions)]
 
     def code_of(self, code: int, values: Iterable[Any]) -> int:
@@ -93,7 +95,8 @@ class Cells:
             for place, value in enumerate(key[3:])
         ]
         model = self.series.model_number(key[0])
-        self._table[:, number] = (code, model, rule.horizon_ms, rule.early_ms, rule.usual, *codes)
+        text = text_bytes((key[1], key[2], *(each for each, n in zip(key[3:], codes, strict=True) if n >= 0)))
+        self._table[:, number] = (code, model, rule.horizon_ms, rule.early_ms, rule.usual, rule.row_bytes, text, *codes)
         return number
 
     def _number(self, place: int, value: Any) -> int:
@@ -129,6 +132,15 @@ class Cells:
     def reach_of(self, cells: Ints) -> tuple[Ints, Ints]:
         """Return the horizons and early times of cells, in milliseconds."""
         return self._table[_HORIZON][cells], self._table[_EARLY][cells]
+
+    def text_bytes_of(self, cells: Ints) -> Ints:
+        """Return how many bytes the versions, roles and slices of cells take in a ledger record."""
+        return np.take(self._table[_TEXT], cells)
+
+    def row_bytes_of(self, cells: Ints) -> Ints:
+        """Return how many bytes an outcome of each cell takes in a ledger record besides its source, at most."""
+        sizes: Ints = np.take(self._table[_ROW], cells) + np.take(self._table[_TEXT], cells)
+        return sizes
 
     def slice_of(self, name: str, cells: Ints) -> Coded:
         """Return the values that cells have of a slice, coded by first occurrence."""

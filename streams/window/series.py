@@ -32,6 +32,7 @@ class WindowRule(msgspec.Struct, frozen=True):
     """A model's limits of the window, the slices that are kept, and which feedback is a label.
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
+    `losses` is how many losses each of them has.
     """
 
     horizon_ms: int
@@ -41,6 +42,7 @@ class WindowRule(msgspec.Struct, frozen=True):
     engagement: bool = False
     unlabelled: bool = False
     latency: bool = False
+    losses: int = 1
 
     @property
     def reach_ms(self) -> int:
@@ -51,6 +53,14 @@ class WindowRule(msgspec.Struct, frozen=True):
     def interval_ms(self) -> int:
         """The width of the intervals in each of which the first prediction of a version is kept."""
         return max(max(self.horizon_ms, self.early_ms) // INTERVALS, 1)
+
+    @property
+    def row_bytes(self) -> int:
+        """How many bytes the numbers of an outcome, or of a pair, take in a ledger record at most.
+
+        That a loss cannot be computed is counted, with the places of both events.
+        """
+        return 8 * (7 + len(self.slices_by) + self.losses) + 18 * self.losses
 
     @property
     def usual(self) -> bool:
@@ -76,6 +86,7 @@ def window_rule(model: ModelConfig) -> WindowRule:
         engagement=any(spec.of_engagement for spec in model.losses),
         unlabelled=model.judges_unlabelled,
         latency=bool(model.latency_losses),
+        losses=len(model.losses),
     )
 
 
@@ -107,7 +118,7 @@ class SeriesTable:
         code = self._codes.get((model, version, role))
         if code is not None:
             return code
-        if (model not in self._models and len(self._models) >= MODELS_MAX) or len(self._series) >= SERIES_MAX:
+        if not self._fits(model) or len(self._series) >= SERIES_MAX:
             return -1
         return self._add(Series(model, version, role))
 
@@ -126,11 +137,15 @@ class SeriesTable:
     def admit(self, model: str, at: tuple[int, int], tally: Tally) -> bool:
         """Return whether a model is below the limit of models; if not, count it at the place `at` of its event."""
         if model not in self._models:
-            if len(self._models) >= MODELS_MAX:
+            if not self._fits(model):
                 tally.add(RejectCode.MODEL_LIMIT, at)
                 return False
             self._models[model] = len(self._models)
         return True
+
+    def _fits(self, model: str) -> bool:
+        """Return whether there is room for a model; for those of the configuration there always is."""
+        return model in self._models or model in self._rule_of or len(self._models) < MODELS_MAX
 
     def _add(self, series: Series) -> int:
         code = self._codes[series.model, series.version, series.role] = len(self._series)

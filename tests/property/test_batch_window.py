@@ -23,6 +23,7 @@ from streams.window.join_window import JoinWindow
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable, WindowRule
+from streams.window.slice_values import shortened
 from streams.window.tally import Tally
 from unship.codec import decode_value, encode_line
 from unship.events import Feedback, Prediction
@@ -32,6 +33,8 @@ from unship.rejections import RejectCode, Rejection
 START = 1_772_409_600_000
 DEFAULT = WindowRule(12, 4, ("country", "vip"))
 LONG = WindowRule(96, 32, ("country", "vip"))
+# Cut and marked, and a value that looks like a cut one.
+COUNTRIES = ("x" * 65, "x" * 64, shortened("x" * 65))
 BY_TRUTH = {"n": WindowRule(6, 2, ("vip",))}
 BY_MORE = {
     **BY_TRUTH,
@@ -99,7 +102,7 @@ def event_of(rng: random.Random, models: Sequence[str], side: int) -> bytes:
         )
     version = rng.choice(["v1", "v1", "v2", "v3"])
     pool: dict[str, Any] = {
-        "country": rng.choice(["DE", "FR", "1"]),
+        "country": rng.choice(["DE", "FR", "1", *COUNTRIES]),
         "vip": rng.choice([True, 1, 0, False, "1"]),
         "other": 1,
     }

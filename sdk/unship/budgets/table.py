@@ -173,8 +173,44 @@ LABELS_OF_REQUEST = Budget(
     why="a prediction meets at most 9 x 8 labels of either kind that came ahead of it",
 )
 
+LABEL_JOINS = Budget(
+    what="what one label is joined with besides its first prediction",
+    limit=7 * KIB,
+    unit="bytes of outcomes and of their pairs in the ledger",
+    beyond="REQUEST_LIMIT",
+    back="with the next label",
+    why="64 labels of one packed record are 448 KiB of one ledger record; 7 KiB are about 30 outcomes",
+    bytes=7 * KIB,
+)
+SHADOWS_OF_REQUEST = Budget(
+    what="shadows that the live answer to one request is compared with",
+    limit=8,
+    unit="shadow versions",
+    beyond="not compared",
+    back="with the next request",
+    why="as many as are judged at a time",
+)
+
 # Records.
 
+SLICE_TEXT = Budget(
+    what="the value of a slice",
+    limit=64,
+    unit="characters",
+    beyond="cut, and marked by a digest of all of it",
+    back="at once",
+    why="longer values are texts, not slices; 8 of 256 bytes are 2 KB of a row",
+    bytes=256,
+)
+LEDGER_RECORD = Budget(
+    what="a ledger record of what was joined",
+    limit=512 * KIB,
+    unit="bytes",
+    beyond="the batch ends",
+    back="with the next batch",
+    why="4,096 outcomes of 128 bytes; a row counts as its numbers at 8 bytes each and its text, and a model as 1 KiB",
+    bytes=512 * KIB,
+)
 EVENT = Budget(
     what="an event",
     limit=64 * KIB,
@@ -212,21 +248,21 @@ STATUS_RECORD = Budget(
 )
 REPLICA_CHANGES = Budget(
     what="changes at the replicas of a model in a ledger record",
-    limit=400,
+    limit=300,
     unit="changes",
     beyond="in the next record",
     back="with the next record",
-    why="400 changes with three names of 128 characters, of up to 4 bytes each, are 600 KB; usual names make 60 KB",
-    bytes=600 * KIB,
+    why="300 changes with three names of 128 characters, of up to 4 bytes each, are 500 KB; usual names make 45 KB",
+    bytes=512 * KIB,
 )
 COUNTS = Budget(
     what="changes of counts in a batch",
-    limit=65_536,
+    limit=16_000,
     unit="changes",
     beyond="the batch ends",
     back="with the next batch",
-    why="65,536 changes of 32 bytes are 2 MB of a ledger record",
-    bytes=2 * MIB,
+    why="16,000 changes of 32 bytes are a ledger record",
+    bytes=500 * KIB,
 )
 
 # Memory.
@@ -286,12 +322,16 @@ BUDGETS: tuple[Budget, ...] = (
     VERSIONS_OF_REQUEST,
     MODELS_OF_REQUEST,
     LABELS_OF_REQUEST,
+    LABEL_JOINS,
+    SHADOWS_OF_REQUEST,
+    SLICE_TEXT,
+    LEDGER_RECORD,
     EVENT,
     EVENT_DEPTH,
     OTHER_LINE,
     STATUS_RECORD,
-    REPLICA_CHANGES,
     COUNTS,
+    REPLICA_CHANGES,
     WINDOW,
     RECORDING,
     FLEET_QUEUE,

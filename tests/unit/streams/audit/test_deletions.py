@@ -21,7 +21,7 @@ from streams.ledger.entries import read_entry
 from streams.ledger.records import Batch
 from streams.recordings.lines import Taken, line_of
 from streams.recordings.recorded_topics import RecordedTopics
-from tests.complete_recordings import Complete, broker_recording, embedded_recording, proven_ends
+from tests.worlds.complete_recordings import Complete, broker_recording, embedded_recording, proven_ends
 
 SEEDS = 25
 NAMES = {"decisions": "decision", "control": "command"}
