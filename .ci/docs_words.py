@@ -55,6 +55,8 @@ KEYS: dict[str, str] = {
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
     "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
     "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",
+    "alerts": "Commands that get the JSON of each page, proposal and rollback on standard input, such as "
+    "`[{command: [./page.sh]}]`: see [get alerts](../how-to/alerts.md).",
     "kafka.security.protocol": "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. Without it `SASL_SSL` with a "
     "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Without the section `kafka.security`, the "
     "environment's `UNSHIP_SECURITY_*` variables are used: see [Kafka](../how-to/kafka.md#let-clients-in).",

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from streams.config.environment import Environment
-from streams.config.resolved import Config, ModelConfig, Places
-from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, LimitsSection, ModelSection, Section
+from streams.config.resolved import AlertCommand, Config, ModelConfig, Places
+from streams.config.sections import DETECTORS_BY_DEFAULT, AlertSection, ConfigFile, LimitsSection, ModelSection, Section
 from streams.config.units import count_per_span, duration_ms, size_bytes
 from streams.config.yaml_text import read_yaml
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
@@ -86,6 +86,7 @@ def _resolved(raw: Any, load_own_loss: LoadOwnLoss | None) -> Config:
         keys=file.keys,
         max_simultaneous=file.fleet.max_simultaneous,
         kafka=file.kafka,
+        alerts=[_alert(section, f"alerts[{number}]") for number, section in enumerate(file.alerts)],
         window_bytes=_bytes(file.limits.window, "limits.window"),
         recording_bytes=_bytes(file.limits.recording, "limits.recording"),
         places=_places(file.limits),
@@ -136,7 +137,8 @@ def _convert(raw: Any, kind: type[_S], path: str) -> _S:
 
 def _known_keys(kind: Any, path: str) -> tuple[str, ...]:
     """Return the keys that a section accepts."""
-    for name in filter(None, path.split(".")):
+    # The place in a list has the type of all of its items.
+    for name in filter(None, re.sub(r"\[\d+\]", "", path).split(".")):
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
         # A section that may be absent is a union of itself and None.
         kind = next((part for part in get_args(kind) if isinstance(part, type) and part is not type(None)), kind)
@@ -193,6 +195,15 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
         missing=labels.missing,
         deployments=policy.deployments or ("any" if policy.mode == "observe" else "signed"),
     )
+
+
+def _alert(section: AlertSection, path: str) -> AlertCommand:
+    if not section.command or not section.command[0]:
+        raise ConfigurationError(f"{path}.command: expected a command such as ['./page.sh'], was {section.command}")
+    timeout = duration_ms(section.timeout, f"{path}.timeout")
+    if not 1_000 <= timeout <= 600_000:
+        raise ConfigurationError(f"{path}.timeout: {section.timeout} is outside 1s .. 10m")
+    return AlertCommand(section.command, timeout, section.environment)
 
 
 def _check_negative(section: ModelSection, mature_after: int, path: str) -> None:

@@ -95,6 +95,14 @@ class Places(msgspec.Struct, frozen=True):
     replicas: int = REPLICAS.limit
 
 
+class AlertCommand(msgspec.Struct, frozen=True):
+    """Hold a command that gets each alert on its standard input, within so much time."""
+
+    arguments: list[str]
+    timeout_ms: int
+    environment: dict[str, str]
+
+
 class Config(msgspec.Struct, frozen=True):
     """Hold the resolved configuration of all models."""
 
@@ -104,6 +112,7 @@ class Config(msgspec.Struct, frozen=True):
     keys: str = "./unship-keys"
     max_simultaneous: int = 3
     kafka: KafkaSection = KafkaSection()
+    alerts: list[AlertCommand] = []
     window_bytes: int = WINDOW.limit
     recording_bytes: int = RECORDING.limit
     places: Places = Places()

@@ -79,6 +79,14 @@ class LimitsSection(Section, forbid_unknown_fields=True, frozen=True):
     replicas: int = REPLICAS.limit
 
 
+class AlertSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Name a command that gets each alert on its standard input."""
+
+    command: list[str]
+    timeout: str | int = "30s"
+    environment: dict[str, str] = {}
+
+
 class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     """Hold the whole of `unship.yaml`."""
 
@@ -89,3 +97,4 @@ class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     fleet: FleetSection = FleetSection()
     limits: LimitsSection = LimitsSection()
     kafka: KafkaSection = KafkaSection()
+    alerts: list[AlertSection] = []
