@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, rounded
+from detectors.base import Floats, Ints, rounded
 from detectors.betting import predictive_mean
 from detectors.rows.bank import (
     BASELINE_CAP,
@@ -14,6 +14,7 @@ from detectors.rows.bank import (
     BLOCK,
     LEARN,
     Bank,
+    BankState,
     Run,
     add_capped,
     copy_variant,
@@ -161,6 +162,19 @@ class Rows(msgspec.Struct):
             add_capped(bank.n[:1], bank.k[:1], bank.own_n[:1], bank.own_k[:1])
             self.basis[loss, 0] = stated.instead
         return dropped
+
+    def put(self, states: list[BankState], learned: list[Ints]) -> None:
+        """Take states of the banks that were computed before, and the rows that have learned their baseline."""
+        for loss, (bank, state, ready) in enumerate(zip(self.banks, states, learned, strict=True)):
+            bank.put(state)
+            if ready.size:
+                bank.know(ready)
+                self.basis[loss, ready] = FIRST
+
+    @property
+    def settled(self) -> bool:
+        """Return whether no reference can be dropped any more."""
+        return all(stated.ignored or self.first_outcomes[0, loss] >= LEARN for loss, stated in self.references.items())
 
     def stepped(self, entries: Entries, start: int) -> Run:
         """Return the run of all entries from outcome `start` on, sorted by row and then position."""

@@ -14,6 +14,7 @@ from detectors.base import Bools, Floats, Ints, rounded
 from detectors.change_point import block_glr
 from detectors.rows.bank import BLOCK, Path
 from detectors.rows.baselines import Rows, new_rows
+from detectors.rows.foresight import Foresight, foresee
 from detectors.rows.history import BlockHistory, WaitingEntries
 from detectors.rows.request_mix import RequestMix, new_request_mix
 from detectors.rows.types import Alarm, Baselines, Entries, Rules
@@ -103,6 +104,31 @@ class Health(msgspec.Struct):
         while start < size:
             start = self._run(entries.part(0, start + RUN), start, rules, now, whole)
             self.rows.learn()
+
+    def is_foreseeable(self, rules: Rules) -> bool:
+        """Return whether what outcomes lead to depends on nothing else as long as there is no alarm."""
+        plain = self.rows.fixed and self.rows.settled and self.labelled is None and not rules.in_time
+        return plain and not self.degraded and not self.rows.learning
+
+    def foresee(self, entries: Entries, bounds: Ints, rules: Rules) -> Foresight | None:
+        """Return what the first of some cohorts lead to, None if they have to be judged one after the other.
+
+        Args:
+            entries: The outcomes of all cohorts, each in the order of predictions.
+            bounds: Where each cohort begins, and the end of the last; none is empty.
+            rules: What an alarm takes.
+        """
+        if not self.is_foreseeable(rules) or np.isnan(entries.losses).any():
+            return None
+        if int(np.diff(bounds).max(initial=0)) > RUN:
+            return None
+        return foresee(self.rows, entries, bounds, rules)
+
+    def judge_foreseen(self, foresight: Foresight, cohort: int, entries: Entries) -> None:
+        """Step all rows with a cohort that was foreseen, all earlier ones having been judged."""
+        self.outcomes += entries.source.size
+        self.rows.put([states[cohort] for states in foresight.states], [ready[cohort] for ready in foresight.learned])
+        self._note(entries, True)
 
     def _counted(self, source: Ints) -> Bools | None:
         """Return which entries are outcomes, None if all are."""

@@ -37,6 +37,7 @@ from unship.commands import Command, encode_command
 from unship.errors import RecordingError
 from unship.log.embedded.log import EmbeddedLog, Message, OffsetTrimmed
 from unship.log.embedded.log import Record as Entry
+from unship.log.embedded.table import CLOCK_AHEAD_MS
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -173,6 +174,7 @@ class EmbeddedMonitor:
         """Read new records, run all stages and append the results; return the decisions."""
         self._writer.flush()
         self._writer.keep_small(self._clock_ms(), self.positions)
+        self._set_clocks_back()
         ends, pipeline = self.log.ends(), self.pipeline
         arrivals = list(self._read(ends))
         steps = list(pipeline.take(arrivals))
@@ -187,6 +189,24 @@ class EmbeddedMonitor:
         if self._writer.is_status_due(self._clock_ms()):
             self._report()
         return [decision for step in steps for decision in step.decisions]
+
+    def _set_clocks_back(self) -> None:
+        """Give records by a clock that is far ahead the time of now, before they are read.
+
+        Append times never fall, so everything after such a record would have its time too, and be judged only then.
+        """
+        now, newest = self._clock_ms(), self.log.newest_times(EVENT_TOPICS)
+        for topic in (name for name, append_ts in newest.items() if append_ts > now + CLOCK_AHEAD_MS):
+            first, append_ts, count = self._writer.set_back(topic, self.positions[topic], now)
+            if count:
+                (entry,) = self.log.read(topic, first, limit=1)
+                ahead_s = (append_ts - now) // 1_000
+                logger.warning(
+                    "%s: %d records of %s from offset %d on were appended by a clock %d s ahead (CLOCK_AHEAD); they "
+                    "count as appended now. Look for a process or a machine whose clock is wrong",
+                    *(self.log.folder, count, topic, first, ahead_s),
+                )
+                self._sources.set_back(topic, entry, count, f"{ahead_s} s ahead, and {count - 1} records after it")
 
     def _commit(self, steps: Iterable[Step]) -> None:
         lines = [Message(step.entry.value) for step in steps]
@@ -203,7 +223,7 @@ class EmbeddedMonitor:
     def _status(self, models: dict[str, ModelStatus] | None) -> Status:
         cutter = self.pipeline.cutter
         forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
-        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged, models)
+        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged + self._sources.ahead, models)
 
     def _report(self) -> None:
         self._writer.report(self.pipeline.fold, self._status({}), self._clock_ms())

@@ -28,8 +28,7 @@ class Writer:
         self._log = log
         self._fence: Fence = log.acquire("ledger")
         self._retention = Retention(log, config)
-        self._uncommitted: Mapping[str, Sequence[Message]] = {}
-        self._begin = 0
+        self._uncommitted: list[tuple[int, Mapping[str, Sequence[Message]]]] = []
         self._statuses = StatusReport(0)
 
     def commit(self, batches: Mapping[str, Sequence[Message]], begin: int) -> None:
@@ -40,18 +39,21 @@ class Writer:
             WriterFenced: A newer monitor took over.
             EmbeddedLogError: The log takes nothing now; `flush` tries again.
         """
-        assert not self._uncommitted, "the last round is not in the log"
-        self._uncommitted, self._begin = batches, begin
+        self._uncommitted.append((begin, batches))
         self.flush()
 
     def flush(self) -> None:
-        """Append what the log did not take at the last commit. Raises what `commit` does."""
-        if not self._uncommitted:
-            return
-        if (end := self._log.end("ledger")) != self._begin:
-            raise RecordingError(f"the ledger ends at {end}, expected {self._begin}")
-        self._log.append_many(self._uncommitted, fence=self._fence)
-        self._uncommitted = {}
+        """Append what the log did not take at earlier commits. Raises what `commit` does."""
+        while self._uncommitted:
+            begin, batches = self._uncommitted[0]
+            if (end := self._log.end("ledger")) != begin:
+                raise RecordingError(f"the ledger ends at {end}, expected {begin}")
+            self._log.append_many(batches, fence=self._fence)
+            del self._uncommitted[0]
+
+    def set_back(self, topic: str, begin: int, now_ms: int) -> tuple[int, int, int]:
+        """Give the records of a topic that are far ahead of a clock its time; see `EmbeddedLog.set_back`."""
+        return self._log.set_back(topic, begin, now_ms, fence=self._fence)
 
     def append(self, topic: str, messages: Sequence[Message]) -> None:
         """Append to one topic."""

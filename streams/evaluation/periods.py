@@ -61,7 +61,12 @@ class LivePeriod(msgspec.Struct):
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
         """Add outcomes of a record by version; the newest `limit` are kept."""
-        self.newest += [(version, count) for version, count in outcomes.items() if count]
+        for version, count in outcomes.items():
+            if count and self.newest and self.newest[-1][0] == version:
+                # A single version is a single run, however many records it answers in.
+                self.newest[-1] = (version, self.newest[-1][1] + count)
+            elif count:
+                self.newest.append((version, count))
         beyond = sum(count for _, count in self.newest) - limit
         while beyond > 0:
             version, count = self.newest.pop(0)

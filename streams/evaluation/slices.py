@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +48,13 @@ class SliceTable(msgspec.Struct, dict=True):
         numbers = np.array([*[self._number(dimension, value) for value in column.values], -1], np.int64)
         return numbers[column.codes]
 
+    def known(self, dimension: int, values: Sequence[Scalar]) -> list[int] | None:
+        """Return the stream numbers of values, None if one of them has none yet."""
+        name, numbers = self.dimensions[dimension], self._numbers
+        other = numbers.get((name, str, OTHER)) if self.named >= self.cap else None
+        found = [numbers.get((name, type(value), value), other) for value in values]
+        return None if None in found else [number for number in found if number is not None]
+
     def _number(self, dimension: int, value: Scalar) -> int:
         name, numbers = self.dimensions[dimension], self._numbers
         known = numbers.get((name, type(value), value))
@@ -82,6 +90,13 @@ class SourceTable(msgspec.Struct):
     """Number the label sources of a model in the order of their appearance; after the eighth, all are `__other__`."""
 
     names: list[Any]
+
+    def known(self, values: Sequence[Any]) -> list[int] | None:
+        """Return the numbers of sources, None if one of them has none yet."""
+        known = {name: number for number, name in enumerate(self.names)}
+        other = LABEL_SOURCES_MAX if len(known) > LABEL_SOURCES_MAX else None
+        found = [known.get(value, other) for value in values]
+        return None if None in found else [number for number in found if number is not None]
 
     def encode(self, column: Coded) -> Ints:
         """Return the source number of each entry."""

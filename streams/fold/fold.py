@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -34,6 +34,7 @@ from streams.ledger.records import (
     Configured,
     Deployed,
     Operated,
+    Part,
     ReplicaFacts,
     Trusted,
 )
@@ -95,6 +96,12 @@ class Fold:
         """Go to the offset of the next record, which an epoch names: a log may have gaps before it."""
         assert offset >= self.offset, (offset, self.offset)
         self.offset = offset
+
+    def expect(self, parts: Mapping[str, Iterable[Part]]) -> None:
+        """Expect that the next records have these parts, by model: they are then judged together, to the same end."""
+        for name, some in parts.items():
+            if name in self.models:
+                self.models[name].expect(some)
 
     def step(self, entry: Entry) -> list[Decision]:
         """Apply the next ledger record; return the decisions it leads to, in order.
@@ -191,6 +198,8 @@ class Fold:
         for part in batch.parts:
             # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
+            if part.model in self.models:
+                self.models[part.model].arrive(part)
             outcomes = outcomes_of(part, batch, coverage, width_of(self.config.of(part.model)), at)
             if self._admit(part.model, outcomes.events()):
                 if outcomes.predictions:

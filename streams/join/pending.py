@@ -226,6 +226,10 @@ class Pending:
         }
         self._expected = _Expected(lines, edges, sorted(found.items()))
 
+    def expected_parts(self) -> dict[str, list[Part]]:
+        """Return the parts of the batches that are expected, by model."""
+        return {} if self._expected is None else self._expected.by_model()
+
     def take_expected(self, line: int | None) -> list[Part] | None:
         """Return the parts of the batch up to a line if it is the expected one; its rows are pending no more."""
         expected = self._expected
@@ -329,6 +333,14 @@ class _Expected:
         """Return how many rows of each queue were taken."""
         outcomes, seen = (edges[self._taken - 1] for edges in self._edges)
         return outcomes, seen
+
+    def by_model(self) -> dict[str, list[Part]]:
+        """Return by model the parts of batches that are not built by themselves."""
+        unfit = set().union(*(parts.unfit for _, parts in self._parts))
+        return {
+            model: [part for number, part in enumerate(parts.parts) if part is not None and number not in unfit]
+            for model, parts in self._parts
+        }
 
     def ends_with(self, line: int | None) -> bool:
         """Return whether the next batch ends with a line."""

@@ -26,8 +26,8 @@ def lines_of(seed: int, *, odd: float) -> list[bytes]:
     """Return predictions and labels of two models, some labels late or of no use, and some ids repeated."""
     rng, now = random.Random(seed), START
     lines: list[bytes] = []
-    for number in range(400):
-        now += rng.choice([0, 1, 200, 700, 1_500])
+    for number in range(150):
+        now += rng.choice([0, 1, 700, 1_500])
         model = rng.choice(["m", "m", "n"])
         role: Any = rng.choice(["live", "live", "holdback"])
         slices: dict[str, Any] = {"country": rng.choice(["DE", "FR", 7, True]), "tier": rng.choice([1, 2.5, "x"])}
@@ -61,13 +61,13 @@ def ledger_of(text: str, lines: list[bytes], at_once: int) -> tuple[list[bytes],
     return [step.entry.value for step in made.steps], made
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("odd", [0.0, 0.02, 0.3])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_batches_built_at_once_have_the_bytes_of_those_built_one_by_one(name: str, seed: int, odd: float) -> None:
     lines = lines_of(seed, odd=odd)
     expected, made = ledger_of(CONFIGS[name], lines, 1)
-    for at_once in (90, len(lines)):
+    for at_once in (45, len(lines)):
         found, other = ledger_of(CONFIGS[name], lines, at_once)
         assert found == expected
         assert other.counts == made.counts
