@@ -79,6 +79,19 @@ def trusted_decisions(records: Iterable[R], trust: Trust | None) -> ReadBack[R, 
     return _read_back(records, trust, DECISION_TYPE, read_decision, lambda decision: True)
 
 
+def is_authentic(value: bytes | None, headers: Headers, trust: Trust | None) -> bool:
+    """Return whether a record of the journal is a trusted controller's; without keys nothing is signed."""
+    if trust is None:
+        return True
+
+    def epoch_of(value: bytes) -> Epoch | None:
+        found = read_decision(value)
+        return None if found is None else found.epoch
+
+    found = verify(value or b"", headers, trust, "controller", DECISION_TYPE, epoch_of=epoch_of)
+    return isinstance(found, TrustedKey)
+
+
 def _read_back(
     records: Iterable[R],
     trust: Trust,
