@@ -232,7 +232,7 @@ class LedgerPartition:
 
     async def _append(self, records: Iterable[_Record]) -> None:
         send = self._links.producer.send_and_wait
-        sent = [send(each.topic, each.value, each.key, each.partition, headers=each.headers) for each in records]
+        sent = [send(each.topic, each.value, each.key, each.partition, headers=list(each.headers)) for each in records]
         if sent:
             await all_answered(sent)
 
