@@ -31,6 +31,10 @@ KEYS: dict[str, str] = {
     "models.NAME.labels.missing": "What a label means that is still missing at maturity. `ignore`: nothing. "
     "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. "
     "See [missing labels](#missing-labels).",
+    "models.NAME.labels.sources": "Names of the label sources that are known, at most 8, as in the field `source` of "
+    "feedback. All others are one pool, which is left out as one and never acted upon if it gave half of the labels. "
+    "Without the list, names are what their writers declare: see "
+    "[what a writer of labels can do](../concepts/writers.md).",
     "models.NAME.slices.by": "Names in the predictions' `slices` whose values are watched on their own; at most 8.",
     "models.NAME.slices.cap": "How many values are watched, all names together, 1 to 1000; further ones are counted as "
     "`__other__`, which cannot alarm.",

@@ -21,6 +21,10 @@ CONFIG_DIGITS = 16
 """The number of digits of a configuration's digest in every batch."""
 
 
+OTHER = "__other__"
+"""The name of what has no place of its own: values of slices and sources of labels beyond their limits."""
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """Hold the resolved configuration of one model. Times are milliseconds.
 
@@ -46,6 +50,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     confirm_within_ms: int
     proposal_ttl_ms: int
     missing: str = "ignore"
+    sources: list[str] = []
     deployments: str = "any"
 
     @property
