@@ -36,6 +36,27 @@ def forged(model: str, epoch: tuple[int, int, int]) -> bytes:
     )  # fmt: skip
 
 
+async def attack(site: KafkaSite) -> None:
+    """Append forged records, and copies of signed ones."""
+    async with site.access.producer() as producer:
+
+        async def send(topic: str, key: str, value: bytes) -> None:
+            await producer.send_and_wait(site.access.names.of(topic), value, key.encode())
+
+        for model, epoch in (("nobody", (0, INTEGER_MAX, 0)), ("fraud", (INTEGER_MAX, 0, 0))):
+            await send("control", model, forged(model, epoch))
+        await send("decisions", "fraud", b'{"type":"decision","id":"d","model":"fraud","version":"v","action":"page"}')
+        deployment = {"model": "fraud", "version": "evil", "status": "live"}
+        await send("deployments", "fraud", json.dumps(deployment).encode())
+        act = {"act": "rollback", "model": "fraud", "to": "evil", "reason": "x", "by": "x"}
+        await send("operator", "fraud", json.dumps(act).encode())
+        # Signed records of others, once more.
+        for topic in ("deployments", "operator"):
+            for record in await read_all(site.access, topic):
+                name = site.access.names.of(topic)
+                await producer.send_and_wait(name, record.value, record.key, headers=list(record.headers))
+
+
 def test_forged_records_of_every_kind_stop_nobody_through_restarts_and_a_change_of_keys(site: KafkaSite) -> None:
     def deploy(version: str) -> None:
         event = json.dumps({"model": "fraud", "version": version, "status": "live"})
@@ -49,27 +70,6 @@ def test_forged_records_of_every_kind_stop_nobody_through_restarts_and_a_change_
 
         await site.until(newest, f"the command for {version}")
 
-    async def attack() -> None:
-        async with site.access.producer() as producer:
-
-            async def send(topic: str, key: str, value: bytes) -> None:
-                await producer.send_and_wait(site.access.names.of(topic), value, key.encode())
-
-            for model, epoch in (("nobody", (0, INTEGER_MAX, 0)), ("fraud", (INTEGER_MAX, 0, 0))):
-                await send("control", model, forged(model, epoch))
-            await send(
-                "decisions", "fraud", b'{"type":"decision","id":"d","model":"fraud","version":"v","action":"page"}'
-            )
-            deployment = {"model": "fraud", "version": "evil", "status": "live"}
-            await send("deployments", "fraud", json.dumps(deployment).encode())
-            act = {"act": "rollback", "model": "fraud", "to": "evil", "reason": "x", "by": "x"}
-            await send("operator", "fraud", json.dumps(act).encode())
-            # Signed records of others, once more.
-            for topic in ("deployments", "operator"):
-                for record in await read_all(site.access, topic):
-                    name = site.access.names.of(topic)
-                    await producer.send_and_wait(name, record.value, record.key, headers=list(record.headers))
-
     async def rejected() -> dict[str, int]:
         status = json.loads((await asyncio.to_thread(site.unship, "--json", "status")).stdout)
         assert "halted" not in status, status
@@ -80,7 +80,7 @@ def test_forged_records_of_every_kind_stop_nobody_through_restarts_and_a_change_
         worker: Any = site.start()
         deploy("v1")
         await commanded("v1")
-        await attack()
+        await attack(site)
         worker.terminate()
         await asyncio.to_thread(worker.wait, 60)
         site.start()
@@ -89,7 +89,7 @@ def test_forged_records_of_every_kind_stop_nobody_through_restarts_and_a_change_
         hold = await asyncio.to_thread(site.unship, "ctl", "hold", "fraud", "--reason", "drill")
         resume = await asyncio.to_thread(site.unship, "ctl", "resume", "fraud", "--reason", "drill")
         assert (hold.returncode, resume.returncode) == (0, 0), hold.stderr + resume.stderr
-        await attack()
+        await attack(site)
 
         async def counted() -> bool:
             found = await rejected()
