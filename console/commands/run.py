@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from actions.journal import decision_bytes
+from console.alerting import Alerts
 from console.keyring import Keyring
 from console.logs import embedded_folder, kafka_access, keys_folder
 from console.sentences import clean
@@ -48,7 +50,8 @@ def run_command(settings: Settings, now_ms: Callable[[], int] | None = None) -> 
     with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=clock)) as link:
         monitor = EmbeddedMonitor(link.log(), config, clock, keys.signer)
         settings.report(f"run: watching {link.folder}, {monitor.pipeline.fold.offset} ledger records so far")
-        _loop(_Rounds(settings, clock if now_ms is None else None), monitor, link, keys, stop)
+        with closing(Alerts(config.alerts, settings)) as alerts:
+            _loop(_Rounds(settings, clock if now_ms is None else None, alerts), monitor, link, keys, stop)
     return Exit.GOOD
 
 
@@ -77,8 +80,9 @@ def _loop(rounds: _Rounds, monitor: EmbeddedMonitor, link: EmbeddedLink, keys: K
 class _Rounds:
     """Runs rounds of a monitor and reports what is new in them; `clock` is written into the log now and then."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] | None) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], int] | None, alerts: Alerts) -> None:
         self._settings = settings
+        self._alerts = alerts
         self._clock = clock
         self._tick_at = 0.0
         self._conflicts: list[str] = []
@@ -92,6 +96,7 @@ class _Rounds:
             self._tick_at = time.monotonic() + TICK_S
         report = self._settings.report
         for decision in monitor.step():
+            self._alerts.put(decision_bytes(decision))
             report(f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}")
         for command in monitor.publish():
             if self._epochs.get(command.model) != command.epoch:

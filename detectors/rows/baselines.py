@@ -112,8 +112,18 @@ class Rows(msgspec.Struct):
             fitted[:streams, first:] = table[:streams, :1]
         return fitted.reshape(-1)
 
-    def leave(self, version: str, degraded: bool, mix: Floats) -> Baselines:
-        """Return what the version leaves behind; `mix` is its record of the requests."""
+    def forget_source(self, source: int) -> None:
+        """Let leaving a source out make no difference: another one has its place now, without labels so far."""
+        variant = source + 1
+        if variant >= self.variants:
+            return
+        for bank in self.banks:
+            copy_variant(bank, (self.streams, self.variants), 0, variant)
+        basis = self.basis.reshape(len(self.banks), self.streams, self.variants)
+        basis[:, :, variant] = basis[:, :, 0]
+
+    def leave(self, version: str, degraded: bool, mix: Floats, by_source: Floats) -> Baselines:
+        """Return what the version leaves behind; `mix` is its record of the requests, `by_source` that of sources."""
         shape = (len(self.banks), self.streams, self.variants)
         n = np.stack([np.where(bank.learning, 0.0, bank.n) for bank in self.banks])
         return Baselines(
@@ -124,6 +134,7 @@ class Rows(msgspec.Struct):
             own_n=np.stack([bank.own_n for bank in self.banks]).reshape(shape),
             own_k=np.stack([bank.own_k for bank in self.banks]).reshape(shape),
             mix=mix.copy(),
+            by_source=by_source,
         )
 
     def learn(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from detectors.base import Bools, Floats, Ints, rounded
 from detectors.change_point import block_glr
-from detectors.rows.bank import BLOCK, Path
+from detectors.rows.bank import BASELINE_CAP, BLOCK, Path
 from detectors.rows.baselines import Rows, new_rows
 from detectors.rows.foresight import Foresight, foresee
 from detectors.rows.history import BlockHistory, WaitingEntries
@@ -67,11 +67,25 @@ class Health(msgspec.Struct):
         known = earlier or previous
         if known is not None:
             self.mix.add(known.mix)
+            self.history.begin(known.by_source)
 
     def leave(self) -> Baselines:
         """Return what the version leaves behind."""
         self.settle()
-        return self.rows.leave(self.version, self.degraded, self.mix.sums)
+        before = self.history.first_from(self.alarms[0].since) if self.alarms else None
+        return self.rows.leave(self.version, self.degraded, self.mix.sums, self._usual(before))
+
+    def move_source(self, source: int, to: int) -> None:
+        """Count outcomes of one source as those of another one, and let a new one take its place."""
+        self.settle()
+        self.history.move_source(source, to)
+        self.rows.forget_source(source)
+        for alarm in self.alarms:
+            alarm.move_source(source, to)
+
+    def _usual(self, before: int | None) -> Floats:
+        """Return the newest outcomes before a block of the history, by source."""
+        return self.history.newest(before, self.rows.streams, len(self.rows.banks), BASELINE_CAP)
 
     def absorb(self, entries: Entries) -> None:
         """Count outcomes of a version that is judged no more, for the baselines it leaves behind."""
@@ -277,7 +291,9 @@ class Health(msgspec.Struct):
         if not self.alarms:
             self.rows.forget(window)
             self.mix.forget(window)
-        self.alarms.append(Alarm(detector, loss, stream, now, since, evidence, threshold, needed, window))
+        healthy = min([first, *(self.history.first_from(alarm.since) for alarm in self.alarms[:1])])
+        usual = self._usual(healthy)[[loss, losses + loss], stream]
+        self.alarms.append(Alarm(detector, loss, stream, now, since, evidence, threshold, needed, window, usual=usual))
 
 
 def new_health(

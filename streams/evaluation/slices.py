@@ -1,21 +1,16 @@
-"""Choose which slices and label sources of a model are watched: the first to appear in the ledger, up to a cap, and
-`__other__`."""
+"""Choose which slices of a model are watched: the first to appear in the ledger, up to a cap, and `__other__`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from detectors.base import Ints
+from streams.config.resolved import OTHER
 from streams.ledger.records import Coded, Scalar
-from unship.budgets.table import LABEL_SOURCES
-
-OTHER = "__other__"
-LABEL_SOURCES_MAX = LABEL_SOURCES.limit
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -84,27 +79,3 @@ def slice_table(dimensions: list[str], cap: int) -> SliceTable:
     [None, {'country': 'DE'}, {'country': '__other__'}]
     """
     return SliceTable(dimensions, cap, [Stream("", "")])
-
-
-class SourceTable(msgspec.Struct):
-    """Number the label sources of a model in the order of their appearance; after the eighth, all are `__other__`."""
-
-    names: list[Any]
-
-    def known(self, values: Sequence[Any]) -> list[int] | None:
-        """Return the numbers of sources, None if one of them has none yet."""
-        known = {name: number for number, name in enumerate(self.names)}
-        other = LABEL_SOURCES_MAX if len(known) > LABEL_SOURCES_MAX else None
-        found = [known.get(value, other) for value in values]
-        return None if None in found else [number for number in found if number is not None]
-
-    def encode(self, column: Coded) -> Ints:
-        """Return the source number of each entry."""
-        if not column.values:
-            return column.codes
-        numbers = []
-        for value in column.values:
-            if value not in self.names and len(self.names) <= LABEL_SOURCES_MAX:
-                self.names.append(value if len(self.names) < LABEL_SOURCES_MAX else OTHER)
-            numbers.append(self.names.index(value) if value in self.names else LABEL_SOURCES_MAX)
-        return np.array(numbers, np.int64)[column.codes]

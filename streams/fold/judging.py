@@ -87,7 +87,7 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
         return
     layout = state.layout
-    streams, sources = len(layout.slices.streams), len(layout.sources.names)
+    streams, sources = len(layout.slices.streams), layout.sources.places
     if state.past.replaced is not None:
         old = state.past.replaced
         old.fit(streams, sources)

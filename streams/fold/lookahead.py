@@ -29,19 +29,25 @@ RECORDS_AHEAD_MATURE: Final = 512
 
 
 class Ahead(msgspec.Struct):
-    """Hold what the next cohorts lead to in the rows of one version; `taken` of them were judged."""
+    """Hold what the next cohorts lead to in the rows of one version; `taken` of them were judged.
+
+    `shape` is how many streams the rows have, and how many variants of each.
+    """
 
     health: Health
     rules: Rules
     entries: Entries
     bounds: list[int]
     foresight: Foresight
+    shape: tuple[int, int]
     taken: int = 0
 
     def judge(self, health: Health, entries: Entries, rules: Rules) -> bool:
         """Judge the outcomes of a cohort if they are those that were foreseen; return whether they are."""
         number = self.taken
         if health is not self.health or rules is not self.rules or number == self.foresight.cohorts:
+            return False
+        if (health.rows.streams, health.rows.variants) != self.shape:
             return False
         if health.degraded or not _equal(entries, self.entries.part(*self.bounds[number : number + 2])):
             return False
@@ -75,7 +81,7 @@ def look_ahead(state: ModelState, parts: Sequence[Part], width: int, mine: Rules
     live, layout = state.live, state.layout
     if live is None:
         return {}
-    streams, sources = len(layout.slices.streams), len(layout.sources.names)
+    streams, sources = len(layout.slices.streams), layout.sources.places
     variants = 1 if sources < 2 else 1 + sources
     found: dict[str, Ahead] = {}
     judged = [(live.health, "live", variants, mine)]
@@ -97,7 +103,7 @@ def look_ahead(state: ModelState, parts: Sequence[Part], width: int, mine: Rules
         entries = _taken(columns.entries, use)
         foresight = health.foresee(entries, bounds, rules) if bounds.size > 2 else None
         if foresight is not None:
-            found[health.version] = Ahead(health, rules, entries, bounds.tolist(), foresight)
+            found[health.version] = Ahead(health, rules, entries, bounds.tolist(), foresight, (streams, expected))
     return found
 
 

@@ -81,6 +81,11 @@ class ModelFold:
             ahead.leave()
         self._ahead = {}
 
+    def reseat_sources(self) -> None:
+        """Give the places of label sources again; what was foreseen did not know of that."""
+        if self.state.reseat_sources():
+            self._ahead = {}
+
     def arrive(self, part: Part) -> None:
         """Note that a part arrives, and look ahead where that pays."""
         upcoming = self._upcoming

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streams.config.parse import parse
+from streams.join.batch_parts import numbered
 from streams.join.pending import Pending
 from streams.ledger.records import Batch, Part
 from tests.pipelines import Run
@@ -92,3 +94,17 @@ def test_plain_rows_are_built_at_once_and_others_are_not(
     # The last batch of what is read is never expected.
     assert sum(found is not None for found in taken) >= share * (batches - 1)
     assert share > 0 or not any(taken)
+
+
+@pytest.mark.parametrize("distinct", [3, 2_000])
+def test_column_of_which_each_batch_has_many_values_of_its_own_is_numbered_all_the_same(distinct: int) -> None:
+    """As many values as rows in hundreds of batches are too many for a table of the two."""
+    rng = np.random.default_rng(1)
+    codes = rng.integers(-1, distinct, 4_000)
+    batch = np.sort(rng.integers(0, 300, codes.size))
+    numbers, occurring, bounds = numbered(codes, batch, 300)
+    for number in range(300):
+        mine = batch == number
+        expected = list(dict.fromkeys(code for code in codes[mine].tolist() if code >= 0))
+        assert occurring[bounds[number] : bounds[number + 1]] == expected
+        assert [expected[place] if place >= 0 else -1 for place in numbers[mine]] == codes[mine].tolist()
