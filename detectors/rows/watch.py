@@ -145,7 +145,7 @@ class Health(msgspec.Struct):
         self._note(entries, True)
 
     def detach(self) -> None:
-        """Let go of the states after further cohorts that were foreseen."""
+        """Drop the states after further cohorts that were foreseen."""
         for bank in self.rows.banks:
             bank.detach()
 
