@@ -396,6 +396,21 @@ def ctl(settings: Settings, /, act: Any, model: str, reason: str, force: bool, *
     sys.exit(ctl_command(settings, act, model, reason, Asked(**asked), force))
 
 
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only show how many records would be removed.")
+@click.pass_obj
+def trim(settings: Settings, dry_run: bool) -> None:
+    """Remove from an embedded log what nobody needs any more, and return its space to the disk.
+
+    Predictions and feedback leave that no label can join any more, by the longest horizon of the configuration and of
+    the newest snapshots; what a restart reads again stays, and so do ledger and decisions. The monitor does the same
+    by itself, in larger pieces; it may run meanwhile.
+    """
+    from console.trim_log import trim_command
+
+    sys.exit(trim_command(settings, dry_run))
+
+
 TIMEOUT = click.option(
     "--timeout",
     type=click.FloatRange(0.1),

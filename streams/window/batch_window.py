@@ -13,7 +13,7 @@ whether the predictions of a block are joined before its feedback (`streams.wind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeVar
@@ -495,6 +495,14 @@ class BatchWindow:
     def forget_sources(self) -> None:
         """Forget label sources that no row names; to be called where nothing is joined that names one."""
         self.sources = self.sources.fewer()
+
+    def forget_series(self, tables: Iterable[Cells], pending: Iterable[PendingPrediction]) -> None:
+        """Forget series that no row has, neither here nor in these tables and predictions."""
+        used = self.slow.series_in_use().union(each.series for each in pending)
+        every = [self.cells, *tables, *(generation.cells for generation in self.generations)]
+        for table in {id(table): table for table in every}.values():
+            used |= table.series_in_use
+        self.slow.series.keep(used)
 
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Evict what no future record can belong to."""
