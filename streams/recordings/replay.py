@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -344,7 +345,7 @@ def some_lines(lines: Iterator[bytes], count: int, most_bytes: int = READ_BYTES)
 
 def lines_in(stream: BinaryIO) -> Iterator[bytes]:
     """Yield the lines of a recording from its present position on, none longer than `LINE_BYTES_MAX`."""
-    return iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
+    return iter(partial(stream.readline, LINE_BYTES_MAX), b"")
 
 
 def _is_ledger(line: bytes) -> bool:
