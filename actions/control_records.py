@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import DecisionHead, read_decision
 from unship.commands import Command, decode_command
 from unship.events import Epoch
@@ -108,7 +109,7 @@ def _read_back(
     known: set[bytes | None] = set()
     for record in reversed(list(records)):
         value = record.value
-        if value is None or record.key in known:
+        if value is None or record.key in known or record.key == CHECKPOINT_KEY:
             continue
         signer = verify(value, record.headers, trust, "controller", payload_type, epoch_of=epoch_of)
         found = read(value) if isinstance(signer, TrustedKey) else None

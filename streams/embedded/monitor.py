@@ -18,9 +18,10 @@ from typing import Final
 import msgspec
 
 from actions.control_records import trusted_commands
-from actions.journal import Decision, decision_bytes
+from actions.journal import Decision
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
+from streams.embedded.journal import record_of
 from streams.embedded.snapshots import Head, load
 from streams.embedded.source_runs import SourceRuns
 from streams.embedded.writer import Writer
@@ -126,7 +127,7 @@ class EmbeddedMonitor:
             except LedgerMismatch as error:
                 raise RecordingError(str(error)) from error
             if isinstance(entry.record, Tick) and entry.record.positions:
-                self.positions = dict(entry.record.positions)
+                self.positions = {topic: entry.record.positions[topic] for topic in EVENT_TOPICS}
         self._refill(begun)
         # Rounds without a record moved the clock as well.
         self.pipeline.cutter.numbering.clock.advance(fold.clock)
@@ -163,6 +164,7 @@ class EmbeddedMonitor:
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
         self._writer.flush()
+        self._writer.checkpoint(self.pipeline.fold, self.signer, self._clock_ms())
         self._report()
         positions = dict(self.positions)
         data = pack(SavedMonitor(positions, self.pipeline.save()))
@@ -184,7 +186,9 @@ class EmbeddedMonitor:
             steps += pipeline.advance(now)
         steps += pipeline.rest()
         if steps or arrivals:
-            steps += pipeline.apply([Tick(pipeline.cutter.now, dict(self.positions))])
+            # Those that this monitor writes are stated as well: where a record of them is gone, an audit finds it.
+            written = {topic: ends[topic] for topic in ("control", "decisions")}
+            steps += pipeline.apply([Tick(pipeline.cutter.now, self.positions | written)])
             self._commit(steps)
         if self._writer.is_status_due(self._clock_ms()):
             self._report()
@@ -211,7 +215,7 @@ class EmbeddedMonitor:
     def _commit(self, steps: Iterable[Step]) -> None:
         lines = [Message(step.entry.value) for step in steps]
         decisions = [decision for step in steps for decision in step.decisions]
-        journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
+        journal = [record_of(decision, self.signer) for decision in decisions]
         dead = self._sources.take_dead()
         batches = {"ledger": lines, "decisions": journal, "rejected": dead}
         self._writer.commit(batches, self.pipeline.fold.offset - len(lines))
@@ -237,6 +241,7 @@ class EmbeddedMonitor:
         """
         if self.signer is None or not self.signer.may_command:
             return []
+        self._writer.checkpoint(self.pipeline.fold, self.signer, self._clock_ms(), if_due=True)
         desired = self.pipeline.fold.commanded()
         now = self._steady.at(self._clock_ms())
         commands = due_commands(desired, self._published, self.signer.audience, now, self.timing)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from actions.reconcile import Signer
 from streams.config.resolved import Config
+from streams.embedded.journal import Checkpoints
 from streams.embedded.retention import Retention
 from streams.embedded.snapshots import Head, save
 from streams.fold.fold import Fold
@@ -30,6 +32,7 @@ class Writer:
         self._retention = Retention(log, config)
         self._uncommitted: list[tuple[int, Mapping[str, Sequence[Message]]]] = []
         self._statuses = StatusReport(0)
+        self._checkpoints = Checkpoints(log)
 
     def commit(self, batches: Mapping[str, Sequence[Message]], begin: int) -> None:
         """Append what a round led to, in one transaction; `begin` is the offset of its first ledger record.
@@ -58,6 +61,13 @@ class Writer:
     def append(self, topic: str, messages: Sequence[Message]) -> None:
         """Append to one topic."""
         self._log.append(topic, messages, fence=self._fence)
+
+    def checkpoint(self, fold: Fold, signer: Signer | None, now: int, *, if_due: bool = False) -> None:
+        """Append a checkpoint of the ledger at the time `now` (ms), if it has grown; with `if_due` not too often."""
+        if signer is not None and not self._uncommitted and (not if_due or self._checkpoints.is_due(now)):
+            records = self._checkpoints.of(fold, signer, now)
+            if records:
+                self.append("decisions", records)
 
     def is_status_due(self, now_ms: int) -> bool:
         """Return whether the status was appended last a while ago."""

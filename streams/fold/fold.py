@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from actions.checkpoints import Checkpoint, journal_digest
 from actions.desired import DesiredState
 from actions.facts import FleetFact
 from actions.fleet_limit import FleetState
@@ -66,6 +67,7 @@ class SavedFold(msgspec.Struct, frozen=True):
     rejected: dict[str, int]
     fleet: FleetState
     places: ModelPlaces
+    decided: int = 0
 
 
 class Fold:
@@ -91,6 +93,21 @@ class Fold:
     def written(self) -> list[Decision]:
         """Return the decisions that the last record led to, in order."""
         return self._writer.written
+
+    def checkpoint(self, audience: str, partition: int, ts: int, ends: Mapping[str, int]) -> Checkpoint:
+        """Return what can be signed of everything that was folded; the arguments are fields of it."""
+        newest = {name: model.state.written.digest for name, model in self.models.items()}
+        journal = journal_digest((self.places.digests | newest).items())
+        return Checkpoint(
+            audience=audience,
+            ts=ts,
+            partition=partition,
+            ledger=self.offset,
+            chain=self._writer.chain.hex(),
+            decisions=self._writer.count,
+            journal=journal,
+            ends=dict(sorted(ends.items())),
+        )
 
     def go_to(self, offset: int) -> None:
         """Go to the offset of the next record, which an epoch names: a log may have gaps before it."""
@@ -372,6 +389,7 @@ class Fold:
             dict(self.rejected),
             self.fleet,
             self.places,
+            self._writer.count,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -388,7 +406,7 @@ class Fold:
         self.fleet, self.places = saved.fleet, saved.places
         self._adopt(saved.config)
         self.offset, self.clock = saved.offset, saved.clock
-        self._writer.chain_from(saved.chain)
+        self._writer.go_on(saved.chain, saved.decided)
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copies = saved.copies
         self.rejected.update(saved.rejected)

@@ -27,7 +27,6 @@ from streams.join.partition import FEEDBACK, PREDICTIONS, PartitionJoin, SavedJo
 from streams.join.runs import Clocks, Run, RunCuts, read_clocks
 from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Deployed, Operated, Record
-from streams.window.tally import NOWHERE
 from unship.budgets.table import CONTROLS, COUNTS
 from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
@@ -154,7 +153,10 @@ class LineCutter:
             seen = pending.models_seen(first << INDEX_BITS)
             found = ((line >> INDEX_BITS) - first for line, model in seen if model not in self._models)
             unlisted = min(found, default=unlisted)
-        accepted = np.unique(pending.accepted(first << INDEX_BITS) >> INDEX_BITS)
+        accepted = pending.accepted(first << INDEX_BITS) >> INDEX_BITS
+        if accepted.size:
+            # Several events may be in one record.
+            accepted = accepted[np.append(True, accepted[1:] != accepted[:-1])]
         counted = lines[lines >= first] - first
         return RunCuts(clocks.now, first, accepted - first, counted, unlisted, pending.sizes())
 
@@ -265,8 +267,7 @@ class LineCutter:
         if isinstance(event, Ack):
             self._acknowledged(event, at)
             return None
-        repeated = self._is_repeated(event, act, signed=signed_by is not None)
-        if repeated or not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
+        if self._is_repeated(event, act, signed=signed_by is not None):
             return None
         # The copy has its place, by which a second copy of it is recognised.
         now, copied = self.now, msgspec.structs.replace(event, at=at)
@@ -275,8 +276,6 @@ class LineCutter:
         return Operated(now, copied, signed_by)
 
     def _acknowledged(self, event: Ack, at: At) -> None:
-        if not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
-            return
         if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at):
             self._facts_at = self.now
 

@@ -97,8 +97,11 @@ class Pending:
         """Return the lines from `first` on at which rows were completed."""
         lines = [columns[LINE] for columns in self._columns_of_chunks()]
         lines.append(np.array([line for line, _ in self._objects], np.int64))
-        found = np.unique(np.concatenate(lines))
-        return found[np.searchsorted(found, first) :]
+        found = np.concatenate(lines)
+        # Mostly in order: sorting takes less time than a table of what is different.
+        found.sort(kind="stable")
+        found = found[found.searchsorted(first) :]
+        return found[np.append(True, found[1:] != found[:-1])] if found.size else found
 
     def models_seen(self, first: int) -> Iterator[tuple[int, str]]:
         """Yield (line, model) of the first prediction of each model from line `first` on."""
@@ -244,6 +247,7 @@ class Pending:
         self._seen.go_to(seen)
         if not self._outcomes.chunks():
             self._window.forget_sources()
+        self._forget_series()
         return parts
 
     def by_model(self, line: int | None) -> Iterator[tuple[str, ModelJoined]]:
@@ -273,6 +277,17 @@ class Pending:
         if not self._outcomes.chunks():
             self._window.forget_sources()
         yield from sorted(found.items())
+        self._forget_series()
+
+    def _forget_series(self) -> None:
+        """Forget series that neither the window nor what is pending has."""
+        if not self._window.slow.series.crowded:
+            return
+        tables = [chunk.cells for queue in (self._outcomes, self._seen) for chunk in queue.chunks()]
+        objects = [each for _, each in self._objects]
+        objects += [each for _, pair in self._pairs for each in (pair.live, pair.shadow)]
+        objects += [each for _, pair in self._seen_pairs for each in pair]
+        self._window.forget_series(tables, objects)
 
     def take_counted(self, line: int | None) -> list[Row]:
         """Return the changes of counts up to a line, which are pending no more."""
@@ -284,6 +299,7 @@ class Pending:
             entries.clear()
         self._expected = None
         self._window.forget_sources()
+        self._forget_series()
 
     def save(self) -> SavedPending:
         """Return everything; the values must be in their digests."""

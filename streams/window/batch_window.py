@@ -13,7 +13,7 @@ whether the predictions of a block are joined before its feedback (`streams.wind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeVar
@@ -220,8 +220,15 @@ class BatchWindow:
 
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""
-        objects = self.generations[-1].answers.objects
-        scores = block.column("scores", None) if "scores" in block.shape.fields else None
+        generation = self.generations[-1]
+        objects, scores = generation.answers.objects, None
+        if "scores" in block.shape.fields and any(rule.scores for rule in self.slow.rules):
+            # A thousand classes take a hundred times as much as everything else of a prediction.
+            rules, cell = self.slow.series.rules, generation.cell[rows].astype(np.int64)
+            codes = np.where(cell == NO_CELL, NO_CELL, generation.cells.series_of(cell)).tolist()
+            given = zip(block.column("scores", None), codes, strict=True)
+            # Rows without a cell are kept elsewhere.
+            scores = [each if code >= 0 and rules[code].scores else None for each, code in given]
         if output.others is None and scores is None:
             return
         others = [None] * rows.size if output.others is None else output.others.tolist()
@@ -495,6 +502,14 @@ class BatchWindow:
     def forget_sources(self) -> None:
         """Forget label sources that no row names; to be called where nothing is joined that names one."""
         self.sources = self.sources.fewer()
+
+    def forget_series(self, tables: Iterable[Cells], pending: Iterable[PendingPrediction]) -> None:
+        """Forget series that no row has, neither here nor in these tables and predictions."""
+        used = self.slow.series_in_use().union(each.series for each in pending)
+        every = [self.cells, *tables, *(generation.cells for generation in self.generations)]
+        for table in {id(table): table for table in every}.values():
+            used |= table.series_in_use
+        self.slow.series.keep(used)
 
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Evict what no future record can belong to."""

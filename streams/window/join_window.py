@@ -96,16 +96,14 @@ class JoinWindow:
         return taken
 
     def add_prediction(self, event: Prediction, position: int, at: int) -> PendingPrediction | None:
-        """Add a prediction; return None if it repeats another one or if a limit is reached.
+        """Add a prediction; return None if it repeats another one or if a limit of its request is reached.
 
         Args:
             event: The decoded prediction.
             position: Its offset in the log; rises with every call.
             at: The join clock: the running maximum of append times of the prediction log, in milliseconds.
         """
-        code = self.series.code_of(event, position, self.tally)
-        if code < 0:
-            return None
+        code = self.series.code(event.model, event.version, event.role)
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
         rule = self.series.rules[code]
         others = self.waiting.of(key, event.model)
@@ -123,7 +121,8 @@ class JoinWindow:
         given = map(slices.get, rule.slices_by) if slices else [None] * len(rule.slices_by)
         values = tuple(map(shortened, given))
         took = event.latency_ms if rule.latency else None
-        pending = PendingPrediction(key, position, at, code, event.output, event.score, event.scores, values, took)
+        by_class = event.scores if rule.scores else None
+        pending = PendingPrediction(key, position, at, code, event.output, event.score, by_class, values, took)
         if rule.unlabelled and others and repeated is None:
             self._pair_seen(pending, others, rule)
         self.waiting.add(pending, rule)
@@ -280,6 +279,10 @@ class JoinWindow:
         """Return the counts of feedback that is late or unfit and will be counted when it is evicted."""
         waiting = (each for each in self.early if not each.matched and not each.code)
         return Counter(self._why_unused(each) for each in waiting if each.late or each.unfit)
+
+    def series_in_use(self) -> set[int]:
+        """Return the codes of the series of all predictions."""
+        return {pending.series for pending in self.waiting}
 
     def tables(self) -> list[Container[Key]]:
         """Return what has the keys that anything is known of."""

@@ -44,6 +44,15 @@ MODELS = Budget(
     bytes=270 * MIB,
     key="models",
 )
+FORGOTTEN_MODELS = Budget(
+    what="forgotten models whose next decision continues the chain of those before",
+    limit=1_000,
+    unit="models of a ledger partition",
+    beyond="the one that was forgotten first begins a new chain",
+    back="when the model appears again",
+    why="1,000 names and digests are 200 KB",
+    bytes=200 * KIB,
+)
 VERSIONS = Budget(
     what="versions of a model without a deployment that neither serve nor served",
     limit=200,
@@ -382,6 +391,7 @@ SIDECAR_CONNECTIONS = Budget(
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
     DEPLOYED_MODELS,
+    FORGOTTEN_MODELS,
     VERSIONS,
     DEPLOYED_VERSIONS,
     JUDGED,

@@ -113,6 +113,7 @@ LIMITS = {
     "streams.join.line_cutter.CONTROLS_REMEMBERED": 40,
     "streams.window.batch_window.SOURCES_MAX": 30,
     "streams.window.cells.CELLS_MAX": 100,
+    "streams.fold.model_places.FORGOTTEN_MAX": 10,
     "actions.replica_watch.REPLICAS_OF_ALL_MAX": 60,
 }
 #: The join numbers models, versions and roles for as long as it lives, as many as its own limits allow.

@@ -39,9 +39,14 @@ def of_long_slices(count: int) -> Logs:
     return asked, [{"id": f"p{number}", "truth": 0} for number in range(count)]
 
 
+def of_invented_models(count: int) -> Logs:
+    return [{"id": f"p{number}", "model": f"m{number}", "version": "v", "output": 1} for number in range(count)], []
+
+
 HOSTILE = [
     pytest.param(of_versions_of_one_request(2_000), id="one request"),
     pytest.param(of_long_slices(4_000), id="long slices"),
+    pytest.param(of_invented_models(1_500), id="models"),
 ]
 
 
