@@ -81,7 +81,8 @@ class Reason(StrEnum):
         "LABEL_SOURCE_SUSPECT",
         Verdict.DEGRADED,
         Action.PAGE,
-        "Only one source of labels shows that the version got worse; without it nothing is wrong.",
+        "What it takes to act rests on one source of labels, or on sources that are not listed: without it nothing "
+        "shows.",
     )
     COOLDOWN = "COOLDOWN", Verdict.DEGRADED, Action.NONE, "The last rollback was too short a while ago."
     SWITCH_LIMIT = (
@@ -146,6 +147,13 @@ class Reason(StrEnum):
         Verdict.INCONCLUSIVE,
         Action.PAGE,
         "A version was deployed while an operator holds or has pinned another; the operator's order holds.",
+    )
+    CHURN = (
+        "CHURN",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "Versions that were live a moment ago are deployed again; from here on each goes on with what is known "
+        "of it, so that none escapes its verdict.",
     )
     UNSIGNED_DEPLOYMENT = (
         "UNSIGNED_DEPLOYMENT",

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import Decision, decode_decision
 from actions.reasons import Action
 from console.census.recording import first_deployment, release_deployments
@@ -27,8 +28,8 @@ from console.demo.keep_recording import keep
 from console.demo.messages import Answers, DemoClock, Reported, Round, Time, Truths
 from console.demo.workers import DemoError, Stage
 from streams.config.units import MINUTE_MS
-from streams.embedded.monitor import STATUS_KEY
 from streams.fold.status import Status
+from streams.fold.status_records import merged
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
 from unship.codec import decode_value
@@ -71,6 +72,7 @@ class Progress:
     decisions: list[Decision] = field(default_factory=list)
     status: Status | None = None
     taken_back: int | None = None
+    journal_end: int = 0
 
 
 class View(Protocol):
@@ -274,14 +276,15 @@ class Course:
     def _look(self) -> None:
         """Read the decisions and the status that the monitor has written."""
         seen, log = self.seen, self._log
-        for record in log.read("decisions", len(seen.decisions)):
+        for record in log.read("decisions", seen.journal_end):
+            seen.journal_end = record.offset + 1
+            if record.key == CHECKPOINT_KEY:
+                continue
             decision = decode_decision(record.value or b"")
             seen.decisions.append(decision)
             target = f" to {decision.to}" if decision.to else ""
             self._view.note(f"{decision.reason}: {decision.action}{target}")
-        status = log.latest("snapshots").get(STATUS_KEY)
-        if status is not None:
-            seen.status = msgspec.json.decode(status.value or b"", type=Status)
+        seen.status = merged({key: record.value for key, record in log.latest("snapshots").items()})
 
     def _positions(self) -> dict[str, int]:
         """Return how far the monitor has read the topics."""

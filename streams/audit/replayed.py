@@ -13,8 +13,9 @@ from typing import BinaryIO, Final
 import msgspec
 
 from actions.journal import Decision
+from streams.audit.decisions_audit import no_collector
 from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
-from streams.audit.result import AuditResult, decision_id_of, no_collector
+from streams.audit.result import AuditResult, decision_id_of
 from streams.config.resolved import Config
 from streams.ledger.entries import read_entry
 from streams.ledger.lines import read_ledger_line
@@ -22,7 +23,7 @@ from streams.ledger.records import Batch, Configured, Deployed, Operated, Record
 from streams.pipeline import Pipeline, Step, configuration_of, configuration_record
 from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, is_of, line_of, place_of, read_sound_line
-from streams.recordings.replay import LINE_BYTES_MAX, lines_in, written_by
+from streams.recordings.replay import LINE_BYTES_MAX, READ_BYTES, lines_in, written_by
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError
 from unship.topics import SOURCES
@@ -90,14 +91,16 @@ class ReplayAudit:
         """Audit the recording up to its end, or to the first difference, which is raised."""
         self._compute(self.pipeline.apply([configuration_record(self.pipeline.fold.config, numbered=True)]))
         self._stream.seek(0)
-        position, sources = 0, list[bytes]()
+        position, sources, size = 0, list[bytes](), 0
         for line in lines_in(self._stream):
             computed = _is_computed(line)
             if not computed:
                 sources.append(line)
-            if sources and (computed or len(sources) == READ_LINES):
+                size += len(line)
+            if sources and (computed or len(sources) == READ_LINES or size >= READ_BYTES):
                 self._compute(self.pipeline.take(arrivals(sources, self._decoder)))
                 sources.clear()
+                size = 0
             if computed:
                 if not self._due:
                     self._finish(position)

@@ -87,7 +87,7 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
         return
     layout = state.layout
-    streams, sources = len(layout.slices.streams), len(layout.sources.names)
+    streams, sources = len(layout.slices.streams), layout.sources.places
     if state.past.replaced is not None:
         old = state.past.replaced
         old.fit(streams, sources)
@@ -101,12 +101,13 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         _close_labels(model, live.labels, closed, mine, entries, now)
     if entries.source.size:
         rules = model.rules(model.opinions.deciding is None)
-        live.health.judge(entries, rules, now)
+        model.judge(live.health, entries, rules, now)
         model.opinions.step(entries, live.health, rules, now)
         ignored = live.health.check_references(config.worse_by)
         if ignored:
             model.counts[RejectCode.REFERENCE_IMPLAUSIBLE] += ignored
     _judge_concurrent(model, live, closed, mine, entries, now)
+    _judge_parked(model, closed, now)
     if live.labels.settled and not _stands(model, live):
         model.judge_afresh(live.version, now)
     evaluate(model, now, writer)
@@ -155,6 +156,21 @@ def _fix(model: ModelFold, live: LivePeriod) -> None:
     live.health.fix_baselines(by_loss, earlier, previous)
 
 
+def _judge_parked(model: ModelFold, closed: Closed, now: int) -> None:
+    """Judge versions that may come back by what they answered when they were live: the last outcomes mature later."""
+    state = model.state
+    for period in state.past.churn.periods(now - model.config.confirm_within_ms):
+        entries = closed.of(state.layout.number_of(period.version, "live"), period.since)
+        if not entries.source.size:
+            continue
+        period.health.fit(len(state.layout.slices.streams), len(state.layout.sources.names))
+        if not period.health.rows.fixed:
+            known = state.past.left_healthy
+            others = [baselines for version, baselines in known.items() if version != period.version]
+            period.health.fix_baselines({}, known.get(period.version), others[-1] if others else None)
+        period.health.judge(entries, model.rules(model.opinions.deciding is None), now)
+
+
 def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int) -> None:
     """Judge holdback and shadow versions, and compare them with the live one (arm `mine`, outcomes `own`)."""
     state = model.state
@@ -171,7 +187,7 @@ def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: 
         other.health.fit(streams, 0)
         other.comparison.fit(streams)
         if entries.source.size:
-            other.health.judge(entries, rules, now)
+            model.judge(other.health, entries, rules, now)
         if arm.role == "holdback":
             other.comparison.add(entries, own, closed.begin, closed.width)
         else:

@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
-from streams.fold.status import ModelStatus, fold_status, model_status
+from streams.fold.status import fold_status
+from streams.fold.status_records import StatusRecord, StatusReport
 from streams.join.partition import Raw
 from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_producer
 from streams.kafka.ledger_topic import Shape, configuration_for
 from streams.kafka.log_checks import mismatch
-from streams.kafka.snapshots import HALT, Saved, SnapshotStore
+from streams.kafka.snapshots import HALT, Checkpoints, Saved, SnapshotStore
 from streams.ledger.encoding import pack
 from streams.ledger.entries import entry_of, read_entry
 from streams.rounds.control import LedgerConflict, LedgerState, Output, Terms, due
@@ -109,7 +111,8 @@ class LedgerPartition:
         self._publishing: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
         self._published = self._closed = False
-        self._report = _Report()
+        self._report = _Report(Checkpoints(links.access.names))
+        self._statuses = StatusReport(number)
         # The last record that was folded; before that, what the snapshot knows of it.
         self._last: Raw | Fingerprint | None = None
         # The offset and the time of the last look at what is to be published.
@@ -229,10 +232,15 @@ class LedgerPartition:
                 return
 
     async def _append(self, records: Iterable[_Record]) -> None:
-        send = self._links.producer.send_and_wait
-        sent = [send(each.topic, each.value, each.key, each.partition, headers=each.headers) for each in records]
+        sent = [self._send(each) for each in records]
         if sent:
             await all_answered(sent)
+
+    async def _send(self, each: _Record) -> None:
+        send = self._links.producer.send_and_wait
+        self._report.checkpoints.appended(
+            await send(each.topic, each.value, each.key, each.partition, headers=list(each.headers))
+        )
 
     def _signed(self, journal: str, decision: Decision) -> _Record:
         value, signer = decision_bytes(decision), self._links.signer
@@ -264,10 +272,13 @@ class LedgerPartition:
 
     async def _write(self, writer: AIOKafkaProducer, signer: Signer, commands: list[Command]) -> None:
         topic = self._links.access.names.of("control")
+        sent = []
         async with writer.transaction():
             for command in commands:
                 value = encode_command(command)
-                await writer.send(topic, value, command.model.encode(), headers=signer.sign(value))
+                sent.append(await writer.send(topic, value, command.model.encode(), headers=signer.sign(value)))
+        for each in sent:
+            self._report.checkpoints.appended(await each)
 
     # Status and snapshots
 
@@ -278,7 +289,7 @@ class LedgerPartition:
                 if self.state.behind:
                     return
                 began = asyncio.get_running_loop().time()
-                status = await self._status()
+                records = await self._status()
                 unexplained = unexplained_models(self.state.fold, {})
             # Of many models it takes a while, in which nothing is folded.
             took = asyncio.get_running_loop().time() - began
@@ -287,8 +298,8 @@ class LedgerPartition:
             snapshots = self._links.snapshots
             if self._report.goes_on():
                 await snapshots.report_halt(self.number, "")
-            if self._report.written(status, now + max(STATUS_S, took / STATUS_SHARE)):
-                await snapshots.report(self.number, status)
+            self._report.status_next(now + max(STATUS_S, took / STATUS_SHARE))
+            await snapshots.report(records)
         if self._report.snapshot_due(now):
             await self.save()
 
@@ -297,15 +308,20 @@ class LedgerPartition:
         async with self._folding:
             if self.state.behind:
                 return
-            offset, data, status, last = (
+            offset, data, records, last = (
                 self.state.fold.offset,
                 await self._packed(),
                 await self._status(),
                 self._newest(),
             )
+            links = self._links
+            checkpoint = self._report.checkpoints.of(self.state.fold, self.number, links.signer, links.now_ms())
         self._report.saved(asyncio.get_running_loop().time())
         await self._links.snapshots.save(self.number, offset, data, last)
-        await self._links.snapshots.report(self.number, status)
+        if checkpoint is not None and (headers := links.signer.sign_decision(checkpoint) if links.signer else []):
+            journal = links.access.names.of("decisions")
+            await self._append([_Record(journal, checkpoint, CHECKPOINT_KEY, self.number, headers)])
+        await self._links.snapshots.report(records)
 
     async def _packed(self) -> bytes:
         """Return the fold as bytes; model by model, because of many of them that takes a while."""
@@ -315,13 +331,16 @@ class LedgerPartition:
             await self._links.turns.pause()
         return pack(fold.save_with(models))
 
-    async def _status(self) -> bytes:
-        fold, models = self.state.fold, dict[str, ModelStatus]()
-        for name, model in sorted(fold.models.items()):
-            models[name] = model_status(model, fold.clock)
-            await self._links.turns.pause()
+    async def _status(self) -> list[StatusRecord]:
+        """Return the status records that have changed."""
+        fold, found = self.state.fold, list[StatusRecord]()
         counted = Counter[str]({RejectCode.FORGED_CONTROL: self.state.forged})
-        return msgspec.json.encode(fold_status(fold, counts=counted, models=models))
+        now_ms = round(1_000 * asyncio.get_running_loop().time())
+        for record in self._statuses.records(fold, fold_status(fold, counts=counted, models={}), now_ms):
+            if record is not None:
+                found.append(record)
+            await self._links.turns.pause()
+        return found
 
     # End
 
@@ -348,9 +367,9 @@ class LedgerPartition:
 class _Report:
     """When status and snapshot are due, and what was reported last. Times are the loop's, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
         self._status_at = self._saved_at = -1e9
-        self._status = b""
         self._sentences: list[str] = []
         self._halted = False
 
@@ -380,10 +399,9 @@ class _Report:
         before, self._sentences = self._sentences, sentences
         return [sentence for sentence in sentences if sentence not in before]
 
-    def written(self, status: bytes, next_at: float) -> bool:
-        """Note a status and when the next one is due; return whether it differs from the last."""
-        before, self._status, self._status_at = self._status, status, next_at
-        return before != status
+    def status_next(self, at: float) -> None:
+        """Note when the next status is due."""
+        self._status_at = at
 
     def saved(self, now: float) -> None:
         """Note a snapshot."""

@@ -4,6 +4,7 @@ A snapshot is only a shortcut, because the ledger gives the same again.
 
 A snapshot carries its own position; a group's committed offset is never asked. Each ledger partition has a few slots
 that are written in turn, so that a controller that was thought dead can spoil at most one: the newest good one counts.
+With each snapshot goes a checkpoint (`actions.checkpoints`), which is a record of the journal.
 """
 
 from __future__ import annotations
@@ -11,28 +12,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from actions.checkpoints import checkpoint_bytes
+from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
 from streams.fold.status import Status
+from streams.fold.status_records import StatusRecord, merged
 from streams.join.source_reader import Fingerprint
 from streams.kafka.clients import Access, answered, read_all, run
 from streams.kafka.rewinds import Rewinds
 from streams.ledger.encoding import unpack
 from streams.recordings.lines import Taken
+from unship.topics import TopicNames
 
 log = logging.getLogger("unship.control")
 
 SLOTS = 4
-STATUS = b"status/"
-"""Begins the keys of the status of each ledger partition."""
-
 HALT = b"halted/"
 """Begins the keys of why a ledger partition is not folded any more; empty if it is."""
 
@@ -79,9 +80,10 @@ class SnapshotStore:
         value = msgspec.json.encode(head)
         await answered(self._producer.send_and_wait(self._topic, value, _key(number, slot, "head"), partition=0))
 
-    async def report(self, number: int, status: bytes) -> None:
-        """Write the status of a ledger partition."""
-        await answered(self._producer.send_and_wait(self._topic, status, STATUS + b"%d" % number, partition=0))
+    async def report(self, records: Iterable[StatusRecord]) -> None:
+        """Write status records."""
+        for key, value in records:
+            await answered(self._producer.send_and_wait(self._topic, value, key, partition=0))
 
     async def report_halt(self, number: int, why: str) -> None:
         """Write why a ledger partition is not folded any more; nothing where it is."""
@@ -126,6 +128,33 @@ class SnapshotStore:
         return None
 
 
+class Checkpoints:
+    """Makes the checkpoints of a ledger partition, each of a fold that went on since the last one.
+
+    What is stated of other topics is where the controller's own records ended: where the topics themselves end, a
+    transaction may have left offsets without a record.
+    """
+
+    def __init__(self, names: TopicNames) -> None:
+        self._names = names
+        self._ends: dict[str, int] = {}
+        self._offset = -1
+
+    def appended(self, metadata: Any) -> None:
+        """Note the place of a record that was appended."""
+        topic = self._names.plain(metadata.topic)
+        if topic in ("decisions", "control"):
+            place = f"{topic}/{metadata.partition}"
+            self._ends[place] = max(self._ends.get(place, 0), metadata.offset + 1)
+
+    def of(self, fold: Fold, number: int, signer: Signer | None, now_ms: int) -> bytes | None:
+        """Return the value of a checkpoint, None if there is nothing new, or nobody to sign it."""
+        if signer is None or fold.offset == self._offset:
+            return None
+        self._offset = fold.offset
+        return checkpoint_bytes(fold.checkpoint(signer.audience, number, now_ms, self._ends))
+
+
 def _key(number: int, slot: int, part: str) -> bytes:
     return f"{number}/{slot}/{part}".encode()
 
@@ -143,20 +172,12 @@ def read_status(access: Access) -> tuple[Status, list[Taken]]:
 
 async def _read_status(access: Access) -> tuple[Status, list[Taken]]:
     newest = {record.key or b"": record.value or b"" for record in await read_all(access, "snapshots", [0])}
-    statuses = [
-        msgspec.json.decode(value, type=Status) for key, value in newest.items() if key.startswith(STATUS) and value
-    ]
+    status = merged(newest)
     halts = [why.decode(errors="replace") for key, why in sorted(newest.items()) if key.startswith(HALT) and why]
     acks = [
         Taken("acks", record.partition, record.offset, record.timestamp, record.key, record.value)
         for record in {record.key: record for record in await read_all(access, "acks")}.values()
     ]
-    rejected = Counter[str]()
-    for status in statuses:
-        rejected.update(status.rejected)
-    models = {name: model for status in statuses for name, model in status.models.items()}
-    clock = max((status.clock for status in statuses), default=-1)
     sources = Rewinds(access)
     await sources.learn()
-    halted = [*sources.halted(), *halts]
-    return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items())), halted), acks
+    return msgspec.structs.replace(status, halted=[*sources.halted(), *halts]), acks

@@ -13,8 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka.errors import KafkaError
 
+from actions.checkpoints import CHECKPOINT_KEY
+from streams.fold.status_records import merged
 from streams.kafka.clients import Access, read_all
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Deployed
@@ -106,7 +109,7 @@ class KafkaSite:
                 value = line.rstrip(b"\n")
                 if isinstance(event, Deployment):
                     value, headers = sign_event(event, deployer, audience, wall_ms(), new_nonce())
-                futures.append(await producer.send(topic, value, key, partition=partition, headers=headers))
+                futures.append(await producer.send(topic, value, key, partition=partition, headers=list(headers)))
                 if isinstance(event, Deployment):
                     await futures[-1]
                     await self.until(partial(self._copied, event), f"the copy of {event.version}, {event.status}")
@@ -142,6 +145,8 @@ class KafkaSite:
         """Return the journal, repeats left out as every reader leaves them out."""
         seen: dict[tuple[Any, ...], dict[str, Any]] = {}
         for record in await read_all(self.access, "decisions"):
+            if record.key == CHECKPOINT_KEY:
+                continue
             decision = json.loads(record.value)
             seen.setdefault((decision["model"], tuple(decision["epoch"])), decision)
         return list(seen.values())
@@ -152,10 +157,8 @@ class KafkaSite:
 
     async def models(self) -> dict[str, dict[str, Any]]:
         """Return the status of each model, as the monitor tells it."""
-        found: dict[str, dict[str, Any]] = {}
-        for record in await read_all(self.access, "snapshots", [0]):
-            if record.key.startswith(b"status/"):
-                found |= json.loads(record.value)["models"]
+        newest = {record.key: record.value for record in await read_all(self.access, "snapshots", [0])}
+        found: dict[str, dict[str, Any]] = json.loads(msgspec.json.encode(merged(newest).models))
         return found
 
 
