@@ -140,7 +140,7 @@ def long_slices(model: str, size: int, begin: int) -> list[tuple[str, Message]]:
     """Return predictions with eight long slice values each, and their labels."""
     flood: list[tuple[str, Message]] = []
     for i in range(size // 2):
-        values = {name: "\U0001f600" * 110 + f"{begin}-{i}" for name in "abcdefgh"}
+        values = dict.fromkeys("abcdefgh", "\U0001f600" * 110 + f"{begin}-{i}")
         flood.append(_prediction(f"long-{begin}-{i}", model=model, slices=values))
     return [*flood, *(_label(f"long-{begin}-{i}") for i in range(size - len(flood)))]
 
