@@ -18,19 +18,15 @@ import msgspec
 
 from actions.policy import GUARDS
 from actions.reasons import Action, Reason
-from actions.replicas import REPLICAS_MAX
 from console.cli import main as command_line
 from docs_decisions import decision_rows, evidence_rows
 from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
-from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER
 from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
-from streams.fold.judging import CONCURRENT_MAX
 from streams.topics.rights import GROUPS, ROLES, TRANSACTION_PREFIX
-from streams.window.series import MODELS_MAX, SERIES_MAX
 from tree import ROOT
-from unship.codec import LIMITS
+from unship.budgets.table import BUDGETS
 from unship.rejections import DECODING_CODES, RejectCode
 from unship.schema import event_schemas
 from unship.topics import TOPICS
@@ -106,20 +102,16 @@ def written_once() -> str:
     return ", ".join(code(reason.value) for reason in WRITTEN_ONCE_PER_PERIOD) + "."
 
 
-def limits() -> str:
-    """Return the limits of what is kept, and what happens beyond them."""
-    rows = [
-        ["an event", f"{LIMITS.max_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
-        ["nesting of an event", f"{LIMITS.max_depth} levels", code(RejectCode.TOO_DEEP.value)],
-        ["a line of any other kind", f"{LIMITS.max_other_bytes:,} bytes", code(RejectCode.TOO_LARGE.value)],
-        ["models", f"{MODELS_MAX:,}", code(RejectCode.MODEL_LIMIT.value)],
-        ["versions of all models, each in each of its roles", f"{SERIES_MAX:,}", code(RejectCode.VERSION_LIMIT.value)],
-        ["living replicas of a model", f"{REPLICAS_MAX:,}", code(RejectCode.REPLICA_LIMIT.value)],
-        ["holdback and shadow versions judged", str(CONCURRENT_MAX), code(RejectCode.NOT_JUDGED.value)],
-        ["watched slices of a model", code("slices.cap"), f"counted as {code(OTHER)}"],
-        ["label sources of a model", str(LABEL_SOURCES_MAX), f"counted as {code(OTHER)}"],
-    ]
-    return table(["what", "limit", "beyond it"], rows)
+def budgets() -> str:
+    """Return the table of budgets."""
+    rows = []
+    for each in BUDGETS:
+        beyond = code(each.beyond) if each.beyond in RejectCode.__members__ else each.beyond
+        size = "-" if each.bytes is None else f"{each.bytes:,}"
+        key = "-" if each.key is None else code(f"limits.{each.key}")
+        rows.append([each.what, f"{each.limit:,} {each.unit}", size, key, beyond, each.back, each.why])
+    head = ["what", "limit", "in bytes", "set by", "beyond it", "places are free again", "arithmetic"]
+    return table(head, rows)
 
 
 def keys() -> str:
@@ -202,6 +194,8 @@ def kind_of(spec: dict[str, Any]) -> str:
 def _plain(spec: dict[str, Any]) -> str:
     if spec["type"] == "string" and spec.get("description"):
         return str(spec["description"])
+    if spec["type"] == "string" and spec.get("pattern"):
+        return f"text like `{spec['pattern']}`"
     if spec["type"] == "string":
         return f"text, {'1' if spec.get('minLength') else '0'} to {spec['maxLength']:,} characters"
     if spec["type"] == "integer" and spec.get("description"):
@@ -224,8 +218,10 @@ def commands() -> str:
 
 
 def _command(name: str, command: click.Command) -> str:
-    options = [entry for entry in command.params if isinstance(entry, click.Option)]
-    arguments = [entry.make_metavar(click.Context(command)) for entry in command.params if entry not in options]
+    options = [entry for entry in command.params if isinstance(entry, click.Option) and not entry.hidden]
+    arguments = [
+        entry.make_metavar(click.Context(command)) for entry in command.params if isinstance(entry, click.Argument)
+    ]
     usage = " ".join([name, "[OPTIONS]", *arguments, *(["COMMAND"] if isinstance(command, click.Group) else [])])
     rows = []
     for option in options:
@@ -246,7 +242,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "decision": decision,
     "evidence": evidence,
     "rejections": rejections,
-    "limits": limits,
+    "budgets": budgets,
     "keys": keys,
     "roles": roles,
     "commands": commands,

@@ -64,6 +64,11 @@ KEYS: dict[str, str] = {
     "limits.window": "How much memory the predictions that wait for their labels may take in a worker on Kafka: a "
     "number with `MiB` or `GiB`, 16MiB at least. Beyond it they are on disk: "
     "see [the window's files](window-files.md).",
+    "limits.recording": "How much a command unpacks of one recording: a number with `MiB` or `GiB`, 16MiB at least.",
+    "limits.models": "How many models are watched that are neither in `models` nor deployed, in each ledger partition: "
+    "see [the budgets](budgets.md), which have these three and all other limits.",
+    "limits.versions": "How many versions of a model are known that were not deployed.",
+    "limits.replicas": "How many replicas of a model are followed.",
     "kafka.window_dir": "Folder of the window's files, relative to `unship.yaml`: a cache, which may be removed while "
     "no worker runs. `null`: everything is in memory, and read from the log after a restart.",
     "kafka.topics.prefix": "The beginning of every topic's name.",
@@ -111,7 +116,8 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "version": "Which version.",
         "status": "What it serves as from now on. `retired` is never gone back to.",
         "previous": "Which version it replaces. Kept to distinguish repeats.",
-        "artifact": "Digest of the version's bytes (`sha256:...`). Quarantine bars the same bytes under another name.",
+        "artifact": "Digest of the version's bytes: `sha256:` and hexadecimal digits in small letters. Quarantine bars "
+        "the same bytes under another name, and a version without a digest [that may be them](reasons.md#quarantine).",
         "reference": "Offline metrics: the name of a loss, its mean and the number of outcomes it was measured on. "
         "Ignored if the version's own first outcomes contradict it (`REFERENCE_IMPLAUSIBLE`).",
         "card": "The model card or its address. Not used yet.",
@@ -134,6 +140,6 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "epoch": "The desired state that it is about.",
         "stage": "How far it has come.",
         "serving": "The version it serves.",
-        "code": "Why it refused, if it did.",
+        "code": "Why it refused, if it did; `STATE_...`: why the epoch that it kept could not be read as it started.",
     },
 }

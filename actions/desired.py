@@ -11,10 +11,11 @@ from enum import StrEnum
 
 import msgspec
 
+from unship.budgets.table import EARLIER
 from unship.commands import Quarantined, is_quarantined
 from unship.events import Deployment, Epoch
 
-EARLIER_MAX = 20
+EARLIER_MAX = EARLIER.limit
 #: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
 VERSIONS_MAX = 1_000
 #: Orders that an ack may still refer to.
@@ -146,8 +147,25 @@ class DesiredState(msgspec.Struct):
         return known
 
     def is_quarantined(self, version: str) -> bool:
-        """Return whether a version may not serve: by its artifact, or by its name where either side has none."""
+        """Return whether a version is in quarantine: by its artifact, or by its name where either side has none."""
         return is_quarantined(self.quarantine, version, self.facts(version).artifact)
+
+    def why_barred(self, version: str) -> str | None:
+        """Return why a version may not serve, None if it may.
+
+        A version without a digest cannot be distinguished from one that is in quarantine with its digest: it may be the
+        same bytes under another name. What was live before has shown what it is by its own outcomes.
+        """
+        if self.is_quarantined(version):
+            return f"{version} is in quarantine; release it first"
+        digested = next((entry.version for entry in self.quarantine if entry.artifact is not None), None)
+        known = self.facts(version).artifact is not None or version in (self.serve, *self.changes.earlier)
+        if digested is None or known:
+            return None
+        return (
+            f"{version} has no digest, and {digested} is in quarantine with one, so the two may be the same bytes: "
+            f"deploy {version} with its digest (artifact: sha256:...), or release {digested}"
+        )
 
     def change(self, version: str, epoch: Epoch, action: str = "deploy", decision: str | None = None) -> None:
         """Let another version be the desired one."""
@@ -170,7 +188,7 @@ class DesiredState(msgspec.Struct):
         concurrent = set(answering)
         concurrent.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
         concurrent = {v for v in concurrent if self.facts(v).status != "retired" and not self._stray(v)}
-        fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and not self.is_quarantined(v)]
+        fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and self.why_barred(v) is None]
         return [version for _, version in sorted(fit, reverse=True)]
 
     def past(self) -> list[str]:
@@ -200,7 +218,9 @@ class DesiredState(msgspec.Struct):
         """Go back to `to` and quarantine what served."""
         left = self.serve
         if left is not None and left != to and not self.is_quarantined(left):
-            self.quarantine = [*self.quarantine, Quarantined(left, self.facts(left).artifact)]
+            # A repeated deployment may have stated another digest than the one that was ordered.
+            known = {digest: None for digest in (self.artifact, self.facts(left).artifact) if digest is not None}
+            self.quarantine = [*self.quarantine, *(Quarantined(left, digest) for digest in known or (None,))]
         if automatic:
             self.changes.switch(now)
         self.change(to, epoch, "rollback", decision)
@@ -251,13 +271,13 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
     if ts < desired.live_ts:
         # An older deployment that arrives late was replaced already: it is an earlier live version, not the desired
         # one.
-        if event.version not in (desired.serve, *desired.changes.earlier):
+        if event.version not in (desired.serve, *desired.changes.earlier) and desired.why_barred(event.version) is None:
             desired.changes.add_earlier(event.version)
         return DeploymentResult.STALE
     desired.live_ts = ts
     if event.version == desired.serve:
         return DeploymentResult.REPEATED
-    if desired.is_quarantined(event.version):
+    if desired.why_barred(event.version) is not None:
         return DeploymentResult.QUARANTINED
     if desired.locks.pinned or desired.locks.held:
         return DeploymentResult.PINNED

@@ -138,7 +138,8 @@ class Reason(StrEnum):
         "QUARANTINED",
         Verdict.DEGRADED,
         Action.PAGE,
-        "A version that was rolled back was deployed again; it is not served.",
+        "A version that was rolled back was deployed again, or one without a digest that may be the same bytes; it is "
+        "not served.",
     )
     DEPLOYED_WHILE_PINNED = (
         "DEPLOYED_WHILE_PINNED",

@@ -14,20 +14,23 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from actions.facts import ReplicaChange
+from unship.budgets.table import REPLICAS, VERSIONS_OF_REPLICA
 from unship.events import Epoch
 from unship.rejections import RejectCode
 
 #: Replicas of one model that are followed at a time; further ones are counted and left out.
-REPLICAS_MAX = 10_000
+REPLICAS_MAX = REPLICAS.limit
 #: A replica that goes on as before is written down again after this time, so that the ledger knows that it lives.
 RESTATE_MS = 600_000
 #: A replica of which nothing was written for this long is gone.
 FORGET_MS = 3_600_000
+#: A version that answered within this time is loaded, whatever acks claim.
+ANSWERS_PROVE_MS = 600_000
 #: Requests under way while a replica switches are still answered by the old version; for this long after its ack they
 #: do not contradict it.
 SETTLE_MS = 5_000
 #: Versions that are remembered for each replica, as held ready or as refused; the newest stay.
-VERSIONS_MAX = 20
+VERSIONS_MAX = VERSIONS_OF_REPLICA.limit
 #: Refusals that concern the version. The others concern the command, its signature or its time.
 OF_THE_VERSION = ("LOAD_FAILED", "UNREGISTERED_ARTIFACT", "QUARANTINED")
 
@@ -202,8 +205,10 @@ def unfit(replicas: Replicas, version: str, answered_at: int, now: int, horizon_
         version: the one to go back to.
         answered_at: when a prediction of it was last seen, by the source clock; -1 if never.
         now: the source clock, in milliseconds.
-        horizon_ms: how long a prediction proves that a version is loaded somewhere.
+        horizon_ms: how long a prediction proves that a version is loaded somewhere, where no replica acknowledges.
     """
+    if answered_at >= 0 and answered_at >= now - ANSWERS_PROVE_MS:
+        return None
     alive = [replica for _, replica in replicas.alive(now)]
     answers = [version in replica.ready for replica in alive if version in replica.ready or version in replica.unable]
     if answers and not any(answers):
@@ -251,6 +256,10 @@ def _fault(replica: Replica, serve: str, epoch: Epoch | None) -> str | None:
         return None if refused is None or epoch is None else f"refused {_named(refused.epoch)}: {refused.code}"
     if acked.version == serve and (epoch is None or (acked.epoch, acked.stage) == (epoch, "serving")):
         return None
+    if refused is not None and refused.epoch == epoch and refused.at >= acked.at:
+        return f"refused {_named(epoch)}: {refused.code}; {acked.version} serves"
+    if acked.stage == "verified" and acked.epoch == epoch:
+        return f"is loading {serve} for {_named(epoch)}; {acked.version} serves"
     return f"reports that {acked.version} serves ({acked.stage}, {_named(acked.epoch)})"
 
 

@@ -8,12 +8,67 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from console.settings import Exit, Settings
 
 
+def _shown(error: Exception, ctx: click.Context) -> str:
+    """Return the message of an error without what came from the environment by way of the configuration."""
+    from streams.config.file import hidden
+
+    return hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None)
+
+
+def _common_options(**more: Any) -> list[click.Option]:
+    """Return the options that are taken before and after the name of every command.
+
+    Args:
+        more: What else is passed to each `click.Option`.
+    """
+    levels = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
+    return [
+        click.Option(
+            ["-c", "--config"],
+            type=click.Path(path_type=Path),
+            help="Configuration file (default: ./unship.yaml if it exists).",
+            **more,
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Machine-readable output.", **more),
+        click.Option(["-q", "--quiet"], is_flag=True, help="No progress and no remarks on stderr.", **more),
+        click.Option(["--no-color"], is_flag=True, help="No colours.", **more),
+        click.Option(
+            ["-l", "--level"], type=levels, default="warning", show_default=True, help="Least logged level.", **more
+        ),
+        click.Option(
+            ["--log", "log"],
+            metavar="URL",
+            help="Log with the topics: embedded:DIR or kafka://HOST:PORT[,HOST:PORT].",
+            **more,
+        ),
+    ]
+
+
+def _set_after(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """Take an option that was given after the name of a command."""
+    given = option.name is not None and ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    if given and isinstance(ctx.obj, Settings):
+        options = {"color": False} if option.name == "no_color" else {str(option.name): value}
+        ctx.obj = ctx.obj.with_options(**options)
+
+
 class Group(click.Group):
-    """End commands with a sentence and an exit code instead of a traceback when something is wrong."""
+    """Give every command the common options, and end it with a sentence and an exit code when something is wrong."""
+
+    group_class = type
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command that takes the common options too."""
+        taken = {text for option in cmd.params for text in option.opts}
+        # Hidden, because the help of the whole program lists them.
+        common = _common_options(hidden=True, expose_value=False, callback=_set_after)
+        cmd.params += [option for option in common if not taken & set(option.opts)]
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -29,7 +84,7 @@ class Group(click.Group):
             click.echo("unship: interrupted", err=True)
             ctx.exit(Exit.INTERRUPTED)
         except UnshipError as error:
-            click.echo(f"unship: {error}", err=True)
+            click.echo(f"unship: {_shown(error, ctx)}", err=True)
             codes = {BrokerUnreachable: Exit.UNREACHABLE, TimedOut: Exit.TIMED_OUT}
             ctx.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.USAGE))
         except PermissionError as error:
@@ -38,22 +93,7 @@ class Group(click.Group):
             ctx.exit(Exit.USAGE)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "-c", "--config", type=click.Path(path_type=Path), help="Configuration file (default: ./unship.yaml if it exists)."
-)
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")
-@click.option("--no-color", is_flag=True, help="No colours.")
-@click.option(
-    "-l",
-    "--level",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="warning",
-    show_default=True,
-    help="Least level that is logged.",
-)
-@click.option("--log", "log", metavar="URL", help="Log with the topics: embedded:DIR or kafka://HOST:PORT[,HOST:PORT].")
+@click.group(cls=Group, params=list(_common_options()), context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def main(
     ctx: click.Context, config: Path | None, as_json: bool, quiet: bool, no_color: bool, level: str, log: str | None
@@ -63,9 +103,9 @@ def main(
     Exit codes: 0 good, 1 a finding, 2 usage, configuration, input or output, 3 broker unreachable, 4 timed out,
     130 interrupted.
     """
-    if config is None and Path("unship.yaml").is_file():
-        config = Path("unship.yaml")
-    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level)
+    found = config is None and Path("unship.yaml").is_file()
+    config = Path("unship.yaml") if found else config
+    ctx.obj = Settings(config, log, as_json, quiet, not no_color, level, found)
 
 
 @main.command()
@@ -102,7 +142,8 @@ def audit(settings: Settings, source: str, decision: str | None, journal: Path |
 
     SOURCE is a log, embedded:DIR, or a recording with its decisions, such as `unship record` and `unship replay
     --record` write, or events and decisions in one file. Exit code 1 names the first difference. A log is also
-    compared with its sources and its commands; signatures are checked if the configuration's keys have a trust.json.
+    compared with its sources and its commands; signatures are checked if the folder of keys has a trust.json. A
+    ./unship.yaml is not read, unless -c names it, because SOURCE may be of others; no file of it is changed.
     """
     from console.commands.audit import audit_command
 
@@ -131,10 +172,32 @@ def record(settings: Settings, target: str, since: str | None, until: str | None
 )
 @click.pass_obj
 def explain(settings: Settings, decision: str, source: str | None) -> None:
-    """Explain on one page why a decision was taken. DECISION is its id, or `last`; without --in the log is read."""
+    """Explain on one page why a decision was taken.
+
+    DECISION is its id, or `last`: the newest that did or asked for something. Without --in the log is read.
+    """
     from console.commands.explain import explain_command
 
     sys.exit(explain_command(settings, decision, source))
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option("--since", metavar="TS", help="Leave out what was decided before (ms or RFC 3339).")
+@click.option(
+    "--action",
+    type=click.Choice(["rollback", "propose", "observe", "page", "none"]),
+    help="Only decisions with this action.",
+)
+@click.option(
+    "--in", "source", metavar="SOURCE", help="A recording, a file of decisions, - for standard input, or embedded:DIR."
+)
+@click.pass_obj
+def decisions(settings: Settings, model: str | None, since: str | None, action: str | None, source: str | None) -> None:
+    """List what was decided, the newest last; with --json each decision whole."""
+    from console.commands.decisions import decisions_command
+
+    sys.exit(decisions_command(settings, model, source, since, action))
 
 
 @main.command()
@@ -144,7 +207,6 @@ def explain(settings: Settings, decision: str, source: str | None) -> None:
 @click.option("--no-holdback", is_flag=True, help="Release v42 without keeping v41 as a concurrent holdback.")
 @click.option("--no-web", is_flag=True, hidden=True, help="Accepted for scripts: there is no web page yet.")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="Keep the recording in this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.pass_obj
 def demo(
     settings: Settings,
@@ -154,12 +216,11 @@ def demo(
     no_holdback: bool,
     no_web: bool,
     record: Path | None,
-    as_json: bool,
 ) -> None:
     """Serve real census rows until a version decays silently, and watch the rollback."""
     from console.demo.command import demo_command
 
-    sys.exit(demo_command(settings.with_json(as_json), scenario, seed, speed, not no_holdback, record))
+    sys.exit(demo_command(settings, scenario, seed, speed, not no_holdback, record))
 
 
 @main.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from console.settings import Settings
+from streams.config.file import load
 from streams.config.resolved import Config
 from unship.errors import ConfigurationError
 from unship.log.address import EMBEDDED
@@ -30,6 +31,19 @@ def configured_log(settings: Settings, config: Config) -> str:
     """Return the log that the options or the configuration name; a folder is relative to the configuration."""
     where: str = settings.log or config.log
     return where if where.startswith(SCHEME) else f"{EMBEDDED}{embedded_folder(settings, config)}"
+
+
+def settings_for_reading(settings: Settings, source: str | None) -> tuple[Settings, Config]:
+    """Return the settings for a command that only reads a source, and what they configure; no code is imported.
+
+    Args:
+        settings: Those of the command line.
+        source: A recording or a log; None for the log that the options or the configuration name. A configuration
+            that was not named is read only for the address of one's own log and of a broker.
+    """
+    source = source or settings.log
+    settings = settings if source is None or source.startswith(SCHEME) else settings.for_evidence()
+    return settings, load(settings.config, imports=False)
 
 
 @contextmanager

@@ -29,6 +29,8 @@ def sentence(decision: Decision) -> str:
             f"{model} {version} is wrong more often because more {requests} come than before; "
             "the version itself is not worse, so going back would not help."
         )
+    if reason is Reason.QUARANTINED and decision.evidence.missing:
+        return f"A person is needed for {model} {version}, which is not served: {clean(decision.evidence.missing)}."
     lead = "A person is needed for" if decision.action is Action.PAGE else "Nothing was done about"
     return f"{lead} {model} {version}{where}: {reason.meaning[0].lower()}{reason.meaning[1:]}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,7 +26,14 @@ class Settings:
     """Hold the options that every command takes."""
 
     def __init__(
-        self, config: Path | None, log: str | None, as_json: bool, quiet: bool, color: bool, level: str = "warning"
+        self,
+        config: Path | None,
+        log: str | None,
+        as_json: bool,
+        quiet: bool,
+        color: bool,
+        level: str = "warning",
+        found: bool = False,
     ) -> None:
         """Take the options.
 
@@ -36,6 +44,7 @@ class Settings:
             quiet: Whether standard error stays empty.
             color: Whether colours are allowed; they are used on a terminal only.
             level: The lowest level that is logged.
+            found: Whether the configuration file was not named, but found in the present folder.
         """
         self.config = config
         self.log = log
@@ -43,10 +52,23 @@ class Settings:
         self.quiet = quiet
         self.color = color and sys.stderr.isatty()
         self.level = level
+        self.found = found
 
-    def with_json(self, as_json: bool) -> Settings:
-        """Return these settings, with JSON if it was asked for here or there."""
-        return Settings(self.config, self.log, self.as_json or as_json, self.quiet, self.color, self.level)
+    def with_options(self, **options: Any) -> Settings:
+        """Return these settings with some options given otherwise."""
+        known = {"config": self.config, "log": self.log, "as_json": self.as_json, "quiet": self.quiet}
+        known |= {"color": self.color, "level": self.level, "found": self.found and "config" not in options}
+        return Settings(**(known | options))
+
+    def for_evidence(self) -> Settings:
+        """Return these settings without a configuration that was not named.
+
+        What others wrote is often read in the folder that it came in. A file in that folder would otherwise decide
+        what is read, and which code is imported.
+        """
+        if not self.found:
+            return self
+        return self.with_options(config=None)
 
     def report(self, text: str) -> None:
         """Print progress or a remark on standard error, unless `quiet`."""

@@ -1,8 +1,8 @@
-"""Parse times as operators type them."""
+"""Parse times as operators type them, and show times to them."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from unship.errors import ConfigurationError
 
@@ -26,3 +26,15 @@ def time_ms(option: str, text: str) -> int:
     if moment.tzinfo is None:
         raise ConfigurationError(f"{option}: {text!r} has no time zone; write for example {text}Z")
     return int(moment.timestamp() * 1000)
+
+
+def shown_time(ts: int, precision: str = "seconds") -> str:
+    """Return milliseconds since 1970 as a date in UTC, or as they are if there is no such date.
+
+    >>> shown_time(0), shown_time(10**18)
+    ('1970-01-01T00:00:00+00:00', '1000000000000000000 ms')
+    """
+    try:
+        return datetime.fromtimestamp(ts / 1000, UTC).isoformat(timespec=precision)
+    except (ValueError, OverflowError, OSError):
+        return f"{ts} ms"

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from console.logs import is_log, keys_folder, open_topics
+from console.logs import is_log, keys_folder, open_topics, settings_for_reading
 from console.progress import counting, reading
 from console.settings import Exit, Settings
 from streams.audit.ledger_audit import audit_topics
@@ -25,7 +25,11 @@ from unship.keys import TRUST_FILE, load_trust
 
 def audit_command(settings: Settings, source: str, decision: str | None, journal: Path | None) -> Exit:
     """Audit a recording or a log; returns 1 if anything differs."""
-    result = _audit(settings, load(settings.config), source, journal)
+    settings, config = settings_for_reading(settings, source)
+    if settings.config is not None and not settings.found:
+        # Named: losses of one's own that the ledger was judged with are needed to judge again.
+        config = load(settings.config)
+    result = _audit(settings, config, source, journal)
     if result.first_difference is None and not (result.decisions or result.ledger_records):
         raise RecordingError(
             f"{source}: it holds no decision and no ledger record, so nothing can be compared; name a recording or a "

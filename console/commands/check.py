@@ -10,6 +10,7 @@ from typing import Any
 import click
 import msgspec
 
+from console.checks.budgets import limit_text, limits_of
 from console.checks.installation import Line, Volume, beyond, memory_lines, rights_lines, topics_lines, worst
 from console.checks.labels import delays_in, label_lines
 from console.commands.status import read_reported
@@ -53,9 +54,10 @@ def check_command(settings: Settings, role: str, timeout_s: float) -> Exit:
         lines.append(Line("error", "brokers", str(error)))
         code = Exit.UNREACHABLE if isinstance(error, BrokerUnreachable) else Exit.TIMED_OUT
     if settings.as_json:
-        click.echo(msgspec.json.encode({"lines": lines, "worst": worst(lines)}).decode())
+        limits = list(limits_of(config))
+        click.echo(msgspec.json.encode({"lines": lines, "worst": worst(lines), "limits": limits}).decode())
     else:
-        click.echo("\n".join(_text(line) for line in lines))
+        click.echo("\n".join([*map(_text, lines), *map(limit_text, limits_of(config))]))
     return code or (Exit.FINDING if worst(lines) == "error" else Exit.GOOD)
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from itertools import chain
 
 import click
-import msgspec
 from msgspec import UNSET
 
 from actions.evidence_tree import (
@@ -25,78 +21,39 @@ from actions.evidence_tree import (
     SliceReport,
     SourceReport,
 )
-from actions.journal import Decision, decision_bytes, decode_decision, rests_on
-from console.logs import configured_log, is_log, open_topics
+from actions.journal import Decision, decision_bytes, rests_on
+from console.journal import Found, journal_of, newest_act, read_whole
 from console.sentences import clean, sentence
 from console.settings import Exit, Settings
-from streams.config.file import load
-from streams.config.resolved import Config
+from console.times import shown_time
 from streams.evaluation.opinions import E_DETECTOR
-from streams.recordings.lines import records_of
-from streams.recordings.replay import open_recording
 from unship.errors import RecordingError
-
-
-class _Entry(msgspec.Struct):
-    """Read of a line only whether it is a decision, and which one."""
-
-    type: str
-    id: str
 
 
 def explain_command(settings: Settings, wanted: str, source: str | None) -> Exit:
     """Print the page of a decision."""
-    config = load(settings.config)
-    if source is None:
-        source = configured_log(settings, config)
-    with _lines_of(settings, config, source) as lines:
-        line = find_decision(lines, wanted)
-    if line is None:
+    with journal_of(settings, source) as (name, decisions):
+        found = find_decision(decisions, wanted)
+    if found is None:
         none = "there is no decision yet" if wanted == "last" else f"there is no decision {wanted}"
-        raise RecordingError(f"{source}: {none}")
-    try:
-        decision = decode_decision(line)
-    except ValueError as error:
-        raise RecordingError(f"{source}: the decision is damaged, or written by another version: {error}") from error
+        raise RecordingError(f"{name}: {none}; unship decisions lists all")
+    decision = read_whole(found, name)
     click.echo(decision_bytes(decision).decode() if settings.as_json else page(decision))
     return Exit.GOOD
 
 
-@contextmanager
-def _lines_of(settings: Settings, config: Config, source: str) -> Iterator[Iterable[bytes]]:
-    """Open what holds decisions: of a log only its journal is read."""
-    if is_log(source):
-        with open_topics(settings, config, source) as topics:
-            numbers = range(topics.partitions("decisions"))
-            records = chain.from_iterable(records_of(topics, "decisions", number) for number in numbers)
-            yield (taken.value or b"" for taken in sorted(records, key=lambda taken: taken.append_ts))
-    else:
-        with open_recording(source) as stream:
-            yield stream
-
-
-def find_decision(lines: Iterable[bytes], wanted: str) -> bytes | None:
-    """Return the line of the decision with an id, or of the last one for `last`."""
-    found = None
-    for line in lines:
-        if b'"decision"' not in line:
-            continue
-        try:
-            entry = msgspec.json.decode(line, type=_Entry)
-        except (ValueError, RecursionError):
-            continue
-        if entry.type == "decision" and wanted in ("last", entry.id):
-            found = line
-            if wanted != "last":
-                break
-    return found
+def find_decision(decisions: Iterable[Found], wanted: str) -> Found | None:
+    """Return the decision with an id, or the newest act for `last`."""
+    if wanted == "last":
+        return newest_act(decisions)
+    return next((found for found in decisions if found.head.id == wanted), None)
 
 
 def page(decision: Decision) -> str:
     """Return one page of text on a decision."""
     evidence, provenance, digests = decision.evidence, decision.provenance, decision.digests
     name, version = clean(decision.id), clean(decision.version)
-    ts, epoch = _date(decision.ts, "milliseconds"), ".".join(map(str, decision.epoch))
+    ts, epoch = shown_time(decision.ts, "milliseconds"), ".".join(map(str, decision.epoch))
     lines = [
         sentence(decision),
         "",
@@ -143,13 +100,6 @@ def _of(entry: AlarmReport | ComparisonReport) -> str:
     return f"evidence {entry.evidence:.3g} of {entry.threshold:.3g}"
 
 
-def _date(ts: int, precision: str = "seconds") -> str:
-    try:
-        return datetime.fromtimestamp(ts / 1000, UTC).isoformat(timespec=precision)
-    except (ValueError, OverflowError, OSError):
-        return f"{ts} ms"
-
-
 def _named(place: Slice | None) -> str:
     return ", ".join(f"{clean(name)}={clean(value)}" for name, value in (place or {}).items()) or "all requests"
 
@@ -157,7 +107,7 @@ def _named(place: Slice | None) -> str:
 def _alarm(alarm: AlarmReport) -> list[str]:
     return [
         f"  why       {clean(alarm.detector)} on {clean(alarm.loss)}, {_named(alarm.slice)}: {_of(alarm)}",
-        f"            since {_date(alarm.change_ts)}: {_mean(alarm.since_change)}",
+        f"            since {shown_time(alarm.change_ts)}: {_mean(alarm.since_change)}",
         f"            before: {_mean(alarm.baseline)}, from {clean(alarm.basis)}",
     ]
 
@@ -197,7 +147,7 @@ def _comparison(comparison: ComparisonReport) -> list[str]:
     by = f", as {clean(dimension)} is mixed today" if dimension else ""
     return [
         f"  would going back help?  by the past, {better}: {_of(comparison)} (no concurrent holdback or shadow)",
-        f"            {target} when it served, from {_date(record.since_ts)} on: {_mean(record)}",
+        f"            {target} when it served, from {shown_time(record.since_ts)} on: {_mean(record)}",
         f"            that is{by}: {_mean(record.today)}; the judged version: {candidate}",
     ]
 

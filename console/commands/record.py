@@ -10,11 +10,10 @@ from typing import BinaryIO, cast
 import click
 import msgspec
 
-from console.logs import configured_log, open_topics
+from console.logs import configured_log, open_topics, settings_for_reading
 from console.progress import counting
 from console.settings import Exit, Settings
 from console.times import time_ms
-from streams.config.file import load
 from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
 from unship.errors import ConfigurationError, RecordingError
 from unship.system.files import replacing_file
@@ -28,7 +27,7 @@ def record_command(settings: Settings, target: str, since: str | None, until: st
     )
     if span.since > span.until:
         raise ConfigurationError(f"--from {since} is after --to {until}")
-    config = load(settings.config)
+    settings, config = settings_for_reading(settings, None)
     with (
         open_topics(settings, config, configured_log(settings, config)) as topics,
         _writing(target) as stream,

@@ -8,11 +8,12 @@ from typing import BinaryIO
 import msgspec
 
 from actions.journal import decision_bytes
-from console.logs import open_lines
+from console.logs import open_lines, settings_for_reading
 from console.progress import reading
 from console.settings import Exit, Settings
 from console.times import time_ms
 from streams.config.file import load
+from streams.recordings.opening import begins_with_ledger
 from streams.recordings.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
 from unship.system.files import replace_file
@@ -33,13 +34,16 @@ def replay_command(
         raise ConfigurationError(
             "--until and --stop-after exclude each other: a stopped replay goes on later with --from"
         )
-    config = load(settings.config)
     until_ms = None if until is None else time_ms("--until", until)
     out = sys.stdout.buffer
     with ExitStack() as stack:
+        reading_settings, config = settings_for_reading(settings, source)
+        stream = stack.enter_context(open_lines(reading_settings, config, source))
+        if not begins_with_ledger(stream) or not settings.found:
+            # A ledger is replayed under its own configuration; one that was named is compared with it.
+            config = load(settings.config)
         recorder = Recorder(stack.enter_context(_writing(record))) if record is not None else None
         replay = Replay(config, _snapshot(resume), recorder)
-        stream = stack.enter_context(open_lines(settings, config, source))
         progress = stack.enter_context(reading("replay", source, settings.quiet))
         for decision in replay.decisions(stream, batch, stop_after, progress):
             out.write(decision_bytes(decision) + b"\n")
@@ -49,7 +53,7 @@ def replay_command(
         out.flush()
         if save is not None:
             _save(save, replay.save())
-    if replay.from_ledger and settings.config is not None and replay.config.digest() != config.digest():
+    if replay.from_ledger and not settings.found and settings.config and replay.config.digest() != config.digest():
         settings.report(f"replay: the recording's own configuration was used; {settings.config} differs")
     if replay.unread_ledger:
         settings.report("replay: an earlier version wrote the ledger in it, so its sources were replayed instead")

@@ -11,10 +11,9 @@ import msgspec
 
 from actions.facts import ReplicaChange
 from actions.replicas import Replica, Replicas
-from console.logs import configured_log, embedded_folder, kafka_access
+from console.logs import configured_log, embedded_folder, kafka_access, settings_for_reading
 from console.sentences import clean
 from console.settings import Exit, Settings
-from streams.config.file import load
 from streams.config.resolved import Config
 from streams.embedded.monitor import STATUS_KEY
 from streams.fold.status import ModelStatus, Status
@@ -23,13 +22,13 @@ from unship.codec import decode_value
 from unship.errors import ConfigurationError
 from unship.events import Ack
 from unship.log.embedded.file import FILE_NAME
-from unship.log.embedded.log import EmbeddedLog
+from unship.log.embedded.read_only import ReadOnlyLog
 from unship.log.kafka.access import SCHEME
 
 
 def status_command(settings: Settings, wanted: str | None) -> Exit:
     """Print the status; FINDING if a replica has not converged or a ledger partition is halted."""
-    status, acks = read_reported(settings, load(settings.config))
+    status, acks = read_reported(*settings_for_reading(settings, None))
     if wanted is not None and wanted not in status.models:
         raise unknown_model(wanted, status)
     models = {name: model for name, model in status.models.items() if wanted in (None, name)}
@@ -64,7 +63,7 @@ def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
     """Return the newest status of the monitor, and the newest ack of each replica."""
     if not (folder / FILE_NAME).is_file():
         raise ConfigurationError(f"{folder}: there is no log; start one with: unship --log embedded:{folder} run")
-    with EmbeddedLog(folder) as log:
+    with ReadOnlyLog(folder) as log:
         record = log.latest("snapshots").get(STATUS_KEY)
         entries = sorted(log.latest("acks").values(), key=lambda entry: entry.offset)
     status = Status(-1, {}, {}) if record is None else msgspec.json.decode(record.value or b"", type=Status)

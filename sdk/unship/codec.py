@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeAlias, cast
 import msgspec
 from msgspec import Meta, Struct, ValidationError
 
+from unship.budgets.table import EVENT, EVENT_DEPTH, OTHER_LINE
 from unship.events import EVENT_TYPES, INTEGER_MAX, TS_MS_MAX, Deployment, Event, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.text import is_deeper_than, quotes_nothing
@@ -32,9 +33,9 @@ class Limits(Struct, frozen=True):
     lines that are passed on undecoded: a ledger batch of 4,096 outcomes of 1 KiB takes 4 MiB.
     """
 
-    max_bytes: int = 65_536
-    max_depth: int = 8
-    max_other_bytes: int = 16 * 1_048_576
+    max_bytes: int = EVENT.limit
+    max_depth: int = EVENT_DEPTH.limit
+    max_other_bytes: int = OTHER_LINE.limit
 
 
 LIMITS = Limits()

@@ -27,7 +27,7 @@ from unship.events import EVENT_TYPES
 from unship.log.address import connector
 from unship.log.link import RETRY_MAX_S, RETRY_MIN_S, Batches, Link, Message, Refusal
 from unship.rejections import Rejection
-from unship.sendable import Sendable, reads_back, with_plain_fields
+from unship.sendable import Sendable, changed_fields, reads_back, with_plain_fields
 from unship.topics import TOPIC_OF, key_of
 
 BATCH_EVENTS: Final = 500
@@ -271,6 +271,10 @@ class Emitter:
             if reads_back(event, self._sent_before) and len(value) <= LIMITS.max_bytes:
                 return Message(value, key_of(event))
             read = decode_value(kind, value)
+            if read != event:
+                event = with_plain_fields(event)
+                value = encode_line(event)
+                read = decode_value(kind, value)
             if read == event:
                 self._sent_before = event
                 return Message(value, key_of(event))
@@ -280,7 +284,8 @@ class Emitter:
         if isinstance(read, Rejection):
             self.drop(read.code.value, f"{kind}: {read.detail}")
         else:
-            self.drop(BAD_ARGUMENT, f"{kind}: JSON cannot carry NaN, an infinity, a tuple, or a key that is no text")
+            why = "JSON cannot carry NaN, an infinity, or a value of a class of your own"
+            self.drop(BAD_ARGUMENT, f"{kind}: {changed_fields(event, read)}: {why}")
         return None
 
     def _append(self, link: Link, batches: Batches) -> None:

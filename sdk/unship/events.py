@@ -44,6 +44,10 @@ RefusalCode: TypeAlias = Literal[
     "QUARANTINED",
     "LOAD_FAILED",
     "EXPIRED",
+    "STATE_MISSING",
+    "STATE_CORRUPT",
+    "STATE_UNSUPPORTED",
+    "STATE_FOREIGN",
 ]
 
 # Named building blocks. `from __future__ import annotations` keeps them readable in the classes below; msgspec
@@ -52,6 +56,9 @@ PredictionId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHAR
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 Label: TypeAlias = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 Artifact: TypeAlias = Annotated[str, Meta(max_length=256)]
+Digest: TypeAlias = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{1,64}(?!\n)$")]
+"""Bytes have one digest, in one form of writing, because quarantine compares digests as text."""
+
 Probability: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
 Integer: TypeAlias = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Natural: TypeAlias = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
@@ -63,7 +70,9 @@ Output: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
 """What a model answered, and what turned out to be true: a scalar, or a list for rankings."""
 
 Scores: TypeAlias = Annotated[dict[Label, Probability], Meta(max_length=1000)]
-SliceValue: TypeAlias = Label | Integer | bool
+SliceValue: TypeAlias = Label | Integer | bool | None
+"""None means that the slice is not known of this request: as if it were absent."""
+
 Slices: TypeAlias = Annotated[
     dict[Annotated[str, Meta(max_length=SLICE_NAME_CHARS_MAX)], SliceValue], Meta(max_length=SLICES_MAX)
 ]
@@ -157,7 +166,7 @@ class Deployment(WireRecord, frozen=True, gc=False, kw_only=True, tag="deploymen
     status: Status
     ts: EventTime = None
     previous: Name | None = None
-    artifact: Artifact | None = None
+    artifact: Digest | None = None
     reference: References | None = None
     card: Card | None = None
     at: At | None = None

@@ -10,7 +10,7 @@ computed while a switch went on is then labelled with the version that gave it.
 
 from __future__ import annotations
 
-import itertools
+import logging
 import os
 import socket
 import threading
@@ -31,12 +31,17 @@ from unship.log.link import wall_ms
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.replica.fence import Identity, Serving, Target, boot, restore
 from unship.replica.follower import ControlHealth, Follower
+from unship.replica.forked import NOT_FOLLOWING, ForkedChild
+from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
 from unship.sendable import PLAIN, plain
 from unship.signing import Trust
 from unship.system.forking import after_fork_in_child
+from unship.system.ids import Ids
 
 DEFAULT_TRUST: Final = "trust.json"
+LOGGER: Final = logging.getLogger("unship")
+LOAD_MAX_S: Final = 86_400.0
 NO_SLICES: Final[dict[str, SliceValue]] = {}
 
 
@@ -48,8 +53,9 @@ class FleetStats(Struct, frozen=True):
         sent: Events written to the log.
         dropped: Events that were not, by reason: QUEUE_FULL, CLOSED, NOT_SENT, BAD_ARGUMENT, a code of a rejection, or
             what a broker refuses: NOT_AUTHORIZED, TOO_LARGE, BAD_TIME.
-        refused: Control records refused and loads failed, by code.
-        detail: The newest problem; empty if there was none.
+        refused: Control records refused and loads failed, by code; a kept epoch that was lost, by a code `STATE_...`.
+        detail: What is wrong: loads that take long, and the newest problem; empty if there was none.
+        loading: Versions that are being loaded now, each with its seconds so far.
     """
 
     waiting: int
@@ -57,6 +63,7 @@ class FleetStats(Struct, frozen=True):
     dropped: dict[str, int]
     refused: dict[str, int]
     detail: str
+    loading: dict[str, float] = {}
 
 
 class _Options(Struct, frozen=True, eq=False):
@@ -65,6 +72,7 @@ class _Options(Struct, frozen=True, eq=False):
     log: str
     trust: Trust | None
     on_version: Callable[[str], object] | None
+    load_timeout_s: float
     artifacts: Mapping[str, str] | None
     replica: str | None
     state: Path | None
@@ -76,8 +84,10 @@ class _Options(Struct, frozen=True, eq=False):
 class Fleet:
     """Emit what one replica of a model answers, and obey the commands for it.
 
-    One object per model and process; every method may be called from any thread. After a fork the child's object is
-    like a new one: call `start` in the child (servers that load the application before they fork have a hook for it).
+    One object per model and process; every method may be called from any thread. After a fork the child's object is a
+    replica of its own, under a name of its own, and starts by itself with its first use (`current`, `predicted`). Until
+    its threads run it serves what its parent obeyed: to look at the newest command before the first request, call
+    `start` in the child.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -94,6 +104,7 @@ class Fleet:
         version: str,
         *,
         on_version: Callable[[str], object] | None = None,
+        load_timeout: float = LOAD_S,
         log: str | None = None,
         trust: str | os.PathLike[str] | Trust | None = DEFAULT_TRUST,
         replica: str | None = None,
@@ -110,15 +121,21 @@ class Fleet:
         Args:
             model: The name of the model, as in the events.
             version: What this process has loaded as it starts.
-            on_version: Called with each newer accepted version, on the follower's thread: loads it, so that requests
+            on_version: Called with each newer accepted version, on a thread for loads: loads it, so that requests
                 that read `current` afterwards can use it. Raising keeps the old version. None: nothing needs loading.
                 Returning `unship.LATER` keeps the old version in `current` until `confirm` is called.
+            load_timeout: Longest time for `on_version`, in seconds. One that takes longer counts as failed
+                (`LOAD_FAILED`), is named in `stats` until it returns, and what it returns then switches nothing: the
+                next command is followed meanwhile, its load on another thread. With four loads that hang no further
+                one is started (`LOADS_HANG`).
             log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. The
                 credentials for a broker are the environment's UNSHIP_SECURITY_* variables.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
                 first. None: emit only, obey no command.
             replica: A name that survives a restart of this replica, such as the pod's ordinal. The default (host,
-                process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart.
+                process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart. In the
+                child of a fork, process and chance are added to it, unless the parent had not started and the child
+                calls `start` before anything else.
             artifact: The digest of what is loaded, `sha256:...`.
             artifacts: What may serve at all: artifact by version. Commands for anything else are refused.
             state: Where the highest epoch is kept: a folder, or a file that ends in `.state`. The default is the
@@ -139,11 +156,17 @@ class Fleet:
         for name, text in (("model", model), ("version", version), ("replica", "-" if replica is None else replica)):
             if not isinstance(text, str) or not 1 <= len(text) <= 128:
                 raise ConfigurationError(f"{name}: expected 1 to 128 characters, was {text!r:.140}; rename it")
+        if not 0 < load_timeout <= LOAD_MAX_S:
+            raise ConfigurationError(
+                f"load_timeout: expected more than 0 and at most {LOAD_MAX_S:g} seconds, was {load_timeout!r:.40}; "
+                "correct it"
+            )
         self.model = model
         self._options = _Options(
             log=checked_log(log or os.environ.get("UNSHIP_LOG")),
             trust=_trust(trust),
             on_version=on_version,
+            load_timeout_s=float(load_timeout),
             artifacts=artifacts,
             replica=replica,
             state=None if state is None else Path(state),
@@ -156,16 +179,19 @@ class Fleet:
         self._current = Serving(version, None, artifact)
         self._now_ms = now_ms
         self._switched = threading.Condition()
-        self._ids = itertools.count()
+        self._child: ForkedChild | None = None
         self._begin()
         after_fork_in_child(self._after_fork)
 
     def _begin(self) -> None:
         """Take an identity, and nothing of what ran before: called again after a fork, and to start after a close."""
+        options = self._options
         self._closed = False
         self._boot = os.urandom(4).hex()  # noqa: TID251
-        self.replica = self._options.replica or f"{socket.gethostname()[:96]}-{os.getpid()}-{self._boot}"
-        options = self._options
+        self._ids = Ids()
+        self.replica = options.replica or socket.gethostname()
+        if options.replica is None or (self._child is not None and not self._child.named):
+            self.replica = f"{self.replica[:96]}-{os.getpid()}-{self._boot}"
         self._emitter = Emitter(options.log, queue=options.queue, pack=options.pack, now_ms=self._now_ms)
         self._follower: Follower | None = None
 
@@ -183,15 +209,50 @@ class Fleet:
         """
         if self._closed:
             self._begin()
+        if self._child is not None and self._child.begins(named=True):
+            self.replica = self._options.replica or self.replica
         self._emitter.start()
-        if self._options.trust is not None and self._follower is None:
-            self._follower = self._new_follower(self._options.trust)
-            self._follower.start(wait_s)
+        self._follow(wait_s)
         return self
+
+    def _follow(self, wait_s: float) -> None:
+        """Follow commands from now on, and wait as `start` does."""
+        if self._options.trust is None:
+            return
+        with self._switched:
+            follower = self._follower
+            if follower is None and not self._closed:
+                follower = self._follower = self._new_follower(self._options.trust)
+                follower.start()
+        if follower is not None:
+            follower.settle(wait_s)
+
+    def _start_in_child(self, child: ForkedChild) -> None:
+        """Start with the first use after a fork; the request that came first neither waits nor sees an error."""
+        if not child.begins():
+            return
+        try:
+            self._emitter.start()
+            threading.Thread(target=self._follow_in_child, args=(child,), name="unship-fork", daemon=True).start()
+        except Exception as error:  # noqa: BLE001 (the service's answer comes first)
+            self._report(child, error)
+
+    def _follow_in_child(self, child: ForkedChild) -> None:
+        try:
+            self._follow(0.0)
+        except Exception as error:  # noqa: BLE001 (there is nobody to raise it to)
+            self._report(child, error)
+
+    def _report(self, child: ForkedChild, error: Exception) -> None:
+        child.fail(str(error))
+        LOGGER.error("unship: %s, process %d: %s", self.replica, os.getpid(), child.failure)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Stop following, and send what waits for at most `timeout_s` seconds; what is left then counts as dropped."""
-        self._closed = True
+        if self._child is not None:
+            self._child.begins()
+        with self._switched:
+            self._closed = True
         if self._follower is not None:
             self._follower.close(timeout_s)
         self._emitter.close(timeout_s)
@@ -231,6 +292,8 @@ class Fleet:
     @property
     def current(self) -> Serving:
         """Return what serves now: one immutable (version, epoch, artifact), swapped as a whole."""
+        if self._child is not None and self._child.waits:
+            self._start_in_child(self._child)
         return self._current
 
     def predicted(
@@ -254,7 +317,8 @@ class Fleet:
 
         Args:
             output: Bool, number, text, or a list of them for rankings; arrays and scalars of numpy are converted.
-            id: 1..128 characters; without it an id is made, and later ids of this process sort after earlier ones.
+            id: 1..128 characters; without it an id is made that nobody can guess, and later ids of this process sort
+                after earlier ones. An id of your own has to be as hard to guess: a label may come before its answer.
             score: The probability of the positive class, 0..1.
             scores: The probability of each class.
             row: Which row of a batched request, if several share the id.
@@ -268,7 +332,10 @@ class Fleet:
         try:
             now_ms = self._now_ms()
             if id is None:
-                id = f"{now_ms:012x}-{next(self._ids):08x}-{self._boot}"
+                id = self._ids.make(now_ms)
+            child = self._child
+            if child is not None and child.waits:
+                self._start_in_child(child)
             serving = self._current if as_ is None else as_
             answer: Any = output if output.__class__ in PLAIN else plain(output)
             self._emitter.put(
@@ -314,7 +381,7 @@ class Fleet:
             card: The address of the model card, or its content.
         """
         try:
-            now = self._current
+            now = self.current
             self._emitter.put(
                 Deployment(
                     model=self.model,
@@ -336,6 +403,8 @@ class Fleet:
 
     def wait_for(self, version: str, timeout_s: float = 5.0) -> bool:
         """Wait until a version serves; False when time is up first."""
+        if self.current.version == version:
+            return True
         with self._switched:
             return self._switched.wait_for(lambda: self._current.version == version, timeout_s)
 
@@ -367,30 +436,44 @@ class Fleet:
     def stats(self) -> FleetStats:
         """Return the counts of now."""
         emitted, follower = self._emitter.stats, self._follower
-        refused, detail = ({}, "") if follower is None else (follower.problems.refused, follower.problems.detail)
-        return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, refused, emitted.detail or detail)
+        if follower is None:
+            failure = "" if self._child is None else self._child.failure
+            refused = {NOT_FOLLOWING: 1} if failure else {}
+            return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, refused, failure or emitted.detail)
+        detail = "; ".join(each for each in (emitted.detail, follower.detail) if each)
+        return FleetStats(
+            emitted.waiting, emitted.sent, emitted.dropped, follower.problems.refused, detail, follower.loading
+        )
 
     def _new_follower(self, trust: Trust) -> Follower:
         file = EpochFile(self._state_path())
         # What the disk refuses is tried again before the first epoch is obeyed, and reported then.
         with suppress(OSError):
             file.acquire()
-        stored, _ = restore(file.read(), self.model, trust.audience)
+        stored, loss = restore(file.read(), self.model, trust.audience)
+        if loss == "STATE_MISSING" and self.replica != self._options.replica:
+            # A name by chance is new each time: nothing was ever kept under it.
+            loss = None
+        if stored.epoch is None and self._child is not None and self._child.state is not None:
+            stored = self._child.state
         replica = Replica(
             who=Identity(self.replica, self._boot),
             trust=trust,
             load=self._options.on_version,
+            load_timeout_s=self._options.load_timeout_s,
             artifacts=self._options.artifacts,
             swap=self._swap,
             beat_ms=self._options.beat_ms,
             now_ms=self._now_ms,
         )
         state = boot(stored, self._current.version, self._current.artifact)
-        return Follower(self._options.log, replica, state, file, self._current)
+        return Follower(self._options.log, replica, state, file, self._current, loss)
 
     def _state_path(self) -> Path:
-        if self._options.state is not None and self._options.state.suffix == SUFFIX:
-            return self._options.state
+        state = self._options.state
+        if state is not None and state.suffix == SUFFIX:
+            named = self._child is None or self._child.named
+            return state if named else state.with_name(f"{state.stem}-{os.getpid()}-{self._boot}{SUFFIX}")
         return epoch_path(self._options.state or state_folder(self._options.log), self.model, self.replica)
 
     def _swap(self, serving: Serving) -> None:
@@ -401,9 +484,14 @@ class Fleet:
     def _after_fork(self) -> None:
         # Threads do not survive a fork, and locks may have been held by one that did not.
         self._switched = threading.Condition()
-        if self._follower is not None:
-            self._follower.forget()
+        follower, child = self._follower, self._child
+        state = None if child is None else child.state
+        name_taken = child is not None and child.name_taken
+        if follower is not None:
+            follower.forget()
+            state, name_taken = follower.state, name_taken or not self._closed
         self._emitter.forget()
+        self._child = ForkedChild(state, name_taken=name_taken)
         self._begin()
 
 

@@ -59,6 +59,10 @@ class RejectCode(StrEnum):
     MISSING_SCORE = "MISSING_SCORE", "A loss needs a score or scores that the prediction does not carry."
     MISSING_LATENCY = "MISSING_LATENCY", "The loss `latency` needs a latency that the prediction does not carry."
     UNUSABLE_TRUTH = "UNUSABLE_TRUTH", "The truth is not of the kind that the model's target or loss needs."
+    UNUSABLE_OUTPUT = (
+        "UNUSABLE_OUTPUT",
+        "The answer is not of the kind that the model's target needs: for a binary one a number that is no class.",
+    )
     STALE_DEPLOYMENT = "STALE_DEPLOYMENT", "The deployment is older than one already known for the model."
     DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
     DUPLICATE_ACT = "DUPLICATE_ACT", "The operator's act repeats one that is already known."
@@ -69,6 +73,10 @@ class RejectCode(StrEnum):
     )
     MODEL_LIMIT = "MODEL_LIMIT", "The event would bring in more models than the configured limit."
     VERSION_LIMIT = "VERSION_LIMIT", "The event would bring in more versions of a model than the configured limit."
+    REQUEST_LIMIT = (
+        "REQUEST_LIMIT",
+        "The request (id, row, target) has more versions or models, or more labels, than are kept of one at a time.",
+    )
     REFERENCE_IMPLAUSIBLE = (
         "REFERENCE_IMPLAUSIBLE",
         "The deployment's reference is worse than the version's own first 1,000 outcomes by more than `worse_by`.",

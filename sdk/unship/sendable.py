@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import msgspec
 
@@ -28,7 +30,7 @@ LARGEST: Final = sys.float_info.max
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON can carry: numpy's values as Python's own, sequences as new lists; the rest unchanged.
+    """Return what JSON can carry: numpy's values as Python's own, sequences as new lists, a UUID as text.
 
     Example:
         >>> plain(("a", "b")), plain(0.5)
@@ -39,18 +41,50 @@ def plain(value: Any) -> Any:
     convert = getattr(value, "tolist", None)
     if convert is not None:
         return convert()
-    return list(value) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, UUID) else value
 
 
 def with_plain_fields(event: Sendable) -> Sendable:
-    """Return the event with numpy's scalars replaced in its fields and in the objects among them."""
+    """Return the event with the values of numpy and pandas replaced, in its fields and in the objects among them.
+
+    Classes of a classifier become text where they are keys. In the slices, what pandas makes of a gap (None, NaN) is
+    left out, and a whole number that it keeps as a float is an integer again.
+    """
     fields = msgspec.structs.asdict(event)
     for name, value in fields.items():
         if isinstance(value, dict):
-            fields[name] = {key: plain(each) for key, each in value.items()}
+            objects = {_key(key): plain(each) for key, each in value.items()}
+            fields[name] = _slices(objects) if name == "slices" else objects
         elif name != "epoch":
             fields[name] = plain(value)
     return msgspec.structs.replace(event, **fields)
+
+
+def _key(key: Any) -> Any:
+    key = plain(key)
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return str(key) if isinstance(key, int | float | str) else key
+
+
+def _slices(slices: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: _whole(value) for name, value in slices.items() if not _is_gap(value)}
+
+
+def _is_gap(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def changed_fields(event: Sendable, read: Any) -> str:
+    """Return the names of the fields that differ between an event and what was read from its bytes, for a message."""
+    fields = msgspec.structs.asdict(event)
+    return ", ".join(name for name, value in fields.items() if getattr(read, name, None) != value)
 
 
 def reads_back(event: Any, like: Any = None) -> bool:

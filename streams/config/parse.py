@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 import msgspec
-import yaml
 
-from streams.config.resolved import Config, ModelConfig
-from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, ModelSection, Section
+from streams.config.environment import Environment
+from streams.config.resolved import Config, ModelConfig, Places
+from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, LimitsSection, ModelSection, Section
 from streams.config.units import count_per_span, duration_ms, size_bytes
+from streams.config.yaml_text import read_yaml
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses.columns import LossSpec
 from unship.errors import ConfigurationError
@@ -28,26 +29,10 @@ It repeats their `accepts`, because reading that imports river, which takes long
 """
 
 DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum")
-WINDOW_BYTES_LEAST = 2**24
-_MERGE = "tag:yaml.org,2002:merge"
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+BYTES_LEAST = 2**24
+PLACES_MAX = 100_000
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
 _S = TypeVar("_S", bound=Section)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Load safe YAML, and refuse a repeated key, of which YAML would take the last without a warning."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
-                continue
-            if (key.tag, key.value) in seen:
-                line = key.start_mark.line + 1
-                raise ConfigurationError(f"key {key.value!r} is repeated (line {line}): remove one of them")
-            seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
 
 
 def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss: LoadOwnLoss | None = None) -> Config:
@@ -66,12 +51,17 @@ def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss
         >>> parse("models: {fraud: {labels: {mature_after: 1h}}}").of("fraud").cohort_ms
         180000
     """
+    given = Environment(environment or {})
+    raw = read_yaml(text)
+    raw = {} if raw is None else given.expand(raw)
     try:
-        # The loader is a SafeLoader that adds only the check for repeated keys.
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
-        raw = {} if raw is None else _expand(raw, environment or {}, "")
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigurationError(f"not valid YAML: {error}") from error
+        return _resolved(raw, load_own_loss)
+    except ConfigurationError as error:
+        # Without the cause, which shows the value.
+        raise ConfigurationError(given.hidden(str(error))) from None
+
+
+def _resolved(raw: Any, load_own_loss: LoadOwnLoss | None) -> Config:
     if not isinstance(raw, dict):
         raise ConfigurationError(f"expected a mapping such as 'log: embedded:./unship-data', was {type(raw).__name__}")
     models = raw.pop("models", None) or {}
@@ -89,26 +79,32 @@ def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss
     if file.fleet.max_simultaneous < 1:
         raise ConfigurationError(f"fleet.max_simultaneous: expected at least 1, was {file.fleet.max_simultaneous}")
     file.kafka.check()
-    window = size_bytes(file.limits.window, "limits.window")
-    if window < WINDOW_BYTES_LEAST:
-        raise ConfigurationError(
-            f"limits.window: {file.limits.window} is less than {WINDOW_BYTES_LEAST} bytes (16MiB); raise it"
-        )
-    defaults_resolved = _resolve(file.defaults, "defaults", load_own_loss)
-    return Config(resolved, defaults_resolved, file.log, file.keys, file.fleet.max_simultaneous, file.kafka, window)
+    return Config(
+        models=resolved,
+        defaults=_resolve(file.defaults, "defaults", load_own_loss),
+        log=file.log,
+        keys=file.keys,
+        max_simultaneous=file.fleet.max_simultaneous,
+        kafka=file.kafka,
+        window_bytes=_bytes(file.limits.window, "limits.window"),
+        recording_bytes=_bytes(file.limits.recording, "limits.recording"),
+        places=_places(file.limits),
+    )
 
 
-def _expand(value: Any, environment: Mapping[str, str], path: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, environment, f"{path}.{key}".lstrip(".")) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, environment, f"{path}[{i}]") for i, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    for name in _VARIABLE.findall(value):
-        if name not in environment:
-            raise ConfigurationError(f"{path}: environment variable {name} is not set; set it, or write the value")
-    return _VARIABLE.sub(lambda match: environment[match[1]], value)
+def _bytes(text: str | int, path: str) -> int:
+    found = size_bytes(text, path)
+    if found < BYTES_LEAST:
+        raise ConfigurationError(f"{path}: {text} is less than {BYTES_LEAST} bytes (16MiB); raise it")
+    return found
+
+
+def _places(limits: LimitsSection) -> Places:
+    places = Places(limits.models, limits.versions, limits.replicas)
+    for name, value in msgspec.structs.asdict(places).items():
+        if not 1 <= value <= PLACES_MAX:
+            raise ConfigurationError(f"limits.{name}: {value} is outside 1 .. {PLACES_MAX}")
+    return places
 
 
 def _merge(defaults: Mapping[str, Any], section: Any, path: str) -> dict[str, Any]:

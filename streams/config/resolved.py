@@ -9,9 +9,13 @@ import msgspec
 
 from streams.config.kafka import KafkaSection
 from streams.losses.columns import LossSpec
+from unship.budgets.table import MODELS, RECORDING, REPLICAS, VERSIONS, WINDOW
 
-FOLD_VERSION = 5
+FOLD_VERSION = 6
 """Raised with every change that can alter a decision's bytes."""
+
+WATCHED = ("models", "defaults", "max_simultaneous", "places")
+"""The fields of a configuration that decisions depend on: no other is in a ledger, a snapshot or a recording."""
 
 CONFIG_DIGITS = 16
 """The number of digits of a configuration's digest in every batch."""
@@ -81,6 +85,14 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return max(1_000, self.mature_after_ms // 20)
 
 
+class Places(msgspec.Struct, frozen=True):
+    """Hold how many names from outside the fold keeps: unlisted models, versions and replicas of a model."""
+
+    models: int = MODELS.limit
+    versions: int = VERSIONS.limit
+    replicas: int = REPLICAS.limit
+
+
 class Config(msgspec.Struct, frozen=True):
     """Hold the resolved configuration of all models."""
 
@@ -90,7 +102,9 @@ class Config(msgspec.Struct, frozen=True):
     keys: str = "./unship-keys"
     max_simultaneous: int = 3
     kafka: KafkaSection = KafkaSection()
-    window_bytes: int = 2**30
+    window_bytes: int = WINDOW.limit
+    recording_bytes: int = RECORDING.limit
+    places: Places = Places()
 
     def of(self, model: str) -> ModelConfig:
         """Return the configuration a model is watched with."""
@@ -98,11 +112,14 @@ class Config(msgspec.Struct, frozen=True):
 
     def digest(self) -> str:
         """Return the SHA-256 of what decisions depend on, as hexadecimal text."""
-        relevant = [FOLD_VERSION, sorted(self.models.items()), self.defaults, self.max_simultaneous]
+        relevant = [FOLD_VERSION, sorted(self.models.items()), self.defaults, self.max_simultaneous, self.places]
         return hashlib.sha256(msgspec.json.encode(relevant)).hexdigest()
 
     def recorded(self) -> dict[str, Any]:
-        """Return the part that the ledger records, as plain data: all but the access to the broker and the limits."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        del plain["kafka"], plain["window_bytes"]
-        return plain
+        """Return the part that the ledger records, as plain data: where the log and the keys are is not in it."""
+        plain: dict[str, Any] = msgspec.to_builtins(self.watched())
+        return {name: plain[name] for name in WATCHED}
+
+    def watched(self) -> Config:
+        """Return the same without what a fold does not depend on, which is nothing for its snapshots either."""
+        return Config(**{name: getattr(self, name) for name in WATCHED})

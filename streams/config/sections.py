@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from streams.config.kafka import KafkaSection
+from unship.budgets.table import MODELS, REPLICAS, SLICE_VALUES, VERSIONS
 
 DETECTORS_BY_DEFAULT = ("e_detector", "adwin", "page_hinkley")
 
@@ -34,7 +35,7 @@ class SlicesSection(Section, forbid_unknown_fields=True, frozen=True):
     """Name the fields of `slices` that are watched on their own, and limit their values."""
 
     by: list[str] = []
-    cap: int = 50
+    cap: int = SLICE_VALUES.limit
 
 
 class PolicySection(Section, forbid_unknown_fields=True, frozen=True):
@@ -68,9 +69,13 @@ class FleetSection(Section, forbid_unknown_fields=True, frozen=True):
 
 
 class LimitsSection(Section, forbid_unknown_fields=True, frozen=True):
-    """Hold the limits of one process."""
+    """Hold the rows of the table of budgets that can be set, each by its key."""
 
     window: str | int = "1GiB"
+    recording: str | int = "4GiB"
+    models: int = MODELS.limit
+    versions: int = VERSIONS.limit
+    replicas: int = REPLICAS.limit
 
 
 class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):

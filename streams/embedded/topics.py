@@ -11,12 +11,13 @@ from unship.errors import RecordingError
 from unship.log.address import EMBEDDED
 from unship.log.embedded.file import FILE_NAME
 from unship.log.embedded.log import EmbeddedLog
+from unship.log.embedded.read_only import ReadOnlyLog
 
 
 class EmbeddedTopics:
     """The topics of an embedded log, one partition each, up to their ends at the time of construction."""
 
-    def __init__(self, log: EmbeddedLog) -> None:
+    def __init__(self, log: ReadOnlyLog | EmbeddedLog) -> None:
         self.log = log
         self._ends = {(topic, 0): end for topic, end in log.ends().items() if topic in KIND_OF}
 
@@ -41,14 +42,15 @@ class EmbeddedTopics:
 
 
 @contextmanager
-def open_log(source: str) -> Iterator[EmbeddedLog]:
-    """Open the log that `embedded:DIR` names; never create one.
+def open_log(source: str) -> Iterator[ReadOnlyLog]:
+    """Open the log that `embedded:DIR` names, for reading only; no file there is made or changed.
 
     Raises:
         RecordingError: There is none.
+        EmbeddedLogError: It cannot be read, or another program changed it.
     """
     folder = Path(source.removeprefix(EMBEDDED))
     if not (folder / FILE_NAME).is_file():
         raise RecordingError(f"{source}: there is no log in {folder}; name the folder that `unship run` writes to")
-    with EmbeddedLog(folder) as log:
+    with ReadOnlyLog(folder) as log:
         yield log

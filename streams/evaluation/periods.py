@@ -20,9 +20,10 @@ from streams.evaluation.cohorts import Layout, OpenCohort
 from streams.evaluation.slices import OTHER, SourceTable, slice_table
 from streams.evaluation.track_records import TrackRecord, track_record
 from streams.ledger.records import Arm
+from unship.budgets.table import EARLIER
 
 #: Versions whose baselines and records are remembered; the oldest are forgotten first.
-BASELINES_MAX = 20
+BASELINES_MAX = EARLIER.limit
 T = TypeVar("T")
 
 

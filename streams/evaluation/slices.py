@@ -11,9 +11,10 @@ import numpy as np
 
 from detectors.base import Ints
 from streams.ledger.records import Coded, Scalar
+from unship.budgets.table import LABEL_SOURCES
 
 OTHER = "__other__"
-LABEL_SOURCES_MAX = 8
+LABEL_SOURCES_MAX = LABEL_SOURCES.limit
 
 
 class Stream(msgspec.Struct, frozen=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import UNSET
+
 from actions.desired import DeploymentResult, deploy
 from actions.evidence_tree import Evidence
 from actions.facts import ReplicaChange
@@ -101,7 +103,8 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
             # Every replica that starts deploys it again; one page is enough until another deployment is taken.
             return
         model.state.written.refuse(refused)
-        evidence = Evidence(serving=desired.serve, deployed=event.version)
+        barred = None if desired.is_quarantined(event.version) else desired.why_barred(event.version)
+        evidence = Evidence(serving=desired.serve, deployed=event.version, missing=barred or UNSET)
         writer.write(model, event.version, ruling, evidence, record.clock)
 
 

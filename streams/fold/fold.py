@@ -65,7 +65,7 @@ class Fold:
     """Fold one ledger partition. Two folds that step the same records hold the same bytes."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = config.watched()
         self.config_digest = config.digest()
         self.offset = 0
         self.clock = -1
@@ -239,7 +239,7 @@ class Fold:
         self._dues[model.name] = due_at(model)
 
     def _adopt(self, config: Config) -> None:
-        self.config, self.config_digest = config, config.digest()
+        self.config, self.config_digest = config.watched(), config.digest()
         self.fleet.configure(config.max_simultaneous)
 
     def _advance(self, model: ModelFold, clock: int) -> None:

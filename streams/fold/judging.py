@@ -13,10 +13,11 @@ from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
 from streams.ledger.records import Arm
+from unship.budgets.table import JUDGED
 from unship.rejections import RejectCode
 
 #: Holdback and shadow versions that are judged; further ones are counted and left out.
-CONCURRENT_MAX = 8
+CONCURRENT_MAX = JUDGED.limit
 
 
 def due_at(model: ModelFold) -> int:

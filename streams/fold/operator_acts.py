@@ -83,8 +83,8 @@ def _pin(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: int)
     if version is None:
         _refuse(model, event, writer, now, "nothing serves yet; name the version: --version V")
         return
-    if desired.is_quarantined(version) and not event.override:
-        _refuse(model, event, writer, now, f"{version} is in quarantine; release it first, or repeat with --override")
+    if (barred := desired.why_barred(version)) is not None and not event.override:
+        _refuse(model, event, writer, now, f"{barred}, or repeat with --override")
         return
     desired.locks.pin()
     if version != desired.serve:
@@ -103,8 +103,8 @@ def _roll_back(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now
             f"rollback needs a version other than the one that serves ({desired.serve}): --to V",
         )
         return
-    if desired.is_quarantined(event.to) and not event.override:
-        _refuse(model, event, writer, now, f"{event.to} is in quarantine; release it first, or repeat with --override")
+    if (barred := desired.why_barred(event.to)) is not None and not event.override:
+        _refuse(model, event, writer, now, f"{barred}, or repeat with --override")
         return
     ruling = Ruling(Verdict.INCONCLUSIVE, Reason.OPERATOR_ROLLBACK, Action.ROLLBACK, event.to, None)
     decision = writer.write(model, live.version, ruling, Evidence(operator=_by(event)), now)

@@ -81,7 +81,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         outcomes=dict(sorted(state.outcomes.items())),
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
         evidence=_evidence(model),
-        quarantine=[entry.version for entry in state.desired.quarantine],
+        quarantine=list(dict.fromkeys(entry.version for entry in state.desired.quarantine)),
         commanded=model.config.mode != "observe",
         replicas=dict(sorted(state.replicas.alive(now))),
     )

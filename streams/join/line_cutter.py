@@ -28,16 +28,17 @@ from streams.join.runs import Clocks, Run, RunCuts, read_clocks
 from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Deployed, Operated, Record
 from streams.window.tally import NOWHERE
+from unship.budgets.table import CONTROLS, COUNTS
 from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
 
 CUT_RECORDS: Final = 4_096
 SECOND_MS: Final = 1_000
 
-COUNTS_MAX: Final = 65_536
+COUNTS_MAX: Final = COUNTS.limit
 """More changes of counts than this are not kept for one batch: its line has to stay one that can be read."""
 
-CONTROLS_REMEMBERED: Final = 10_000
+CONTROLS_REMEMBERED: Final = CONTROLS.limit
 """Deployments and acts are repeated by retries and by every replica; the newest are remembered to drop repeats."""
 
 

@@ -15,8 +15,9 @@ from streams.join.rows import ModelJoined
 from streams.ledger.places import INDEX_BITS
 from streams.window.batch_window import BatchWindow
 from streams.window.cells import Cells
-from streams.window.join_window import Pair, PendingPrediction
+from streams.window.join_window import Pair
 from streams.window.joined import CELL, LINE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
+from streams.window.pending_predictions import PendingPrediction
 from streams.window.tally import Row
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from detectors.base import Floats, Ints
 from streams.config.resolved import ModelConfig
 from streams.ledger.places import places_of
 from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
-from streams.losses.catalogue import loss_columns, unusable
+from streams.losses.catalogue import loss_columns, unusable, why_unusable
 from streams.losses.columns import JoinedColumns
 from streams.window.cells import FEW, recoded
-from streams.window.join_window import Pair, PendingPrediction
+from streams.window.join_window import Pair
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
+from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable
 from streams.window.tally import Row, Tally
 from unship.rejections import RejectCode
@@ -176,9 +177,9 @@ class PartBuilder:
             if spec.of_latency:
                 # `_unlabelled` counts it, once for each prediction.
                 continue
-            code = RejectCode.MISSING_SCORE if spec.of_scores else RejectCode.UNUSABLE_TRUTH
             for place in np.flatnonzero(unusable(columns, spec, column)).tolist():
                 position, labelled_by = joined.columns[[POSITION, LABELLED_BY], place].tolist()
+                code = why_unusable(columns.outputs[place], spec, self.config.kind)
                 self.counted.add(code, (position, labelled_by))
 
     def _slices(self, pending: Sequence[PendingPrediction]) -> list[Coded]:

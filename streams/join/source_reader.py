@@ -12,7 +12,9 @@ repeated, under three rules of the driver:
 A new reader first fills the join's window again: it reads from the *low water*, below which no record can meet a future
 one, up to the committed corner, and returns nothing of that. With a and b the join clocks of predictions and
 feedback, H the longest horizon and E the longest early time of any model, records below the low water are older than
-min(b - H, a - H - E) for predictions and min(a - E, b - H - E, a - H - 2 E) for feedback.
+min(b - H, a - H - E) for predictions and min(a - E, b - H - E, a - H - 2 E) for feedback, and older than the beginning
+of the intervals that these times are in: of an interval only the first records of a request are kept
+(`streams.window.pending_predictions`, `streams.window.early_labels`).
 
 The two logs are read in the order of their append times as far as both are fetched, so that which log was fetched first
 changes only the corners.
@@ -449,11 +451,15 @@ class SourceReader:
         a, b = (side.clock for side in self._sides)
         horizon, early = self._horizon_ms, self._early_ms
         # Whether feedback came too late for a prediction, or has none, is decided from all it may belong to.
-        interval = self._join.window.slow.witnesses.interval_ms
-        low_p = self._sides[PREDICTIONS].low_water(min(b - horizon - early, a - horizon - 2 * early - interval))
+        window = self._join.window.slow
+        interval = window.witnesses.interval_ms
+        old_p = min(b - horizon - early, a - horizon - 2 * early - interval)
+        # From the beginning of intervals on, because which records are kept of one follows from all of it.
+        low_p = self._sides[PREDICTIONS].low_water(window.begin_of(old_p))
         # Feedback is read again from before the first truth that may still label a prediction: it decides whether that
         # truth is counted.
-        low_f = self._sides[FEEDBACK].low_water(min(a - early, b - horizon - early, a - horizon - 2 * early))
+        old_f = min(a - early, b - horizon - early, a - horizon - 2 * early)
+        low_f = self._sides[FEEDBACK].low_water(window.early.begin_of(old_f))
         last = tuple(
             known if side.last is None else fingerprint(side.last)
             for side, known in zip(self._sides, self._committed.last, strict=True)

@@ -11,10 +11,11 @@ import numpy as np
 
 from detectors.base import Bools, Floats
 from streams.losses.classes import answered_no, brier, log_loss, precision, recall, truly_no, zero_one
-from streams.losses.columns import NOTHING, JoinedColumns, LossSpec, Scalars
+from streams.losses.columns import NOTHING, JoinedColumns, LossSpec, Scalars, class_of
 from streams.losses.custom import own_loss
 from streams.losses.numbers import absolute, engagement, latency, not_used, ranking, squared
 from unship.errors import ConfigurationError
+from unship.rejections import RejectCode
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -130,6 +131,27 @@ def unusable(pairs: JoinedColumns, spec: LossSpec, column: Floats) -> Bools:
     if not_about is not None and missing.any():
         missing &= ~not_about(pairs)
     return missing
+
+
+def why_unusable(output: Any, spec: LossSpec, kind: str) -> RejectCode:
+    """Return the code of an outcome of which a loss cannot be computed.
+
+    >>> [str(why_unusable(output, LossSpec("zero_one"), "binary")) for output in (2.7, 1)]
+    ['UNUSABLE_OUTPUT', 'UNUSABLE_TRUTH']
+    """
+    if spec.of_scores:
+        return RejectCode.MISSING_SCORE
+    return RejectCode.UNUSABLE_TRUTH if _FITS[kind](output) else RejectCode.UNUSABLE_OUTPUT
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "binary": lambda output: class_of(output) is not None,
+    "multiclass": lambda output: not isinstance(output, list),
+    "regression": lambda output: isinstance(output, int | float) and not isinstance(output, bool),
+    "ranking": lambda output: isinstance(output, list),
+    "custom": lambda output: True,
+}
+"""Whether an answer is of the kind that a target of this kind needs."""
 
 
 def _known(truths: Sequence[Any]) -> Bools:

@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 
 from detectors.base import Bools, Floats
-from streams.losses.columns import FLOAT, NOTHING, JoinedColumns, LossSpec, Scalars, class_name, class_of
-
-_PLAIN = (int, bool, str)
+from streams.losses.columns import FLOAT, NOTHING, OTHER, JoinedColumns, LossSpec, Scalars, class_name, class_of
 
 
 def zero_one(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
     """Return 1 where the answer differs from the truth.
 
-    For a binary target a number between 0 and 1 is read as a probability and cut at one half.
+    For a binary target a number between 0 and 1 is read as a probability and cut at one half, -1 as 0, and with any
+    other number the loss cannot be computed.
 
     Example:
-        >>> columns = JoinedColumns([1, 0.8, "a", True], [None] * 4, [None] * 4, [0, 1, "b", 1])
+        >>> columns = JoinedColumns([1, 0.8, "a", -1, 2.7], [None] * 5, [None] * 5, [0, 1, "b", 0, 1])
         >>> zero_one(columns, LossSpec("zero_one"), "binary")
-        array([1., 0., 1., 0.])
+        array([ 1.,  0.,  1.,  0., nan])
     """
     answers, truths = pairs.outputs, pairs.truths
     if isinstance(answers, Scalars) and isinstance(truths, Scalars) and answers.numeric and truths.numeric:
@@ -37,21 +36,22 @@ def zero_one(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:
 def _wrong_numbers(answers: Scalars, truths: Scalars, *, binary: bool) -> Floats:
     """Return what `_wrong_binary` or `_wrong_class` return, of numbers."""
     if binary:
-        return np.not_equal(_classes(answers), _classes(truths)).astype(np.float64)
+        # NaN where either is no class.
+        return np.abs(_classes(answers) - _classes(truths))
     # Equal numbers are one class whatever their kinds, and different ones have different names.
     return np.not_equal(answers.numbers, truths.numbers).astype(np.float64)
 
 
 def _classes(column: Scalars) -> Floats:
-    """Return what `class_of` returns, of numbers."""
+    """Return what `class_of` returns, of numbers; NaN where that is None."""
     numbers = column.numbers
-    return np.where((numbers >= 0) & (numbers <= 1), numbers >= 0.5, numbers)
+    usual = (numbers >= 0) & (numbers <= 1)
+    if usual.all():
+        return (numbers >= 0.5).astype(np.float64)
+    return np.where(usual, numbers >= 0.5, np.where(numbers == -1, 0.0, np.nan))
 
 
 def _wrong_binary(output: Any, truth: Any) -> float:
-    # The usual case, 0 or 1 (or false and true) on both sides, needs one comparison.
-    if type(output) is type(truth) and type(output) in _PLAIN:
-        return 1.0 if output != truth else 0.0
     answer, real = class_of(output), class_of(truth)
     # Text against a number is a truth of another kind, not a wrong answer.
     if answer is None or real is None or isinstance(answer, str) != isinstance(real, str):
@@ -116,8 +116,12 @@ def _probabilities(pairs: JoinedColumns) -> tuple[Floats, Floats]:
         score = np.fromiter(map(_score, scores, answers), np.float64, len(truths))
     if isinstance(truths, Scalars):
         numbers = truths.numbers
-        certain = (truths.kinds < NOTHING) & ((numbers == 0) | (numbers == 1))
-        return score, np.where(certain, numbers, np.nan)
+        certain = (truths.kinds < NOTHING) & ((numbers == 0) | (np.abs(numbers) == 1))
+        truth = np.where(certain, numbers == 1, np.nan)
+        if truths.others is not None:
+            texts = np.flatnonzero(truths.kinds == OTHER)
+            truth[texts] = [_truth(truths.others[place]) for place in texts.tolist()]
+        return score, truth
     return score, np.fromiter(map(_truth, truths), np.float64, len(truths))
 
 
@@ -128,7 +132,11 @@ def _score(score: float | None, output: Any) -> float:
 
 
 def _truth(truth: Any) -> float:
-    return float(truth) if isinstance(truth, bool | int | float) and truth in (0, 1) else math.nan
+    # A probability is no outcome.
+    if isinstance(truth, float) and not truth.is_integer():
+        return math.nan
+    real = class_of(truth)
+    return float(real) if isinstance(real, int) else math.nan
 
 
 def brier(pairs: JoinedColumns, spec: LossSpec, kind: str) -> Floats:

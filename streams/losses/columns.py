@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -153,19 +155,49 @@ class JoinedColumns(msgspec.Struct, frozen=True):
     latencies: Sequence[float | None] = ()
 
 
-def class_of(value: Any) -> Scalar | None:
-    """Return the class of an answer or a truth in a binary target, None for a value that is no class."""
+def class_of(value: Any) -> int | str | None:
+    """Return the class of an answer or a truth in a binary target: 0, 1 or a text; None for a value that is no class.
+
+    A number from 0 to 1 is a probability, cut at one half; -1 is "no", as classifiers with a margin write it. Any other
+    number is a margin, a percentage or an amount, and to compare these for equality would call every answer wrong.
+
+    >>> [class_of(value) for value in (1, True, 0.7, "1.0", -1, "ok", 2.7, [1])]
+    [1, 1, 1, 1, 0, 'ok', None, None]
+    """
     if isinstance(value, str):
-        return value
+        name = _text_name(value)
+        return _NUMBERED.get(name, name)
     if isinstance(value, bool | int | float):
-        return int(value >= 0.5) if 0 <= value <= 1 else value
+        if 0 <= value <= 1:
+            return int(value >= 0.5)
+        return 0 if value == -1 else None
     return None
 
 
 def class_name(value: Scalar) -> str:
-    """Return the name by which classes are compared, so that `3`, `3.0` and `"3"` are one class."""
+    """Return the name by which classes are compared.
+
+    So `3`, `3.0`, `"3"` and `"3.0"` are one class, and so are the composed and the decomposed form of one text.
+
+    >>> [class_name(value) for value in (3, 3.0, "3.0", "2.50", 2.5, True, "True", "007")]
+    ['3', '3', '3', '2.5', '2.5', 'true', 'true', '007']
+    """
+    if isinstance(value, str):
+        return _text_name(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+_NUMBERED: Final = {"0": 0, "1": 1, "-1": 0}
+_DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+", re.ASCII)
+_CAPITAL: Final = {"True": "true", "False": "false"}
+
+
+def _text_name(text: str) -> str:
+    if text.isascii():
+        # What Python writes for a truth value, and a number that came through a column of floats.
+        return text.rstrip("0").removesuffix(".") if _DECIMAL.fullmatch(text) else _CAPITAL.get(text, text)
+    return unicodedata.normalize("NFC", text)

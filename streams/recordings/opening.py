@@ -11,6 +11,8 @@ from typing import BinaryIO, cast
 
 from streams.recordings.replay import LINE_BYTES_MAX, open_recording
 
+_PEEKED = 64
+
 
 class LineStream(io.RawIOBase):
     """A file of lines that are produced as they are read."""
@@ -18,10 +20,16 @@ class LineStream(io.RawIOBase):
     def __init__(self, lines: Iterable[bytes]) -> None:
         super().__init__()
         self._lines = iter(lines)
+        self._ahead: list[bytes] = []
+
+    def peek(self, size: int = 0, /) -> bytes:
+        """Return the next line without going on, ignoring `size`; empty at the end."""
+        self._ahead = self._ahead or [next(self._lines, b"")]
+        return self._ahead[0]
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """Return the next line with its line feed, ignoring `size`; empty at the end."""
-        return next(self._lines, b"")
+        return self._ahead.pop() if self._ahead else next(self._lines, b"")
 
 
 def has_ledger(stream: BinaryIO) -> bool:
@@ -29,6 +37,12 @@ def has_ledger(stream: BinaryIO) -> bool:
     first = stream.readline(LINE_BYTES_MAX)
     stream.seek(0)
     return b',"at":["ledger",' in first
+
+
+def begins_with_ledger(stream: BinaryIO) -> bool:
+    """Return whether a recording begins with a ledger record, without going on in it."""
+    peek = getattr(stream, "peek", None)
+    return peek is not None and peek(_PEEKED)[:_PEEKED].lstrip().startswith(b'{"type":"ledger"')
 
 
 @contextmanager

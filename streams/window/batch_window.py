@@ -24,11 +24,13 @@ import numpy as np
 from detectors.base import Bools, Ints
 from streams.losses.columns import FLOAT, NOTHING, Scalars, objects, scalars
 from streams.window.cells import NO_CELL, Cells, SavedCells
+from streams.window.early_labels import PendingFeedback
 from streams.window.fingerprints import Fingerprinter, Fingerprints, Key
 from streams.window.generation_list import GenerationList
 from streams.window.generations import CLOSED, MOVED, WAITS, Generation, SavedGeneration, SavedKept
-from streams.window.join_window import JoinWindow, Outcome, Pair, PendingFeedback, PendingPrediction, SavedWindow
+from streams.window.join_window import JoinWindow, Outcome, Pair, SavedWindow
 from streams.window.joined import CELL, NOTHING_MORE, Outcomes, Seen
+from streams.window.pending_predictions import PendingPrediction
 from streams.window.records import Records, score_column, scores_of, spread
 from streams.window.series import WindowRule
 from streams.window.stored_rows import RowStore
@@ -85,7 +87,7 @@ class BatchWindow:
         self.cells = Cells(self.slow.series, self.dimensions)
         self.generations = GenerationList(self.cells, *beyond or ())
         self.sources = SourceNames([])
-        self._reach_ms = max(rule.horizon_ms for rule in every) + self.slow.early_max
+        self._reach_ms = max(rule.horizon_ms for rule in every) + self.slow.early.early_ms
         self._printer = Fingerprinter(secret)
         self._joined = Joined([], [], [], [], [])
         # The join clock of the prediction log.
@@ -307,6 +309,8 @@ class BatchWindow:
         if named is not None:
             fits &= (named[use] == -1) | (named[use] == generation.cells.models_of(cell))
         if not fits.all():
+            # All labels of such a key are counted where the first one is, in the order of their log.
+            fits &= ~np.isin(rows, rows[~fits])
             rows, use, cell = rows[fits], use[fits], cell[fits]
         position = block.position[use]
         # Written in reverse, so that of several labels of a row the first one is there in the end.
@@ -343,9 +347,8 @@ class BatchWindow:
     def _known_slowly(self, keys: Sequence[Key]) -> Bools:
         """Return which keys are in the window of objects."""
         known = np.zeros(len(keys), np.bool_)
-        for held in (self.slow.waiting, self.slow.early):
-            if held:
-                known |= np.fromiter(map(held.__contains__, keys), np.bool_, len(keys))
+        for table in self.slow.tables():
+            known |= np.fromiter(map(table.__contains__, keys), np.bool_, len(keys))
         return known
 
     def _move(self, key: Key, where: int, row: int) -> None:
@@ -371,8 +374,9 @@ class BatchWindow:
         )  # fmt: skip
         feedback = None
         if labelled_by >= 0 and state == WAITS:
-            (pending.truth,) = generation.label.truths(place)
-            pending.joined = True
+            (truth,) = generation.label.truths(place)
+            pending.label(labelled_by, truth, None)
+            pending.join()
             model = self.slow.series[series].model if label.named[row] else None
             source = self.sources.names[int(label.source[row])]
             feedback = PendingFeedback(key, labelled_by, int(label.at[row]), pending.truth, source, model, matched=True)

@@ -301,7 +301,7 @@ class NarrowType:
         for place in range(len(self.slices)):
             name = f"s{place}"
             kind = SliceValue if wide else reduce(or_, self._kinds_of(name, listed))
-            fields.append((name, kind, None))
+            fields.append((name, kind | None, None))
         names = {f"s{place}": name for place, name in enumerate(self.slices)}
         return msgspec.defstruct("Slices", fields, gc=False, frozen=True, rename=names, forbid_unknown_fields=True)
 

@@ -11,72 +11,34 @@ The key is (id, row, target) and holds separately for each model and version: on
 version that answered, and a shadow's outcome is paired with the live one. Feedback without what a model's losses need,
 a truth or an engagement, does not belong to its predictions.
 
-Memory: one `PendingPrediction` for each prediction of the last horizon + early, one `PendingFeedback` for each truth of
-the last `early`.
+Of one request only some predictions and labels are kept, so that nobody can make an event cost more than a fixed number
+of steps, or join more than a fixed number of rows: `streams.window.pending_predictions` and
+`streams.window.early_labels` have the limits. What is not kept is counted, and takes no part in the rule.
+
+Memory: one `PendingPrediction` for each kept prediction of the last horizon + early, one `PendingFeedback` for each
+label taken in the last `early`.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import Counter, deque
-from heapq import heappop, heappush
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Container, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from detectors.base import Ints
+from streams.window.early_labels import EarlyLabels, PendingFeedback, SavedLabels
+from streams.window.fingerprints import Key
+from streams.window.pending_predictions import PendingPrediction, PendingPredictions
 from streams.window.series import Series, SeriesTable, WindowRule
 from streams.window.tally import Tally
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 
-Key: TypeAlias = str | tuple[str, int, str]
-
 WITNESSES: Final = 10_000
 """How many positions of a window are kept to find the prediction that shows that feedback is unmatched."""
-
-
-class PendingPrediction(msgspec.Struct, gc=False):
-    """A prediction in the window.
-
-    `labelled_by` is the position of the first feedback within its reach, or -1; `joined` is true if it is its version's
-    first prediction within reach of that feedback too, so that the two are an outcome.
-    """
-
-    key: Key
-    position: int
-    at: int
-    series: int
-    output: Any
-    score: float | None
-    scores: dict[str, float] | None
-    slices: tuple[Any, ...]
-    latency_ms: float | None = None
-    labelled_by: int = -1
-    truth: Any = None
-    engagement: float | None = None
-    joined: bool = False
-
-
-class PendingFeedback(msgspec.Struct, gc=False):
-    """A truth whose prediction may still be read; `code` is the one it is counted under until then.
-
-    `late` and `unfit` are the reasons why it labelled no prediction: it came after the horizon, or has nothing that the
-    model's losses need.
-    """
-
-    key: Key
-    position: int
-    at: int
-    truth: Any
-    source: str
-    model: str | None
-    engagement: float | None = None
-    matched: bool = False
-    code: str = ""
-    late: bool = False
-    unfit: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -110,21 +72,16 @@ class JoinWindow:
     """The window of one pair of logs; what is not used is counted in `tally`, with the place that shows it."""
 
     def __init__(self, rules: dict[str, WindowRule], default: WindowRule, tally: Tally) -> None:
-        every = (default, *rules.values())
-        self.early_max = max(rule.early_ms for rule in every)
-        self.engagement = any(rule.engagement for rule in every)
+        self.rules = (default, *rules.values())
+        self.engagement = any(rule.engagement for rule in self.rules)
         self.series = SeriesTable(rules, default)
-        self.waiting: dict[Key, list[PendingPrediction]] = {}
-        self.early: dict[Key, list[PendingFeedback]] = {}
-        # One queue for each pair of limits: only predictions with equal limits are evicted in the order of arrival.
-        self.leaving: dict[tuple[int, int], deque[PendingPrediction]] = {}
-        self.early_leaving: deque[PendingFeedback] = deque()
-        # Labels that were joined elsewhere, by (time, position): they come in any order, and none is counted.
-        self._adopted: list[tuple[int, int, PendingFeedback]] = []
+        self.waiting = PendingPredictions(self.series, rules)
+        self.early = EarlyLabels(max(rule.early_ms for rule in self.rules))
         self.tally = tally
         self.closed_until = -1
         self._joined = Joined([], [], [])
-        self.witnesses = Witnesses((self.early_max + max(rule.horizon_ms for rule in every)) // WITNESSES)
+        reach_ms = self.early.early_ms + max(rule.horizon_ms for rule in self.rules)
+        self.witnesses = Witnesses(reach_ms // WITNESSES)
 
     @property
     def joined(self) -> int:
@@ -149,73 +106,64 @@ class JoinWindow:
             return None
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
         rule = self.series.rules[code]
-        others = self.waiting.get(key)
-        repeats = others is not None and self._repeats(event, code, others, position, at, rule)
+        others = self.waiting.of(key, event.model)
+        repeated = self._repeated(event, others, at, rule) if others else None
+        if repeated is not None:
+            same = repeated[0].output == event.output and type(repeated[0].output) is type(event.output)
+            self.tally.add(RejectCode.DUPLICATE if same else RejectCode.CONFLICTING_PREDICTION, (position, -1))
+            if repeated[-1].at // rule.interval_ms == at // rule.interval_ms:
+                return None
+        if (others or key in self.waiting) and not self.waiting.has_room(key, event.model, event.version, at, rule):
+            if repeated is None:
+                self.tally.add(RejectCode.REQUEST_LIMIT, (position, -1))
+            return None
         slices = event.slices
         values = tuple(map(slices.get, rule.slices_by)) if slices else (None,) * len(rule.slices_by)
         took = event.latency_ms if rule.latency else None
         pending = PendingPrediction(key, position, at, code, event.output, event.score, event.scores, values, took)
-        if others is None:
-            self.waiting[key] = [pending]
-        else:
-            others.append(pending)
-        self._queue(rule).append(pending)
-        if rule.unlabelled and others is not None and not repeats:
+        if rule.unlabelled and others and repeated is None:
             self._pair_seen(pending, others, rule)
+        self.waiting.add(pending, rule)
         if at <= self.closed_until:
-            pending.labelled_by = position
-        else:
-            for feedback in self.early.get(key, ()):
-                if feedback.model is None or feedback.model == event.model:
-                    self._meet(pending, feedback, rule)
-        return None if repeats else pending
+            pending.close()
+        elif key in self.early:
+            for feedback in self.early.of(key, event.model, at - rule.early_ms, at + rule.reach_ms):
+                self._meet(pending, feedback, rule)
+        return None if repeated is not None else pending
 
-    def _queue(self, rule: WindowRule) -> deque[PendingPrediction]:
-        queue = self.leaving.get((rule.horizon_ms, rule.early_ms))
-        if queue is None:
-            queue = self.leaving[rule.horizon_ms, rule.early_ms] = deque()
-        return queue
-
-    def _repeats(
-        self, event: Prediction, code: int, others: list[PendingPrediction], position: int, at: int, rule: WindowRule
-    ) -> bool:
-        mine = self.series[code]
-        for other in others:
-            reached = at - other.at <= rule.horizon_ms + rule.early_ms
-            if not reached or not self._same_version(self.series[other.series], mine):
-                continue
-            same = other.output == event.output and type(other.output) is type(event.output)
-            reason = RejectCode.DUPLICATE if same else RejectCode.CONFLICTING_PREDICTION
-            self.tally.add(reason, (position, -1))
-            return True
-        return False
-
-    @staticmethod
-    def _same_version(one: Series, other: Series) -> bool:
-        return one.version == other.version and one.model == other.model
+    def _repeated(
+        self, event: Prediction, others: Sequence[PendingPrediction], at: int, rule: WindowRule
+    ) -> list[PendingPrediction] | None:
+        """Return the kept predictions of the same version within reach, None if there are none."""
+        version = event.version
+        found = [
+            other for other in others if at - other.at <= rule.reach_ms and self.series[other.series].version == version
+        ]
+        return found or None
 
     def _is_first(
-        self, pending: PendingPrediction, others: list[PendingPrediction], feedback_at: int, rule: WindowRule
+        self, pending: PendingPrediction, others: Sequence[PendingPrediction], feedback_at: int, rule: WindowRule
     ) -> bool:
         """Return whether no earlier prediction of the same version is within reach of that feedback."""
-        mine = self.series[pending.series]
+        version = self.series[pending.series].version
         for other in others:
             if other is pending:
                 return True
             reached = -rule.early_ms <= feedback_at - other.at <= rule.horizon_ms
-            if reached and self._same_version(self.series[other.series], mine):
+            if reached and self.series[other.series].version == version:
                 return False
         return True
 
     def add_feedback(self, event: Feedback, position: int, at: int) -> bool:
         """Add a label at join clock `at`; return whether it is the first label of at least one prediction."""
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
+        if not self.early.take(key, event.model, at):
+            self.tally.add(RejectCode.REQUEST_LIMIT, (-1, position))
+            return False
         feedback = PendingFeedback(key, position, at, event.truth, event.source, event.model, event.engagement)
-        for pending in self.waiting.get(key, ()):
-            if event.model is None or self.series[pending.series].model == event.model:
-                self._meet(pending, feedback, self.series.rules[pending.series])
-        self._remember(feedback)
-        self.early_leaving.append(feedback)
+        for pending in self.waiting.all_of(key) if event.model is None else self.waiting.of(key, event.model):
+            self._meet(pending, feedback, self.series.rules[pending.series])
+        self.early.add(feedback)
         return feedback.matched
 
     def _meet(self, pending: PendingPrediction, feedback: PendingFeedback, rule: WindowRule) -> None:
@@ -230,21 +178,20 @@ class JoinWindow:
             return
         if since > rule.horizon_ms:
             # Not as long as it happens to be in the window: what is counted must not depend on when that is evicted.
-            in_time = since <= rule.horizon_ms + rule.early_ms
-            feedback.late = feedback.late or (in_time and rule.takes(feedback.truth, feedback.engagement))
+            feedback.miss(late=since <= rule.reach_ms and rule.takes(feedback.truth, feedback.engagement))
             return
         if not rule.takes(feedback.truth, feedback.engagement):
-            feedback.unfit = True
+            feedback.miss(unfit=True)
             return
         if pending.labelled_by < 0 and self._answer(pending, feedback.position, feedback, feedback.at, rule):
             if feedback.code:
                 self._count(feedback.code, -1, pending, feedback)
-            feedback.matched, feedback.code = True, ""
+            feedback.match()
         elif not feedback.matched and not feedback.code:
             # Of two labels with a truth, the truths decide whether they agree.
             by_truth = pending.truth is not None or feedback.truth is not None
             same = pending.truth == feedback.truth if by_truth else pending.engagement == feedback.engagement
-            feedback.code = RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK
+            feedback.repeat(RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK)
             self._count(feedback.code, 1, pending, feedback)
 
     def _count(self, code: str, change: int, pending: PendingPrediction, feedback: PendingFeedback) -> None:
@@ -261,60 +208,52 @@ class JoinWindow:
         self, pending: PendingPrediction, position: int, label: Feedback | PendingFeedback, at: int, rule: WindowRule
     ) -> bool:
         """Label a prediction by its first feedback; return whether each is the first of the other: an outcome."""
-        pending.labelled_by, pending.truth, pending.engagement = position, label.truth, label.engagement
-        others = self.waiting[pending.key]
+        pending.label(position, label.truth, label.engagement)
+        others = self.waiting.of(pending.key, self.series[pending.series].model)
         if len(others) > 1 and not self._is_first(pending, others, at, rule):
             return False
-        pending.joined = True
+        pending.join()
         self._joined.outcomes.append(Outcome(pending, at, label.source))
         if len(others) > 1:
             self._pair(pending, others, at)
         return True
 
-    def _pair(self, pending: PendingPrediction, others: list[PendingPrediction], at: int) -> None:
-        for other in others:
-            if other.joined and other.labelled_by == pending.labelled_by:
-                pair = self._live_and_shadow(pending, other)
-                if pair is not None:
-                    self._joined.pairs.append(Pair(*pair, at))
+    def _pair(self, pending: PendingPrediction, others: Sequence[PendingPrediction], at: int) -> None:
+        """Pair the live outcome of a label with its shadow outcomes; of several live ones, the first has the pairs."""
+        same = [other for other in others if other.joined and other.labelled_by == pending.labelled_by]
+        live = self._first_live(same)
+        if live is pending:
+            shadows = [other for other in same if self._role(other) == "shadow"]
+            self._joined.pairs.extend(Pair(pending, shadow, at) for shadow in shadows)
+        elif live is not None and self._role(pending) == "shadow":
+            self._joined.pairs.append(Pair(live, pending, at))
 
-    def _pair_seen(self, pending: PendingPrediction, others: list[PendingPrediction], rule: WindowRule) -> None:
-        """Pair a prediction with the first of each other version within its reach."""
-        taken = set()
-        for other in others:
-            version = self.series[other.series].version
-            # Older ones may be evicted already, so the result must not depend on them.
-            if version in taken or pending.at - other.at > rule.horizon_ms + rule.early_ms:
-                continue
-            pair = self._live_and_shadow(pending, other)
-            if pair is not None:
-                taken.add(version)
-                self._joined.seen_pairs.append(pair)
+    def _pair_seen(self, pending: PendingPrediction, others: Sequence[PendingPrediction], rule: WindowRule) -> None:
+        """Pair a prediction with the live one of its request, or if it is that with the first of each shadow."""
+        # Older ones may be evicted already, so the result must not depend on them.
+        near = [other for other in others if pending.at - other.at <= rule.reach_ms]
+        role, live = self._role(pending), self._first_live(near)
+        if role == "shadow" and live is not None:
+            self._joined.seen_pairs.append((live, pending))
+        elif role == "live" and live is None:
+            shadows: dict[str, PendingPrediction] = {}
+            for other in near:
+                if self._role(other) == "shadow":
+                    shadows.setdefault(self.series[other.series].version, other)
+            self._joined.seen_pairs.extend((pending, shadow) for shadow in shadows.values())
 
-    def _live_and_shadow(
-        self, pending: PendingPrediction, other: PendingPrediction
-    ) -> tuple[PendingPrediction, PendingPrediction] | None:
-        """Return two predictions as (live, shadow), None if they are not of these roles and of one model."""
-        mine, series = self.series[pending.series], self.series[other.series]
-        if other is pending or series.model != mine.model:
-            return None
-        if mine.role == "shadow" and series.role == "live":
-            return other, pending
-        return (pending, other) if mine.role == "live" and series.role == "shadow" else None
+    def _first_live(self, some: Sequence[PendingPrediction]) -> PendingPrediction | None:
+        return next((each for each in some if self._role(each) == "live"), None)
+
+    def _role(self, pending: PendingPrediction) -> str:
+        return self.series[pending.series].role
 
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Evict what no future record can belong to; a truth that is evicted unmatched is counted.
 
         Eviction never changes what is joined, so the caller may run it at any time.
         """
-        for (horizon, early), queue in self.leaving.items():
-            while queue and min(predictions_at, feedback_at) > queue[0].at + horizon + early:
-                pending = queue.popleft()
-                others = self.waiting[pending.key]
-                if len(others) == 1:
-                    del self.waiting[pending.key]
-                else:
-                    others.remove(pending)
+        self.waiting.evict(min(predictions_at, feedback_at))
         self.expire(predictions_at)
 
     def expire(self, predictions_at: int) -> None:
@@ -322,29 +261,28 @@ class JoinWindow:
 
         The place of the count is that of the feedback and of the prediction that shows it to be unmatched.
         """
-        while self._adopted and predictions_at > self._adopted[0][0] + self.early_max:
-            self._forget(heappop(self._adopted)[2])
-        queued = self.early_leaving
-        while queued and predictions_at > queued[0].at + self.early_max:
-            witness = self.witnesses.after(queued[0].at + self.early_max)
+        early = self.early
+        early.evict_adopted(predictions_at)
+        while (oldest := early.oldest) is not None and predictions_at > oldest.at + early.early_ms:
+            witness = self.witnesses.after(oldest.at + early.early_ms)
             if witness < 0:
                 return
-            feedback = queued.popleft()
+            feedback = early.pop()
             if not feedback.matched and not feedback.code:
                 self.tally.add(self._why_unused(feedback), (witness, feedback.position))
-            self._forget(feedback)
-
-    def _forget(self, feedback: PendingFeedback) -> None:
-        others = self.early[feedback.key]
-        if len(others) == 1:
-            del self.early[feedback.key]
-        else:
-            others.remove(feedback)
 
     def unused(self) -> Counter[str]:
         """Return the counts of feedback that is late or unfit and will be counted when it is evicted."""
-        waiting = (each for each in self.early_leaving if not each.matched and not each.code)
+        waiting = (each for each in self.early if not each.matched and not each.code)
         return Counter(self._why_unused(each) for each in waiting if each.late or each.unfit)
+
+    def tables(self) -> list[Container[Key]]:
+        """Return what has the keys that anything is known of."""
+        return [table for table in (*self.waiting.tables, *self.early.tables) if table]
+
+    def begin_of(self, at: int) -> int:
+        """Return when the intervals begin that predictions of a join clock are in: what is kept follows from there."""
+        return min(at - at % rule.interval_ms for rule in self.rules)
 
     def witness(self, position: int, at: int) -> None:
         """Note a record of the prediction log: it may show that earlier feedback is unmatched."""
@@ -357,17 +295,9 @@ class JoinWindow:
 
     def adopt(self, pending: PendingPrediction, feedback: PendingFeedback | None) -> None:
         """Add the only prediction of a key, and the label that it has; both were joined elsewhere."""
-        rule = self.series.rules[pending.series]
-        self.waiting[pending.key] = [pending]
-        # Perhaps behind newer ones, so that it is evicted later than it could be.
-        self._queue(rule).append(pending)
+        self.waiting.add(pending, self.series.rules[pending.series])
         if feedback is not None:
-            self._remember(feedback)
-            heappush(self._adopted, (feedback.at, feedback.position, feedback))
-
-    def _remember(self, feedback: PendingFeedback) -> None:
-        """Keep feedback for predictions that are read later: those of a key in the order of their log."""
-        insort(self.early.setdefault(feedback.key, []), feedback, key=_position)
+            self.early.adopt(feedback)
 
     def close_unanswered(self, until: int) -> None:
         """Label no pending prediction any more, and none that is read up to the join clock `until`.
@@ -375,16 +305,17 @@ class JoinWindow:
         Lost feedback may have labelled them, and their outcomes may be in the ledger.
         """
         self.closed_until = until
-        for pending in (pending for queue in self.leaving.values() for pending in queue if pending.labelled_by < 0):
-            pending.labelled_by = pending.position
+        for pending in self.waiting:
+            if pending.labelled_by < 0:
+                pending.close()
 
     def save(self) -> SavedWindow:
         """Return the window's contents; outcomes not taken yet are saved by the positions of their predictions."""
         outcomes, pairs, seen_pairs = self._joined
         return SavedWindow(
             self.series.save(),
-            [(horizon, early, list(queue)) for (horizon, early), queue in self.leaving.items()],
-            sorted([*self.early_leaving, *(each for _, _, each in self._adopted)], key=_position),
+            self.waiting.save(),
+            self.early.save(),
             self.closed_until,
             self.witnesses.save(),
             [(outcome.prediction.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
@@ -395,27 +326,16 @@ class JoinWindow:
     def load(self, saved: SavedWindow) -> dict[int, PendingPrediction]:
         """Load what `save` returned into a new window; return its predictions by their positions."""
         self.series.load(saved.series)
-        everything = [pending for _, _, queue in saved.leaving for pending in queue]
-        for pending in sorted(everything, key=lambda pending: pending.position):
-            self.waiting.setdefault(pending.key, []).append(pending)
-        for horizon, early, queue in saved.leaving:
-            self.leaving[horizon, early] = deque(queue)
-        for feedback in saved.early:
-            self._remember(feedback)
-        self.early_leaving = deque(saved.early)
+        at = self.waiting.load(saved.leaving)
+        self.early.load(saved.early)
         self.closed_until = saved.closed_until
         self.witnesses.load(saved.witnesses)
-        at = {pending.position: pending for pending in everything}
         self._joined = Joined(
             [Outcome(at[position], labelled_at, source) for position, labelled_at, source in saved.outcomes],
             [Pair(at[live], at[shadow], labelled_at) for live, shadow, labelled_at in saved.pairs],
             [(at[live], at[shadow]) for live, shadow in saved.seen_pairs],
         )
         return at
-
-
-def _position(feedback: PendingFeedback) -> int:
-    return feedback.position
 
 
 class Witnesses:
@@ -470,7 +390,7 @@ class SavedWindow(msgspec.Struct, frozen=True):
 
     series: tuple[list[str], list[Series]]
     leaving: list[tuple[int, int, list[PendingPrediction]]]
-    early: list[PendingFeedback]
+    early: SavedLabels
     closed_until: int
     witnesses: list[tuple[int, int]]
     outcomes: list[tuple[int, int, str]]

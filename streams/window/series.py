@@ -16,6 +16,10 @@ SERIES_MAX: Final = 100_000
 """More models or versions than this are a mistake or an attack: they are counted and left out."""
 
 
+INTERVALS: Final = 8
+"""So many intervals of the join clock are as long as a horizon, or as an early time: each has limits of its own."""
+
+
 class Series(msgspec.Struct, frozen=True):
     """Predictions of one version in one role."""
 
@@ -37,6 +41,16 @@ class WindowRule(msgspec.Struct, frozen=True):
     engagement: bool = False
     unlabelled: bool = False
     latency: bool = False
+
+    @property
+    def reach_ms(self) -> int:
+        """How far two predictions may be apart that one label can belong to."""
+        return self.horizon_ms + self.early_ms
+
+    @property
+    def interval_ms(self) -> int:
+        """The width of the intervals in each of which the first prediction of a version is kept."""
+        return max(max(self.horizon_ms, self.early_ms) // INTERVALS, 1)
 
     @property
     def usual(self) -> bool:

@@ -87,9 +87,9 @@ def test_audit_reproduces_a_complete_recording(decay: Path) -> None:
 
 
 def test_audit_takes_events_and_decisions_from_two_files_or_from_one(decay: Path) -> None:
-    two = unship("audit", "events.ndjson", "--journal", "decisions.ndjson", cwd=decay)
+    two = unship("-c", "unship.yaml", "audit", "events.ndjson", "--journal", "decisions.ndjson", cwd=decay)
     both = (decay / "events.ndjson").read_bytes() + (decay / "decisions.ndjson").read_bytes()
-    one = unship("audit", "-", cwd=decay, stdin=both)
+    one = unship("-c", "unship.yaml", "audit", "-", cwd=decay, stdin=both)
     assert (two.returncode, one.returncode) == (0, 0)
     assert two.stdout == one.stdout == b"4 of 4 decisions reproduced bit for bit\n"
 

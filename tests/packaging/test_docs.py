@@ -28,6 +28,8 @@ from unship.log.kafka.writer import REFUSALS
 from unship.log.packed import decode_values
 from unship.rejections import RejectCode, Rejection
 from unship.replica.follower import ControlHealth
+from unship.replica.forked import NOT_FOLLOWING
+from unship.replica.loading import LOADS_HANG
 from unship.schema import event_schemas
 from unship.topics import TopicNames
 
@@ -174,7 +176,7 @@ def test_files_and_modules_named_in_the_text_exist(page):
 
 OF_THE_LIBRARY = {
     *get_args(ControlHealth),
-    *(QUEUE_FULL, CLOSED, BAD_ARGUMENT, NOT_SENT, *REFUSALS.values()),
+    *(QUEUE_FULL, CLOSED, BAD_ARGUMENT, NOT_SENT, LOADS_HANG, NOT_FOLLOWING, *REFUSALS.values()),
     *(
         "UNSHIP_LOG",
         "UNSHIP_TRUST",

@@ -16,11 +16,12 @@ from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, Partitio
 from streams.join.pending import Pending
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.places import INDEX_BITS
-from streams.window import batch_window, cells
+from streams.window import batch_window, cells, early_labels, pending_predictions
 from streams.window.batch_window import BatchWindow
 from streams.window.decoding import decoded_records, source_decoders, with_packed
-from streams.window.join_window import JoinWindow, PendingPrediction
+from streams.window.join_window import JoinWindow
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE
+from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable, WindowRule
 from streams.window.tally import Tally
 from unship.codec import decode_value, encode_line
@@ -30,6 +31,7 @@ from unship.rejections import RejectCode, Rejection
 
 START = 1_772_409_600_000
 DEFAULT = WindowRule(12, 4, ("country", "vip"))
+LONG = WindowRule(96, 32, ("country", "vip"))
 BY_TRUTH = {"n": WindowRule(6, 2, ("vip",))}
 BY_MORE = {
     **BY_TRUTH,
@@ -136,10 +138,12 @@ def log_of(rng: random.Random, models: Sequence[str], side: int, *, packed: bool
     return log
 
 
-def one_by_one(rng: random.Random, logs: Sequence[list[Recorded]], rules: dict[str, WindowRule]) -> Joined:
+def one_by_one(
+    rng: random.Random, logs: Sequence[list[Recorded]], rules: dict[str, WindowRule], default: WindowRule
+) -> Joined:
     """Give every event to the window of objects, in any order of the two logs, with evictions at any moment."""
     joined, tally = Joined(), Tally()
-    window = JoinWindow(rules, DEFAULT, tally)
+    window = JoinWindow(rules, default, tally)
     engagement = any(rule.engagement for rule in rules.values())
     left, clocks = [list(log) for log in logs], [-1, -1]
     while any(left):
@@ -194,8 +198,9 @@ def more_of(series: SeriesTable, code: int, scores: Any, engagement: Any, latenc
 class Blocks:
     """A join that is given blocks of records; `limit` is how many rows a generation has."""
 
-    def __init__(self, rules: dict[str, WindowRule], limit: int) -> None:
+    def __init__(self, rules: dict[str, WindowRule], limit: int, default: WindowRule = DEFAULT) -> None:
         self.rules = rules
+        self.default = default
         self.limit = limit
         self.joined = Joined()
         self.decoders = source_decoders()
@@ -206,7 +211,7 @@ class Blocks:
 
     def new_join(self) -> PartitionJoin:
         join = PartitionJoin(parse(""))
-        join.window = BatchWindow(self.rules, DEFAULT, join.tally, b"any")
+        join.window = BatchWindow(self.rules, self.default, join.tally, b"any")
         join.window.limit_generations(self.limit)
         join.pending = Pending(join.window)
         return join
@@ -269,10 +274,15 @@ class Blocks:
 
 
 def in_blocks(
-    rng: random.Random, logs: Sequence[list[Recorded]], rules: dict[str, WindowRule], *, reload: bool
+    rng: random.Random,
+    logs: Sequence[list[Recorded]],
+    rules: dict[str, WindowRule],
+    default: WindowRule,
+    *,
+    reload: bool,
 ) -> tuple[Joined, Blocks]:
     """Give logs in random blocks, with cuts, evictions and snapshots between them."""
-    blocks = Blocks(rules, rng.randrange(2, 9))
+    blocks = Blocks(rules, rng.randrange(2, 9), default)
     left, clocks, most = [list(log) for log in logs], [-1, -1], rng.choice([1, 3, 20, 200])
     while any(left):
         side = rng.choice([number for number, log in enumerate(left) if log])
@@ -292,12 +302,14 @@ def in_blocks(
     return blocks.joined, blocks
 
 
-def check_seed(seed: int, rules: dict[str, WindowRule], *, reload: bool) -> tuple[Joined, Blocks]:
+def check_seed(
+    seed: int, rules: dict[str, WindowRule], *, reload: bool, default: WindowRule = DEFAULT
+) -> tuple[Joined, Blocks]:
     rng = random.Random(seed)
     packed, models = rng.random() < 0.5, ["m", *rules, "other"]
     logs = [log_of(rng, models, side, packed=packed) for side in (PREDICTIONS, FEEDBACK)]
-    expected = one_by_one(rng, logs, rules).everything()
-    joined, blocks = in_blocks(rng, logs, rules, reload=reload)
+    expected = one_by_one(rng, logs, rules, default).everything()
+    joined, blocks = in_blocks(rng, logs, rules, default, reload=reload)
     found = joined.everything()
     for name, rows in expected.items():
         assert found[name] == rows, (seed, name)
@@ -319,6 +331,24 @@ def test_blocks_join_and_count_as_one_record_after_the_other(rules: dict[str, Wi
     assert pairs > 20
     assert all(counts[reason] > 20 for reason in ("DUPLICATE", "CONFLICTING_PREDICTION", "DUPLICATE_FEEDBACK")), counts
     assert all(counts[reason] > 20 for reason in ("LATE_FEEDBACK", "UNMATCHED_FEEDBACK", "FUTURE_TS")), counts
+
+
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("rules", [BY_TRUTH, BY_MORE], ids=["by truth", "by more"])
+def test_blocks_keep_of_a_request_what_one_record_after_the_other_does(
+    monkeypatch: pytest.MonkeyPatch, rules: dict[str, WindowRule], most: int
+) -> None:
+    """Limits so low, and intervals so long, that most requests have more than is kept of them."""
+    monkeypatch.setattr(pending_predictions, "VERSIONS_MAX", most)
+    monkeypatch.setattr(pending_predictions, "UNLISTED_MAX", most)
+    monkeypatch.setattr(early_labels, "LABELS_MAX", most)
+    refused = outcomes = 0
+    for seed in range(40):
+        joined, _ = check_seed(2_000 + seed, rules, reload=seed % 2 == 0, default=LONG if seed % 3 else DEFAULT)
+        refused += sum(count for (reason, _, _), count in joined.counts.items() if reason == "REQUEST_LIMIT")
+        outcomes += len(joined.outcomes)
+    assert refused > 20
+    assert outcomes > 200
 
 
 def test_full_tables_of_cells_and_sources_change_nothing_that_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ deployments = events_of(
     {"model": names, "version": names, "status": st.sampled_from(["live", "shadow", "holdback", "retired"])},
     {
         "previous": names,
-        "artifact": labels,
+        "artifact": st.binary(min_size=1, max_size=32).map(lambda data: f"sha256:{data.hex()}"),
         "reference": st.dictionaries(
             labels, st.builds(Reference, mean=probabilities, n=st.integers(1, INTEGER_MAX)), max_size=4
         ),

@@ -6,13 +6,16 @@ import random
 from collections import Counter, defaultdict
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.ledger.encoding import pack, unpack
+from streams.window import early_labels, pending_predictions
 from streams.window.join_window import JoinWindow, SavedWindow
 from streams.window.series import WindowRule
 from streams.window.tally import Tally
+from tests.request_limits import Asked, Told, kept_labels, kept_predictions
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 
@@ -115,7 +118,7 @@ def run(
         window.witness(len(script), predictions_at + 10_000)
         window.evict(predictions_at + 10_000, feedback_at + 10_000)
         assert not window.waiting
-        assert not window.early
+        assert not list(window.early)
     return joined, logged, window.tally.total() + window.unused()
 
 
@@ -124,25 +127,36 @@ class Reference:
 
     def __init__(self, logged: Logged, first: tuple[int, int], second: tuple[int, int]) -> None:
         self.limits = {"m": first, "n": second}
-        self.repeated: Counter[str] = Counter()
-        self.kept = logged.predictions
-        self._count_repeats(logged)
-        self.outcomes = self._outcomes(logged)
+        self.counts: Counter[str] = Counter()
+        asked = [
+            Asked((event.id, event.row, event.target), event.model, event.version, at)
+            for event, _, at in logged.predictions
+        ]
+        kept, refused = kept_predictions(asked, self.limits.__getitem__, ["n"])
+        told = [Told((event.id, event.row, event.target), event.model, at) for event, _, at in logged.feedback]
+        taken = kept_labels(told, max(first[1], second[1]))
+        self._count_repeats(logged, kept)
+        self.counts["REQUEST_LIMIT"] += sum(refused) + taken.count(False)
+        self.kept = [entry for entry, use in zip(logged.predictions, kept, strict=True) if use]
+        self.taken = [entry for entry, use in zip(logged.feedback, taken, strict=True) if use]
+        self.outcomes = self._outcomes()
         self.pairs = self._pairs()
 
-    def _count_repeats(self, logged: Logged) -> None:
-        """Count predictions of a key, model and version that came before, itself a repeat or not, within the window.
+    def _count_repeats(self, logged: Logged, kept: list[bool]) -> None:
+        """Count predictions of a key, model and version of which another was kept before within the window.
 
-        They stay in the join: an outcome goes to the first that is within reach of the feedback.
+        The first of each interval stays in the join, a repeat or not: an outcome goes to the first that is within reach
+        of the feedback.
         """
         before: dict[tuple[Any, ...], list[tuple[Prediction, int]]] = defaultdict(list)
-        for event, _, at in logged.predictions:
+        for (event, _, at), stays in zip(logged.predictions, kept, strict=True):
             earlier = before[event.id, event.row, event.target, event.model, event.version]
             reach = [other for other, other_at in earlier if at - other_at <= sum(self.limits[event.model])]
             if reach:
                 same = reach[0].output == event.output and type(reach[0].output) is type(event.output)
-                self.repeated["DUPLICATE" if same else "CONFLICTING_PREDICTION"] += 1
-            earlier.append((event, at))
+                self.counts["DUPLICATE" if same else "CONFLICTING_PREDICTION"] += 1
+            if stays:
+                earlier.append((event, at))
 
     def belong(self, prediction: Prediction, at: int, feedback: Feedback, labelled_at: int) -> bool:
         horizon, early = self.limits[prediction.model]
@@ -150,10 +164,10 @@ class Reference:
         named = feedback.model is None or feedback.model == prediction.model
         return keys and named and -early <= labelled_at - at <= horizon
 
-    def _outcomes(self, logged: Logged) -> set[tuple[int, int, int, str]]:
+    def _outcomes(self) -> set[tuple[int, int, int, str]]:
         found = set()
         for p, p_position, at in self.kept:
-            fits = [entry for entry in logged.feedback if self.belong(p, at, entry[0], entry[2])]
+            fits = [entry for entry in self.taken if self.belong(p, at, entry[0], entry[2])]
             if not fits:
                 continue
             f, f_position, labelled_at = fits[0]
@@ -167,19 +181,20 @@ class Reference:
         return found
 
     def _pairs(self) -> set[tuple[int, int, int]]:
-        """A live and a shadow outcome of one request, model and feedback."""
+        """The first live outcome of one request, model and feedback, with each shadow one."""
         by_position = {position: event for event, position, _ in self.kept}
         by_feedback = defaultdict(list)
-        for p_position, f_position, labelled_at, _ in self.outcomes:
-            by_feedback[f_position, labelled_at].append(p_position)
-        return {
-            (live, shadow, labelled_at)
-            for (_, labelled_at), members in by_feedback.items()
-            for live in members
-            for shadow in members
-            if (by_position[live].role, by_position[shadow].role) == ("live", "shadow")
-            and by_position[live].model == by_position[shadow].model
-        }
+        for p_position, f_position, labelled_at, _ in sorted(self.outcomes):
+            by_feedback[f_position, labelled_at, by_position[p_position].model].append(p_position)
+        found = set()
+        for (_, labelled_at, _), members in by_feedback.items():
+            live = [position for position in members if by_position[position].role == "live"][:1]
+            shadows = [position for position in members if by_position[position].role == "shadow"]
+            found |= {(first, shadow, labelled_at) for first in live for shadow in shadows}
+        return found
+
+
+COUNTED = ("DUPLICATE", "CONFLICTING_PREDICTION", "REQUEST_LIMIT")
 
 
 @settings(max_examples=300)
@@ -194,7 +209,7 @@ def test_join_is_the_mutual_first_rule(
     assert set(joined.outcomes) == expected.outcomes
     assert len(set(joined.pairs)) == len(joined.pairs)
     assert set(joined.pairs) == expected.pairs
-    assert {code: counts[code] for code in ("DUPLICATE", "CONFLICTING_PREDICTION") if counts[code]} == expected.repeated
+    assert {code: counts[code] for code in COUNTED if counts[code]} == +expected.counts
 
 
 @settings(max_examples=200)
@@ -238,8 +253,10 @@ def test_feedback_that_made_no_outcome_is_counted_once_under_one_reason(
         script, first, second, one_clock=one_clock, obey=frozenset({"evict", "save"}), evict_at_end=True
     )
     used = len({answered for _, answered, _, _ in joined.outcomes})
+    told = [Told((event.id, event.row, event.target), event.model, at) for event, _, at in logged.feedback]
+    taken = kept_labels(told, max(first[1], second[1])).count(True)
     unused = sum(counts[code] for code in FEEDBACK_CODES)
-    assert used + unused == len(logged.feedback), dict(counts)
+    assert used + unused == taken, dict(counts)
 
 
 def random_script(rng: random.Random) -> list[Step]:
@@ -260,10 +277,16 @@ def random_script(rng: random.Random) -> list[Step]:
     ]
 
 
-def test_long_random_schedules_agree_with_the_reference() -> None:
+@pytest.mark.parametrize(("limit", "seeds", "refused_least"), [(None, 1_000, -1), (2, 500, 5), (1, 500, 100)])
+def test_long_random_schedules_agree_with_the_reference(
+    monkeypatch: pytest.MonkeyPatch, limit: int | None, seeds: int, refused_least: int
+) -> None:
     """Denser than what is drawn above, with saves and evictions on the way: enough happens to mean something."""
-    outcomes = pairs = early = repeated = 0
-    for seed in range(1_000):
+    if limit is not None:
+        monkeypatch.setattr(pending_predictions, "VERSIONS_MAX", limit)
+        monkeypatch.setattr(early_labels, "LABELS_MAX", limit)
+    outcomes = pairs = early = repeated = refused = 0
+    for seed in range(seeds):
         rng = random.Random(seed)
         script = random_script(rng)
         first, second = [(rng.randrange(HORIZON_MAX_MS + 1), rng.randrange(EARLY_MAX_MS + 1)) for _ in range(2)]
@@ -274,16 +297,16 @@ def test_long_random_schedules_agree_with_the_reference() -> None:
         assert len(joined.outcomes) == len(expected.outcomes), seed
         assert set(joined.pairs) == expected.pairs, seed
         assert len(joined.pairs) == len(expected.pairs), seed
-        assert {
-            code: counts[code] for code in ("DUPLICATE", "CONFLICTING_PREDICTION") if counts[code]
-        } == expected.repeated, seed
+        assert {code: counts[code] for code in COUNTED if counts[code]} == +expected.counts, seed
         outcomes, pairs = outcomes + len(joined.outcomes), pairs + len(joined.pairs)
         early += sum(answered < position for position, answered, _, _ in joined.outcomes)
-        repeated += expected.repeated.total()
+        repeated += expected.counts.total()
+        refused += expected.counts["REQUEST_LIMIT"]
     assert outcomes > 1_000
     assert pairs > 100
     assert early > 100
     assert repeated > 1_000, repeated
+    assert refused > refused_least, refused
 
 
 @settings(max_examples=150)
@@ -300,5 +323,5 @@ def test_window_never_remembers_longer_than_horizon_and_early(script: list[Step]
         elif kind == "feedback":
             window.add_feedback(Feedback(id=key, truth=value), position, at)
         window.evict(at, at)
-        assert all(at - held.at <= sum(limit) for entries in window.waiting.values() for held in entries)
-        assert all(at - kept.at <= limit[1] for entries in window.early.values() for kept in entries)
+        assert all(at - pending.at <= sum(limit) for pending in window.waiting)
+        assert all(at - label.at <= limit[1] for label in window.early)

@@ -41,7 +41,7 @@ deep = st.integers(5, 10).map(lambda depth: json.loads("[" * depth + "]" * depth
 names = texts.filter(bool)
 outputs = numbers | texts | st.booleans() | st.lists(numbers | texts | st.booleans(), max_size=3)
 rare = st.sampled_from([{f"k{i}": i for i in range(32)}, {f"k{i}": i for i in range(33)}, {"k" * 64: 1}, {"k" * 65: 1}])
-slices = st.dictionaries(texts, texts | st.sampled_from([0, 1, 2, 1.0, True, False, 2**53]), max_size=3) | rare
+slices = st.dictionaries(texts, texts | st.sampled_from([0, 1, 2, 1.0, True, False, 2**53, None]), max_size=3) | rare
 times = st.sampled_from([0, 1, 5.0, 1_700_000_000_000, -1, 2**53, "2025-10-09T08:53:20.5+02:00", "2025-10-09", None])
 places = st.sampled_from([["unship.predictions", 0, 17, 5], ["t", 0, 1], ["t", 0, 1, -1], None, ["t", 0, 1, 2.0]])
 of_prediction: dict[str, st.SearchStrategy[Any]] = {

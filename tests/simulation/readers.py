@@ -26,12 +26,15 @@ from streams.ledger.entries import entry_of
 from streams.ledger.records import Batch
 from streams.pipeline import configuration_record
 from tests.pipelines import source_records_of
+from tests.request_limits import Asked, Told, kept_labels, kept_predictions
 from unship.codec import decode_value
 from unship.rejections import RejectCode, Rejection
 
 LEDGER_PARTITIONS = 3
 MODELS = ("a", "b", "c", "d")
 Applied = tuple[int, str, str, int]
+Clocked = tuple[int, dict[str, Any], int]
+"""The offset of an event, the event, and its join clock."""
 #: Values that are no event. Each is read all the same, counted once under its code, and moves the clock.
 POISON = (
     None, b"", b"{no json", b"\xff\xfe{}", b"[" * 2_000, b"NaN", b'{"id": 1}', b'{"id": NaN}', b"[]",
@@ -118,8 +121,7 @@ class World:
 
     def expected(self) -> set[Applied]:
         """Return (model, version, p) of every outcome: the mutual-first rule over the whole logs."""
-        predictions, feedback = (self._clocked(log) for log in (self.predictions, self.feedback))
-
+        predictions, feedback = self.kept_predictions(), self.kept_feedback()
         found = set()
         for p in predictions:
             first = next((f for f in feedback if self._belong(p, f)), None)
@@ -136,11 +138,15 @@ class World:
         Feedback that answers nothing is counted once: whether it is called late or unmatched depends on what was still
         known when that was seen.
         """
-        predictions, feedback = (self._clocked(log) for log in (self.predictions, self.feedback))
+        everything = self._clocked(self.predictions)
+        predictions, feedback = self.kept_predictions(), self.kept_feedback()
         counts = self.refused()
-        for i, (_, event, at) in enumerate(predictions):
-            same = [q for q in predictions[:i] if all(q[1][name] == event[name] for name in ("id", "model", "version"))]
+        for number, event, at in everything:
+            before = [q for q in predictions if q[0] < number]
+            same = [q for q in before if all(q[1][name] == event[name] for name in ("id", "model", "version"))]
             counts["DUPLICATE"] += any(at - q[2] <= self.horizon + self.early for q in same)
+        counts["REQUEST_LIMIT"] += sum(self._limited(everything)[1])
+        counts["REQUEST_LIMIT"] += len(self._clocked(self.feedback)) - len(feedback)
         joined, last = self.expected(), max(raw.append_ts for raw in self.predictions)
         for f in feedback:
             first = [(p, next(g for g in feedback if self._belong(p, g))) for p in predictions if self._belong(p, f)]
@@ -154,12 +160,25 @@ class World:
                 counts["UNANSWERING"] += last > f[2] + self.early
         return +counts
 
+    def _limited(self, predictions: list[Clocked]) -> tuple[list[bool], list[bool]]:
+        asked = [Asked(event["id"], event["model"], event["version"], at) for _, event, at in predictions]
+        return kept_predictions(asked, lambda model: (self.horizon, self.early), ())
+
+    def kept_predictions(self) -> list[Clocked]:
+        everything = self._clocked(self.predictions)
+        return [each for each, kept in zip(everything, self._limited(everything)[0], strict=True) if kept]
+
+    def kept_feedback(self) -> list[Clocked]:
+        everything = self._clocked(self.feedback)
+        taken = kept_labels([Told(event["id"], event.get("model"), at) for _, event, at in everything], self.early)
+        return [each for each, kept in zip(everything, taken, strict=True) if kept]
+
     def _belong(self, p: Any, f: Any) -> bool:
         named = "model" not in f[1] or f[1]["model"] == p[1]["model"]
         return p[1]["id"] == f[1]["id"] and named and -self.early <= f[2] - p[2] <= self.horizon
 
     @staticmethod
-    def _clocked(log: list[Raw]) -> list[tuple[int, dict[str, Any], int]]:
+    def _clocked(log: list[Raw]) -> list[Clocked]:
         clock, found = -1, []
         for raw in log:
             clock = max(clock, raw.append_ts)

@@ -9,6 +9,8 @@ from collections import Counter
 
 import pytest
 
+from streams.join import source_reader
+from streams.window import early_labels, pending_predictions
 from tests.simulation.harsh import LOST, HarshSite, harsh_verdict
 from tests.simulation.mutants import MUTANT_SEEDS, MUTANTS, is_caught
 from tests.simulation.readers import Site, Verdict, verdict_of
@@ -38,6 +40,21 @@ def test_nothing_is_lost_doubled_or_made_up_whatever_the_readers_do(part: int) -
     for path in ("overlap", "zombie_commit", "restart", "batch_lost", "waits_for_window"):
         assert reached[path] > 0, (path, reached)
     assert outcomes > SEEDS
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_what_is_kept_of_a_request_does_not_depend_on_the_readers(monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    """Limits so low that a window which is filled again, from any record on, has to know where an interval began."""
+    monkeypatch.setattr(source_reader, "SAMPLE_RECORDS", 1)
+    monkeypatch.setattr(pending_predictions, "VERSIONS_MAX", 1)
+    monkeypatch.setattr(pending_predictions, "UNLISTED_MAX", 2)
+    monkeypatch.setattr(early_labels, "LABELS_MAX", 1)
+    limited = 0
+    for seed in range(part, SEEDS, 2):
+        site, verdict = run(10_000 + seed)
+        assert verdict.clean, (seed, verdict)
+        limited += site.rejected()["REQUEST_LIMIT"]
+    assert limited > SEEDS // 3
 
 
 PATHS: dict[str, tuple[str, ...]] = {

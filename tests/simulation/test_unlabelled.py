@@ -54,7 +54,7 @@ class TimedWorld(World):
         reach = self.horizon + self.early
         rows, pairs = set(), Counter[int]()
         before: list[tuple[int, dict[str, Any], int]] = []
-        for mine in self._clocked(self.predictions):
+        for mine in self.kept_predictions():
             near = [p for p in before if mine[2] - p[2] <= reach]
             before.append(mine)
             near = [p for p in near if (p[1]["model"], p[1]["id"]) == (mine[1]["model"], mine[1]["id"])]

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from unship.codec import decode_line, encode_line
-from unship.events import Deployment, Event, Feedback, Prediction
+from unship.events import Deployment, Event, Feedback, Prediction, SliceValue
 
 CONFIG = """
 defaults: {losses: [zero_one], one_false_alarm_per: 2000, slices: {by: [country]}, policy: {mode: act}}
@@ -33,7 +33,7 @@ def busy_lines(seed: int, count: int = 2_000, model: str = "m") -> list[bytes]:
         aside = i > replaced and rng.random() < 0.4
         version = "v1" if i <= replaced or aside else "v2"
         wrong = rng.random() < (0.4 if version == "v2" and i > decayed else 0.05)
-        slices: dict[str, str | int | bool] = {"country": str(rng.choice(["DE", "FR"]))}
+        slices: dict[str, SliceValue] = {"country": str(rng.choice(["DE", "FR"]))}
         prediction = Prediction(
             id=f"p{i}",
             model=model,

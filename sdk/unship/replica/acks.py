@@ -27,16 +27,27 @@ class Problems:
     def __init__(self) -> None:
         """Start with no problem."""
         self._counts: Counter[str] = Counter()
-        self.detail = ""
+        self._newest = ""
+        self._lost = ""
+
+    @property
+    def detail(self) -> str:
+        """Return the newest problem, and a loss of the state as long as the process lives."""
+        return "; ".join(each for each in (self._newest, self._lost) if each)
+
+    def lose(self, code: str, detail: str) -> None:
+        """Count a loss of the kept state, and keep naming it."""
+        self._counts[code] += 1
+        self._lost = detail
 
     def note(self, detail: str) -> None:
         """Keep the detail of a problem that is not counted here."""
-        self.detail = detail
+        self._newest = detail
 
     def refuse(self, code: str, detail: str) -> None:
         """Count a refusal or a failed load."""
         self._counts[code] += 1
-        self.detail = detail
+        self._newest = detail
 
     @property
     def refused(self) -> dict[str, int]:

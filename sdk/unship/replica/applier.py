@@ -2,7 +2,11 @@
 
 Judge, write the fence to disk, acknowledge, load, swap, write, acknowledge. What cannot be written to disk is not
 obeyed, because after a restart it would be forgotten. Where a load raises, the old version serves on and the reason is
-counted.
+counted. A load that hangs counts as one that raised (`unship.replica.loading`).
+
+Without a stored epoch a replica has nothing to compare a record with, and an older command that is still valid would
+pass for news. So it judges everything that the topic holds before it obeys anything, and an epoch that has expired
+counts there too: it shows that what came before it was superseded.
 """
 
 from __future__ import annotations
@@ -10,12 +14,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from unship.events import Ack
+from unship.events import Ack, Epoch
 from unship.log.link import Record
 from unship.replica import fence
 from unship.replica.acks import UNSENT_MAX, AckQueue, Problems
 from unship.replica.epoch_file import EpochFile
-from unship.replica.fence import FenceState, Serving, Target
+from unship.replica.fence import NO_EPOCH, FenceState, Serving, StateLoss, Target
+from unship.replica.loading import LOADS_HANG, LoadsHang, TimedLoads
 from unship.replica.replica import LATER, Confirmation, Confirmed, Replica
 
 
@@ -23,7 +28,14 @@ class CommandApplier:
     """Hold the fence of one replica and apply its verdicts; used by one thread, `state` is read by any."""
 
     def __init__(
-        self, replica: Replica, state: FenceState, file: EpochFile, loaded: Serving, acks: AckQueue, problems: Problems
+        self,
+        replica: Replica,
+        state: FenceState,
+        file: EpochFile,
+        loaded: Serving,
+        acks: AckQueue,
+        problems: Problems,
+        loss: StateLoss | None = None,
     ) -> None:
         """Take over what the fence knows.
 
@@ -34,6 +46,7 @@ class CommandApplier:
             loaded: What was swapped in last, or what the process has loaded as it starts.
             acks: Where acks go.
             problems: Where refusals and failures are counted.
+            loss: Why what an earlier process of this name kept could not be read, if it is to be reported.
         """
         self._replica = replica
         self._registered = None if replica.artifacts is None else frozenset(replica.artifacts.values())
@@ -42,30 +55,73 @@ class CommandApplier:
         self._current = loaded
         self._acks = acks
         self._problems = problems
+        self._loads = None if replica.load is None else TimedLoads(replica.load, replica.load_timeout_s)
+        self._loss = loss
 
-    def announce(self) -> None:
-        """Acknowledge what serves, unless an ack of this boot did so: the monitor then knows this replica."""
-        if not self._acks.announced:
-            self._acks.post(fence.serving(self.state, self._replica.who, self._replica.now_ms()))
+    def announce(self, *, commanded: bool) -> None:
+        """Acknowledge what serves, unless an ack of this boot did so: the monitor then knows this replica.
 
-    def obey(self, records: Iterable[Record], *, history: bool = False) -> bool:
-        """Judge records in order, then apply the resulting state; return whether any was accepted or refreshed."""
+        A loss of what was kept is acknowledged too, after everything that the topic holds was judged.
+
+        Args:
+            commanded: Whether the topic holds anything for this model: if not, a first start is no loss.
+        """
+        who, now_ms = self._replica.who, self._replica.now_ms()
+        loss, self._loss = self._loss, None
+        if loss is not None and (commanded or loss != "STATE_MISSING"):
+            self._problems.lose(loss, self._lost(loss))
+            self._acks.post(fence.state_lost(self.state, loss, who, now_ms))
+        elif not self._acks.announced:
+            self._acks.post(fence.serving(self.state, who, now_ms))
+
+    def _lost(self, loss: StateLoss) -> str:
+        what = "nothing was kept under this name" if loss == "STATE_MISSING" else "what was kept cannot be used"
+        return f"{loss}: {self._file.path}: {what}, so the whole topic was judged; keep the folder between restarts"
+
+    @property
+    def loading(self) -> dict[str, float]:
+        """Return the versions that are being loaded, each with its seconds so far."""
+        return {} if self._loads is None else self._loads.running
+
+    @property
+    def slow_loads(self) -> str:
+        """Describe the loads that take long; empty if there is none."""
+        return "" if self._loads is None else self._loads.described()
+
+    def abandon_loads(self) -> None:
+        """Wait for no load any more; called by another thread, or at the end of this one."""
+        if self._loads is not None:
+            self._loads.abandon()
+
+    def obey(self, records: Iterable[Record], *, newest: int = -1) -> bool:
+        """Judge records in order, then apply the resulting state; return whether any was accepted or refreshed.
+
+        Args:
+            records: In the order of their offsets.
+            newest: The offset of the newest record that there was when reading began; those before it are history.
+        """
         before = state = self.state
         acks: deque[Ack] = deque(maxlen=UNSENT_MAX)
         believed = False
+        expired: Epoch = NO_EPOCH
         for record in records:
             now_ms = self._replica.now_ms()
             state, verdict = fence.judge(
                 state, record.value, record.headers, self._replica.trust, now_ms, self._registered
             )
             believed = believed or verdict.kind != "REFUSED"
-            if history and verdict.code == "REGRESSION":
+            if verdict.code == "EXPIRED":
+                expired = max(expired, verdict.epoch)
+            if record.offset < newest and verdict.code == "REGRESSION":
                 # Older commands come before newer ones in every log.
                 continue
             if verdict.code is not None:
                 self._problems.refuse(verdict.code, f"control offset {record.offset}: {verdict.code}: {verdict.detail}")
             # A flood of equal refusals is one statement, not a flood of acks.
             acks.extend(ack for ack in fence.acks(state, verdict, self._replica.who, now_ms) if not _repeats(acks, ack))
+        if before.epoch is None and state.epoch is not None and state.epoch < expired:
+            self._problems.refuse("REGRESSION", f"control: epoch {state.epoch} < {expired}, which has expired since")
+            return False
         if fence.must_store(before, state) and not self._store(state):
             if state.wanted is not None:
                 self._acks.post(fence.load_failed(before, state.wanted, self._replica.who, self._replica.now_ms()))
@@ -82,11 +138,17 @@ class CommandApplier:
         target = fence.pending(self.state)
         if target is None:
             return
-        load = self._replica.load
         try:
             self._check_artifact(target)
-            later = load is not None and load(target.version) is LATER
+            later = self._loads is not None and self._loads.run(target.version) is LATER
+        except LoadsHang as error:
+            self._problems.refuse(LOADS_HANG, str(error))
+            self._fail(target, str(error))
+            return
         except BaseException as error:  # noqa: BLE001 (SystemExit too: a load may not end the thread that obeys)
+            if self._loads is not None and self._loads.abandoned:
+                # The replica ends; the next one of its name finds the target on disk.
+                return
             self._fail(target, f"{type(error).__name__}: {error}")
             return
         self._acks.post(fence.staged(self.state, target, self._replica.who, self._replica.now_ms()))

@@ -218,6 +218,11 @@ def serving(state: FenceState, who: Identity, ts_ms: int) -> Ack:
     return _ack(state, who, "serving", epoch or NO_EPOCH, ts_ms)
 
 
+def state_lost(state: FenceState, loss: StateLoss, who: Identity, ts_ms: int) -> Ack:
+    """Acknowledge what serves, and that the epoch obeyed before this boot is not known any more."""
+    return msgspec.structs.replace(serving(state, who, ts_ms), code=loss)
+
+
 def load_failed(state: FenceState, target: Target, who: Identity, ts_ms: int) -> Ack:
     """Acknowledge that `target` could not be loaded: the old version serves on and the highest epoch stays."""
     return _ack(state, who, "refused", target.epoch, ts_ms, "LOAD_FAILED")
@@ -249,8 +254,8 @@ def must_store(before: FenceState, after: FenceState) -> bool:
 def restore(data: bytes | None, model: str, audience: str) -> tuple[FenceState, StateLoss | None]:
     """Return the stored state, or a first state and why it is one; never raises.
 
-    A lost state is not a crash: the replica starts as a new one would, obeys only what has not expired, and its driver
-    reports the loss.
+    A lost state is not a crash: the replica starts as a new one would, and obeys only what has not expired. Its driver
+    judges everything that the topic holds before it obeys anything, and reports the loss.
 
     Example:
         >>> state, loss = restore(None, "fraud", "prod")

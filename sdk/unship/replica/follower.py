@@ -5,11 +5,13 @@ record of any bytes, a load that raises: the old version serves on, the reason i
 
 After each connection it begins with the newest record of its model. If the fence refuses that one, an honest command
 may precede it (an attacker who can write the topic can write last), so all records that the topic holds are judged.
+They are too where no epoch was kept: the newest record may then be an older command that somebody wrote again.
 """
 
 from __future__ import annotations
 
 import threading
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Final, Literal, TypeAlias
 
@@ -22,7 +24,7 @@ from unship.replica import fence
 from unship.replica.acks import AckQueue, Problems
 from unship.replica.applier import CommandApplier
 from unship.replica.epoch_file import EpochFile
-from unship.replica.fence import FenceState, Serving, Target
+from unship.replica.fence import FenceState, Serving, StateLoss, Target
 from unship.replica.replica import Confirmation, Confirmed, Replica
 
 ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]
@@ -30,6 +32,9 @@ ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]
 
 LOOK_S: Final = 0.5
 """Longest wait for a record before the thread asks whether the log is still there."""
+
+ABANDON_S: Final = 1.0
+"""Longest wait for the thread to leave a load that hangs, as it closes."""
 
 RETRY_S: Final = 5 * RETRY_MIN_S
 
@@ -44,7 +49,9 @@ class _Request(Struct, frozen=True, eq=False):
 class Follower:
     """Obey the commands for one model, and keep what was obeyed."""
 
-    def __init__(self, log: str, replica: Replica, state: FenceState, file: EpochFile, loaded: Serving) -> None:
+    def __init__(
+        self, log: str, replica: Replica, state: FenceState, file: EpochFile, loaded: Serving, loss: StateLoss | None
+    ) -> None:
         """Make a follower that is not running yet.
 
         Args:
@@ -53,13 +60,14 @@ class Follower:
             state: The state of the fence, after `unship.replica.fence.boot`.
             file: Where the fence is kept.
             loaded: What was swapped in last, or what the process has loaded as it starts.
+            loss: Why what an earlier process of this name kept could not be read, if it is to be reported.
         """
         self._connector = connector(log, replica.now_ms)
         self._replica = replica
         self._file = file
         self.problems = Problems()
         self._acks = AckQueue(self.problems)
-        self._applier = CommandApplier(replica, state, file, loaded, self._acks, self.problems)
+        self._applier = CommandApplier(replica, state, file, loaded, self._acks, self.problems, loss)
         self._stop = threading.Event()
         self._settled = threading.Event()
         # Set by `close` and by `confirm`, so that neither waits for the log.
@@ -67,9 +75,12 @@ class Follower:
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="unship-follower", daemon=True)
 
-    def start(self, wait_s: float) -> None:
-        """Start; wait until the pending target is loaded and the newest command was read, or the log is away."""
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
+
+    def settle(self, wait_s: float) -> None:
+        """Wait until the pending target is loaded and the newest command was read, or the log is away."""
         self._settled.wait(wait_s)
 
     def close(self, timeout_s: float) -> None:
@@ -77,6 +88,9 @@ class Follower:
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._applier.abandon_loads()
+            self._thread.join(ABANDON_S)
         if not self._thread.is_alive():
             self._file.release()
 
@@ -106,6 +120,21 @@ class Follower:
             return "LOST"
         return "STALE" if fence.is_stale(self._applier.state, self._replica.now_ms(), self._replica.beat_ms) else "OK"
 
+    @property
+    def state(self) -> FenceState:
+        """Return what the fence knows now."""
+        return self._applier.state
+
+    @property
+    def loading(self) -> dict[str, float]:
+        """Return the versions that are being loaded, each with its seconds so far."""
+        return self._applier.loading
+
+    @property
+    def detail(self) -> str:
+        """Return what is wrong now: loads that take long, and the newest problem."""
+        return "; ".join(each for each in (self._applier.slow_loads, self.problems.detail) if each)
+
     def _run(self) -> None:
         # Before the log is asked: a version that must not serve is taken out even if the log is away.
         self._applier.swap()
@@ -120,6 +149,7 @@ class Follower:
             self._settled.set()
             self._wake.wait(RETRY_S)
             self._confirm_requested()
+        self._applier.abandon_loads()
         link.close()
 
     def _follow(self, link: Link) -> None:
@@ -137,9 +167,13 @@ class Follower:
         """Obey what the topic holds already."""
         record = link.begin(self._applier.state.model.encode(), self._wake.is_set)
         self._acks.connect(link)
-        if record is not None and not self._applier.obey([record]):
-            self._applier.obey(link.history(record.offset, self._stop.is_set), history=True)
-        self._applier.announce()
+        if record is not None:
+            first = self._applier.state.epoch is None
+            if first or not self._applier.obey([record]):
+                history = link.history(record.offset, self._stop.is_set)
+                self._applier.obey(chain(history, (record,) if first else ()), newest=record.offset)
+        if not self._stop.is_set():
+            self._applier.announce(commanded=record is not None)
 
     def _confirm_requested(self) -> None:
         if not self._stop.is_set():

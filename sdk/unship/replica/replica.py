@@ -24,8 +24,9 @@ class Replica(Struct, frozen=True, eq=False):
     Attributes:
         who: The replica and its boot, named in acks.
         trust: The keys trusted.
-        load: Loads a version, on the follower's thread; raising keeps the old one. None: there is nothing to load.
+        load: Loads a version, on a thread for loads; raising keeps the old one. None: there is nothing to load.
             Where it returns `LATER`, the old version counts as serving until the switch is confirmed.
+        load_timeout_s: How long a load may take, in seconds; one that takes longer counts as failed.
         artifacts: The artifacts that may serve, by version; None allows all.
         swap: Makes a version the one that predictions are labelled with.
         beat_ms: How often the monitor is expected to publish, in milliseconds.
@@ -35,6 +36,7 @@ class Replica(Struct, frozen=True, eq=False):
     who: Identity
     trust: Trust
     load: Callable[[str], object] | None
+    load_timeout_s: float
     artifacts: Mapping[str, str] | None
     swap: Callable[[Serving], None]
     beat_ms: int

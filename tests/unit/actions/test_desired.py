@@ -154,6 +154,54 @@ def test_quarantine_without_an_artifact_goes_by_name(version: str, artifact: str
     assert model.desired.is_quarantined(version) is quarantined
 
 
+def with_a_in_quarantine() -> Model:
+    """Return a model that was rolled back from v2, whose digest is known, to v1, whose digest is not."""
+    model = live("v1")
+    model.deploy("v2", artifact=A)
+    model.roll_back("v1")
+    return model
+
+
+def test_version_without_a_digest_is_barred_while_one_with_a_digest_is_in_quarantine() -> None:
+    model = with_a_in_quarantine()
+    assert model.deploy("retag") is DeploymentResult.QUARANTINED
+    assert model.desired.why_barred("retag") == (
+        "retag has no digest, and v2 is in quarantine with one, so the two may be the same bytes: deploy retag with "
+        "its digest (artifact: sha256:...), or release v2"
+    )
+    assert model.deploy("retag", artifact=B) is DeploymentResult.LIVE
+
+
+def test_version_without_a_digest_serves_once_the_one_in_quarantine_is_released() -> None:
+    model = with_a_in_quarantine()
+    model.desired.release("v2", (0, 9, 0))
+    assert model.deploy("retag") is DeploymentResult.LIVE
+
+
+def test_version_that_was_live_before_needs_no_digest() -> None:
+    model = live("v0", "v1")
+    model.deploy("v2", artifact=A)
+    model.roll_back("v1")
+    assert [model.desired.why_barred(version) for version in ("v0", "v1")] == [None, None]
+    assert model.desired.past() == ["v0"]
+
+
+def test_version_without_a_digest_is_no_target_and_becomes_none_by_an_old_deployment() -> None:
+    model = with_a_in_quarantine()
+    model.deploy("retag", "holdback")
+    assert model.desired.ladder([]) == []
+    assert model.deploy("other", ts=1) is DeploymentResult.STALE
+    assert model.desired.past() == []
+
+
+def test_repeated_deployment_with_another_digest_hides_none_from_the_quarantine() -> None:
+    model = live("v1")
+    model.deploy("v2", artifact=A)
+    assert model.deploy("v2", artifact=B) is DeploymentResult.REPEATED
+    model.roll_back("v1")
+    assert [model.deploy("retag", artifact=digest) for digest in (A, B)] == [DeploymentResult.QUARANTINED] * 2
+
+
 def test_rollback_quarantines_what_served_with_its_artifact() -> None:
     model = live("v1")
     model.deploy("v2", artifact=A)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from actions import replica_watch, replicas
 from actions.facts import ReplicaChange
 from actions.replica_watch import ReplicaWatch, SavedWatch
-from actions.replicas import FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
+from actions.replicas import ANSWERS_PROVE_MS, FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
 from streams.config.parse import parse
 from streams.fold.fold import Fold
 from streams.join.partition import PREDICTIONS, Raw
@@ -279,6 +279,12 @@ def test_refusal_of_a_command_is_no_refusal_of_its_version(code: RefusalCode) ->
 @pytest.mark.parametrize("epoch", [OLD, (0, 77, 0), (0, 0, 0)])
 def test_refusal_under_another_epoch_says_nothing_of_the_target(epoch: Any) -> None:
     assert vetted([refusal(0, "r-1", epoch=epoch)]) is None
+
+
+@pytest.mark.parametrize(("ago", "fit"), [(0, True), (ANSWERS_PROVE_MS, True), (ANSWERS_PROVE_MS + 1, False)])
+def test_answer_of_the_last_ten_minutes_outweighs_every_refusal(ago: int, fit: bool) -> None:
+    refused = [refusal(i, f"r-{i}") for i in range(3)]
+    assert (vetted(refused, answered_at=START + 1_000_000 - ago, now=1_000_000) is None) is fit
 
 
 def test_without_any_ack_only_answers_within_the_horizon_prove_a_target() -> None:

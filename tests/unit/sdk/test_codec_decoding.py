@@ -309,6 +309,14 @@ def test_line_without_type_is_an_unknown_type() -> None:
         (DEPLOYMENT, {"status": "gone"}),
         (DEPLOYMENT, {"reference": {"zero_one": {"mean": 0.5}}}),
         (DEPLOYMENT, {"card": "x" * 2049}),
+        (DEPLOYMENT, {"artifact": "SHA256:aa"}),
+        (DEPLOYMENT, {"artifact": "sha256:AA"}),
+        (DEPLOYMENT, {"artifact": " sha256:aa"}),
+        (DEPLOYMENT, {"artifact": "sha256:aa\n"}),
+        (DEPLOYMENT, {"artifact": "sha256:"}),
+        (DEPLOYMENT, {"artifact": "sha256:" + "a" * 65}),
+        (DEPLOYMENT, {"artifact": "aa"}),
+        (DEPLOYMENT, {"artifact": ""}),
         (OPERATOR, {"act": "reboot"}),
         (OPERATOR, {"override": 1}),
         (OPERATOR, {"reason": "x" * 1025}),
@@ -425,7 +433,7 @@ SECRET = "jane.doe"
         line(PREDICTION, type=SECRET),
         line(PREDICTION, role=SECRET),
         line(PREDICTION, role=f"{SECRET} - at `$.ts`"),
-        line(PREDICTION, slices={SECRET: None}),
+        line(PREDICTION, slices={SECRET: [1]}),
         line(PREDICTION, slices={SECRET * 20: 1}),
         line(PREDICTION, scores={SECRET: 7}),
         line(PREDICTION, output={SECRET: SECRET}),
@@ -504,3 +512,9 @@ def test_every_decoding_code_is_reachable() -> None:
         )
     }
     assert reached == DECODING_CODES
+
+
+def test_slice_that_is_null_is_taken_as_absent():
+    event = decode_line(line(PREDICTION, slices={"country": None, "tier": 2}))
+    assert isinstance(event, Prediction)
+    assert (event.slices.get("country"), event.slices["tier"]) == (None, 2)

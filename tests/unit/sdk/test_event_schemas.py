@@ -42,7 +42,7 @@ BAD: list[Any] = [
     PREDICTION | {"id": "x" * 129},
     PREDICTION | {"output": None},
     PREDICTION | {"score": 1.5},
-    PREDICTION | {"slices": {"a": None}},
+    PREDICTION | {"slices": {"a": [None]}},
     PREDICTION | {"ts": -1},
     PREDICTION | {"epoch": [1, 2]},
     {"type": "feedback", "id": "p-1"},

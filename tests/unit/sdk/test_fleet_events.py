@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import uuid
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,26 @@ def test_ids_made_here_are_unique_and_sort_in_order_of_the_calls(unship_embedded
     assert [event.id for event in unship_embedded.events("predictions")] == ids
 
 
+def test_next_id_does_not_follow_from_the_ones_before_it_nor_from_those_of_the_parent_of_a_fork(unship_embedded):
+    fleet = emitting(unship_embedded)
+    ids = [fleet.predicted(0) for _ in range(3)]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, "\n".join(fleet.predicted(0) for _ in range(300)).encode())
+        os._exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+    ids += [fleet.predicted(0) for _ in range(300)]
+    ids += os.read(reader, 65_536).decode().split("\n")
+    tokens = {each.split("-")[2] for each in ids}
+    assert len(tokens) == len(ids) == 603
+    assert all(len(each) >= 22 for each in tokens)
+    # What differs from one token to the next is spread over all of its places.
+    assert all(len({each[place] for each in tokens}) > 32 for place in range(22))
+    os.close(reader)
+    os.close(writer)
+
+
 @pytest.mark.parametrize(
     ("output", "fields", "reason"),
     [
@@ -82,7 +103,7 @@ def test_ids_made_here_are_unique_and_sort_in_order_of_the_calls(unship_embedded
         (1, {"id": ""}, "BAD_EVENT"),
         (1, {"id": 7}, "BAD_EVENT"),
         (1, {"slices": {"share": 0.5}}, "BAD_EVENT"),
-        (1, {"slices": {7: "seven"}}, "BAD_ARGUMENT"),
+        (1, {"slices": {(7,): "seven"}}, "BAD_ARGUMENT"),
         (1, {"slices": 7}, "BAD_ARGUMENT"),
         (1, {"scores": [0.5]}, "BAD_ARGUMENT"),
         (1, {"role": "star"}, "BAD_EVENT"),
@@ -112,6 +133,27 @@ def test_values_of_numpy_arrive_as_plain_ones(unship_embedded):
     scalar, array, pair = unship_embedded.events("predictions")
     assert (scalar.output, scalar.score, scalar.slices, scalar.scores) == (1, 0.5, {"age": 7}, {"a": 0.25})
     assert (array.output, array.row, pair.output) == (["a", "b"], 3, ["a", "b"])
+
+
+def test_values_of_data_frames_and_classifiers_arrive_as_plain_ones(unship_embedded):
+    gaps = {"age": 37.0, "income": float("nan"), "country": None, "vip": np.bool_(True)}
+    with emitting(unship_embedded) as fleet:
+        fleet.predicted(list(np.array([3, 1, 2])), id=uuid.UUID(int=7), slices=gaps)
+        fleet.predicted(1, scores=dict(zip(np.array([0, 1]), np.array([0.25, 0.75]), strict=True)))
+        fleet.predicted(1, scores={np.str_("a"): 0.5, True: 0.5})
+        assert fleet.flush(HANG_S)
+        assert fleet.stats.dropped == {}
+    ranked, numbered, named = unship_embedded.events("predictions")
+    assert (ranked.output, ranked.id) == ([3, 1, 2], "00000000-0000-0000-0000-000000000007")
+    assert ranked.slices == {"age": 37, "vip": True}
+    assert (numbered.scores, named.scores) == ({"0": 0.25, "1": 0.75}, {"a": 0.5, "true": 0.5})
+
+
+def test_dropped_event_names_the_field_that_could_not_be_sent(unship_embedded):
+    with emitting(unship_embedded) as fleet:
+        fleet.predicted(1, latency_ms=float("nan"))
+        assert fleet.flush(HANG_S)
+        assert "latency_ms" in fleet.stats.detail
 
 
 def test_what_the_caller_changes_after_the_call_is_not_in_the_event(unship_embedded):

@@ -396,6 +396,15 @@ _HELD: Final[list[EmbeddedLog]] = []
 _FORKING: Final = threading.Lock()
 
 
+def is_open(folder: Path) -> bool:
+    """Return whether this process has the log of a folder open.
+
+    The locks of its file are then those of this process, which loses them if it opens the file in another way and
+    closes it.
+    """
+    return any(log._db is not None and log.folder.absolute() == folder for log in list(_OPEN))
+
+
 def _before_fork() -> None:
     _FORKING.acquire()
     for log in _OPEN:

@@ -57,6 +57,6 @@ def test_file_of_another_user_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     def refused(path: Path) -> NoReturn:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("console.commands.status.EmbeddedLog", refused)
+    monkeypatch.setattr("console.commands.status.ReadOnlyLog", refused)
     done = unship("status")
     assert (done.exit_code, done.output) == (2, "unship: log: Permission denied; check its owner and mode\n")

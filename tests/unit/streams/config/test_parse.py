@@ -14,6 +14,9 @@ from streams.config import file as config_file
 from streams.config.file import load
 from streams.config.parse import DETECTORS_OF_ERRORS, DETECTORS_READY, parse
 from streams.config.resolved import Config, ModelConfig
+from streams.fold.fold import Fold
+from streams.ledger.encoding import pack
+from streams.ledger.entries import entry_of
 from streams.losses.columns import LossSpec
 from streams.pipeline import configuration_record
 from unship.errors import ConfigurationError
@@ -152,6 +155,48 @@ def test_yaml_anchors_and_merges_are_read() -> None:
 # The environment
 
 
+SECRET = "sEcReT-4711"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    {
+        "a number": ("defaults: {worse_by: '${TOKEN}'}", "defaults.worse_by: Expected `float`, got `str`"),
+        "a duration": ("defaults: {labels: {horizon: '${TOKEN}'}}", "'${TOKEN}'"),
+        "part of a duration": ("defaults: {labels: {early: '1${TOKEN}h'}}", "'1${TOKEN}h'"),
+        "a limit": ("defaults: {policy: {max_switches: '${TOKEN}'}}", "'${TOKEN}'"),
+        "a promise": ("defaults: {one_false_alarm_per: '${TOKEN}'}", "'${TOKEN}'"),
+        "a size": ("limits: {window: '${TOKEN}'}", "'${TOKEN}'"),
+        "a word": ("defaults: {policy: {mode: '${TOKEN}'}}", "'${TOKEN}'"),
+        "a detector": ("defaults: {detectors: ['${TOKEN}']}", "'${TOKEN}'"),
+        "a loss": ("models: {m: {losses: ['${TOKEN}']}}", "'${TOKEN}'"),
+        "slices": ("defaults: {slices: {by: ['${TOKEN}', '${TOKEN}']}}", "['${TOKEN}', '${TOKEN}']"),
+        "a protocol": ("kafka: {security: {protocol: '${TOKEN}', password: '${TOKEN}'}}", "'${TOKEN}'"),
+        "a prefix": ("kafka: {topics: {prefix: ' ${TOKEN}'}}", "' ${TOKEN}'"),
+    }.values(),
+)
+def test_value_of_the_environment_is_not_in_an_error_its_name_is(text: str, message: str) -> None:
+    found = fault(text, TOKEN=SECRET)
+    assert SECRET not in found
+    assert message in found
+
+
+def test_long_or_quoted_value_of_the_environment_is_not_in_an_error_in_part() -> None:
+    found = fault("limits: {window: '${TOKEN}'}", TOKEN=f"it's {SECRET} {'x' * 80}\n")
+    assert "${TOKEN}" in found
+    assert [part for part in ("4711", "xx") if part in found] == []
+    assert fault("fleet: {max_simultaneous: '${N}'}", N="0").endswith("expected at least 1, was ${N}")
+
+
+def test_error_of_another_part_of_the_program_does_not_show_it_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unship.yaml").write_text("log: 'embedded:data/${TOKEN}'\n")
+    monkeypatch.setenv("TOKEN", SECRET)
+    shown = config_file.hidden(f"data/{SECRET}/log.sqlite3: the disk is full", tmp_path / "unship.yaml")
+    assert shown == "data/${TOKEN}/log.sqlite3: the disk is full"
+
+
 def test_environment_variables_are_filled_in_wherever_a_value_stands() -> None:
     text = "log: 'kafka://${HOST}:${PORT}'\nmodels: {m: {slices: {by: ['${FIELD}']}, policy: {mode: '${MODE}'}}}"
     config = parse(text, {"HOST": "broker", "PORT": "9092", "FIELD": "country", "MODE": "act"})
@@ -180,6 +225,15 @@ def test_variable_that_is_not_set_is_named_with_its_path() -> None:
 
 # What is refused
 
+LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"a{level}: &a{level} [{','.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 9)
+)
+"""Nine lines that mean a thousand million values."""
+
+MERGED_LAUGHS = "a0: &a0 {x: 1, y: 2}\n" + "".join(
+    f"a{level}: &a{level} {{<<: [{','.join([f'*a{level - 1}'] * 10)}]}}\n" for level in range(1, 9)
+)
+
 WRONG: dict[str, list[str]] = {
     # The file as a whole.
     "- a": ["expected a mapping", "list"],
@@ -187,6 +241,18 @@ WRONG: dict[str, list[str]] = {
     "a: [": ["not valid YAML"],
     "a: 1\n---\nb: 2": ["not valid YAML"],
     "log: !!python/object/apply:os.system [x]": ["not valid YAML"],
+    LAUGHS: ["more than 100000 values", "aliases", "line"],
+    MERGED_LAUGHS: ["more than 100000 values", "aliases", "line"],
+    "models: &m {a: *m}": ["an alias inside of what it repeats", "line 1"],
+    "models: " + "[" * 50_000 + "]" * 50_000: ["nested deeper than 50 levels", "line 1"],
+    "? {a: b}\n: c\n": ["not valid YAML"],
+    "fleet: {max_simultaneous: 1" + "0" * 5_000 + "}": ["an integer of 5001 characters", "64 bits"],
+    "fleet: {max_simultaneous: 0x" + "f" * 5_000 + "}": ["an integer of 5002 characters", "64 bits"],
+    "fleet: {max_simultaneous: -1" + "0" * 40 + "}": ["an integer of 42 characters", "64 bits"],
+    "log: 2026-02-31": ["not valid YAML", "does not fit its type"],
+    "log: !!int ''": ["not valid YAML", "does not fit its type"],
+    "log: !!bool perhaps": ["not valid YAML", "does not fit its type"],
+    "log: !!timestamp soon": ["not valid YAML", "does not fit its type"],
     "logs: x": ["unknown key `logs`; known are log, keys, defaults"],
     "log: 5": ["log: ", "Expected `str`", "`int`"],
     "models: []\nmodels: {}": ["'models' is repeated", "line 2", "remove"],
@@ -255,7 +321,7 @@ WRONG: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("text", list(WRONG))
+@pytest.mark.parametrize("text", list(WRONG), ids=[text[:60] for text in WRONG])
 def test_wrong_setting_is_refused_with_place_finding_and_what_is_expected(text: str) -> None:
     message = fault(text)
     for word in WRONG[text]:
@@ -421,7 +487,15 @@ def test_way_into_the_broker_is_in_neither_the_digest_nor_the_ledger_nor_a_messa
     record = configuration_record(config)
     assert b"hunter2" not in msgspec.json.encode(record)
     assert "hunter2" not in repr(config)
-    assert msgspec.convert(record.config, Config) == msgspec.structs.replace(config, kafka=parse("").kafka)
+    assert msgspec.convert(record.config, Config) == config.watched() == parse("").watched()
+
+
+def test_ledger_records_only_what_decisions_depend_on() -> None:
+    config = parse("{log: 'embedded:./secret-log', keys: ./secret-keys}")
+    assert set(configuration_record(config).config) == {"models", "defaults", "max_simultaneous", "places"}
+    fold = Fold(config)
+    fold.step(entry_of(configuration_record(config)))
+    assert b"secret" not in pack(fold.save())
 
 
 def test_limit_of_the_window_is_in_neither_the_digest_nor_the_ledger() -> None:

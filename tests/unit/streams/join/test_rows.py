@@ -85,3 +85,11 @@ def test_use_of_the_live_answer_says_nothing_of_the_shadow() -> None:
     np.testing.assert_array_equal(found["v1"], [[0.75]])
     np.testing.assert_array_equal(found["v2"], [[np.nan]])
     assert counts == {}
+
+
+def test_answer_that_is_no_class_is_counted_as_the_answers_fault() -> None:
+    lines = [predicted("a", 2.7), predicted("b", 1), predicted("c", 93)]
+    lines += [labelled("a", 1), labelled("b", 7), labelled("c", 1)]
+    found, counts = losses_by_version("models: {m: {}}", lines)
+    np.testing.assert_array_equal(found["v1"], [[np.nan]] * 3)
+    assert counts == {"UNUSABLE_OUTPUT": 2, "UNUSABLE_TRUTH": 1}

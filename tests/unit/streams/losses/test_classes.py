@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.losses.catalogue import LOSSES, loss_columns, unusable
-from streams.losses.columns import JoinedColumns, LossSpec
+from streams.losses.columns import JoinedColumns, LossSpec, scalars
 
 NAN = math.nan
 
@@ -41,13 +41,47 @@ def one(name: str, kind: str, output: Any = 1, truth: Any = 1, score: float | No
         (1, 0.0, 1),
         ("fraud", "fraud", 0),
         ("fraud", "ok", 1),
-        (2, 2, 0),
-        (2, 1, 1),
-        (-3.5, -3.5, 0),
+        (-1, -1, 0),
+        (-1, 1, 1),
+        (1, -1, 1),
+        (-1, 0, 0),
+        ("1", 1, 0),
+        ("1.0", True, 0),
+        ("-1", 1, 1),
+        ("0", "0.0", 0),
+        ("1", "0", 1),
+        ("cafe\u0301", "caf\u00e9", 0),
     ],
 )
 def test_binary_answer_is_wrong_where_its_class_differs(output: Any, truth: Any, expected: float) -> None:
     assert one("zero_one", "binary", output, truth) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "truth"), [(2.7, 1), (93, 0), (2, 2), (1, 2), (-3.5, -3.5), (10.2, 9.8), (2.7, "a")]
+)
+def test_number_that_is_no_class_is_neither_right_nor_wrong(output: Any, truth: Any) -> None:
+    """A margin or an amount never equals its truth: as a wrong answer it would be the usual loss of 1."""
+    assert math.isnan(one("zero_one", "binary", output, truth))
+    assert math.isnan(one("zero_one", "binary", truth, output))
+
+
+@pytest.mark.parametrize("name", ["recall", "precision"])
+@pytest.mark.parametrize(("no", "yes"), [(0, 1), (-1, 1), ("0", "1"), (False, True), ("-1", 1.0)])
+def test_missed_positive_and_false_alarm_count_whatever_no_is_written_as(name: str, no: Any, yes: Any) -> None:
+    chosen, other = ([no], [yes]) if name == "recall" else ([yes], [no])
+    columns = JoinedColumns(chosen, [None], [None], other)
+    assert loss_columns(columns, [LossSpec(name)], "binary").tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(("truth", "expected"), [(-1, 0.81), ("1", 0.01), ("0.0", 0.81), (1, 0.01)])
+@pytest.mark.parametrize("beside", [[], ["text"]])
+def test_brier_reads_every_form_of_a_class(truth: Any, expected: float, beside: list[Any]) -> None:
+    truths = [truth, *beside]
+    empty = [None] * len(truths)
+    for column in (truths, scalars(truths)):
+        pairs = JoinedColumns(scalars([1] * len(truths)), scalars([0.9] * len(truths)), empty, column)
+        assert loss_columns(pairs, [LossSpec("brier")], "binary")[0, 0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("output", "truth"), [(1, [1]), ([1], 1), ([1], [1]), (["a", "b"], ["b", "a"])])
@@ -75,6 +109,14 @@ def test_truth_as_text_of_the_same_class_is_not_counted_as_wrong(output: Any, tr
         (True, "true", 0),
         ("false", False, 0),
         (True, "false", 1),
+        (True, "True", 0),
+        ("1", "1.0", 0),
+        (1, "1.0", 0),
+        ("2.50", 2.5, 0),
+        ("12345678901234567890.0", "12345678901234567890", 0),
+        ("007", "7", 1),
+        ("1.2.0", "1.2", 1),
+        ("caf\u00e9", "cafe\u0301", 0),
     ],
 )
 def test_classes_are_compared_by_name(output: Any, truth: Any, expected: float) -> None:
@@ -110,7 +152,7 @@ def test_output_that_is_a_probability_stands_in_for_the_score() -> None:
         (1, 1, None),
         (True, 1, None),
         (1.5, 1, None),
-        (1, "1", 0.5),
+        (1, "a", 0.5),
         (1, 2, 0.5),
         (1, 0.5, 0.5),
         (1, [1], 0.5),

@@ -1,0 +1,1 @@
+"""The limits on what somebody outside can name or send."""

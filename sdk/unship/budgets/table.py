@@ -1,0 +1,248 @@
+"""List every limit on what somebody outside can name or send: the one table that code, documentation and `check` read.
+
+A limit that is reached never ends a program and never loses anything in silence: what has no place is counted under the
+code of its row, and the row gives the rule by which places are free again. A module reads its limit from its row, so
+that no number is written twice.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """Bound one thing that is named or sent from outside.
+
+    `limit` counts `unit`. `beyond` is the code (`unship.rejections`) that counts what has no
+    place, or what becomes of it. `back` is the rule
+    by which places are free again, and `why` the arithmetic. `bytes` is the same limit in bytes, where it has one, and
+    `key` the key of `limits` in `unship.yaml` that sets another value.
+    """
+
+    what: str
+    limit: int
+    unit: str
+    beyond: str
+    back: str
+    why: str
+    bytes: int | None = None
+    key: str | None = None
+
+
+# Names that are kept by the fold, for each ledger partition in the order of the ledger.
+
+MODELS = Budget(
+    what="models that are neither in the configuration nor deployed",
+    limit=200,
+    unit="models of a ledger partition",
+    beyond="MODEL_LIMIT",
+    back="a model is forgotten after its label horizon without a prediction",
+    why="200 models of about 1 MB of detectors each are 200 MB; a fleet with more names them in `models`",
+    bytes=200 * MIB,
+    key="models",
+)
+VERSIONS = Budget(
+    what="versions of a model without a deployment that neither serve nor served",
+    limit=200,
+    unit="versions of a model, in all roles",
+    beyond="VERSION_LIMIT",
+    back="a version is forgotten after the model's label horizon without an answer",
+    why="200 versions of at most 128 characters and their facts are about 200 KB of a model",
+    bytes=200 * KIB,
+    key="versions",
+)
+JUDGED = Budget(
+    what="holdback and shadow versions that are judged at a time",
+    limit=8,
+    unit="versions of a model",
+    beyond="NOT_JUDGED",
+    back="at each cohort: deployed ones first, then those with most outcomes in the newest closed cohort",
+    why="8 versions with 50 slices and 8 label sources each are 8 x 500 rows of detectors, 4 MB of a model",
+    bytes=4 * MIB,
+)
+REPLICAS = Budget(
+    what="replicas of a model",
+    limit=1_000,
+    unit="replicas of a model",
+    beyond="REPLICA_LIMIT",
+    back="an hour after its last ack or answer; the longest silent one leaves first",
+    why="1,000 replicas of about 400 bytes are 400 KB of a model",
+    bytes=400 * KIB,
+    key="replicas",
+)
+REPLICAS_OF_ALL = Budget(
+    what="replicas of all models",
+    limit=10_000,
+    unit="replicas of a ledger partition, and of a pair of source partitions",
+    beyond="REPLICA_LIMIT",
+    back="an hour after its last ack or answer; the longest silent one leaves first",
+    why="10,000 replicas of about 400 bytes are 4 MB",
+    bytes=4 * MIB,
+)
+VERSIONS_OF_REPLICA = Budget(
+    what="versions that are remembered of a replica, as loaded or as refused",
+    limit=20,
+    unit="versions of a replica",
+    beyond="the oldest is forgotten",
+    back="with each newer one",
+    why="20 names of at most 128 characters are 3 KB of a replica that loads a new version all the time",
+    bytes=3 * KIB,
+)
+EARLIER = Budget(
+    what="earlier live versions that may be gone back to, with their records",
+    limit=20,
+    unit="versions of a model",
+    beyond="the oldest is forgotten",
+    back="with each newer one",
+    why="20 records of 5,000 outcomes as sums by slice are 1 MB of a model",
+    bytes=MIB,
+)
+LABEL_SOURCES = Budget(
+    what="label sources of a model",
+    limit=8,
+    unit="sources of a model",
+    beyond="counted as `__other__`",
+    back="never: the first to appear stay",
+    why="a row for each source left out: 9 times the rows of the slices",
+)
+SLICE_VALUES = Budget(
+    what="watched values of a model's slices, `slices.cap` of the configuration",
+    limit=50,
+    unit="values of a model, of all dimensions",
+    beyond="counted as `__other__`",
+    back="never: the first to appear stay",
+    why="50 rows for each label source left out: 450 rows of about 1 KB for each loss",
+    bytes=450 * KIB,
+)
+CONTROLS = Budget(
+    what="deployments and acts of an embedded log or a recording that are remembered to drop repeats",
+    limit=10_000,
+    unit="digests",
+    beyond="the oldest is forgotten",
+    back="with each newer one",
+    why="10,000 digests of 64 characters are 1 MB",
+    bytes=MIB,
+)
+
+# What is kept of one request (id, row, target), by its records in one interval alone.
+
+VERSIONS_OF_REQUEST = Budget(
+    what="versions of a model that answer one request, each with its first prediction",
+    limit=16,
+    unit="versions of a model, in an eighth of the label horizon or of `labels.early`, whichever is longer",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="at most 17 intervals are within reach of a label: it joins 16 versions after 272 steps",
+)
+MODELS_OF_REQUEST = Budget(
+    what="models without a section in the configuration that answer one request",
+    limit=16,
+    unit="models, in the same interval",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="a label that names no model joins the predictions of 16 of them, and of those that are configured",
+)
+LABELS_OF_REQUEST = Budget(
+    what="labels of one request that name the same model, or none",
+    limit=8,
+    unit="labels, in an eighth of the longest `labels.early`",
+    beyond="REQUEST_LIMIT",
+    back="with the next interval",
+    why="a prediction meets at most 9 x 8 labels of either kind that came ahead of it",
+)
+
+# Records.
+
+EVENT = Budget(
+    what="an event",
+    limit=64 * KIB,
+    unit="bytes",
+    beyond="TOO_LARGE",
+    back="at once",
+    why="1,000 scores of at most 64 bytes fit",
+    bytes=64 * KIB,
+)
+EVENT_DEPTH = Budget(
+    what="nesting of an event",
+    limit=8,
+    unit="levels",
+    beyond="TOO_DEEP",
+    back="at once",
+    why="a flat event has depth 1; 8 leave room for a model card",
+)
+OTHER_LINE = Budget(
+    what="a line of a recording that is no event",
+    limit=16 * MIB,
+    unit="bytes",
+    beyond="TOO_LARGE",
+    back="at once",
+    why="a ledger batch of 4,096 outcomes of 1 KiB takes 4 MiB, as text 6 MiB",
+    bytes=16 * MIB,
+)
+STATUS_RECORD = Budget(
+    what="the status of a model",
+    limit=64 * KIB,
+    unit="bytes of a record",
+    beyond="cut: the record states how many replicas and versions are not shown",
+    back="with the next status",
+    why="about 300 replicas of 200 bytes fit; 200 unlisted models are 13 MB of one topic that is compacted",
+    bytes=64 * KIB,
+)
+COUNTS = Budget(
+    what="changes of counts in a batch",
+    limit=65_536,
+    unit="changes",
+    beyond="the batch ends",
+    back="with the next batch",
+    why="65,536 changes of 32 bytes are 2 MB of a ledger record",
+    bytes=2 * MIB,
+)
+
+# Memory.
+
+WINDOW = Budget(
+    what="predictions in memory that wait for their labels, in a worker on Kafka",
+    limit=GIB,
+    unit="bytes",
+    beyond="on disk, in the files of the window",
+    back="when a prediction leaves the label horizon",
+    why="1 GiB holds about 1.6 million predictions of 650 bytes",
+    bytes=GIB,
+    key="window",
+)
+RECORDING = Budget(
+    what="what is unpacked of a recording",
+    limit=4 * GIB,
+    unit="bytes",
+    beyond="the command ends with exit code 2",
+    back="with the next command",
+    why="4 GiB are about 20 million lines of 200 bytes",
+    bytes=4 * GIB,
+    key="recording",
+)
+
+BUDGETS: tuple[Budget, ...] = (
+    MODELS,
+    VERSIONS,
+    JUDGED,
+    REPLICAS,
+    REPLICAS_OF_ALL,
+    VERSIONS_OF_REPLICA,
+    EARLIER,
+    LABEL_SOURCES,
+    SLICE_VALUES,
+    CONTROLS,
+    VERSIONS_OF_REQUEST,
+    MODELS_OF_REQUEST,
+    LABELS_OF_REQUEST,
+    EVENT,
+    EVENT_DEPTH,
+    OTHER_LINE,
+    STATUS_RECORD,
+    COUNTS,
+    WINDOW,
+    RECORDING,
+)
+"""Every row, in the order in which it is shown; a module that adds one adds it here."""

@@ -1,0 +1,189 @@
+"""The predictions that a window keeps, by request and model, and how many it keeps of one request.
+
+A request is a key (id, row, target). Of a version only the first prediction of each *interval* of the join clock is
+kept, an eighth of the horizon or of the early time, whichever is longer, and of a model the first 16 versions. Models
+that are not configured share one more limit: of one request, the first 16 of them in an interval. So what one event
+costs, and what a label of it can join, has a limit whatever was sent before. Whether a prediction is kept follows from
+its own interval alone: not from what was read before that, nor in which blocks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from streams.window.fingerprints import Key
+from streams.window.series import SeriesTable, WindowRule
+from unship.budgets.table import MODELS_OF_REQUEST, VERSIONS_OF_REQUEST
+
+VERSIONS_MAX: Final = VERSIONS_OF_REQUEST.limit
+UNLISTED_MAX: Final = MODELS_OF_REQUEST.limit
+
+_ByModel: TypeAlias = dict[str, "list[PendingPrediction]"]
+
+
+class PendingPrediction(msgspec.Struct, gc=False):
+    """A prediction in the window.
+
+    `labelled_by` is the position of the first feedback within its reach, or -1; `joined` is true if it is its version's
+    first prediction within reach of that feedback too, so that the two are an outcome.
+    """
+
+    key: Key
+    position: int
+    at: int
+    series: int
+    output: Any
+    score: float | None
+    scores: dict[str, float] | None
+    slices: tuple[Any, ...]
+    latency_ms: float | None = None
+    labelled_by: int = -1
+    truth: Any = None
+    engagement: float | None = None
+    joined: bool = False
+
+    def label(self, position: int, truth: Any, engagement: float | None) -> None:
+        """Note the first feedback within reach."""
+        self.labelled_by, self.truth, self.engagement = position, truth, engagement
+
+    def close(self) -> None:
+        """Take no label any more."""
+        self.labelled_by = self.position
+
+    def join(self) -> None:
+        """Note that prediction and feedback are the first of each other."""
+        self.joined = True
+
+
+class PendingPredictions:
+    """The kept predictions; those of a request and model are in the order of their log.
+
+    Args:
+        series: The series of the predictions.
+        listed: The configured models.
+    """
+
+    def __init__(self, series: SeriesTable, listed: Collection[str]) -> None:
+        self._series = series
+        self._listed = listed
+        # One model answers most requests; a table by model would take more memory than what is in it.
+        self._of_one: dict[Key, list[PendingPrediction]] = {}
+        self._of_many: dict[Key, _ByModel] = {}
+        # One queue for each pair of limits: only predictions with equal limits are evicted in the order of arrival.
+        self._leaving: dict[tuple[int, int], deque[PendingPrediction]] = {}
+
+    def __len__(self) -> int:
+        """Return how many requests there are."""
+        return len(self._of_one) + len(self._of_many)
+
+    def __iter__(self) -> Iterator[PendingPrediction]:
+        """Yield all predictions."""
+        for queue in self._leaving.values():
+            yield from queue
+
+    def __contains__(self, key: Key) -> bool:
+        """Return whether any prediction of a request is kept."""
+        return key in self._of_one or key in self._of_many
+
+    @property
+    def tables(self) -> tuple[Collection[Key], Collection[Key]]:
+        """The requests, in one of two tables each."""
+        return self._of_one, self._of_many
+
+    def of(self, key: Key, model: str) -> Sequence[PendingPrediction]:
+        """Return the predictions of a request and a model."""
+        kept = self._of_one.get(key)
+        if kept is not None:
+            return kept if self._model(kept[0]) == model else ()
+        many = self._of_many.get(key)
+        return () if many is None else many.get(model, ())
+
+    def all_of(self, key: Key) -> Sequence[PendingPrediction]:
+        """Return the predictions of a request, in the order of their log."""
+        kept = self._of_one.get(key)
+        if kept is not None:
+            return kept
+        many = self._of_many.get(key)
+        return () if many is None else sorted(chain.from_iterable(many.values()), key=_position)
+
+    def _model(self, pending: PendingPrediction) -> str:
+        return self._series[pending.series].model
+
+    def has_room(self, key: Key, model: str, version: str, at: int, rule: WindowRule) -> bool:
+        """Return whether a prediction is kept that is the first of its version in its interval."""
+        begin = at - at % rule.interval_ms
+        kept = [each for each in self.of(key, model) if each.at >= begin]
+        if kept:
+            versions = {self._series[each.series].version for each in kept}
+            return len(versions) < VERSIONS_MAX or version in versions
+        if model in self._listed:
+            return True
+        one = self._of_one.get(key)
+        by_model: _ByModel = self._of_many.get(key, {}) if one is None else {self._model(one[0]): one}
+        # All of these models have one rule, so their intervals are the same.
+        others = [other for other, each in by_model.items() if other not in self._listed and each[-1].at >= begin]
+        return len(others) < UNLISTED_MAX
+
+    def add(self, pending: PendingPrediction, rule: WindowRule) -> None:
+        """Keep a prediction, the newest of its request; perhaps behind newer ones of others, which it then outlives."""
+        self._insert(pending)
+        limits = rule.horizon_ms, rule.early_ms
+        queue = self._leaving.get(limits)
+        if queue is None:
+            queue = self._leaving[limits] = deque()
+        queue.append(pending)
+
+    def _insert(self, pending: PendingPrediction) -> None:
+        key, many = pending.key, self._of_many.get(pending.key)
+        if many is None:
+            one = self._of_one.get(key)
+            if one is None:
+                self._of_one[key] = [pending]
+                return
+            model = self._model(one[0])
+            if model == self._model(pending):
+                one.append(pending)
+                return
+            many = self._of_many[key] = {model: self._of_one.pop(key)}
+        many.setdefault(self._model(pending), []).append(pending)
+
+    def evict(self, before: int) -> None:
+        """Evict predictions that no record can belong to from a join clock of both logs on."""
+        for (horizon, early), queue in self._leaving.items():
+            while queue and before > queue[0].at + horizon + early:
+                self._remove(queue.popleft())
+
+    def _remove(self, pending: PendingPrediction) -> None:
+        key, many = pending.key, self._of_many.get(pending.key)
+        kept = self._of_one[key] if many is None else many[self._model(pending)]
+        if len(kept) > 1:
+            del kept[bisect_left(kept, pending.position, key=_position)]
+        elif many is None:
+            del self._of_one[key]
+        else:
+            del many[self._model(pending)]
+            if not many:
+                del self._of_many[key]
+
+    def save(self) -> list[tuple[int, int, list[PendingPrediction]]]:
+        """Return the predictions by their limits (horizon, early)."""
+        return [(horizon, early, list(queue)) for (horizon, early), queue in self._leaving.items()]
+
+    def load(self, saved: list[tuple[int, int, list[PendingPrediction]]]) -> dict[int, PendingPrediction]:
+        """Load what `save` returned; return the predictions by their positions."""
+        everything = sorted((pending for _, _, queue in saved for pending in queue), key=_position)
+        for pending in everything:
+            self._insert(pending)
+        for horizon, early, queue in saved:
+            self._leaving[horizon, early] = deque(queue)
+        return {pending.position: pending for pending in everything}
+
+
+def _position(pending: PendingPrediction) -> int:
+    return pending.position

@@ -1,0 +1,81 @@
+"""A replica that lost its epoch judges everything that the topic holds, and reports the loss."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fleets import following, stages
+from tests.waiting import HANG_S
+from unship.replica.epoch_file import epoch_path
+
+
+def garbage(path):
+    path.write_bytes(b"\x00" * 99)
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def deleted(path):
+    path.unlink()
+
+
+def of_another_build(path):
+    path.write_bytes(b"unship-fence 2 " + path.read_bytes()[15:])
+
+
+LOSSES = [
+    (deleted, "STATE_MISSING"),
+    (truncated, "STATE_CORRUPT"),
+    (garbage, "STATE_CORRUPT"),
+    (of_another_build, "STATE_UNSUPPORTED"),
+]
+
+
+@pytest.mark.parametrize(("lose", "code"), LOSSES)
+def test_older_command_written_again_is_not_obeyed_by_a_replica_that_lost_its_epoch(unship_embedded, lose, code):
+    with following(unship_embedded) as fleet:
+        old = unship_embedded.command("fraud", "v41")
+        new = unship_embedded.command("fraud", "v40", quarantine=["v41"])
+        assert fleet.wait_for("v40", HANG_S)
+    replayed = next(record for record in unship_embedded.records("control") if record.offset == 0)
+    unship_embedded.publish("fraud", replayed.value, replayed.headers)
+    lose(epoch_path(unship_embedded.folder / "replicas", "fraud", "r-1"))
+    with following(unship_embedded) as fleet:
+        assert fleet.wait_for("v40", HANG_S)
+        unship_embedded.until("acks", lambda acks: any(ack.code == code for ack in acks))
+        assert (fleet.current.version, fleet.current.epoch) == ("v40", new)
+        assert fleet.stats.refused == {code: 1, "REGRESSION": 1}
+        assert code in fleet.stats.detail
+        assert "r-1.state" in fleet.stats.detail
+    assert ("serving", new, "v40", code) in stages(unship_embedded)
+    assert ("refused", old, "v42", "REGRESSION") in stages(unship_embedded)
+
+
+def test_older_command_is_not_obeyed_where_the_newer_one_has_expired(unship_embedded):
+    old = unship_embedded.command("fraud", "v41", epoch=(1, 1, 0))
+    unship_embedded.command("fraud", "v40", epoch=(1, 2, 0), not_after_ts=5)
+    replayed = unship_embedded.records("control")[0]
+    unship_embedded.publish("fraud", replayed.value, replayed.headers)
+    with following(unship_embedded) as fleet:
+        unship_embedded.until("acks", lambda acks: any(ack.stage == "serving" for ack in acks))
+        assert fleet.current.version == "v42"
+        assert fleet.stats.refused["REGRESSION"] == 1
+        newest = unship_embedded.command("fraud", "v39")
+        assert fleet.wait_for("v39", HANG_S)
+    assert old < newest
+
+
+def test_first_start_on_a_topic_without_commands_is_no_loss(unship_embedded):
+    with following(unship_embedded) as fleet:
+        unship_embedded.until("acks", lambda acks: len(acks) == 1)
+        assert (fleet.stats.refused, fleet.stats.detail) == ({}, "")
+    assert stages(unship_embedded) == [("serving", (0, 0, 0), "v42", None)]
+
+
+def test_replica_without_a_lasting_name_has_nothing_to_lose(unship_embedded):
+    unship_embedded.command("fraud", "v41")
+    with following(unship_embedded, replica=None) as fleet:
+        assert fleet.wait_for("v41", HANG_S)
+        assert (fleet.stats.refused, fleet.stats.detail) == ({}, "")
