@@ -48,6 +48,9 @@ KEYS: dict[str, str] = {
     "[without a holdback or a shadow](../concepts/false-alarms.md#without-a-holdback-or-a-shadow).",
     "models.NAME.policy.confirm_within": "How long to look for proof that another version is better before a person is "
     "paged.",
+    "models.NAME.policy.deployments": "Whose deployments are followed: `signed`, only those of a deployer or an "
+    "operator; or `any`. The default is `signed` where the mode is `act` or `approve`, else `any`: see "
+    "[announce a version](../how-to/deployments.md).",
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
     "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
     "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",
@@ -121,6 +124,10 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "reference": "Offline metrics: the name of a loss, its mean and the number of outcomes it was measured on. "
         "Ignored if the version's own first outcomes contradict it (`REFERENCE_IMPLAUSIBLE`).",
         "card": "The model card or its address. Not used yet.",
+        "audience": "Signed bytes only: for which installation, as in its `trust.json`.",
+        "issued_ts": "Signed bytes only: when they were signed, in milliseconds.",
+        "not_after_ts": "Signed bytes only: until when they may be appended, at most an hour after `issued_ts`.",
+        "nonce": "Signed bytes only: what no other event has; a second one with it is refused.",
     },
     "OperatorAct": {
         "act": "What is ordered: see [operators' acts](#operators-acts).",
@@ -132,6 +139,10 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "decision": "For `approve` and `reject`: the proposal's `id`; without it, the open one.",
         "override": "Follow the order even under a hold, or for a version in quarantine.",
         "incarnation": "For `renew`: the one that begins, higher than that of the ledger.",
+        "audience": "Signed bytes only: for which installation, as in its `trust.json`.",
+        "issued_ts": "Signed bytes only: when they were signed, in milliseconds.",
+        "not_after_ts": "Signed bytes only: until when they may be appended, at most an hour after `issued_ts`.",
+        "nonce": "Signed bytes only: what no other event has; a second one with it is refused.",
     },
     "Ack": {
         "model": "Which model.",

@@ -6,18 +6,17 @@ unless an automatic rollback has put that version in quarantine or an operator's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 import msgspec
 
+from actions.versions import VersionFacts, Versions
 from unship.budgets.table import EARLIER
 from unship.commands import Quarantined, is_quarantined
 from unship.events import Deployment, Epoch
 
 EARLIER_MAX = EARLIER.limit
-#: Versions of a model that are remembered; beyond, the oldest that neither serves nor is in quarantine is forgotten.
-VERSIONS_MAX = 1_000
 #: Orders that an ack may still refer to.
 ORDERS_MAX = 20
 
@@ -29,23 +28,6 @@ class Proposal(msgspec.Struct, frozen=True):
     version: str
     to: str
     made_at: int
-
-
-class VersionFacts(msgspec.Struct):
-    """Hold what deployments and its own predictions show of a version; it last answered at `answered_at`."""
-
-    status: str | None = None
-    first_role: str | None = None
-    artifact: str | None = None
-    deployed_ts: int = -1
-    reference: dict[str, tuple[float, float]] = {}
-    answered_at: int = -1
-
-    def answered(self, role: str, now: int) -> None:
-        """Note an answer of the version."""
-        if self.first_role is None:
-            self.first_role = role
-        self.answered_at = max(self.answered_at, now)
 
 
 class Locks(msgspec.Struct):
@@ -121,7 +103,7 @@ class DesiredState(msgspec.Struct):
     this model, or of too many models at once.
     """
 
-    versions: dict[str, VersionFacts]
+    versions: Versions = msgspec.field(default_factory=Versions)
     serve: str | None = None
     artifact: str | None = None
     epoch: Epoch = (0, 0, 0)
@@ -135,16 +117,20 @@ class DesiredState(msgspec.Struct):
     incarnation: int = 0
 
     def facts(self, version: str) -> VersionFacts:
-        """Return what is known of a version, from now on something."""
-        known = self.versions.get(version)
-        if known is None:
-            if len(self.versions) >= VERSIONS_MAX:
-                kept = {self.serve, *(entry.version for entry in self.quarantine)}
-                oldest = next((name for name in self.versions if name not in kept), None)
-                if oldest is not None:
-                    del self.versions[oldest]
-            known = self.versions[version] = VersionFacts()
-        return known
+        """Return what is known of a version."""
+        return self.versions.facts(version)
+
+    def dispensable(self) -> Iterator[str]:
+        """Yield the deployed versions that may be forgotten, the oldest deployment first."""
+        kept = {self.serve, *self.changes.earlier, *(entry.version for entry in self.quarantine)}
+        return (version for version in self.versions.deployed if version not in kept)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Return whether what should serve was deployed, or ordered, and not only seen to answer."""
+        if self.serve is None:
+            return False
+        return self.action != "deploy" or self.facts(self.serve).status is not None
 
     def is_quarantined(self, version: str) -> bool:
         """Return whether a version is in quarantine: by its artifact, or by its name where either side has none."""
@@ -170,7 +156,7 @@ class DesiredState(msgspec.Struct):
     def change(self, version: str, epoch: Epoch, action: str = "deploy", decision: str | None = None) -> None:
         """Let another version be the desired one."""
         self.changes.replace(self.serve, version)
-        self.serve, self.artifact, self.epoch = version, self.facts(version).artifact, epoch
+        self.serve, self.artifact, self.epoch = version, self.versions.know(version).artifact, epoch
         self.action, self.decision = action, decision
         self.proposal = None
         self.changes.order(self.epoch, version)
@@ -186,7 +172,7 @@ class DesiredState(msgspec.Struct):
             answering: versions seen to answer as holdback or shadow, whatever was deployed.
         """
         concurrent = set(answering)
-        concurrent.update(v for v, facts in self.versions.items() if facts.status in ("holdback", "shadow"))
+        concurrent.update(v for v, facts in self.versions.deployed.items() if facts.status in ("holdback", "shadow"))
         concurrent = {v for v in concurrent if self.facts(v).status != "retired" and not self._stray(v)}
         fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and self.why_barred(v) is None]
         return [version for _, version in sorted(fit, reverse=True)]
@@ -258,14 +244,11 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
         now: the source clock, used where the event has no time of its own.
         epoch: the epoch a change of the desired state gets.
     """
-    facts = desired.facts(event.version)
     ts = now if event.ts is None else event.ts
+    facts = desired.versions.know(event.version)
     if ts < facts.deployed_ts:
         return DeploymentResult.STALE
-    facts.status, facts.deployed_ts = event.status, ts
-    facts.artifact = event.artifact or facts.artifact
-    if event.reference:
-        facts.reference = {name: (entry.mean, float(entry.n)) for name, entry in event.reference.items()}
+    facts.deploy(event, ts)
     if event.status != "live":
         return DeploymentResult.RECORDED
     if ts < desired.live_ts:

@@ -147,6 +147,13 @@ class Reason(StrEnum):
         Action.PAGE,
         "A version was deployed while an operator holds or has pinned another; the operator's order holds.",
     )
+    UNSIGNED_DEPLOYMENT = (
+        "UNSIGNED_DEPLOYMENT",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "A deployment that no deployer or operator signed was ignored. Sign it: `unship emit deployment` "
+        "uses the deployer.key in `keys`, Fleet.deployed takes it as key=...; or set policy.deployments to any.",
+    )
     APPROVED = "APPROVED", Verdict.DEGRADED, Action.ROLLBACK, "An operator approved the proposal."
     REJECTED = "REJECTED", Verdict.DEGRADED, Action.NONE, "An operator rejected the proposal."
     OPERATOR_ROLLBACK = "OPERATOR_ROLLBACK", Verdict.INCONCLUSIVE, Action.ROLLBACK, "An operator ordered it."

@@ -86,7 +86,7 @@ def unexplained(model: str, known: Epoch, desired: DesiredState) -> str | None:
     Replicas obey nothing lower, whatever another ledger was that reached it. Only an operator can know that it is gone
     for good, and not the newer of the two.
 
-    >>> unexplained("m", (0, 9, 0), DesiredState({}, epoch=(0, 9, 0))) is None
+    >>> unexplained("m", (0, 9, 0), DesiredState(epoch=(0, 9, 0))) is None
     True
     """
     if known <= desired.epoch:

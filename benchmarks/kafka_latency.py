@@ -73,7 +73,7 @@ defaults:
   labels: {horizon: 1h, mature_after: 0s, early: 1m}
   losses: [zero_one]
   one_false_alarm_per: 1000
-  policy: {mode: act}
+  policy: {mode: act, deployments: any}
 """
 encode = msgspec.json.Encoder().encode
 

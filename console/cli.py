@@ -252,7 +252,10 @@ def status(settings: Settings, model: str | None) -> None:
 @click.argument("event")
 @click.pass_obj
 def emit(settings: Settings, kind: str, event: str) -> None:
-    """Send one event, given as JSON (- reads it from standard input)."""
+    """Send one event, given as JSON (- reads it from standard input).
+
+    A deployment is signed with the deployer.key of the folder of keys, or else with its operator.key.
+    """
     from console.commands.emit import emit_command
 
     sys.exit(emit_command(settings, kind, event))
@@ -267,7 +270,7 @@ def keys() -> None:
 @click.option("--audience", default="default", show_default=True, help="The installation that commands are bound to.")
 @click.pass_obj
 def keys_new(settings: Settings, audience: str) -> None:
-    """Make controller.key, operator.key and trust.json; replicas get trust.json only."""
+    """Make controller.key, operator.key, deployer.key and trust.json; replicas get trust.json only."""
     from console.commands.emit import keys_command
 
     sys.exit(keys_command(settings, audience))

@@ -22,6 +22,8 @@ HOLDBACK_SHARE = 0.3
 BATCH, BATCHES_PER_S = 20, 10
 #: The file of trusted keys, if there is one: without it nothing is obeyed.
 TRUST = os.environ.get("UNSHIP_TRUST")
+#: The deployer's key, if there is one: a monitor that may act follows only deployments that are signed.
+KEY = os.environ.get("UNSHIP_DEPLOYER_KEY")
 HEARTBEAT = Path("alive")
 """Touched with each batch; the container is healthy while this file is young."""
 
@@ -40,9 +42,9 @@ def main() -> None:
         Fleet(MODEL, NEW, on_version=print, trust=TRUST, replica="fleet-0") as fleet,
         Feedback(source="demo") as labels,
     ):
-        fleet.deployed("live", version=OLD)
-        fleet.deployed("live", version=NEW, previous=OLD)
-        fleet.deployed("holdback", version=OLD)
+        fleet.deployed("live", version=OLD, key=KEY)
+        fleet.deployed("live", version=NEW, previous=OLD, key=KEY)
+        fleet.deployed("holdback", version=OLD, key=KEY)
         answered = 0
         while not stop.is_set() and (limit is None or answered < limit):
             began = time.monotonic()

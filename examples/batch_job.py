@@ -19,13 +19,13 @@ ROWS = 1_500
 DEADLINE_S = 15.0
 
 
-def score(log: str, trust: str, night: int) -> str:
+def score(log: str, trust: str, key: str, night: int) -> str:
     """Score all rows of a night with the version that is desired as the job starts, and return it."""
     # The name survives the job, so that a later night cannot obey an older command than an earlier one did.
     with Fleet("churn", "v7", on_version=lambda version: None, log=log, trust=trust, replica="nightly") as fleet:
         now = fleet.current
         if night == 0:
-            fleet.deployed("live")
+            fleet.deployed("live", key=key)
         for row in range(ROWS):
             fleet.predicted(row % 2 == 0, id=f"night-{night}", row=row, as_=now)
             if row % 500 == 499:
@@ -53,9 +53,9 @@ def outcomes(log: str) -> int:
 def main() -> int:
     """Run two nights; return 0 if every labelled row was counted exactly once."""
     rng = np.random.default_rng(3)
-    with one_monitor("churn") as (log, trust):
+    with one_monitor("churn") as (log, trust, key):
         for night in range(2):
-            version = score(log, trust, night)
+            version = score(log, trust, key, night)
             label(log, night, rng)
         until, counted = time.monotonic() + DEADLINE_S, 0
         while counted < 2 * ROWS and time.monotonic() < until:

@@ -51,7 +51,7 @@ Model = Callable[[Payment], bool]
 MODELS: dict[str, Model] = {"v41": lambda payment: payment.risk > 0.5, "v42": lambda payment: payment.amount > 500}
 
 
-def application(log: str, trust: str, labels: Feedback) -> FastAPI:
+def application(log: str, trust: str, key: str, labels: Feedback) -> FastAPI:
     """Return a service that answers with v42, and obeys what the monitor wants it to serve instead."""
     # A real service would load v41 when it is needed; here it answers some requests from the start.
     loaded = {"v41": MODELS["v41"], "v42": MODELS["v42"]}
@@ -86,7 +86,8 @@ def application(log: str, trust: str, labels: Feedback) -> FastAPI:
 
     @app.post("/deployed/{version}", status_code=202)
     async def deployed(version: str, status: str) -> None:
-        fleet.deployed("live" if status == "live" else "holdback", version=version)
+        # In production the release pipeline announces versions, and the service has no key.
+        fleet.deployed("live" if status == "live" else "holdback", version=version, key=key)
 
     return app
 
@@ -110,9 +111,9 @@ def main() -> int:
     """Call the service until it answers with the version before; return 0 if it did in time."""
     rng = np.random.default_rng(5)
     with (
-        one_monitor("fraud") as (log, trust),
+        one_monitor("fraud") as (log, trust, key),
         Feedback(log, source="chargebacks") as labels,
-        served(application(log, trust, labels)) as address,
+        served(application(log, trust, key, labels)) as address,
         httpx.Client(base_url=address) as client,
     ):
         for version, status in (("v41", "live"), ("v42", "live"), ("v41", "holdback")):

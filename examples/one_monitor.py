@@ -12,8 +12,8 @@ UNSHIP = str(Path(sys.executable).with_name("unship"))
 
 
 @contextmanager
-def one_monitor(model: str) -> Iterator[tuple[str, str]]:
-    """Yield (log, trust file) of a monitor that may act on a model; stop it and remove everything at the end."""
+def one_monitor(model: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (log, trust file, deployer's key) of a monitor that may act on a model; remove everything at the end."""
     with tempfile.TemporaryDirectory(prefix="unship-example-") as folder:
         config = Path(folder) / "unship.yaml"
         config.write_text(
@@ -23,7 +23,12 @@ def one_monitor(model: str) -> Iterator[tuple[str, str]]:
         subprocess.run([UNSHIP, "-q", "keys", "new"], cwd=folder, check=True)
         monitor = subprocess.Popen([UNSHIP, "-q", "run"], cwd=folder, stdout=subprocess.DEVNULL)
         try:
-            yield f"embedded:{os.path.join(folder, 'unship-data')}", os.path.join(folder, "unship-keys", "trust.json")
+            keys = Path(folder) / "unship-keys"
+            yield (
+                f"embedded:{os.path.join(folder, 'unship-data')}",
+                str(keys / "trust.json"),
+                str(keys / "deployer.key"),
+            )
         finally:
             monitor.terminate()
             monitor.wait(timeout=30)

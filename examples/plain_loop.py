@@ -26,13 +26,14 @@ def main() -> int:
         loaded.append(models[version])
 
     with (
-        one_monitor("fraud") as (log, trust),
+        one_monitor("fraud") as (log, trust, key),
         Fleet("fraud", "v42", on_version=load, log=log, trust=trust, replica="example-0") as fleet,
         Feedback(log, source="chargebacks") as labels,
     ):
-        fleet.deployed("live", version="v41")
-        fleet.deployed("live", version="v42", previous="v41")
-        fleet.deployed("holdback", version="v41")
+        # A monitor that may act follows only deployments that are signed.
+        fleet.deployed("live", version="v41", key=key)
+        fleet.deployed("live", version="v42", previous="v41", key=key)
+        fleet.deployed("holdback", version="v41", key=key)
         fleet.flush()
         until, answered = time.monotonic() + DEADLINE_S, 0
         while not loaded and time.monotonic() < until:

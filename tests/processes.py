@@ -14,9 +14,11 @@ import unship as library
 from tests.commands import UNSHIP
 from tests.waiting import HANG_S, until
 from unship.commands import Command, decode_command
-from unship.keys import load_trust
+from unship.events import Deployment, Status
+from unship.keys import DEPLOYER_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
 from unship.log.embedded.log import EmbeddedLog, Message, Record
-from unship.signing import COMMAND_TYPE, TrustedKey, verify
+from unship.log.link import wall_ms
+from unship.signing import COMMAND_TYPE, TrustedKey, sign_event, verify
 
 CONFIG = "models: {fraud: {policy: {mode: act}, one_false_alarm_per: 1000, worse_by: 0.01}}\n"
 
@@ -107,11 +109,14 @@ def status_when(folder: Path, met: Callable[[dict[str, Any]], bool]) -> dict[str
     return shown
 
 
-def deploy(log: EmbeddedLog) -> None:
-    """Announce v42 live after v41, with v41 as holdback."""
-    for version, role in (("v41", "live"), ("v42", "live"), ("v41", "holdback")):
-        event = {"model": "fraud", "version": version, "status": role}
-        log.append("deployments", [Message(json.dumps(event).encode(), b"fraud")])
+def deploy(log: EmbeddedLog, keys: Path) -> None:
+    """Announce v42 live after v41, with v41 as holdback, signed by the deployer of a folder of keys."""
+    key, audience = load_private_key(keys / DEPLOYER_FILE), load_trust(keys / TRUST_FILE).audience
+    announced: list[tuple[str, Status]] = [("v41", "live"), ("v42", "live"), ("v41", "holdback")]
+    for version, role in announced:
+        event = Deployment(model="fraud", version=version, status=role)
+        value, headers = sign_event(event, key, audience, wall_ms(), new_nonce())
+        log.append("deployments", [Message(value, b"fraud", headers)])
 
 
 def records(log: EmbeddedLog, topic: str, position: int = 0) -> list[Record]:

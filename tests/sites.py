@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +17,14 @@ from streams.embedded.monitor import EmbeddedMonitor
 from streams.embedded.topics import EmbeddedTopics
 from streams.recordings.lines import Taken, read_line, records_of
 from streams.recordings.writing import Span, record_topics
+from tests.keys import SIGNER, TRUST, signed
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.codec import decode_line, encode_line
 from unship.events import Ack, Deployment, Feedback, Prediction
-from unship.keys import load_private_key, new_keys
 from unship.log.embedded.log import EmbeddedLog, Message
-from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
+from unship.signing import Trust
 
-TOPIC = {Prediction: "predictions", Feedback: "feedback", Deployment: "deployments"}
+TOPIC = {Prediction: "predictions", Feedback: "feedback"}
 
 
 class Clock:
@@ -47,7 +47,7 @@ class Site:
         self.lines = lines
         self.sent = 0
 
-    def monitor(self, signer: Signer | None = None) -> EmbeddedMonitor:
+    def monitor(self, signer: Signer = SIGNER) -> EmbeddedMonitor:
         return EmbeddedMonitor(self.log, self.config, self.clock, signer, Timing(beat_ms=60_000, valid_ms=600_000))
 
     def send(self, count: int) -> None:
@@ -56,9 +56,20 @@ class Site:
             assert isinstance(event, Prediction | Feedback | Deployment)
             assert event.ts is not None
             self.clock.now = max(self.clock.now, event.ts)
-            key = event.model if isinstance(event, Deployment) else event.id
-            self.log.append(TOPIC[type(event)], [Message(line, key.encode())])
+            if isinstance(event, Deployment):
+                self.deploy(event)
+            else:
+                self.log.append(TOPIC[type(event)], [Message(line, event.id.encode())])
         self.sent += count
+
+    def deploy(self, event: Deployment | dict[str, Any] | bytes) -> None:
+        """Append a deployment as a release pipeline does."""
+        self.log.append("deployments", [signed(event, self.clock.now)])
+
+    def order(self, **fields: Any) -> None:
+        """Append an operator's act for the model `m`."""
+        act = {"model": "m", "reason": "drill", "by": "ann", **fields}
+        self.log.append("operator", [signed(act, self.clock.now)])
 
     def ledger(self) -> list[bytes]:
         return [taken.value or b"" for taken in records_of(EmbeddedTopics(self.log), "ledger", 0)]
@@ -78,11 +89,8 @@ class Played:
 
 def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str = CONFIG) -> Played:
     """Let a monitor live through a rollback, in rounds of random size with noise between, and die now and then."""
-    trust = new_keys(folder / "keys", "prod")
-    controller, operator = (load_private_key(folder / "keys" / f"{role}.key") for role in ("controller", "operator"))
-    signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
     site, rng = Site(folder / "log", lines or busy_lines(seed), parse(config)), np.random.default_rng(seed)
-    live, held = site.monitor(signer), False
+    live, held = site.monitor(), False
     while site.sent < len(site.lines):
         site.send(int(rng.integers(1, 400)))
         if rng.random() < 0.3:
@@ -90,8 +98,7 @@ def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str 
             site.log.append("feedback", [Message(None, b"x"), Message(b'{"id":"p1",  "truth":1}', b"p1")])
             site.log.append("operator", [Message(b"{}", b"m")])
         if not held and site.sent > 100:
-            act = json.dumps({"act": "resume", "model": "m", "reason": "drill", "by": "ann"}).encode()
-            site.log.append("operator", [Message(act, b"m", tuple(sign(act, operator, OPERATOR_TYPE)))])
+            site.order(act="resume")
             held = True
         if rng.random() < 0.8:
             live.step()
@@ -103,11 +110,11 @@ def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str 
         if rng.random() < 0.15:
             live.save_snapshot()
         if rng.random() < 0.2:
-            live = site.monitor(signer)
-    live = site.monitor(signer)
+            live = site.monitor()
+    live = site.monitor()
     live.step()
     live.publish()
-    return Played(site.log, taken_of(site.log), trust)
+    return Played(site.log, taken_of(site.log), TRUST)
 
 
 def taken_of(log: EmbeddedLog, span: Span | None = None) -> list[Taken]:

@@ -15,11 +15,11 @@ from console.sentences import clean
 from console.settings import Exit, Settings
 from streams.config.file import load
 from streams.config.resolved import Config
-from unship.codec import encode_line
 from unship.errors import ConfigurationError
 from unship.events import OperatorAct
-from unship.keys import OPERATOR_FILE, load_private_key
-from unship.signing import OPERATOR_TYPE, sign
+from unship.keys import OPERATOR_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
+from unship.log.link import wall_ms
+from unship.signing import sign_event
 
 
 def renew_command(settings: Settings, model: str, reason: str, incarnation: int | None) -> Exit:
@@ -28,8 +28,9 @@ def renew_command(settings: Settings, model: str, reason: str, incarnation: int 
     key = load_private_key(keys_folder(settings, config) / OPERATOR_FILE)
     chosen = _next(settings, config, model, incarnation)
     act = OperatorAct(act="renew", model=model, reason=reason, by=getpass.getuser(), incarnation=chosen)
-    value = encode_line(act).rstrip(b"\n")
-    append(settings, config, "operator", model.encode(), value, tuple(sign(value, key, OPERATOR_TYPE)))
+    audience = load_trust(keys_folder(settings, config) / TRUST_FILE).audience
+    value, headers = sign_event(act, key, audience, wall_ms(), new_nonce())
+    append(settings, config, "operator", model.encode(), value, headers)
     if settings.as_json:
         click.echo(msgspec.json.encode({"model": model, "incarnation": chosen}).decode())
     else:

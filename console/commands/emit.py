@@ -13,10 +13,13 @@ from streams.config.file import load
 from streams.config.resolved import Config
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
-from unship.keys import new_keys
+from unship.events import Deployment
+from unship.keys import DEPLOYER_FILE, TRUST_FILE, deployment_key, load_trust, new_keys, new_nonce
 from unship.log.embedded.log import EmbeddedLog, Message
 from unship.log.kafka.access import SCHEME
+from unship.log.link import wall_ms
 from unship.rejections import Rejection
+from unship.signing import sign_event
 from unship.topics import TOPIC_OF, key_of
 
 
@@ -26,13 +29,32 @@ def emit_command(settings: Settings, kind: str, text: str) -> Exit:
     event = decode_value(kind, value)
     if isinstance(event, Rejection):
         raise ConfigurationError(f"the {kind} would be rejected: {event.code} {event.detail}".rstrip())
-    topic = TOPIC_OF[kind]
-    partition, offset = append(settings, load(settings.config), topic, key_of(event), value)
+    topic, config = TOPIC_OF[kind], load(settings.config)
+    headers: tuple[tuple[str, bytes], ...] = ()
+    if isinstance(event, Deployment):
+        value, headers = _signed(settings, config, event, value)
+    partition, offset = append(settings, config, topic, key_of(event), value, headers)
     if settings.as_json:
         click.echo(msgspec.json.encode({"topic": topic, "partition": partition, "offset": offset}).decode())
     else:
         settings.report(f"emit: {topic}, offset {offset}")
     return Exit.GOOD
+
+
+def _signed(
+    settings: Settings, config: Config, event: Deployment, value: bytes
+) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+    """Return the record of a deployment, signed if there is a key for it."""
+    folder = keys_folder(settings, config)
+    key = deployment_key(folder)
+    if key is None:
+        if config.of(event.model).deployments == "signed":
+            settings.report(
+                f"emit: no {DEPLOYER_FILE} in {folder}, so the deployment is not signed, and the monitor will ignore "
+                "it (UNSIGNED_DEPLOYMENT)"
+            )
+        return value, ()
+    return sign_event(event, key, load_trust(folder / TRUST_FILE).audience, wall_ms(), new_nonce())
 
 
 def append(

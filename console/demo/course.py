@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from actions.journal import Decision, decode_decision
@@ -34,8 +33,10 @@ from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
 from unship.codec import decode_value
 from unship.commands import Command, decode_command
-from unship.events import Ack, Prediction
+from unship.events import Ack, Deployment, Prediction
+from unship.keys import DEPLOYER_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
 from unship.log.embedded.log import EmbeddedLog, Message
+from unship.signing import sign_event
 
 ROUND_MS = 2 * MINUTE_MS
 """Length of a round on this clock: about 240 requests, one every half second."""
@@ -250,10 +251,15 @@ class Course:
                 seen.taken_back = int(share[0])
 
     def _deploy(self, events: list[dict[str, Any]], ts: int) -> None:
-        """Emit deployments as a release pipeline does, and wait until the replicas have converged."""
+        """Emit signed deployments as a release pipeline does, and wait until the replicas have converged."""
         before = self.command()
         self._clock.set(ts)
-        self._log.append("deployments", [Message(orjson.dumps(event), MODEL.encode()) for event in events])
+        keys = self.stage.keys
+        key, audience = load_private_key(keys / DEPLOYER_FILE), load_trust(keys / TRUST_FILE).audience
+        for event in events:
+            announced = msgspec.convert(event, Deployment)
+            value, headers = sign_event(announced, key, audience, ts, new_nonce())
+            self._log.append("deployments", [Message(value, MODEL.encode(), headers)])
         self.stage.monitor.send(Time(ts))
         serve = events[0]["version"]
 

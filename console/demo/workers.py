@@ -105,9 +105,10 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Name the demo's processes and the folder of its log."""
+    """Name the demo's processes, the folder of its log and that of its keys."""
 
     log: Path
+    keys: Path
     replicas: tuple[Worker, ...]
     labels: Worker
     monitor: Worker
@@ -151,4 +152,4 @@ def stage(folder: Path, scenario: str, now: int) -> Iterator[Stage]:
             place.mkdir(mode=0o700)
             trust = shutil.copy(home / "unship-keys" / TRUST_FILE, place / TRUST_FILE)
             replicas.append(start(name, "replica", place, Begin(now, where, str(trust), name)))
-        yield Stage(log, tuple(replicas), labels, monitor)
+        yield Stage(log, home / "unship-keys", tuple(replicas), labels, monitor)

@@ -146,6 +146,10 @@ class Silence(msgspec.Struct):
         if self.asked > USUAL_CAP:
             self.asked, self.labelled = USUAL_CAP, self.labelled * USUAL_CAP / self.asked
 
+    def forget(self, arm: int) -> None:
+        """Forget an arm."""
+        self.lasting.pop(arm, None)
+
     def _is_no_chance(self, predictions: int) -> bool:
         """Return whether so many predictions without a label are improbable, given how many labels there were before.
 

@@ -23,9 +23,9 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from unship.codec import LIMITS, decode_value, encode_line
-from unship.events import EVENT_TYPES
+from unship.events import EVENT_TYPES, Deployment
 from unship.log.address import connector
-from unship.log.link import RETRY_MAX_S, RETRY_MIN_S, Batches, Link, Message, Refusal
+from unship.log.link import RETRY_MAX_S, RETRY_MIN_S, Batches, Headers, Link, Message, Refusal
 from unship.rejections import Rejection
 from unship.sendable import Sendable, changed_fields, reads_back, with_plain_fields
 from unship.topics import TOPIC_OF, key_of
@@ -65,7 +65,15 @@ class _Flush(Struct, frozen=True, eq=False):
     done: threading.Event
 
 
-_Item: TypeAlias = Sendable | _Flush | None
+class SignLater(Struct, frozen=True, eq=False):
+    """Carry a deployment, and what returns the value and the headers of its record as late as possible."""
+
+    event: Deployment
+    sign: Callable[[Deployment], tuple[bytes, Headers]]
+
+
+_Event: TypeAlias = Sendable | SignLater
+_Item: TypeAlias = _Event | _Flush | None
 
 
 _KIND_OF: Final[dict[type, str]] = {event_type: kind for kind, event_type in EVENT_TYPES.items()}
@@ -137,7 +145,7 @@ class Emitter:
             # The thread is a daemon, so that a service that forgets to close can end; what waits is still sent then.
             atexit.register(self.close)
 
-    def put(self, event: Sendable) -> None:
+    def put(self, event: _Event) -> None:
         """Queue an event, or drop it where there is no room."""
         if self._closed:
             self.drop(CLOSED)
@@ -217,7 +225,7 @@ class Emitter:
                 break
         link.close()
 
-    def _gather(self) -> tuple[list[Sendable], list[_Flush]]:
+    def _gather(self) -> tuple[list[_Event], list[_Flush]]:
         """Wait for the first event, let others gather, and take at most a batch."""
         for _ in range(IDLE_LOOKS):
             if not self._queue.empty():
@@ -225,7 +233,7 @@ class Emitter:
             self._closing.wait(LINGER_S)
         # Waking this thread would cost the caller a call of the kernel, so it wakes by itself unless long idle.
         item = self._queue.get()
-        events: list[Sendable] = []
+        events: list[_Event] = []
         flushes: list[_Flush] = []
         self._take(item, events, flushes)
         for _ in range(self._lingers):
@@ -235,7 +243,7 @@ class Emitter:
             self._take(None, events, flushes)
         return events, flushes
 
-    def _take(self, item: _Item, events: list[Sendable], flushes: list[_Flush]) -> None:
+    def _take(self, item: _Item, events: list[_Event], flushes: list[_Flush]) -> None:
         """Sort an item and what is in the queue into these lists, up to a batch of events."""
         while True:
             if isinstance(item, _Flush):
@@ -250,11 +258,14 @@ class Emitter:
                 break
         self._room.set()
 
-    def _encoded(self, events: list[Sendable]) -> Batches:
+    def _encoded(self, events: list[_Event]) -> Batches:
         batches: Batches = {}
-        for event in events:
+        for item in events:
+            event = item.event if isinstance(item, SignLater) else item
             kind = _KIND_OF[event.__class__]
             message = self._checked(kind, event)
+            if message is not None and isinstance(item, SignLater):
+                message = self._signed(item, message)
             if message is not None:
                 batches.setdefault(TOPIC_OF[kind], []).append(message)
         return batches
@@ -287,6 +298,17 @@ class Emitter:
             why = "JSON cannot carry NaN, an infinity, or a value of a class of your own"
             self.drop(BAD_ARGUMENT, f"{kind}: {changed_fields(event, read)}: {why}")
         return None
+
+    def _signed(self, item: SignLater, message: Message) -> Message | None:
+        """Return the record of a deployment that was checked, signed."""
+        try:
+            event = decode_value("deployment", message.value)
+            assert isinstance(event, Deployment), event
+            value, headers = item.sign(event)
+        except Exception as error:  # noqa: BLE001 (the thread lives on whatever a key is)
+            self.drop(BAD_ARGUMENT, f"deployment: {type(error).__name__}: {error}")
+            return None
+        return Message(value, message.key, headers)
 
     def _append(self, link: Link, batches: Batches) -> None:
         """Append until all is written; stop earlier only when closing and the deadline passed."""

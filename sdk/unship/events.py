@@ -159,7 +159,10 @@ class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
 
 
 class Deployment(WireRecord, frozen=True, gc=False, kw_only=True, tag="deployment"):
-    """Announce that a version now serves a model as live, shadow or holdback, or not at all."""
+    """Announce that a version now serves a model as live, shadow or holdback, or not at all.
+
+    A signed one has `audience`, `issued_ts`, `not_after_ts` and `nonce`, as a signed act does.
+    """
 
     model: Name
     version: Name
@@ -169,13 +172,19 @@ class Deployment(WireRecord, frozen=True, gc=False, kw_only=True, tag="deploymen
     artifact: Digest | None = None
     reference: References | None = None
     card: Card | None = None
+    audience: Name | None = None
+    issued_ts: TimeMs | None = None
+    not_after_ts: TimeMs | None = None
+    nonce: Label | None = None
     at: At | None = None
 
 
 class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator"):
     """Carry what a person ordered for a model, with the reason; the signature travels in the record's headers.
 
-    `incarnation` goes with the act `renew`: the epochs of the model's commands begin with it from there on.
+    `incarnation` goes with the act `renew`: the epochs of the model's commands begin with it from there on. The act is
+    for one installation (`audience`) and for the time from `issued_ts` to `not_after_ts`, and it is followed once
+    (`nonce`).
     """
 
     act: Act
@@ -188,6 +197,10 @@ class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator
     override: bool = False
     incarnation: Natural | None = None
     ts: EventTime = None
+    audience: Name | None = None
+    issued_ts: TimeMs | None = None
+    not_after_ts: TimeMs | None = None
+    nonce: Label | None = None
     at: At | None = None
 
 

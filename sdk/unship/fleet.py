@@ -18,14 +18,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from unship.emitter import BAD_ARGUMENT, Emitter
+from unship.emitter import BAD_ARGUMENT, Emitter, SignLater
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceValue, Status
-from unship.keys import load_trust
+from unship.keys import load_private_key, load_trust, new_nonce
 from unship.log.address import checked_log, state_folder
 from unship.log.link import wall_ms
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
@@ -35,9 +35,12 @@ from unship.replica.forked import NOT_FOLLOWING, ForkedChild
 from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
 from unship.sendable import PLAIN, plain
-from unship.signing import Trust
+from unship.signing import VALID_MS_MAX, Trust, sign_event
 from unship.system.forking import after_fork_in_child
 from unship.system.ids import Ids
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 DEFAULT_TRUST: Final = "trust.json"
 LOGGER: Final = logging.getLogger("unship")
@@ -370,8 +373,12 @@ class Fleet:
         previous: str | None = None,
         reference: Mapping[str, tuple[float, int] | Reference] | None = None,
         card: str | dict[str, Any] | None = None,
+        key: str | os.PathLike[str] | Ed25519PrivateKey | None = None,
     ) -> None:
         """Announce that a version serves as `status` from now on; never waits and never raises, as `predicted`.
+
+        Where the monitor may act, it follows only what is signed: give `key`, or let the release pipeline announce the
+        version with `unship-replica emit deployment`.
 
         Args:
             status: `live`, `shadow`, `holdback` or `retired`.
@@ -379,23 +386,33 @@ class Fleet:
             previous: The version that it replaces.
             reference: The offline metrics by loss: {"zero_one": (mean, number of outcomes)}.
             card: The address of the model card, or its content.
+            key: The key to sign with, or its file: that of a deployer or an operator, for the audience of `trust`.
         """
         try:
             now = self.current
-            self._emitter.put(
-                Deployment(
-                    model=self.model,
-                    version=now.version if version is None else version,
-                    status=status,
-                    ts=self._now_ms(),
-                    previous=previous,
-                    artifact=now.artifact if version in (None, now.version) else None,
-                    reference=None if reference is None else {name: _reference(it) for name, it in reference.items()},
-                    card=card,
-                )
+            sign = None if key is None else self._signer(key)
+            event = Deployment(
+                model=self.model,
+                version=now.version if version is None else version,
+                status=status,
+                ts=self._now_ms(),
+                previous=previous,
+                artifact=now.artifact if version in (None, now.version) else None,
+                reference=None if reference is None else {name: _reference(it) for name, it in reference.items()},
+                card=card,
             )
+            self._emitter.put(event if sign is None else SignLater(event, sign))
         except Exception as error:  # noqa: BLE001 (the service comes first)
             self._emitter.drop(BAD_ARGUMENT, f"deployment: {type(error).__name__}: {error}")
+
+    def _signer(
+        self, key: str | os.PathLike[str] | Ed25519PrivateKey
+    ) -> Callable[[Deployment], tuple[bytes, tuple[tuple[str, bytes], ...]]]:
+        trust, now_ms = self._options.trust, self._now_ms
+        if trust is None:
+            raise ConfigurationError("key: a signature is for one installation, and without trust none is known")
+        private_key = load_private_key(Path(key)) if isinstance(key, str | os.PathLike) else key
+        return lambda event: sign_event(event, private_key, trust.audience, now_ms(), new_nonce(), VALID_MS_MAX)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until every event so far was written or dropped; False when time is up first."""

@@ -1,8 +1,9 @@
 """Make and read the keys: files on disk, and the one place of this library where chance comes in.
 
-A folder of keys holds three files. `controller.key` signs commands and belongs to the monitor; `operator.key` signs
-what people order and belongs to them; `trust.json` holds the public halves with their roles, is no secret, and is the
-only one that replicas get: a process that verifies commands must not be able to write one.
+A folder of keys holds four files. `controller.key` signs commands and belongs to the monitor; `operator.key` signs
+what people order and belongs to them; `deployer.key` signs deployments and belongs to what releases versions, such as a
+pipeline; `trust.json` holds the public halves with their roles, is no secret, and is the only one that replicas get: a
+process that verifies commands must not be able to write one.
 
 Nothing is ever overwritten here. A lost controller key can be replaced by a new one in every `trust.json`; a key that
 was overwritten by accident leaves a fleet that obeys no command, which shows on the day of the first rollback.
@@ -30,19 +31,20 @@ if TYPE_CHECKING:
 
 CONTROLLER_FILE = "controller.key"
 OPERATOR_FILE = "operator.key"
+DEPLOYER_FILE = "deployer.key"
 TRUST_FILE = "trust.json"
 
 FILE_BYTES_MAX = 65_536
 """Largest key or trust file: 64 trusted keys take about 8 KB."""
 
-_FILE_OF: dict[Role, str] = {"controller": CONTROLLER_FILE, "operator": OPERATOR_FILE}
+_FILE_OF: dict[Role, str] = {"controller": CONTROLLER_FILE, "operator": OPERATOR_FILE, "deployer": DEPLOYER_FILE}
 
 
 class _KeyEntry(Struct, forbid_unknown_fields=True):
     """Hold one key of `trust.json`: 32 bytes in base64, and what it may sign."""
 
     public: str
-    roles: Annotated[list[Role], Meta(min_length=1, max_length=2)]
+    roles: Annotated[list[Role], Meta(min_length=1, max_length=3)]
 
 
 class _TrustFile(Struct, forbid_unknown_fields=True):
@@ -87,6 +89,23 @@ def new_keys(folder: Path, audience: str = "default") -> Trust:
     trust = Trust(tuple(keys), audience)
     _write_new(folder / TRUST_FILE, encode_trust(trust), 0o644)
     return trust
+
+
+def new_nonce() -> str:
+    """Return 128 random bits as text: what makes a signed event different from any other."""
+    return os.urandom(16).hex()  # noqa: TID251
+
+
+def deployment_key(folder: Path) -> Ed25519PrivateKey | None:
+    """Return the key of a folder that deployments are signed with, the deployer's first; None if it has neither.
+
+    Raises:
+        ConfigurationError: There is one that cannot be used.
+    """
+    for name in (DEPLOYER_FILE, OPERATOR_FILE):
+        if (folder / name).exists():
+            return load_private_key(folder / name)
+    return None
 
 
 def load_private_key(path: Path) -> Ed25519PrivateKey:

@@ -67,6 +67,17 @@ class RejectCode(StrEnum):
     DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
     DUPLICATE_ACT = "DUPLICATE_ACT", "The operator's act repeats one that is already known."
     UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
+    UNSIGNED_DEPLOYMENT = (
+        "UNSIGNED_DEPLOYMENT",
+        "The deployment is not signed by a trusted deployer's or operator's key, and the model's `policy.deployments` "
+        "is `signed`; it changes and announces nothing.",
+    )
+    ACT_EXPIRED = (
+        "ACT_EXPIRED",
+        "The signed act or deployment was appended outside its time, states none, or one of more than an hour.",
+    )
+    ACT_REPEATED = "ACT_REPEATED", "The signed act or deployment has a nonce that was seen before, or none."
+    WRONG_AUDIENCE = "WRONG_AUDIENCE", "The act or deployment was signed for another installation."
     FORGED_CONTROL = (
         "FORGED_CONTROL",
         "A record of `control` is not signed by a trusted controller for its model and this audience; it is ignored.",

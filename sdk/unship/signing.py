@@ -8,6 +8,11 @@ The header `unship_key` only names the key to try first. It is not signed and ne
 wrong, missing or of an unknown key is still checked with every trusted key of the role. Roles come from the
 local trust file, never from the record.
 
+Operators' acts and deployments move a fleet as well, and signed bytes can be copied and appended again by everybody who
+may write their topic. So they hold what ends their use: for which installation they are meant, from when to when they
+may be appended, and a nonce by which a second copy is recognised. The time that counts is the one at which the log
+appended the record: no sender chooses it.
+
 Verification is total: any value and any headers give the key or a refusal code. `cryptography` is loaded when it is
 first needed, because `import unship` in a serving process must cost next to nothing.
 
@@ -22,15 +27,21 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+import msgspec
 from msgspec import Struct
+
+from unship.codec import encode_line
+from unship.events import Deployment, OperatorAct
+from unship.rejections import RejectCode, Rejection
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 COMMAND_TYPE = "application/vnd.unship.command+json"
 OPERATOR_TYPE = "application/vnd.unship.operator+json"
+DEPLOYMENT_TYPE = "application/vnd.unship.deployment+json"
 DECISION_TYPE = "application/vnd.unship.decision+json"
 
 SIGNATURE_HEADER = "unship_sig"
@@ -39,8 +50,27 @@ KEY_HEADER = "unship_key"
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
 """The headers of a record, in the form that clients of Kafka use."""
 
-Role: TypeAlias = Literal["controller", "operator"]
+Role: TypeAlias = Literal["controller", "operator", "deployer"]
 SignatureRefusal: TypeAlias = Literal["BAD_SIGNATURE", "UNKNOWN_KEY"]
+
+SignedEvent: TypeAlias = OperatorAct | Deployment
+
+VALID_MS: Final = 600_000
+"""How long a signed event may wait to be appended: an order that waited longer may not be wanted any more."""
+
+VALID_MS_MAX: Final = 3_600_000
+"""Longest time that a signed event may state."""
+
+AHEAD_MS_MAX: Final = 300_000
+"""How far the clock of who signs may be ahead of the log's."""
+
+TYPE_OF: Final[dict[type[SignedEvent], str]] = {OperatorAct: OPERATOR_TYPE, Deployment: DEPLOYMENT_TYPE}
+
+ROLES_OF: Final[dict[type[SignedEvent], tuple[Role, ...]]] = {
+    OperatorAct: ("operator",),
+    Deployment: ("deployer", "operator"),
+}
+"""Who may sign what: an operator may also deploy."""
 
 _SIGNATURE_BYTES = 64
 # 64 bytes in base64, which is all that is ever looked at.
@@ -127,11 +157,74 @@ def verify(
     return "BAD_SIGNATURE" if hint is None or any(key.id.encode() == hint for key in candidates) else "UNKNOWN_KEY"
 
 
-def is_operators(value: bytes | None, headers: Headers, trust: Trust | None) -> bool:
-    """Return whether an operator signed exactly this act; without a trust file there are no operators."""
-    if value is None or trust is None:
-        return False
-    return isinstance(verify(value, headers, trust, "operator", OPERATOR_TYPE), TrustedKey)
+class SignedBy(Struct, frozen=True):
+    """Name the id of the key that signed an event, and the role in which it did."""
+
+    key: str
+    role: str
+
+
+def sign_event(
+    event: SignedEvent, key: Ed25519PrivateKey, audience: str, now_ms: int, nonce: str, valid_ms: int = VALID_MS
+) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+    """Return the value and the headers of the record of an event; neither may be changed.
+
+    Args:
+        event: What is ordered or announced.
+        key: That of an operator; for a deployment also that of a deployer.
+        audience: The installation that it is for, as in the `trust.json` of its monitor.
+        now_ms: The time, by a clock near that of the log, in milliseconds since the epoch.
+        nonce: What no other event has (`unship.keys.new_nonce`).
+        valid_ms: How long it may wait to be appended, `VALID_MS_MAX` at most.
+    """
+    limited = msgspec.structs.replace(
+        event, audience=audience, issued_ts=now_ms, not_after_ts=now_ms + valid_ms, nonce=nonce
+    )
+    value = encode_line(limited)
+    return value, tuple(sign(value, key, TYPE_OF[type(event)]))
+
+
+def authenticate(
+    event: SignedEvent, value: bytes, headers: Headers, trust: Trust | None, append_ms: int
+) -> SignedBy | Rejection | None:
+    """Return who signed exactly these bytes; None if nobody did who is trusted for them; never raises.
+
+    Args:
+        event: What was decoded from the value.
+        value: The value of the record.
+        headers: Its headers.
+        trust: The trusted keys; without any nobody is trusted.
+        append_ms: When the log appended the record.
+
+    Returns:
+        A rejection if somebody trusted signed it, but for another installation or another time.
+    """
+    signer = _signer(event, value, headers, trust)
+    if signer is None or trust is None:
+        return None
+    if event.audience != trust.audience:
+        return Rejection(RejectCode.WRONG_AUDIENCE, f"expected the audience {trust.audience!r}")
+    issued, until = event.issued_ts, event.not_after_ts
+    if issued is None or until is None:
+        return Rejection(RejectCode.ACT_EXPIRED, "the signed bytes hold no issued_ts and not_after_ts")
+    if not event.nonce:
+        return Rejection(RejectCode.ACT_REPEATED, "the signed bytes hold no nonce")
+    if not 0 <= until - issued <= VALID_MS_MAX:
+        return Rejection(RejectCode.ACT_EXPIRED, f"valid for {until - issued} ms, expected at most {VALID_MS_MAX}")
+    if not issued - AHEAD_MS_MAX <= append_ms <= until:
+        return Rejection(RejectCode.ACT_EXPIRED, f"appended at {append_ms}, expected {issued} to {until}")
+    return signer
+
+
+def _signer(event: SignedEvent, value: bytes, headers: Headers, trust: Trust | None) -> SignedBy | None:
+    if trust is None:
+        return None
+    kind = type(event)
+    for role in ROLES_OF[kind]:
+        key = verify(value, headers, trust, role, TYPE_OF[kind])
+        if isinstance(key, TrustedKey):
+            return SignedBy(key.id, role)
+    return None
 
 
 def _signature_of(headers: Headers) -> bytes | None:

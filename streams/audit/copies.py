@@ -10,13 +10,14 @@ import msgspec
 from actions.facts import ReplicaChange
 from streams.audit.differences import Difference, difference
 from streams.config.units import DAY_MS
+from streams.join.signed import read_control
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
 from streams.recordings.lines import Place, Taken, Topics, place_of
 from unship.codec import decode_value
 from unship.events import Ack, Deployment, Event, OperatorAct, Prediction
 from unship.log.packed import decode_values
 from unship.rejections import Rejection
-from unship.signing import Trust, is_operators
+from unship.signing import SIGNATURE_HEADER, SignedBy, Trust
 from unship.topics import EVENT_TOPICS
 
 COPIED: Final = ("deployments", "operator")
@@ -27,7 +28,7 @@ REMEMBERED: Final = 100_000
 
 
 class Copies:
-    """Reads both topics in the order of the ledger. `unsigned` counts acts whose signature cannot be checked."""
+    """Reads both topics in the order of the ledger. `unsigned` counts copies whose signature cannot be checked."""
 
     def __init__(self, topics: Topics, trust: Trust | None) -> None:
         self.topics = topics
@@ -35,7 +36,7 @@ class Copies:
         self.unsigned = 0
         self._next: dict[Place, int] = {}
         self._pages: dict[Place, deque[Taken]] = {}
-        self._seen: set[tuple[str, str, str, int | None, str | None]] = set()
+        self._seen: set[tuple[object, ...]] = set()
 
     def check(self, record: Deployed | Operated) -> Difference | None:
         """Compare a copy with its source, and check the records before it that were not copied."""
@@ -46,7 +47,7 @@ class Copies:
         _, partition, offset, _ = event.at
         place = (topic, partition)
         if isinstance(event, Deployment):
-            self._seen.add(_content(event))
+            self._seen.add(_content(event, record.signed_by))
         if offset < self._next.get(place, 0):
             # Several copiers may copy one record, each without a clock; the fold applies the first copy.
             twice = Difference(f"{topic}[{partition}]@{offset}", "its copies", "two", "one")
@@ -59,7 +60,7 @@ class Copies:
             where = f"{topic}[{partition}]@{offset}"
             kept = place in self.topics.ends() and self.topics.first(*place) <= offset
             return Difference(where, "the record", "absent", "present") if kept else None
-        return self._compare(taken, event)
+        return self._compare(taken, record)
 
     def passed(self, positions: dict[str, int]) -> Difference | None:
         """Check the records that a monitor has read and not copied: each must be a repeat, or rejected.
@@ -92,7 +93,8 @@ class Copies:
                 return difference(where, shown, {"model": record.model, "change": msgspec.to_builtins(change)})
         return None
 
-    def _compare(self, taken: Taken, event: Event) -> Difference | None:
+    def _compare(self, taken: Taken, record: Deployed | Operated) -> Difference | None:
+        event, signed_by = record.event, record.signed_by
         source = decode_value(EVENT_TOPICS[taken.topic], taken.value)
         where = place_of(taken)
         if isinstance(source, Rejection):
@@ -102,14 +104,20 @@ class Copies:
             return difference(
                 f"{where}, and its copy in the ledger", *(msgspec.to_builtins(e) for e in (source, event))
             )
-        if isinstance(source, OperatorAct) and self.trust is None:
+        if signed_by is None and not isinstance(source, OperatorAct):
+            return None
+        if self.trust is None:
             self.unsigned += 1
-        elif isinstance(source, OperatorAct) and not self._is_signed(taken):
-            return Difference(where, "its signature", "not of an operator", "of an operator, as the ledger has it")
+            return None
+        found, signer = self._read(taken)
+        if isinstance(found, Rejection) or signer != signed_by:
+            what = str(found.code) if isinstance(found, Rejection) else str(msgspec.to_builtins(signer))
+            return Difference(where, "its signature", what, f"{msgspec.to_builtins(signed_by)}, as the ledger has it")
         return None
 
-    def _is_signed(self, taken: Taken) -> bool:
-        return is_operators(taken.value, [(name, value or b"") for name, value in taken.headers], self.trust)
+    def _read(self, taken: Taken) -> tuple[Event | Rejection, SignedBy | None]:
+        headers = [(name, value or b"") for name, value in taken.headers]
+        return read_control(taken.topic, taken.value, headers, self.trust, taken.append_ts)
 
     def _pass(self, place: Place, end: int) -> Difference | None:
         """Read up to `end`; return a difference for the first record that should have been copied."""
@@ -119,12 +127,15 @@ class Copies:
         return None
 
     def _should_be_copied(self, taken: Taken) -> bool:
-        event = decode_value(EVENT_TOPICS[taken.topic], taken.value)
+        if self.trust is None and any(name == SIGNATURE_HEADER for name, _ in taken.headers):
+            # It may be one that the monitor refuses: expired, or for another installation.
+            return False
+        event, signer = self._read(taken)
         if isinstance(event, Rejection) or (event.ts is not None and event.ts > taken.append_ts + DAY_MS):
             return False
         if isinstance(event, Deployment):
-            return _content(event) not in self._seen and len(self._seen) < REMEMBERED
-        return self._is_signed(taken)
+            return _content(event, signer) not in self._seen and len(self._seen) < REMEMBERED
+        return True
 
     def _take(self, place: Place, offset: int, *, whatever: bool = False) -> Taken | None:
         """Return the next record if its offset is `offset`, or with `whatever` at most that."""
@@ -158,5 +169,5 @@ def _shown(taken: Taken, change: ReplicaChange) -> list[tuple[str, ReplicaChange
     return found
 
 
-def _content(event: Deployment) -> tuple[str, str, str, int | None, str | None]:
-    return event.model, event.version, event.status, event.ts, event.previous
+def _content(event: Deployment, signer: SignedBy | None) -> tuple[object, ...]:
+    return event.model, event.version, event.status, event.ts, event.previous, signer is not None

@@ -147,8 +147,8 @@ class LedgerAudit:
             remarks.append(f"{self._superseded} batches of an earlier incarnation of their source topics")
         if self.trust is None and (self.commands or self.copies.unsigned):
             remarks.append(
-                f"the signatures of {self.commands} commands and {self.copies.unsigned} operators' acts, because no "
-                "trust.json is configured"
+                f"the signatures of {self.commands} commands and {self.copies.unsigned} acts and "
+                "deployments, because no trust.json is configured"
             )
         return remarks
 

@@ -191,6 +191,7 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
         confirm_within_ms=duration_ms(policy.confirm_within, f"{path}.policy.confirm_within"),
         proposal_ttl_ms=ttl,
         missing=labels.missing,
+        deployments=policy.deployments or ("any" if policy.mode == "observe" else "signed"),
     )
 
 

@@ -46,6 +46,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     confirm_within_ms: int
     proposal_ttl_ms: int
     missing: str = "ignore"
+    deployments: str = "any"
 
     @property
     def negative(self) -> bool:
@@ -75,9 +76,10 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     def judges_as(self, other: ModelConfig) -> bool:
         """Return whether state judged under the other configuration stays valid: both differ only in the policy."""
-        free = ("mode", "cooldown_ms", "switches_max", "switches_span_ms", "without_control", "confirm_within_ms")
+        free = {"mode", "cooldown_ms", "switches_max", "switches_span_ms", "without_control", "confirm_within_ms"}
+        free |= {"proposal_ttl_ms", "deployments"}
         mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
-        return all(mine[name] == theirs[name] for name in mine if name not in (*free, "proposal_ttl_ms"))
+        return all(mine[name] == theirs[name] for name in mine if name not in free)
 
     @property
     def cohort_ms(self) -> int:

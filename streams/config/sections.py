@@ -47,6 +47,7 @@ class PolicySection(Section, forbid_unknown_fields=True, frozen=True):
     without_control: Literal["propose", "act", "page"] = "propose"
     confirm_within: str | int = "1d"
     proposal_ttl: str | int = "1d"
+    deployments: Literal["signed", "any"] | None = None
 
 
 class ModelSection(Section, forbid_unknown_fields=True, frozen=True):

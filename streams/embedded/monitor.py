@@ -25,18 +25,16 @@ from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
 from streams.join.line_cutter import Arrival
 from streams.join.runs import Run
+from streams.join.signed import read_control
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_record
-from unship.codec import decode_value
 from unship.commands import Command, encode_command
 from unship.errors import RecordingError
-from unship.events import Event
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
-from unship.signing import is_operators
 from unship.topics import EVENT_TOPICS, SOURCES
 
 logger = logging.getLogger("unship")
@@ -229,22 +227,20 @@ class EmbeddedMonitor:
             if run:
                 yield self._sources.run(run)
                 run = []
-            yield Arrival(self._decode(topic, entry), entry.value or b"", (topic, 0, entry.offset, entry.append_ts))
+            yield self._arrival(topic, entry)
         if run:
             yield self._sources.run(run)
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
         return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
 
-    def _decode(self, topic: str, entry: Entry) -> Event | Rejection:
+    def _arrival(self, topic: str, entry: Entry) -> Arrival:
         trust = None if self.signer is None else self.signer.trust
-        if topic == "operator" and not is_operators(entry.value, entry.headers, trust):
-            event: Event | Rejection = Rejection(RejectCode.UNSIGNED_ACT)
-        else:
-            event = decode_value(EVENT_TOPICS[topic], entry.value)
+        value = entry.value or b""
+        event, signed_by = read_control(topic, entry.value, entry.headers, trust, entry.append_ts)
         if isinstance(event, Rejection):
             self._sources.reject(topic, entry, event)
-        return event
+        return Arrival(event, value, (topic, 0, entry.offset, entry.append_ts), signed_by)
 
 
 def _ledger_values(log: EmbeddedLog, offset: int) -> Iterator[bytes]:

@@ -10,21 +10,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Ints
+from detectors.base import Bools, Ints
 from detectors.rows.types import Entries
 from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.slices import SliceTable, SourceTable
 from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
+from unship.events import Role
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)
 STREAMS = 4
+#: In place of an arm that was forgotten.
+NOBODY = Arm("", "")
 #: In place of the source of a prediction without a label.
 NO_SOURCE = -1
 
@@ -86,21 +90,51 @@ def new_cohort() -> OpenCohort:
     return OpenCohort(Arrived([], [], [], []), Arrived([], [], [], []), {})
 
 
-class Layout(msgspec.Struct):
-    """Turn a record's columns into the model's own numbers: arms, streams and sources by first appearance."""
+class Layout(msgspec.Struct, dict=True):
+    """Turn a record's columns into the model's own numbers: arms, streams and sources by first appearance.
+
+    The numbers of forgotten arms are `free`, and given again.
+    """
 
     arms: list[Arm]
     slices: SliceTable
     sources: SourceTable
+    free: list[int] = []
 
-    def arm_numbers(self, record: Outcomes) -> Ints:
-        """Return the model's number of each of the record's arms."""
-        numbers = []
-        for arm in record.arms:
-            if arm not in self.arms:
+    def arm_numbers(self, arms: list[Arm], kept: Bools) -> Ints:
+        """Return the model's number of each of a record's arms, -1 for one that is not kept."""
+        return np.array([self._number(arm) if use else -1 for arm, use in zip(arms, kept, strict=True)], np.int64)
+
+    def _number(self, arm: Arm) -> int:
+        number = self._numbers.get(arm)
+        if number is None:
+            if self.free:
+                number = self.free.pop()
+                self.arms[number] = arm
+            else:
+                number = len(self.arms)
                 self.arms.append(arm)
-            numbers.append(self.arms.index(arm))
-        return np.array(numbers, np.int64)
+            self._numbers[arm] = number
+        return number
+
+    def number_of(self, version: str, role: str) -> int:
+        """Return the number of an arm, -1 if it has not answered yet."""
+        return self._numbers.get(Arm(version, role), -1)
+
+    def numbers_of(self, version: str) -> list[int]:
+        """Return the numbers of a version's arms."""
+        return [number for role in get_args(Role) if (number := self.number_of(version, role)) >= 0]
+
+    def forget(self, version: str) -> None:
+        """Let the numbers of a version's arms be given to others."""
+        for number in self.numbers_of(version):
+            del self._numbers[self.arms[number]]
+            self.arms[number] = NOBODY
+            self.free.append(number)
+
+    @cached_property
+    def _numbers(self) -> dict[Arm, int]:
+        return {arm: number for number, arm in enumerate(self.arms) if arm != NOBODY}
 
     def columns(self, record: Outcomes, numbers: Ints) -> Ints:
         """Return the integer columns of a record's outcomes."""

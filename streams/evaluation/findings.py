@@ -193,8 +193,7 @@ def usable_records(
 
 def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | None:
     """Return why no replica could serve a version, None if it could be."""
-    facts = state.desired.versions.get(version)
-    answered_at = -1 if facts is None else facts.answered_at
+    answered_at = state.desired.facts(version).answered_at
     return unfit(state.replicas, version, answered_at, state.clock, config.horizon_ms)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -39,7 +41,8 @@ class Concurrent(msgspec.Struct):
 class LivePeriod(msgspec.Struct):
     """Hold the time one version is live, from its deployment or a change of the desired state to the next.
 
-    `observed` is the target that mode `observe`, or a page about a record, has named already.
+    `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
+    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival.
     """
 
     version: str
@@ -49,6 +52,24 @@ class LivePeriod(msgspec.Struct):
     concurrent: dict[str, Concurrent]
     written_once: list[str]
     observed: str | None = None
+    newest: list[tuple[str, int]] = []
+
+    def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
+        """Add outcomes of a record by version; the newest `limit` are kept."""
+        self.newest += [(version, count) for version, count in outcomes.items() if count]
+        beyond = sum(count for _, count in self.newest) - limit
+        while beyond > 0:
+            version, count = self.newest.pop(0)
+            if count > beyond:
+                self.newest.insert(0, (version, count - beyond))
+            beyond -= count
+
+    def newest_outcomes(self) -> Counter[str]:
+        """Return how many of the newest outcomes each version has."""
+        found = Counter[str]()
+        for version, count in self.newest:
+            found[version] += count
+        return found
 
     def observe(self, target: str | None) -> None:
         """Note the target that was named."""
@@ -165,11 +186,45 @@ class ModelState(msgspec.Struct):
         """Take no more outcomes of cohorts before this one."""
         self.closed_until = max(self.closed_until, cohort)
 
+    def admit(self, version: str, now: int, silence_ms: int, limit: int) -> bool:
+        """Give a version that answers at `now` (ms) a place; those that did not for `silence_ms` lose theirs.
+
+        A version that is judged, or of which a cohort is open, keeps its place.
+        """
+        for silent in self.desired.versions.silent(now - silence_ms):
+            if not self._is_used(silent):
+                self.forget_version(silent)
+        return self.desired.versions.admit(version, now, limit)
+
+    def make_room(self, version: str, limit: int) -> bool:
+        """Return whether a version that is deployed has a place; the oldest deployment that plays no part loses its."""
+        if version in self.desired.versions.deployed or len(self.desired.versions.deployed) < limit:
+            return True
+        oldest = next((other for other in self.desired.dispensable() if not self._is_used(other)), None)
+        if oldest is not None:
+            self.forget_version(oldest)
+        return oldest is not None
+
+    def _is_used(self, version: str) -> bool:
+        if self.live is not None and (version == self.live.version or version in self.live.concurrent):
+            return True
+        numbers = self.layout.numbers_of(version)
+        return any(number in cohort.predictions for cohort in self.open_cohorts.values() for number in numbers)
+
+    def forget_version(self, version: str) -> None:
+        """Forget a version, with what was counted of it."""
+        for number in self.layout.numbers_of(version):
+            self.silence.forget(number)
+        self.layout.forget(version)
+        self.desired.versions.forget(version)
+        self.outcomes.pop(version, None)
+
     def count_outcomes(self, arms: list[Arm], arm: Ints) -> None:
         """Count outcomes for the versions that gave them; `arm` indexes `arms`."""
         for number, count in enumerate(np.bincount(arm, minlength=len(arms)).tolist()):
             version = arms[number].version
-            self.outcomes[version] = self.outcomes.get(version, 0) + count
+            if count or self.desired.versions.is_known(version):
+                self.outcomes[version] = self.outcomes.get(version, 0) + count
 
     def start_period(self, config: ModelConfig, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
@@ -198,7 +253,7 @@ class ModelState(msgspec.Struct):
 def new_model_state(config: ModelConfig) -> ModelState:
     """Return a model nothing is known of yet."""
     layout = Layout([], slice_table(config.slices_by, config.slices_cap), SourceTable([]))
-    return ModelState(DesiredState({}), layout, {}, -1, None, {})
+    return ModelState(DesiredState(), layout, {}, -1, None, {})
 
 
 def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from msgspec import UNSET
 
 from actions.desired import DeploymentResult, deploy
@@ -18,14 +19,17 @@ from streams.fold.deciding import evaluate, standing_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
 from streams.fold.model import ModelFold
-from streams.ledger.records import Arm, Deployed, PairRows
+from streams.ledger.records import Arm, Deployed, Operated, PairRows
+from unship.budgets.table import DEPLOYED_VERSIONS
 from unship.rejections import RejectCode
+
+DEPLOYED_VERSIONS_MAX = DEPLOYED_VERSIONS.limit
 
 
 def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) -> None:
     """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
     state = model.state
-    numbers = state.layout.arm_numbers(record)
+    record, numbers = _admitted(model, record)
     for arm, _, count in record.predictions:
         _notice(model, record.arms[arm], count, record.clock, writer)
     if not model.width and not record.arm.size and record.unlabelled is None and record.pairs is None:
@@ -46,6 +50,17 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
         _add(model, columns, without.losses, without.pairs, numbers, False)
     if not model.width and state.open_cohorts:
         judge(model, state.open_cohorts.pop(0), 0, record.clock, writer)
+
+
+def _admitted(model: ModelFold, record: Outcomes) -> tuple[Outcomes, Ints]:
+    """Return what a record has of versions that have a place, and the model's number of each arm; count the rest."""
+    state, silence_ms, limit = model.state, model.silence_ms, model.places.versions
+    kept = np.array([state.admit(arm.version, record.clock, silence_ms, limit) for arm in record.arms], np.bool_)
+    numbers = state.layout.arm_numbers(record.arms, kept)
+    if not kept.all():
+        model.counts[RejectCode.VERSION_LIMIT] += record.of_arms(~kept).events()
+        record = record.of_arms(kept)
+    return record, numbers
 
 
 def _add(
@@ -73,8 +88,7 @@ def _add(
 def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWriter) -> None:
     """Note that a version answers; the first version ever seen live, without a deployment, becomes the live one."""
     desired = model.state.desired
-    facts = desired.facts(arm.version)
-    facts.answered(arm.role, now)
+    facts = desired.versions.answered(arm.version, arm.role, now)
     if arm.role == "live" and desired.serve is None and facts.status is None:
         desired.change(arm.version, writer.epoch(model.name, desired))
         # It was live from its first prediction on, which is older than the record.
@@ -88,6 +102,9 @@ def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWr
 def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) -> None:
     """Take a deployment; a new live version starts a live period."""
     desired, event = model.state.desired, record.event
+    if not model.state.make_room(event.version, DEPLOYED_VERSIONS_MAX):
+        model.counts[RejectCode.VERSION_LIMIT] += 1
+        return
     result = deploy(desired, event, record.clock, writer.epoch(model.name, desired))
     if result is DeploymentResult.LIVE:
         model.start_period(event.version, record.clock)
@@ -106,6 +123,17 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
         barred = None if desired.is_quarantined(event.version) else desired.why_barred(event.version)
         evidence = Evidence(serving=desired.serve, deployed=event.version, missing=barred or UNSET)
         writer.write(model, event.version, ruling, evidence, record.clock)
+
+
+def refuse_deployment(model: ModelFold, record: Deployed | Operated, writer: DecisionWriter) -> None:
+    """Count an unsigned deployment; the first of a model is written, because nothing of it will serve until then."""
+    model.counts[RejectCode.UNSIGNED_DEPLOYMENT] += 1
+    if model.counts[RejectCode.UNSIGNED_DEPLOYMENT] > 1:
+        return
+    reason, version = Reason.UNSIGNED_DEPLOYMENT, record.event.version or ""
+    ruling = Ruling(reason.verdict, reason, Action.PAGE, None, None)
+    evidence = Evidence(serving=model.state.desired.serve, deployed=version)
+    writer.write(model, version, ruling, evidence, record.clock)
 
 
 def take_replicas(model: ModelFold, changes: Iterable[ReplicaChange], now: int, writer: DecisionWriter) -> None:

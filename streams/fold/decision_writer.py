@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from actions.desired import DesiredState
@@ -19,21 +20,26 @@ class DecisionWriter:
     def __init__(self) -> None:
         self.written: list[Decision] = []
         self._offset = 0
-        self._chain = b""
+        self.chain = b""
         self._config_digest = ""
         self._coverage: Mapping[int, Coverage] = {}
 
-    def begin(self, offset: int, chain: bytes, config_digest: str, coverage: Mapping[int, Coverage]) -> None:
+    def begin(self, offset: int, value: bytes, config_digest: str, coverage: Mapping[int, Coverage]) -> None:
         """Go to the next record of the ledger.
 
         Args:
             offset: where it is.
-            chain: digest of all records up to and with this one.
+            value: the record; `chain` becomes the digest of all records up to and with it.
             config_digest: digest of the configuration that is in force.
             coverage: what has been applied of each partition; it may grow while the record is applied.
         """
         self.written = []
-        self._offset, self._chain, self._config_digest, self._coverage = offset, chain, config_digest, coverage
+        self.chain = hashlib.sha256(self.chain + hashlib.sha256(value).digest()).digest()
+        self._offset, self._config_digest, self._coverage = offset, config_digest, coverage
+
+    def chain_from(self, chain: bytes) -> None:
+        """Go on after the record up to which a digest was taken."""
+        self.chain = chain
 
     def epoch(self, model: str, desired: DesiredState) -> Epoch:
         """Return the epoch of a change that the record makes: that of the model's decision before it, if there is one.
@@ -65,7 +71,7 @@ class DecisionWriter:
             outcomes=live.health.outcomes if live is not None and live.version == version else 0,
             evidence=evidence,
             provenance=self._provenance(),
-            digests=Digests(previous=written.digest, ledger=self._chain.hex(), config=self._config_digest),
+            digests=Digests(previous=written.digest, ledger=self.chain.hex(), config=self._config_digest),
         )
         written.chain(digest_of(decision_bytes(decision)))
         self.written.append(decision)

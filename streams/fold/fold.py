@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,11 +16,13 @@ from actions.reconcile import unexplained
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.config.units import NEVER
 from streams.evaluation.outcomes import Outcomes
-from streams.fold.arrivals import take_deployment, take_outcomes, take_replicas
+from streams.fold.arrivals import refuse_deployment, take_deployment, take_outcomes, take_replicas
+from streams.fold.copies import Copies
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import advance, due_at
-from streams.fold.model import ModelFold, SavedModel
+from streams.fold.model import ModelFold, SavedModel, width_of
+from streams.fold.model_places import ModelPlaces, is_kept
 from streams.fold.operator_acts import operate
 from streams.fold.uncovered import counts_of, outcomes_of
 from streams.ledger.coverage import Coverage
@@ -34,8 +35,8 @@ from streams.ledger.records import (
     Operated,
     ReplicaFacts,
 )
+from unship.budgets.table import DEPLOYED_MODELS
 from unship.commands import Command
-from unship.events import At
 from unship.rejections import RejectCode
 from unship.topics import SOURCES
 
@@ -44,7 +45,7 @@ class LedgerMismatch(ValueError):
     """A ledger or a snapshot is of another version of the fold, or its configuration has another digest."""
 
 
-class SavedFold(msgspec.Struct):
+class SavedFold(msgspec.Struct, frozen=True):
     """A `Fold` at rest: it carries its own position."""
 
     fold_version: int
@@ -56,9 +57,10 @@ class SavedFold(msgspec.Struct):
     partitions: int
     coverage: dict[int, Coverage]
     gaps: list[int]
-    copied: dict[str, int]
+    copies: Copies
     rejected: dict[str, int]
     fleet: FleetState
+    places: ModelPlaces
 
 
 class Fold:
@@ -73,10 +75,10 @@ class Fold:
         self.partitions = 1
         self.coverage: dict[int, Coverage] = {}
         self.gaps: set[int] = set()
-        self.copied: dict[str, int] = {}
+        self.copies = Copies()
         self.rejected: Counter[str] = Counter()
         self.fleet = FleetState(config.max_simultaneous)
-        self._chain = b""
+        self.places = ModelPlaces()
         self._writer = DecisionWriter()
         self._dues: dict[str, int] = {}
 
@@ -110,8 +112,7 @@ class Fold:
         record = entry.record
         # Read before anything is changed.
         config = _config_of(record) if isinstance(record, Configured) else self.config
-        self._chain = hashlib.sha256(self._chain + hashlib.sha256(entry.value).digest()).digest()
-        self._writer.begin(self.offset, self._chain, self.config_digest, self.coverage)
+        self._writer.begin(self.offset, entry.value, self.config_digest, self.coverage)
         if not isinstance(record, Batch | FleetFact):
             self.clock = max(self.clock, record.clock)
         if isinstance(record, Configured):
@@ -131,31 +132,32 @@ class Fold:
         self.offset += 1
 
     def _take_control(self, record: Deployed | Operated) -> None:
-        place = record.event.at
-        if self._is_copied(place):
+        if self.copies.is_copied(record):
             return
-        model = self._model(record.event.model)
+        if self.copies.is_repeated(record):
+            self.rejected[RejectCode.ACT_REPEATED] += 1
+            return
+        place, name = record.event.at, record.event.model
+        trusted = self.copies.is_trusted(record, self.config.of(name).deployments)
+        if not trusted and name not in self.models and name not in self.config.models:
+            # A name that a stranger invents is no model.
+            self.rejected[RejectCode.UNSIGNED_DEPLOYMENT] += 1
+            return
+        if trusted and not self._admit_deployed(name):
+            return
+        model = self._model(name)
         self._advance(model, self.clock)
         if record.clock < 0:
             # Its copier does not read the sources, which may be far behind: it counts from its own append time on.
             appended = 0 if place is None else place[3]
             record = msgspec.structs.replace(record, clock=max(self.clock, appended, 0))
-        if isinstance(record, Deployed):
+        if not trusted:
+            refuse_deployment(model, record, self._writer)
+        elif isinstance(record, Deployed):
             take_deployment(model, record, self._writer)
         else:
             operate(model, record, self._writer)
         self._dues[model.name] = due_at(model)
-
-    def _is_copied(self, place: At | None) -> bool:
-        """Return whether a record of this place, or a later one of the same log, was copied before."""
-        if place is None:
-            return False
-        topic, partition, offset, _ = place
-        name = f"{topic}/{partition}"
-        if offset <= self.copied.get(name, -1):
-            return True
-        self.copied[name] = offset
-        return False
 
     def _take_batch(self, batch: Batch) -> Iterator[None]:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
@@ -174,18 +176,23 @@ class Fold:
             self.rejected[RejectCode.GAP] += 1
             return
         self.gaps.discard(batch.partition)
+        self._forget_silent()
         for part in batch.parts:
-            model = self._model(part.model)
             # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
-            self._take_outcomes(model, outcomes_of(part, batch, coverage, model.width, at))
+            outcomes = outcomes_of(part, batch, coverage, width_of(self.config.of(part.model)), at)
+            if self._admit(part.model, outcomes.events()):
+                if outcomes.predictions:
+                    self.places.predicted(part.model, self.clock)
+                self._take_outcomes(self._model(part.model), outcomes)
             yield
         for reason, change in counts_of(batch.counted, coverage):
             self.rejected[reason] += change
         coverage.add(batch.end)
         yield from self._pass_time(self.clock)
         for part in batch.parts:
-            self._advance(self._model(part.model), self.clock)
+            if part.model in self.models:
+                self._advance(self.models[part.model], self.clock)
 
     def _take_outcomes(self, model: ModelFold, outcomes: Outcomes) -> None:
         take_outcomes(model, outcomes, self._writer)
@@ -218,7 +225,7 @@ class Fold:
 
     def commanded(self) -> dict[str, DesiredState]:
         """Return what is desired of every model that may be commanded; mode `observe` commands nothing."""
-        return {name: model.state.desired for name, model in self.models.items() if model.config.mode != "observe"}
+        return {name: model.state.desired for name, model in self.models.items() if model.commanded}
 
     def counts(self) -> Counter[str]:
         """Return what the models counted, by reason."""
@@ -227,15 +234,17 @@ class Fold:
     def _configure(self, record: Configured, config: Config) -> None:
         """Take the configuration in force from here on; it is the ledger's own, not the reader's."""
         self.partitions = record.partitions
+        self.copies.begin(as_given=record.numbered)
         self.fleet.spread(record.ledger_partitions)
         if record.digest == self.config_digest:
             return
         self._adopt(config)
         for model in self.models.values():
             self._reconfigure(model)
+        self.places.configure(self.models, config.models, self.clock)
 
     def _reconfigure(self, model: ModelFold) -> None:
-        model.reconfigure(self.config.of(model.name), self.clock)
+        model.reconfigure(self.config.of(model.name), self.config.places, self.clock)
         self._dues[model.name] = due_at(model)
 
     def _adopt(self, config: Config) -> None:
@@ -247,6 +256,8 @@ class Fold:
         self._dues[model.name] = due_at(model)
 
     def _take_replicas(self, record: ReplicaFacts) -> None:
+        if not self._admit(record.model, len(record.changes)):
+            return
         model = self._model(record.model)
         self._advance(model, self.clock)
         take_replicas(model, record.changes, self.clock, self._writer)
@@ -254,7 +265,8 @@ class Fold:
 
     def _take_fleet(self, record: FleetFact) -> None:
         for name in self.fleet.take(record, self.clock):
-            evaluate(self._model(name), self.clock, self._writer)
+            if name in self.models:
+                evaluate(self.models[name], self.clock, self._writer)
         # A rollback elsewhere that ends is an instant at which a model that waits for it is asked again.
         self._dues = {name: due_at(model) for name, model in self.models.items()}
 
@@ -265,7 +277,54 @@ class Fold:
         return model
 
     def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
-        return ModelFold(name, self.config.of(name), saved, self.fleet)
+        model = ModelFold(name, self.config.of(name), saved, self.fleet, self.config.places)
+        if saved is None:
+            model.state.written.chain(self.places.digests.pop(name, ""))
+        return model
+
+    # Places
+
+    def _admit(self, name: str, events: int) -> bool:
+        """Return whether a model has a place; if there is none, its events are counted."""
+        if name in self.models or name in self.config.models:
+            return True
+        if self.places.admit(name, self.clock, self.config.places.models):
+            return True
+        self.rejected[RejectCode.MODEL_LIMIT] += events
+        return False
+
+    def _admit_deployed(self, name: str) -> bool:
+        """Return whether a model that is deployed or acted upon has a place; if there is none, that is counted."""
+        places = self.places
+        if name in self.config.models:
+            return True
+        if name not in places.deployed and len(places.deployed) >= DEPLOYED_MODELS.limit:
+            silent = next(places.dispensable(self.models, self.clock - self._silence_ms), None)
+            if silent is None:
+                self.rejected[RejectCode.MODEL_LIMIT] += 1
+                return False
+            self._forget(silent)
+        places.deploy(name, self.clock)
+        return True
+
+    @property
+    def _silence_ms(self) -> int:
+        """Return after how many milliseconds without a prediction a model of the defaults may be forgotten."""
+        return self.config.defaults.horizon_ms + width_of(self.config.defaults)
+
+    def _forget_silent(self) -> None:
+        """Forget the models that only appeared in events, and do so no more; not one that a decision depends on."""
+        for name in self.places.silent(self.clock - self._silence_ms):
+            if is_kept(self.models[name]) and len(self.places.deployed) < DEPLOYED_MODELS.limit:
+                self.places.deploy(name, self.clock)
+            else:
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        model = self.models.pop(name)
+        del self._dues[name]
+        self.rejected.update(model.counts)
+        self.places.forget(name, model.state.written.digest)
 
     def save(self) -> SavedFold:
         """Return everything, to go on bit for bit."""
@@ -277,15 +336,16 @@ class Fold:
             FOLD_VERSION,
             self.config,
             self.offset,
-            self._chain,
+            self._writer.chain,
             self.clock,
             models,
             self.partitions,
             self.coverage,
             sorted(self.gaps),
-            self.copied,
+            self.copies,
             dict(self.rejected),
             self.fleet,
+            self.places,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -299,11 +359,12 @@ class Fold:
                 f"the snapshot was saved by version {saved.fold_version} of the fold, this is {FOLD_VERSION}; start "
                 "without it"
             )
-        self.fleet = saved.fleet
+        self.fleet, self.places = saved.fleet, saved.places
         self._adopt(saved.config)
-        self.offset, self._chain, self.clock = saved.offset, saved.chain, saved.clock
+        self.offset, self.clock = saved.offset, saved.clock
+        self._writer.chain_from(saved.chain)
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
-        self.copied = saved.copied
+        self.copies = saved.copies
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
 from detectors.rows.concurrent import new_comparison
 from detectors.rows.label_share import LabelHealth, new_label_health
 from detectors.rows.types import Entries
 from detectors.rows.watch import new_health
 from streams.config.units import NEVER
-from streams.evaluation.cohorts import ARM, SOURCE, Closed, OpenCohort, close_cohort, labelled_by_arm
+from streams.evaluation.cohorts import ARM, PREDICTED_AT, SOURCE, Closed, OpenCohort, close_cohort, labelled_by_arm
 from streams.evaluation.periods import Concurrent, LivePeriod
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
@@ -18,6 +23,11 @@ from unship.rejections import RejectCode
 
 #: Holdback and shadow versions that are judged; further ones are counted and left out.
 CONCURRENT_MAX = JUDGED.limit
+#: Outcomes that decide which are judged, where outcomes count on arrival.
+NEWEST_OUTCOMES = 1_000
+#: A version that is judged keeps its place against another with no more than so many times its outcomes, as chance
+#: would make the two take turns.
+STAYS = 2
 
 
 def due_at(model: ModelFold) -> int:
@@ -76,13 +86,13 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
     if live is None:
         model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
         return
-    arms = state.layout.arms
-    streams, sources = len(state.layout.slices.streams), len(state.layout.sources.names)
+    layout = state.layout
+    streams, sources = len(layout.slices.streams), len(layout.sources.names)
     if state.past.replaced is not None:
         old = state.past.replaced
         old.fit(streams, sources)
-        old.absorb(closed.of(_number(arms, old.version, "live"), old.since, live.since))
-    mine = _number(arms, live.version, "live")
+        old.absorb(closed.of(layout.number_of(old.version, "live"), old.since, live.since))
+    mine = layout.number_of(live.version, "live")
     entries = closed.of(mine, live.since)
     live.health.fit(streams, sources)
     if not live.health.rows.fixed and (entries.source.size or closed.begin >= live.since):
@@ -150,15 +160,9 @@ def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: 
     state = model.state
     rules = model.rules(True)
     streams = len(state.layout.slices.streams)
-    for number, arm in enumerate(state.layout.arms):
-        if arm.role == "live" or arm.version == live.version:
-            continue
+    for number in _judged_arms(model, live, closed):
+        arm = state.layout.arms[number]
         entries = closed.of(number, live.since)
-        if not entries.source.size and arm.version not in live.concurrent:
-            continue
-        if arm.version not in live.concurrent and len(live.concurrent) >= CONCURRENT_MAX:
-            model.counts[RejectCode.NOT_JUDGED] += entries.source.size
-            continue
         other = live.concurrent.get(arm.version) or _begin_concurrent(model, live, arm)
         if other.role != arm.role:
             continue
@@ -174,6 +178,49 @@ def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: 
             other.comparison.step_pairs(*closed.pairs_of(mine, number, live.since))
 
 
+def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int]:
+    """Return the arms that are judged as well as the live one; the others are counted and forgotten.
+
+    If there are more than `CONCURRENT_MAX` versions, the deployed ones come first, then those with most outcomes: in
+    the cohort, or among the newest ones where outcomes count on arrival.
+    """
+    layout = model.state.layout
+    rows = np.bincount(closed.columns[ARM, closed.columns[PREDICTED_AT] >= live.since], minlength=len(layout.arms))
+    found = {number for number in rows.nonzero()[0].tolist() if _is_concurrent(layout.arms[number], live)}
+    found.update(
+        number for name, other in live.concurrent.items() if (number := layout.number_of(name, other.role)) >= 0
+    )
+    outcomes = Counter[str]()
+    for number in sorted(found):
+        outcomes[layout.arms[number].version] += int(rows[number])
+    if not model.width:
+        live.add_newest(outcomes, NEWEST_OUTCOMES)
+    if len(outcomes) > CONCURRENT_MAX:
+        chosen = _chosen(model, live, outcomes, outcomes if model.width else live.newest_outcomes())
+        for version in live.concurrent.keys() - chosen:
+            del live.concurrent[version]
+        left = {number for number in found if layout.arms[number].version not in chosen}
+        model.counts[RejectCode.NOT_JUDGED] += int(rows[sorted(left)].sum())
+        found -= left
+    return sorted(found)
+
+
+def _is_concurrent(arm: Arm, live: LivePeriod) -> bool:
+    return arm.role != "live" and arm.version != live.version
+
+
+def _chosen(model: ModelFold, live: LivePeriod, versions: Iterable[str], outcomes: Mapping[str, int]) -> set[str]:
+    """Return which of some versions, and of those that are judged, are judged as well as the live one."""
+
+    def rank(version: str) -> tuple[bool, int]:
+        deployed = model.state.desired.facts(version).status in ("holdback", "shadow")
+        return deployed, outcomes.get(version, 0) * (STAYS if version in live.concurrent else 1)
+
+    # Sorting is stable, so that of equals those that are judged come first.
+    known = dict.fromkeys((*live.concurrent, *versions))
+    return set(sorted(known, key=rank, reverse=True)[:CONCURRENT_MAX])
+
+
 def _begin_concurrent(model: ModelFold, live: LivePeriod, arm: Arm) -> Concurrent:
     state = model.state
     if state.past.replaced is not None and state.past.replaced.version == arm.version:
@@ -186,8 +233,3 @@ def _begin_concurrent(model: ModelFold, live: LivePeriod, arm: Arm) -> Concurren
     comparison = new_comparison(arm.version, arm.role, len(model.config.losses), streams)
     other = live.concurrent[arm.version] = Concurrent(arm.role, health, new_label_health(), comparison)
     return other
-
-
-def _number(arms: list[Arm], version: str, role: str) -> int:
-    """Return the number of an arm, -1 if it has not answered yet."""
-    return next((i for i, arm in enumerate(arms) if arm.version == version and arm.role == role), -1)

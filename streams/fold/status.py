@@ -82,7 +82,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
         evidence=_evidence(model),
         quarantine=list(dict.fromkeys(entry.version for entry in state.desired.quarantine)),
-        commanded=model.config.mode != "observe",
+        commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
     )
 

@@ -31,6 +31,7 @@ from streams.window.tally import NOWHERE
 from unship.budgets.table import CONTROLS, COUNTS
 from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
+from unship.signing import SignedBy
 
 CUT_RECORDS: Final = 4_096
 SECOND_MS: Final = 1_000
@@ -46,12 +47,14 @@ class Arrival(NamedTuple):
     """A deployment, an act or an ack, or a rejection of one, in the order of arrival.
 
     `place` is its place in a log: (topic, partition, offset, append time). A line of a recording has none: its offset
-    is then its number, and its append time the running maximum of the times of all lines.
+    is then its number, and its append time the running maximum of the times of all lines. `signed_by` is who signed a
+    deployment or an act of a log.
     """
 
     event: Event | Rejection
     value: bytes
     place: At | None = None
+    signed_by: SignedBy | None = None
 
 
 Control: TypeAlias = Deployed | Operated
@@ -109,13 +112,14 @@ class LineCutter:
 
     def take(self, arrival: Arrival) -> Control | None:
         """Take a deployment, an act or an ack that has arrived; return the copy of the first two, to follow a cut."""
-        event, value, place = arrival
+        event, value, place, signed_by = arrival
         at = self.numbering.number(event, place)
         if isinstance(event, Rejection):
             self.join.tally.add(event.code)
             return None
         assert isinstance(event, Deployment | OperatorAct | Ack), event
-        copied = self._take_control(event, at, value, numbered=place is None and event.at is None)
+        act = value if place is None and event.at is None else repr(at[:3]).encode()
+        copied = self._take_control(event, at, act, signed_by)
         self._limit_counts(self.numbering.line, self.now)
         return copied
 
@@ -221,7 +225,7 @@ class LineCutter:
             self._accepted, self._accepted_at = CUT_RECORDS, now
 
     def _take_control(
-        self, event: Deployment | OperatorAct | Ack, at: At, value: bytes, *, numbered: bool
+        self, event: Deployment | OperatorAct | Ack, at: At, act: bytes, signed_by: SignedBy | None
     ) -> Control | None:
         if (code := refusal(event.ts, at[3])) is not None:
             self.join.tally.add(code)
@@ -229,12 +233,14 @@ class LineCutter:
         if isinstance(event, Ack):
             self._acknowledged(event, at)
             return None
-        repeated = self._is_repeated(event, value if numbered else repr(at[:3]).encode())
+        repeated = self._is_repeated(event, act, signed=signed_by is not None)
         if repeated or not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
             return None
         # The copy has its place, by which a second copy of it is recognised.
         now, copied = self.now, msgspec.structs.replace(event, at=at)
-        return Deployed(now, copied) if isinstance(copied, Deployment) else Operated(now, copied)
+        if isinstance(copied, Deployment):
+            return Deployed(now, copied, signed_by)
+        return Operated(now, copied, signed_by)
 
     def _acknowledged(self, event: Ack, at: At) -> None:
         if not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
@@ -245,12 +251,13 @@ class LineCutter:
         for reason, count in limits.items():
             self.join.tally.add(reason, NOWHERE, count)
 
-    def _is_repeated(self, event: Deployment | OperatorAct, act: bytes) -> bool:
+    def _is_repeated(self, event: Deployment | OperatorAct, act: bytes, *, signed: bool) -> bool:
         """Return whether a deployment or an act was taken before; a repeat is counted. `act` identifies an act."""
         if isinstance(event, Deployment):
             # A deployment without `ts` is made at its line, so going back to a version is no repeat.
             ts = self.now if event.ts is None else event.ts
-            content = repr((event.model, event.version, event.status, ts, event.previous)).encode()
+            # An unsigned one that comes first must not make the signed one a repeat.
+            content = repr((event.model, event.version, event.status, ts, event.previous, signed)).encode()
             code = RejectCode.DUPLICATE_DEPLOYMENT
         else:
             content, code = act, RejectCode.DUPLICATE_ACT

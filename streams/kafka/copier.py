@@ -18,17 +18,16 @@ from aiokafka.errors import KafkaError
 from actions.replica_watch import ReplicaWatch
 from streams.config.resolved import Config
 from streams.join.dead_letters import dead_letter
+from streams.join.signed import read_control
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
 from streams.topics.partitioner import partition_of
-from unship.codec import decode_value
 from unship.errors import UnshipError
-from unship.events import Ack, Deployment, OperatorAct
-from unship.rejections import RejectCode, Rejection
-from unship.signing import Headers, Trust, is_operators
-from unship.topics import EVENT_TOPICS
+from unship.events import Ack, Deployment
+from unship.rejections import Rejection
+from unship.signing import Headers, Trust
 
 log = logging.getLogger("unship.copy")
 
@@ -98,7 +97,7 @@ class Copier:
 
     async def copy(self, place: Place, value: bytes | None, headers: Headers) -> None:
         """Copy one record, and return when the ledger has it."""
-        event = self._event(place, value, headers)
+        event, signed_by = read_control(place.topic, value, headers, self.trust, place.append_ts)
         if isinstance(event, Rejection):
             letter = dead_letter(self.access.names.of(place.topic), place.partition, place.offset, value, event)
             await self._send("rejected", letter.encoded(), None, None)
@@ -110,7 +109,7 @@ class Copier:
         at = (place.topic, place.partition, place.offset, place.append_ts)
         event = msgspec.structs.replace(event, at=at)
         # Time is the fold's own: a copy does not show how far the sources were read.
-        record = Deployed(-1, event) if isinstance(event, Deployment) else Operated(-1, event)
+        record = Deployed(-1, event, signed_by) if isinstance(event, Deployment) else Operated(-1, event, signed_by)
         key = event.model.encode()
         await self._send("ledger", entry_of(record).value, key, partition_of(key, self._ledger_count))
 
@@ -123,13 +122,6 @@ class Copier:
             key = self._news[0].model.encode()
             await self._send("ledger", entry_of(self._news[0]).value, key, partition_of(key, self._ledger_count))
             del self._news[0]
-
-    def _event(self, place: Place, value: bytes | None, headers: Headers) -> Deployment | OperatorAct | Ack | Rejection:
-        if place.topic == "operator" and not is_operators(value, headers, self.trust):
-            return Rejection(RejectCode.UNSIGNED_ACT)
-        event = decode_value(EVENT_TOPICS[place.topic], value)
-        assert isinstance(event, Deployment | OperatorAct | Ack | Rejection), event
-        return event
 
     async def _send(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:
         assert self._producer is not None, "not started"

@@ -14,6 +14,7 @@ from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Floats, Ints
 from streams.ledger.coverage import Corner
 from unship.events import Deployment, OperatorAct
+from unship.signing import SignedBy
 
 Scalar: TypeAlias = bool | int | float | str
 
@@ -133,21 +134,24 @@ class Batch(msgspec.Struct, frozen=True, tag="batch", tag_field="kind"):
     counted: Counted
 
 
-class Deployed(msgspec.Struct, frozen=True, tag="deployment", tag_field="kind"):
+class Deployed(msgspec.Struct, frozen=True, omit_defaults=True, tag="deployment", tag_field="kind"):
     """A copy of a deployment event with its place (`event.at`), at the source clock of its arrival.
 
-    A copier that does not read the sources has no clock; it writes -1, and the fold uses its own.
+    A copier that does not read the sources has no clock; it writes -1, and the fold uses its own. `signed_by` is whose
+    signature the copier found on the record, so that the fold needs no keys; None if that of nobody who is trusted.
     """
 
     clock: int
     event: Deployment
+    signed_by: SignedBy | None = None
 
 
-class Operated(msgspec.Struct, frozen=True, tag="operator", tag_field="kind"):
+class Operated(msgspec.Struct, frozen=True, omit_defaults=True, tag="operator", tag_field="kind"):
     """A copy of an operator's act with its place, at the source clock of its arrival; -1 as in `Deployed`."""
 
     clock: int
     event: OperatorAct
+    signed_by: SignedBy | None = None
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):

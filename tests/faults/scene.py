@@ -44,7 +44,7 @@ PROGRESS_S = 30.0
 CONFIG = """\
 defaults:
   labels: {horizon: 10m, early: 2m, mature_after: 0s}
-  policy: {mode: act, cooldown: 0s, max_switches: 1000 per 1d}
+  policy: {mode: act, deployments: any, cooldown: 0s, max_switches: 1000 per 1d}
 fleet: {max_simultaneous: 1000}
 """
 

@@ -68,7 +68,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_silent_decay_ends_with_every_replica_on_the_version_before(log: str, tmp_path: Path) -> None:
-    trust = str(tmp_path / "unship-keys" / "trust.json")
+    trust, key = (str(tmp_path / "unship-keys" / name) for name in ("trust.json", "deployer.key"))
     loaded: dict[str, list[str]] = {"r-1": [], "r-2": []}
     rng = np.random.default_rng(5)
     with monitor(tmp_path):
@@ -83,9 +83,9 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(log: str, tm
             with fleets[0] as first, fleets[1] as second, Feedback(log=log, source="chargebacks") as labels:
                 assert third.stdout is not None
                 assert third.stdout.readline() == "up\n"
-                first.deployed("live", version="v41")
-                first.deployed("live", version="v42", previous="v41")
-                first.deployed("holdback", version="v41")
+                first.deployed("live", version="v41", key=key)
+                first.deployed("live", version="v42", previous="v41", key=key)
+                first.deployed("holdback", version="v41", key=key)
                 assert first.flush(HANG_S)
                 answered = 0
                 while not (loaded["r-1"] and loaded["r-2"]):

@@ -78,7 +78,7 @@ def test_replica_that_trusts_other_keys_is_not_counted_as_obeying(tmp_path: Path
         monitor(tmp_path),
         Fleet("fraud", "v42", log=log, trust=tmp_path / "unship-keys" / "trust.json", replica="r-1") as fleet,
     ):
-        fleet.deployed()
+        fleet.deployed(key=tmp_path / "unship-keys" / "deployer.key")
         status_when(tmp_path, lambda shown: states(shown) == [("v42", "serving", True)])
         assert unship(tmp_path, "status").returncode == 0
         with Fleet("fraud", "v42", log=log, trust=tmp_path / "others" / "trust.json", replica="r-2") as stranger:

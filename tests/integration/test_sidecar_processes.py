@@ -71,7 +71,8 @@ def test_shell_script_with_curl_is_taken_back_with_the_fleet(tmp_path: Path) -> 
     with monitor(tmp_path), sidecar(log, trust) as (process, base):
         for version, role in (("v41", "live"), ("v42", "live"), ("v41", "holdback")):
             event = json.dumps({"model": "fraud", "version": version, "status": role})
-            assert run("emit", "deployment", event, "--log", log).returncode == 0
+            keys = str(tmp_path / "unship-keys")
+            assert run("emit", "--keys", keys, "deployment", event, "--log", log).returncode == 0
         _until_commanded(tmp_path / "unship-data", "v42")
         script = subprocess.Popen(["sh", "-c", SCRIPT, "sh", base], cwd=tmp_path, stdout=subprocess.PIPE)
         with Fleet("fraud", "v42", log=log, trust=trust, replica="r-1") as fleet, Feedback(log=log) as labels:

@@ -23,6 +23,9 @@ from tests.waiting import HANG_S
 from unship.codec import decode_line
 from unship.errors import UnshipError
 from unship.events import Deployment, Feedback, Prediction
+from unship.keys import DEPLOYER_FILE, TRUST_FILE, load_private_key, load_trust, new_nonce
+from unship.log.link import wall_ms
+from unship.signing import sign_event
 from unship.topics import TopicNames
 
 UNSHIP = Path(sys.executable).with_name("unship")
@@ -87,6 +90,8 @@ class KafkaSite:
         self, lines: Iterable[bytes], at: dict[int, Callable[[], Awaitable[None]]] | None = None, pause_s: float = 0.0
     ) -> None:
         """Send a recording's events to their topics; before line number n what `at` names happens."""
+        keys = self.folder / "unship-keys"
+        deployer, audience = load_private_key(keys / DEPLOYER_FILE), load_trust(keys / TRUST_FILE).audience
         async with self.access.producer() as producer:
             futures: list[Any] = []
             for number, line in enumerate(lines):
@@ -97,7 +102,11 @@ class KafkaSite:
                 topic = self.access.names.of(TOPIC_OF[type(event)])
                 key = (event.model if isinstance(event, Deployment) else event.id).encode()
                 partition = None if isinstance(event, Deployment) else partition_of(key, self.sources)
-                futures.append(await producer.send(topic, line.rstrip(b"\n"), key, partition=partition))
+                headers: tuple[tuple[str, bytes], ...] = ()
+                value = line.rstrip(b"\n")
+                if isinstance(event, Deployment):
+                    value, headers = sign_event(event, deployer, audience, wall_ms(), new_nonce())
+                futures.append(await producer.send(topic, value, key, partition=partition, headers=headers))
                 if isinstance(event, Deployment):
                     await futures[-1]
                     await self.until(partial(self._copied, event), f"the copy of {event.version}, {event.status}")

@@ -37,7 +37,7 @@ def test_monitor_killed_at_random_points_counts_everything_once_and_takes_the_ve
     assert unship(tmp_path, "keys", "new").returncode == 0
     rng, sent = np.random.default_rng(11), Counter[str]()
     with EmbeddedLog(tmp_path / "unship-data", fsync=False) as log:
-        deploy(log)
+        deploy(log, tmp_path / "unship-keys")
         for round_ in range(12):
             with monitor(tmp_path) as process:
                 for _ in range(4):

@@ -144,7 +144,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
     (tmp_path / "unship.yaml").write_text(CONFIG)
     assert unship(tmp_path, "keys", "new").returncode == 0
     with EmbeddedLog(tmp_path / "unship-data", fsync=False) as log, Feedback(f"embedded:{log.folder}") as source:
-        deploy(log)
+        deploy(log, tmp_path / "unship-keys")
         started = Loop(tmp_path, log, Labels(log, source, random.Random(SEED)))
         try:
             for name in (MONITOR, *REPLICAS):

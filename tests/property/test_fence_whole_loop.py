@@ -21,7 +21,7 @@ from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Batch, Deployed, Operated, Record
-from tests.keys import CONTROLLER, TRUST
+from tests.keys import CONTROLLER, TRUST, signed
 from tests.pipelines import Run, run, step
 from tests.plans import EVERYTHING, Plan, config_of, events_of, plans
 from unship.codec import encode_line
@@ -215,7 +215,9 @@ def test_whatever_a_replica_obeys_follows_a_decision_that_is_in_the_journal(
             size = chance.randrange(1, 120)
             for event in events[at : at + size]:
                 clock[0] = max(clock[0], event.ts or 0)
-                log.append(TOPICS[type(event)], [Message(encode_line(event), b"k")])
+                signs = isinstance(event, Deployment)
+                message = signed(encode_line(event), clock[0]) if signs else Message(encode_line(event), b"k")
+                log.append(TOPICS[type(event)], [message])
             at += size
             try:
                 if live is None:

@@ -44,7 +44,7 @@ defaults:
   labels: {{mature_after: {maturity}, early: 2s}}
   worse_by: 0
   one_false_alarm_per: 200
-  policy: {{mode: {mode}, cooldown: {cooldown}, confirm_within: 1d}}
+  policy: {{mode: {mode}, deployments: any, cooldown: {cooldown}, confirm_within: 1d}}
 fleet: {{max_simultaneous: {limit}}}
 """
     )

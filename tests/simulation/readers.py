@@ -52,7 +52,7 @@ class SeenModel:
     def __init__(self, name: str) -> None:
         self.name = name
         replicas = SimpleNamespace(begin_incarnation=lambda topic, partition: None)
-        self.state = SimpleNamespace(desired=DesiredState({}), replicas=replicas)
+        self.state = SimpleNamespace(desired=DesiredState(), replicas=replicas)
         self.width = 0
         self.counts: Counter[str] = Counter()
         self.applied: Counter[tuple[str, int]] = Counter()
@@ -79,6 +79,9 @@ class SeeingFold(Fold):
 
     def _reconfigure(self, model: Any) -> None:
         pass
+
+    def _forget_silent(self) -> None:
+        """Forget nothing: horizons are shorter than the pauses here."""
 
     def _advance(self, model: Any, clock: int) -> None:
         pass

@@ -53,6 +53,26 @@ VERSIONS = Budget(
     bytes=200 * KIB,
     key="versions",
 )
+DEPLOYED_MODELS = Budget(
+    what="models that are not in the configuration, and were deployed or ordered by an operator",
+    limit=1_000,
+    unit="models of a ledger partition",
+    beyond="MODEL_LIMIT",
+    back="when one is needed, from the model that was silent for longest, after its label horizon; none that is held, "
+    "pinned or has a version in quarantine",
+    why="1,000 models of about 1 MB of detectors each are 1 GB, on which a worker on Kafka has one share",
+    bytes=1_000 * MIB,
+)
+DEPLOYED_VERSIONS = Budget(
+    what="versions of a model that were deployed, serve or served",
+    limit=1_000,
+    unit="versions of a model",
+    beyond="VERSION_LIMIT",
+    back="with each newer one, from the oldest deployment that neither serves, nor served, nor is judged, nor is in "
+    "quarantine",
+    why="1,000 versions and their facts are about 1 MB of a model",
+    bytes=MIB,
+)
 JUDGED = Budget(
     what="holdback and shadow versions that are judged at a time",
     limit=8,
@@ -225,7 +245,9 @@ RECORDING = Budget(
 
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
+    DEPLOYED_MODELS,
     VERSIONS,
+    DEPLOYED_VERSIONS,
     JUDGED,
     REPLICAS,
     REPLICAS_OF_ALL,

@@ -14,6 +14,7 @@ from unship.errors import BrokerUnreachable, ConfigurationError, UnshipError
 from unship.text import printable
 
 if TYPE_CHECKING:
+    from unship.events import Deployment
     from unship.log.link import Message
     from unship.sidecar.switches import ExecSwitch, FileSwitch
     from unship.signing import Headers
@@ -62,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     sidecar.add_argument("--exec-timeout", metavar="S", type=float, default=60.0, help="longest CMD; default: 60")
 
     emit = commands.add_parser("emit", parents=[log], help="send one event")
+    emit.add_argument(
+        "--keys", metavar="DIR", type=Path, default=Path("unship-keys"),
+        help="sign deployments with its deployer.key or operator.key, for its trust.json; default: unship-keys",
+    )  # fmt: skip
     emit.add_argument("kind", choices=("prediction", "feedback", "deployment"))
     emit.add_argument("json", metavar="JSON", help="the event; - reads standard input")
 
@@ -156,6 +161,7 @@ def _address(text: str) -> tuple[str, int]:
 
 def _emit(asked: argparse.Namespace) -> int:
     from unship.codec import Limits, decode_value
+    from unship.events import Deployment
     from unship.log.address import checked_log
     from unship.log.link import Message
     from unship.rejections import Rejection
@@ -167,8 +173,27 @@ def _emit(asked: argparse.Namespace) -> int:
     event = decode_value(asked.kind, value)
     if isinstance(event, Rejection):
         raise ConfigurationError(f"the {asked.kind} would be rejected: {event.code} {event.detail}; correct it")
-    _append(log, TOPIC_OF[asked.kind], Message(value, key_of(event)))
+    headers: Headers = ()
+    if isinstance(event, Deployment):
+        value, headers = _signed(asked.keys, event, value)
+    _append(log, TOPIC_OF[asked.kind], Message(value, key_of(event), tuple(headers)))
     return 0
+
+
+def _signed(folder: Path, event: Deployment, value: bytes) -> tuple[bytes, Headers]:
+    """Return the record of a deployment, signed if there is a key for it."""
+    from unship.keys import TRUST_FILE, deployment_key, load_trust, new_nonce
+    from unship.log.link import wall_ms
+    from unship.signing import sign_event
+
+    key = deployment_key(folder)
+    if key is None:
+        sys.stderr.write(
+            f"unship-replica: no deployer.key in {printable(str(folder), ERROR_CHARS_MAX)}, so the deployment is not "
+            "signed, and a monitor that may act ignores it; name the folder with --keys\n"
+        )
+        return value, ()
+    return sign_event(event, key, load_trust(folder / TRUST_FILE).audience, wall_ms(), new_nonce())
 
 
 def _append(log: str, topic: str, message: Message) -> None:

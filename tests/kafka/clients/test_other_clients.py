@@ -18,7 +18,7 @@ from tests.kafka.site import KafkaSite
 from tests.waiting import HANG_S
 
 VERIFY = Path(__file__).resolve().parents[3] / "examples" / "verify_command.py"
-CONFIG = "models: {fraud: {policy: {mode: act}}}\n"
+CONFIG = "models: {fraud: {policy: {mode: act, deployments: any}}}\n"
 COUNT = 200
 
 

@@ -28,7 +28,7 @@ from unship.commands import Command, decode_command, encode_command
 from unship.events import TS_MS_MAX, Deployment, OperatorAct
 
 HOUR_MS = 3_600_000
-CONFIG = parse("models: {m: {policy: {mode: act}}}")
+CONFIG = parse("models: {m: {policy: {mode: act, deployments: any}}}")
 
 
 class Clock:

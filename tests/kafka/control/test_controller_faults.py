@@ -30,7 +30,7 @@ from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, DECISION_TYPE, TrustedKey, verify
 
-ACTING = "models: {a: {policy: {mode: act}}, b: {policy: {mode: act}}}"
+ACTING = "models: {a: {policy: {mode: act, deployments: any}}, b: {policy: {mode: act, deployments: any}}}"
 
 
 class Died(KafkaError):  # type: ignore[misc]

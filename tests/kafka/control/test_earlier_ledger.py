@@ -35,7 +35,7 @@ def test_ledger_of_an_earlier_version_is_refused_by_a_sentence_and_nothing_is_ap
     kafka: SharedKafka, service: str
 ) -> None:
     async def job() -> None:
-        site = Inside(kafka, "models: {auto: {policy: {mode: act}}}", sources=2, ledger=2)
+        site = Inside(kafka, "models: {auto: {policy: {mode: act, deployments: any}}}", sources=2, ledger=2)
         await site.make_topics()
         records = records_of("ledger")
         assert len(records) > 50

@@ -37,7 +37,7 @@ defaults:
   labels: {mature_after: 1s}
   one_false_alarm_per: 2000
   slices: {by: [country]}
-  policy: {mode: act}
+  policy: {mode: act, deployments: any}
 """
 REST_MS = 5_000
 """How long after the last event time goes on, so that all cohorts close."""

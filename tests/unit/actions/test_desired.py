@@ -17,7 +17,7 @@ class Model:
     """A desired state with a clock and epochs that rise by themselves."""
 
     def __init__(self) -> None:
-        self.desired = DesiredState({})
+        self.desired = DesiredState()
         self.step = 0
 
     def deploy(self, version: str, status: Any = "live", ts: int | None = None, **fields: Any) -> DeploymentResult:
@@ -114,8 +114,8 @@ def test_facts_of_a_deployment_are_kept_until_another_says_otherwise() -> None:
 
 
 def test_facts_of_one_model_are_not_those_of_another() -> None:
-    first, second = DesiredState({}), DesiredState({})
-    first.facts("v1").reference["zero_one"] = (0.5, 1.0)
+    first, second = DesiredState(), DesiredState()
+    first.versions.know("v1").reference["zero_one"] = (0.5, 1.0)
     first.changes.switches.append(1)
     assert second.facts("v1").reference == {}
     assert second.changes.switches == []
@@ -140,7 +140,7 @@ def test_quarantine_by_artifact_or_by_name_where_an_artifact_is_missing(
 ) -> None:
     model = Model()
     model.desired.quarantine = [Quarantined("v2", A)]
-    model.desired.facts(version).artifact = artifact
+    model.desired.versions.know(version).artifact = artifact
     assert model.desired.is_quarantined(version) is quarantined
 
 
@@ -150,7 +150,7 @@ def test_quarantine_by_artifact_or_by_name_where_an_artifact_is_missing(
 def test_quarantine_without_an_artifact_goes_by_name(version: str, artifact: str | None, quarantined: bool) -> None:
     model = Model()
     model.desired.quarantine = [Quarantined("v2", None)]
-    model.desired.facts(version).artifact = artifact
+    model.desired.versions.know(version).artifact = artifact
     assert model.desired.is_quarantined(version) is quarantined
 
 
@@ -312,7 +312,7 @@ def test_only_automatic_rollbacks_are_switches() -> None:
 
 
 def test_switches_leave_the_window_after_its_span() -> None:
-    desired = DesiredState({}, changes=Changes(switches=[100, 200, 300]))
+    desired = DesiredState(changes=Changes(switches=[100, 200, 300]))
     assert desired.recent_switches(300, 200) == [200, 300]
     assert desired.recent_switches(300, 201) == [100, 200, 300]
     assert desired.recent_switches(500, 200) == []

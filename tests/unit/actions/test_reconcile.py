@@ -1,14 +1,17 @@
 """What goes out on the control topic, and when."""
 
-from actions.desired import DesiredState, VersionFacts
+from actions.desired import DesiredState
 from actions.reconcile import QUARANTINE_MAX, Timing, command_of, conflicting, due_commands
+from actions.versions import VersionFacts, Versions
 from unship.commands import Quarantined, decode_command, encode_command
 
 TIMING = Timing(beat_ms=1_000, valid_ms=5_000)
 
 
 def desired(serve: str | None = "v1", epoch: tuple[int, int, int] = (0, 7, 0)) -> DesiredState:
-    return DesiredState({"v1": VersionFacts(artifact="sha256:a")}, serve=serve, artifact="sha256:a", epoch=epoch)
+    return DesiredState(
+        Versions({"v1": VersionFacts(artifact="sha256:a")}), serve=serve, artifact="sha256:a", epoch=epoch
+    )
 
 
 def test_nothing_is_commanded_while_nothing_is_desired() -> None:

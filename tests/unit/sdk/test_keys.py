@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from unship.errors import ConfigurationError
 from unship.keys import FILE_BYTES_MAX, encode_trust, load_private_key, load_trust, new_keys
-from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Role, TrustedKey, public_bytes, sign, verify
+from unship.signing import COMMAND_TYPE, DEPLOYMENT_TYPE, OPERATOR_TYPE, Role, TrustedKey, public_bytes, sign, verify
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="modes of files are POSIX's")
+
+KEY_FILES = ("controller.key", "operator.key", "deployer.key")
 
 
 def pem(key, password: bytes | None = None) -> bytes:
@@ -36,7 +38,9 @@ def test_new_keys_sign_what_the_trust_file_verifies(tmp_path):
     trust = load_trust(tmp_path / "keys" / "trust.json")
     assert trust == made
     assert trust.audience == "prod"
-    uses: list[tuple[Role, str]] = [("controller", COMMAND_TYPE), ("operator", OPERATOR_TYPE)]
+    uses: list[tuple[Role, str]] = [
+        ("controller", COMMAND_TYPE), ("operator", OPERATOR_TYPE), ("deployer", DEPLOYMENT_TYPE),
+    ]  # fmt: skip
     for role, kind in uses:
         key = load_private_key(tmp_path / "keys" / f"{role}.key")
         found = verify(b"{}", sign(b"{}", key, kind), trust, role, kind)
@@ -58,7 +62,7 @@ def test_private_keys_are_for_the_owner_only_whatever_the_umask(tmp_path):
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "keys").iterdir()}
-    assert modes == {"controller.key": 0o600, "operator.key": 0o600, "trust.json": 0o644}
+    assert modes == {**dict.fromkeys(KEY_FILES, 0o600), "trust.json": 0o644}
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
 
 
@@ -66,8 +70,8 @@ def test_trust_file_holds_no_private_key(tmp_path):
     new_keys(tmp_path / "keys")
     text = (tmp_path / "keys" / "trust.json").read_text()
     assert set(json.loads(text)) == {"audience", "keys"}
-    for name in ("controller", "operator"):
-        secret = load_private_key(tmp_path / "keys" / f"{name}.key").private_bytes_raw()
+    for name in KEY_FILES:
+        secret = load_private_key(tmp_path / "keys" / name).private_bytes_raw()
         assert secret.hex() not in text
         assert "PRIVATE" not in text
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from console.cli import main
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
+from tests.keys import SIGNER, signed
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Epoch, Prediction, Stage
 from unship.log.embedded.log import EmbeddedLog, Message
@@ -25,9 +26,11 @@ class Bench:
     def __init__(self, folder: Path, mode: str = "act") -> None:
         self.folder, self.now = folder, START
         self.log = EmbeddedLog(folder, now_ms=lambda: self.now, fsync=False)
-        self.live = EmbeddedMonitor(self.log, parse(f"models: {{m: {{policy: {{mode: {mode}}}}}}}"), lambda: self.now)
+        self.live = EmbeddedMonitor(
+            self.log, parse(f"models: {{m: {{policy: {{mode: {mode}}}}}}}"), lambda: self.now, SIGNER
+        )
         event = Deployment(model="m", version="v41", status="live", ts=START)
-        self.log.append("deployments", [Message(encode_line(event), b"m")])
+        self.log.append("deployments", [signed(event, START)])
         self.live.step()
         self.epoch = self.live.pipeline.fold.models["m"].state.desired.epoch
 

@@ -27,6 +27,7 @@ from streams.recordings.lines import Taken, line_of
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.writing import Span
 from streams.topics.partitioner import partition_of
+from tests.keys import TRUST
 from tests.pipelines import source_records_of, step
 from tests.sites import Memory, Played, Site, play, taken_of
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
@@ -77,7 +78,7 @@ def test_ledger_that_goes_on_under_another_configuration_is_clean(tmp_path: Path
         for _ in range(5):
             site.send(250)
             live.step()
-    result = audited([line_of(taken) for taken in taken_of(site.log)], None)
+    result = audited([line_of(taken) for taken in taken_of(site.log)], TRUST)
     assert result.first_difference is None
     assert result.remarks == []
     ledger = [entry.value or b"" for entry in site.log.read("ledger", 0)]
@@ -89,7 +90,7 @@ def test_audit_without_keys_says_that_signatures_were_not_checked(played: Played
     result = audited([line_of(taken) for taken in played.taken], None)
     assert result.first_difference is None
     (remark,) = result.remarks
-    assert f"{played.log.end('control')} commands and 1 operators' acts" in remark
+    assert f"{played.log.end('control')} commands and 4 acts and deployments" in remark
 
 
 # What was changed is found and named

@@ -103,6 +103,7 @@ def test_everything_that_can_be_said_is_read() -> None:
         without_control="page",
         confirm_within_ms=7_200_000,
         proposal_ttl_ms=10_800_000,
+        deployments="signed",
     )
 
 

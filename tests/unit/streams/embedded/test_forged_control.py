@@ -6,18 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from actions.reconcile import Signer
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
-from tests.keys import CONTROLLER, TRUST
-from unship.codec import encode_line
+from tests.keys import SIGNER, TRUST, signed
 from unship.commands import Command, encode_command
 from unship.events import TS_MS_MAX, Deployment
 from unship.log.embedded.log import EmbeddedLog, Message
 from unship.replica.fence import FenceState, boot, judge
-from unship.signing import COMMAND_TYPE, sign
 
-SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)
 NOW = 1_700_000_000_000
 
 
@@ -40,7 +36,7 @@ def test_forged_record_neither_moves_the_clock_nor_ends_the_commands(
     log.append("control", [Message(encode_command(command), command.model.encode())])
     live = EmbeddedMonitor(log, parse("models: {m: {policy: {mode: act}}}"), lambda: NOW, SIGNER)
     event = Deployment(model="m", version="v1", status="live", ts=NOW)
-    log.append("deployments", [Message(encode_line(event), b"m")])
+    log.append("deployments", [signed(event, NOW)])
     live.step()
     (published,) = live.publish()
     assert (published.serve, published.issued_ts) == ("v1", NOW)

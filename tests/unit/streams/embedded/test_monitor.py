@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from actions.reconcile import Signer
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.monitor import STATUS_KEY, EmbeddedMonitor
+from tests.keys import CONTROLLER, DEPLOYER, OPERATOR, TRUST, signed
 from tests.sites import Site
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.codec import encode_line
 from unship.commands import decode_command
-from unship.keys import load_private_key, new_keys
 from unship.log.embedded.log import Message, WriterFenced
 from unship.replica.fence import Identity, acks, judge, restore
-from unship.signing import COMMAND_TYPE, OPERATOR_TYPE, Trust, sign
+from unship.signing import OPERATOR_TYPE, Trust, sign
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +57,10 @@ def test_clock_that_rounds_without_records_moved_goes_on_from_there_after_a_rest
 
 def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp_path: Path) -> None:
     site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}, watched: {policy: {mode: observe}}}"))
-    live = site.monitor(Signer("prod", lambda value: [("unship_sig", b"x")], Trust(keys=())))
+    live = site.monitor()
     for model in ("m", "watched"):
-        event = {"type": "deployment", "model": model, "version": "v1", "status": "live", "ts": 1_000}
         site.clock.now = 1_000
-        site.log.append("deployments", [Message(json.dumps(event).encode(), model.encode())])
+        site.deploy({"model": model, "version": "v1", "status": "live", "ts": 1_000})
     live.step()
     (command,) = live.publish()
     assert (command.model, command.serve, command.action, command.audience) == ("m", "v1", "deploy", "prod")
@@ -76,16 +74,12 @@ def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp
 
 def test_clock_that_is_set_back_neither_silences_the_heartbeat_nor_makes_an_order_expire(tmp_path: Path) -> None:
     site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}}"))
-    trust = new_keys(tmp_path / "keys", "prod")
-    controller = load_private_key(tmp_path / "keys" / "controller.key")
-    signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
-    live = site.monitor(signer)
+    live = site.monitor()
     hour_ms = 3_600_000
     site.clock.now = 10 * hour_ms
 
     def deploy(version: str) -> None:
-        event = {"model": "m", "version": version, "status": "live"}
-        site.log.append("deployments", [Message(json.dumps(event).encode(), b"m")])
+        site.deploy({"model": "m", "version": version, "status": "live"})
         live.step()
 
     deploy("v1")
@@ -97,7 +91,7 @@ def test_clock_that_is_set_back_neither_silences_the_heartbeat_nor_makes_an_orde
     assert (beat.epoch, beat.issued_ts - first.issued_ts) == (first.epoch, 60_000)
     # A monitor that starts with the clock set back goes on from the time of the log, if that is not far ahead.
     site.clock.now += hour_ms - 300_000
-    live = site.monitor(signer)
+    live = site.monitor()
     deploy("v2")
     (order,) = live.publish()
     assert order.serve == "v2"
@@ -137,19 +131,17 @@ def test_what_cannot_be_decoded_is_counted_and_stops_nothing(tmp_path: Path) -> 
 
 
 def test_operators_act_counts_only_if_an_operator_signed_it(tmp_path: Path) -> None:
-    trust = new_keys(tmp_path / "keys", "prod")
-    controller = load_private_key(tmp_path / "keys" / "controller.key")
-    operator = load_private_key(tmp_path / "keys" / "operator.key")
     site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}}"))
-    live = site.monitor(Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust))
+    live = site.monitor()
     site.clock.now = 1_000
     act = {"act": "hold", "model": "m", "reason": "maintenance", "by": "ann"}
     value = json.dumps(act).encode()
-    forged = [(), tuple(sign(value, controller, OPERATOR_TYPE)), tuple(sign(b"other", operator, OPERATOR_TYPE))]
-    site.log.append("operator", [Message(value, b"m", headers) for headers in forged])
+    forged = [Message(value, b"m"), signed(act, 1_000, CONTROLLER), signed(act, 1_000, DEPLOYER)]
+    forged.append(Message(value, b"m", tuple(sign(b"other", OPERATOR, OPERATOR_TYPE))))
+    site.log.append("operator", forged)
     live.step()
-    assert live.status().rejected == {"UNSIGNED_ACT": 3}
-    site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
+    assert live.status().rejected == {"UNSIGNED_ACT": 4}
+    site.order(act="hold")
     live.step()
     assert live.pipeline.fold.models["m"].state.desired.locks.held
 
@@ -170,34 +162,28 @@ class FollowingReplica:
 
 
 def test_new_ledger_in_the_place_of_a_lost_one_is_obeyed_once_an_operator_began_an_incarnation(tmp_path: Path) -> None:
-    trust = new_keys(tmp_path / "keys", "prod")
-    controller, operator = (load_private_key(tmp_path / "keys" / f"{role}.key") for role in ("controller", "operator"))
-    signer = Signer("prod", lambda value: sign(value, controller, COMMAND_TYPE), trust)
-    replica = FollowingReplica(trust)
+    replica = FollowingReplica(TRUST)
 
     def deploy(site: Site, live: EmbeddedMonitor, version: str) -> None:
-        event = {"model": "m", "version": version, "status": "live"}
-        site.log.append("deployments", [Message(json.dumps(event).encode(), b"m")])
+        site.deploy({"model": "m", "version": version, "status": "live"})
         live.step()
         live.publish()
 
     def renew(site: Site, live: EmbeddedMonitor, **fields: int) -> None:
-        act = {"act": "renew", "model": "m", "reason": "the disk is gone", "by": "ann", **fields}
-        value = json.dumps(act).encode()
-        site.log.append("operator", [Message(value, b"m", tuple(sign(value, operator, OPERATOR_TYPE)))])
+        site.order(act="renew", **fields)
         live.step()
         live.publish()
 
     config = parse("models: {m: {policy: {mode: act}}}")
     site = Site(tmp_path / "log", [], config)
     site.clock.now = 1_000
-    live = site.monitor(signer)
+    live = site.monitor()
     for version in ("v1", "v2", "v3"):
         deploy(site, live, version)
     assert replica.read(site) == "ACCEPT"
     lost = Site(tmp_path / "another", [], config)
     lost.clock.now = 2_000
-    live = lost.monitor(signer)
+    live = lost.monitor()
     deploy(lost, live, "v4")
     assert live.conflicts() == []
     assert replica.read(lost) == "REGRESSION"
@@ -212,7 +198,8 @@ def test_new_ledger_in_the_place_of_a_lost_one_is_obeyed_once_an_operator_began_
     assert replica.state.wanted is not None
     assert replica.state.wanted.version == "v4"
     # It goes on in that incarnation, after a restart too, and none is begun twice.
-    live = lost.monitor(signer)
+    live = lost.monitor()
+    lost.clock.now += 1
     renew(lost, live, incarnation=1)
     assert [json.loads(line)["reason"] for line in lost.journal()] == ["OPERATOR_REFUSED"]
     deploy(lost, live, "v5")

@@ -17,6 +17,7 @@ from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
 from streams.rounds.control import ASK_AGAIN_MS, LedgerConflict, LedgerState, Output, Terms, due
 from streams.rounds.rewind import Rewind
+from tests.keys import BY_DEPLOYER, BY_OPERATOR
 from unship.commands import Command
 from unship.events import Deployment, OperatorAct
 
@@ -27,15 +28,17 @@ NOW = 1_700_000_000_000
 
 def deployed(version: str, offset: int) -> Deployed:
     at = ("deployments", 0, offset, 1_000)
-    return Deployed(-1, Deployment(model="m", version=version, status="live", ts=1 + offset, at=at))
+    event = Deployment(model="m", version=version, status="live", ts=1 + offset, nonce=f"d-{offset}", at=at)
+    return Deployed(-1, event, BY_DEPLOYER)
 
 
 def rolled_back(to: str, offset: int) -> Operated:
     at = ("operator", 0, offset, 1_000)
     act = OperatorAct(
-        act="rollback", model="m", to=to, reason="drill", by="me", override=True, ts=1 + offset, at=at
+        act="rollback", model="m", to=to, reason="drill", by="me", override=True, ts=1 + offset, nonce=f"o-{offset}",
+        at=at,
     )  # fmt: skip
-    return Operated(-1, act)
+    return Operated(-1, act, BY_OPERATOR)
 
 
 LEDGER: Sequence[Record] = (deployed("v1", 0), deployed("v2", 1), rolled_back("v1", 0))

@@ -1,0 +1,76 @@
+"""Remember which deployments and acts were taken, so that no copy of one is followed a second time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from streams.ledger.records import Deployed, Operated
+from unship.events import Deployment, OperatorAct
+from unship.signing import SignedBy
+
+KEPT_MS: Final = 86_400_000
+"""How much longer than its time a nonce is kept: another partition of the topic may be read so much later."""
+
+NONCES_MAX: Final = 10_000
+"""Most nonces: about 2 MB. Only a trusted key adds one, and then the oldest is evicted."""
+
+
+class Nonces(msgspec.Struct):
+    """Hold until when each nonce is kept, by key and nonce; `reached` is the newest append time, in milliseconds."""
+
+    until: dict[str, int] = {}
+    reached: int = -1
+
+    def is_repeated(self, event: Deployment | OperatorAct, signed_by: SignedBy) -> bool:
+        """Return whether an event with the same nonce was taken before; from now on it was."""
+        appended = 0 if event.at is None else event.at[3]
+        name = f"{signed_by.key}/{event.nonce}"
+        if name in self.until:
+            return True
+        self.reached = max(self.reached, appended)
+        self.until[name] = (appended if event.not_after_ts is None else event.not_after_ts) + KEPT_MS
+        while len(self.until) > NONCES_MAX or self.until[next(iter(self.until))] < self.reached:
+            del self.until[next(iter(self.until))]
+        return False
+
+
+class Copies(msgspec.Struct):
+    """Hold the newest offset that was copied of each log, and the nonces.
+
+    `as_given` is true in a recording of sources: its lines are taken as they are given, whether signed or not.
+    """
+
+    offsets: dict[str, int] = {}
+    nonces: Nonces = msgspec.field(default_factory=Nonces)
+    as_given: bool = False
+
+    def begin(self, *, as_given: bool) -> None:
+        """Begin or go on with a ledger."""
+        self.as_given = as_given
+
+    def is_copied(self, record: Deployed | Operated) -> bool:
+        """Return whether a record of this place, or a later one of the same log, was copied before."""
+        if record.event.at is None:
+            return False
+        topic, partition, offset, _ = record.event.at
+        name = f"{topic}/{partition}"
+        if offset <= self.offsets.get(name, -1):
+            return True
+        self.offsets[name] = offset
+        return False
+
+    def is_repeated(self, record: Deployed | Operated) -> bool:
+        """Return whether the same signed bytes were taken before, from another place."""
+        return record.signed_by is not None and self.nonces.is_repeated(record.event, record.signed_by)
+
+    def is_trusted(self, record: Deployed | Operated, policy: str) -> bool:
+        """Return whether a copy is of somebody who may change what serves; an act of somebody else is never copied.
+
+        Args:
+            record: The copy.
+            policy: `policy.deployments` of its model.
+        """
+        unsigned = isinstance(record, Deployed) and record.signed_by is None
+        return not unsigned or self.as_given or policy != "signed"
