@@ -12,16 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actions.reconcile import Signer
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
 from tests.hostile import FLOODS, hostile_records
-from tests.keys import CONTROLLER, TRUST
+from tests.keys import SIGNER
 from unship.codec import encode_line
 from unship.events import Feedback, Prediction
 from unship.log.embedded.file import EmbeddedLogError
 from unship.log.embedded.log import EmbeddedLog, Message
-from unship.signing import COMMAND_TYPE, sign
 from unship.topics import EVENT_TOPICS
 
 CONFIG = parse(
@@ -32,7 +30,6 @@ CONFIG = parse(
       m: {labels: {mature_after: 10s, horizon: 60s, early: 5s}, losses: [zero_one, brier]}
     """
 )
-SIGNER = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)
 NOW = 1_700_000_000_000
 
 

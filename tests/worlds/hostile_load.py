@@ -20,15 +20,12 @@ from typing import Any
 
 import msgspec
 
-from actions.reconcile import Signer
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
 from tests.hostile import FLOODS
-from tests.keys import CONTROLLER, TRUST
-from unship.codec import encode_line
+from tests.keys import SIGNER, signed
 from unship.events import Deployment, Status
 from unship.log.embedded.log import EmbeddedLog, Message
-from unship.signing import COMMAND_TYPE, sign
 
 CONFIG = """
 defaults: {labels: {horizon: 30s, early: 5s, mature_after: 2s}}
@@ -53,8 +50,7 @@ class Course:
         self.rounds = rounds
         self.hostile = hostile
         self.log = EmbeddedLog(folder, now_ms=lambda: self.now, fsync=False)
-        signer = Signer("prod", lambda value: sign(value, CONTROLLER, COMMAND_TYPE), TRUST)
-        self.monitor = EmbeddedMonitor(self.log, parse(CONFIG), lambda: self.now, signer)
+        self.monitor = EmbeddedMonitor(self.log, parse(CONFIG), lambda: self.now, SIGNER)
         self.chance = random.Random(1)
         self.sent = 0
         self.decisions: list[list[Any]] = []
@@ -99,7 +95,7 @@ class Course:
     def deploy(self, version: str, status: Status) -> None:
         """Announce a version, as those who may."""
         event = Deployment(model="fraud", version=version, status=status, ts=self.now)
-        self.log.append("deployments", [Message(encode_line(event), b"fraud")])
+        self.log.append("deployments", [signed(event, self.now)])
         self.step()
         self.monitor.publish()
 
