@@ -80,20 +80,30 @@ def conflicting(desired: Mapping[str, DesiredState], published: Mapping[str, Com
     return sorted(model for model, last in published.items() if model in desired and last.epoch > desired[model].epoch)
 
 
-def unexplained(model: str, known: Epoch, desired: DesiredState) -> str | None:
+def unexplained(model: str, known: Epoch | None, refused: bool, desired: DesiredState) -> str | None:
     """Return the message where a higher epoch is known than this ledger explains, with what to do; else None.
 
     Replicas obey nothing lower, whatever another ledger was that reached it. Only an operator can know that it is gone
     for good, and not the newer of the two.
 
-    >>> unexplained("m", (0, 9, 0), DesiredState(epoch=(0, 9, 0))) is None
+    Args:
+        model: its name.
+        known: the epoch of the newest signed command.
+        refused: whether replicas refuse the newest order of this ledger as older than what they know.
+        desired: what this ledger desires of the model.
+
+    >>> unexplained("m", (0, 9, 0), False, DesiredState(epoch=(0, 9, 0))) is None
     True
     """
-    if known <= desired.epoch:
+    if known is not None and known > desired.epoch:
+        found = f"a command of epoch {list(known)} is on the control topic"
+    elif refused:
+        found = "most replicas refuse its newest order as older than what they know"
+    else:
         return None
     return (
-        f"{model!r}: epoch {list(known)} is known outside, this ledger explains {list(desired.epoch)} at most, and "
-        f"replicas obey nothing lower; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
+        f"{model!r}: this ledger explains epoch {list(desired.epoch)} at most, and {found}; replicas obey nothing "
+        f"lower; if no other ledger is in use: unship ctl renew {model!r} --reason TEXT"
     )
 
 

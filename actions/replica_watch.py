@@ -7,16 +7,18 @@ and is not written. What is written is a function of the lines alone, so that a 
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections.abc import Container
 from typing import TypeAlias
 
 import msgspec
 
 from actions.facts import ReplicaChange
-from actions.replicas import FORGET_MS, REPLICAS_MAX, RESTATE_MS, SETTLE_MS, VERSIONS_MAX
+from actions.replicas import REPLICAS_MAX, RESTATE_MS, SETTLE_MS, VERSIONS_MAX, longest_silent
+from unship.budgets.table import REPLICAS_OF_ALL
 from unship.events import Ack, Epoch, Prediction
-from unship.rejections import RejectCode
 
+#: Replicas of all models that are remembered at a time.
+REPLICAS_OF_ALL_MAX = REPLICAS_OF_ALL.limit
 #: Topic, partition and offset.
 Place: TypeAlias = tuple[str, int, int]
 
@@ -37,6 +39,11 @@ class ReplicaSeen(msgspec.Struct, gc=False):
     refused: tuple[Epoch, str | None] | None = None
     refused_at: int = -1
     staged: tuple[str, ...] = ()
+    since: int = -1
+
+    def is_new(self) -> bool:
+        """Return whether it was written down for the first time not long before the last."""
+        return self.written_at() < self.since + RESTATE_MS
 
     def written_at(self) -> int:
         """Return when the replica was last written down."""
@@ -51,9 +58,16 @@ class SavedWatch(msgspec.Struct):
 
 
 class ReplicaWatch:
-    """Collect changes until the next cut takes them."""
+    """Collect changes until the next cut takes them.
 
-    def __init__(self) -> None:
+    Of a replica that has no room any more everything is news again, so nothing is lost by forgetting it here. Where all
+    models have too many, those that are not `named` in the configuration lose theirs first.
+    """
+
+    def __init__(self, limit: int | None = None, named: Container[str] = ()) -> None:
+        self._limit = REPLICAS_MAX if limit is None else limit
+        self._named = named
+        self._count = 0
         self._seen: dict[str, dict[str, ReplicaSeen]] = {}
         self._waiting: dict[tuple[object, ...], tuple[str, ReplicaChange]] = {}
 
@@ -77,19 +91,20 @@ class ReplicaWatch:
         if self.is_news(event, at):
             return None
         assert event.replica is not None
+        if len(self._seen[event.model]) + others > self._limit or self._count + others > REPLICAS_OF_ALL_MAX:
+            # It may be forgotten for another one.
+            return None
         if event.role != "live":
-            # That it was staged is written once, unless the replica is forgotten for another one.
-            return sys.maxsize if len(self._seen[event.model]) + others <= REPLICAS_MAX else None
+            # That it was staged is written once.
+            return sys.maxsize
         seen = self._seen[event.model][event.replica]
         due = seen.shown_at + RESTATE_MS
         return min(due, seen.asked_at) if seen.asked_at > at else due
 
-    def answered(self, event: Prediction, place: Place, at: int, counts: Counter[str]) -> None:
+    def answered(self, event: Prediction, place: Place, at: int) -> None:
         """Take a prediction that counted, with its place in the log and its append time."""
         assert event.replica is not None
-        seen = self._of(event.model, event.replica, at, counts)
-        if seen is None:
-            return
+        seen = self._of(event.model, event.replica, at)
         if event.role != "live":
             if event.version not in seen.staged:
                 seen.staged = (*seen.staged, event.version)[-VERSIONS_MAX:]
@@ -102,11 +117,9 @@ class ReplicaWatch:
         seen.version, seen.epoch, seen.shown_at = event.version, event.epoch, at
         self._write(event.model, event, "serving", True, place, at)
 
-    def acknowledged(self, event: Ack, place: Place, at: int, counts: Counter[str]) -> bool:
+    def acknowledged(self, event: Ack, place: Place, at: int) -> bool:
         """Take an ack; return whether it has news."""
-        seen = self._of(event.model, event.replica, at, counts)
-        if seen is None:
-            return False
+        seen = self._of(event.model, event.replica, at)
         if event.stage == "refused":
             refusal = event.epoch, event.code
             if refusal == seen.refused and at < seen.refused_at + RESTATE_MS:
@@ -135,20 +148,26 @@ class ReplicaWatch:
         self._waiting.clear()
         return dict(sorted(found.items()))
 
-    def _of(self, model: str, replica: str, at: int, counts: Counter[str]) -> ReplicaSeen | None:
-        replicas = self._seen.get(model)
-        if replicas is None:
-            replicas = self._seen[model] = {}
+    def _of(self, model: str, replica: str, at: int) -> ReplicaSeen:
+        replicas = self._seen.get(model, {})
         seen = replicas.get(replica)
         if seen is None:
-            if len(replicas) >= REPLICAS_MAX:
-                oldest = next(iter(replicas))
-                if replicas[oldest].written_at() >= at - FORGET_MS:
-                    counts[RejectCode.REPLICA_LIMIT] += 1
-                    return None
-                del replicas[oldest]
-            seen = replicas[replica] = ReplicaSeen()
+            if len(replicas) >= self._limit:
+                self._forget_one_of(model)
+            elif self._count >= REPLICAS_OF_ALL_MAX:
+                self._forget_one_of(
+                    next((name for name in self._seen if name not in self._named), next(iter(self._seen)))
+                )
+            seen = self._seen.setdefault(model, {})[replica] = ReplicaSeen(since=at)
+            self._count += 1
         return seen
+
+    def _forget_one_of(self, model: str) -> None:
+        replicas = self._seen[model]
+        del replicas[longest_silent(replicas, ReplicaSeen.is_new)]
+        self._count -= 1
+        if not replicas:
+            del self._seen[model]
 
     def _write(self, model: str, event: Prediction | Ack, stage: str, shown: bool, place: Place, at: int) -> None:
         version = event.version if isinstance(event, Prediction) else event.serving
@@ -156,7 +175,7 @@ class ReplicaWatch:
         assert event.replica is not None
         change = ReplicaChange(event.replica, shown, stage, version, event.epoch, code, at, place)
         # Written last, so it comes last: of those before it, the one written longest ago is the first to be forgotten.
-        replicas = self._seen[model]
+        replicas = self._seen[model] = self._seen.pop(model)
         replicas[event.replica] = replicas.pop(event.replica)
         key = model, event.replica, shown, stage, version, event.epoch, code
         self._waiting.pop(key, None)
@@ -169,6 +188,7 @@ class ReplicaWatch:
     def load(self, saved: SavedWatch) -> None:
         """Take over what `save` returned; `self` must be new."""
         self._seen = saved.seen
+        self._count = sum(map(len, self._seen.values()))
         for model, change in saved.waiting:
             key = model, change.replica, change.shown, change.stage, change.version, change.epoch, change.code
             self._waiting[key] = model, change

@@ -9,7 +9,8 @@ dropped by the place they came from, and what is older than what is known change
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -18,8 +19,9 @@ from unship.budgets.table import REPLICAS, VERSIONS_OF_REPLICA
 from unship.events import Epoch
 from unship.rejections import RejectCode
 
-#: Replicas of one model that are followed at a time; further ones are counted and left out.
+#: Replicas of one model that are followed at a time.
 REPLICAS_MAX = REPLICAS.limit
+T = TypeVar("T")
 #: A replica that goes on as before is written down again after this time, so that the ledger knows that it lives.
 RESTATE_MS = 600_000
 #: A replica of which nothing was written for this long is gone.
@@ -63,7 +65,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 class Replica(msgspec.Struct):
     """Hold one replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest report;
-    the last field is the time of its newest record, in milliseconds."""
+    the last two fields are the times of its newest record and of its first one, in milliseconds."""
 
     acked: Acked | None = None
     shown: Shown | None = None
@@ -71,6 +73,7 @@ class Replica(msgspec.Struct):
     ready: list[str] = []
     unable: list[str] = []
     heard: int = -1
+    since: int = -1
 
     def serves(self) -> tuple[str | None, Epoch | None]:
         """Return the version that serves and its epoch, by the replica's newest ack or answer.
@@ -99,18 +102,23 @@ class Replica(msgspec.Struct):
 
 class Replicas(msgspec.Struct):
     """Hold all replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
-    log, and `newest` the highest epoch that any of them has shown to know."""
+    log. `refusing` has those that refused an order of this ledger as older than what they know, and its epoch."""
 
     known: dict[str, Replica] = {}
     covered: dict[str, int] = {}
-    newest: Epoch = (0, 0, 0)
+    refusing: dict[str, Epoch] = {}
 
     def alive(self, now: int) -> Iterator[tuple[str, Replica]]:
         """Yield the replicas of which something was written lately; `now` is the source clock."""
         return ((name, replica) for name, replica in self.known.items() if replica.heard >= now - FORGET_MS)
 
     def take(
-        self, changes: Iterable[ReplicaChange], now: int, ordered: Callable[[Epoch], str | None], counts: Counter[str]
+        self,
+        changes: Iterable[ReplicaChange],
+        now: int,
+        ordered: Callable[[Epoch], str | None],
+        counts: Counter[str],
+        limit: int = REPLICAS_MAX,
     ) -> None:
         """Apply what changed.
 
@@ -118,7 +126,8 @@ class Replicas(msgspec.Struct):
             changes: in the order of their lines.
             now: the source clock, in milliseconds.
             ordered: gives the version that an epoch's command asks for.
-            counts: gets one `REPLICA_LIMIT` for each change that finds no room.
+            counts: gets one `REPLICA_LIMIT` for each replica that is forgotten to make room.
+            limit: how many replicas are followed.
         """
         self._forget(now)
         for change in changes:
@@ -127,17 +136,37 @@ class Replicas(msgspec.Struct):
                 continue
             self.covered[log] = change.place[2] + 1
             replica = self.known.pop(change.replica, None)
-            if replica is None and len(self.known) >= REPLICAS_MAX:
-                counts[RejectCode.REPLICA_LIMIT] += 1
-                continue
+            if replica is None and len(self.known) >= limit:
+                self.make_room(counts)
             # At the end again, so that those of which nothing was written for longest come first.
-            replica = self.known[change.replica] = replica or Replica()
+            replica = self.known[change.replica] = replica or Replica(since=change.at)
             replica.heard = max(replica.heard, change.at)
-            self.newest = max(self.newest, _knows(change))
+            wanted = ordered(change.epoch or (0, 0, 0))
+            if change.code == "REGRESSION" and change.epoch is not None and wanted is not None:
+                self.refusing[change.replica] = change.epoch
+            elif change.code is None and wanted is not None:
+                self.refusing.pop(change.replica, None)
             if change.shown:
                 _show(replica, change)
             else:
-                _acknowledge(replica, change, ordered(change.epoch or (0, 0, 0)))
+                _acknowledge(replica, change, wanted)
+
+    def make_room(self, counts: Counter[str]) -> None:
+        """Forget the replica that is silent for longest; one that lasts stays before those that came just now."""
+        self._drop(longest_silent(self.known, lambda replica: replica.heard < replica.since + RESTATE_MS))
+        counts[RejectCode.REPLICA_LIMIT] += 1
+
+    def refuse(self, now: int, epoch: Epoch) -> bool:
+        """Return whether more of the living replicas refuse the order of an epoch than obey one of this ledger.
+
+        The epochs that they claim to know are not signed, and one stranger may claim any.
+        """
+        if epoch not in self.refusing.values():
+            return False
+        alive = dict(self.alive(now))
+        refusing = {name for name in alive if self.refusing.get(name) == epoch}
+        served = (replica.serves()[1] for name, replica in alive.items() if name not in refusing)
+        return len(refusing) > sum(other is not None and other <= epoch for other in served)
 
     def begin_incarnation(self, topic: str, partition: int) -> None:
         """Forget how far a log was read: its offsets mean other records in a new incarnation."""
@@ -148,15 +177,22 @@ class Replicas(msgspec.Struct):
             name = next(iter(self.known))
             if self.known[name].heard >= now - FORGET_MS:
                 return
-            del self.known[name]
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        del self.known[name]
+        self.refusing.pop(name, None)
 
 
-def _knows(change: ReplicaChange) -> Epoch:
-    """Return the highest epoch that a replica certainly knows: what it refuses as older is below that."""
-    if change.epoch is None:
-        return (0, 0, 0)
-    incarnation, offset, index = change.epoch
-    return (incarnation, offset, index + 1) if change.code == "REGRESSION" else change.epoch
+def longest_silent(known: Mapping[str, T], is_new: Callable[[T], bool]) -> str:
+    """Return which replica to forget of those in the order of their newest records: a new one if there is any.
+
+    Names that are invented by the thousand appear once each, and those that answer for a while stay.
+
+    >>> longest_silent({"r-1": 20, "x-1": 0, "x-2": 1}, lambda age: age < 10), longest_silent({"r-1": 20}, bool)
+    ('x-1', 'r-1')
+    """
+    return next((name for name, each in known.items() if is_new(each)), next(iter(known)))
 
 
 def _show(replica: Replica, change: ReplicaChange) -> None:

@@ -21,6 +21,9 @@ from unship.keys import OPERATOR_FILE, TRUST_FILE, load_private_key, load_trust,
 from unship.log.link import wall_ms
 from unship.signing import sign_event
 
+INCARNATIONS_MAX = 1_000
+"""Each incarnation is an operator's order after the loss of a ledger, so a higher number is an invention."""
+
 
 def renew_command(settings: Settings, model: str, reason: str, incarnation: int | None) -> Exit:
     """Start a new incarnation of a model's epochs."""
@@ -43,7 +46,7 @@ def _next(settings: Settings, config: Config, model: str, wanted: int | None) ->
 
     Raises:
         ConfigurationError: The model is unknown; the incarnation asked for has started already; or none was asked for
-            and replicas acknowledge a higher one. Acks are not signed, and an incarnation cannot be undone.
+            and most replicas acknowledge a higher one. Acks are not signed, and an incarnation cannot be undone.
     """
     status, acks = read_reported(settings, config)
     known = status.models.get(model)
@@ -56,9 +59,11 @@ def _next(settings: Settings, config: Config, model: str, wanted: int | None) ->
             )
         return wanted
     replicas = living(model, known, acks, status.clock)
-    claimed = max((max(_epochs(replica))[0] for replica in replicas.values()), default=0)
+    claims = sorted(max(_epochs(replica))[0] for replica in replicas.values())
+    # What a single one claims proves nothing, and no operator has begun so many.
+    claimed = claims[(len(claims) - 1) // 2] if claims else 0
     following = known.epoch[0] + 1
-    if claimed >= following:
+    if following <= claimed <= INCARNATIONS_MAX:
         raise ConfigurationError(
             f"replicas of {clean(model)} acknowledge incarnation {claimed}, and this ledger is in {known.epoch[0]}; "
             f"if their acks are genuine, repeat with --incarnation {claimed + 1}"

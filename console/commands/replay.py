@@ -10,9 +10,11 @@ import msgspec
 from actions.journal import decision_bytes
 from console.logs import open_lines, settings_for_reading
 from console.progress import reading
+from console.replay_summary import refusals, remarks, table, unused_lines
 from console.settings import Exit, Settings
 from console.times import time_ms
 from streams.config.file import load
+from streams.fold.summary import summarise
 from streams.recordings.opening import begins_with_ledger
 from streams.recordings.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
@@ -57,18 +59,30 @@ def replay_command(
         settings.report(f"replay: the recording's own configuration was used; {settings.config} differs")
     if replay.unread_ledger:
         settings.report("replay: an earlier version wrote the ledger in it, so its sources were replayed instead")
-    _summarise(settings, replay)
-    return Exit.GOOD
+    return _summarise(settings, replay)
 
 
-def _summarise(settings: Settings, replay: Replay) -> None:
-    counts = replay.counts()
+def _summarise(settings: Settings, replay: Replay) -> Exit:
+    """Report what was found; FINDING if most lines were of no use."""
+    counts, rows = replay.counts(), [row for fold in replay.folds.values() for row in summarise(fold)]
+    useless = unused_lines(counts)
     if settings.as_json:
         facts = {"lines": replay.lines, "ledger_records": replay.ledger_records, "rejected": counts}
-        settings.report(msgspec.json.encode(facts).decode())
-        return
-    found = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "nothing"
-    settings.report(f"replay: {replay.lines} lines read; rejected or set aside: {found}")
+        refused = [(line, rejection.code, rejection.detail) for line, rejection in replay.refused]
+        settings.report(msgspec.json.encode(facts | {"versions": rows, "refused": refused}).decode())
+    else:
+        found = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "nothing"
+        settings.report(f"replay: {replay.lines} lines read; rejected or set aside: {found}")
+        for line in refusals(replay.refused):
+            settings.report(f"replay: {line}")
+        if rows:
+            settings.report("\n".join(table(rows)))
+        for line in remarks(replay.config.models, rows, counts):
+            settings.report(f"replay: {line}")
+    if 2 * useless <= replay.lines:
+        return Exit.GOOD
+    settings.report(f"replay: {useless} of {replay.lines} lines were of no use, more than half")
+    return Exit.FINDING
 
 
 def _snapshot(path: Path | None) -> bytes | None:

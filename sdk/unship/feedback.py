@@ -16,7 +16,7 @@ from unship.emitter import BAD_ARGUMENT, Emitter, EmitterStats
 from unship.events import Feedback as FeedbackEvent
 from unship.log.address import checked_log
 from unship.log.link import wall_ms
-from unship.sendable import plain
+from unship.sending.sendable import plain
 from unship.system.forking import after_fork_in_child
 
 
@@ -41,6 +41,7 @@ class Feedback:
         model: str | None = None,
         *,
         queue: int = 10_000,
+        queue_bytes: int | None = None,
         pack: bool = False,
         wait_s: float = 30.0,
         now_ms: Callable[[], int] = wall_ms,
@@ -52,6 +53,7 @@ class Feedback:
             source: Where the truths come from; one prediction may get one truth from each source.
             model: The model of the predictions, where ids are not unique among models.
             queue: Most events that wait.
+            queue_bytes: Most memory that they take, roughly, in bytes; see `unship.Fleet`.
             pack: Put up to 64 events into one record, as `unship.Fleet` does.
             wait_s: How long a call waits for room in the queue, in seconds; then the event is dropped and counted.
             now_ms: The clock, in milliseconds since the epoch; see `unship.Fleet`.
@@ -63,6 +65,7 @@ class Feedback:
         self._source = source
         self._model = model
         self._queue = queue
+        self._queue_bytes = queue_bytes
         self._pack = pack
         self._wait_s = wait_s
         self._now_ms = now_ms
@@ -71,7 +74,9 @@ class Feedback:
 
     def _begin(self) -> None:
         """Take nothing that belongs to another process: called once more after a fork."""
-        self._emitter = Emitter(self._log, queue=self._queue, pack=self._pack, now_ms=self._now_ms)
+        self._emitter = Emitter(
+            self._log, queue=self._queue, queue_bytes=self._queue_bytes, pack=self._pack, now_ms=self._now_ms
+        )
         self._starting = threading.Lock()
         self._started = False
 
@@ -122,7 +127,7 @@ class Feedback:
                 ts=self._now_ms() if ts is None else ts,
                 **fields,
             )
-            self._emitter.wait_for_room(self._wait_s)
+            self._emitter.wait_for_room(event, self._wait_s)
             self._emitter.put(event)
         except Exception as error:  # noqa: BLE001 (the promise is not to raise)
             self._emitter.drop(BAD_ARGUMENT, f"feedback: {type(error).__name__}: {error}")

@@ -34,7 +34,7 @@ from unship.replica.follower import ControlHealth, Follower
 from unship.replica.forked import NOT_FOLLOWING, ForkedChild
 from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
-from unship.sendable import PLAIN, plain
+from unship.sending.sendable import PLAIN, plain
 from unship.signing import VALID_MS_MAX, Trust, sign_event
 from unship.system.forking import after_fork_in_child
 from unship.system.ids import Ids
@@ -80,6 +80,7 @@ class _Options(Struct, frozen=True, eq=False):
     replica: str | None
     state: Path | None
     queue: int
+    queue_bytes: int | None
     pack: bool
     beat_ms: int
 
@@ -115,6 +116,7 @@ class Fleet:
         artifacts: Mapping[str, str] | None = None,
         state: str | os.PathLike[str] | None = None,
         queue: int = 10_000,
+        queue_bytes: int | None = None,
         pack: bool = False,
         beat_s: float = 30.0,
         now_ms: Callable[[], int] = wall_ms,
@@ -144,7 +146,9 @@ class Fleet:
             state: Where the highest epoch is kept: a folder, or a file that ends in `.state`. The default is the
                 folder `replicas` inside the log's, on Kafka the folder `unship-state` inside the current one: in a
                 container, name a folder that outlives it.
-            queue: Most events that wait: 10,000 of about 1 KiB are 10 MB.
+            queue: Most events that wait.
+            queue_bytes: Most memory that they take, roughly, in bytes, whatever they hold: 64 MiB, or more if so many
+                common events need more. Beyond either limit an event is dropped as `QUEUE_FULL`.
             pack: Put up to 64 predictions into one record, which costs the broker and the monitor less; an event then
                 waits up to 50 ms for others. Not for topics that programs read which expect one event in a record.
             beat_s: How often the monitor is expected to publish, in seconds; after two beats without a record
@@ -174,6 +178,7 @@ class Fleet:
             replica=replica,
             state=None if state is None else Path(state),
             queue=queue,
+            queue_bytes=queue_bytes,
             pack=pack,
             beat_ms=round(beat_s * 1_000),
         )
@@ -195,7 +200,13 @@ class Fleet:
         self.replica = options.replica or socket.gethostname()
         if options.replica is None or (self._child is not None and not self._child.named):
             self.replica = f"{self.replica[:96]}-{os.getpid()}-{self._boot}"
-        self._emitter = Emitter(options.log, queue=options.queue, pack=options.pack, now_ms=self._now_ms)
+        self._emitter = Emitter(
+            options.log,
+            queue=options.queue,
+            queue_bytes=options.queue_bytes,
+            pack=options.pack,
+            now_ms=self._now_ms,
+        )
         self._follower: Follower | None = None
 
     def start(self, wait_s: float = 10.0) -> Fleet:

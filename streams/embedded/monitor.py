@@ -4,7 +4,8 @@ Every round reads what is new in the source topics, orders it by append time, pa
 `streams.pipeline`, and appends the ledger records, the decisions and the dead letters together with the positions
 reached. So after a crash at any instruction the ledger and the positions agree: the newest snapshot is loaded, the
 ledger is folded from there, the sources are read again only to fill the join's window, and nothing is lost or counted
-twice. A snapshot that cannot be read costs time only: then the ledger is folded from its beginning.
+twice. A snapshot that cannot be read costs time only: then an older one is loaded, or the ledger is folded from its
+beginning.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from actions.control_records import trusted_commands
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
+from streams.embedded.snapshots import Head, load
 from streams.embedded.source_runs import SourceRuns
+from streams.embedded.writer import Writer
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import Status, fold_status
 from streams.join.line_cutter import Arrival
@@ -32,7 +35,7 @@ from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_record
 from unship.commands import Command, encode_command
 from unship.errors import RecordingError
-from unship.log.embedded.log import EmbeddedLog, Fence, Message
+from unship.log.embedded.log import EmbeddedLog, Message, OffsetTrimmed
 from unship.log.embedded.log import Record as Entry
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
@@ -40,9 +43,7 @@ from unship.topics import EVENT_TOPICS, SOURCES
 logger = logging.getLogger("unship")
 
 READ_MAX: Final = 5_000
-SNAPSHOT_KEY: Final = b"monitor"
 STATUS_KEY: Final = b"status"
-SNAPSHOT_PART: Final = 4 * 1_048_576
 
 
 class SavedMonitor(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ class EmbeddedMonitor:
         self.positions = dict.fromkeys(EVENT_TOPICS, 0)
         self._sources = SourceRuns()
         self._clock_ms = clock_ms
-        self._fence: Fence = log.acquire("ledger")
+        self._writer = Writer(log, config)
         trust = None if signer is None else signer.trust
         newest, self._forged = trusted_commands(log.latest("control").values(), trust)
         self._published = {model: command for model, (_, command) in newest.items()}
@@ -85,20 +86,18 @@ class EmbeddedMonitor:
     # Recovery
 
     def _recover(self) -> None:
-        fold = self.pipeline.fold
-        saved = self._load_snapshot()
         begun = dict(self.positions)
-        if saved is not None:
-            same = saved.pipeline.fold.config.digest() == self.config.digest()
-            try:
-                fold.load(saved.pipeline.fold)
-            except LedgerMismatch as error:
-                raise RecordingError(str(error)) from error
-            self.positions = dict(saved.positions)
-            if same:
-                self.pipeline.cutter.load(saved.pipeline.cutter)
-                begun = dict(saved.positions)
-            # Under another configuration the join keeps other fields of an event, so its window is read again.
+        for head, data in load(self.log, logger.warning):
+            restored = self._restored(head, data)
+            if restored is not None:
+                self.pipeline, self.positions, begun = restored
+                break
+        fold = self.pipeline.fold
+        if (first := self.log.first("ledger")) > fold.offset:
+            raise RecordingError(
+                f"{self.log.folder}: the ledger begins at offset {first}, and no snapshot that can be used holds what "
+                "came before; bring the folder back from a copy, or begin a new log"
+            )
         for value in _ledger_values(self.log, fold.offset):
             entry = read_entry(value)
             try:
@@ -120,30 +119,39 @@ class EmbeddedMonitor:
             self.pipeline.rejoin(self._read(positions))
             # These were appended when the records were read first.
             self._sources.take_dead()
+        self.positions = positions
 
-    def _load_snapshot(self) -> SavedMonitor | None:
-        parts = self.log.latest("snapshots")
-        head = parts.get(SNAPSHOT_KEY)
-        if head is None or head.value is None:
-            return None
+    def _restored(self, head: Head, data: bytes) -> tuple[Pipeline, dict[str, int], dict[str, int]] | None:
+        """Return the pipeline of a snapshot, the positions, and where the sources are read from; None if it is none."""
+        pipeline = Pipeline(self.config)
+        begun = dict.fromkeys(EVENT_TOPICS, 0)
         try:
-            data = b"".join(parts[b"%b/%d" % (SNAPSHOT_KEY, i)].value or b"" for i in range(int(head.value)))
-            return unpack(data, SavedMonitor)
-        except (msgspec.DecodeError, ValueError, TypeError, KeyError):
+            saved = unpack(data, SavedMonitor)
+            if saved.pipeline.fold.offset > self.log.end("ledger"):
+                raise ValueError(f"it is ahead of the ledger, which ends at {self.log.end('ledger')}")
+            pipeline.fold.load(saved.pipeline.fold)
+            # Under another configuration the join keeps other fields of an event, so its window is read again.
+            if saved.pipeline.fold.config.digest() == self.config.digest():
+                pipeline.cutter.load(saved.pipeline.cutter)
+                begun |= saved.positions
+        except (msgspec.DecodeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            logger.warning("%s: the snapshot of offset %d cannot be used: %s", self.log.folder, head.offset, error)
             return None
+        return pipeline, dict.fromkeys(EVENT_TOPICS, 0) | saved.positions, begun
 
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
-        data = pack(SavedMonitor(self.positions, self.pipeline.save()))
-        parts = [data[i : i + SNAPSHOT_PART] for i in range(0, len(data), SNAPSHOT_PART)]
-        messages = [Message(part, b"%b/%d" % (SNAPSHOT_KEY, i)) for i, part in enumerate(parts)]
-        self.log.append("snapshots", [*messages, Message(b"%d" % len(parts), SNAPSHOT_KEY)], fence=self._fence)
-        self.log.compact("snapshots")
+        self._writer.flush()
+        positions = dict(self.positions)
+        data = pack(SavedMonitor(positions, self.pipeline.save()))
+        self._writer.save(data, self.pipeline.fold.offset, self.pipeline.cutter.now, positions)
 
     # Rounds
 
     def step(self) -> list[Decision]:
         """Read new records, run all stages and append the results; return the decisions."""
+        self._writer.flush()
+        self._writer.keep_small(self._clock_ms(), self.positions)
         ends, pipeline = self.log.ends(), self.pipeline
         arrivals = list(self._read(ends))
         steps = list(pipeline.take(arrivals))
@@ -160,14 +168,11 @@ class EmbeddedMonitor:
     def _commit(self, steps: Iterable[Step]) -> None:
         lines = [Message(step.entry.value) for step in steps]
         decisions = [decision for step in steps for decision in step.decisions]
-        first, expected = self.log.end("ledger"), self.pipeline.fold.offset - len(lines)
-        if first != expected:
-            raise RecordingError(f"the ledger ends at {first}, expected {expected}")
         journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
         status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
         dead = self._sources.take_dead()
         batches = {"ledger": lines, "decisions": journal, "snapshots": [status], "rejected": dead}
-        self.log.append_many(batches, fence=self._fence)
+        self._writer.commit(batches, self.pipeline.fold.offset - len(lines))
 
     def status(self) -> Status:
         """Return the status that `unship status` prints."""
@@ -192,7 +197,7 @@ class EmbeddedMonitor:
             value = encode_command(command)
             messages.append(Message(value, command.model.encode(), tuple(self.signer.sign(value))))
         if messages:
-            self.log.append("control", messages, fence=self._fence)
+            self._writer.append("control", messages)
             self._published |= {command.model: command for command in commands}
         return commands
 
@@ -232,7 +237,20 @@ class EmbeddedMonitor:
             yield self._sources.run(run)
 
     def _entries(self, topic: str, end: int) -> list[Entry]:
-        return [entry for entry in self.log.read(topic, self.positions[topic], limit=READ_MAX) if entry.offset < end]
+        try:
+            entries = self.log.read(topic, self.positions[topic], limit=READ_MAX)
+        except OffsetTrimmed:
+            entries = self._after_hole(topic, end)
+        return [entry for entry in entries if entry.offset < end]
+
+    def _after_hole(self, topic: str, end: int) -> list[Entry]:
+        """Return the first records that are kept of a topic; what was removed before it was read is counted."""
+        begin, first = self.positions[topic], self.log.first(topic)
+        self.positions[topic] = min(first, end)
+        if topic in SOURCES:
+            lost = self.positions[topic] - begin
+            self.pipeline.cutter.join.skip(SOURCES.index(topic), self.positions[topic], lost=lost)
+        return self.log.read(topic, first, limit=READ_MAX) if first < end else []
 
     def _arrival(self, topic: str, entry: Entry) -> Arrival:
         trust = None if self.signer is None else self.signer.trust

@@ -92,6 +92,20 @@ def _baseline(health: Health, loss: int, row: int) -> tuple[Mean | None, str]:
     return _mean_of(*health.rows.baseline(loss, row)), BASES[int(health.rows.basis[loss, row])]
 
 
+def overall_baseline(health: Health) -> float | None:
+    """Return the baseline of the primary loss on all requests, None while it is learned."""
+    baseline, _ = _baseline(health, 0, 0)
+    return None if baseline is None else baseline.mean
+
+
+def overall_since_change(health: Health) -> float | None:
+    """Return the mean of the primary loss on all requests since the first alarm's change point, None without one."""
+    if not health.degraded:
+        return None
+    mean, n = _window_mean(health, health.alarms[0], 0)
+    return rounded(mean) if n else None
+
+
 def _mean_of(mean: float, n: float) -> Mean:
     return Mean(rounded(mean), rounded(n))
 

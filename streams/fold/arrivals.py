@@ -139,6 +139,6 @@ def refuse_deployment(model: ModelFold, record: Deployed | Operated, writer: Dec
 def take_replicas(model: ModelFold, changes: Iterable[ReplicaChange], now: int, writer: DecisionWriter) -> None:
     """Take what changed at the model's replicas, and ask the policy again: the target may not be servable any more."""
     state = model.state
-    state.replicas.take(changes, now, state.desired.ordered, model.counts)
+    state.replicas.take(changes, now, state.desired.ordered, model.counts, model.places.replicas)
     if state.live is not None and state.live.health.degraded:
         evaluate(model, now, writer)

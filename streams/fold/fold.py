@@ -35,10 +35,12 @@ from streams.ledger.records import (
     Operated,
     ReplicaFacts,
 )
-from unship.budgets.table import DEPLOYED_MODELS
+from unship.budgets.table import DEPLOYED_MODELS, REPLICAS_OF_ALL
 from unship.commands import Command
 from unship.rejections import RejectCode
 from unship.topics import SOURCES
+
+REPLICAS_OF_ALL_MAX = REPLICAS_OF_ALL.limit
 
 
 class LedgerMismatch(ValueError):
@@ -261,6 +263,7 @@ class Fold:
         model = self._model(record.model)
         self._advance(model, self.clock)
         take_replicas(model, record.changes, self.clock, self._writer)
+        self.places.shed_replicas(self.models, REPLICAS_OF_ALL_MAX)
         self._dues[model.name] = due_at(model)
 
     def _take_fleet(self, record: FleetFact) -> None:
@@ -372,13 +375,12 @@ class Fold:
 
 
 def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str]:
-    """Return a sentence for each model of which commands or replicas know a higher epoch than this ledger explains."""
+    """Return a sentence for each model of which commands or most replicas know a higher epoch than this ledger."""
     found = []
     for name, desired in sorted(fold.commanded().items()):
-        known = fold.models[name].state.replicas.newest
-        if (last := published.get(name)) is not None:
-            known = max(known, last.epoch)
-        if (sentence := unexplained(name, known, desired)) is not None:
+        last, state = published.get(name), fold.models[name].state
+        refused = state.replicas.refuse(state.clock, desired.epoch)
+        if (sentence := unexplained(name, None if last is None else last.epoch, refused, desired)) is not None:
             found.append(sentence)
     return found
 

@@ -60,6 +60,18 @@ class ModelPlaces(msgspec.Struct):
             if not is_kept(models[name]):
                 yield name
 
+    def shed_replicas(self, models: Mapping[str, ModelFold], limit: int) -> None:
+        """Forget replicas beyond the limit of all models: first those of models that are silent for longest."""
+        excess = sum(len(model.state.replicas.known) for model in models.values()) - limit
+        if excess <= 0:
+            return
+        named = (name for name in models if name not in self.strangers and name not in self.deployed)
+        for name in (*self.strangers, *self.deployed, *named):
+            model = models[name]
+            while excess > 0 and model.state.replicas.known:
+                model.state.replicas.make_room(model.counts)
+                excess -= 1
+
     def configure(self, models: Mapping[str, ModelFold], named: Mapping[str, object], now: int) -> None:
         """Take another configuration: the models that it names need no place here, and others do."""
         for name, model in models.items():

@@ -75,7 +75,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
     """Return the status of a model at a source clock."""
     state, live = model.state, model.state.live
     return ModelStatus(
-        state=_word(model),
+        state=state_of(model),
         desired=state.desired.serve,
         epoch=state.desired.epoch,
         outcomes=dict(sorted(state.outcomes.items())),
@@ -87,7 +87,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
     )
 
 
-def _word(model: ModelFold) -> str:
+def state_of(model: ModelFold) -> str:
     """Return the reason of the model's last decision, HEALTHY if there is none."""
     standing, live = model.state.written.standing, model.state.live
     if standing is None or live is None or standing.version != live.version:

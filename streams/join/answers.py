@@ -69,8 +69,8 @@ class Answers:
             self._runs[number] = _Run(event, alone, records.line[rows], records.position[rows], records.at[rows])
             heapq.heappush(self._waiting, (int(records.line[rows[0]]), number, 0))
 
-    def apply(self, watch: ReplicaWatch, partition: int, line: int | None, limits: Counter[tuple[str, int]]) -> None:
-        """Let the watch see the answers up to a line, in the order of lines; `limits` counts (reason, position).
+    def apply(self, watch: ReplicaWatch, partition: int, line: int | None) -> None:
+        """Let the watch see the answers up to a line, in the order of lines.
 
         Of many equal answers of a replica it is asked about those only that may be news: the first one, and those after
         the times from which the next one is.
@@ -79,7 +79,7 @@ class Answers:
         while waiting and (line is None or waiting[0][0] <= line):
             _, number, place = heapq.heappop(waiting)
             run = self._runs[number]
-            self._see(watch, run, place, partition, limits)
+            self._see(watch, run, place, partition)
             place = self._next(watch, run, place)
             if place < run.line.size:
                 heapq.heappush(waiting, (int(run.line[place]), number, place))
@@ -87,13 +87,10 @@ class Answers:
                 del self._runs[number]
 
     @staticmethod
-    def _see(watch: ReplicaWatch, run: _Run, place: int, partition: int, limits: Counter[tuple[str, int]]) -> None:
+    def _see(watch: ReplicaWatch, run: _Run, place: int, partition: int) -> None:
         at, position = int(run.at[place]), int(run.position[place])
         if watch.is_news(run.event, at):
-            counts: Counter[str] = Counter()
-            watch.answered(run.event, (_PREDICTIONS, partition, position >> INDEX_BITS), at, counts)
-            for reason, count in counts.items():
-                limits[reason, position] += count
+            watch.answered(run.event, (_PREDICTIONS, partition, position >> INDEX_BITS), at)
 
     def _next(self, watch: ReplicaWatch, run: _Run, place: int) -> int:
         """Return the place of the next answer that may be news."""

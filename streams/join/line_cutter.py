@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -38,6 +37,9 @@ SECOND_MS: Final = 1_000
 
 COUNTS_MAX: Final = COUNTS.limit
 """More changes of counts than this are not kept for one batch: its line has to stay one that can be read."""
+
+BATCHES_LEAST: Final = 4
+"""So many batches of a run are built together sooner than one by one."""
 
 CONTROLS_REMEMBERED: Final = CONTROLS.limit
 """Deployments and acts are repeated by retries and by every replica; the newest are remembered to drop repeats."""
@@ -141,6 +143,7 @@ class LineCutter:
         if shared:
             join.expire()
         self._begin, self._cuts = 0, self._cuts_of(clocks, first)
+        self._expect_batches(self._cuts)
 
     def _cuts_of(self, clocks: Clocks, first: int) -> RunCuts:
         pending = self.join.pending
@@ -152,6 +155,13 @@ class LineCutter:
             unlisted = min(found, default=unlisted)
         accepted = np.unique(pending.accepted(first << INDEX_BITS) >> INDEX_BITS)
         return RunCuts(clocks.now, first, accepted - first, lines[lines >= first] - first, unlisted)
+
+    def _expect_batches(self, cuts: RunCuts) -> None:
+        """Build the parts of the batches that end by intervals all at once, if they are many."""
+        since = self._accepted_at if self._accepted else -1
+        ends = cuts.ends(since, self._interval_ms) if cuts.unlisted == cuts.size else []
+        if len(ends) >= BATCHES_LEAST:
+            self.join.expect([_last_line(cuts, end) for end in ends])
 
     def next_due(self, due: int) -> int | None:
         """Go to the next record of the run before which a batch ends or a tick falls due; return the source clock then.
@@ -165,10 +175,10 @@ class LineCutter:
         cuts = self._cuts
         assert cuts is not None, "no run was joined"
         place = min(cuts.from_time(due, self._begin), self._next_cut(cuts))
-        if place >= cuts.now.size:
+        if place >= cuts.size:
             return None
         self._go_to(cuts, place)
-        return int(cuts.now[place])
+        return cuts.now[place]
 
     def _next_cut(self, cuts: RunCuts) -> int:
         """Return the place before which a batch ends, as `is_due` would; beyond the run if it ends before none."""
@@ -182,8 +192,8 @@ class LineCutter:
         first = cuts.first_accepted(begin)
         if accepted:
             found.append(cuts.end_of_interval(begin, self._accepted_at, self._interval_ms, self._unlisted_ms))
-        elif first < cuts.now.size:
-            since = int(cuts.now[first])
+        elif first < cuts.size:
+            since = cuts.now[first]
             found.append(cuts.end_of_interval(first + 1, since, self._interval_ms, self._unlisted_ms))
         if not accepted and self.join.replicas.waiting:
             end = cuts.from_time((self._facts_at // SECOND_MS + 1) * SECOND_MS, begin)
@@ -193,21 +203,22 @@ class LineCutter:
 
     def _go_to(self, cuts: RunCuts, place: int) -> None:
         """Note what was read up to a place."""
-        begin, accepted = np.searchsorted(cuts.accepted, (self._begin, place)).tolist()
+        begin = bisect_left(cuts.accepted, self._begin)
+        accepted = bisect_left(cuts.accepted, place, begin)
         if accepted > begin:
             self._accepted += accepted - begin
-            self._accepted_at = int(cuts.now[cuts.accepted[accepted - 1]])
+            self._accepted_at = cuts.now[cuts.accepted[accepted - 1]]
         if cuts.unlisted < place:
             self._interval_ms = self._unlisted_ms
         self._begin = place
         if place:
-            self._limit_counts(cuts.first + place, int(cuts.now[place - 1]))
+            self._limit_counts(cuts.first + place, cuts.now[place - 1])
 
     def end_run(self) -> None:
         """Note that the run was read."""
         cuts, self._cuts = self._cuts, None
         assert cuts is not None, "no run was joined"
-        self._go_to(cuts, cuts.now.size)
+        self._go_to(cuts, cuts.size)
         self.join.settle()
         if not self._accepted:
             # Feedback without predictions adds no row, so no cut evicts it.
@@ -245,11 +256,8 @@ class LineCutter:
     def _acknowledged(self, event: Ack, at: At) -> None:
         if not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
             return
-        limits: Counter[str] = Counter()
-        if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at, limits):
+        if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at):
             self._facts_at = self.now
-        for reason, count in limits.items():
-            self.join.tally.add(reason, NOWHERE, count)
 
     def _is_repeated(self, event: Deployment | OperatorAct, act: bytes, *, signed: bool) -> bool:
         """Return whether a deployment or an act was taken before; a repeat is counted. `act` identifies an act."""
@@ -285,7 +293,7 @@ class LineCutter:
         return self._cut(self.now, with_batch=True)
 
     def _cut(self, now: int, *, with_batch: bool) -> list[Record]:
-        line = None if self._cuts is None else (self._cuts.first + self._begin << INDEX_BITS) - 1
+        line = None if self._cuts is None else _last_line(self._cuts, self._begin)
         self._accepted = 0
         self.join.window.evict(self.now, self.now)
         batches: list[Record] = []
@@ -314,6 +322,11 @@ class LineCutter:
         self._accepted, self._accepted_at, self._facts_at = saved.accepted, saved.accepted_at, saved.facts_at
         self._controls = dict.fromkeys(saved.controls)
         self._interval_ms = saved.interval_ms
+
+
+def _last_line(cuts: RunCuts, end: int) -> int:
+    """Return the last line of a batch that ends before a place."""
+    return (cuts.first + end << INDEX_BITS) - 1
 
 
 def interval_ms(models: Sequence[ModelConfig]) -> int:

@@ -26,7 +26,7 @@ from streams.join.rows import PartBuilder, counted_rows
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
 from streams.ledger.places import INDEX_BITS, place_of, rising
-from streams.ledger.records import Batch, Part, ReplicaFacts
+from streams.ledger.records import Batch, Part, ReplicaFacts, replica_facts
 from streams.window.batch_window import BatchWindow, BeyondMemory, SavedBatchWindow
 from streams.window.decoding import Block, Shape, times_of
 from streams.window.fingerprints import PUBLIC
@@ -110,7 +110,7 @@ class PartitionJoin:
         self.partition = partition
         self.incarnation = incarnation
         self.base = self.end = ORIGIN
-        self.replicas = ReplicaWatch()
+        self.replicas = ReplicaWatch(config.places.replicas, config.models)
         self.tally = Tally()
         rules = {name: window_rule(model) for name, model in config.models.items()}
         default = window_rule(config.defaults)
@@ -177,10 +177,7 @@ class PartitionJoin:
             self._digests[side].extend(values)
             if end >= 0:
                 self.end = (end, self.end[1]) if side == PREDICTIONS else (self.end[0], end)
-        limits: Counter[tuple[str, int]] = Counter()
-        self._answers.apply(self.replicas, self.partition, line, limits)
-        for (reason, position), count in limits.items():
-            self.tally.add(reason, (position, -1), count)
+        self._answers.apply(self.replicas, self.partition, line)
 
     def counts(self) -> Counter[str]:
         """Return the counts, by reason, of what was not used and is in no batch yet."""
@@ -215,7 +212,11 @@ class PartitionJoin:
         self.settle(line)
         parts: list[list[Part]] = [[] for _ in range(ledger_partitions)]
         rows = self.pending.take_counted(line)
-        for model, joined in self.pending.by_model(line):
+        expected = self.pending.take_expected(line)
+        if expected is not None:
+            for part in expected:
+                parts[route(part.model)].append(part)
+        for model, joined in self.pending.by_model(line) if expected is None else ():
             builder = PartBuilder(self.config.of(model), self.window.slow.series)
             parts[route(model)].append(builder.part(model, joined))
             rows += builder.counted.take()
@@ -228,13 +229,17 @@ class PartitionJoin:
             for k in range(ledger_partitions)
         ]
 
+    def expect(self, lines: list[int]) -> None:
+        """Expect that the next batches end with these lines: then all of them are built together."""
+        self.pending.expect(lines, self.config.of)
+
     def batch(self, clock: int, line: int | None = None) -> Batch:
         """Return everything up to a line since the last call as one batch, for a ledger of one partition."""
         return self.batches(clock, 1, lambda model: 0, line)[0]
 
     def facts(self, clock: int) -> list[ReplicaFacts]:
-        """Return the replica facts from the answers settled since the last call, one record for each model."""
-        return [ReplicaFacts(clock, model, changes) for model, changes in self.replicas.take().items()]
+        """Return the replica facts from the answers settled since the last call, some for each model."""
+        return replica_facts(clock, self.replicas.take())
 
     def drop(self) -> None:
         """Drop what was joined: it is in the ledger already, and the records were read only to fill the window."""

@@ -11,8 +11,11 @@ import msgspec
 import numpy as np
 
 from detectors.base import Ints
+from streams.config.resolved import ModelConfig
+from streams.join.batch_parts import Parts, is_plain, parts_of
 from streams.join.rows import ModelJoined
 from streams.ledger.places import INDEX_BITS
+from streams.ledger.records import Part
 from streams.window.batch_window import BatchWindow
 from streams.window.cells import Cells
 from streams.window.join_window import Pair
@@ -52,6 +55,8 @@ class Pending:
         self._seen_pairs: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]] = []
         self._counted: list[tuple[int, Row]] = []
         self._line = 0
+        # The parts of batches that are expected next.
+        self._expected: _Expected | None = None
         # Of each log, what was given, and from which place on it is in no digest.
         self._given: tuple[list[tuple[Given, int]], list[tuple[Given, int]]] = ([], [])
 
@@ -101,6 +106,7 @@ class Pending:
     def take(self, side: int, given: Given, *, shared: bool) -> None:
         """Take what the window has joined with the records that were given."""
         joined = self._window.take()
+        self._expected = None
         self._outcomes.add(joined.outcomes)
         self._seen.add(joined.seen)
         _extend(self._objects, joined.seen_objects)
@@ -132,7 +138,7 @@ class Pending:
                 records, begin = given[0]
                 stop = records.line.size
                 if line is not None:
-                    stop = int(np.searchsorted(records.line, line, side="right"))
+                    stop = int(records.line.searchsorted(line, side="right"))
                 if stop > begin:
                     values += records.values[begin:stop]
                     end = int(records.offsets[stop - 1]) + 1
@@ -141,6 +147,44 @@ class Pending:
                     break
                 del given[0]
             yield values, end
+
+    def expect(self, lines: list[int], config_of: Callable[[str], ModelConfig]) -> None:
+        """Build the parts of the batches that end with these lines, if nothing but plain rows is joined."""
+        names = self._window.slow.series.models()
+        if self._objects or self._pairs or self._seen_pairs or not all(is_plain(config_of(name)) for name in names):
+            return
+        rows: dict[int, list[Any]] = {}
+        edges = []
+        queues: tuple[Any, Any] = (self._outcomes, self._seen)
+        for place, queue in enumerate(queues):
+            ordered = queue.ordered()
+            edges.append([0] * len(lines))
+            if ordered is not None:
+                edges[place] = np.searchsorted(ordered.columns[LINE], lines, side="right").tolist()
+                for model, part in _split(ordered):
+                    rows.setdefault(model, [None, None])[place] = part
+        series, last = self._window.slow.series, np.array(lines)
+        found = {
+            names[model]: parts_of(names[model], config_of(names[model]), series, (outcomes, seen), last)
+            for model, (outcomes, seen) in rows.items()
+        }
+        self._expected = _Expected(lines, edges, sorted(found.items()))
+
+    def take_expected(self, line: int | None) -> list[Part] | None:
+        """Return the parts of the batch up to a line if it is the expected one; its rows are pending no more."""
+        expected = self._expected
+        if expected is None or not expected.ends_with(line):
+            self._expected = None
+            return None
+        parts = expected.take()
+        if parts is None:
+            return None
+        outcomes, seen = expected.ends
+        self._outcomes.go_to(outcomes)
+        self._seen.go_to(seen)
+        if not self._outcomes.chunks():
+            self._window.forget_sources()
+        return parts
 
     def by_model(self, line: int | None) -> Iterator[tuple[str, ModelJoined]]:
         """Yield what was joined up to a line, by model in the order of names; it is pending no more."""
@@ -178,6 +222,7 @@ class Pending:
         """Drop everything that was joined and counted."""
         for entries in (self._outcomes, self._seen, self._objects, self._pairs, self._seen_pairs, self._counted):
             entries.clear()
+        self._expected = None
         self._window.forget_sources()
 
     def save(self) -> SavedPending:
@@ -199,6 +244,34 @@ class Pending:
         self._seen.add([] if saved.seen is None else [Seen(cells, saved.seen.reshape(4, -1))])
         self._objects, self._pairs, self._seen_pairs = saved.seen_objects, saved.pairs, saved.seen_pairs
         self._counted = saved.counted
+
+
+class _Expected:
+    """The parts of batches that end with these lines; `edges` are how many rows of each queue are before these ends."""
+
+    def __init__(self, lines: list[int], edges: list[list[int]], parts: list[tuple[str, Parts]]) -> None:
+        self._lines = lines
+        self._edges = edges
+        self._parts = parts
+        self._taken = 0
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Return how many rows of each queue were taken."""
+        outcomes, seen = (edges[self._taken - 1] for edges in self._edges)
+        return outcomes, seen
+
+    def ends_with(self, line: int | None) -> bool:
+        """Return whether the next batch ends with a line."""
+        return self._taken < len(self._lines) and line == self._lines[self._taken]
+
+    def take(self) -> list[Part] | None:
+        """Return the parts of the next batch, None if it has to be built by itself."""
+        number = self._taken
+        self._taken = number + 1
+        if any(number in parts.unfit for _, parts in self._parts):
+            return None
+        return [part for _, parts in self._parts if (part := parts.parts[number]) is not None]
 
 
 class _Queue(Generic[_Rows]):
@@ -226,6 +299,18 @@ class _Queue(Generic[_Rows]):
     def clear(self) -> None:
         """Drop everything."""
         self._ordered, self._begin, self._added = None, 0, []
+
+    def ordered(self) -> _Rows | None:
+        """Return all rows in order, None if there are none; `go_to` counts from the first of them."""
+        self._ordered, self._begin, self._added = self.whole(), 0, []
+        return self._ordered
+
+    def go_to(self, begin: int) -> None:
+        """Take the rows before a number."""
+        if self._ordered is not None and begin < self._ordered.columns.shape[1]:
+            self._begin = begin
+        else:
+            self.clear()
 
     def whole(self) -> _Rows | None:
         """Return all rows in order, under the present cells; None if there are none."""

@@ -23,6 +23,8 @@ from streams.window.tally import Row, Tally
 from unship.rejections import RejectCode
 
 NONE: Final = np.zeros(0, np.int64)
+NOTHING_SEEN: Final = PredictionRows(NONE, NONE, NONE)
+NOTHING_COUNTED: Final = Counted(Coded([], NONE), NONE, NONE, NONE)
 
 
 class ModelJoined(msgspec.Struct):
@@ -67,7 +69,7 @@ class PartBuilder:
 
     def _seen(self, seen: Seen | None) -> PredictionRows:
         if seen is None:
-            return PredictionRows(NONE, NONE, NONE)
+            return NOTHING_SEEN
         columns = seen.columns
         return PredictionRows(
             self._arms(seen.cells.series_of(columns[CELL])), columns[AT], places_of(columns[POSITION])
@@ -78,8 +80,7 @@ class PartBuilder:
         joined = None if joined is None else self._mature(joined)
         if joined is None:
             # A part of predictions only: half of them all, where labels come soon.
-            slices, losses = [Coded([], NONE) for _ in config.slices_by], np.zeros((len(config.losses), 0))
-            return OutcomeRows(NONE, NONE, NONE, NONE, NONE, losses, slices, Coded([], NONE))
+            return self.no_outcomes()
         cell = joined.columns[CELL]
         series = joined.cells.series_of(cell)
         answers = self._columns(joined, series)
@@ -98,6 +99,15 @@ class PartBuilder:
             slices=[joined.cells.slice_of(name, cell) for name in config.slices_by],
             source=recoded(joined.columns[SOURCE], joined.sources),
         )
+
+    def no_outcomes(self) -> OutcomeRows:
+        """Return what a part without an outcome has."""
+        slices, losses = [Coded([], NONE) for _ in self.config.slices_by], np.zeros((len(self.config.losses), 0))
+        return OutcomeRows(NONE, NONE, NONE, NONE, NONE, losses, slices, Coded([], NONE))
+
+    def losses_of(self, joined: Outcomes, series: Ints) -> Floats:
+        """Return the losses of outcomes, of a model that needs a label for each of them."""
+        return loss_columns(self._columns(joined, series), self.config.losses, self.config.kind)
 
     def _arms(self, series: Ints) -> Ints:
         """Return the numbers of arms, given by first appearance."""
@@ -253,6 +263,8 @@ def coded(values: Iterable[Any]) -> Coded:
 
 def counted_rows(rows: Sequence[Row]) -> Counted:
     """Return changes of counts as columns."""
+    if not rows:
+        return NOTHING_COUNTED
     return Counted(coded([row[0] for row in rows]), *(np.array([row[i] for row in rows], np.int64) for i in (1, 2, 3)))
 
 

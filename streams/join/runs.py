@@ -6,6 +6,7 @@ how long it is, changes nothing.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,19 +115,21 @@ class RunCuts:
     """Where the batches of one run may end: `now` is the source clock at each record, `first` the line of the first.
 
     `accepted` are the places that completed a row, `counted` those that changed a count, one entry for each change, and
-    `unlisted` is the first place with a prediction of a model which only the defaults configure.
+    `unlisted` is the first place with a prediction of a model which only the defaults configure. There are many batches
+    in a run, and to find one number at a time is cheapest in lists.
     """
 
     def __init__(self, now: Ints, first: int, accepted: Ints, counted: Ints, unlisted: int) -> None:
-        self.now = now
+        self.size = now.size
+        self.now: list[int] = now.tolist()
         self.first = first
-        self.accepted = accepted
-        self.counted = counted
+        self.accepted: list[int] = accepted.tolist()
+        self.counted: list[int] = counted.tolist()
         self.unlisted = unlisted
 
     def from_time(self, ts: int, begin: int) -> int:
         """Return the first place from `begin` on at which the clock has reached a time."""
-        return max(begin, int(np.searchsorted(self.now, ts)))
+        return bisect_left(self.now, ts, begin)
 
     def after_accepted(self, begin: int, count: int) -> int:
         """Return the place after the one at which so many rows are completed from `begin` on."""
@@ -136,14 +139,14 @@ class RunCuts:
         """Return the place after the one at which so many counts are changed from `begin` on."""
         return self._after(self.counted, begin, count)
 
-    def _after(self, places: Ints, begin: int, count: int) -> int:
-        number = int(np.searchsorted(places, begin)) + max(count, 1) - 1
-        return int(places[number]) + 1 if number < places.size else self.now.size + 1
+    def _after(self, places: list[int], begin: int, count: int) -> int:
+        number = bisect_left(places, begin) + max(count, 1) - 1
+        return places[number] + 1 if number < len(places) else self.size + 1
 
     def first_accepted(self, begin: int) -> int:
         """Return the first place from `begin` on that completes a row, the number of places if none does."""
-        number = int(np.searchsorted(self.accepted, begin))
-        return int(self.accepted[number]) if number < self.accepted.size else self.now.size
+        number = bisect_left(self.accepted, begin)
+        return self.accepted[number] if number < len(self.accepted) else self.size
 
     def end_of_interval(self, begin: int, since: int, interval_ms: int, unlisted_ms: int) -> int:
         """Return the first place from `begin` on in another interval than time `since`, when a row was completed."""
@@ -152,5 +155,15 @@ class RunCuts:
             if end <= self.unlisted:
                 return end
             # From that place on the interval is that of the defaults.
-            begin, since = self.unlisted + 1, int(self.now[self.unlisted])
+            begin, since = self.unlisted + 1, self.now[self.unlisted]
         return self.from_time((since // unlisted_ms + 1) * unlisted_ms, begin)
+
+    def ends(self, since: int, interval_ms: int) -> list[int]:
+        """Return the places at which batches end if these are ended by intervals alone.
+
+        Rows that were completed ahead of the run are those of time `since`, -1 if there are none.
+        """
+        times = [since] if since >= 0 else []
+        interval = np.array([*times, *(self.now[place] for place in self.accepted)], np.int64) // interval_ms
+        found = np.searchsorted(self.now, (np.unique(interval) + 1) * interval_ms)
+        return [int(place) for place in found.tolist() if place < self.size]

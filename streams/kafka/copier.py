@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -22,7 +21,7 @@ from streams.join.signed import read_control
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.entries import entry_of
-from streams.ledger.records import Deployed, Operated, ReplicaFacts
+from streams.ledger.records import Deployed, Operated, ReplicaFacts, replica_facts
 from streams.topics.partitioner import partition_of
 from unship.errors import UnshipError
 from unship.events import Ack, Deployment
@@ -51,9 +50,8 @@ class Copier:
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._ledger_count = 0
-        self._watch = ReplicaWatch()
+        self._watch = ReplicaWatch(config.places.replicas, config.models)
         self._news: list[ReplicaFacts] = []
-        self._counts: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Connect; several copies may need it at once."""
@@ -116,8 +114,8 @@ class Copier:
     async def _copy_news(self, ack: Ack, place: Place) -> None:
         """Copy an ack if it differs from the last one, because heartbeats are many; what was not sent is kept."""
         where = place.topic, place.partition, place.offset
-        if self._watch.acknowledged(ack, where, place.append_ts, self._counts):
-            self._news += [ReplicaFacts(-1, *entry) for entry in self._watch.take().items()]
+        if self._watch.acknowledged(ack, where, place.append_ts):
+            self._news += replica_facts(-1, self._watch.take())
         while self._news:
             key = self._news[0].model.encode()
             await self._send("ledger", entry_of(self._news[0]).value, key, partition_of(key, self._ledger_count))

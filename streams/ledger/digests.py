@@ -34,39 +34,48 @@ class RangeDigest:
     def __init__(self) -> None:
         self._prefix = b""
         self._values: list[bytes] = []
+        self._lengths: list[int] = []
         self._bytes = 0
 
     def add(self, value: bytes) -> None:
         """Add the value of the next record."""
         self._values.append(value)
+        self._lengths.append(len(value))
         self._bytes += len(value) + 8
         if self._bytes >= HELD_BYTES_MAX:
-            self._prefix = self._digest()
-            self._values, self._bytes = [], 0
+            self._hold(self._digest(), [])
 
     def extend(self, values: Sequence[bytes]) -> None:
         """Add the values of the next records."""
-        size = sum(map(len, values)) + 8 * len(values)
+        if not values:
+            return
+        lengths = list(map(len, values))
+        size = sum(lengths) + 8 * len(values)
         if self._bytes + size >= HELD_BYTES_MAX:
             for value in values:
                 self.add(value)
             return
         self._values += values
+        self._lengths += lengths
         self._bytes += size
 
     def take(self) -> bytes:
         """Return the digest of everything since the last call."""
+        if not self._bytes and not self._prefix:
+            return _OF_NOTHING
         digest = self._digest()
-        self._prefix, self._values, self._bytes = b"", [], 0
+        self._hold(b"", [])
         return digest
 
+    def _hold(self, prefix: bytes, values: list[bytes]) -> None:
+        self._prefix, self._values = prefix, values
+        self._lengths = list(map(len, values))
+        self._bytes = sum(self._lengths) + 8 * len(values)
+
     def _digest(self) -> bytes:
-        lengths = np.fromiter(map(len, self._values), "<u4", len(self._values))
-        digest = hashlib.sha256(self._prefix)
-        digest.update(lengths.size.to_bytes(8, "little"))
-        digest.update(lengths.tobytes())
-        digest.update(b"".join(self._values))
-        return digest.digest()
+        count = len(self._values)
+        lengths = np.fromiter(self._lengths, "<u4", count).tobytes()
+        return hashlib.sha256(b"".join([self._prefix, count.to_bytes(8, "little"), lengths, *self._values])).digest()
 
     def save(self) -> SavedDigest:
         """Return everything needed to continue after the same record."""
@@ -74,5 +83,8 @@ class RangeDigest:
 
     def load(self, saved: SavedDigest) -> None:
         """Load what `save` returned into a new digest."""
-        self._prefix, self._values = saved.prefix, list(saved.values)
-        self._bytes = sum(len(value) + 8 for value in saved.values)
+        self._hold(saved.prefix, list(saved.values))
+
+
+_OF_NOTHING: Final = hashlib.sha256(bytes(8)).digest()
+"""The digest of a range without a record."""

@@ -14,6 +14,7 @@ import numpy as np
 _T = TypeVar("_T")
 _DTYPES = {name: np.dtype(name) for name in ("<i8", "<f8", "|b1")}
 _NARROW = {name: np.dtype(name) for name in ("|u1", "<u2", "<u4")}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _SPANS = [(name, int(np.iinfo(dtype).max)) for name, dtype in _NARROW.items()]
 
 NARROW_FROM = 256
@@ -27,8 +28,11 @@ _ONE = int(np.array([1.0]).view(np.int64)[0])
 
 def _from_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        narrow = _narrowly(value) if value.size >= NARROW_FROM else None
-        return narrow or (value.dtype.str, value.shape, np.ascontiguousarray(value).tobytes())
+        size = value.size
+        if size >= NARROW_FROM and (narrow := _narrowly(value)) is not None:
+            return narrow
+        # A ledger record has a dozen arrays, most of them small; `tobytes` is in the order of rows whatever the array.
+        return _NAMES.get(value.dtype) or value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"expected an array, was {type(value).__name__}")

@@ -6,6 +6,7 @@ dictionary inside the record, so that each record can be read alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -13,10 +14,12 @@ import msgspec
 from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Floats, Ints
 from streams.ledger.coverage import Corner
+from unship.budgets.table import REPLICA_CHANGES
 from unship.events import Deployment, OperatorAct
 from unship.signing import SignedBy
 
 Scalar: TypeAlias = bool | int | float | str
+CHANGES_MAX = REPLICA_CHANGES.limit
 
 
 class Coded(msgspec.Struct, frozen=True):
@@ -200,6 +203,15 @@ class ReplicaFacts(msgspec.Struct, frozen=True, tag="replicas", tag_field="kind"
     clock: int
     model: str
     changes: list[ReplicaChange]
+
+
+def replica_facts(clock: int, changes: Mapping[str, Sequence[ReplicaChange]]) -> list[ReplicaFacts]:
+    """Return the records of what changed at the replicas of each model, none with more than `CHANGES_MAX`."""
+    return [
+        ReplicaFacts(clock, model, list(some[begin : begin + CHANGES_MAX]))
+        for model, some in changes.items()
+        for begin in range(0, len(some), CHANGES_MAX)
+    ]
 
 
 Record: TypeAlias = Batch | Deployed | Operated | Tick | Configured | Begun | ReplicaFacts | FleetFact

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -26,12 +26,26 @@ def line_decoder() -> NarrowDecoder:
     return NarrowDecoder(KINDS, lambda value: decode_line(value or b""), placed=True)
 
 
-def arrivals(lines: Iterable[bytes], decoder: NarrowDecoder | None = None) -> Iterator[Arrival | Run]:
-    """Yield what source lines hold, in their order; lines of other kinds are skipped."""
+def arrivals(
+    lines: Iterable[bytes],
+    decoder: NarrowDecoder | None = None,
+    refuse: Callable[[int, Rejection], None] | None = None,
+) -> Iterator[Arrival | Run]:
+    """Yield what source lines hold, in their order; lines of other kinds are skipped.
+
+    Args:
+        lines: The lines.
+        decoder: What has learned the events of the lines before.
+        refuse: Called with the place among these lines of each that is no event, and with the reason.
+    """
     texts = [line.rstrip(b"\r\n") for line in lines]
     decoder = decoder or line_decoder()
     block = decoder.decode(texts)
     shapes = (decoder.shape_of(KINDS[PREDICTIONS]), decoder.shape_of(KINDS[FEEDBACK]))
+    if refuse is not None:
+        for place in block.odd:
+            if isinstance(rejection := block.items[place], Rejection):
+                refuse(place, rejection)
     packed = {place: _events_of(texts[place]) for place in block.odd if is_packed(texts[place])}
     for place, events in packed.items():
         # Its place is that of the record, which one event is enough to show.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
@@ -29,12 +29,17 @@ from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, line_of, read_sound_line
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
+from unship.rejections import Rejection
 
 _MAGIC: Final = b"unship-snapshot-2\n"
 _LEDGER_PLACE: Final = re.compile(rb',"at":\["ledger",(\d+),')
 
 LINE_BYTES_MAX: Final = 32 * 1_048_576
 """Longer lines are split here and rejected in pieces, so that no input can fill the memory."""
+
+
+REFUSED_SHOWN: Final = 5
+"""So many refused lines of each code are kept, because a message about a file names lines."""
 
 
 class SavedReplay(msgspec.Struct, frozen=True):
@@ -48,6 +53,13 @@ class SavedReplay(msgspec.Struct, frozen=True):
     prefix: bytes
     pipeline: SavedPipeline | None
     folds: dict[int, SavedFold]
+
+
+class RefusedLine(NamedTuple):
+    """A line of a file that is no event: its number, counted from 1, and why."""
+
+    line: int
+    rejection: Rejection
 
 
 class Recorder:
@@ -102,7 +114,8 @@ class Replay:
     """Replays one recording. `lines` counts the lines of the file that were read.
 
     A recording with ledger lines is replayed from these, under the ledger's own configuration; any other from its
-    sources. `folds` are those of the ledger partitions, by number.
+    sources. `folds` are those of the ledger partitions, by number. `refused` are the first lines that are no events, at
+    most `REFUSED_SHOWN` of each code.
     """
 
     def __init__(self, config: Config, snapshot: bytes | None = None, recorder: Recorder | None = None) -> None:
@@ -110,6 +123,7 @@ class Replay:
         self.lines = 0
         self.decided = 0
         self.folds: dict[int, Fold] = {}
+        self.refused: list[RefusedLine] = []
         self.pipeline: Pipeline | None = None
         # True if an earlier version wrote the ledger; then the sources are replayed instead.
         self.unread_ledger = False
@@ -210,7 +224,11 @@ class Replay:
             return
         if self._recorder is not None:
             self._recorder.sources(lines)
-        yield from self._run(self.pipeline.take(arrivals(lines, self._decoder)))
+        yield from self._run(self.pipeline.take(arrivals(lines, self._decoder, self._refuse)))
+
+    def _refuse(self, place: int, rejection: Rejection) -> None:
+        if sum(known.rejection.code == rejection.code for known in self.refused) < REFUSED_SHOWN:
+            self.refused.append(RefusedLine(self.lines + place + 1, rejection))
 
     def _fold(self, lines: list[bytes]) -> Iterator[Decision]:
         """Fold the ledger lines among these, each in the fold of its partition."""

@@ -132,8 +132,12 @@ class Cells:
 
     def slice_of(self, name: str, cells: Ints) -> Coded:
         """Return the values that cells have of a slice, coded by first occurrence."""
+        return recoded(*self.numbers_of(name, cells))
+
+    def numbers_of(self, name: str, cells: Ints) -> tuple[Ints, list[Any]]:
+        """Return the number of the value that each cell has of a slice, -1 for none, and all its values."""
         place = self.dimensions.index(name)
-        return recoded(self._table[_SLICES + place][cells], self._values[place])
+        return self._table[_SLICES + place][cells], self._values[place]
 
     def save(self) -> SavedCells:
         """Return everything, by series."""

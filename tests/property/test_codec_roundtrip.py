@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from unship.codec import LIMITS, OtherLine, decode_line, decode_value, encode_line
 from unship.events import EVENT_TYPES, INTEGER_MAX, TS_MS_MAX, Event, Feedback, Prediction, Reference, RefusalCode
 from unship.rejections import DECODING_CODES, Rejection
-from unship.sendable import reads_back
+from unship.sending.sendable import reads_back
 
 integers = st.integers(-INTEGER_MAX, INTEGER_MAX)
 naturals = st.integers(0, INTEGER_MAX)

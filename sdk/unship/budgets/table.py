@@ -210,6 +210,15 @@ STATUS_RECORD = Budget(
     why="about 300 replicas of 200 bytes fit; 200 unlisted models are 13 MB of one topic that is compacted",
     bytes=64 * KIB,
 )
+REPLICA_CHANGES = Budget(
+    what="changes at the replicas of a model in a ledger record",
+    limit=400,
+    unit="changes",
+    beyond="in the next record",
+    back="with the next record",
+    why="400 changes with three names of 128 characters, of up to 4 bytes each, are 600 KB; usual names make 60 KB",
+    bytes=600 * KIB,
+)
 COUNTS = Budget(
     what="changes of counts in a batch",
     limit=65_536,
@@ -243,6 +252,24 @@ RECORDING = Budget(
     key="recording",
 )
 
+FLEET_QUEUE = Budget(
+    what="what waits in the queue of a fleet or a label source, `queue_bytes`",
+    limit=64 * MIB,
+    unit="bytes in the memory of the service, roughly",
+    beyond="dropped, and counted as `QUEUE_FULL` by the library",
+    back="when events are written",
+    why="10,000 common events of 1 KiB are 10 MiB; 600 events with 1,000 scores each take all of it",
+    bytes=64 * MIB,
+)
+HANGING_LOADS = Budget(
+    what="loads of a replica that have not returned after `load_timeout`",
+    limit=4,
+    unit="loads, each of another version",
+    beyond="not started, and counted as `LOADS_HANG` by the library",
+    back="when one returns, or with the next process",
+    why="each has a thread and what it has loaded so far: four models besides the one that serves",
+)
+
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
     DEPLOYED_MODELS,
@@ -263,8 +290,11 @@ BUDGETS: tuple[Budget, ...] = (
     EVENT_DEPTH,
     OTHER_LINE,
     STATUS_RECORD,
+    REPLICA_CHANGES,
     COUNTS,
     WINDOW,
     RECORDING,
+    FLEET_QUEUE,
+    HANGING_LOADS,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

@@ -115,5 +115,12 @@ class Link(Protocol):
             UnshipError: The log is away, or another one than `begin` connected to: begin again.
         """
 
+    def newest_ack(self, key: bytes) -> Record | None:
+        """Return the newest ack of a replica, None where there is none, or where replicas have no right to read acks.
+
+        Raises:
+            UnshipError: The log is away.
+        """
+
     def close(self) -> None:
         """Close what is open, in bounded time; what was not appended by then is not."""

@@ -58,24 +58,24 @@ class CommandApplier:
         self._loads = None if replica.load is None else TimedLoads(replica.load, replica.load_timeout_s)
         self._loss = loss
 
-    def announce(self, *, commanded: bool) -> None:
+    def announce(self, *, kept_before: bool) -> None:
         """Acknowledge what serves, unless an ack of this boot did so: the monitor then knows this replica.
 
         A loss of what was kept is acknowledged too, after everything that the topic holds was judged.
 
         Args:
-            commanded: Whether the topic holds anything for this model: if not, a first start is no loss.
+            kept_before: Whether there are signs that an epoch was kept under this name: a first start is no loss.
         """
         who, now_ms = self._replica.who, self._replica.now_ms()
         loss, self._loss = self._loss, None
-        if loss is not None and (commanded or loss != "STATE_MISSING"):
+        if loss is not None and (kept_before or loss != "STATE_MISSING"):
             self._problems.lose(loss, self._lost(loss))
             self._acks.post(fence.state_lost(self.state, loss, who, now_ms))
         elif not self._acks.announced:
             self._acks.post(fence.serving(self.state, who, now_ms))
 
     def _lost(self, loss: StateLoss) -> str:
-        what = "nothing was kept under this name" if loss == "STATE_MISSING" else "what was kept cannot be used"
+        what = "what was kept is gone" if loss == "STATE_MISSING" else "what was kept cannot be used"
         return f"{loss}: {self._file.path}: {what}, so the whole topic was judged; keep the folder between restarts"
 
     @property

@@ -49,6 +49,7 @@ class EpochFile:
         """Name the file, without touching it."""
         self.path = path
         self._lock: int | None = None
+        self._marked = False
 
     def acquire(self, timeout_s: float = 5.0) -> None:
         """Take the name for this process, for as long as it lives or until `release`.
@@ -79,6 +80,12 @@ class EpochFile:
             os.close(descriptor)
             raise
         self._lock = descriptor
+        self._marked = os.fstat(descriptor).st_size > 0
+
+    @property
+    def was_written(self) -> bool:
+        """Return whether the file was ever written, by the mark next to it; to be asked after `acquire`."""
+        return self._marked
 
     def release(self) -> None:
         """Release the name."""
@@ -106,6 +113,10 @@ class EpochFile:
         self.acquire(timeout_s=0.0)
         _make_folders(self.path.parent)
         replace_file(self.path, data, 0o600)
+        if not self._marked and self._lock is not None:
+            # In the file of the lock, which stays: where it is empty there was no state that could be lost.
+            os.pwrite(self._lock, b"written\n", 0)
+            self._marked = True
 
 
 def _make_folders(folder: Path) -> None:

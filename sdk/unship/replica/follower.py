@@ -17,7 +17,8 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from unship.events import Epoch
+from unship.codec import decode_value
+from unship.events import Ack, Epoch
 from unship.log.address import connector
 from unship.log.link import RETRY_MIN_S, Link
 from unship.replica import fence
@@ -166,6 +167,7 @@ class Follower:
     def _begin(self, link: Link) -> None:
         """Obey what the topic holds already."""
         record = link.begin(self._applier.state.model.encode(), self._wake.is_set)
+        kept_before = self._file.was_written or self._obeyed_before(link)
         self._acks.connect(link)
         if record is not None:
             first = self._applier.state.epoch is None
@@ -173,7 +175,13 @@ class Follower:
                 history = link.history(record.offset, self._stop.is_set)
                 self._applier.obey(chain(history, (record,) if first else ()), newest=record.offset)
         if not self._stop.is_set():
-            self._applier.announce(commanded=record is not None)
+            self._applier.announce(kept_before=kept_before)
+
+    def _obeyed_before(self, link: Link) -> bool:
+        """Return whether an earlier process of this name acknowledged a command, where replicas may read that."""
+        record = link.newest_ack(f"{self.state.model}/{self._replica.who.replica}".encode())
+        ack = None if record is None else decode_value("ack", record.value)
+        return isinstance(ack, Ack) and ack.epoch > fence.NO_EPOCH
 
     def _confirm_requested(self) -> None:
         if not self._stop.is_set():

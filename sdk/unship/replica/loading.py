@@ -13,12 +13,13 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
+from unship.budgets.table import HANGING_LOADS
+
 LOAD_S: Final = 60.0
 """Deadline of a load by default. The newest command waits no longer than that for the load before it."""
 
-HANGING_MAX: Final = 4
-"""Loads that may hang at a time. Each holds a thread and what it has loaded so far, so that further ones would end
-the process by its memory; a process with so many of them has to be restarted."""
+HANGING_MAX: Final = HANGING_LOADS.limit
+"""Loads that may hang at a time; a process with so many of them has to be restarted."""
 
 LOADS_HANG: Final = "LOADS_HANG"
 """What a load that is not started is counted by."""

@@ -89,6 +89,7 @@ class Sidecar:
         self._emitter = Emitter(log, queue=QUEUE, pack=pack)
         self._fleet = fleet(self._load)
         self._stop = threading.Event()
+        self._accepting = threading.Lock()
 
     def start(self) -> None:
         """Start; see `Fleet.start`."""
@@ -121,10 +122,12 @@ class Sidecar:
             if isinstance(event, Rejection):
                 return index, event
             events.append(event)
-        if self._emitter.stats.waiting + len(events) > QUEUE:
-            raise Full
-        for event in events:
-            self._emitter.put(event)
+        # One body at a time, so that what was accepted is not dropped after all.
+        with self._accepting:
+            if not self._emitter.has_room(events):
+                raise Full
+            for event in events:
+                self._emitter.put(event)
         return len(events)
 
     def desired(self) -> Desired:

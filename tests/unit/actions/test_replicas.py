@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions import replica_watch, replicas
+from actions import replica_watch
 from actions.facts import ReplicaChange
 from actions.replica_watch import ReplicaWatch, SavedWatch
 from actions.replicas import ANSWERS_PROVE_MS, FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
@@ -25,7 +25,7 @@ from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Batch, Begun, Record, ReplicaFacts
 from streams.pipeline import Pipeline, configuration_record
-from tests.pipelines import counts_of, run, source_records_of, step
+from tests.pipelines import run, source_records_of, step
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Prediction, RefusalCode, Stage
 
@@ -42,10 +42,12 @@ def ack(
     return Ack(model="m", replica=replica, boot="b", epoch=epoch, stage=stage, serving=serving, ts=START + at, **fields)
 
 
-def answer(at: int, number: int, version: str = "v41", epoch: Any = NEW, replica: str = "r-1", **more: Any) -> Event:
+def answer(
+    at: int, number: int, version: str = "v41", epoch: Any = NEW, replica: str = "r-1", model: str = "m", **more: Any
+) -> Event:
     return Prediction(
         id=f"p{number}",
-        model="m",
+        model=model,
         version=version,
         output=1,
         ts=START + at,
@@ -126,24 +128,65 @@ def test_replica_that_fell_silent_is_forgotten() -> None:
     assert set(known_of(events).known) == {"r-1"}
 
 
-def test_replicas_beyond_the_limit_are_counted_until_another_one_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica_watch, "REPLICAS_MAX", 3)
-    monkeypatch.setattr(replicas, "REPLICAS_MAX", 3)
+def test_new_replica_takes_the_place_of_the_one_that_is_silent_for_longest() -> None:
+    few = parse("limits: {replicas: 3}\nmodels: {m: {policy: {mode: act}}}")
     events = [answer(i, i, replica=f"r-{i}") for i in range(5)]
-    pipeline, _ = ledger_of(events)
-    assert counts_of(pipeline)["REPLICA_LIMIT"] == 2
-    assert list(pipeline.fold.models["m"].state.replicas.known) == ["r-0", "r-1", "r-2"]
-    pipeline, _ = ledger_of([*events, answer(FORGET_MS + 10_000, 9, replica="new")])
-    assert counts_of(pipeline)["REPLICA_LIMIT"] == 2
-    assert list(pipeline.fold.models["m"].state.replicas.known) == ["new"]
+    made = run(few, map(encode_line, events))
+    assert made.counts["REPLICA_LIMIT"] == 2
+    assert list(made.fold.models["m"].state.replicas.known) == ["r-2", "r-3", "r-4"]
 
 
-def test_fold_keeps_its_own_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas, "REPLICAS_MAX", 2)
-    counts, known = Counter[str](), Replicas()
-    changes = [ReplicaChange(f"r-{i}", True, "serving", "v1", None, None, 0, ("p", 0, i)) for i in range(4)]
-    known.take(changes, 0, ORDERED.get, counts)
-    assert (list(known.known), counts) == (["r-0", "r-1"], {"REPLICA_LIMIT": 2})
+def test_replica_that_lasts_stays_before_thousands_of_invented_names() -> None:
+    few = parse("limits: {replicas: 10}\nmodels: {m: {policy: {mode: act}}}")
+    lasting = [answer(at, at, replica="r-1") for at in range(0, 3 * RESTATE_MS, 60_000)]
+    invented = [answer(3 * RESTATE_MS, i + 10**8, replica=f"x-{i}") for i in range(200)]
+    made = run(few, map(encode_line, [*lasting, *invented]))
+    known = made.fold.models["m"].state.replicas.known
+    assert list(known) == ["r-1", *(f"x-{i}" for i in range(191, 200))]
+    assert made.counts["REPLICA_LIMIT"] == 191
+
+
+def test_replicas_of_invented_models_leave_before_those_of_named_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_watch, "REPLICAS_OF_ALL_MAX", 20)
+    monkeypatch.setattr("streams.fold.fold.REPLICAS_OF_ALL_MAX", 20)
+    honest = [answer(i, i, replica=f"r-{i}") for i in range(8)]
+    junk = [answer(10 + i, 100 + i, model=f"junk-{i % 30}", replica=f"x-{i}") for i in range(300)]
+    made = run(CONFIG, map(encode_line, [*honest, *junk]))
+    assert list(made.fold.models["m"].state.replicas.known) == [f"r-{i}" for i in range(8)]
+    assert sum(len(model.state.replicas.known) for model in made.fold.models.values()) == 20
+    # None is lost without being counted.
+    assert made.counts["REPLICA_LIMIT"] == 308 - 20
+    watched = made.pipeline.cutter.join.replicas.save().seen
+    assert (len(watched["m"]), sum(map(len, watched.values()))) == (8, 20)
+
+
+def test_changes_of_many_replicas_are_several_records() -> None:
+    records = ledger_of([answer(0, i, replica=f"r-{i}") for i in range(1_000)])[1]
+    sizes = [len(record.changes) for record in records if isinstance(record, ReplicaFacts)]
+    assert sizes == [400, 400, 200]
+
+
+def test_epoch_that_a_stranger_claims_does_not_make_the_ledger_seem_lost() -> None:
+    known, now = Replicas(), 60_000
+    far = (2**53, 2**53, 2**53)
+    claims = [
+        ReplicaChange("x-1", True, "serving", "v1", far, None, 0, ("p", 0, 1)),
+        ReplicaChange("x-2", False, "serving", "v1", far, None, 0, ("a", 0, 1)),
+        ReplicaChange("x-3", False, "refused", "v1", far, "REGRESSION", 0, ("a", 0, 2)),
+    ]
+    known.take(claims, now, ORDERED.get, Counter())
+    assert not known.refuse(now, NEW)
+    honest = [ReplicaChange("r-1", False, "serving", "v41", NEW, None, 0, ("a", 0, 3))]
+    known.take(honest, now, ORDERED.get, Counter())
+    for place, replica, stage, code, most in [
+        (4, "x-4", "refused", "REGRESSION", False),
+        (5, "r-2", "refused", "REGRESSION", True),
+        (6, "r-2", "serving", None, False),
+    ]:
+        version = "v41" if code is None else "v1"
+        change = ReplicaChange(replica, False, stage, version, NEW, code, place, ("a", 0, place))
+        known.take([change], now, ORDERED.get, Counter())
+        assert known.refuse(now, NEW) is most
 
 
 def test_answers_reach_the_ledger_without_moving_the_cuts_of_outcomes() -> None:
@@ -188,7 +231,6 @@ def test_stopping_anywhere_writes_the_same_facts(story: list[Any], data: st.Data
         events.append(told(word, at, number))
     whole = ReplicaWatch()
     parts = ReplicaWatch()
-    counts = Counter[str]()
     for number, event in enumerate(events):
         if data.draw(st.booleans()):
             saved = unpack(pack(parts.save()), SavedWatch)
@@ -196,7 +238,7 @@ def test_stopping_anywhere_writes_the_same_facts(story: list[Any], data: st.Data
             parts.load(saved)
         for watch in (whole, parts):
             take = watch.answered if isinstance(event, Prediction) else watch.acknowledged
-            take(event, ("", 0, number), event.ts or 0, counts)  # type: ignore[arg-type]
+            take(event, ("", 0, number), event.ts or 0)  # type: ignore[arg-type]
         if data.draw(st.booleans()):
             assert parts.take() == whole.take()
     assert parts.take() == whole.take()
@@ -209,7 +251,7 @@ def test_repeats_of_places_that_were_read_change_nothing(story: list[Any], cuts:
     for number, word in enumerate(story):
         event = told(word, number * 10_000, number)
         take = watch.answered if isinstance(event, Prediction) else watch.acknowledged
-        take(event, ("log", 0, number), event.ts or 0, Counter())  # type: ignore[arg-type]
+        take(event, ("log", 0, number), event.ts or 0)  # type: ignore[arg-type]
     changes = watch.take().get("m", [])
     once, twice = Replicas(), Replicas()
     once.take(changes, START, ORDERED.get, Counter())
@@ -247,7 +289,7 @@ def vetted(events: Sequence[Event], answered_at: int = -1, now: int = 0) -> str 
     watch, known = ReplicaWatch(), Replicas()
     for number, event in enumerate(events):
         take = watch.answered if isinstance(event, Prediction) else watch.acknowledged
-        take(event, ("log", 0, number), event.ts or 0, Counter())  # type: ignore[arg-type]
+        take(event, ("log", 0, number), event.ts or 0)  # type: ignore[arg-type]
         for changes in watch.take().values():
             known.take(changes, event.ts or 0, ORDERED.get, Counter())
     return unfit(known, "v41", answered_at, START + now, HOUR_MS)

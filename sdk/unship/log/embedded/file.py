@@ -12,7 +12,10 @@ from typing import Any, Final
 from unship.errors import UnshipError
 
 FILE_NAME: Final = "log.sqlite3"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""Version 2 has blocks of compressed records; a file of version 1 is one without any."""
+
+SCHEMA_OLDEST: Final = 1
 APPLICATION_ID: Final = 0x756E7368
 """The letters `unsh`, in the header of the file: distinguishes an embedded log from other SQLite files."""
 
@@ -76,6 +79,8 @@ def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: st
         cached_statements=256,
     )
     try:
+        # Before anything else, since a file with a page in it keeps its kind.
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # SQLite does not wait for this lock as it does for others: of two processes that start at once one would fail.
         (mode,) = _retried(db, "PRAGMA journal_mode = wal", busy_timeout_s).fetchone()
         if mode != "wal":
@@ -150,9 +155,9 @@ def _check_schema(db: sqlite3.Connection, path: Path, create: str, busy_timeout_
             f"{path}: schema {found} > {SCHEMA_VERSION}, the newest that this program knows; install the version of "
             "unship that wrote it, or name another folder"
         )
-    if found < SCHEMA_VERSION:
+    if found < SCHEMA_OLDEST:
         raise EmbeddedLogError(
-            f"{path}: schema {found} < {SCHEMA_VERSION}, the only one that this program reads; record it with the "
+            f"{path}: schema {found} < {SCHEMA_OLDEST}, the oldest that this program reads; record it with the "
             "version of unship that wrote it, or name another folder"
         )
 

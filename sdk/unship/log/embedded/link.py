@@ -110,6 +110,10 @@ class EmbeddedLink:
         self._position = records[-1].offset + 1 if records else self._position
         return [record for record in records if record.key == self._key]
 
+    def newest_ack(self, key: bytes) -> Record | None:
+        """Return the newest ack of a replica."""
+        return self.log().newest("acks", key)
+
     def log(self) -> EmbeddedLog:
         """Return the open log; another object than last time means another connection: positions start afresh.
 

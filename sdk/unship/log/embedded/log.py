@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Final
 from weakref import WeakSet
 
+from unship.log.embedded.blocks import unpacked
 from unship.log.embedded.file import (
     FILE_NAME,
     EmbeddedLogError,
@@ -42,6 +43,7 @@ from unship.log.embedded.file import (
     open_file,
     take_write_lock,
 )
+from unship.log.embedded.space import can_shrink, cut_ahead_file, excess_pages, return_pages, write_again
 from unship.log.embedded.table import (
     CREATE,
     FENCE_NEXT,
@@ -53,6 +55,10 @@ from unship.log.embedded.table import (
     check_fence,
     compacted_table,
     end_of,
+    first_offset,
+    first_since,
+    history_table,
+    pack_next,
     put,
     record_of,
     table_of,
@@ -83,6 +89,8 @@ hundred looks a second at 10 to 100 us each, so an idle waiter costs at most a h
 TRIM_RECORDS: Final = 10_000
 COMPACT_RECORDS: Final = 256
 """Records that one transaction deletes, so that no writer waits long for the lock (snapshots are large: fewer)."""
+
+OFFSET_MAX: Final = 2**62
 
 
 class EmbeddedLog:
@@ -189,11 +197,13 @@ class EmbeddedLog:
         with self._reading() as db:
             end = end_of(db, table)
             with closing(db.execute(table.read, (offset, limit))) as rows:
-                for row in rows:
+                for row in unpacked(rows, offset):
                     size += len(row[2] or b"") + len(row[3] or b"")
                     if size > max_bytes and records:
                         break
                     records.append(record_of(row))
+                    if len(records) == limit:
+                        break
         if offset > end:
             raise EmbeddedLogError(
                 f"{self._path}: offset {offset} of '{topic}' > its end {end}: the position is from another log, or a "
@@ -221,8 +231,13 @@ class EmbeddedLog:
         """Return the smallest offset that a topic still holds, or its end if it holds nothing."""
         table = table_of(topic)
         with self._reading() as db:
-            (offset,) = db.execute(table.oldest).fetchone()
-            return 0 if offset is None else int(offset)
+            return first_offset(db, table)
+
+    def first_since(self, topic: str, append_ts: int) -> int:
+        """Return an offset below which every record of a topic was appended before a time (ms)."""
+        table = table_of(topic)
+        with self._reading() as db:
+            return first_since(db, table, append_ts)
 
     def latest(self, topic: str) -> dict[bytes, Record]:
         """Return the newest record of each key of a compacted topic, in offset order.
@@ -235,34 +250,102 @@ class EmbeddedLog:
             records = [record_of(row) for row in db.execute(table.latest)]
         return {record.key: record for record in records if record.key is not None}
 
-    def compact(self, topic: str) -> int:
-        """Delete the records of a compacted topic that a newer one of the same key supersedes; return how many."""
+    def newest(self, topic: str, key: bytes) -> Record | None:
+        """Return the newest record of one key of a compacted topic."""
+        table = compacted_table(topic)
+        with self._reading() as db:
+            row = db.execute(table.newest_of, (key,)).fetchone()
+        return None if row is None else record_of(row)
+
+    def superseded(self, topic: str, at_most: int) -> int:
+        """Return how many records of a compacted topic a newer one of the same key supersedes, up to a number."""
+        table = compacted_table(topic)
+        with self._reading() as db:
+            return int(db.execute(table.superseded, (OFFSET_MAX, at_most)).fetchone()[0])
+
+    def compact(self, topic: str, before_offset: int = OFFSET_MAX, *, at_most: int = OFFSET_MAX) -> int:
+        """Delete the records of a compacted topic that a newer one of the same key supersedes; return how many.
+
+        Args:
+            topic: One of `COMPACTED`.
+            before_offset: Records from here on stay; a reader that wants every record has not come further.
+            at_most: Ends the call after so many records, or a few more.
+        """
         table = compacted_table(topic)
         deleted = 0
         while True:
             with self._writing(synced=False) as db:
-                count = db.execute(table.compact, (COMPACT_RECORDS,)).rowcount
+                count = db.execute(table.compact, (before_offset, COMPACT_RECORDS)).rowcount
             deleted += count
-            if count < COMPACT_RECORDS:
+            if count < COMPACT_RECORDS or deleted >= at_most:
                 return deleted
 
-    def trim(self, topic: str, before_offset: int) -> int:
+    def trim(self, topic: str, before_offset: int, *, at_most: int = OFFSET_MAX) -> int:
         """Delete the records of a topic below an offset and return how many; compacted topics are refused.
 
-        The newest record stays whatever the offset is, since the next offset and append time follow from it. Space is
-        used again by later records; the file does not shrink.
+        The newest record stays whatever the offset is, since the next offset and append time follow from it, and so
+        does a block that holds a record from the offset on. Space is used again by later records, or returned to the
+        disk by `shrink`.
+
+        Args:
+            topic: None of `COMPACTED`.
+            before_offset: Records from here on stay.
+            at_most: Ends the call after so many records, or a few more.
         """
-        table = table_of(topic)
-        if topic in COMPACTED:
-            raise EmbeddedLogError(f"'{topic}' is compacted: use compact('{topic}'), its newest records never lapse")
+        table = history_table(topic)
         deleted = 0
         while True:
             with self._writing(synced=False) as db:
-                (oldest,) = db.execute(table.oldest).fetchone()
-                bound = min(before_offset, end_of(db, table) - 1)
-                if oldest is None or oldest >= bound:
-                    return deleted
-                deleted += db.execute(table.trim, (min(bound, oldest + TRIM_RECORDS),)).rowcount
+                first = first_offset(db, table)
+                bound = min(before_offset, end_of(db, table) - 1, first + TRIM_RECORDS)
+                db.execute(table.delete, (bound,))
+                count = first_offset(db, table) - first
+            deleted += count
+            if not count or deleted >= at_most:
+                return deleted
+
+    def pack(self, topic: str, before_offset: int, *, at_most: int = OFFSET_MAX) -> int:
+        """Compress the records of a topic below an offset and return how many; they are read as before.
+
+        Args:
+            topic: None of `COMPACTED`.
+            before_offset: Records from here on stay rows of their own, as do the last that fill no block.
+            at_most: Ends the call after so many records, or a few more.
+        """
+        table = history_table(topic)
+        packed = 0
+        while True:
+            with self._writing(synced=False) as db:
+                count = pack_next(db, table, before_offset)
+            packed += count
+            if not count or packed >= at_most:
+                return packed
+
+    def shrink(self) -> int:
+        """Return some of the space that nothing uses to the disk, and return how many bytes; none if little is free.
+
+        A file that an earlier version made keeps its size until `rewrite`.
+        """
+        with self._explaining() as db:
+            excess = excess_pages(db)
+        returned = 0
+        if excess:
+            with self._writing(synced=False) as db:
+                returned = return_pages(db, excess)
+        with self._explaining() as db:
+            cut_ahead_file(db, self._busy_timeout_s)
+        return returned
+
+    def rewrite(self) -> None:
+        """Write the file again without the space that nothing uses; needed once for a file that cannot `shrink`.
+
+        Raises:
+            EmbeddedLogError: Another process holds the lock, or the disk has no room for the file a second time.
+        """
+        with self._explaining() as db:
+            if not can_shrink(db):
+                write_again(db)
+            cut_ahead_file(db, self._busy_timeout_s)
 
     def wait(
         self, positions: Mapping[str, int], timeout_s: float, *, stop: threading.Event | None = None

@@ -37,9 +37,26 @@ from weakref import WeakSet
 import msgspec
 
 from unship.events import TS_MS_MAX
-from unship.log.embedded.file import APPLICATION_ID, FILE_NAME, SCHEMA_VERSION, EmbeddedLogError, explained
+from unship.log.embedded.blocks import Row, first_of, unpacked
+from unship.log.embedded.file import (
+    APPLICATION_ID,
+    FILE_NAME,
+    SCHEMA_OLDEST,
+    SCHEMA_VERSION,
+    EmbeddedLogError,
+    explained,
+)
 from unship.log.embedded.log import is_open
-from unship.log.embedded.table import CREATE, TABLES, EmbeddedLimits, compacted_table, end_of, record_of, table_of
+from unship.log.embedded.table import (
+    CREATE,
+    TABLES,
+    EmbeddedLimits,
+    compacted_table,
+    end_of,
+    record_of,
+    row_at,
+    table_of,
+)
 from unship.log.link import Record
 
 CALL_S: Final = 60.0
@@ -86,14 +103,15 @@ class ReadOnlyLog:
     def first(self, topic: str) -> int:
         """Return the smallest offset that a topic still holds, 0 if it holds nothing."""
         with self._reading() as db:
-            return int(db.execute(table_of(topic).oldest).fetchone()[0] or 0)
+            row = row_at(db, table_of(topic), 0)
+            return 0 if row is None else first_of(self._sound(topic, row))
 
     def read(self, topic: str, offset: int, *, limit: int = 1_000, max_bytes: int = 8 << 20) -> list[Record]:
         """Return some records from an offset on, in order; where some are gone, from the first one after them."""
         records: list[Record] = []
         size = 0
         with self._reading() as db, closing(db.execute(table_of(topic).read, (offset, limit))) as rows:
-            for row in rows:
+            for row in unpacked((self._sound(topic, row) for row in rows), offset):
                 record = self._checked(topic, row)
                 if record.offset < (records[-1].offset + 1 if records else offset):
                     raise self._refused(f"'{topic}' has offset {record.offset} after a larger one")
@@ -101,6 +119,8 @@ class ReadOnlyLog:
                 if size > max_bytes and records:
                     break
                 records.append(record)
+                if len(records) == limit:
+                    break
         return records
 
     def latest(self, topic: str) -> dict[bytes, Record]:
@@ -181,8 +201,8 @@ class ReadOnlyLog:
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline  # noqa: TID251
 
-    def _checked(self, topic: str, row: Sequence[Any]) -> Record:
-        """Return the record of a row that a log may have written."""
+    def _sound(self, topic: str, row: Sequence[Any]) -> Row:
+        """Return a row that a log may have written."""
         offset, append_ts, *data = row
         sound = all(type(number) is int for number in (offset, append_ts))
         sound = sound and all(value is None or type(value) is bytes for value in data)
@@ -191,8 +211,13 @@ class ReadOnlyLog:
                 f"'{topic}' has a row that no log writes: offset {_shown(offset)} (expected 0 to {OFFSETS - 1}), "
                 f"append time {_shown(append_ts)} (expected 0 to {TS_MS_MAX}), and bytes"
             )
+        return offset, append_ts, data[0], data[1], data[2]
+
+    def _checked(self, topic: str, row: Sequence[Any]) -> Record:
+        """Return the record of a row that a log may have written, or of one in a block."""
+        offset, *_ = row = self._sound(topic, row)
         try:
-            return record_of((offset, append_ts, data[0], data[1], data[2]))
+            return record_of(row)
         except (msgspec.DecodeError, RecursionError) as error:
             raise self._refused(f"the headers of '{topic}' offset {offset} cannot be read ({error})") from error
 
@@ -209,11 +234,11 @@ class ReadOnlyLog:
 def _check_contents(db: sqlite3.Connection, refused: Any) -> None:
     """Make sure that a file has the tables of a log and nothing else, before any of them is read."""
     application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+    if application != APPLICATION_ID or not SCHEMA_OLDEST <= version <= SCHEMA_VERSION:
         raise refused(
             f"not an embedded log of this program: expected application id {APPLICATION_ID:#x} and schema "
-            f"{SCHEMA_VERSION}, was {application:#x} and {version}; name another folder, or record it with the version "
-            "of unship that wrote it"
+            f"{SCHEMA_OLDEST} to {SCHEMA_VERSION}, was {application:#x} and {version}; name another folder, or record "
+            "it with the version of unship that wrote it"
         )
     with closing(sqlite3.connect(":memory:")) as model:
         model.executescript(CREATE)

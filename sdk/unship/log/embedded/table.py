@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from unship.log.embedded.file import EmbeddedLogError, WriterFenced
+from unship.log.embedded.blocks import BLOCK_RECORDS, Row, block_of, first_of, is_block, within_limits
+from unship.log.embedded.file import SCHEMA_VERSION, EmbeddedLogError, WriterFenced
 from unship.log.link import Headers, Message, Record
 from unship.topics import COMPACTED, TOPICS
 
@@ -49,7 +50,10 @@ class Table(NamedTuple):
     oldest: str
     read: str
     latest: str
-    trim: str
+    newest_of: str
+    delete: str
+    delete_one: str
+    superseded: str
     compact: str
 
 
@@ -59,7 +63,8 @@ def _table(topic: str) -> Table:
     by_key = f"; CREATE INDEX {table}_by_key ON {table} (key, offset)" if topic in COMPACTED else ""
     superseded = (
         f"SELECT offset FROM {table} AS older WHERE EXISTS "  # noqa: S608
-        f"(SELECT 1 FROM {table} AS newer WHERE newer.key = older.key AND newer.offset > older.offset) LIMIT ?"
+        f"(SELECT 1 FROM {table} AS newer WHERE newer.key = older.key AND newer.offset > older.offset) "
+        "AND older.offset < ? LIMIT ?"
     )
     return Table(
         create=f"CREATE TABLE {table} (offset INTEGER PRIMARY KEY, append_ts INTEGER NOT NULL, key BLOB, value BLOB, "
@@ -70,7 +75,10 @@ def _table(topic: str) -> Table:
         read=f"SELECT {columns} FROM {table} WHERE offset >= ? ORDER BY offset LIMIT ?",  # noqa: S608
         latest=f"SELECT {columns} FROM {table} "  # noqa: S608
         f"WHERE offset IN (SELECT max(offset) FROM {table} GROUP BY key) ORDER BY offset",
-        trim=f"DELETE FROM {table} WHERE offset < ?",  # noqa: S608
+        newest_of=f"SELECT {columns} FROM {table} WHERE key = ? ORDER BY offset DESC LIMIT 1",  # noqa: S608
+        delete=f"DELETE FROM {table} WHERE offset < ?",  # noqa: S608
+        delete_one=f"DELETE FROM {table} WHERE offset = ?",  # noqa: S608
+        superseded=f"SELECT count(*) FROM ({superseded})",  # noqa: S608
         compact=f"DELETE FROM {table} WHERE offset IN ({superseded})",  # noqa: S608
     )
 
@@ -85,8 +93,6 @@ FENCE_NEXT: Final = (
 )
 _DECODE_HEADERS: Final = msgspec.msgpack.Decoder(Headers)
 _ENCODE: Final = msgspec.msgpack.Encoder()
-
-Row = tuple[int, int, bytes | None, bytes | None, bytes | None]
 
 
 def _size(message: Message) -> int:
@@ -116,10 +122,69 @@ def compacted_table(topic: str) -> Table:
     return table
 
 
+def history_table(topic: str) -> Table:
+    """Return the statements of a topic that keeps its history, or refuse a compacted one."""
+    if topic in COMPACTED:
+        raise EmbeddedLogError(f"'{topic}' is compacted: use compact('{topic}'), its newest records never lapse")
+    return table_of(topic)
+
+
 def end_of(db: sqlite3.Connection, table: Table) -> int:
     """Return the offset that the next record will get."""
     newest = db.execute(table.newest).fetchone()
     return 0 if newest is None else int(newest[0]) + 1
+
+
+def row_at(db: sqlite3.Connection, table: Table, offset: int) -> Row | None:
+    """Return the row that holds a record, or the next row after it; None at the end."""
+    row: Row | None = db.execute(table.read, (offset, 1)).fetchone()
+    return row
+
+
+def first_offset(db: sqlite3.Connection, table: Table) -> int:
+    """Return the smallest offset that is kept, 0 if there is no record."""
+    row = row_at(db, table, 0)
+    return 0 if row is None else first_of(row)
+
+
+def first_since(db: sqlite3.Connection, table: Table, append_ts: int) -> int:
+    """Return an offset below which every record was appended before a time: the first of the row that was not.
+
+    The append time of a block is that of its newest record.
+    """
+    low, high = first_offset(db, table), end_of(db, table)
+    while low < high:
+        middle = (low + high) // 2
+        row = row_at(db, table, middle)
+        if row is None or row[1] >= append_ts:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
+
+
+def pack_next(db: sqlite3.Connection, table: Table, before: int) -> int:
+    """Replace the oldest records that are rows of their own, below an offset, with a block; return how many."""
+    low, high = first_offset(db, table), end_of(db, table) - 1
+    while low < high:
+        # Blocks come first, so that the first row that is none is found by halves.
+        middle = (low + high) // 2
+        row = row_at(db, table, middle)
+        if row is not None and is_block(row):
+            low = row[0] + 1
+        else:
+            high = middle
+    count = min(BLOCK_RECORDS, before - low, end_of(db, table) - 1 - low)
+    if count < BLOCK_RECORDS:
+        return 0
+    rows = within_limits(db.execute(table.read, (low, count)))
+    block = block_of(rows)
+    # What is below is in blocks already, at smaller offsets than these.
+    db.executemany(table.delete_one, [(row[0],) for row in rows])
+    db.execute(table.insert, block)
+    # What cannot read blocks is to refuse the file from now on.
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return len(rows)
 
 
 def put(db: sqlite3.Connection, table: Table, messages: Sequence[Message], now_ms: int) -> list[int]:

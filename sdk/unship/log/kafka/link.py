@@ -43,6 +43,10 @@ class KafkaLink:
         assert self._reader is not None, "begin comes first"
         return self._reader.next(wait_s, wake)
 
+    def newest_ack(self, key: bytes) -> Record | None:
+        """Return None: on a broker, replicas have the right to write acks and not to read them."""
+        return None
+
     def close(self) -> None:
         """Close both connections."""
         self._end_reading()

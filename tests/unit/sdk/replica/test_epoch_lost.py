@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from tests.fleets import following, stages
 from tests.waiting import HANG_S
+from unship import Fleet
 from unship.replica.epoch_file import epoch_path
 
 
@@ -25,7 +28,12 @@ def of_another_build(path):
     path.write_bytes(b"unship-fence 2 " + path.read_bytes()[15:])
 
 
+def deleted_with_its_folder(path):
+    shutil.rmtree(path.parent.parent)
+
+
 LOSSES = [
+    (deleted_with_its_folder, "STATE_MISSING"),
     (deleted, "STATE_MISSING"),
     (truncated, "STATE_CORRUPT"),
     (garbage, "STATE_CORRUPT"),
@@ -67,11 +75,28 @@ def test_older_command_is_not_obeyed_where_the_newer_one_has_expired(unship_embe
     assert old < newest
 
 
-def test_first_start_on_a_topic_without_commands_is_no_loss(unship_embedded):
-    with following(unship_embedded) as fleet:
-        unship_embedded.until("acks", lambda acks: len(acks) == 1)
-        assert (fleet.stats.refused, fleet.stats.detail) == ({}, "")
-    assert stages(unship_embedded) == [("serving", (0, 0, 0), "v42", None)]
+def test_deleted_file_is_a_loss_where_the_acks_are_gone_too(unship_embedded, tmp_path):
+    kept = tmp_path / "kept"
+    with following(unship_embedded, state=kept) as fleet:
+        unship_embedded.command("fraud", "v41")
+        assert fleet.wait_for("v41", HANG_S)
+    deleted(epoch_path(kept, "fraud", "r-1"))
+    elsewhere = f"embedded:{tmp_path / 'another'}"
+    with Fleet("fraud", "v42", log=elsewhere, trust=unship_embedded.trust, replica="r-1", state=kept) as fleet:
+        assert fleet.stats.refused == {"STATE_MISSING": 1}
+
+
+def test_first_start_is_no_loss_with_a_command_and_without(unship_embedded):
+    for _ in range(2):
+        with following(unship_embedded) as fleet:
+            assert (fleet.stats.refused, fleet.stats.detail) == ({}, "")
+    epoch = unship_embedded.command("fraud", "v41")
+    for name in ("r-1", "r-2"):
+        with following(unship_embedded, replica=name) as fleet:
+            assert fleet.wait_for("v41", HANG_S)
+            assert (fleet.stats.refused, fleet.stats.detail) == ({}, "")
+    assert {ack.code for ack in unship_embedded.events("acks")} == {None}
+    assert stages(unship_embedded)[-1] == ("serving", epoch, "v41", None)
 
 
 def test_replica_without_a_lasting_name_has_nothing_to_lose(unship_embedded):

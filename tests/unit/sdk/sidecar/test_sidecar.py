@@ -15,7 +15,6 @@ import pytest
 
 from tests.waiting import HANG_S
 from unship import Fleet
-from unship.sidecar import sidecar
 from unship.sidecar.http import CONNECTIONS_MAX, SidecarServer, is_loopback
 from unship.sidecar.sidecar import BODY_BYTES_MAX, EVENTS_MAX, Sidecar
 from unship.sidecar.switches import ExecSwitch, FileSwitch
@@ -129,7 +128,7 @@ def test_one_bad_event_of_a_list_keeps_all_out_and_says_which(server, unship_emb
 
 
 def test_full_queue_asks_to_try_again_and_takes_nothing(server, monkeypatch):
-    monkeypatch.setattr(sidecar, "QUEUE", 1)
+    monkeypatch.setattr(server.sidecar._emitter._room, "_events", 1)
     status, answer, headers = ask(server, "POST", "/v1/events", [PREDICTION, FEEDBACK])
     assert (status, answer["code"], headers["Retry-After"]) == (503, "TRY_LATER", "1")
 

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from unship.log.embedded.blocks import BLOCK_RECORDS
 from unship.log.embedded.log import (
     COMPACTED,
     EmbeddedLog,
@@ -21,6 +22,7 @@ from unship.log.embedded.log import (
 )
 
 TOPICS = ("predictions", "ledger", "control")
+HISTORIES = ("predictions", "ledger")
 KEYS = (b"", b"a", b"b", b"c")
 
 topics = st.sampled_from(TOPICS)
@@ -46,6 +48,8 @@ class LogEqualsLists(RuleBasedStateMachine):
         self.ends = dict.fromkeys(TOPICS, 0)
         self.clocks = dict.fromkeys(TOPICS, 0)
         self.fences: list[Fence] = []
+        # The first and the last offset of each block, by topic.
+        self.blocks: dict[str, list[tuple[int, int]]] = {topic: [] for topic in TOPICS}
 
     def teardown(self) -> None:
         if hasattr(self, "logs"):
@@ -72,6 +76,35 @@ class LogEqualsLists(RuleBasedStateMachine):
     def append(self, log: int, batch: dict[str, list[Message]]) -> None:
         offsets = self.logs[log].append_many(batch)
         assert offsets == {topic: self.put(topic, each) for topic, each in batch.items()}
+
+    @rule(log=which, topic=st.sampled_from(HISTORIES), count=st.integers(1, 2 * BLOCK_RECORDS))
+    def append_many_alike(self, log: int, topic: str, count: int) -> None:
+        batch = [Message(b"%d" % number, b"k", (("h", b""),)) for number in range(count)]
+        assert self.logs[log].append(topic, batch) == self.put(topic, batch)
+
+    @rule(log=which, topic=st.sampled_from(HISTORIES), data=st.data())
+    def pack(self, log: int, topic: str, data: Any) -> None:
+        before = data.draw(st.integers(0, self.ends[topic] + 2))
+        blocks, packed = self.blocks[topic], 0
+        low = blocks[-1][1] + 1 if blocks else self.kept[topic][0].offset if self.kept[topic] else 0
+        while min(before, self.ends[topic] - 1) - low >= BLOCK_RECORDS:
+            blocks.append((low, low + BLOCK_RECORDS - 1))
+            low, packed = low + BLOCK_RECORDS, packed + BLOCK_RECORDS
+        assert self.logs[log].pack(topic, before) == packed
+
+    @rule(log=which)
+    def shrink(self, log: int) -> None:
+        self.logs[log].shrink()
+
+    @rule(log=which, topic=topics, data=st.data())
+    def find_a_time(self, log: int, topic: str, data: Any) -> None:
+        at = data.draw(st.integers(0, self.now + 10))
+        older = sum(1 for record in self.kept[topic] if record.append_ts < at)
+        first = self.kept[topic][0].offset if self.kept[topic] else 0
+        found = self.logs[log].first_since(topic, at)
+        if topic in HISTORIES:
+            inside = [begin for begin, end in self.blocks[topic] if begin <= first + older <= end]
+            assert found == (inside[0] if inside else first + older)
 
     @rule(log=which)
     def acquire(self, log: int) -> None:
@@ -119,10 +152,14 @@ class LogEqualsLists(RuleBasedStateMachine):
         position = data.draw(st.integers(0, self.ends[topic]))
         assert self.logs[log].wait({topic: position}, 0) == ((topic,) if position < self.ends[topic] else ())
 
-    @rule(log=which, topic=st.sampled_from([topic for topic in TOPICS if topic not in COMPACTED]), data=st.data())
+    @rule(log=which, topic=st.sampled_from(HISTORIES), data=st.data())
     def trim(self, log: int, topic: str, data: Any) -> None:
         before = data.draw(st.integers(0, self.ends[topic] + 2))
-        kept = [each for each in self.kept[topic] if each.offset >= min(before, self.ends[topic] - 1)]
+        bound = min(before, self.ends[topic] - 1)
+        # A block with a record that stays, stays.
+        bound = next((begin for begin, end in self.blocks[topic] if begin <= bound <= end), bound)
+        self.blocks[topic] = [(begin, end) for begin, end in self.blocks[topic] if end >= bound]
+        kept = [each for each in self.kept[topic] if each.offset >= bound]
         assert self.logs[log].trim(topic, before) == len(self.kept[topic]) - len(kept)
         self.kept[topic] = kept
 

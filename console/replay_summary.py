@@ -1,0 +1,61 @@
+"""Report at the end of a replay what was found of each version, what was not used, and which lines to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from console.sentences import clean
+from streams.fold.summary import VersionSummary
+from streams.recordings.replay import RefusedLine
+from unship.rejections import DECODING_CODES, RejectCode
+
+_UNUSED = DECODING_CODES | {
+    RejectCode.FUTURE_TS,
+    RejectCode.UNMATCHED_FEEDBACK,
+    RejectCode.LATE_FEEDBACK,
+    RejectCode.MISROUTED,
+    RejectCode.MODEL_LIMIT,
+    RejectCode.VERSION_LIMIT,
+}
+"""Codes of which each counts one line that was of no use; the others count what was used in part, or repeats."""
+
+HEADINGS = ("model", "version", "part", "labelled", "usual loss", "since change", "state")
+
+
+def unused_lines(counts: Mapping[str, int]) -> int:
+    """Return how many lines were of no use."""
+    return sum(counts.get(code, 0) for code in _UNUSED)
+
+
+def table(rows: Sequence[VersionSummary]) -> Iterator[str]:
+    """Yield the lines of a table of versions."""
+    cells = [HEADINGS, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cells(row: VersionSummary) -> tuple[str, ...]:
+    usual, since = ("" if mean is None else f"{mean:.4f}" for mean in (row.usual, row.since_change))
+    return clean(row.model), clean(row.version), row.part, f"{row.outcomes:,}", usual, since, row.state
+
+
+def refusals(refused: Iterable[RefusedLine]) -> Iterator[str]:
+    """Yield a sentence for each refused line: its number, the field, and what was expected there."""
+    for line, rejection in sorted(refused, key=lambda entry: entry.line):
+        why = clean(rejection.detail) or rejection.code.meaning
+        yield f"line {line}: {rejection.code}: {why}"
+
+
+def remarks(configured: Iterable[str], rows: Sequence[VersionSummary], counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield what is likely to be a mistake of the configuration or of the file."""
+    seen = {row.model for row in rows}
+    others = ", ".join(map(clean, sorted(seen))) or "none"
+    for name in sorted(set(configured) - seen):
+        yield f"model {clean(name)} of the configuration is in no line; models in the lines: {others}"
+    unmatched, joined = counts.get(RejectCode.UNMATCHED_FEEDBACK, 0), sum(row.outcomes for row in rows)
+    if unmatched > joined:
+        yield (
+            f"{unmatched:,} labels have no prediction, {joined:,} have one: are the lines in order of time, and "
+            "do the ids of both agree?"
+        )
