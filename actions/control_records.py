@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from actions.journal import DecisionHead, read_decision
 from unship.commands import Command, decode_command
+from unship.events import Epoch
 from unship.signing import COMMAND_TYPE, DECISION_TYPE, Headers, Trust, TrustedKey, verify
 
 
@@ -85,6 +86,10 @@ def _read_back(
     read: Callable[[bytes], T | None],
     meant: Callable[[T], bool],
 ) -> ReadBack[R, T]:
+    def epoch_of(value: bytes) -> Epoch | None:
+        found = read(value)
+        return None if found is None else found.epoch
+
     newest: dict[str, tuple[R, T]] = {}
     forged: list[R] = []
     known: set[bytes | None] = set()
@@ -92,7 +97,7 @@ def _read_back(
         value = record.value
         if value is None or record.key in known:
             continue
-        signer = verify(value, record.headers, trust, "controller", payload_type)
+        signer = verify(value, record.headers, trust, "controller", payload_type, epoch_of=epoch_of)
         found = read(value) if isinstance(signer, TrustedKey) else None
         if not isinstance(signer, TrustedKey) or (
             found is not None and not (meant(found) and found.model.encode() == record.key)

@@ -145,10 +145,12 @@ class Signer(msgspec.Struct, frozen=True):
     """Who signs commands, and for whom they are meant; `sign` returns the headers of a command's record.
 
     `sign_decision` does the same for records of a journal that is read back. `trust` holds the keys of operators, and
-    those of controllers whose commands and decisions are accepted.
+    those of controllers whose commands and decisions are accepted. Without a key that is trusted itself, a monitor
+    verifies and decides, and does not command (`may_command`).
     """
 
     audience: str
     sign: Callable[[bytes], list[tuple[str, bytes]]]
     trust: Trust
     sign_decision: Callable[[bytes], list[tuple[str, bytes]]] = lambda value: []
+    may_command: bool = True

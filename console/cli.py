@@ -263,34 +263,80 @@ def emit(settings: Settings, kind: str, event: str) -> None:
 
 @main.group()
 def keys() -> None:
-    """Make keys."""
+    """Make, list and revoke keys."""
+
+
+ROLE = click.Choice(["controller", "operator", "deployer"])
 
 
 @keys.command("new")
 @click.option("--audience", default="default", show_default=True, help="The installation that commands are bound to.")
+@click.option("--role", type=ROLE, help="Make one more key, for this role, in place of one that was revoked.")
 @click.pass_obj
-def keys_new(settings: Settings, audience: str) -> None:
+def keys_new(settings: Settings, audience: str, role: Any) -> None:
     """Make controller.key, operator.key, deployer.key and trust.json; replicas get trust.json only."""
-    from console.commands.emit import keys_command
+    from console.commands.keys import new_command
 
-    sys.exit(keys_command(settings, audience))
+    sys.exit(new_command(settings, audience, role))
+
+
+@keys.command("list")
+@click.pass_obj
+def keys_list(settings: Settings) -> None:
+    """Show the keys of trust.json: name, id, roles, and which are revoked."""
+    from console.commands.keys import list_command
+
+    sys.exit(list_command(settings))
+
+
+@keys.command("revoke")
+@click.argument("name")
+@click.option("--from", "since", metavar="TS", help="Keep what the log appended before (ms or RFC 3339); default: now.")
+@click.option("--from-epoch", "epoch", metavar="I.O.N", help="Keep commands and decisions of epochs below, as 0.458.0.")
+@click.pass_obj
+def keys_revoke(settings: Settings, name: str, since: str | None, epoch: str | None) -> None:
+    """Revoke a key, given by its name or id, in trust.json; a monitor that runs reads the file again by itself.
+
+    Replicas do as well, once they have the new trust.json. What a revoked controller's key has commanded binds them no
+    more.
+    """
+    from console.commands.keys import revoke_command
+
+    sys.exit(revoke_command(settings, name, since, epoch))
+
+
+ACTS = click.Choice(["approve", "reject", "rollback", "pin", "unpin", "hold", "resume", "release", "renew"])
 
 
 @main.command()
-@click.argument("act", type=click.Choice(["renew"]))
+@click.argument("act", type=ACTS)
 @click.argument("model")
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, recorded in the ledger.")
-@click.option("--incarnation", type=click.IntRange(1), metavar="N", help="New incarnation; default: the next one.")
+@click.option("--to", metavar="V", help="For rollback: the version to go back to.")
+@click.option("--version", metavar="V", help="For release, and for pin of another version than the one that serves.")
+@click.option("--decision", metavar="ID", help="For approve and reject: the proposal; default: the open one.")
+@click.option("--override", is_flag=True, help="Also under a hold, or for a version in quarantine; recorded.")
+@click.option("--incarnation", type=click.IntRange(1), metavar="N", help="For renew: the new one; default: the next.")
+@click.option("--force", is_flag=True, help="Also for a model or a version that is not known.")
 @click.pass_obj
-def ctl(settings: Settings, act: str, model: str, reason: str, incarnation: int | None) -> None:
-    """Append a signed operator act for a model; needs operator.key.
+def ctl(settings: Settings, /, act: Any, model: str, reason: str, force: bool, **asked: Any) -> None:
+    """Append a signed operator act for a model, and print it; needs operator.key.
 
-    renew: start a new incarnation for the epochs of its commands. Replicas refuse every epoch below the highest that
-    they accepted, so the commands of a new ledger that replaces a lost one are refused until then.
+    \b
+    hold      stop automatic acts, and acts of operators without --override
+    resume    end a hold, or a stop by a limit
+    pin       keep a version whatever is deployed or found; unpin ends it
+    rollback  go back to a version, and put the one that served in quarantine
+    release   take a version out of quarantine
+    approve   follow the open proposal, if the guards still agree; reject drops it
+    renew     begin a new incarnation of the epochs of its commands: replicas refuse every epoch below the
+              highest that they accepted, so those of a ledger that replaces a lost one until then
+
+    What the monitor made of it is in `unship decisions` and `unship status`.
     """
-    from console.commands.ctl import renew_command
+    from console.commands.ctl import Asked, ctl_command
 
-    sys.exit(renew_command(settings, model, reason, incarnation))
+    sys.exit(ctl_command(settings, act, model, reason, Asked(**asked), force))
 
 
 TIMEOUT = click.option(

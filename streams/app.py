@@ -43,7 +43,7 @@ class Monitor(NamedTuple):
 def make_app(
     access: Access,
     config: Config,
-    signer: Signer | None,
+    signer: Callable[[], Signer | None],
     clock_ms: Callable[[], int],
     window_folder: Path | None = None,
 ) -> Monitor:
@@ -52,7 +52,7 @@ def make_app(
     Args:
         access: The broker, and the names of the topics.
         config: The configuration in force.
-        signer: Signs commands; None where none are published.
+        signer: Returns what signs commands now, None where none are published; another object for other keys.
         clock_ms: The wall clock.
         window_folder: Where windows are kept beyond memory; None for nowhere.
     """
@@ -77,8 +77,9 @@ def make_app(
     ingest = IngestService(access, config, clock_ms, tick_s=tick_s(config))
     if window_folder is not None:
         ingest.keep_windows(window_folder)
-    control = ControlService(access, config, clock_ms, signer, Timing())
-    copier = Copier(access, config, None if signer is None else signer.trust)
+    control = ControlService(access, config, clock_ms, signer(), Timing())
+    control.follow_keys(signer)
+    copier = Copier(access, config, lambda: None if (keys := signer()) is None else keys.trust)
     services = (
         Supervisor("ingest", access, ingest.run, ingest.stop),
         Supervisor("control", access, control.run, control.stop),

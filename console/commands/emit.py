@@ -1,4 +1,4 @@
-"""Run `unship emit` and `unship keys new`."""
+"""Run `unship emit`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streams.config.resolved import Config
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
 from unship.events import Deployment
-from unship.keys import DEPLOYER_FILE, TRUST_FILE, deployment_key, load_trust, new_keys, new_nonce
+from unship.keys import DEPLOYER_FILE, TRUST_FILE, deployment_key, load_trust, new_nonce
 from unship.log.embedded.log import EmbeddedLog, Message
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
@@ -73,13 +73,3 @@ def append(
     with EmbeddedLog(embedded_folder(settings, config)) as log:
         (offset,) = log.append(topic, [Message(value, key, headers)])
     return 0, offset
-
-
-def keys_command(settings: Settings, audience: str) -> Exit:
-    """Make keys in the configured folder."""
-    folder = keys_folder(settings, load(settings.config))
-    trust = new_keys(folder, audience)
-    settings.report(
-        f"keys: {', '.join(key.name for key in trust.keys)} in {folder}; give replicas {folder / 'trust.json'} only"
-    )
-    return Exit.GOOD

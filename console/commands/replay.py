@@ -18,7 +18,7 @@ from streams.fold.summary import summarise
 from streams.recordings.opening import begins_with_ledger
 from streams.recordings.replay import Recorder, Replay
 from unship.errors import ConfigurationError, RecordingError, SnapshotError
-from unship.system.files import replace_file
+from unship.system.files import open_private, replace_file
 
 
 def replay_command(
@@ -103,6 +103,6 @@ def _save(path: Path, data: bytes) -> None:
 
 def _writing(path: Path) -> BinaryIO:
     try:
-        return path.open("wb")
+        return open_private(path)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error

@@ -7,19 +7,16 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from actions.reconcile import Signer
+from console.keyring import Keyring
 from console.logs import embedded_folder, kafka_access, keys_folder
 from console.sentences import clean
 from console.settings import Exit, Settings
 from streams.config.file import load
-from streams.config.resolved import Config
 from streams.embedded.monitor import EmbeddedMonitor
-from unship.errors import ConfigurationError
 from unship.log.embedded.link import EmbeddedLink
 from unship.log.embedded.log import EmbeddedLogError
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
-from unship.signing import COMMAND_TYPE, DECISION_TYPE, key_id, public_bytes, sign
 from unship.system.signals import stop_by_signal
 from unship.topics import EVENT_TOPICS
 
@@ -36,26 +33,30 @@ def run_command(settings: Settings, now_ms: Callable[[], int] = wall_ms) -> Exit
         now_ms: the clock, in milliseconds since the epoch; that of everybody who writes to the log.
     """
     config = load(settings.config)
-    signer = _signer(settings, config)
+    keys = Keyring(keys_folder(settings, config), settings.report)
     if (settings.log or config.log).startswith(SCHEME):
         from console.commands.run_on_kafka import run_on_kafka
 
-        run_on_kafka(settings, kafka_access(settings, config), config, signer, now_ms)
+        run_on_kafka(settings, kafka_access(settings, config), config, keys, now_ms)
     stop = stop_by_signal()
     folder = embedded_folder(settings, config)
     with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=now_ms)) as link:
-        monitor = EmbeddedMonitor(link.log(), config, now_ms, signer)
+        monitor = EmbeddedMonitor(link.log(), config, now_ms, keys.signer)
         settings.report(f"run: watching {link.folder}, {monitor.pipeline.fold.offset} ledger records so far")
-        _loop(settings, monitor, link, stop)
+        _loop(settings, monitor, link, keys, stop)
     return Exit.GOOD
 
 
-def _loop(settings: Settings, monitor: EmbeddedMonitor, link: EmbeddedLink, stop: threading.Event) -> None:
+def _loop(
+    settings: Settings, monitor: EmbeddedMonitor, link: EmbeddedLink, keys: Keyring, stop: threading.Event
+) -> None:
     saved_at = time.monotonic()
     told: list[str] = []
     epochs: dict[str, tuple[int, int, int]] = {}
     while not stop.is_set():
         _check_in_place(monitor, link)
+        if keys.current() is not monitor.signer:
+            monitor.change_keys(keys.signer)
         for decision in monitor.step():
             settings.report(
                 f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}"
@@ -93,26 +94,3 @@ def _check_in_place(monitor: EmbeddedMonitor, link: EmbeddedLink) -> None:
         raise EmbeddedLogError(
             f"{link.folder}: another log took the place of the one that was watched; start the monitor again"
         )
-
-
-def _signer(settings: Settings, config: Config) -> Signer | None:
-    from unship.keys import load_private_key, load_trust
-
-    folder = keys_folder(settings, config)
-    if not (folder / "controller.key").exists():
-        settings.report(f"run: no keys in {folder}, so nothing is commanded; make them with: unship keys new")
-        return None
-    key, trust = load_private_key(folder / "controller.key"), load_trust(folder / "trust.json")
-    trusted = trust.having("controller")
-    if public_bytes(key) not in [each.public for each in trusted]:
-        raise ConfigurationError(
-            f"{folder}: controller.key has the id {key_id(public_bytes(key))}, and trust.json has "
-            f"{', '.join(each.id for each in trusted) or 'none'}: replicas would refuse every command; "
-            "bring together what one `unship keys new` made"
-        )
-    return Signer(
-        trust.audience,
-        lambda value: sign(value, key, COMMAND_TYPE),
-        trust,
-        lambda value: sign(value, key, DECISION_TYPE),
-    )

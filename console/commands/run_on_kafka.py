@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from actions.reconcile import Signer
+from console.keyring import Keyring
 from console.settings import Exit, Settings
 from streams.config.resolved import Config
 
@@ -30,7 +30,7 @@ UNCOMMITTED = "what was not committed is read again"
 
 
 def run_on_kafka(
-    settings: Settings, access: Access, config: Config, signer: Signer | None, now_ms: Callable[[], int]
+    settings: Settings, access: Access, config: Config, keys: Keyring, now_ms: Callable[[], int]
 ) -> NoReturn:
     """Run one worker until SIGTERM or SIGINT.
 
@@ -43,7 +43,7 @@ def run_on_kafka(
     from streams.kafka.clients import run
 
     run(access, reachable(access))
-    monitor = make_app(access, config, signer, now_ms, window_folder(settings, config))
+    monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.report(f"run: watching kafka://{access.servers}")
 

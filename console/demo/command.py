@@ -30,6 +30,7 @@ from streams.config.units import span_text
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError
+from unship.system.files import open_private
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -54,7 +55,7 @@ def demo_command(settings: Settings, name: str, seed: int, speed: float, holdbac
         raise ConfigurationError(f"--seed: expected 0 or more, was {seed}")
     recording = record or Path(mkdtemp(prefix="unship-demo-recording-")) / "recording.ndjson"
     try:
-        recording.open("wb").close()
+        open_private(recording).close()
     except OSError as error:
         raise ConfigurationError(f"--record: {recording} cannot be written: {error.strerror}") from error
     played = _play(

@@ -120,6 +120,12 @@ def decode_command(value: bytes | None) -> Command | Malformed:
         return _NOT_JSON
 
 
+def epoch_in(value: bytes) -> Epoch | None:
+    """Return the epoch of the command in a value, None if it holds none."""
+    command = decode_command(value)
+    return command.epoch if isinstance(command, Command) else None
+
+
 def content_digest(command: Command) -> str:
     """Return the SHA-256 over the content of a command: two commands of one epoch must agree in it.
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 from unship.emitter import BAD_ARGUMENT, Emitter, SignLater
 from unship.errors import ConfigurationError
 from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceValue, Status
-from unship.keys import load_private_key, load_trust, new_nonce
+from unship.keys import TrustFile, load_private_key, new_nonce
 from unship.log.address import checked_log, state_folder
 from unship.log.link import wall_ms
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
@@ -73,7 +73,7 @@ class _Options(Struct, frozen=True, eq=False):
     """Hold the arguments of a fleet that its identities have in common."""
 
     log: str
-    trust: Trust | None
+    trust: TrustFile | None
     on_version: Callable[[str], object] | None
     load_timeout_s: float
     artifacts: Mapping[str, str] | None
@@ -136,7 +136,7 @@ class Fleet:
             log: `kafka://HOST:PORT[,HOST:PORT]` or `embedded:DIR`; without it, the environment's UNSHIP_LOG. The
                 credentials for a broker are the environment's UNSHIP_SECURITY_* variables.
             trust: The file of trusted keys, or its content; left at the default, the environment's UNSHIP_TRUST comes
-                first. None: emit only, obey no command.
+                first. A file is read again when it is replaced. None: emit only, obey no command.
             replica: A name that survives a restart of this replica, such as the pod's ordinal. The default (host,
                 process, chance) does not, and with it the highest epoch obeyed is forgotten at each restart. In the
                 child of a fork, process and chance are added to it, unless the parent had not started and the child
@@ -423,7 +423,7 @@ class Fleet:
         if trust is None:
             raise ConfigurationError("key: a signature is for one installation, and without trust none is known")
         private_key = load_private_key(Path(key)) if isinstance(key, str | os.PathLike) else key
-        return lambda event: sign_event(event, private_key, trust.audience, now_ms(), new_nonce(), VALID_MS_MAX)
+        return lambda event: sign_event(event, private_key, trust.trust.audience, now_ms(), new_nonce(), VALID_MS_MAX)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until every event so far was written or dropped; False when time is up first."""
@@ -473,12 +473,12 @@ class Fleet:
             emitted.waiting, emitted.sent, emitted.dropped, follower.problems.refused, detail, follower.loading
         )
 
-    def _new_follower(self, trust: Trust) -> Follower:
+    def _new_follower(self, trust: TrustFile) -> Follower:
         file = EpochFile(self._state_path())
         # What the disk refuses is tried again before the first epoch is obeyed, and reported then.
         with suppress(OSError):
             file.acquire()
-        stored, loss = restore(file.read(), self.model, trust.audience)
+        stored, loss = restore(file.read(), self.model, trust.trust.audience)
         if loss == "STATE_MISSING" and self.replica != self._options.replica:
             # A name by chance is new each time: nothing was ever kept under it.
             loss = None
@@ -527,9 +527,11 @@ def _reference(value: tuple[float, int] | Reference) -> Reference:
     return value if isinstance(value, Reference) else Reference(*value)
 
 
-def _trust(trust: str | os.PathLike[str] | Trust | None) -> Trust | None:
-    if trust is None or isinstance(trust, Trust):
-        return trust
+def _trust(trust: str | os.PathLike[str] | Trust | None) -> TrustFile | None:
+    if trust is None:
+        return None
+    if isinstance(trust, Trust):
+        return TrustFile(None, trust)
     if trust == DEFAULT_TRUST:
         trust = os.environ.get("UNSHIP_TRUST", DEFAULT_TRUST)
-    return load_trust(Path(trust))
+    return TrustFile(Path(trust))

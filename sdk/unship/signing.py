@@ -25,7 +25,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -33,7 +33,7 @@ import msgspec
 from msgspec import Struct
 
 from unship.codec import encode_line
-from unship.events import Deployment, OperatorAct
+from unship.events import Deployment, Epoch, OperatorAct, TimeMs
 from unship.rejections import RejectCode, Rejection
 
 if TYPE_CHECKING:
@@ -77,12 +77,43 @@ _SIGNATURE_BYTES = 64
 _SIGNATURE_TEXT_BYTES = 88
 
 
+class Revoked(Struct, frozen=True, omit_defaults=True):
+    """State from when on a key is not trusted any more.
+
+    What the log appended before `from_ts` (milliseconds) holds, and so does a command or a decision of an epoch below
+    `from_epoch`. Nobody but the log states when a record was appended, so a command alone is never before a time.
+    """
+
+    from_ts: TimeMs | None = None
+    from_epoch: Epoch | None = None
+
+    def spares(self, at_ms: int | None = None, epoch: Epoch | None = None) -> bool:
+        """Return whether what was appended at `at_ms` (None: unknown), or is of an epoch, still holds."""
+        early = self.from_ts is not None and at_ms is not None and at_ms < self.from_ts
+        return early or (self.from_epoch is not None and epoch is not None and epoch < self.from_epoch)
+
+
 class TrustedKey(Struct, frozen=True):
     """Hold a public key (32 raw bytes) with its name and what it may sign for."""
 
     name: str
     public: bytes
     roles: tuple[Role, ...]
+    revoked: Revoked | None = None
+
+    def holds(self, at_ms: int | None = None, epoch: Epoch | None = None) -> bool:
+        """Return whether a signature of the key is trusted.
+
+        Args:
+            at_ms: When the log appended what was signed; None if that is not known.
+            epoch: The epoch of a command or a decision.
+
+        Example:
+            >>> key = TrustedKey("old", b"", ("controller",), Revoked(from_ts=9, from_epoch=(1, 0, 0)))
+            >>> key.holds(), key.holds(at_ms=8), key.holds(epoch=(0, 7, 0)), key.holds(at_ms=9, epoch=(1, 0, 0))
+            (False, True, True, False)
+        """
+        return self.revoked is None or self.revoked.spares(at_ms, epoch)
 
     @property
     def id(self) -> str:
@@ -101,8 +132,12 @@ class Trust(Struct, frozen=True):
     audience: str = "default"
 
     def having(self, role: Role) -> tuple[TrustedKey, ...]:
-        """Return the keys that may sign for a role."""
-        return tuple(key for key in self.keys if role in key.roles)
+        """Return the keys that may sign for a role now."""
+        return tuple(key for key in self.keys if role in key.roles and key.revoked is None)
+
+    def binds(self, key: str, epoch: Epoch) -> bool:
+        """Return whether a command's epoch still counts that the key of this id has signed."""
+        return any(each.id == key and "controller" in each.roles and each.holds(epoch=epoch) for each in self.keys)
 
 
 def key_id(public: bytes) -> str:
@@ -134,15 +169,32 @@ def sign(payload: bytes, private_key: Ed25519PrivateKey, payload_type: str) -> l
 
 
 def verify(
-    value: bytes, headers: Headers, trust: Trust, role: Role, payload_type: str
+    value: bytes,
+    headers: Headers,
+    trust: Trust,
+    role: Role,
+    payload_type: str,
+    *,
+    at_ms: int | None = None,
+    epoch_of: Callable[[bytes], Epoch | None] | None = None,
 ) -> TrustedKey | SignatureRefusal:
     """Return the trusted key that signed exactly this value for this type, or why there is none; never raises.
 
+    Args:
+        value: The bytes that were signed.
+        headers: The headers of their record.
+        trust: The trusted keys.
+        role: What the key has to be trusted for.
+        payload_type: The type that was signed.
+        at_ms: When the log appended the record, if that is known.
+        epoch_of: Returns the epoch in a value, if it has one; called for a value that a revoked key has signed.
+
     Returns:
         The key; or UNKNOWN_KEY if no trusted key has the role, or if the record names a key that is not trusted for
-        it; or BAD_SIGNATURE for everything else: no signature, two of them, not 64 bytes of base64, or wrong.
+        it, or that is revoked; or BAD_SIGNATURE for everything else: no signature, two of them, not 64 bytes of base64,
+        or wrong.
     """
-    candidates = trust.having(role)
+    candidates = [key for key in trust.keys if role in key.roles]
     if not candidates:
         return "UNKNOWN_KEY"
     signature = _signature_of(headers)
@@ -153,7 +205,8 @@ def verify(
     # The hinted key first: with one key in use, one verification is all there is.
     for key in sorted(candidates, key=lambda key: key.id.encode() != hint):
         if _is_signed_by(key.public, signature, signed):
-            return key
+            epoch = None if key.revoked is None or epoch_of is None else epoch_of(value)
+            return key if key.holds(at_ms, epoch) else "UNKNOWN_KEY"
     return "BAD_SIGNATURE" if hint is None or any(key.id.encode() == hint for key in candidates) else "UNKNOWN_KEY"
 
 
@@ -199,7 +252,7 @@ def authenticate(
     Returns:
         A rejection if somebody trusted signed it, but for another installation or another time.
     """
-    signer = _signer(event, value, headers, trust)
+    signer = _signer(event, value, headers, trust, append_ms)
     if signer is None or trust is None:
         return None
     if event.audience != trust.audience:
@@ -216,12 +269,12 @@ def authenticate(
     return signer
 
 
-def _signer(event: SignedEvent, value: bytes, headers: Headers, trust: Trust | None) -> SignedBy | None:
+def _signer(event: SignedEvent, value: bytes, headers: Headers, trust: Trust | None, append_ms: int) -> SignedBy | None:
     if trust is None:
         return None
     kind = type(event)
     for role in ROLES_OF[kind]:
-        key = verify(value, headers, trust, role, TYPE_OF[kind])
+        key = verify(value, headers, trust, role, TYPE_OF[kind], at_ms=append_ms)
         if isinstance(key, TrustedKey):
             return SignedBy(key.id, role)
     return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -31,7 +31,7 @@ from streams.join.runs import Run
 from streams.join.signed import read_control
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
-from streams.ledger.records import Tick
+from streams.ledger.records import Tick, trusted_of
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_record
 from unship.commands import Command, encode_command
 from unship.errors import RecordingError
@@ -73,15 +73,36 @@ class EmbeddedMonitor:
         self._sources = SourceRuns()
         self._clock_ms = clock_ms
         self._writer = Writer(log, config)
-        trust = None if signer is None else signer.trust
-        newest, self._forged = trusted_commands(log.latest("control").values(), trust)
+        self._published: dict[str, Command] = {}
+        self._forged: Sequence[Entry] = ()
+        self._steady = SteadyClock()
+        self._read_published()
+        self._recover()
+        self._commit_trust(replaced=False)
+
+    def _read_published(self) -> None:
+        """Read back the commands that a trusted key has signed."""
+        trust = None if self.signer is None else self.signer.trust
+        newest, self._forged = trusted_commands(self.log.latest("control").values(), trust)
         self._published = {model: command for model, (_, command) in newest.items()}
         if self._forged:
             why = RejectCode.FORGED_CONTROL.meaning
             logger.warning("%d records of control are ignored (FORGED_CONTROL): %s", len(self._forged), why)
-        self._steady = SteadyClock()
-        self._steady.reached(max((last.issued_ts for last in self._published.values()), default=0), clock_ms())
-        self._recover()
+        issued = max((last.issued_ts for last in self._published.values()), default=0)
+        self._steady.reached(issued, self._clock_ms())
+
+    def change_keys(self, signer: Signer | None) -> None:
+        """Sign with another key and trust others from now on; what an untrusted one has published counts no more."""
+        self.signer = signer
+        self._read_published()
+        self._commit_trust(replaced=True)
+
+    def _commit_trust(self, *, replaced: bool) -> None:
+        if self.signer is None:
+            return
+        trusted = trusted_of(self.signer.trust)
+        if self.pipeline.fold.copies.needs(trusted, replaced=replaced):
+            self._commit([*self.pipeline.apply([trusted])])
 
     # Recovery
 
@@ -187,7 +208,7 @@ class EmbeddedMonitor:
 
         Their decisions are in the journal already, so a crash before this only delays the commands.
         """
-        if self.signer is None:
+        if self.signer is None or not self.signer.may_command:
             return []
         desired = self.pipeline.fold.commanded()
         now = self._steady.at(self._clock_ms())

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from streams.ledger.records import Deployed, Operated
+from streams.ledger.records import Deployed, Operated, Trusted
 from unship.events import Deployment, OperatorAct
 from unship.signing import SignedBy
 
@@ -45,6 +45,32 @@ class Copies(msgspec.Struct):
     offsets: dict[str, int] = {}
     nonces: Nonces = msgspec.field(default_factory=Nonces)
     as_given: bool = False
+    trust: Trusted | None = None
+
+    def needs(self, trust: Trusted, *, replaced: bool) -> bool:
+        """Return whether the ledger has to hold a `trust.json`.
+
+        Until one was replaced while the monitor ran, or holds a revoked key, what a copier finds is enough.
+        """
+        known = replaced or self.trust is not None or any(key.revoked is not None for key in trust.keys)
+        return known and trust != self.trust
+
+    def take_trust(self, trust: Trusted) -> None:
+        """Trust these keys from here on."""
+        self.trust = trust
+
+    def is_revoked(self, record: Deployed | Operated) -> bool:
+        """Return whether a copy is signed by a key that was not trusted any more when the record was appended."""
+        signed_by, trust = record.signed_by, self.trust
+        if signed_by is None or trust is None:
+            return False
+        appended = None if record.event.at is None else record.event.at[3]
+        return not any(
+            key.id == signed_by.key
+            and signed_by.role in key.roles
+            and (key.revoked is None or key.revoked.spares(appended))
+            for key in trust.keys
+        )
 
     def begin(self, *, as_given: bool) -> None:
         """Begin or go on with a ledger."""

@@ -34,6 +34,7 @@ from streams.ledger.records import (
     Deployed,
     Operated,
     ReplicaFacts,
+    Trusted,
 )
 from unship.budgets.table import DEPLOYED_MODELS, REPLICAS_OF_ALL
 from unship.commands import Command
@@ -125,6 +126,8 @@ class Fold:
             self._begin_incarnation(record)
         elif isinstance(record, Deployed | Operated):
             self._take_control(record)
+        elif isinstance(record, Trusted):
+            self.copies.take_trust(record)
         elif isinstance(record, ReplicaFacts):
             self._take_replicas(record)
         elif isinstance(record, FleetFact):
@@ -136,6 +139,11 @@ class Fold:
     def _take_control(self, record: Deployed | Operated) -> None:
         if self.copies.is_copied(record):
             return
+        if self.copies.is_revoked(record):
+            if isinstance(record, Operated):
+                self.rejected[RejectCode.UNSIGNED_ACT] += 1
+                return
+            record = msgspec.structs.replace(record, signed_by=None)
         if self.copies.is_repeated(record):
             self.rejected[RejectCode.ACT_REPEATED] += 1
             return

@@ -15,6 +15,9 @@ from streams.fold.model import ModelFold
 from streams.ledger.records import Operated
 from unship.events import OperatorAct
 
+INCARNATIONS_AHEAD_MAX = 1_000
+"""How far one act may raise the incarnation: a stolen key must not use up all there are."""
+
 
 def operate(model: ModelFold, record: Operated, writer: DecisionWriter) -> None:
     """Apply an operator's act; one that cannot be followed leads to a decision that gives the reason."""
@@ -60,8 +63,10 @@ def _refuse(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: i
 def _renew(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: int) -> None:
     """Begin another incarnation; it changes nothing of what should serve, so that no hold forbids it."""
     desired = model.state.desired
-    if event.incarnation is None or event.incarnation <= desired.incarnation:
-        _refuse(model, event, writer, now, f"renew needs an incarnation above {desired.incarnation}")
+    least = desired.incarnation + 1
+    if event.incarnation is None or not least <= event.incarnation < least + INCARNATIONS_AHEAD_MAX:
+        most = least + INCARNATIONS_AHEAD_MAX - 1
+        _refuse(model, event, writer, now, f"renew needs an incarnation from {least} to {most}")
         return
     desired.renew(event.incarnation, writer.epoch(model.name, desired))
 

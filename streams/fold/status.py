@@ -13,13 +13,16 @@ from detectors.base import rounded
 from streams.fold.fold import Fold
 from streams.fold.model import ModelFold
 
+VERSIONS_SHOWN = 20
+
 
 class ModelStatus(msgspec.Struct, frozen=True):
     """Hold what of one model should serve, what was counted, how much evidence there is, and what the replicas do.
 
     `outcomes` counts the labelled answers of each version, all roles, exactly once each. `evidence` is that of the
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
-    `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live.
+    `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
+    newest that were deployed, the last one last.
     """
 
     state: str
@@ -31,6 +34,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     quarantine: list[str]
     commanded: bool
     replicas: dict[str, Replica]
+    versions: list[str] = []
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -84,6 +88,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         quarantine=list(dict.fromkeys(entry.version for entry in state.desired.quarantine)),
         commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
+        versions=list(state.desired.versions.deployed)[-VERSIONS_SHOWN:],
     )
 
 

@@ -24,6 +24,7 @@ from streams.kafka.ledger_partition import LedgerPartition, Links, Turns, Unread
 from streams.kafka.ledger_topic import Shape, open_ledger
 from streams.kafka.log_checks import Leaders, Stalls
 from streams.kafka.snapshots import SnapshotStore
+from streams.ledger.records import trusted_of
 from streams.rounds.control import LedgerConflict, Terms
 from streams.topics.partitioner import partition_of
 from streams.topics.rights import CONTROL_GROUP
@@ -43,7 +44,8 @@ class ControlService:
         self.access = access
         self.config = config
         self.signer = signer
-        self.terms = Terms(None if signer is None else signer.audience, timing, config.digest())
+        self.terms = terms_of(signer, timing, config)
+        self._keys: Callable[[], Signer | None] = lambda: signer
         self._steady = SteadyClock()
         self._clock_ms = clock_ms
         self._stopping = False
@@ -68,6 +70,10 @@ class ControlService:
         """Advance to the issue time of a published command, as far as the wall clock allows."""
         self._steady.reached(time_ms, self._clock_ms())
 
+    def follow_keys(self, keys: Callable[[], Signer | None]) -> None:
+        """Sign and verify with the keys that this returns; where it returns others, another run begins."""
+        self._keys = keys
+
     def stop(self) -> None:
         """Let `run` end after it has saved."""
         self._stopping = True
@@ -83,12 +89,20 @@ class ControlService:
         if self._unreadable is not None:
             # Workers that can go on need the partitions.
             raise self._unreadable
+        while not self._stopping:
+            await self._run()
+
+    async def _run(self) -> None:
+        """Fold until stopped, or until other keys are trusted: everything published is then read back by them."""
+        keys = self._keys()
+        if keys is not self.signer:
+            self.signer, self.terms = keys, terms_of(keys, self.terms.timing, self.config, replaced=True)
         async with producing(self.access) as producer:
             await open_ledger(self.access, producer, self.config)
             run = self._running = _Run(self, producer)
             try:
                 await run.join()
-                while not self._stopping:
+                while not self._stopping and self._keys() is self.signer:
                     await run.round()
                 await run.finish()
             except LedgerConflict as error:
@@ -98,6 +112,14 @@ class ControlService:
                 raise
             finally:
                 await run.close()
+
+
+def terms_of(signer: Signer | None, timing: Timing, config: Config, *, replaced: bool = False) -> Terms:
+    """Return what holds for all ledger partitions; `replaced` is true where the keys changed while it ran."""
+    if signer is None:
+        return Terms(None, timing, config.digest())
+    audience = signer.audience if signer.may_command else None
+    return Terms(audience, timing, config.digest(), trusted_of(signer.trust), replaced)
 
 
 class _Run(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -43,7 +44,7 @@ class Place(msgspec.Struct, frozen=True):
 class Copier:
     """Appends copies to the ledger; what is no event, or no operator's act, becomes a dead letter."""
 
-    def __init__(self, access: Access, config: Config, trust: Trust | None) -> None:
+    def __init__(self, access: Access, config: Config, trust: Callable[[], Trust | None]) -> None:
         self.access = access
         self.config = config
         self.trust = trust
@@ -95,7 +96,7 @@ class Copier:
 
     async def copy(self, place: Place, value: bytes | None, headers: Headers) -> None:
         """Copy one record, and return when the ledger has it."""
-        event, signed_by = read_control(place.topic, value, headers, self.trust, place.append_ts)
+        event, signed_by = read_control(place.topic, value, headers, self.trust(), place.append_ts)
         if isinstance(event, Rejection):
             letter = dead_letter(self.access.names.of(place.topic), place.partition, place.offset, value, event)
             await self._send("rejected", letter.encoded(), None, None)

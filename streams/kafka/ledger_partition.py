@@ -249,6 +249,9 @@ class LedgerPartition:
         if output.configuration:
             log.info("ledger partition %d: another configuration is in force from here on", self.number)
             yield _Record(ledger, entry_of(configuration_for(links.config, links.shape)).value, None, self.number)
+        if output.trust is not None:
+            log.info("ledger partition %d: other keys are trusted from here on", self.number)
+            yield _Record(ledger, entry_of(output.trust).value, None, self.number)
         for rewind in output.rewinds:
             log.warning(
                 "ledger partition %d: a gap in source partition %d is read again", self.number, rewind.partition

@@ -16,7 +16,7 @@ from detectors.base import Floats, Ints
 from streams.ledger.coverage import Corner
 from unship.budgets.table import REPLICA_CHANGES
 from unship.events import Deployment, OperatorAct
-from unship.signing import SignedBy
+from unship.signing import Revoked, SignedBy, Trust
 
 Scalar: TypeAlias = bool | int | float | str
 CHANGES_MAX = REPLICA_CHANGES.limit
@@ -157,6 +157,25 @@ class Operated(msgspec.Struct, frozen=True, omit_defaults=True, tag="operator", 
     signed_by: SignedBy | None = None
 
 
+class KnownKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key of `trust.json`: its id, what it may sign, and from when on it is revoked."""
+
+    id: str
+    roles: list[str]
+    revoked: Revoked | None = None
+
+
+class Trusted(msgspec.Struct, frozen=True, tag="trust", tag_field="kind"):
+    """The keys that the monitor trusts from here on, written where its `trust.json` was replaced.
+
+    A copier may have read an older one when it found who signed a record. `clock` is -1 as in `Deployed`.
+    """
+
+    clock: int
+    audience: str
+    keys: list[KnownKey]
+
+
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):
     """The source clock reached `clock`: a cohort or a timer falls due.
 
@@ -214,4 +233,9 @@ def replica_facts(clock: int, changes: Mapping[str, Sequence[ReplicaChange]]) ->
     ]
 
 
-Record: TypeAlias = Batch | Deployed | Operated | Tick | Configured | Begun | ReplicaFacts | FleetFact
+Record: TypeAlias = Batch | Deployed | Operated | Trusted | Tick | Configured | Begun | ReplicaFacts | FleetFact
+
+
+def trusted_of(trust: Trust) -> Trusted:
+    """Return the record of what a `trust.json` holds."""
+    return Trusted(-1, trust.audience, [KnownKey(key.id, list(key.roles), key.revoked) for key in trust.keys])

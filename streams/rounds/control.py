@@ -19,6 +19,7 @@ from actions.facts import FleetFact
 from actions.journal import Decision, DecisionHead, decision_bytes, digest_of
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.fold.fold import Fold
+from streams.ledger.records import Trusted
 from streams.rounds.rewind import Rewind
 from unship.commands import Command
 from unship.events import Epoch
@@ -41,11 +42,16 @@ class LedgerConflict(Exception):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for all ledger partitions of a controller; without an `audience` it commands nobody."""
+    """What holds for all ledger partitions of a controller; without an `audience` it commands nobody.
+
+    `trust` is what its `trust.json` holds, and `replaced` whether that was replaced while the controller ran.
+    """
 
     audience: str | None
     timing: Timing
     config_digest: str
+    trust: Trusted | None = None
+    replaced: bool = False
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -57,6 +63,15 @@ class Output(msgspec.Struct, frozen=True):
     configuration: bool = False
     rewinds: list[Rewind] = []
     reproduced: set[str] = set()
+    trust: Trusted | None = None
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """The records that answer to the fold and were appended, though they may not have come back yet."""
+
+    facts: set[str] = set()
+    configuration: bool = False
+    trust: Trusted | None = None
 
 
 class LedgerState:
@@ -76,8 +91,7 @@ class LedgerState:
         self.journalling = False
         # When each gap was last asked to be read again, in milliseconds.
         self.rewound: dict[int, int] = {}
-        self.facts_sent: set[str] = set()
-        self.configured = False
+        self.sent = Sent()
 
     @property
     def caught_up(self) -> bool:
@@ -144,9 +158,8 @@ class LedgerState:
     def acknowledged(self, output: Output, now_ms: int) -> None:
         """Note that the broker has everything of an output of a partition that is caught up."""
         self.published |= {command.model: command for command in output.commands}
-        self.facts_sent &= self.fold.fleet.owed.keys()
-        self.facts_sent |= {fact.decision for fact in output.facts}
-        self.configured = True
+        facts = (self.sent.facts & self.fold.fleet.owed.keys()) | {fact.decision for fact in output.facts}
+        self.sent = Sent(facts, True, output.trust or self.sent.trust)
         known = {number: at for number, at in self.rewound.items() if number in self.fold.gaps}
         self.rewound = known | {rewind.partition: now_ms for rewind in output.rewinds}
 
@@ -166,9 +179,13 @@ def due(state: LedgerState, terms: Terms, now_ms: int) -> Output:
             f"ledger partition {state.number} does not lead to the decision of epoch "
             f"{list(state.journalled[model][0])} of {model}, which the journal holds: {LOOK_FIRST}",
         )
-    facts = [fact for name, fact in state.fold.fleet.owed.items() if name not in state.facts_sent]
-    another = not state.configured and state.fold.config_digest != terms.config_digest
-    return Output(decisions, _commands(state, terms, now_ms), facts, another, _rewinds(state, now_ms), reproduced)
+    facts = [fact for name, fact in state.fold.fleet.owed.items() if name not in state.sent.facts]
+    another = not state.sent.configuration and state.fold.config_digest != terms.config_digest
+    trust = terms.trust
+    if trust is None or trust == state.sent.trust or not state.fold.copies.needs(trust, replaced=terms.replaced):
+        trust = None
+    commands, rewinds = _commands(state, terms, now_ms), _rewinds(state, now_ms)
+    return Output(decisions, commands, facts, another, rewinds, reproduced, trust)
 
 
 def _journal(state: LedgerState) -> tuple[list[Decision], set[str]]:

@@ -79,6 +79,12 @@ class CommandApplier:
         return f"{loss}: {self._file.path}: {what}, so the whole topic was judged; keep the folder between restarts"
 
     @property
+    def knows_epoch(self) -> bool:
+        """Return whether there is an epoch to compare records with: one was obeyed, and its key is trusted with it."""
+        state = self.state
+        return state.epoch is not None and self._replica.trust.trust.binds(state.key, state.epoch)
+
+    @property
     def loading(self) -> dict[str, float]:
         """Return the versions that are being loaded, each with its seconds so far."""
         return {} if self._loads is None else self._loads.running
@@ -101,13 +107,14 @@ class CommandApplier:
             newest: The offset of the newest record that there was when reading began; those before it are history.
         """
         before = state = self.state
+        knew = self.knows_epoch
         acks: deque[Ack] = deque(maxlen=UNSENT_MAX)
         believed = False
         expired: Epoch = NO_EPOCH
         for record in records:
             now_ms = self._replica.now_ms()
             state, verdict = fence.judge(
-                state, record.value, record.headers, self._replica.trust, now_ms, self._registered
+                state, record.value, record.headers, self._replica.trust.trust, now_ms, self._registered
             )
             believed = believed or verdict.kind != "REFUSED"
             if verdict.code == "EXPIRED":
@@ -119,7 +126,7 @@ class CommandApplier:
                 self._problems.refuse(verdict.code, f"control offset {record.offset}: {verdict.code}: {verdict.detail}")
             # A flood of equal refusals is one statement, not a flood of acks.
             acks.extend(ack for ack in fence.acks(state, verdict, self._replica.who, now_ms) if not _repeats(acks, ack))
-        if before.epoch is None and state.epoch is not None and state.epoch < expired:
+        if not knew and state is not before and state.epoch is not None and state.epoch < expired:
             self._problems.refuse("REGRESSION", f"control: epoch {state.epoch} < {expired}, which has expired since")
             return False
         if fence.must_store(before, state) and not self._store(state):

@@ -43,6 +43,7 @@ from unship.commands import (
     Quarantine,
     content_digest,
     decode_command,
+    epoch_in,
     is_quarantined,
 )
 from unship.events import Ack, Artifact, Epoch, Label, Name, RefusalCode, Stage
@@ -148,7 +149,7 @@ def judge(
         what = "a tombstone" if value is None else f"{len(value)} bytes > limit {COMMAND_BYTES_MAX} bytes"
         return _refused(state, None, "UNSUPPORTED_SCHEMA", what)
     # Nothing is parsed before it is known who wrote it.
-    signer = verify(value, headers, trust, "controller", COMMAND_TYPE)
+    signer = verify(value, headers, trust, "controller", COMMAND_TYPE, epoch_of=epoch_in)
     if not isinstance(signer, TrustedKey):
         known = [key.id for key in trust.having("controller")]
         return _refused(state, None, signer, f"{len(value)} bytes; controller keys trusted here: {known}")
@@ -160,7 +161,7 @@ def judge(
     digest = content_digest(command)
     if command.epoch == state.epoch and digest == state.digest:
         return _refreshed(state, command, signer.id, now_ms), Verdict("REFRESH", command.epoch, command=command)
-    if state.epoch is not None and any(key.id == state.key for key in trust.having("controller")):
+    if state.epoch is not None and trust.binds(state.key, state.epoch):
         if command.epoch < state.epoch:
             return _refused(state, command, "REGRESSION", f"epoch {command.epoch} < accepted {state.epoch}")
         if command.epoch == state.epoch:

@@ -5,7 +5,7 @@ record of any bytes, a load that raises: the old version serves on, the reason i
 
 After each connection it begins with the newest record of its model. If the fence refuses that one, an honest command
 may precede it (an attacker who can write the topic can write last), so all records that the topic holds are judged.
-They are too where no epoch was kept: the newest record may then be an older command that somebody wrote again.
+They are too where no epoch was kept, or its key was revoked: the newest record may be an older command, written again.
 """
 
 from __future__ import annotations
@@ -159,10 +159,20 @@ class Follower:
         self._settled.set()
         while not self._stop.is_set():
             records = link.next(LOOK_S, self._wake)
-            if records:
+            if self._is_trust_new():
+                # What was obeyed under a key that is revoked counts no more, and what was refused may hold now.
+                self._begin(link)
+            elif records:
                 self._applier.obey(records)
             self._confirm_requested()
             self._acks.send()
+
+    def _is_trust_new(self) -> bool:
+        trust = self._replica.trust
+        new = trust.reload()
+        if trust.problem:
+            self.problems.note(f"trust: {trust.problem}")
+        return new
 
     def _begin(self, link: Link) -> None:
         """Obey what the topic holds already."""
@@ -170,10 +180,10 @@ class Follower:
         kept_before = self._file.was_written or self._obeyed_before(link)
         self._acks.connect(link)
         if record is not None:
-            first = self._applier.state.epoch is None
-            if first or not self._applier.obey([record]):
+            knows = self._applier.knows_epoch
+            if not knows or not self._applier.obey([record]):
                 history = link.history(record.offset, self._stop.is_set)
-                self._applier.obey(chain(history, (record,) if first else ()), newest=record.offset)
+                self._applier.obey(chain(history, () if knows else (record,)), newest=record.offset)
         if not self._stop.is_set():
             self._applier.announce(kept_before=kept_before)
 

@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from unship.events import Epoch
+from unship.keys import TrustFile
 from unship.replica.fence import Identity, Serving
-from unship.signing import Trust
 
 Confirmed: TypeAlias = Literal["SWITCHED", "FAILED", "NOT_WANTED"]
 """Outcome of a confirmation: the version serves; its load is recorded as failed; no such switch is pending."""
@@ -23,7 +23,7 @@ class Replica(Struct, frozen=True, eq=False):
 
     Attributes:
         who: The replica and its boot, named in acks.
-        trust: The keys trusted.
+        trust: The file of the keys trusted, which may be replaced at any time.
         load: Loads a version, on a thread for loads; raising keeps the old one. None: there is nothing to load.
             Where it returns `LATER`, the old version counts as serving until the switch is confirmed.
         load_timeout_s: How long a load may take, in seconds; one that takes longer counts as failed.
@@ -34,7 +34,7 @@ class Replica(Struct, frozen=True, eq=False):
     """
 
     who: Identity
-    trust: Trust
+    trust: TrustFile
     load: Callable[[str], object] | None
     load_timeout_s: float
     artifacts: Mapping[str, str] | None

@@ -221,7 +221,7 @@ def _append(log: str, topic: str, message: Message) -> None:
 def _verify(asked: argparse.Namespace) -> int:
     import time
 
-    from unship.commands import COMMAND_BYTES_MAX, Command, decode_command
+    from unship.commands import COMMAND_BYTES_MAX, Command, decode_command, epoch_in
     from unship.keys import load_trust
     from unship.replica.fence import FenceState, judge
     from unship.signing import COMMAND_TYPE, TrustedKey, verify
@@ -230,7 +230,7 @@ def _verify(asked: argparse.Namespace) -> int:
     headers = _headers(asked)
     value = _read(None if asked.value == "-" else Path(asked.value), COMMAND_BYTES_MAX + 1)
     model = asked.model
-    signer = verify(value, headers, trust, "controller", COMMAND_TYPE)
+    signer = verify(value, headers, trust, "controller", COMMAND_TYPE, epoch_of=epoch_in)
     if model is None and isinstance(signer, TrustedKey):
         # Parsed only after it is known who wrote it, as a replica does.
         command = decode_command(value)

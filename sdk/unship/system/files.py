@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def replace_file(path: Path, data: bytes, mode: int | None = None) -> None:
+def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace the content of a file, or make it; when this returns, the content survives a power failure.
 
     Args:
         path: The file; its folder must exist.
         data: The whole content.
-        mode: The permissions of the new file; None leaves them to the umask.
+        mode: The permissions of the new file: closed to others, because most files here hold events.
 
     Raises:
         OSError: The disk refused; the old content stays.
@@ -25,14 +25,14 @@ def replace_file(path: Path, data: bytes, mode: int | None = None) -> None:
 
 
 @contextmanager
-def replacing_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+def replacing_file(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends, and is removed if the block raises.
 
     For one writer at a time: the new file has a fixed name, so that a killed writer leaves at most one behind.
 
     Args:
         path: The file to replace; its folder must exist.
-        mode: The permissions of the new file; None leaves them to the umask.
+        mode: The permissions of the new file.
 
     Raises:
         OSError: The disk refused; the old content stays.
@@ -42,9 +42,8 @@ def replacing_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
         part.unlink()
     try:
         # Exclusive, so that a link planted there is not followed.
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode), "wb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -54,6 +53,15 @@ def replacing_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
             part.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open a file to be written from its beginning; one that is made now is closed to others.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 def create_file(path: Path, data: bytes, mode: int) -> None:

@@ -212,7 +212,9 @@ def test_of_two_controllers_alive_the_later_one_commands_and_both_journal_the_sa
 
 
 async def _taken_over(service: ControlService) -> bool:
-    return any(partition.state.caught_up and partition.state.configured for partition in service.partitions.values())
+    return any(
+        partition.state.caught_up and partition.state.sent.configuration for partition in service.partitions.values()
+    )
 
 
 def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(

@@ -89,7 +89,7 @@ def test_leader_that_does_not_answer_keeps_nobody_waiting(monkeypatch: pytest.Mo
 def test_what_was_given_up_in_a_transaction_is_not_read(kafka: SharedKafka) -> None:
     async def run() -> str:
         site = Inside(kafka)
-        monitor = make_app(site.access, site.config, None, wall_ms)
+        monitor = make_app(site.access, site.config, lambda: None, wall_ms)
         worker: Any = monitor.app.consumer
         consumer = worker._thread._create_worker_consumer(monitor.app.transport)
         # It was never started, so that nobody else ends it.

@@ -480,7 +480,7 @@ class Unsteady(Copier):
     """A copier whose broker refuses chosen records; what the ledger got is kept."""
 
     def __init__(self, refused: set[int]) -> None:
-        super().__init__(None, CONFIG, None)  # type: ignore[arg-type]
+        super().__init__(None, CONFIG, lambda: None)  # type: ignore[arg-type]
         self._ledger_count, self.refused, self.tries, self.ledger = 4, refused, 0, list[ReplicaFacts]()
 
     async def _send(self, topic: str, value: bytes, key: bytes | None, partition: int | None) -> None:

@@ -6,10 +6,12 @@ import os
 import shutil
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from unship.errors import UnshipError
+from unship.system.modes import changed_by_all
 
 FILE_NAME: Final = "log.sqlite3"
 SCHEMA_VERSION: Final = 2
@@ -50,7 +52,8 @@ def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: st
     """Open the log's file in a folder, both made if missing, and return the connection in autocommit mode.
 
     Args:
-        folder: Where `log.sqlite3` lies; made with mode 0700, because events may hold personal data.
+        folder: Where `log.sqlite3` lies. It is made with mode 0700 and the file with 0600, because events may hold
+            personal data. One that everybody may write is refused, because with it everybody could write every topic.
         busy_timeout_s: How long to wait for a lock of another process, in seconds.
         log_bytes: The largest size of the file that this connection lets it grow to, in bytes.
         create: The statements that make the tables of an empty file, separated by semicolons.
@@ -71,6 +74,7 @@ def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: st
             f"{folder}: cannot be made a folder of the log ({error.strerror}); "
             "name a folder on a local disk that this user may write"
         ) from error
+    _make_private(folder)
     db = sqlite3.connect(
         folder / FILE_NAME,
         timeout=busy_timeout_s,
@@ -96,6 +100,21 @@ def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: st
         db.close()
         raise
     return db
+
+
+def _make_private(folder: Path) -> None:
+    """Make the file of a log if it is missing, closed to others; SQLite gives its other files the same mode."""
+    path = folder / FILE_NAME
+    # What else the system refuses, SQLite runs into too, and it is explained there.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with suppress(PermissionError):
+        for each in (folder, path):
+            found = changed_by_all(each)
+            if found is not None:
+                raise EmbeddedLogError(
+                    f"a log that everybody may change is not opened: {found}, or name a folder of its own inside it"
+                )
 
 
 def _one(db: sqlite3.Connection, statement: str) -> Any:

@@ -29,7 +29,7 @@ class Failing(Copier):
 
 
 def test_record_whose_copy_fails_in_any_way_is_copied_again(caplog: pytest.LogCaptureFixture) -> None:
-    copier = Failing(ACCESS, parse(""), None)
+    copier = Failing(ACCESS, parse(""), lambda: None)
     with caplog.at_level(logging.WARNING, "unship"):
         asyncio.run(copier.copy_surely(Place("deployments", 0, 0, 0), b"{}", ()))
     assert copier.copied == 2

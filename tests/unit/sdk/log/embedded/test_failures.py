@@ -127,7 +127,7 @@ import pathlib, subprocess, sys
 from unship.log.embedded.log import EmbeddedLog, EmbeddedLogError
 from unship.log.link import Message
 disk = pathlib.Path(sys.argv[1])
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k,mode=0700", "tmpfs", disk], check=True)
 with EmbeddedLog(disk) as log:
     log.append("ledger", [Message(b"x")])
 try:
