@@ -47,7 +47,8 @@ KEYS: dict[str, str] = {
     "version was better by its record: `propose` at most, `act` as the mode allows, or `page` a person. See "
     "[without a holdback or a shadow](../concepts/false-alarms.md#without-a-holdback-or-a-shadow).",
     "models.NAME.policy.confirm_within": "How long to look for proof that another version is better before a person is "
-    "paged.",
+    "paged. Within it the fourth deployment of a version that was live just before pages (`CHURN`), and from it on a "
+    "deployment of that kind goes on with what is known of the version.",
     "models.NAME.policy.deployments": "Whose deployments are followed: `signed`, only those of a deployer or an "
     "operator; or `any`. The default is `signed` where the mode is `act` or `approve`, else `any`: see "
     "[announce a version](../how-to/deployments.md).",

@@ -147,6 +147,13 @@ class Reason(StrEnum):
         Action.PAGE,
         "A version was deployed while an operator holds or has pinned another; the operator's order holds.",
     )
+    CHURN = (
+        "CHURN",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "Versions that were live a moment ago are deployed again; from here on each goes on with what is known "
+        "of it, so that none escapes its verdict.",
+    )
     UNSIGNED_DEPLOYMENT = (
         "UNSIGNED_DEPLOYMENT",
         Verdict.INCONCLUSIVE,

@@ -30,7 +30,7 @@ INCARNATIONS_MAX = 1_000
 
 
 NEEDED = {"rollback": "to", "release": "version"}
-"""The option without which an act says nothing."""
+"""The option that an act needs."""
 
 OPTIONS = {
     "approve": ("decision", "override"),
@@ -74,7 +74,7 @@ def ctl_command(settings: Settings, act: Act, model: str, reason: str, asked: As
     partition, offset = append(settings, config, "operator", model.encode(), value, headers)
     if settings.as_json:
         place = {"topic": "operator", "partition": partition, "offset": offset}
-        # The incarnation beside the act, where programs of before look for it.
+        # The incarnation is next to the act too, where earlier programs look for it.
         named = {"model": model} if asked.incarnation is None else {"model": model, "incarnation": asked.incarnation}
         click.echo(msgspec.json.encode({**named, **place, "act": msgspec.Raw(value)}).decode())
     else:

@@ -15,8 +15,8 @@ from console.logs import configured_log, embedded_folder, kafka_access, settings
 from console.sentences import clean
 from console.settings import Exit, Settings
 from streams.config.resolved import Config
-from streams.embedded.monitor import STATUS_KEY
 from streams.fold.status import ModelStatus, Status
+from streams.fold.status_records import merged
 from streams.recordings.lines import Taken
 from unship.codec import decode_value
 from unship.errors import ConfigurationError
@@ -24,6 +24,8 @@ from unship.events import Ack
 from unship.log.embedded.file import FILE_NAME
 from unship.log.embedded.read_only import ReadOnlyLog
 from unship.log.kafka.access import SCHEME
+
+_CUT = {"replicas": "replicas", "outcomes": "versions with outcomes", "quarantine": "versions in quarantine"}
 
 
 def status_command(settings: Settings, wanted: str | None) -> Exit:
@@ -36,12 +38,13 @@ def status_command(settings: Settings, wanted: str | None) -> Exit:
     faults = {name: model.lagging(replicas[name]) for name, model in models.items()}
     if settings.as_json:
         shown = {name: _shown(model, replicas[name], faults[name]) for name, model in models.items()}
-        halted = {"halted": status.halted} if status.halted else {}
-        click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected, **halted}).decode())
+        more = {name: each for name, each in (("halted", status.halted), ("unread", status.unread)) if each}
+        click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected, **more}).decode())
     else:
-        lines = [f"halted: {clean(why)}" for why in status.halted] + _lines(models, replicas, faults)
+        lines = [f"halted: {clean(why)}" for why in status.halted] + [clean(why) for why in status.unread]
+        lines += _lines(models, replicas, faults)
         click.echo("\n".join(lines))
-    return Exit.FINDING if status.halted or any(faults.values()) else Exit.GOOD
+    return Exit.FINDING if status.halted or status.unread or any(faults.values()) else Exit.GOOD
 
 
 def unknown_model(wanted: str, status: Status) -> ConfigurationError:
@@ -64,9 +67,9 @@ def _embedded(folder: Path) -> tuple[Status, list[Taken]]:
     if not (folder / FILE_NAME).is_file():
         raise ConfigurationError(f"{folder}: there is no log; start one with: unship --log embedded:{folder} run")
     with ReadOnlyLog(folder) as log:
-        record = log.latest("snapshots").get(STATUS_KEY)
+        records = log.latest("snapshots")
         entries = sorted(log.latest("acks").values(), key=lambda entry: entry.offset)
-    status = Status(-1, {}, {}) if record is None else msgspec.json.decode(record.value or b"", type=Status)
+    status = merged({key: record.value for key, record in records.items()})
     return status, [Taken("acks", 0, entry.offset, entry.append_ts, entry.key, entry.value) for entry in entries]
 
 
@@ -110,8 +113,10 @@ def _lines(
         evidence = "-" if model.evidence is None else f"{model.evidence:.2g} of 1"
         lines.append(
             f"{clean(name):<20} {clean(model.desired or '-'):<12} {f'{obeying}/{len(replicas[name])}':<10} "
-            f"{labels:<8} {evidence:<10} {model.state}"
+            f"{labels:<8} {evidence:<10} {clean(model.state)}"
         )
+    for name, model in models.items():
+        lines += [f"{clean(name)}: {count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in model.cut.items()]
     for name, lagging in faults.items():
         lines += [
             f"{clean(name)}: {clean(replica)} has not converged: {clean(why)}" for replica, why in lagging.items()

@@ -27,8 +27,8 @@ from console.demo.keep_recording import keep
 from console.demo.messages import Answers, DemoClock, Reported, Round, Time, Truths
 from console.demo.workers import DemoError, Stage
 from streams.config.units import MINUTE_MS
-from streams.embedded.monitor import STATUS_KEY
 from streams.fold.status import Status
+from streams.fold.status_records import merged
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Tick
 from unship.codec import decode_value
@@ -279,9 +279,7 @@ class Course:
             seen.decisions.append(decision)
             target = f" to {decision.to}" if decision.to else ""
             self._view.note(f"{decision.reason}: {decision.action}{target}")
-        status = log.latest("snapshots").get(STATUS_KEY)
-        if status is not None:
-            seen.status = msgspec.json.decode(status.value or b"", type=Status)
+        seen.status = merged({key: record.value for key, record in log.latest("snapshots").items()})
 
     def _positions(self) -> dict[str, int]:
         """Return how far the monitor has read the topics."""

@@ -25,7 +25,7 @@ from streams.embedded.snapshots import Head, load
 from streams.embedded.source_runs import SourceRuns
 from streams.embedded.writer import Writer
 from streams.fold.fold import LedgerMismatch, unexplained_models
-from streams.fold.status import Status, fold_status
+from streams.fold.status import ModelStatus, Status, fold_status
 from streams.join.line_cutter import Arrival
 from streams.join.runs import Run
 from streams.join.signed import read_control
@@ -43,7 +43,6 @@ from unship.topics import EVENT_TOPICS, SOURCES
 logger = logging.getLogger("unship")
 
 READ_MAX: Final = 5_000
-STATUS_KEY: Final = b"status"
 
 
 class SavedMonitor(msgspec.Struct, frozen=True):
@@ -163,6 +162,7 @@ class EmbeddedMonitor:
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
         self._writer.flush()
+        self._report()
         positions = dict(self.positions)
         data = pack(SavedMonitor(positions, self.pipeline.save()))
         self._writer.save(data, self.pipeline.fold.offset, self.pipeline.cutter.now, positions)
@@ -184,22 +184,29 @@ class EmbeddedMonitor:
         if steps or arrivals:
             steps += pipeline.apply([Tick(pipeline.cutter.now, dict(self.positions))])
             self._commit(steps)
+        if self._writer.is_status_due(self._clock_ms()):
+            self._report()
         return [decision for step in steps for decision in step.decisions]
 
     def _commit(self, steps: Iterable[Step]) -> None:
         lines = [Message(step.entry.value) for step in steps]
         decisions = [decision for step in steps for decision in step.decisions]
         journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
-        status = Message(msgspec.json.encode(self.status()), STATUS_KEY)
         dead = self._sources.take_dead()
-        batches = {"ledger": lines, "decisions": journal, "snapshots": [status], "rejected": dead}
+        batches = {"ledger": lines, "decisions": journal, "rejected": dead}
         self._writer.commit(batches, self.pipeline.fold.offset - len(lines))
 
     def status(self) -> Status:
-        """Return the status that `unship status` prints."""
+        """Return the whole status; what has changed of it is appended."""
+        return self._status(None)
+
+    def _status(self, models: dict[str, ModelStatus] | None) -> Status:
         cutter = self.pipeline.cutter
         forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
-        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged)
+        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged, models)
+
+    def _report(self) -> None:
+        self._writer.report(self.pipeline.fold, self._status({}), self._clock_ms())
 
     # Commands
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from streams.config.resolved import Config
 from streams.embedded.retention import Retention
 from streams.embedded.snapshots import Head, save
+from streams.fold.fold import Fold
+from streams.fold.status import Status
+from streams.fold.status_records import StatusReport
 from unship.errors import RecordingError
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
+
+STATUS_RECORDS: Final = 64
+"""Status records of one transaction: of 64 KiB each at most, they are 4 MiB."""
 
 
 class Writer:
@@ -23,6 +30,7 @@ class Writer:
         self._retention = Retention(log, config)
         self._uncommitted: Mapping[str, Sequence[Message]] = {}
         self._begin = 0
+        self._statuses = StatusReport(0)
 
     def commit(self, batches: Mapping[str, Sequence[Message]], begin: int) -> None:
         """Append what a round led to, in one transaction; `begin` is the offset of its first ledger record.
@@ -48,6 +56,23 @@ class Writer:
     def append(self, topic: str, messages: Sequence[Message]) -> None:
         """Append to one topic."""
         self._log.append(topic, messages, fence=self._fence)
+
+    def is_status_due(self, now_ms: int) -> bool:
+        """Return whether the status was appended last a while ago."""
+        return self._statuses.is_due(now_ms)
+
+    def report(self, fold: Fold, head: Status, now_ms: int) -> None:
+        """Append the status records that have changed; they are no part of what a round commits.
+
+        Args:
+            fold: What the status is of.
+            head: The clock and the counts.
+            now_ms: The wall clock.
+        """
+        found = self._statuses.records(fold, head, now_ms)
+        messages = [Message(record.value, record.key) for record in found if record is not None]
+        for begin in range(0, len(messages), STATUS_RECORDS):
+            self.append("snapshots", messages[begin : begin + STATUS_RECORDS])
 
     def save(self, data: bytes, offset: int, clock: int, positions: dict[str, int]) -> None:
         """Append a snapshot at a ledger offset and a source clock, with the positions in the topics of events."""

@@ -21,11 +21,16 @@ from streams.config.resolved import ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
 from streams.evaluation.slices import OTHER, SourceTable, slice_table
 from streams.evaluation.track_records import TrackRecord, track_record
+from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Arm
 from unship.budgets.table import EARLIER
 
 #: Versions whose baselines and records are remembered; the oldest are forgotten first.
 BASELINES_MAX = EARLIER.limit
+#: Live deployments of versions that were live just before: from this one on they go on with the period they had.
+CHURN_RETURNS = 4
+#: Live periods of versions that may come back.
+PARKED_MAX = 4
 T = TypeVar("T")
 
 
@@ -111,6 +116,69 @@ class Written(msgspec.Struct):
         self.digest = digest
 
 
+class Parked(msgspec.Struct):
+    """Hold the live period of a version that does not serve at present; its outcomes are still judged, silently."""
+
+    period: LivePeriod
+    left_at: int
+
+
+class Churn(msgspec.Struct):
+    """Hold how often versions come back that were live just before, so that none hides its decay by that.
+
+    A new live period begins with each change of what is live, and a version that is never live for long is never
+    judged. So from the fourth return within a window on, a version goes on with the period it had. `left` has when each
+    version was live last, `returns` the times of the returns; periods are kept from the first return on.
+    """
+
+    left: dict[str, int] = {}
+    returns: list[int] = []
+    parked: dict[str, Parked] = {}
+    paged: bool = False
+
+    def leave(self, period: LivePeriod, now: int) -> None:
+        """Note that a version stops being live; keep a copy of its period where versions come back."""
+        self.left.pop(period.version, None)
+        self.left[period.version] = now
+        while len(self.left) > BASELINES_MAX:
+            del self.left[next(iter(self.left))]
+        if self.returns:
+            # A copy, because the rest of its outcomes also goes to what the version leaves behind.
+            self.park(unpack(pack(period), LivePeriod), now)
+
+    def park(self, period: LivePeriod, now: int) -> None:
+        """Keep a period; the oldest is dropped beyond `PARKED_MAX`."""
+        self.parked.pop(period.version, None)
+        self.parked[period.version] = Parked(period, now)
+        if len(self.parked) > PARKED_MAX:
+            del self.parked[next(iter(self.parked))]
+
+    def count(self, version: str, now: int, window_ms: int) -> int:
+        """Note that a version is deployed as live; return how often one came back within the window, 0 if not now."""
+        self.returns = [at for at in self.returns if at > now - window_ms]
+        if self.left.get(version, -1) < max(now - window_ms, 0):
+            return 0
+        self.returns.append(now)
+        self.paged = self.paged and len(self.returns) >= CHURN_RETURNS
+        return len(self.returns)
+
+    def page(self) -> bool:
+        """Return whether a person is to be paged: once, until versions stop coming back."""
+        was, self.paged = self.paged, True
+        return not was
+
+    def take(self, version: str) -> LivePeriod | None:
+        """Return the period that a version had, to go on with."""
+        parked = self.parked.pop(version, None)
+        return None if parked is None else parked.period
+
+    def periods(self, since: int) -> list[LivePeriod]:
+        """Return the periods that are kept; those that ended before `since` (ms) are dropped."""
+        if self.parked:
+            self.parked = {name: each for name, each in self.parked.items() if each.left_at >= since}
+        return [each.period for each in self.parked.values()]
+
+
 class Past(msgspec.Struct):
     """Hold what versions left behind; the oldest are forgotten first.
 
@@ -123,6 +191,7 @@ class Past(msgspec.Struct):
     left: dict[str, Baselines] = {}
     left_healthy: dict[str, Baselines] = {}
     records: dict[str, TrackRecord] = {}
+    churn: Churn = msgspec.field(default_factory=Churn)
 
     def leave(self, health: Health) -> None:
         """Remember what a replaced version leaves behind when its last cohort was counted."""
@@ -153,6 +222,7 @@ class Past(msgspec.Struct):
         self.left.clear()
         self.left_healthy.clear()
         self.records.clear()
+        self.churn.parked.clear()
 
 
 def _remember(table: dict[str, T], version: str, what: T) -> None:
@@ -229,8 +299,24 @@ class ModelState(msgspec.Struct):
     def start_period(self, config: ModelConfig, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
         self.written.refuse(None)
+        if self.live is not None and self.live.version != version:
+            self.past.churn.leave(self.live, now)
+        self.past.churn.take(version)
         self.past.hand_over(self.live)
         self.live = new_period(self, config, version, now)
+
+    def resume_period(self, version: str, now: int) -> bool:
+        """Let a version be live again with the rows, baselines and outcomes it had; False if they are not known."""
+        churn = self.past.churn
+        period = churn.take(version)
+        if period is None or self.live is None:
+            return False
+        self.written.refuse(None)
+        self.past.leave_replaced()
+        churn.leave(self.live, now)
+        churn.park(self.live, now)
+        self.live = period
+        return True
 
     def forget(self) -> None:
         """Forget what was usual: labels are others from now on."""

@@ -15,6 +15,7 @@ from actions.reasons import Action, Reason
 from detectors.base import Floats, Ints
 from streams.evaluation.cohorts import PREDICTED_AT, add_outcomes, add_pairs, new_cohort
 from streams.evaluation.outcomes import Outcomes
+from streams.evaluation.periods import CHURN_RETURNS
 from streams.fold.deciding import evaluate, standing_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
@@ -105,9 +106,10 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
     if not model.state.make_room(event.version, DEPLOYED_VERSIONS_MAX):
         model.counts[RejectCode.VERSION_LIMIT] += 1
         return
+    before = desired.serve
     result = deploy(desired, event, record.clock, writer.epoch(model.name, desired))
     if result is DeploymentResult.LIVE:
-        model.start_period(event.version, record.clock)
+        _go_live(model, event.version, before, record.clock, writer)
     elif result is DeploymentResult.STALE:
         model.counts[RejectCode.STALE_DEPLOYMENT] += 1
     elif result is DeploymentResult.REPEATED:
@@ -123,6 +125,22 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
         barred = None if desired.is_quarantined(event.version) else desired.why_barred(event.version)
         evidence = Evidence(serving=desired.serve, deployed=event.version, missing=barred or UNSET)
         writer.write(model, event.version, ruling, evidence, record.clock)
+
+
+def _go_live(model: ModelFold, version: str, before: str | None, now: int, writer: DecisionWriter) -> None:
+    """Begin the live period of a deployed version, or go on with the one it had if versions come and go."""
+    churn = model.state.past.churn
+    if churn.count(version, now, model.config.confirm_within_ms) < CHURN_RETURNS:
+        model.start_period(version, now)
+        return
+    if churn.page():
+        ruling = Ruling(Reason.CHURN.verdict, Reason.CHURN, Action.PAGE, None, None)
+        writer.write(model, version, ruling, Evidence(serving=before, deployed=version), now)
+    if not model.resume_period(version, now):
+        model.start_period(version, now)
+        return
+    # Its outcomes were judged while another version was live.
+    evaluate(model, now, writer)
 
 
 def refuse_deployment(model: ModelFold, record: Deployed | Operated, writer: DecisionWriter) -> None:

@@ -20,7 +20,8 @@ from streams.fold.arrivals import refuse_deployment, take_deployment, take_outco
 from streams.fold.copies import Copies
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
-from streams.fold.judging import advance, due_at
+from streams.fold.dues import Dues
+from streams.fold.judging import advance
 from streams.fold.model import ModelFold, SavedModel, width_of
 from streams.fold.model_places import ModelPlaces, is_kept
 from streams.fold.operator_acts import operate
@@ -83,7 +84,7 @@ class Fold:
         self.fleet = FleetState(config.max_simultaneous)
         self.places = ModelPlaces()
         self._writer = DecisionWriter()
-        self._dues: dict[str, int] = {}
+        self._dues = Dues()
 
     @property
     def written(self) -> list[Decision]:
@@ -167,7 +168,7 @@ class Fold:
             take_deployment(model, record, self._writer)
         else:
             operate(model, record, self._writer)
-        self._dues[model.name] = due_at(model)
+        self._dues.note(model)
 
     def _take_batch(self, batch: Batch) -> Iterator[None]:
         """Apply what a batch has beyond what is covered; a batch that leaves something out opens a gap instead."""
@@ -206,7 +207,7 @@ class Fold:
 
     def _take_outcomes(self, model: ModelFold, outcomes: Outcomes) -> None:
         take_outcomes(model, outcomes, self._writer)
-        self._dues[model.name] = due_at(model)
+        self._dues.note(model)
 
     def _begin_incarnation(self, record: Begun) -> None:
         known = self.coverage.get(record.partition, Coverage())
@@ -224,14 +225,18 @@ class Fold:
         one that has caught up little.
         """
         while (due := self.due()) <= min(clock, NEVER - 1):
-            for name in [name for name, at in self._dues.items() if at <= due]:
+            for name in self._dues.until(due):
                 self._advance(self._model(name), due)
-                assert self._dues[name] > due, (name, due)
+                assert self._dues.at(name) > due, (name, due)
             yield
 
     def due(self) -> int:
         """Return the next instant at which a tick is needed."""
-        return min(self._dues.values(), default=NEVER)
+        return self._dues.next()
+
+    def take_touched(self) -> list[str]:
+        """Return the models that were touched, or forgotten, since the last call: of others nothing has changed."""
+        return self._dues.take_touched()
 
     def commanded(self) -> dict[str, DesiredState]:
         """Return what is desired of every model that may be commanded; mode `observe` commands nothing."""
@@ -255,7 +260,7 @@ class Fold:
 
     def _reconfigure(self, model: ModelFold) -> None:
         model.reconfigure(self.config.of(model.name), self.config.places, self.clock)
-        self._dues[model.name] = due_at(model)
+        self._dues.note(model)
 
     def _adopt(self, config: Config) -> None:
         self.config, self.config_digest = config.watched(), config.digest()
@@ -263,7 +268,7 @@ class Fold:
 
     def _advance(self, model: ModelFold, clock: int) -> None:
         advance(model, clock, self._writer)
-        self._dues[model.name] = due_at(model)
+        self._dues.note(model)
 
     def _take_replicas(self, record: ReplicaFacts) -> None:
         if not self._admit(record.model, len(record.changes)):
@@ -272,14 +277,15 @@ class Fold:
         self._advance(model, self.clock)
         take_replicas(model, record.changes, self.clock, self._writer)
         self.places.shed_replicas(self.models, REPLICAS_OF_ALL_MAX)
-        self._dues[model.name] = due_at(model)
+        self._dues.note(model)
 
     def _take_fleet(self, record: FleetFact) -> None:
         for name in self.fleet.take(record, self.clock):
             if name in self.models:
                 evaluate(self.models[name], self.clock, self._writer)
         # A rollback elsewhere that ends is an instant at which a model that waits for it is asked again.
-        self._dues = {name: due_at(model) for name, model in self.models.items()}
+        for model in self.models.values():
+            self._dues.note(model)
 
     def _model(self, name: str) -> ModelFold:
         model = self.models.get(name)
@@ -333,7 +339,7 @@ class Fold:
 
     def _forget(self, name: str) -> None:
         model = self.models.pop(name)
-        del self._dues[name]
+        self._dues.forget(name)
         self.rejected.update(model.counts)
         self.places.forget(name, model.state.written.digest)
 
@@ -379,7 +385,7 @@ class Fold:
         self.rejected.update(saved.rejected)
         for name, model in saved.models.items():
             self.models[name] = self._new_model(name, model)
-            self._dues[name] = due_at(self.models[name])
+            self._dues.note(self.models[name])
 
 
 def unexplained_models(fold: Fold, published: Mapping[str, Command]) -> list[str]:

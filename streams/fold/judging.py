@@ -107,6 +107,7 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         if ignored:
             model.counts[RejectCode.REFERENCE_IMPLAUSIBLE] += ignored
     _judge_concurrent(model, live, closed, mine, entries, now)
+    _judge_parked(model, closed, now)
     if live.labels.settled and not _stands(model, live):
         model.judge_afresh(live.version, now)
     evaluate(model, now, writer)
@@ -153,6 +154,21 @@ def _fix(model: ModelFold, live: LivePeriod) -> None:
     by_loss = {i: reference[spec.name] for i, spec in enumerate(model.config.losses) if spec.name in reference}
     earlier = state.past.left_healthy.get(live.version)
     live.health.fix_baselines(by_loss, earlier, previous)
+
+
+def _judge_parked(model: ModelFold, closed: Closed, now: int) -> None:
+    """Judge versions that may come back by what they answered when they were live: the last outcomes mature later."""
+    state = model.state
+    for period in state.past.churn.periods(now - model.config.confirm_within_ms):
+        entries = closed.of(state.layout.number_of(period.version, "live"), period.since)
+        if not entries.source.size:
+            continue
+        period.health.fit(len(state.layout.slices.streams), len(state.layout.sources.names))
+        if not period.health.rows.fixed:
+            known = state.past.left_healthy
+            others = [baselines for version, baselines in known.items() if version != period.version]
+            period.health.fix_baselines({}, known.get(period.version), others[-1] if others else None)
+        period.health.judge(entries, model.rules(model.opinions.deciding is None), now)
 
 
 def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int) -> None:

@@ -79,6 +79,13 @@ class ModelFold:
         self.state.start_period(self.config, version, now)
         self.opinions = Opinions(self.config.detectors, len(self.config.losses))
 
+    def resume_period(self, version: str, now: int) -> bool:
+        """Let a version be live again as it was, if that is known; return whether it is."""
+        resumed = self.state.resume_period(version, now)
+        if resumed:
+            self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+        return resumed
+
     def judge_afresh(self, version: str, now: int) -> None:
         """Take the present label coverage as the normal one: from here on everything is learned again."""
         self.start_period(version, now)

@@ -22,7 +22,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     `outcomes` counts the labelled answers of each version, all roles, exactly once each. `evidence` is that of the
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
     `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
-    newest that were deployed, the last one last.
+    newest that were deployed, the last one last. `cut` has how many more replicas, versions in `outcomes` or entries in
+    `quarantine` there are than are shown.
     """
 
     state: str
@@ -35,6 +36,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     commanded: bool
     replicas: dict[str, Replica]
     versions: list[str] = []
+    cut: dict[str, int] = {}
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -42,12 +44,16 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """Hold all models, at the source clock `clock`; `halted` has sentences on what waits for an operator."""
+    """Hold all models, at the source clock `clock`.
+
+    `halted` has sentences on what waits for an operator, `unread` on records that could not be read.
+    """
 
     clock: int
     models: dict[str, ModelStatus]
     rejected: dict[str, int]
     halted: list[str] = []
+    unread: list[str] = []
 
 
 def fold_status(

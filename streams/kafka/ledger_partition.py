@@ -15,7 +15,8 @@ from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
-from streams.fold.status import ModelStatus, fold_status, model_status
+from streams.fold.status import fold_status
+from streams.fold.status_records import StatusRecord, StatusReport
 from streams.join.partition import Raw
 from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_producer
@@ -110,6 +111,7 @@ class LedgerPartition:
         self._reporting: asyncio.Task[None] | None = None
         self._published = self._closed = False
         self._report = _Report()
+        self._statuses = StatusReport(number)
         # The last record that was folded; before that, what the snapshot knows of it.
         self._last: Raw | Fingerprint | None = None
         # The offset and the time of the last look at what is to be published.
@@ -278,7 +280,7 @@ class LedgerPartition:
                 if self.state.behind:
                     return
                 began = asyncio.get_running_loop().time()
-                status = await self._status()
+                records = await self._status()
                 unexplained = unexplained_models(self.state.fold, {})
             # Of many models it takes a while, in which nothing is folded.
             took = asyncio.get_running_loop().time() - began
@@ -287,8 +289,8 @@ class LedgerPartition:
             snapshots = self._links.snapshots
             if self._report.goes_on():
                 await snapshots.report_halt(self.number, "")
-            if self._report.written(status, now + max(STATUS_S, took / STATUS_SHARE)):
-                await snapshots.report(self.number, status)
+            self._report.status_next(now + max(STATUS_S, took / STATUS_SHARE))
+            await snapshots.report(records)
         if self._report.snapshot_due(now):
             await self.save()
 
@@ -297,7 +299,7 @@ class LedgerPartition:
         async with self._folding:
             if self.state.behind:
                 return
-            offset, data, status, last = (
+            offset, data, records, last = (
                 self.state.fold.offset,
                 await self._packed(),
                 await self._status(),
@@ -305,7 +307,7 @@ class LedgerPartition:
             )
         self._report.saved(asyncio.get_running_loop().time())
         await self._links.snapshots.save(self.number, offset, data, last)
-        await self._links.snapshots.report(self.number, status)
+        await self._links.snapshots.report(records)
 
     async def _packed(self) -> bytes:
         """Return the fold as bytes; model by model, because of many of them that takes a while."""
@@ -315,13 +317,16 @@ class LedgerPartition:
             await self._links.turns.pause()
         return pack(fold.save_with(models))
 
-    async def _status(self) -> bytes:
-        fold, models = self.state.fold, dict[str, ModelStatus]()
-        for name, model in sorted(fold.models.items()):
-            models[name] = model_status(model, fold.clock)
-            await self._links.turns.pause()
+    async def _status(self) -> list[StatusRecord]:
+        """Return the status records that have changed."""
+        fold, found = self.state.fold, list[StatusRecord]()
         counted = Counter[str]({RejectCode.FORGED_CONTROL: self.state.forged})
-        return msgspec.json.encode(fold_status(fold, counts=counted, models=models))
+        now_ms = round(1_000 * asyncio.get_running_loop().time())
+        for record in self._statuses.records(fold, fold_status(fold, counts=counted, models={}), now_ms):
+            if record is not None:
+                found.append(record)
+            await self._links.turns.pause()
+        return found
 
     # End
 
@@ -350,7 +355,6 @@ class _Report:
 
     def __init__(self) -> None:
         self._status_at = self._saved_at = -1e9
-        self._status = b""
         self._sentences: list[str] = []
         self._halted = False
 
@@ -380,10 +384,9 @@ class _Report:
         before, self._sentences = self._sentences, sentences
         return [sentence for sentence in sentences if sentence not in before]
 
-    def written(self, status: bytes, next_at: float) -> bool:
-        """Note a status and when the next one is due; return whether it differs from the last."""
-        before, self._status, self._status_at = self._status, status, next_at
-        return before != status
+    def status_next(self, at: float) -> None:
+        """Note when the next status is due."""
+        self._status_at = at
 
     def saved(self, now: float) -> None:
         """Note a snapshot."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -21,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
 from streams.fold.status import Status
+from streams.fold.status_records import StatusRecord, merged
 from streams.join.source_reader import Fingerprint
 from streams.kafka.clients import Access, answered, read_all, run
 from streams.kafka.rewinds import Rewinds
@@ -30,9 +30,6 @@ from streams.recordings.lines import Taken
 log = logging.getLogger("unship.control")
 
 SLOTS = 4
-STATUS = b"status/"
-"""Begins the keys of the status of each ledger partition."""
-
 HALT = b"halted/"
 """Begins the keys of why a ledger partition is not folded any more; empty if it is."""
 
@@ -79,9 +76,10 @@ class SnapshotStore:
         value = msgspec.json.encode(head)
         await answered(self._producer.send_and_wait(self._topic, value, _key(number, slot, "head"), partition=0))
 
-    async def report(self, number: int, status: bytes) -> None:
-        """Write the status of a ledger partition."""
-        await answered(self._producer.send_and_wait(self._topic, status, STATUS + b"%d" % number, partition=0))
+    async def report(self, records: Iterable[StatusRecord]) -> None:
+        """Write status records."""
+        for key, value in records:
+            await answered(self._producer.send_and_wait(self._topic, value, key, partition=0))
 
     async def report_halt(self, number: int, why: str) -> None:
         """Write why a ledger partition is not folded any more; nothing where it is."""
@@ -143,20 +141,12 @@ def read_status(access: Access) -> tuple[Status, list[Taken]]:
 
 async def _read_status(access: Access) -> tuple[Status, list[Taken]]:
     newest = {record.key or b"": record.value or b"" for record in await read_all(access, "snapshots", [0])}
-    statuses = [
-        msgspec.json.decode(value, type=Status) for key, value in newest.items() if key.startswith(STATUS) and value
-    ]
+    status = merged(newest)
     halts = [why.decode(errors="replace") for key, why in sorted(newest.items()) if key.startswith(HALT) and why]
     acks = [
         Taken("acks", record.partition, record.offset, record.timestamp, record.key, record.value)
         for record in {record.key: record for record in await read_all(access, "acks")}.values()
     ]
-    rejected = Counter[str]()
-    for status in statuses:
-        rejected.update(status.rejected)
-    models = {name: model for status in statuses for name, model in status.models.items()}
-    clock = max((status.clock for status in statuses), default=-1)
     sources = Rewinds(access)
     await sources.learn()
-    halted = [*sources.halted(), *halts]
-    return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items())), halted), acks
+    return msgspec.structs.replace(status, halted=[*sources.halted(), *halts]), acks

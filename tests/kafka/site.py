@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka.errors import KafkaError
 
+from streams.fold.status_records import merged
 from streams.kafka.clients import Access, read_all
 from streams.ledger.entries import read_entry
 from streams.ledger.records import Deployed
@@ -152,10 +154,8 @@ class KafkaSite:
 
     async def models(self) -> dict[str, dict[str, Any]]:
         """Return the status of each model, as the monitor tells it."""
-        found: dict[str, dict[str, Any]] = {}
-        for record in await read_all(self.access, "snapshots", [0]):
-            if record.key.startswith(b"status/"):
-                found |= json.loads(record.value)["models"]
+        newest = {record.key: record.value for record in await read_all(self.access, "snapshots", [0])}
+        found: dict[str, dict[str, Any]] = json.loads(msgspec.json.encode(merged(newest).models))
         return found
 
 

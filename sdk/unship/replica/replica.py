@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from unship.events import Epoch
-from unship.keys import TrustFile
 from unship.replica.fence import Identity, Serving
+from unship.signing import Trust
 
 Confirmed: TypeAlias = Literal["SWITCHED", "FAILED", "NOT_WANTED"]
 """Outcome of a confirmation: the version serves; its load is recorded as failed; no such switch is pending."""
 
 LATER: Final = object()
 """Returned by a load whose switch happens elsewhere and is confirmed by `Fleet.confirm`: `staged` until then."""
+
+
+class TrustSource(Protocol):
+    """Give the trusted keys, which may be replaced at any time (`unship.keys.TrustFile`)."""
+
+    trust: Trust
+    problem: str
+
+    def reload(self) -> bool:
+        """Look for other keys; return whether there are, and otherwise set `problem` if they cannot be read."""
 
 
 class Replica(Struct, frozen=True, eq=False):
@@ -34,7 +44,7 @@ class Replica(Struct, frozen=True, eq=False):
     """
 
     who: Identity
-    trust: TrustFile
+    trust: TrustSource
     load: Callable[[str], object] | None
     load_timeout_s: float
     artifacts: Mapping[str, str] | None

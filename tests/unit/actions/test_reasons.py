@@ -30,6 +30,7 @@ CODES = {
     "NOT_CONFIRMED": ("DEGRADED", "page"),
     "QUARANTINED": ("DEGRADED", "page"),
     "DEPLOYED_WHILE_PINNED": ("INCONCLUSIVE", "page"),
+    "CHURN": ("INCONCLUSIVE", "page"),
     "UNSIGNED_DEPLOYMENT": ("INCONCLUSIVE", "page"),
     "APPROVED": ("DEGRADED", "rollback"),
     "REJECTED": ("DEGRADED", "none"),

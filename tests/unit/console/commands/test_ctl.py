@@ -33,6 +33,8 @@ class Bench:
             event = json.dumps({"model": "fraud", "version": version, "status": "live"})
             assert self.unship("emit", "deployment", event).exit_code == 0
             self.live.step()
+        # With it the status is written, however short ago that was done.
+        self.live.save_snapshot()
 
     def unship(self, *arguments: str) -> Result:
         return CliRunner().invoke(main, [*arguments])
