@@ -100,6 +100,15 @@ EVIDENCE: dict[str, str] = {
     "sources.*.without.rise": "how much higher the mean loss is than usual",
     "sources.*.without.evidence": "the evidence of the row that leaves it out",
     "sources.*.without.agrees": "whether the rise shows without it",
+    "sources.*.listed": "whether `labels.sources` lists it; absent without such a list: then names are what their "
+    "writers declare",
+    "sources.*.lead.difference": "leaving it out: how much lower the mean loss of the version compared with is since "
+    "the change, or null if nothing is left",
+    "sources.*.lead.agrees": "whether at least half of that is left without it",
+    "sources.*.target.outcomes": "if the version compared with got worse too: how many of its outcomes are left",
+    "sources.*.target.rise": "how much higher its mean loss is than usual",
+    "sources.*.target.evidence": "always null: no row leaves it out",
+    "sources.*.target.agrees": "whether at least half of its rise is left without the source",
     "mix.dimension": "with a shift of the mix: the property of the requests whose shares changed",
     "mix.value": "and the value that explains most of the rise",
     "unfit.*": "by version: why a version that could be gone back to cannot be served",
@@ -109,9 +118,14 @@ EVIDENCE: dict[str, str] = {
     "operator.by": "by whom",
     "operator.reason": "why",
     "operator.override": "whether it overrides a hold or a quarantine",
-    "missing": "with `OPERATOR_REFUSED`: what is missing",
+    "missing": "with `OPERATOR_REFUSED`, and with `QUARANTINED` for want of a digest: what is missing",
     "serving": "with `QUARANTINED` and `DEPLOYED_WHILE_PINNED`: the version that keeps serving",
     "deployed": "and the one that was deployed",
+    "together[].sources[]": "with `labels.sources`: names of sources that are left out together",
+    "together[].without.outcomes": "how many outcomes are left without them",
+    "together[].without.rise": "how much higher the mean loss is than usual, each source measured by its own",
+    "together[].without.evidence": "always null: no row leaves them out",
+    "together[].without.agrees": "whether at least half of the rise is left without them, or may be at 95 %",
 }
 
 

@@ -31,6 +31,10 @@ KEYS: dict[str, str] = {
     "models.NAME.labels.missing": "What a label means that is still missing at maturity. `ignore`: nothing. "
     "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. "
     "See [missing labels](#missing-labels).",
+    "models.NAME.labels.sources": "Names of the label sources that are known, at most 8, as in the field `source` of "
+    "feedback. All others are one pool, which is left out as one and never acted upon if it gave half of the labels. "
+    "Without the list, names are what their writers declare: see "
+    "[what a writer of labels can do](../concepts/writers.md).",
     "models.NAME.slices.by": "Names in the predictions' `slices` whose values are watched on their own; at most 8.",
     "models.NAME.slices.cap": "How many values are watched, all names together, 1 to 1000; further ones are counted as "
     "`__other__`, which cannot alarm.",
@@ -55,6 +59,8 @@ KEYS: dict[str, str] = {
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
     "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
     "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",
+    "alerts": "Commands that get the JSON of each page, proposal and rollback on standard input, such as "
+    "`[{command: [./page.sh]}]`: see [get alerts](../how-to/alerts.md).",
     "kafka.security.protocol": "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. Without it `SASL_SSL` with a "
     "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Without the section `kafka.security`, the "
     "environment's `UNSHIP_SECURITY_*` variables are used: see [Kafka](../how-to/kafka.md#let-clients-in).",

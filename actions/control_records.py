@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import DecisionHead, read_decision
 from unship.commands import Command, decode_command
 from unship.events import Epoch
@@ -79,6 +80,19 @@ def trusted_decisions(records: Iterable[R], trust: Trust | None) -> ReadBack[R, 
     return _read_back(records, trust, DECISION_TYPE, read_decision, lambda decision: True)
 
 
+def is_authentic(value: bytes | None, headers: Headers, trust: Trust | None) -> bool:
+    """Return whether a record of the journal is a trusted controller's; without keys nothing is signed."""
+    if trust is None:
+        return True
+
+    def epoch_of(value: bytes) -> Epoch | None:
+        found = read_decision(value)
+        return None if found is None else found.epoch
+
+    found = verify(value or b"", headers, trust, "controller", DECISION_TYPE, epoch_of=epoch_of)
+    return isinstance(found, TrustedKey)
+
+
 def _read_back(
     records: Iterable[R],
     trust: Trust,
@@ -95,7 +109,7 @@ def _read_back(
     known: set[bytes | None] = set()
     for record in reversed(list(records)):
         value = record.value
-        if value is None or record.key in known:
+        if value is None or record.key in known or record.key == CHECKPOINT_KEY:
             continue
         signer = verify(value, record.headers, trust, "controller", payload_type, epoch_of=epoch_of)
         found = read(value) if isinstance(signer, TrustedKey) else None

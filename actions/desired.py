@@ -166,16 +166,19 @@ class DesiredState(msgspec.Struct):
         return next((version for known, version in reversed(self.changes.orders) if known == epoch), None)
 
     def ladder(self, answering: Iterable[str]) -> list[str]:
-        """Return the versions that could be gone back to, the newest deployment first.
+        """Return the versions that could be gone back to, newest first: `EARLIER_MAX`, and those that answer.
 
         Args:
             answering: versions seen to answer as holdback or shadow, whatever was deployed.
         """
-        concurrent = set(answering)
+        answers = set(answering)
+        concurrent = set(answers)
         concurrent.update(v for v, facts in self.versions.deployed.items() if facts.status in ("holdback", "shadow"))
         concurrent = {v for v in concurrent if self.facts(v).status != "retired" and not self._stray(v)}
         fit = [(self.facts(v).deployed_ts, v) for v in concurrent if v != self.serve and self.why_barred(v) is None]
-        return [version for _, version in sorted(fit, reverse=True)]
+        newest = [version for _, version in sorted(fit, reverse=True)]
+        # Each is asked for at every replica, and is part of the evidence.
+        return [v for i, v in enumerate(newest) if i < EARLIER_MAX or v in answers]
 
     def past(self) -> list[str]:
         """Return earlier live versions that could be gone back to, newest first, whether they answer or not."""

@@ -111,18 +111,41 @@ class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
 
 
 class Without(msgspec.Struct, frozen=True):
-    """Hold the rise since the change with one label source left out, and whether it still is one."""
+    """Hold the rise since the change with label sources left out, and whether it still is one; `evidence` is null where
+    no row of detectors leaves them out."""
 
     outcomes: float
     rise: float
-    evidence: float
+    evidence: float | None
     agrees: bool
 
 
-class SourceReport(msgspec.Struct, frozen=True):
-    """Hold a label source's share of the labels since the change, and what shows without it."""
+class Lead(msgspec.Struct, frozen=True):
+    """Hold how much better the target was with a label source left out, null if nothing is left, and whether at least
+    half of the lead is left."""
+
+    difference: float | None
+    agrees: bool
+
+
+class SourceReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Hold a label source's share of the labels since the change, and what shows without it.
+
+    `listed` is whether the configuration lists it; where nothing is listed, names are what their writers declare, and
+    it is absent. `lead` is about the target's lead, `target` about its own rise, if it got worse.
+    """
 
     share: float
+    without: Without
+    listed: bool | UnsetType = UNSET
+    lead: Lead | UnsetType = UNSET
+    target: Without | UnsetType = UNSET
+
+
+class TogetherReport(msgspec.Struct, frozen=True):
+    """Hold label sources that are left out together, and what shows without them."""
+
+    sources: list[str]
     without: Without
 
 
@@ -166,3 +189,4 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     missing: str | UnsetType = UNSET
     serving: str | UnsetType | None = UNSET
     deployed: str | UnsetType = UNSET
+    together: list[TogetherReport] | UnsetType = UNSET

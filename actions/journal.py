@@ -66,6 +66,7 @@ class DecisionHead(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
     to: str | None
     reason: str
     epoch: tuple[int, int, int]
+    ts: int = 0
 
 
 _encoder = msgspec.json.Encoder()

@@ -84,12 +84,12 @@ def _goes_back(findings: Findings) -> bool:
 
 
 def label_source_suspect(findings: Findings, view: View) -> Reason | None:
-    """The rise is gone when one label source is left out."""
+    """The rise or the target's lead is gone without one label source, or most labels are of sources not listed."""
     return Reason.LABEL_SOURCE_SUSPECT if _goes_back(findings) and findings.quorum is Quorum.FAILED else None
 
 
 def quorum_waiting(findings: Findings, view: View) -> Reason | None:
-    """The rise without each label source still has to show."""
+    """The rise, or the target's lead, without each label source still has to show."""
     return Reason.CONFIRMING if _goes_back(findings) and findings.quorum is Quorum.WAITING else None
 
 
@@ -119,6 +119,18 @@ def target_better(findings: Findings, view: View) -> Reason | None:
 def mix_shift(findings: Findings, view: View) -> Reason | None:
     """Other requests explain the rise."""
     return Reason.MIX_SHIFT if findings.mix is not None else None
+
+
+def others_suspect(findings: Findings, view: View) -> Reason | None:
+    """Every other version got worse by one source of labels alone, so that not the versions are in question."""
+    suspect = findings.all_degraded and findings.others_quorum is Quorum.FAILED
+    return Reason.LABEL_SOURCE_SUSPECT if suspect else None
+
+
+def others_waiting(findings: Findings, view: View) -> Reason | None:
+    """Whether every other version got worse without each label source too still has to show, and there is time."""
+    waiting = findings.all_degraded and findings.others_quorum is Quorum.WAITING
+    return Reason.CONFIRMING if waiting and view.now < findings.degraded_since + view.confirm_within_ms else None
 
 
 def all_degraded(findings: Findings, view: View) -> Reason | None:
@@ -159,6 +171,8 @@ GUARDS: tuple[Guard, ...] = (
     fleet_limit,
     target_better,
     mix_shift,
+    others_suspect,
+    others_waiting,
     all_degraded,
     record_better,
     confirming,

@@ -81,7 +81,8 @@ class Reason(StrEnum):
         "LABEL_SOURCE_SUSPECT",
         Verdict.DEGRADED,
         Action.PAGE,
-        "Only one source of labels shows that the version got worse; without it nothing is wrong.",
+        "What it takes to act rests on one source of labels, or on sources that are not listed: without it nothing "
+        "shows.",
     )
     COOLDOWN = "COOLDOWN", Verdict.DEGRADED, Action.NONE, "The last rollback was too short a while ago."
     SWITCH_LIMIT = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from console.settings import Exit, Settings
+from console.settings import Exit, Settings, StandardOutputRefused
 
 
 def _shown(error: Exception, ctx: click.Context) -> str:
@@ -70,16 +72,39 @@ class Group(click.Group):
         cmd.params += [option for option in common if not taken & set(option.opts)]
         super().add_command(cmd, name)
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line; a help page that standard output does not take is an error like any other."""
+        try:
+            try:
+                return super().main(*arguments, **options)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except OSError as error:
+            click.echo(f"unship: standard output: {error.strerror}", err=True)
+            _drop_output()
+            sys.exit(Exit.USAGE)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         from unship.errors import BrokerUnreachable, TimedOut, UnshipError
 
         try:
-            return super().invoke(ctx)
+            _prepare_streams()
+            try:
+                return super().invoke(ctx)
+            finally:
+                # Now, where an error can be reported, and not at the end of the interpreter.
+                sys.stdout.flush()
         except BrokenPipeError:
-            # What is buffered has no reader; without this the interpreter would fail to write it at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             ctx.exit(Exit.PIPE_CLOSED)
+        except StandardOutputRefused as error:
+            _drop_output()
+            if isinstance(error.__cause__, BrokenPipeError):
+                ctx.exit(Exit.PIPE_CLOSED)
+            click.echo(f"unship: {error}", err=True)
+            ctx.exit(Exit.USAGE)
         except KeyboardInterrupt:
             click.echo("unship: interrupted", err=True)
             ctx.exit(Exit.INTERRUPTED)
@@ -91,6 +116,38 @@ class Group(click.Group):
             # Files are looked for in many places, and any of them may belong to another user.
             click.echo(f"unship: {error.filename or 'a file'}: {error.strerror}; check its owner and mode", err=True)
             ctx.exit(Exit.USAGE)
+        except OSError as error:
+            # A full disk, a device that takes nothing, a folder in the place of a file.
+            click.echo(f"unship: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+            _drop_output()
+            ctx.exit(Exit.USAGE)
+
+
+def _prepare_streams() -> None:
+    """Make sure that whatever is printed can be printed.
+
+    Raises:
+        ConfigurationError: Standard output is closed: the next file that is opened would take its number.
+    """
+    from unship.errors import ConfigurationError
+
+    closed = sys.stdout is None
+    # In the order of their numbers, which the null device takes.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that is not of UTF-8 shows what it cannot as an escape.
+            stream.reconfigure(errors="backslashreplace")
+    if closed:
+        raise ConfigurationError("standard output is closed; redirect it, to /dev/null if it is not wanted")
+
+
+def _drop_output() -> None:
+    """Drop what is buffered: nobody takes it, and the interpreter would fail to write it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=Group, params=list(_common_options()), context_settings={"help_option_names": ["-h", "--help"]})
@@ -337,6 +394,21 @@ def ctl(settings: Settings, /, act: Any, model: str, reason: str, force: bool, *
     from console.commands.ctl import Asked, ctl_command
 
     sys.exit(ctl_command(settings, act, model, reason, Asked(**asked), force))
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only show how many records would be removed.")
+@click.pass_obj
+def trim(settings: Settings, dry_run: bool) -> None:
+    """Remove from an embedded log what nobody needs any more, and return its space to the disk.
+
+    Predictions and feedback leave that no label can join any more, by the longest horizon of the configuration and of
+    the newest snapshots; what a restart reads again stays, and so do ledger and decisions. The monitor does the same
+    by itself, in larger pieces; it may run meanwhile.
+    """
+    from console.trim_log import trim_command
+
+    sys.exit(trim_command(settings, dry_run))
 
 
 TIMEOUT = click.option(

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from unship.errors import UnshipError
+
 
 class Exit(IntEnum):
     """Name the exit codes of all commands."""
@@ -20,6 +22,10 @@ class Exit(IntEnum):
     TIMED_OUT = 4
     INTERRUPTED = 130
     PIPE_CLOSED = 141
+
+
+class StandardOutputRefused(UnshipError):
+    """Report that standard output takes nothing more; the cause is the `OSError` that it raised."""
 
 
 class Settings:

@@ -12,6 +12,7 @@ from actions.evidence_tree import (
     DetectorReport,
     Evidence,
     FleetReport,
+    Lead,
     Mean,
     MeanIfAny,
     MixReport,
@@ -20,6 +21,7 @@ from actions.evidence_tree import (
     RecordToday,
     SliceReport,
     SourceReport,
+    TogetherReport,
     Without,
 )
 from actions.journal import Decision, Digests, Provenance
@@ -46,7 +48,11 @@ FULL = Evidence(
         "decides": "adwin",
     },
     maturity="10m",
-    sources={"crm": SourceReport(0.5, Without(20.0, -0.01, 0.0, False))},
+    sources={
+        "crm": SourceReport(
+            0.5, Without(20.0, -0.01, 0.0, False), True, Lead(None, False), Without(20.0, 0.01, None, True)
+        )
+    },
     label_coverage=0.9,
     alarm=AlarmReport("adwin", "zero_one", {"new": True}, 9, 5, 0.0, 0.0, MEAN, None, "learning"),
     slices=[SliceReport({"n": 1.0}, 3.0, True, MEAN, MEAN, "previous")],
@@ -58,6 +64,7 @@ FULL = Evidence(
     missing="the version",
     serving=None,
     deployed="v9",
+    together=[TogetherReport(["crm", "__other__"], Without(20.0, -0.01, None, False))],
 )
 
 

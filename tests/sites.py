@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.reconcile import Signer, Timing
 from streams.config.parse import parse
 from streams.config.resolved import Config
@@ -75,7 +76,7 @@ class Site:
         return [taken.value or b"" for taken in records_of(EmbeddedTopics(self.log), "ledger", 0)]
 
     def journal(self) -> list[bytes]:
-        return [record.value or b"" for record in self.log.read("decisions", 0)]
+        return [record.value or b"" for record in self.log.read("decisions", 0) if record.key != CHECKPOINT_KEY]
 
 
 @dataclass
@@ -85,6 +86,9 @@ class Played:
     log: EmbeddedLog
     taken: list[Taken]
     trust: Trust
+
+    def journal(self) -> list[bytes]:
+        return [t.value or b"" for t in self.taken if t.topic == "decisions" and t.key != CHECKPOINT_KEY]
 
 
 def play(folder: Path, seed: int, lines: list[bytes] | None = None, config: str = CONFIG) -> Played:

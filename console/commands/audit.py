@@ -10,9 +10,10 @@ import msgspec
 from console.logs import is_log, keys_folder, open_topics, settings_for_reading
 from console.progress import counting, reading
 from console.settings import Exit, Settings
+from streams.audit.decisions_audit import audit_decisions
 from streams.audit.ledger_audit import audit_topics
 from streams.audit.replayed import audit_replayed, is_replayed
-from streams.audit.result import AuditResult, audit_decisions
+from streams.audit.result import AuditResult
 from streams.config.file import load
 from streams.config.resolved import Config
 from streams.recordings.lines import Topics
@@ -83,8 +84,9 @@ def _print(settings: Settings, result: AuditResult, decision: str | None, good: 
     if settings.as_json:
         found = None if good else msgspec.to_builtins(result.first_difference)
         facts = {"decisions": result.decisions, "reproduced": result.reproduced, "first_difference": found}
-        if result.remarks:
-            facts["remarks"] = result.remarks
+        for name in ("missing", "remarks", "proof"):
+            if sentences := getattr(result, name):
+                facts[name] = sentences
         click.echo(msgspec.json.encode(facts).decode())
         return
     if good:
@@ -96,6 +98,9 @@ def _print(settings: Settings, result: AuditResult, decision: str | None, good: 
     click.echo(f"{result.reproduced} of {result.decisions} decisions reproduced before the first difference")
     if result.first_difference is not None:
         click.echo(f"first difference: {result.first_difference.sentence()}")
+        for sentence in result.missing:
+            if sentence != result.first_difference.what:
+                click.echo(f"absent: {sentence}")
     _print_remarks(result)
 
 
@@ -103,3 +108,5 @@ def _print_remarks(result: AuditResult) -> None:
     # Part of the verdict: it covers only what was checked.
     for remark in result.remarks:
         click.echo(f"not checked: {remark}")
+    for sentence in result.proof:
+        click.echo(f"proven: {sentence}")

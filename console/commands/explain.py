@@ -20,6 +20,7 @@ from actions.evidence_tree import (
     Slice,
     SliceReport,
     SourceReport,
+    TogetherReport,
 )
 from actions.journal import Decision, decision_bytes, rests_on
 from console.journal import Found, journal_of, newest_act, read_whole
@@ -27,6 +28,7 @@ from console.sentences import clean, sentence
 from console.settings import Exit, Settings
 from console.times import shown_time
 from streams.evaluation.opinions import E_DETECTOR
+from streams.evaluation.quorum import POOL_SHARE
 from unship.errors import RecordingError
 
 
@@ -81,6 +83,8 @@ def _weighed(evidence: Evidence) -> Iterator[str]:
         yield from _comparison(evidence.comparison)
     if evidence.sources is not UNSET:
         yield from _sources(evidence.sources)
+    if evidence.together is not UNSET:
+        yield from map(_together, evidence.together)
     if evidence.slices is not UNSET:
         yield from map(_slice, evidence.slices[:3])
     if (mix := evidence.mix) is not UNSET:
@@ -158,13 +162,32 @@ def _sources(sources: int | dict[str, SourceReport]) -> list[str]:
     if isinstance(sources, int):
         return [f"  sources   {sources}"]
     lines = []
+    if any(entry.listed is UNSET for entry in sources.values()):
+        lines.append("  sources   by the names that they declare; labels.sources lists none")
     for name, entry in sources.items():
-        agrees = "shows without it" if entry.without.agrees else "does not show without it"
+        listed = "" if entry.listed is UNSET else " (listed)" if entry.listed else " (not listed)"
+        if entry.listed is False and entry.share >= POOL_SHARE:
+            listed = f" (not listed: from {100 * POOL_SHARE:.0f} % of the labels on nothing is acted upon)"
         lines.append(
-            f"  source    {clean(name)}: {100 * entry.share:.0f} % of the labels; "
-            f"the rise {agrees} ({entry.without.rise:+.3f})"
+            f"  source    {clean(name)}{listed}: {100 * entry.share:.0f} % of the labels; "
+            f"the rise {_shows(entry.without.agrees, entry.without.rise)}"
         )
+        if entry.lead is not UNSET:
+            lines.append(f"            the other version's lead {_shows(entry.lead.agrees, entry.lead.difference)}")
+        if entry.target is not UNSET:
+            lines.append(f"            the other version's own rise {_shows(entry.target.agrees, entry.target.rise)}")
     return lines
+
+
+def _together(entry: TogetherReport) -> str:
+    names = " and ".join(map(clean, entry.sources))
+    return f"  sources   {names} together: the rise {_shows(entry.without.agrees, entry.without.rise, 'them')}"
+
+
+def _shows(agrees: bool, by: float | None, left_out: str = "it") -> str:
+    """Return whether a rise or a lead shows with sources left out, and what is left of it."""
+    rest = "nothing left" if by is None else f"{by:+.3f}"
+    return f"{'shows' if agrees else 'does not show'} without {left_out} ({rest})"
 
 
 def _slice(entry: SliceReport) -> str:

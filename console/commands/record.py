@@ -1,22 +1,20 @@
 """`unship record`."""
 
-import gzip
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import click
 import msgspec
 
 from console.logs import configured_log, open_topics, settings_for_reading
+from console.outputs import STANDARD, check_standard_output, files_of, output_file, standard_output
 from console.progress import counting
 from console.settings import Exit, Settings
 from console.times import time_ms
 from streams.recordings.writing import EVERYTHING, Span, Written, record_topics
-from unship.errors import ConfigurationError, RecordingError
-from unship.system.files import replacing_file
+from unship.errors import ConfigurationError
 
 
 def record_command(settings: Settings, target: str, since: str | None, until: str | None) -> Exit:
@@ -28,9 +26,10 @@ def record_command(settings: Settings, target: str, since: str | None, until: st
     if span.since > span.until:
         raise ConfigurationError(f"--from {since} is after --to {until}")
     settings, config = settings_for_reading(settings, None)
+    log = configured_log(settings, config)
     with (
-        open_topics(settings, config, configured_log(settings, config)) as topics,
-        _writing(target) as stream,
+        open_topics(settings, config, log) as topics,
+        _writing(target, [*files_of(log), settings.config]) as stream,
         counting("record", settings.quiet) as progress,
     ):
         written = record_topics(topics, stream, span, progress)
@@ -50,22 +49,13 @@ def _summarise(settings: Settings, target: str, written: Written) -> None:
 
 
 @contextmanager
-def _writing(target: str) -> Iterator[BinaryIO]:
+def _writing(target: str, inputs: list[Path | None]) -> Iterator[BinaryIO]:
     """Open the recording to be written; a file gets its name only when it is complete."""
-    if target == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+    if target == STANDARD:
+        check_standard_output(inputs)
+        out = standard_output()
+        yield out
+        out.flush()
         return
-    path = Path(target)
-    if path.suffix == ".zst":
-        raise RecordingError(f"{target}: .zst is not written yet; name it .gz, or compress it afterwards")
-    try:
-        with replacing_file(path) as file:
-            if path.suffix == ".gz":
-                # Without a time and a name in it, the same topics give the same file.
-                with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                    yield cast(BinaryIO, packed)
-            else:
-                yield file
-    except OSError as error:
-        raise RecordingError(f"{target}: cannot be written: {error.strerror}") from error
+    with output_file("record", Path(target), inputs) as file:
+        yield file

@@ -1,14 +1,13 @@
 """`unship replay`."""
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from actions.journal import decision_bytes
 from console.logs import open_lines, settings_for_reading
+from console.outputs import check_output, check_standard_output, files_of, output_file, standard_output
 from console.progress import reading
 from console.replay_summary import refusals, remarks, table, unused_lines
 from console.settings import Exit, Settings
@@ -17,8 +16,7 @@ from streams.config.file import load
 from streams.fold.summary import summarise
 from streams.recordings.opening import begins_with_ledger
 from streams.recordings.replay import Recorder, Replay
-from unship.errors import ConfigurationError, RecordingError, SnapshotError
-from unship.system.files import open_private, replace_file
+from unship.errors import ConfigurationError, SnapshotError
 
 
 def replay_command(
@@ -37,14 +35,21 @@ def replay_command(
             "--until and --stop-after exclude each other: a stopped replay goes on later with --from"
         )
     until_ms = None if until is None else time_ms("--until", until)
-    out = sys.stdout.buffer
+    out = standard_output()
     with ExitStack() as stack:
         reading_settings, config = settings_for_reading(settings, source)
+        read = [*files_of(source), resume, settings.config]
+        check_standard_output(files_of(source))
+        for option, path, other in (("--save", save, record), ("--record", record, save)):
+            if path is not None:
+                check_output(option, path, [*read, other])
         stream = stack.enter_context(open_lines(reading_settings, config, source))
         if not begins_with_ledger(stream) or not settings.found:
             # A ledger is replayed under its own configuration; one that was named is compared with it.
             config = load(settings.config)
-        recorder = Recorder(stack.enter_context(_writing(record))) if record is not None else None
+        recorder = (
+            None if record is None else Recorder(stack.enter_context(output_file("--record", record, [*read, save])))
+        )
         replay = Replay(config, _snapshot(resume), recorder)
         progress = stack.enter_context(reading("replay", source, settings.quiet))
         for decision in replay.decisions(stream, batch, stop_after, progress):
@@ -54,7 +59,8 @@ def replay_command(
                 out.write(decision_bytes(decision) + b"\n")
         out.flush()
         if save is not None:
-            _save(save, replay.save())
+            with output_file("--save", save, [*read, record]) as file:
+                file.write(replay.save())
     if replay.from_ledger and not settings.found and settings.config and replay.config.digest() != config.digest():
         settings.report(f"replay: the recording's own configuration was used; {settings.config} differs")
     if replay.unread_ledger:
@@ -92,17 +98,3 @@ def _snapshot(path: Path | None) -> bytes | None:
         return path.read_bytes()
     except OSError as error:
         raise SnapshotError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _save(path: Path, data: bytes) -> None:
-    try:
-        replace_file(path, data)
-    except OSError as error:
-        raise SnapshotError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _writing(path: Path) -> BinaryIO:
-    try:
-        return open_private(path)
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be written: {error.strerror}") from error

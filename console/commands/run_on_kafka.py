@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from console.alerting import Alerts
 from console.keyring import Keyring
 from console.settings import Exit, Settings
 from streams.config.resolved import Config
@@ -43,7 +44,8 @@ def run_on_kafka(
     from streams.kafka.clients import run
 
     run(access, reachable(access))
-    monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config))
+    alerts = Alerts(config.alerts, settings)
+    monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config), alerts.put)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.report(f"run: watching kafka://{access.servers}")
 
@@ -70,6 +72,8 @@ def run_on_kafka(
             traceback.print_exc()
         finally:
             os._exit(1)
+    finally:
+        alerts.close()
 
 
 def shutdown_failure(services: Iterable[Supervisor]) -> tuple[Exit, str] | None:

@@ -21,6 +21,7 @@ from console.census.traffic import TS_START_MS, Requests, draw_requests
 from console.demo.course import Course, Progress
 from console.demo.views import print_tables, view
 from console.demo.workers import REPLICAS, private_folder, stage
+from console.outputs import check_output
 from console.sentences import sentence
 from console.settings import Exit, Settings
 from streams.audit.ledger_audit import audit_topics
@@ -30,7 +31,6 @@ from streams.config.units import span_text
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError
-from unship.system.files import open_private
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -54,10 +54,7 @@ def demo_command(settings: Settings, name: str, seed: int, speed: float, holdbac
     if seed < 0:
         raise ConfigurationError(f"--seed: expected 0 or more, was {seed}")
     recording = record or Path(mkdtemp(prefix="unship-demo-recording-")) / "recording.ndjson"
-    try:
-        open_private(recording).close()
-    except OSError as error:
-        raise ConfigurationError(f"--record: {recording} cannot be written: {error.strerror}") from error
+    check_output("--record", recording, [settings.config])
     played = _play(
         settings, scenario, draw_requests(scenario, np.random.default_rng(seed), holdback), holdback, speed, recording
     )

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import Decision, decode_decision
 from actions.reasons import Action
 from console.census.recording import first_deployment, release_deployments
@@ -71,6 +72,7 @@ class Progress:
     decisions: list[Decision] = field(default_factory=list)
     status: Status | None = None
     taken_back: int | None = None
+    journal_end: int = 0
 
 
 class View(Protocol):
@@ -274,7 +276,10 @@ class Course:
     def _look(self) -> None:
         """Read the decisions and the status that the monitor has written."""
         seen, log = self.seen, self._log
-        for record in log.read("decisions", len(seen.decisions)):
+        for record in log.read("decisions", seen.journal_end):
+            seen.journal_end = record.offset + 1
+            if record.key == CHECKPOINT_KEY:
+                continue
             decision = decode_decision(record.value or b"")
             seen.decisions.append(decision)
             target = f" to {decision.to}" if decision.to else ""

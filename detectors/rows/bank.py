@@ -98,6 +98,17 @@ def run_of(rows: Ints, positions: Ints, start: int, chunks: int) -> Run:
     return Run(rows, positions, rows[firsts], firsts, number, earlier, edges, sizes, chunk, start, chunks, {})
 
 
+class BankState(NamedTuple):
+    """Hold what outcomes change of a bank; its rows that learn are elsewhere."""
+
+    evidence: Floats
+    totals: Floats
+    n: Floats
+    k: Floats
+    own_n: Floats
+    own_k: Floats
+
+
 class Path(NamedTuple):
     """Hold the evidence of the rows that a run steps, after each of its chunks.
 
@@ -190,6 +201,14 @@ class Bank(msgspec.Struct):
         self.evidence[path.rows] = path.evidence[chunk]
         self.totals[path.rows] = path.totals[chunk]
 
+    def put(self, state: BankState) -> None:
+        """Take a state that was computed before."""
+        self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k = state
+
+    def know(self, rows: Ints) -> None:
+        """Let rows take their outcomes as their baseline."""
+        self.learning[rows] = False
+
     def count(self, rows: Ints, losses: Floats, n: Ints | None = None) -> None:
         """Add healthy outcomes to the baselines and to the version's own; `n` is how many each row has, if known."""
         if n is None:
@@ -232,14 +251,19 @@ def _walk(run: Run, before: Floats, grown: Floats, product: Floats, cut: bool) -
         after = before + grown[:, None]
         after *= product.T
         return (np.minimum(after, LARGEST_EVIDENCE, out=after) if cut else after)[None]
-    size, cell = len(before), run.chunk * len(before) + run.number[run.edges]
+    return walked(before, run.chunk * len(before) + run.number[run.edges], run.chunks, grown, product, cut)
+
+
+def walked(before: Floats, cell: Ints, chunks: int, grown: Floats, product: Floats, cut: bool) -> Floats:
+    """Return the same of blocks each of which steps one `cell`: its chunk, times the number of rows, plus its row."""
+    size = len(before)
     # A row without outcomes in a chunk has growth 0 and factor 1.
-    growth, block = np.zeros((run.chunks, size)), np.full(run.chunks * size, cell.size)
+    growth, block = np.zeros((chunks, size)), np.full(chunks * size, cell.size)
     growth.reshape(-1)[cell] = grown
     block[cell] = np.arange(cell.size)
     factor = np.ones((cell.size + 1, len(product)))
     factor[:-1] = product.T
-    path: Floats = factor.take(block, axis=0, mode="clip").reshape(run.chunks, *before.shape)
+    path: Floats = factor.take(block, axis=0, mode="clip").reshape(chunks, *before.shape)
     increased = np.empty_like(before)
     for after, more in zip(path, growth[:, :, None], strict=True):
         np.add(before, more, out=increased)

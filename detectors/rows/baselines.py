@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.base import Floats, rounded
+from detectors.base import Floats, Ints, rounded
 from detectors.betting import predictive_mean
 from detectors.rows.bank import (
     BASELINE_CAP,
@@ -14,6 +14,7 @@ from detectors.rows.bank import (
     BLOCK,
     LEARN,
     Bank,
+    BankState,
     Run,
     add_capped,
     copy_variant,
@@ -111,8 +112,18 @@ class Rows(msgspec.Struct):
             fitted[:streams, first:] = table[:streams, :1]
         return fitted.reshape(-1)
 
-    def leave(self, version: str, degraded: bool, mix: Floats) -> Baselines:
-        """Return what the version leaves behind; `mix` is its record of the requests."""
+    def forget_source(self, source: int) -> None:
+        """Let leaving a source out make no difference: another one has its place now, without labels so far."""
+        variant = source + 1
+        if variant >= self.variants:
+            return
+        for bank in self.banks:
+            copy_variant(bank, (self.streams, self.variants), 0, variant)
+        basis = self.basis.reshape(len(self.banks), self.streams, self.variants)
+        basis[:, :, variant] = basis[:, :, 0]
+
+    def leave(self, version: str, degraded: bool, mix: Floats, by_source: Floats) -> Baselines:
+        """Return what the version leaves behind; `mix` is its record of the requests, `by_source` that of sources."""
         shape = (len(self.banks), self.streams, self.variants)
         n = np.stack([np.where(bank.learning, 0.0, bank.n) for bank in self.banks])
         return Baselines(
@@ -123,6 +134,7 @@ class Rows(msgspec.Struct):
             own_n=np.stack([bank.own_n for bank in self.banks]).reshape(shape),
             own_k=np.stack([bank.own_k for bank in self.banks]).reshape(shape),
             mix=mix.copy(),
+            by_source=by_source,
         )
 
     def learn(self) -> None:
@@ -161,6 +173,19 @@ class Rows(msgspec.Struct):
             add_capped(bank.n[:1], bank.k[:1], bank.own_n[:1], bank.own_k[:1])
             self.basis[loss, 0] = stated.instead
         return dropped
+
+    def put(self, states: list[BankState], learned: list[Ints]) -> None:
+        """Take states of the banks that were computed before, and the rows that have learned their baseline."""
+        for loss, (bank, state, ready) in enumerate(zip(self.banks, states, learned, strict=True)):
+            bank.put(state)
+            if ready.size:
+                bank.know(ready)
+                self.basis[loss, ready] = FIRST
+
+    @property
+    def settled(self) -> bool:
+        """Return whether no reference can be dropped any more."""
+        return all(stated.ignored or self.first_outcomes[0, loss] >= LEARN for loss, stated in self.references.items())
 
     def stepped(self, entries: Entries, start: int) -> Run:
         """Return the run of all entries from outcome `start` on, sorted by row and then position."""

@@ -27,11 +27,31 @@ class Block(msgspec.Struct):
     cells: NDArray[np.int64]
     sums: NDArray[np.float64]
 
+    def move_source(self, source: int, to: int) -> None:
+        """Count outcomes of one source as those of another one."""
+        mine = self.cells % SOURCE_CELLS == source
+        if not mine.any():
+            return
+        moved = np.where(mine, self.cells - source + to, self.cells)
+        self.cells, number = np.unique(moved, return_inverse=True)
+        sums = np.zeros((self.sums.shape[0], self.cells.size))
+        np.add.at(sums.T, number, self.sums.T)
+        self.sums = sums
+
 
 class BlockHistory(msgspec.Struct):
-    """Hold blocks by level, each level in the order of time; a block of level i + 1 holds two of level i."""
+    """Hold blocks by level, each level in the order of time; a block of level i + 1 holds two of level i.
+
+    `older` are healthy outcomes from before the live period, shape (2 x losses, streams, sources), None if none are
+    known.
+    """
 
     levels: list[list[Block]]
+    older: NDArray[np.float64] | None = None
+
+    def begin(self, older: Floats) -> None:
+        """Take the healthy outcomes from before the live period."""
+        self.older = older
 
     def record(self, entries: Entries, starts: Ints, streams: int, windowed: bool) -> Floats | None:
         """Add outcomes, one block for each part that begins at one of `starts`; the first of these is 0.
@@ -99,6 +119,37 @@ class BlockHistory(msgspec.Struct):
         for block in self.blocks()[first:]:
             window[:, block.cells] += block.sums
         return window.reshape(2 * losses, streams, SOURCE_CELLS)
+
+    def newest(self, before: int | None, streams: int, losses: int, most: float) -> NDArray[np.float64]:
+        """Return the sums of the newest outcomes before block number `before` (None: all), about `most` of them.
+
+        What the period itself has too few of is taken from before it.
+
+        Returns:
+            Counts, then losses, shape (2 x losses, streams, sources).
+        """
+        window, held = np.zeros((2 * losses, streams * SOURCE_CELLS)), 0.0
+        for block in reversed(self.blocks()[:before]):
+            if held >= most:
+                break
+            window[:, block.cells] += block.sums
+            held += float(block.sums[:losses, block.cells < SOURCE_CELLS].sum(axis=1).max(initial=0.0))
+        sums = window.reshape(2 * losses, streams, SOURCE_CELLS)
+        if self.older is not None and held < most:
+            known = float(self.older[:losses, 0].sum(axis=1).max())
+            width = min(self.older.shape[1], streams)
+            sums[:, :width] += min(1.0, (most - held) / max(known, 1.0)) * self.older[:, :width]
+        return sums
+
+    def move_source(self, source: int, to: int) -> None:
+        """Count outcomes of one source as those of another one."""
+        for level in self.levels:
+            for block in level:
+                block.move_source(source, to)
+        if self.older is not None:
+            self.older = self.older.copy()
+            self.older[..., to] += self.older[..., source]
+            self.older[..., source] = 0.0
 
     def has_any_since(self, start: int, stream: int, loss: int) -> bool:
         """Return whether a stream has outcomes in the blocks from the first on that begins at `start` (ms) or later."""

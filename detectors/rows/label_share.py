@@ -92,12 +92,12 @@ class LabelHealth(msgspec.Struct):
             self.share_sum += share
             return
         base = self.share_sum / COHORTS
-        means = np.minimum(np.array([1 - base, base]) + SHIFT, 1 - 1e-9)
+        means = np.array([min(1 - base + SHIFT, 1 - 1e-9), min(base + SHIFT, 1 - 1e-9)])
         factor = factors(np.array([1 - share, share]), means, GRID_LOW_VARIANCE)
         self.evidence = advance(self.evidence, np.ones(2), factor)
-        totals = total(self.evidence)
+        fell, rose = total(self.evidence).tolist()
         # Two directions share the promise.
-        reached = rounded(float(totals.mean() if rise else totals[0])) >= rounded(promise)
+        reached = rounded((fell + rose) / 2 if rise else fell) >= rounded(promise)
         if not self.shifted and reached:
             self.shifted, self.shifted_at = True, now
 

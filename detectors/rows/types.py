@@ -61,7 +61,8 @@ class Alarm(msgspec.Struct):
 
     `since` is the estimated change point (ms); `needed` the outcomes from there to the alarm.
 
-    `window` sums everything predicted since, shape (2 x losses, streams, sources): counts, then losses.
+    `window` sums everything predicted since, shape (2 x losses, streams, sources): counts, then losses. `usual` has the
+    counts and the losses from before, by source, shape (2, sources), of this stream and this loss.
     """
 
     detector: str
@@ -74,6 +75,7 @@ class Alarm(msgspec.Struct):
     needed: float
     window: NDArray[np.float64]
     mix: tuple[str, int] | None = None
+    usual: NDArray[np.float64] = msgspec.field(default_factory=lambda: np.zeros((2, SOURCE_CELLS)))
 
     def fit(self, streams: int) -> None:
         """Make room for streams that have appeared."""
@@ -84,6 +86,12 @@ class Alarm(msgspec.Struct):
     def add(self, window: Floats) -> None:
         """Add what was predicted since."""
         self.window += window
+
+    def move_source(self, source: int, to: int) -> None:
+        """Count outcomes of one source as those of another one."""
+        for table in (self.window, self.usual):
+            table[..., to] += table[..., source]
+            table[..., source] = 0.0
 
     def explain(self, dimension: str, stream: int) -> None:
         """Note the dimension, and its slice, whose share in the requests explains the rise."""
@@ -105,7 +113,8 @@ class Baselines(msgspec.Struct):
     """Hold what a version leaves behind for itself and its successors: baselines and own outcomes, (losses, streams,
     variants).
 
-    `mix` is the record of the requests, see `RequestMix`.
+    `mix` is the record of the requests, see `RequestMix`; `by_source` are the newest healthy outcomes by source, shape
+    (2 x losses, streams, sources): counts, then losses.
     """
 
     version: str
@@ -115,6 +124,15 @@ class Baselines(msgspec.Struct):
     own_n: NDArray[np.float64]
     own_k: NDArray[np.float64]
     mix: NDArray[np.float64]
+    by_source: NDArray[np.float64]
+
+    def move_source(self, source: int, to: int) -> None:
+        """Count outcomes of one source as those of another one; without the first, as without none."""
+        self.by_source[..., to] += self.by_source[..., source]
+        self.by_source[..., source] = 0.0
+        for table in (self.n, self.k, self.own_n, self.own_k):
+            if source + 1 < table.shape[2]:
+                table[..., source + 1] = table[..., 0]
 
 
 def part_of(begins: Ints, size: int) -> Ints:

@@ -12,8 +12,9 @@ import numpy as np
 
 from detectors.base import Bools, Floats, Ints, rounded
 from detectors.change_point import block_glr
-from detectors.rows.bank import BLOCK, Path
+from detectors.rows.bank import BASELINE_CAP, BLOCK, Path
 from detectors.rows.baselines import Rows, new_rows
+from detectors.rows.foresight import Foresight, foresee
 from detectors.rows.history import BlockHistory, WaitingEntries
 from detectors.rows.request_mix import RequestMix, new_request_mix
 from detectors.rows.types import Alarm, Baselines, Entries, Rules
@@ -66,11 +67,25 @@ class Health(msgspec.Struct):
         known = earlier or previous
         if known is not None:
             self.mix.add(known.mix)
+            self.history.begin(known.by_source)
 
     def leave(self) -> Baselines:
         """Return what the version leaves behind."""
         self.settle()
-        return self.rows.leave(self.version, self.degraded, self.mix.sums)
+        before = self.history.first_from(self.alarms[0].since) if self.alarms else None
+        return self.rows.leave(self.version, self.degraded, self.mix.sums, self._usual(before))
+
+    def move_source(self, source: int, to: int) -> None:
+        """Count outcomes of one source as those of another one, and let a new one take its place."""
+        self.settle()
+        self.history.move_source(source, to)
+        self.rows.forget_source(source)
+        for alarm in self.alarms:
+            alarm.move_source(source, to)
+
+    def _usual(self, before: int | None) -> Floats:
+        """Return the newest outcomes before a block of the history, by source."""
+        return self.history.newest(before, self.rows.streams, len(self.rows.banks), BASELINE_CAP)
 
     def absorb(self, entries: Entries) -> None:
         """Count outcomes of a version that is judged no more, for the baselines it leaves behind."""
@@ -103,6 +118,31 @@ class Health(msgspec.Struct):
         while start < size:
             start = self._run(entries.part(0, start + RUN), start, rules, now, whole)
             self.rows.learn()
+
+    def is_foreseeable(self, rules: Rules) -> bool:
+        """Return whether what outcomes lead to depends on nothing else as long as there is no alarm."""
+        plain = self.rows.fixed and self.rows.settled and self.labelled is None and not rules.in_time
+        return plain and not self.degraded and not self.rows.learning
+
+    def foresee(self, entries: Entries, bounds: Ints, rules: Rules) -> Foresight | None:
+        """Return what the first of some cohorts lead to, None if they have to be judged one after the other.
+
+        Args:
+            entries: The outcomes of all cohorts, each in the order of predictions.
+            bounds: Where each cohort begins, and the end of the last; none is empty.
+            rules: What an alarm takes.
+        """
+        if not self.is_foreseeable(rules) or np.isnan(entries.losses).any():
+            return None
+        if int(np.diff(bounds).max(initial=0)) > RUN:
+            return None
+        return foresee(self.rows, entries, bounds, rules)
+
+    def judge_foreseen(self, foresight: Foresight, cohort: int, entries: Entries) -> None:
+        """Step all rows with a cohort that was foreseen, all earlier ones having been judged."""
+        self.outcomes += entries.source.size
+        self.rows.put([states[cohort] for states in foresight.states], [ready[cohort] for ready in foresight.learned])
+        self._note(entries, True)
 
     def _counted(self, source: Ints) -> Bools | None:
         """Return which entries are outcomes, None if all are."""
@@ -246,7 +286,9 @@ class Health(msgspec.Struct):
         if not self.alarms:
             self.rows.forget(window)
             self.mix.forget(window)
-        self.alarms.append(Alarm(detector, loss, stream, now, since, evidence, threshold, needed, window))
+        healthy = min([first, *(self.history.first_from(alarm.since) for alarm in self.alarms[:1])])
+        usual = self._usual(healthy)[[loss, losses + loss], stream]
+        self.alarms.append(Alarm(detector, loss, stream, now, since, evidence, threshold, needed, window, usual=usual))
 
 
 def new_health(

@@ -20,10 +20,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from unship.budgets.table import COMMAND
 from unship.events import Artifact, Epoch, Label, Name, TimeMs
 from unship.text import is_deeper_than, quotes_nothing
 
-COMMAND_BYTES_MAX = 65_536
+COMMAND_BYTES_MAX = COMMAND.limit
 """Largest value of a control record: 500 quarantined versions with artifacts take about 60 KB."""
 
 COMMAND_DEPTH_MAX = 8

@@ -66,6 +66,11 @@ class RejectCode(StrEnum):
     STALE_DEPLOYMENT = "STALE_DEPLOYMENT", "The deployment is older than one already known for the model."
     DUPLICATE_DEPLOYMENT = "DUPLICATE_DEPLOYMENT", "The deployment repeats what is already known."
     DUPLICATE_ACT = "DUPLICATE_ACT", "The operator's act repeats one that is already known."
+    CLOCK_AHEAD = (
+        "CLOCK_AHEAD",
+        "The record was appended by a clock more than 10 minutes ahead of the monitor's; it is used, and counts as "
+        "appended when the monitor first read it.",
+    )
     UNSIGNED_ACT = "UNSIGNED_ACT", "The operator's act is not signed by a trusted operator's key."
     UNSIGNED_DEPLOYMENT = (
         "UNSIGNED_DEPLOYMENT",

@@ -9,6 +9,7 @@ import msgspec
 
 from actions.facts import ReplicaChange
 from streams.audit.differences import Difference, difference
+from streams.audit.extent import Extent
 from streams.config.units import DAY_MS
 from streams.join.signed import read_control
 from streams.ledger.records import Deployed, Operated, ReplicaFacts
@@ -28,12 +29,17 @@ REMEMBERED: Final = 100_000
 
 
 class Copies:
-    """Reads both topics in the order of the ledger. `unsigned` counts copies whose signature cannot be checked."""
+    """Reads both topics in the order of the ledger.
 
-    def __init__(self, topics: Topics, trust: Trust | None) -> None:
+    `unsigned` counts acts whose signature cannot be checked, `unseen` copies whose source was not recorded.
+    """
+
+    def __init__(self, topics: Topics, trust: Trust | None, extent: Extent | None = None) -> None:
         self.topics = topics
         self.trust = trust
-        self.unsigned = 0
+        self.extent = extent or Extent(topics)
+        self.unsigned = self.unseen = 0
+        self._acks: set[bytes | None] | None = None
         self._next: dict[Place, int] = {}
         self._pages: dict[Place, deque[Taken]] = {}
         self._seen: set[tuple[object, ...]] = set()
@@ -57,9 +63,10 @@ class Copies:
             return left_out
         taken = self._take(place, offset)
         if taken is None:
-            where = f"{topic}[{partition}]@{offset}"
-            kept = place in self.topics.ends() and self.topics.first(*place) <= offset
-            return Difference(where, "the record", "absent", "present") if kept else None
+            if self.extent.should_hold(place, offset):
+                return Difference(f"{topic}[{partition}]@{offset}", "the record", "absent", "present")
+            self.unseen += 1
+            return None
         return self._compare(taken, record)
 
     def passed(self, positions: dict[str, int]) -> Difference | None:
@@ -78,12 +85,17 @@ class Copies:
         for change in record.changes:
             topic, partition, offset = change.place
             place = (topic, partition)
-            if topic not in SHOWN or self.topics.ends().get(place, 0) <= offset or self.topics.first(*place) > offset:
-                # A recording of a span does not have all of them.
+            if topic not in SHOWN:
                 continue
-            taken = next((taken for taken in self.topics.read(*place, offset)[:1] if taken.offset == offset), None)
+            taken = self._shown(place, offset)
             if taken is None and topic == "acks":
-                # Compaction has removed it: there is a newer ack of the same replica.
+                if self.extent.bare or not self.extent.from_start or self._has_ack(record.model, change.replica):
+                    # Compaction has removed it where there is a newer ack of the same replica.
+                    continue
+                return Difference(
+                    f"acks[{partition}]@{offset}", "the record, or a newer one of its replica", "absent", "present"
+                )
+            if taken is None and not self.extent.should_hold(place, offset):
                 continue
             found = [] if taken is None else _shown(taken, change)
             if (record.model, change) not in found:
@@ -92,6 +104,22 @@ class Copies:
                 where = f"{topic}[{partition}]@{offset}, and the replica facts from it in the ledger"
                 return difference(where, shown, {"model": record.model, "change": msgspec.to_builtins(change)})
         return None
+
+    def _shown(self, place: Place, offset: int) -> Taken | None:
+        if not self.extent.begins.get(place, offset + 1) <= offset < self.extent.end(place):
+            return None
+        return next((taken for taken in self.topics.read(*place, offset)[:1] if taken.offset == offset), None)
+
+    def _has_ack(self, model: str, replica: str) -> bool:
+        """Return whether there is an ack of a replica; with more of them than are in memory, it is assumed."""
+        if self._acks is None:
+            self._acks = set()
+            for place in self.extent.places("acks"):
+                for taken in self.extent.records(place):
+                    self._acks.add(taken.key)
+                    if len(self._acks) > REMEMBERED:
+                        break
+        return f"{model}/{replica}".encode() in self._acks or len(self._acks) > REMEMBERED
 
     def _compare(self, taken: Taken, record: Deployed | Operated) -> Difference | None:
         event, signed_by = record.event, record.signed_by

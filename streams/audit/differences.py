@@ -14,7 +14,10 @@ _SHOWN = 120
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The first place where the recording and the computation differ, and both values."""
+    """The first place where the recording and the computation differ, and both values.
+
+    Without a `path`, `what` is the whole sentence.
+    """
 
     what: str
     path: str
@@ -23,6 +26,8 @@ class Difference(msgspec.Struct, frozen=True):
 
     def sentence(self) -> str:
         """Return the difference as a sentence."""
+        if not self.path:
+            return self.what
         return f"{self.what}: {self.path} is {self.recorded} in the recording, {self.computed} when computed again"
 
 

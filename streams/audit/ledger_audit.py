@@ -8,40 +8,34 @@ of each command. Topics are read by pages; in memory are one fold, one window of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from actions.journal import Decision, decision_bytes, digest_of
-from actions.reconcile import Timing, command_of
+from streams.audit import completeness
+from streams.audit.commands import Commands
 from streams.audit.copies import Copies
-from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
+from streams.audit.decisions_audit import no_collector
+from streams.audit.differences import Difference, Found, decision_difference, named, short
+from streams.audit.extent import Extent
+from streams.audit.journal import Journal
+from streams.audit.proof import Proof
 from streams.audit.rejoin import Rejoin
-from streams.audit.result import AuditResult, decision_id_of, no_collector
+from streams.audit.result import AuditResult
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch
 from streams.ledger.coverage import Coverage
 from streams.ledger.entries import EarlierLedger, Entry, entry_of, read_entry
 from streams.ledger.records import Batch, Begun, Configured, Deployed, Operated, Record, ReplicaFacts, Tick
 from streams.recordings.lines import Taken, Topics, place_of, records_of
-from unship.commands import Command, Malformed, decode_command
 from unship.errors import RecordingError
-from unship.events import Epoch
-from unship.signing import COMMAND_TYPE, Trust, TrustedKey, verify
+from unship.signing import Trust
 from unship.topics import SOURCES
-
-_NO_TIME: Final = Timing(0, 0)
 
 BLOCK_RECORDS: Final = 1_024
 BLOCK_BYTES: Final = 4_194_304
 """How many ledger records, and bytes of them, are in memory to be compared at once."""
-
-
-class _Decided(msgspec.Struct):
-    """What identifies a decision in the journal."""
-
-    model: str
-    epoch: Epoch
 
 
 def audit_topics(
@@ -63,7 +57,7 @@ def audit_topics(
         result.first_difference = Difference(damage, "the line", "damaged", "as the log had it")
     with no_collector():
         _audit_ledger(topics, trust, damage, progress, result)
-    result.decisions = len(result.known)
+    result.settle()
     return result
 
 
@@ -74,20 +68,45 @@ def _audit_ledger(
     progress: Callable[[int], None] | None,
     result: AuditResult,
 ) -> None:
-    for number in range(max(topics.partitions("ledger"), 1)):
-        audit = LedgerAudit(topics, number, trust, result, progress)
-        if topics.ends().get(("ledger", number), 0) and topics.first("ledger", number) == 0:
+    extent, embedded = Extent(topics), False
+    if damage is None and not extent.places("ledger") and not extent.places("decisions"):
+        raise RecordingError("there is no ledger and no decision; record the log that has them, or name another one")
+    number, count = 0, max(topics.partitions("ledger"), topics.partitions("decisions"), 1)
+    while number < count:
+        audit = LedgerAudit(topics, number, trust, result, progress, extent)
+        if extent.end(("ledger", number)) and topics.first("ledger", number) == 0:
             try:
                 audit.run()
             except Found as found:
                 result.note_difference(found.difference)
             result.note_remarks(audit.remarks())
-        elif damage is None:
-            raise RecordingError(
-                f"ledger[{number}] does not begin with its configuration, so nothing can be audited; record it from "
-                "its first record on"
-            )
+            count = max(count, audit.ledger_partitions)
+        else:
+            _note_no_beginning(result, number, topics.first("ledger", number) if extent.places("ledger") else 0)
         audit.name_the_rest()
+        audit.proof.cut(extent)
+        embedded = embedded or audit.proof.embedded
+        number += 1
+    if not extent.bare:
+        for sentence in completeness.holes(extent, embedded):
+            result.note_missing(sentence)
+
+
+def _note_no_beginning(result: AuditResult, number: int, first: int) -> None:
+    if first:
+        result.note_absent(f"ledger[{number}]", 0, first)
+    result.note_missing(
+        f"ledger[{number}]: its configuration, record 0, is absent, so nothing of it can be audited; record it from "
+        "its first record on"
+    )
+
+
+class _Read(NamedTuple):
+    """A ledger record with its offset and its append time."""
+
+    offset: int
+    append_ts: int
+    entry: Entry
 
 
 class LedgerAudit:
@@ -100,40 +119,52 @@ class LedgerAudit:
         trust: Trust | None,
         result: AuditResult,
         progress: Callable[[int], None] | None = None,
+        extent: Extent | None = None,
     ) -> None:
         self.topics = topics
         self.number = number
         self.trust = trust
         self.result = result
-        self.copies = Copies(topics, trust)
-        self.commands = 0
+        self.extent = extent or Extent(topics)
+        self.copies = Copies(topics, trust, self.extent)
+        self.commands = Commands(trust)
+        self.journal = Journal(records_of(topics, "decisions", number), number, trust, result)
+        self.proof = Proof(number, self.journal, result)
+        self._decisions = self.journal.decisions()
         self._progress = progress
         self._fold: Fold | None = None
         self._shape = (1, 1)
         self._rejoins: dict[int, Rejoin] = {}
-        self._written = records_of(topics, "decisions", number)
-        self._journal = self._decisions()
         self._last: dict[int, int] | None = None
         self._unjoined = self._superseded = 0
-        # The desired state of each epoch as a command, and the newest epoch of each model.
-        self._desired: dict[tuple[str, Epoch], Command] = {}
-        self._epochs: dict[str, Epoch] = {}
+
+    @property
+    def ledger_partitions(self) -> int:
+        """Return how many ledger partitions there are by the ledger's configuration."""
+        return self._shape[1]
 
     def run(self) -> None:
         """Audit the ledger up to its end, or to the first difference, which is raised."""
         for block in self._blocks():
             agreeing = self._agreeing(block)
-            for offset, entry in block:
+            for offset, append_ts, entry in block:
                 if id(entry.record) not in agreeing:
                     self._check(entry.record, offset)
-                self._step(entry, offset)
+                self._step(entry, offset, append_ts)
                 self.result.note_record()
                 if self._progress is not None and self.result.ledger_records % 100 == 0:
                     self._progress(100)
-        for taken in self._journal:
-            raise Found(Difference(f"decision {place_of(taken)}", "the decision", short(taken.value), "absent"))
+        if self.proof.is_cut:
+            # What follows a hole cannot be computed.
+            return
+        for taken in self._decisions:
+            if not self.journal.is_foreign(taken):
+                raise Found(Difference(f"decision {place_of(taken)}", "the decision", short(taken.value), "absent"))
+            self.journal.leave_out()
         for taken in records_of(self.topics, "control", self.number):
-            self._check_command(taken)
+            self.commands.check(taken)
+        assert self._fold is not None
+        self.proof.end(self._fold, self.commands, self.extent, self.trust is not None)
 
     def remarks(self) -> list[str]:
         """Return sentences on what was not checked."""
@@ -145,39 +176,47 @@ class LedgerAudit:
             )
         if self._superseded:
             remarks.append(f"{self._superseded} batches of an earlier incarnation of their source topics")
-        if self.trust is None and (self.commands or self.copies.unsigned):
+        if self.copies.unseen:
             remarks.append(
-                f"the signatures of {self.commands} commands and {self.copies.unsigned} acts and "
-                "deployments, because no trust.json is configured"
+                f"{self.copies.unseen} copies of deployments and acts, because their topics begin after them"
+            )
+        if foreign := self.journal.foreign + self.commands.foreign:
+            remarks.append(f"{foreign} records of decisions and control that no trusted controller signed")
+        if self.trust is None and (self.commands.count or self.copies.unsigned):
+            remarks.append(
+                f"the signatures of {self.commands.count} commands and {self.copies.unsigned} acts and deployments, "
+                "because no trust.json is configured"
             )
         return remarks
 
     # The ledger
 
-    def _blocks(self) -> Iterator[list[tuple[int, Entry]]]:
+    def _blocks(self) -> Iterator[list[_Read]]:
         """Yield the records of the ledger with their offsets; one that changes how others are read ends a block."""
-        block: list[tuple[int, Entry]] = []
+        block: list[_Read] = []
         size = 0
         for taken in records_of(self.topics, "ledger", self.number):
+            if not self.proof.follows(taken):
+                break
             try:
                 entry = self._read(taken)
             except (Found, RecordingError):
                 # What comes before it is audited first.
                 yield block
                 raise
-            block.append((taken.offset, entry))
+            block.append(_Read(taken.offset, taken.append_ts, entry))
             size += len(entry.value)
             if len(block) == BLOCK_RECORDS or size >= BLOCK_BYTES or isinstance(entry.record, Configured | Begun):
                 yield block
                 block, size = [], 0
         yield block
 
-    def _agreeing(self, block: Sequence[tuple[int, Entry]]) -> set[int]:
+    def _agreeing(self, block: Sequence[_Read]) -> set[int]:
         """Return the ids of the batches in a block that agree with the sources, compared all at once."""
         chains: dict[int, list[Batch]] = {}
         broken: set[int] = set()
-        for _, entry in block:
-            batch = entry.record
+        for read in block:
+            batch = read.entry.record
             if not isinstance(batch, Batch) or batch.partition in broken:
                 continue
             chain = chains.setdefault(batch.partition, [])
@@ -293,7 +332,7 @@ class LedgerAudit:
             self._rejoins[batch.partition] = rejoin
         return rejoin
 
-    def _step(self, entry: Entry, offset: int) -> None:
+    def _step(self, entry: Entry, offset: int, append_ts: int) -> None:
         assert self._fold is not None
         fold = self._fold
         digest = fold.config_digest
@@ -310,7 +349,20 @@ class LedgerAudit:
         for decision in decisions:
             self._compare(decision)
         if decisions or not isinstance(entry.record, Tick):
-            self._note_desired(entry.record, decisions)
+            self.commands.note(fold, self._touched(entry.record, decisions), append_ts)
+        self.proof.folded(entry.record, fold)
+
+    def _touched(self, record: Record, decisions: Sequence[Decision]) -> set[str]:
+        """Return the models of which a record may have changed what is desired."""
+        assert self._fold is not None
+        touched = {decision.model for decision in decisions}
+        if isinstance(record, Batch):
+            touched.update(part.model for part in record.parts)
+        elif isinstance(record, Deployed | Operated):
+            touched.add(record.event.model)
+        elif isinstance(record, Configured):
+            touched.update(self._fold.models)
+        return touched
 
     def _last_incarnations(self) -> dict[int, int]:
         """Return the present incarnation of each source partition: the one that the recorded sources are of."""
@@ -326,96 +378,25 @@ class LedgerAudit:
 
     def name_the_rest(self) -> None:
         """Note the ids of the decisions that were not reached."""
-        for taken in self._written:
-            self._name(taken)
-
-    def _name(self, taken: Taken) -> None:
-        name = decision_id_of(taken.value or b"")
-        if name is not None:
-            self.result.known.add(name)
-
-    def _decisions(self) -> Iterator[Taken]:
-        """Yield the journal without repeats; two different decisions of one epoch are a difference."""
-        known: dict[tuple[str, Epoch], str] = {}
-        for taken in self._written:
-            self._name(taken)
-            try:
-                decided = msgspec.json.decode(taken.value or b"", type=_Decided)
-            except (ValueError, RecursionError):
-                # No decision: `_compare` finds the difference.
-                yield taken
-                continue
-            name, digest = (decided.model, decided.epoch), digest_of(taken.value or b"")
-            if name in known and known[name] != digest:
-                what = f"decision {place_of(taken)} ({decided.model}, EQUIVOCATION)"
-                raise Found(Difference(what, f"the digest for epoch {list(decided.epoch)}", digest, known[name]))
-            if name not in known:
-                known[name] = digest
-                yield taken
+        self.journal.name_the_rest()
 
     def _compare(self, decision: Decision) -> None:
-        result = self.result
+        """Compare a decision with the next one of the journal that is not of a stranger."""
+        result, passed = self.result, None
         result.known.add(decision.id)
-        taken = next(self._journal, None)
-        if taken is None:
+        for taken in self._decisions:
+            if taken.value == decision_bytes(decision):
+                result.note_reproduced(decision.id)
+                return
+            passed = passed or taken
+            if not self.journal.is_foreign(taken):
+                break
+            self.journal.leave_out()
+        if passed is None:
             raise Found(Difference(named(decision), "the decision", "absent", "present"))
-        if taken.value != decision_bytes(decision):
-            found = decision_difference(taken.value or b"", decision)
-            raise Found(msgspec.structs.replace(found, what=f"{found.what} at {place_of(taken)}"))
-        result.note_reproduced(decision.id)
-
-    # Commands
-
-    def _note_desired(self, record: Record, decisions: list[Decision]) -> None:
-        """Note the desired states of the models that a record may have changed."""
-        assert self._fold is not None
-        models = self._fold.models
-        touched = {decision.model for decision in decisions}
-        if isinstance(record, Batch):
-            touched.update(part.model for part in record.parts)
-        elif isinstance(record, Deployed | Operated):
-            touched.add(record.event.model)
-        elif isinstance(record, Configured):
-            touched.update(models)
-        for name in touched & models.keys():
-            desired = models[name].state.desired
-            if models[name].config.mode == "observe" or self._epochs.get(name) == desired.epoch:
-                continue
-            command = command_of(name, desired, "", 0, _NO_TIME)
-            if command is not None:
-                self._epochs[name] = desired.epoch
-                self._desired[name, desired.epoch] = command
-
-    def _check_command(self, taken: Taken) -> None:
-        self.commands += 1
-        value = taken.value or b""
-        what = f"command {place_of(taken)}"
-        if self.trust is not None:
-            headers = tuple((name, text or b"") for name, text in taken.headers)
-            signer = verify(value, headers, self.trust, "controller", COMMAND_TYPE)
-            if not isinstance(signer, TrustedKey):
-                raise Found(Difference(what, "its signature", signer, "a controller's"))
-        command = decode_command(value)
-        if isinstance(command, Malformed):
-            raise Found(Difference(what, "the command", command.detail, "a command"))
-        what = f"{what} ({command.model})"
-        desired = self._desired.get((command.model, command.epoch))
-        if desired is None:
-            known = self._epochs.get(command.model)
-            computed = "nothing was desired then" if known is None else f"none such; the newest is {list(known)}"
-            raise Found(Difference(what, "epoch", str(list(command.epoch)), computed))
-        audience = command.audience if self.trust is None else self.trust.audience
-        expected = msgspec.structs.replace(
-            desired, audience=audience, issued_ts=command.issued_ts, not_after_ts=command.not_after_ts
-        )
-        if expected != command:
-            raise Found(difference(what, _fields(command), _fields(expected)))
+        found = decision_difference(passed.value or b"", decision)
+        raise Found(msgspec.structs.replace(found, what=f"{found.what} at {place_of(passed)}"))
 
 
 def _record_named(offset: int, record: Record) -> str:
     return f"ledger record {offset} ({type(record).__name__.lower()})"
-
-
-def _fields(command: Command) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(command)
-    return fields

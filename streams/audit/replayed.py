@@ -13,8 +13,9 @@ from typing import BinaryIO, Final
 import msgspec
 
 from actions.journal import Decision
+from streams.audit.decisions_audit import no_collector
 from streams.audit.differences import Difference, Found, decision_difference, difference, named, short
-from streams.audit.result import AuditResult, decision_id_of, no_collector
+from streams.audit.result import AuditResult, decision_id_of
 from streams.config.resolved import Config
 from streams.ledger.entries import read_entry
 from streams.ledger.lines import read_ledger_line

@@ -14,13 +14,15 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from streams.config.environment import Environment
-from streams.config.resolved import Config, ModelConfig, Places
-from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, LimitsSection, ModelSection, Section
+from streams.config.resolved import OTHER, AlertCommand, Config, ModelConfig, Places
+from streams.config.sections import DETECTORS_BY_DEFAULT, AlertSection, ConfigFile, LimitsSection, ModelSection, Section
 from streams.config.units import count_per_span, duration_ms, size_bytes
 from streams.config.yaml_text import read_yaml
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
 from streams.losses.columns import LossSpec
+from unship.budgets.table import LABEL_SOURCES
 from unship.errors import ConfigurationError
+from unship.events import NAME_CHARS_MAX
 
 DETECTORS_OF_ERRORS = ("ddm", "eddm", "fhddm", "hddm_a", "hddm_w")
 """Detectors that count errors and refuse a loss between 0 and 1.
@@ -86,6 +88,7 @@ def _resolved(raw: Any, load_own_loss: LoadOwnLoss | None) -> Config:
         keys=file.keys,
         max_simultaneous=file.fleet.max_simultaneous,
         kafka=file.kafka,
+        alerts=[_alert(section, f"alerts[{number}]") for number, section in enumerate(file.alerts)],
         window_bytes=_bytes(file.limits.window, "limits.window"),
         recording_bytes=_bytes(file.limits.recording, "limits.recording"),
         places=_places(file.limits),
@@ -136,7 +139,8 @@ def _convert(raw: Any, kind: type[_S], path: str) -> _S:
 
 def _known_keys(kind: Any, path: str) -> tuple[str, ...]:
     """Return the keys that a section accepts."""
-    for name in filter(None, path.split(".")):
+    # The place in a list has the type of all of its items.
+    for name in filter(None, re.sub(r"\[\d+\]", "", path).split(".")):
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == name)
         # A section that may be absent is a union of itself and None.
         kind = next((part for part in get_args(kind) if isinstance(part, type) and part is not type(None)), kind)
@@ -191,8 +195,36 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
         confirm_within_ms=duration_ms(policy.confirm_within, f"{path}.policy.confirm_within"),
         proposal_ttl_ms=ttl,
         missing=labels.missing,
+        sources=_sources(labels.sources, f"{path}.labels.sources"),
         deployments=policy.deployments or ("any" if policy.mode == "observe" else "signed"),
     )
+
+
+def _sources(names: list[str] | None, path: str) -> list[str]:
+    """Return the label sources that have places of their own, none if there is no list."""
+    if names is None:
+        return []
+    if not 1 <= len(names) <= LABEL_SOURCES.limit or len(set(names)) != len(names):
+        raise ConfigurationError(
+            f"{path}: expected 1 to {LABEL_SOURCES.limit} different names, was {len(names)}: list those that give most "
+            "labels, all others are one pool; or leave the key out"
+        )
+    for name in names:
+        if not 1 <= len(name) <= NAME_CHARS_MAX or name == OTHER:
+            raise ConfigurationError(
+                f"{path}: {name[:40]!r} is no source; expected 1 to {NAME_CHARS_MAX} characters, as in the field "
+                f"`source` of feedback, and not {OTHER}, which is the pool of all others"
+            )
+    return list(names)
+
+
+def _alert(section: AlertSection, path: str) -> AlertCommand:
+    if not section.command or not section.command[0]:
+        raise ConfigurationError(f"{path}.command: expected a command such as ['./page.sh'], was {section.command}")
+    timeout = duration_ms(section.timeout, f"{path}.timeout")
+    if not 1_000 <= timeout <= 600_000:
+        raise ConfigurationError(f"{path}.timeout: {section.timeout} is outside 1s .. 10m")
+    return AlertCommand(section.command, timeout, section.environment)
 
 
 def _check_negative(section: ModelSection, mature_after: int, path: str) -> None:

@@ -21,6 +21,10 @@ CONFIG_DIGITS = 16
 """The number of digits of a configuration's digest in every batch."""
 
 
+OTHER = "__other__"
+"""The name of what has no place of its own: values of slices and sources of labels beyond their limits."""
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """Hold the resolved configuration of one model. Times are milliseconds.
 
@@ -46,6 +50,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     confirm_within_ms: int
     proposal_ttl_ms: int
     missing: str = "ignore"
+    sources: list[str] = []
     deployments: str = "any"
 
     @property
@@ -95,6 +100,14 @@ class Places(msgspec.Struct, frozen=True):
     replicas: int = REPLICAS.limit
 
 
+class AlertCommand(msgspec.Struct, frozen=True):
+    """Hold a command that gets each alert on its standard input, within so much time."""
+
+    arguments: list[str]
+    timeout_ms: int
+    environment: dict[str, str]
+
+
 class Config(msgspec.Struct, frozen=True):
     """Hold the resolved configuration of all models."""
 
@@ -104,6 +117,7 @@ class Config(msgspec.Struct, frozen=True):
     keys: str = "./unship-keys"
     max_simultaneous: int = 3
     kafka: KafkaSection = KafkaSection()
+    alerts: list[AlertCommand] = []
     window_bytes: int = WINDOW.limit
     recording_bytes: int = RECORDING.limit
     places: Places = Places()

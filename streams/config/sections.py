@@ -29,6 +29,7 @@ class LabelsSection(Section, forbid_unknown_fields=True, frozen=True):
     mature_after: str | int = "0s"
     early: str | int = "10m"
     missing: Literal["ignore", "negative"] = "ignore"
+    sources: list[str] | None = None
 
 
 class SlicesSection(Section, forbid_unknown_fields=True, frozen=True):
@@ -79,6 +80,14 @@ class LimitsSection(Section, forbid_unknown_fields=True, frozen=True):
     replicas: int = REPLICAS.limit
 
 
+class AlertSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Name a command that gets each alert on its standard input."""
+
+    command: list[str]
+    timeout: str | int = "30s"
+    environment: dict[str, str] = {}
+
+
 class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     """Hold the whole of `unship.yaml`."""
 
@@ -89,3 +98,4 @@ class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     fleet: FleetSection = FleetSection()
     limits: LimitsSection = LimitsSection()
     kafka: KafkaSection = KafkaSection()
+    alerts: list[AlertSection] = []

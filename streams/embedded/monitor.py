@@ -18,9 +18,10 @@ from typing import Final
 import msgspec
 
 from actions.control_records import trusted_commands
-from actions.journal import Decision, decision_bytes
+from actions.journal import Decision
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
+from streams.embedded.journal import record_of
 from streams.embedded.snapshots import Head, load
 from streams.embedded.source_runs import SourceRuns
 from streams.embedded.writer import Writer
@@ -37,6 +38,7 @@ from unship.commands import Command, encode_command
 from unship.errors import RecordingError
 from unship.log.embedded.log import EmbeddedLog, Message, OffsetTrimmed
 from unship.log.embedded.log import Record as Entry
+from unship.log.embedded.table import CLOCK_AHEAD_MS
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -125,7 +127,7 @@ class EmbeddedMonitor:
             except LedgerMismatch as error:
                 raise RecordingError(str(error)) from error
             if isinstance(entry.record, Tick) and entry.record.positions:
-                self.positions = dict(entry.record.positions)
+                self.positions = {topic: entry.record.positions[topic] for topic in EVENT_TOPICS}
         self._refill(begun)
         # Rounds without a record moved the clock as well.
         self.pipeline.cutter.numbering.clock.advance(fold.clock)
@@ -162,6 +164,7 @@ class EmbeddedMonitor:
     def save_snapshot(self) -> None:
         """Append a snapshot; a restart then reads only what was appended after it."""
         self._writer.flush()
+        self._writer.checkpoint(self.pipeline.fold, self.signer, self._clock_ms())
         self._report()
         positions = dict(self.positions)
         data = pack(SavedMonitor(positions, self.pipeline.save()))
@@ -173,6 +176,7 @@ class EmbeddedMonitor:
         """Read new records, run all stages and append the results; return the decisions."""
         self._writer.flush()
         self._writer.keep_small(self._clock_ms(), self.positions)
+        self._set_clocks_back()
         ends, pipeline = self.log.ends(), self.pipeline
         arrivals = list(self._read(ends))
         steps = list(pipeline.take(arrivals))
@@ -182,16 +186,36 @@ class EmbeddedMonitor:
             steps += pipeline.advance(now)
         steps += pipeline.rest()
         if steps or arrivals:
-            steps += pipeline.apply([Tick(pipeline.cutter.now, dict(self.positions))])
+            # Those that this monitor writes are stated as well: where a record of them is gone, an audit finds it.
+            written = {topic: ends[topic] for topic in ("control", "decisions")}
+            steps += pipeline.apply([Tick(pipeline.cutter.now, self.positions | written)])
             self._commit(steps)
         if self._writer.is_status_due(self._clock_ms()):
             self._report()
         return [decision for step in steps for decision in step.decisions]
 
+    def _set_clocks_back(self) -> None:
+        """Give records by a clock that is far ahead the time of now, before they are read.
+
+        Append times never fall, so everything after such a record would have its time too, and be judged only then.
+        """
+        now, newest = self._clock_ms(), self.log.newest_times(EVENT_TOPICS)
+        for topic in (name for name, append_ts in newest.items() if append_ts > now + CLOCK_AHEAD_MS):
+            first, append_ts, count = self._writer.set_back(topic, self.positions[topic], now)
+            if count:
+                (entry,) = self.log.read(topic, first, limit=1)
+                ahead_s = (append_ts - now) // 1_000
+                logger.warning(
+                    "%s: %d records of %s from offset %d on were appended by a clock %d s ahead (CLOCK_AHEAD); they "
+                    "count as appended now. Look for a process or a machine whose clock is wrong",
+                    *(self.log.folder, count, topic, first, ahead_s),
+                )
+                self._sources.set_back(topic, entry, count, f"{ahead_s} s ahead, and {count - 1} records after it")
+
     def _commit(self, steps: Iterable[Step]) -> None:
         lines = [Message(step.entry.value) for step in steps]
         decisions = [decision for step in steps for decision in step.decisions]
-        journal = [Message(decision_bytes(decision), decision.model.encode()) for decision in decisions]
+        journal = [record_of(decision, self.signer) for decision in decisions]
         dead = self._sources.take_dead()
         batches = {"ledger": lines, "decisions": journal, "rejected": dead}
         self._writer.commit(batches, self.pipeline.fold.offset - len(lines))
@@ -203,7 +227,7 @@ class EmbeddedMonitor:
     def _status(self, models: dict[str, ModelStatus] | None) -> Status:
         cutter = self.pipeline.cutter
         forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
-        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged, models)
+        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged + self._sources.ahead, models)
 
     def _report(self) -> None:
         self._writer.report(self.pipeline.fold, self._status({}), self._clock_ms())
@@ -217,6 +241,7 @@ class EmbeddedMonitor:
         """
         if self.signer is None or not self.signer.may_command:
             return []
+        self._writer.checkpoint(self.pipeline.fold, self.signer, self._clock_ms(), if_due=True)
         desired = self.pipeline.fold.commanded()
         now = self._steady.at(self._clock_ms())
         commands = due_commands(desired, self._published, self.signer.audience, now, self.timing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from streams.join.partition import KINDS
 from streams.join.runs import Run
 from streams.window.decoding import Block, decoded_records, source_decoders
 from unship.log.embedded.log import Message, Record
-from unship.rejections import Rejection
+from unship.rejections import RejectCode, Rejection
 from unship.topics import SOURCES
 
 
@@ -21,6 +22,7 @@ class SourceRuns:
     def __init__(self) -> None:
         self._decoders = source_decoders()
         self._dead: list[Message] = []
+        self.ahead: Counter[str] = Counter()
 
     def take_dead(self) -> list[Message]:
         """Return the dead letters since the last call."""
@@ -56,6 +58,11 @@ class SourceRuns:
         for index in block.odd:
             if isinstance(block.items[index], Rejection):
                 self.reject(topic, entry, block.items[index], index)
+
+    def set_back(self, topic: str, entry: Record, count: int, detail: str) -> None:
+        """Count records whose append time was set back, and note the first of them as a dead letter."""
+        self.ahead[RejectCode.CLOCK_AHEAD] += count
+        self.reject(topic, entry, Rejection(RejectCode.CLOCK_AHEAD, detail))
 
     def reject(self, topic: str, entry: Record, why: Rejection, index: int = 0) -> None:
         """Note the dead letter of a record, or of the event with an index in a packed one."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from actions.reconcile import Signer
 from streams.config.resolved import Config
+from streams.embedded.journal import Checkpoints
 from streams.embedded.retention import Retention
 from streams.embedded.snapshots import Head, save
 from streams.fold.fold import Fold
@@ -28,9 +30,9 @@ class Writer:
         self._log = log
         self._fence: Fence = log.acquire("ledger")
         self._retention = Retention(log, config)
-        self._uncommitted: Mapping[str, Sequence[Message]] = {}
-        self._begin = 0
+        self._uncommitted: list[tuple[int, Mapping[str, Sequence[Message]]]] = []
         self._statuses = StatusReport(0)
+        self._checkpoints = Checkpoints(log)
 
     def commit(self, batches: Mapping[str, Sequence[Message]], begin: int) -> None:
         """Append what a round led to, in one transaction; `begin` is the offset of its first ledger record.
@@ -40,22 +42,32 @@ class Writer:
             WriterFenced: A newer monitor took over.
             EmbeddedLogError: The log takes nothing now; `flush` tries again.
         """
-        assert not self._uncommitted, "the last round is not in the log"
-        self._uncommitted, self._begin = batches, begin
+        self._uncommitted.append((begin, batches))
         self.flush()
 
     def flush(self) -> None:
-        """Append what the log did not take at the last commit. Raises what `commit` does."""
-        if not self._uncommitted:
-            return
-        if (end := self._log.end("ledger")) != self._begin:
-            raise RecordingError(f"the ledger ends at {end}, expected {self._begin}")
-        self._log.append_many(self._uncommitted, fence=self._fence)
-        self._uncommitted = {}
+        """Append what the log did not take at earlier commits. Raises what `commit` does."""
+        while self._uncommitted:
+            begin, batches = self._uncommitted[0]
+            if (end := self._log.end("ledger")) != begin:
+                raise RecordingError(f"the ledger ends at {end}, expected {begin}")
+            self._log.append_many(batches, fence=self._fence)
+            del self._uncommitted[0]
+
+    def set_back(self, topic: str, begin: int, now_ms: int) -> tuple[int, int, int]:
+        """Give the records of a topic that are far ahead of a clock its time; see `EmbeddedLog.set_back`."""
+        return self._log.set_back(topic, begin, now_ms, fence=self._fence)
 
     def append(self, topic: str, messages: Sequence[Message]) -> None:
         """Append to one topic."""
         self._log.append(topic, messages, fence=self._fence)
+
+    def checkpoint(self, fold: Fold, signer: Signer | None, now: int, *, if_due: bool = False) -> None:
+        """Append a checkpoint of the ledger at the time `now` (ms), if it has grown; with `if_due` not too often."""
+        if signer is not None and not self._uncommitted and (not if_due or self._checkpoints.is_due(now)):
+            records = self._checkpoints.of(fold, signer, now)
+            if records:
+                self.append("decisions", records)
 
     def is_status_due(self, now_ms: int) -> bool:
         """Return whether the status was appended last a while ago."""

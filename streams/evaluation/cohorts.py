@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from detectors.base import Bools, Ints
 from detectors.rows.types import Entries
 from streams.evaluation.outcomes import Outcomes
-from streams.evaluation.slices import SliceTable, SourceTable
+from streams.evaluation.slices import SliceTable
+from streams.evaluation.sources import SourceTable
 from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
 from unship.events import Role
 
@@ -51,6 +52,11 @@ class OpenCohort(msgspec.Struct):
     labelled: Arrived
     unlabelled: Arrived
     predictions: dict[int, int]
+
+    def move_source(self, source: int, to: int) -> None:
+        """Count outcomes of one source as those of another one."""
+        for columns in self.labelled.columns:
+            columns[SOURCE, columns[SOURCE] == source] = to
 
 
 class Closed(msgspec.Struct, frozen=True):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
 from actions.evidence import Findings, Quorum
-from actions.evidence_tree import Without
 from actions.replicas import unfit
 from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
@@ -14,12 +12,12 @@ from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.evaluation.mix import explain_by_mix, is_genuine
 from streams.evaluation.periods import LivePeriod, ModelState
+from streams.evaluation.quorum import quorum_of, quorum_of_lead, quorum_of_target, threshold_of, worst
 from streams.evaluation.slices import Stream
+from streams.evaluation.sources import SourceTable
 from streams.evaluation.track_records import Known, RecordComparison, TrackRecord, weigh, young_part
 from streams.ledger.records import Arm
 
-SOURCE_SHARE = 0.1
-QUORUM_LEAST = 1_000.0
 UNUSABLE_LEAST = 1_000
 
 
@@ -38,11 +36,6 @@ class TargetVerdict(msgspec.Struct, frozen=True):
     record: RecordComparison | None = None
 
 
-def threshold_of(stream: int, rules: Rules) -> float:
-    """Return the evidence a row alone must reach: the promise overall, more for a slice by its small weight."""
-    return rules.promise if stream == 0 else rules.promise / float(rules.weights[stream])
-
-
 def since_change(health: Health, alarm: Alarm) -> tuple[float, float]:
     """Return outcomes and losses of another version in an alarm's stream since the alarm's change point."""
     health.settle()
@@ -57,10 +50,11 @@ def answers_since(health: Health, alarm: Alarm) -> bool:
     return health.history.has_any_since(alarm.since, alarm.stream, alarm.loss)
 
 
-def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) -> TargetVerdict:
+def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules, sources: SourceTable) -> TargetVerdict:
     """Return which of the fit targets, in the order of the ladder, is better now where the alarm was."""
     threshold = threshold_of(alarm.stream, rules)
     best: tuple[str | None, float] = (None, 0.0)
+    better: list[TargetVerdict] = []
     for target in targets:
         other = live.concurrent.get(target)
         if other is None or not answers_since(other.health, alarm):
@@ -68,15 +62,21 @@ def confirm(live: LivePeriod, alarm: Alarm, targets: list[str], rules: Rules) ->
             continue
         value = rounded(other.comparison.value(alarm.loss, alarm.stream))
         if value >= rounded(threshold):
-            return TargetVerdict(alarm, target, value, threshold, quorum_of(live.health, alarm, rules))
+            quorum = worst(
+                [
+                    quorum_of(live.health, alarm, rules, sources),
+                    quorum_of_lead(live.health, other.health, alarm, rules, sources),
+                ]
+            )
+            better.append(TargetVerdict(alarm, target, value, threshold, quorum))
         best = max(best, (target, value), key=lambda entry: entry[1])
-    return TargetVerdict(alarm, None, best[1], threshold, Quorum.WAITING)
+    return first_of(better or [TargetVerdict(alarm, None, best[1], threshold, Quorum.WAITING)])
 
 
-def choose(live: LivePeriod, targets: list[str], rules: Rules) -> TargetVerdict:
+def choose(live: LivePeriod, targets: list[str], rules: Rules, sources: SourceTable) -> TargetVerdict:
     """Return the verdict on the alarm to report: the first that is confirmed and agreed on, else confirmed, else the
     first."""
-    return first_of([confirm(live, alarm, targets, rules) for alarm in live.health.alarms])
+    return first_of([confirm(live, alarm, targets, rules, sources) for alarm in live.health.alarms])
 
 
 def first_of(found: list[TargetVerdict]) -> TargetVerdict:
@@ -89,7 +89,12 @@ def first_of(found: list[TargetVerdict]) -> TargetVerdict:
 
 
 def recall(
-    live: LivePeriod, records: list[tuple[TrackRecord, Known]], streams: list[Stream], config: ModelConfig, rules: Rules
+    live: LivePeriod,
+    records: list[tuple[TrackRecord, Known]],
+    streams: list[Stream],
+    config: ModelConfig,
+    rules: Rules,
+    sources: SourceTable,
 ) -> TargetVerdict:
     """Return which earlier live version, newest first, was by its record better where the alarm was.
 
@@ -112,53 +117,10 @@ def recall(
             if comparable and entry.evidence >= rounded(threshold)
         ]
         shown = better[0] if better else against[0]
-        quorum = quorum_of(live.health, alarm, rules) if better else Quorum.WAITING
+        quorum = quorum_of(live.health, alarm, rules, sources) if better else Quorum.WAITING
         target = shown.target if better else None
         found.append(TargetVerdict(alarm, target, shown.evidence, threshold, quorum, shown))
     return first_of(found)
-
-
-def source_shares(health: Health, alarm: Alarm) -> np.ndarray:
-    """Return each label source's outcomes in the alarmed stream since its change point, shape (sources,)."""
-    # Unlabelled outcomes have no source; exclude the last cell.
-    counts: np.ndarray = alarm.window[alarm.loss, alarm.stream, :-1]
-    return counts
-
-
-def quorum_of(health: Health, alarm: Alarm, rules: Rules) -> Quorum:
-    """Return whether the rise shows without each large label source as well."""
-    if alarm.loss in rules.unlabelled:
-        return Quorum.AGREED
-    counts = source_shares(health, alarm)
-    total = float(counts.sum())
-    large = np.flatnonzero(counts >= SOURCE_SHARE * total) if total else np.zeros(0, np.int64)
-    if large.size < 2:
-        return Quorum.AGREED
-    if all(rise_without(health, alarm, int(source), rules).agrees for source in large):
-        return Quorum.AGREED
-    return Quorum.FAILED if total >= max(2 * alarm.needed, QUORUM_LEAST) else Quorum.WAITING
-
-
-def rise_without(health: Health, alarm: Alarm, source: int, rules: Rules) -> Without:
-    """Return the rise since the change point with one source left out, and whether it is one."""
-    losses = len(health.rows.banks)
-    n = float(alarm.window[alarm.loss, alarm.stream].sum() - alarm.window[alarm.loss, alarm.stream, source])
-    k = float(
-        alarm.window[losses + alarm.loss, alarm.stream].sum() - alarm.window[losses + alarm.loss, alarm.stream, source]
-    )
-    row = health.rows.row(alarm.stream, source + 1) if health.rows.variants > 1 else health.rows.row(alarm.stream)
-    bank = health.rows.banks[alarm.loss]
-    learning = bool(bank.learning[row])
-    # A row too thin for a baseline of its own is measured against that of the whole stream.
-    base, _ = health.rows.baseline(alarm.loss, health.rows.row(alarm.stream) if learning else row)
-    rise = k / n - base if n else 0.0
-    evidence = rounded(float(bank.totals[row]))
-    whole_n = float(alarm.window[alarm.loss, alarm.stream].sum())
-    whole = float(alarm.window[losses + alarm.loss, alarm.stream].sum()) / whole_n - base if whole_n else 0.0
-    by_evidence = alarm.detector == "e_detector"
-    wanted = rules.worse_by if by_evidence else min(rules.worse_by, whole / 2)
-    enough = learning or not by_evidence or evidence >= threshold_of(alarm.stream, rules) / 100
-    return Without(n, rounded(rise), evidence, bool(enough and rise >= wanted and n > 0))
 
 
 def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
@@ -197,6 +159,15 @@ def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | Non
     return unfit(state.replicas, version, answered_at, state.clock, config.horizon_ms)
 
 
+def others_quorum(live: LivePeriod, degraded: set[str], rules: Rules, sources: SourceTable) -> Quorum:
+    """Return whether the label sources agree on each of the targets that got worse."""
+    found = []
+    for target in sorted(degraded):
+        health = live.concurrent[target].health
+        found.append(quorum_of_target(health, health.alarms, rules, sources))
+    return worst(found)
+
+
 def find(
     state: ModelState, live: LivePeriod, config: ModelConfig, rules: Rules
 ) -> tuple[Findings, TargetVerdict | None]:
@@ -226,14 +197,16 @@ def find(
         for target in targets
         if target in live.concurrent and is_genuine(live.concurrent[target].health, streams, config)
     }
-    chosen = choose(live, [target for target in targets if target not in degraded], rules)
+    sources = state.layout.sources
+    chosen = choose(live, [target for target in targets if target not in degraded], rules, sources)
+    all_degraded = bool(targets) and len(degraded) == len(targets)
     past = usable_records(state, live, targets, len(streams))
     records = [(record, known) for record, known in past if why_unfit(state, record.version, config) is None]
     if chosen.target is None:
         for alarm in health.alarms:
             explain_by_mix(health, alarm, streams, config)
         if records:
-            chosen = recall(live, records, streams, config, rules)
+            chosen = recall(live, records, streams, config, rules, sources)
     concurrent = chosen.target is not None and chosen.record is None
     fair = concurrent and chosen.target is not None and labels.agrees_with(live.concurrent[chosen.target].labels)
     mixed = next((alarm.mix for alarm in health.alarms if alarm.mix is not None), None)
@@ -246,7 +219,8 @@ def find(
         target=chosen.target,
         any_target=bool(ladder or past),
         all_unfit=bool(ladder or past) and not targets and not records,
-        all_degraded=bool(targets) and len(degraded) == len(targets),
+        all_degraded=all_degraded,
+        others_quorum=others_quorum(live, degraded, rules, sources) if all_degraded else Quorum.AGREED,
         confirmed=concurrent,
         on_record=chosen.target is not None and not concurrent,
         quorum=chosen.quorum,

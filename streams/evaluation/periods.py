@@ -17,9 +17,10 @@ from detectors.rows.concurrent import Comparison
 from detectors.rows.label_share import LabelHealth, Silence, new_label_health
 from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
-from streams.config.resolved import ModelConfig
+from streams.config.resolved import OTHER, ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
-from streams.evaluation.slices import OTHER, SourceTable, slice_table
+from streams.evaluation.slices import slice_table
+from streams.evaluation.sources import source_table
 from streams.evaluation.track_records import TrackRecord, track_record
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.records import Arm
@@ -61,7 +62,12 @@ class LivePeriod(msgspec.Struct):
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
         """Add outcomes of a record by version; the newest `limit` are kept."""
-        self.newest += [(version, count) for version, count in outcomes.items() if count]
+        for version, count in outcomes.items():
+            if count and self.newest and self.newest[-1][0] == version:
+                # A single version is a single run, however many records it answers in.
+                self.newest[-1] = (version, self.newest[-1][1] + count)
+            elif count:
+                self.newest.append((version, count))
         beyond = sum(count for _, count in self.newest) - limit
         while beyond > 0:
             version, count = self.newest.pop(0)
@@ -296,6 +302,25 @@ class ModelState(msgspec.Struct):
             if count or self.desired.versions.is_known(version):
                 self.outcomes[version] = self.outcomes.get(version, 0) + count
 
+    def reseat_sources(self) -> bool:
+        """Give places to label sources that had more of the newest outcomes than those that have them; return if any.
+
+        Where an alarm was raised no place changes hands: it counts by place what each source reported since.
+        """
+        sources = self.layout.sources
+        taken = sources.reseat(self.live is not None and self.live.health.degraded)
+        for place in taken:
+            healths = [] if self.past.replaced is None else [self.past.replaced]
+            if self.live is not None:
+                healths += [self.live.health, *(other.health for other in self.live.concurrent.values())]
+            for health in healths:
+                health.move_source(place, sources.other)
+            for baselines in (*self.past.left.values(), *self.past.left_healthy.values()):
+                baselines.move_source(place, sources.other)
+            for cohort in self.open_cohorts.values():
+                cohort.move_source(place, sources.other)
+        return bool(taken)
+
     def start_period(self, config: ModelConfig, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
         self.written.refuse(None)
@@ -338,7 +363,7 @@ class ModelState(msgspec.Struct):
 
 def new_model_state(config: ModelConfig) -> ModelState:
     """Return a model nothing is known of yet."""
-    layout = Layout([], slice_table(config.slices_by, config.slices_cap), SourceTable([]))
+    layout = Layout([], slice_table(config.slices_by, config.slices_cap), source_table(config.sources))
     return ModelState(DesiredState(), layout, {}, -1, None, {})
 
 

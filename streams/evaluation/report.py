@@ -11,6 +11,7 @@ from actions.evidence_tree import (
     DetectorReport,
     Detectors,
     Evidence,
+    Lead,
     Mean,
     MeanIfAny,
     MixReport,
@@ -18,16 +19,29 @@ from actions.evidence_tree import (
     RecordToday,
     SliceReport,
     SourceReport,
+    TogetherReport,
+    Without,
 )
-from detectors.base import rounded
+from detectors.base import Floats, rounded
 from detectors.multiplicity import e_d_bh
 from detectors.rows.types import BASES, Alarm, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.config.units import span_text
-from streams.evaluation.findings import TargetVerdict, rise_without, since_change, source_shares, why_unfit
+from streams.evaluation.findings import TargetVerdict, since_change, why_unfit
+from streams.evaluation.mix import Z_95
 from streams.evaluation.opinions import E_DETECTOR, Opinions
 from streams.evaluation.periods import LivePeriod, ModelState
+from streams.evaluation.quorum import (
+    arms_since,
+    lead_without,
+    leeway_of,
+    left_out,
+    rest_without,
+    rise_without,
+    source_shares,
+)
+from streams.evaluation.sources import SourceTable
 from streams.evaluation.track_records import RecordComparison
 
 SLICES_SHOWN = 5
@@ -47,19 +61,21 @@ def evidence_of(
     maturity = span_text(config.mature_after_ms) if config.mature_after_ms else "none"
     coverage = UNSET if labels.share is None else rounded(labels.share)
     if chosen is None:
-        sources = len(state.layout.sources.names) or int(len(config.latency_losses) < len(config.losses))
+        table = state.layout.sources
+        sources = table.listed or table.places or int(len(config.latency_losses) < len(config.losses))
         return Evidence(detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage)
     alarm = chosen.alarm
     return Evidence(
         detectors=detectors,
         maturity=maturity,
-        sources=_sources(state, health, alarm, rules),
+        sources=_sources(state, live, chosen, rules),
         label_coverage=coverage,
         alarm=_alarm(state, health, alarm, config),
         slices=_worst_slices(state, health, alarm, config, rules),
         comparison=_comparison(live, config, chosen),
         mix=_mix(state, health),
         unfit=_unfit(state, live, config),
+        together=_together(state, health, alarm, rules),
     )
 
 
@@ -175,7 +191,7 @@ def _comparison(live: LivePeriod, config: ModelConfig, chosen: TargetVerdict) ->
     alarm = chosen.alarm
     if chosen.record is not None:
         return _with_record(live, alarm, chosen.record)
-    target = chosen.target or next(iter(live.concurrent), None)
+    target = _compared_with(live, chosen)
     if target is None:
         return None
     other = live.concurrent[target]
@@ -217,20 +233,56 @@ def _with_record(live: LivePeriod, alarm: Alarm, record: RecordComparison) -> Co
     )
 
 
-def _sources(state: ModelState, health: Health, alarm: Alarm, rules: Rules) -> int | dict[str, SourceReport]:
-    names = state.layout.sources.names
+def _sources(state: ModelState, live: LivePeriod, chosen: TargetVerdict, rules: Rules) -> int | dict[str, SourceReport]:
+    """Return what each label source reported since the change, and what shows without it."""
+    health, alarm, table = live.health, chosen.alarm, state.layout.sources
     if alarm.loss in rules.unlabelled:
         return 0
-    if len(names) < 2:
+    if table.places < 2:
         return 1
     counts = source_shares(health, alarm)
-    total = float(counts.sum())
-    return {
-        str(names[source]): SourceReport(
-            rounded(float(counts[source]) / total), rise_without(health, alarm, int(source), rules)
+    compared = None if chosen.record is not None else _compared_with(live, chosen)
+    other = None if compared is None else live.concurrent[compared].health
+    arms = None if other is None else arms_since(health, other, alarm)
+    own = None if other is None or not other.alarms else other.alarms[0]
+    total, found = float(counts.sum()), {}
+    for source in np.flatnonzero(counts[: table.places]).tolist():
+        found[table.name(source)] = SourceReport(
+            rounded(float(counts[source]) / total),
+            rise_without(health, alarm, source, rules),
+            UNSET if not table.listed else not table.is_pool(source),
+            UNSET if arms is None else _lead(arms, source, table),
+            UNSET if other is None or own is None else _of_target(other, own, source, table),
         )
-        for source in np.flatnonzero(counts[: len(names)])
-    }
+    return found
+
+
+def _lead(arms: Floats, source: int, table: SourceTable) -> Lead:
+    """Return what shows of a target's lead with one label source left out."""
+    return lead_without(arms, (source,), leeway_of(arms[0, :-1] + arms[2, :-1], (source,), table))
+
+
+def _of_target(target: Health, alarm: Alarm, source: int, table: SourceTable) -> Without:
+    """Return what shows of the rise of a version that could be gone back to with one label source left out."""
+    leeway = leeway_of(source_shares(target, alarm), (source,), table)
+    return rest_without(target, alarm, (source,), leeway)
+
+
+def _together(state: ModelState, health: Health, alarm: Alarm, rules: Rules) -> list[TogetherReport] | UnsetType:
+    """Return what shows without the sources that are left out together, where the configuration lists sources."""
+    table = state.layout.sources
+    if alarm.loss in rules.unlabelled:
+        return UNSET
+    several = [sources for sources in left_out(source_shares(health, alarm), table) if len(sources) > 1]
+    return [
+        TogetherReport([table.name(source) for source in sources], rest_without(health, alarm, sources, Z_95))
+        for sources in several
+    ] or UNSET
+
+
+def _compared_with(live: LivePeriod, chosen: TargetVerdict) -> str | None:
+    """Return the version that the live one is compared with, the chosen one or else the first."""
+    return chosen.target or next(iter(live.concurrent), None)
 
 
 def _mix(state: ModelState, health: Health) -> MixReport | UnsetType:

@@ -1,20 +1,16 @@
-"""Choose which slices and label sources of a model are watched: the first to appear in the ledger, up to a cap, and
-`__other__`."""
+"""Choose which slices of a model are watched: the first to appear in the ledger, up to a cap, and `__other__`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from detectors.base import Ints
+from streams.config.resolved import OTHER
 from streams.ledger.records import Coded, Scalar
-from unship.budgets.table import LABEL_SOURCES
-
-OTHER = "__other__"
-LABEL_SOURCES_MAX = LABEL_SOURCES.limit
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -47,6 +43,13 @@ class SliceTable(msgspec.Struct, dict=True):
         numbers = np.array([*[self._number(dimension, value) for value in column.values], -1], np.int64)
         return numbers[column.codes]
 
+    def known(self, dimension: int, values: Sequence[Scalar]) -> list[int] | None:
+        """Return the stream numbers of values, None if one of them has none yet."""
+        name, numbers = self.dimensions[dimension], self._numbers
+        other = numbers.get((name, str, OTHER)) if self.named >= self.cap else None
+        found = [numbers.get((name, type(value), value), other) for value in values]
+        return None if None in found else [number for number in found if number is not None]
+
     def _number(self, dimension: int, value: Scalar) -> int:
         name, numbers = self.dimensions[dimension], self._numbers
         known = numbers.get((name, type(value), value))
@@ -76,20 +79,3 @@ def slice_table(dimensions: list[str], cap: int) -> SliceTable:
     [None, {'country': 'DE'}, {'country': '__other__'}]
     """
     return SliceTable(dimensions, cap, [Stream("", "")])
-
-
-class SourceTable(msgspec.Struct):
-    """Number the label sources of a model in the order of their appearance; after the eighth, all are `__other__`."""
-
-    names: list[Any]
-
-    def encode(self, column: Coded) -> Ints:
-        """Return the source number of each entry."""
-        if not column.values:
-            return column.codes
-        numbers = []
-        for value in column.values:
-            if value not in self.names and len(self.names) <= LABEL_SOURCES_MAX:
-                self.names.append(value if len(self.names) < LABEL_SOURCES_MAX else OTHER)
-            numbers.append(self.names.index(value) if value in self.names else LABEL_SOURCES_MAX)
-        return np.array(numbers, np.int64)[column.codes]

@@ -30,6 +30,7 @@ DEPLOYED_VERSIONS_MAX = DEPLOYED_VERSIONS.limit
 def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) -> None:
     """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
     state = model.state
+    model.reseat_sources()
     record, numbers = _admitted(model, record)
     for arm, _, count in record.predictions:
         _notice(model, record.arms[arm], count, record.clock, writer)

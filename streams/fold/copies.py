@@ -7,13 +7,14 @@ from typing import Final
 import msgspec
 
 from streams.ledger.records import Deployed, Operated, Trusted
+from unship.budgets.table import NONCES
 from unship.events import Deployment, OperatorAct
 from unship.signing import SignedBy
 
 KEPT_MS: Final = 86_400_000
 """How much longer than its time a nonce is kept: another partition of the topic may be read so much later."""
 
-NONCES_MAX: Final = 10_000
+NONCES_MAX: Final = NONCES.limit
 """Most nonces: about 2 MB. Only a trusted key adds one, and then the oldest is evicted."""
 
 

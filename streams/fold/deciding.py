@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from actions.desired import Proposal
-from actions.evidence import View
+from actions.evidence import Findings, View
 from actions.evidence_tree import FleetReport
 from actions.fleet_limit import fleet_fact
 from actions.journal import Decision
@@ -54,6 +54,8 @@ def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
         return
     rules = model.rules(True)
     findings, chosen = find(model.state, live, model.config, rules)
+    if _is_well(model, findings):
+        return
     ruling = decide(findings, view(model, now))
     if ruling.verdict is Verdict.HEALTHY:
         model.state.desired.close_proposal()
@@ -69,6 +71,13 @@ def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
         under_way = {fact.model: fact.decision for fact in fleet.others(model.name, now)}
         evidence = msgspec.structs.replace(evidence, fleet=FleetReport(fleet.limit, under_way))
     _settle(model, ruling, live, writer.write(model, live.version, ruling, evidence, now), findings.target)
+
+
+def _is_well(model: ModelFold, findings: Findings) -> bool:
+    """Return whether nothing was found and nothing is to be withdrawn: by far the usual case, of every record."""
+    standing = model.state.written.standing
+    well = standing is None or standing.verdict == Verdict.HEALTHY
+    return well and model.state.desired.proposal is None and findings == Findings(version=findings.version)
 
 
 def _is_new(model: ModelFold, ruling: Ruling, live: LivePeriod) -> bool:

@@ -15,10 +15,14 @@ from unship.events import Epoch
 
 
 class DecisionWriter:
-    """Write what the records of a ledger lead to; `written` holds the decisions of the present record, in order."""
+    """Write what the records of a ledger lead to; `written` holds the decisions of the present record, in order.
+
+    `count` is how many were written so far.
+    """
 
     def __init__(self) -> None:
         self.written: list[Decision] = []
+        self.count = 0
         self._offset = 0
         self.chain = b""
         self._config_digest = ""
@@ -37,9 +41,9 @@ class DecisionWriter:
         self.chain = hashlib.sha256(self.chain + hashlib.sha256(value).digest()).digest()
         self._offset, self._config_digest, self._coverage = offset, config_digest, coverage
 
-    def chain_from(self, chain: bytes) -> None:
-        """Go on after the record up to which a digest was taken."""
-        self.chain = chain
+    def go_on(self, chain: bytes, count: int) -> None:
+        """Go on after the record up to which a digest was taken, and after so many decisions."""
+        self.chain, self.count = chain, count
 
     def epoch(self, model: str, desired: DesiredState) -> Epoch:
         """Return the epoch of a change that the record makes: that of the model's decision before it, if there is one.
@@ -75,6 +79,7 @@ class DecisionWriter:
         )
         written.chain(digest_of(decision_bytes(decision)))
         self.written.append(decision)
+        self.count += 1
         return decision
 
     def _provenance(self) -> Provenance:

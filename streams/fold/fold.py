@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from actions.checkpoints import Checkpoint, journal_digest
 from actions.desired import DesiredState
 from actions.facts import FleetFact
 from actions.fleet_limit import FleetState
@@ -34,6 +35,7 @@ from streams.ledger.records import (
     Configured,
     Deployed,
     Operated,
+    Part,
     ReplicaFacts,
     Trusted,
 )
@@ -65,6 +67,7 @@ class SavedFold(msgspec.Struct, frozen=True):
     rejected: dict[str, int]
     fleet: FleetState
     places: ModelPlaces
+    decided: int = 0
 
 
 class Fold:
@@ -91,10 +94,31 @@ class Fold:
         """Return the decisions that the last record led to, in order."""
         return self._writer.written
 
+    def checkpoint(self, audience: str, partition: int, ts: int, ends: Mapping[str, int]) -> Checkpoint:
+        """Return what can be signed of everything that was folded; the arguments are fields of it."""
+        newest = {name: model.state.written.digest for name, model in self.models.items()}
+        journal = journal_digest((self.places.digests | newest).items())
+        return Checkpoint(
+            audience=audience,
+            ts=ts,
+            partition=partition,
+            ledger=self.offset,
+            chain=self._writer.chain.hex(),
+            decisions=self._writer.count,
+            journal=journal,
+            ends=dict(sorted(ends.items())),
+        )
+
     def go_to(self, offset: int) -> None:
         """Go to the offset of the next record, which an epoch names: a log may have gaps before it."""
         assert offset >= self.offset, (offset, self.offset)
         self.offset = offset
+
+    def expect(self, parts: Mapping[str, Iterable[Part]]) -> None:
+        """Expect that the next records have these parts, by model: they are then judged together, to the same end."""
+        for name, some in parts.items():
+            if name in self.models:
+                self.models[name].expect(some)
 
     def step(self, entry: Entry) -> list[Decision]:
         """Apply the next ledger record; return the decisions it leads to, in order.
@@ -191,6 +215,8 @@ class Fold:
         for part in batch.parts:
             # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
+            if part.model in self.models:
+                self.models[part.model].arrive(part)
             outcomes = outcomes_of(part, batch, coverage, width_of(self.config.of(part.model)), at)
             if self._admit(part.model, outcomes.events()):
                 if outcomes.predictions:
@@ -363,6 +389,7 @@ class Fold:
             dict(self.rejected),
             self.fleet,
             self.places,
+            self._writer.count,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -379,7 +406,7 @@ class Fold:
         self.fleet, self.places = saved.fleet, saved.places
         self._adopt(saved.config)
         self.offset, self.clock = saved.offset, saved.clock
-        self._writer.chain_from(saved.chain)
+        self._writer.go_on(saved.chain, saved.decided)
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copies = saved.copies
         self.rejected.update(saved.rejected)

@@ -87,7 +87,7 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
         return
     layout = state.layout
-    streams, sources = len(layout.slices.streams), len(layout.sources.names)
+    streams, sources = len(layout.slices.streams), layout.sources.places
     if state.past.replaced is not None:
         old = state.past.replaced
         old.fit(streams, sources)
@@ -101,7 +101,7 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         _close_labels(model, live.labels, closed, mine, entries, now)
     if entries.source.size:
         rules = model.rules(model.opinions.deciding is None)
-        live.health.judge(entries, rules, now)
+        model.judge(live.health, entries, rules, now)
         model.opinions.step(entries, live.health, rules, now)
         ignored = live.health.check_references(config.worse_by)
         if ignored:
@@ -187,7 +187,7 @@ def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: 
         other.health.fit(streams, 0)
         other.comparison.fit(streams)
         if entries.source.size:
-            other.health.judge(entries, rules, now)
+            model.judge(other.health, entries, rules, now)
         if arm.role == "holdback":
             other.comparison.add(entries, own, closed.begin, closed.width)
         else:

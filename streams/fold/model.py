@@ -6,15 +6,23 @@ What arrives (`streams.fold.arrivals`), the passing of time (`streams.fold.judgi
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
+from itertools import islice
 
 import msgspec
 
 from actions.fleet_limit import FleetState
-from detectors.rows.types import Rules
+from detectors.rows.types import Entries, Rules
+from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig, Places
 from streams.evaluation.opinions import Opinions, SavedOpinion
 from streams.evaluation.periods import ModelState, new_model_state, rules_for
+from streams.fold.lookahead import RECORDS_AHEAD, Ahead, look_ahead
+from streams.ledger.records import Part
+
+#: After so many records it is tried again to look ahead, which is in vain as long as there is something to see.
+TRIED_EVERY = 8
 
 
 class SavedModel(msgspec.Struct):
@@ -46,6 +54,9 @@ class ModelFold:
             self.opinions.load(saved.opinions)
         self.counts: Counter[str] = Counter(self.state.counts)
         self._rules: dict[bool, Rules] = {}
+        # Parts of the next records, as far as a driver knows them, and what some of them lead to.
+        self._upcoming: deque[Part] = deque()
+        self._ahead: dict[str, Ahead] = {}
 
     def save(self) -> SavedModel:
         """Return everything, to go on bit for bit."""
@@ -62,6 +73,40 @@ class ModelFold:
         if rules is None or rules.weights.size != len(self.state.layout.slices.streams):
             rules = self._rules[alarming] = rules_for(self.state, self.config, alarming)
         return rules
+
+    def expect(self, parts: Iterable[Part]) -> None:
+        """Expect that these are the parts of the next records."""
+        self._upcoming = deque(parts)
+        self._ahead = {}
+
+    def reseat_sources(self) -> None:
+        """Give the places of label sources again; what was foreseen did not know of that."""
+        if self.state.reseat_sources():
+            self._ahead = {}
+
+    def arrive(self, part: Part) -> None:
+        """Note that a part arrives, and look ahead where that pays."""
+        upcoming = self._upcoming
+        if not upcoming or part is not upcoming[0]:
+            return
+        if not self._ahead and not len(upcoming) % TRIED_EVERY:
+            self._ahead = look_ahead(
+                self.state,
+                list(islice(upcoming, None if self.width else RECORDS_AHEAD)),
+                self.width,
+                self.rules(self.opinions.deciding is None),
+                self.rules(True),
+            )
+        upcoming.popleft()
+
+    def judge(self, health: Health, entries: Entries, rules: Rules, now: int) -> None:
+        """Step the rows of a version with the outcomes of a cohort or of a record."""
+        ahead = self._ahead.get(health.version)
+        if ahead is not None:
+            if ahead.judge(health, entries, rules):
+                return
+            del self._ahead[health.version]
+        health.judge(entries, rules, now)
 
     @property
     def commanded(self) -> bool:

@@ -13,7 +13,9 @@ import msgspec
 
 from actions.desired import Locks
 from streams.fold.model import ModelFold
-from unship.budgets.table import DEPLOYED_MODELS
+from unship.budgets.table import FORGOTTEN_MODELS
+
+FORGOTTEN_MAX = FORGOTTEN_MODELS.limit
 
 
 class ModelPlaces(msgspec.Struct):
@@ -87,7 +89,7 @@ class ModelPlaces(msgspec.Struct):
         self.deployed.pop(name, None)
         if digest:
             self.digests[name] = digest
-            if len(self.digests) > DEPLOYED_MODELS.limit:
+            if len(self.digests) > FORGOTTEN_MAX:
                 del self.digests[next(iter(self.digests))]
 
 

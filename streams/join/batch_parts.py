@@ -161,10 +161,7 @@ def numbered(codes: Ints, batch: Ints, count: int) -> tuple[Ints, list[int], lis
     """
     span = int(codes.max(initial=0)) + 1
     if count * span > _TABLE_MAX:
-        known, codes = np.unique(codes, return_inverse=True)
-        none = int(known[0] < 0)
-        numbers, order, begins = numbered(codes - none, batch, count)
-        return numbers, known[none:][order].tolist(), begins
+        return _numbered_by_sorting(codes, batch, count, span)
     unknown = count * span
     key = batch * span + codes
     key[codes < 0] = unknown
@@ -178,3 +175,17 @@ def numbered(codes: Ints, batch: Ints, count: int) -> tuple[Ints, list[int], lis
     table = np.full(unknown + 1, -1)
     table[found] = np.arange(found.size) - bounds[own]
     return table[key], (found % span).tolist(), bounds.tolist()
+
+
+def _numbered_by_sorting(codes: Ints, batch: Ints, count: int, span: int) -> tuple[Ints, list[int], list[int]]:
+    """Do the same as `numbered` where a table of batches by codes would be too large."""
+    use = codes >= 0
+    known, first, inverse = np.unique(batch[use] * span + codes[use], return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    own = known[order] // span
+    bounds = np.searchsorted(own, np.arange(count + 1))
+    number = np.empty(known.size, np.int64)
+    number[order] = np.arange(known.size) - bounds[own]
+    numbers = np.full(codes.size, -1)
+    numbers[use] = number[inverse]
+    return numbers, (known[order] % span).tolist(), bounds.tolist()

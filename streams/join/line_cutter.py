@@ -1,7 +1,8 @@
 """Cut records that are in one order already, the lines of a recording or an embedded log, into ledger records.
 
 What was joined becomes a batch at positions that depend on the records alone: after 4,096 accepted ones, where the
-source clock enters a new interval, before a deployment or an operator's act, and before a tick. How many lines are read
+source clock enters a new interval, before a deployment or an operator's act, before a tick, and before a record of
+which the ledger record has no room for the rows. How many lines are read
 at once and where a replay was stopped change nothing. Only records that add a row to the ledger are accepted, so
 rejected lines do not move a cut, unless so many of them are counted that they would fill a ledger record. Nor do acks,
 which become replica facts: at the next cut, or at the next second if nothing else waits.
@@ -26,7 +27,6 @@ from streams.join.partition import FEEDBACK, PREDICTIONS, PartitionJoin, SavedJo
 from streams.join.runs import Clocks, Run, RunCuts, read_clocks
 from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Deployed, Operated, Record
-from streams.window.tally import NOWHERE
 from unship.budgets.table import CONTROLS, COUNTS
 from unship.events import Ack, At, Deployment, Event, OperatorAct
 from unship.rejections import RejectCode, Rejection
@@ -154,7 +154,8 @@ class LineCutter:
             found = ((line >> INDEX_BITS) - first for line, model in seen if model not in self._models)
             unlisted = min(found, default=unlisted)
         accepted = np.unique(pending.accepted(first << INDEX_BITS) >> INDEX_BITS)
-        return RunCuts(clocks.now, first, accepted - first, lines[lines >= first] - first, unlisted)
+        counted = lines[lines >= first] - first
+        return RunCuts(clocks.now, first, accepted - first, counted, unlisted, pending.sizes())
 
     def _expect_batches(self, cuts: RunCuts) -> None:
         """Build the parts of the batches that end by intervals all at once, if they are many."""
@@ -175,9 +176,15 @@ class LineCutter:
         cuts = self._cuts
         assert cuts is not None, "no run was joined"
         place = min(cuts.from_time(due, self._begin), self._next_cut(cuts))
+        full = self._full_before(cuts, place)
+        if full is not None:
+            place = full
         if place >= cuts.size:
             return None
         self._go_to(cuts, place)
+        if full is not None and not self._accepted:
+            # Counts alone leave no room for the rows of the next record.
+            self._end_batch(self._accepted_at)
         return cuts.now[place]
 
     def _next_cut(self, cuts: RunCuts) -> int:
@@ -200,6 +207,15 @@ class LineCutter:
             if end <= first:
                 found.append(end)
         return min(found)
+
+    def _full_before(self, cuts: RunCuts, place: int) -> int | None:
+        """Return the place before which a batch has to end that would end before this one, None if it has room."""
+        place = min(place, cuts.size)
+        last = _last_line(cuts, place)
+        if cuts.sizes.fit(last, self._counted(cuts.first + place)):
+            return None
+        beyond = self.join.line_beyond(last)
+        return None if beyond is None else max((beyond >> INDEX_BITS) - cuts.first, self._begin)
 
     def _go_to(self, cuts: RunCuts, place: int) -> None:
         """Note what was read up to a place."""
@@ -233,7 +249,11 @@ class LineCutter:
     def _limit_counts(self, line: int, now: int) -> None:
         """End the batch if so many counts have changed that its record would be too large."""
         if self._accepted < CUT_RECORDS and self._counted(line) >= COUNTS_MAX:
-            self._accepted, self._accepted_at = CUT_RECORDS, now
+            self._end_batch(now)
+
+    def _end_batch(self, now: int) -> None:
+        """End the batch, whatever it has."""
+        self._accepted, self._accepted_at = CUT_RECORDS, now
 
     def _take_control(
         self, event: Deployment | OperatorAct | Ack, at: At, act: bytes, signed_by: SignedBy | None
@@ -244,8 +264,7 @@ class LineCutter:
         if isinstance(event, Ack):
             self._acknowledged(event, at)
             return None
-        repeated = self._is_repeated(event, act, signed=signed_by is not None)
-        if repeated or not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
+        if self._is_repeated(event, act, signed=signed_by is not None):
             return None
         # The copy has its place, by which a second copy of it is recognised.
         now, copied = self.now, msgspec.structs.replace(event, at=at)
@@ -254,8 +273,6 @@ class LineCutter:
         return Operated(now, copied, signed_by)
 
     def _acknowledged(self, event: Ack, at: At) -> None:
-        if not self.join.window.slow.series.admit(event.model, NOWHERE, self.join.tally):
-            return
         if self.join.replicas.acknowledged(event, at[:3], self.numbering.clock.at):
             self._facts_at = self.now
 
@@ -299,6 +316,8 @@ class LineCutter:
         batches: list[Record] = []
         if with_batch:
             batches.append(self.join.batch(now, line))
+            if self._cuts is not None and line is not None:
+                self._cuts.sizes.cut(line)
         else:
             self.join.settle(line)
         return [*self.join.facts(now), *batches]

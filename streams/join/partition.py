@@ -21,7 +21,7 @@ from detectors.base import Ints
 from streams.config.resolved import CONFIG_DIGITS, Config
 from streams.config.units import DAY_MS
 from streams.join.answers import Answers
-from streams.join.pending import Pending, SavedPending
+from streams.join.pending import EVERYTHING, Pending, SavedPending
 from streams.join.rows import PartBuilder, counted_rows
 from streams.ledger.coverage import ORIGIN, Corner
 from streams.ledger.digests import RangeDigest, SavedDigest
@@ -194,6 +194,10 @@ class PartitionJoin:
     def waiting(self) -> int:
         """Return how many rows the next batch would have, counts included."""
         return self.rows + len(self.tally) + len(self.pending.counted)
+
+    def line_beyond(self, last: int = EVERYTHING) -> int | None:
+        """Return the first line up to `last` that a batch has no room for, None if it has."""
+        return self.pending.line_beyond(last, len(self.tally))
 
     def batches(
         self, clock: int, ledger_partitions: int, route: Callable[[str], int], line: int | None = None

@@ -13,14 +13,16 @@ import numpy as np
 from detectors.base import Ints
 from streams.config.resolved import ModelConfig
 from streams.join.batch_parts import Parts, is_plain, parts_of
+from streams.join.record_size import COUNT_BYTES, RecordSizes, Sizes, line_beyond
 from streams.join.rows import ModelJoined
 from streams.ledger.places import INDEX_BITS
 from streams.ledger.records import Part
 from streams.window.batch_window import BatchWindow
 from streams.window.cells import Cells
 from streams.window.join_window import Pair
-from streams.window.joined import CELL, LINE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
+from streams.window.joined import CELL, LINE, SOURCE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
 from streams.window.pending_predictions import PendingPrediction
+from streams.window.slice_values import text_bytes
 from streams.window.tally import Row
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ _Lined = TypeVar("_Lined")
 _Rows = TypeVar("_Rows", Outcomes, Seen)
 EVERYTHING: Final = np.iinfo(np.int64).max
 """A line after all others."""
+
+SEEN_BYTES: Final = 24
+"""The three numbers of a prediction that was read for the first time."""
+
+NO_SIZES: Final[Sizes] = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class SavedPending(msgspec.Struct, frozen=True):
@@ -103,6 +110,55 @@ class Pending:
                     yield line, names[model]
         yield from ((line, series[each.series].model) for line, each in self._objects if line >= first)
 
+    def line_beyond(self, last: int, counts: int) -> int | None:
+        """Return the first line up to `last` of which a record has no room for everything that is pending.
+
+        Args:
+            last: The last line that the record may hold.
+            counts: Changes of counts that are in the record and not here.
+        """
+        lines = np.array([line for line, _ in _until(self._counted, last)], np.int64)
+        counted = lines, np.full_like(lines, COUNT_BYTES), np.full_like(lines, -1)
+        return line_beyond([*self._sizes(last), counted], counts, self._window.part_bytes)
+
+    def sizes(self) -> RecordSizes:
+        """Return how many bytes the rows take that are pending."""
+        return RecordSizes(self._sizes(EVERYTHING), self._window.part_bytes)
+
+    def _sizes(self, last: int) -> list[Sizes]:
+        pairs: list[list[tuple[int, tuple[PendingPrediction, PendingPrediction]]]] = [
+            [(line, (each, each)) for line, each in _until(self._objects, last)],
+            [(line, (pair.live, pair.shadow)) for line, pair in _until(self._pairs, last)],
+            _until(self._seen_pairs, last),
+        ]
+        return [
+            self._sizes_of(self._outcomes.until(last)),
+            self._sizes_of(self._seen.until(last)),
+            *map(self._sizes_of_pairs, pairs),
+        ]
+
+    def _sizes_of(self, rows: Outcomes | Seen | None) -> Sizes:
+        if rows is None:
+            return NO_SIZES
+        cells, columns = rows.cells, rows.columns
+        if isinstance(rows, Outcomes):
+            sizes = cells.row_bytes_of(columns[CELL]) + self._window.sources.bytes_of(columns[SOURCE])
+        else:
+            sizes = cells.text_bytes_of(columns[CELL]) + SEEN_BYTES
+        return columns[LINE], sizes, cells.models_of(columns[CELL])
+
+    def _sizes_of_pairs(self, entries: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]]) -> Sizes:
+        if not entries:
+            return NO_SIZES
+        series = self._window.slow.series
+        found = []
+        for line, (one, other) in entries:
+            names = (series[one.series].version, series[other.series].version)
+            size = series.rules[one.series].row_bytes + text_bytes(one.slices) + text_bytes(names)
+            found.append((line, size, series.model_number(series[one.series].model)))
+        lines, sizes, models = np.array(found, np.int64).T
+        return lines, sizes, models
+
     def take(self, side: int, given: Given, *, shared: bool) -> None:
         """Take what the window has joined with the records that were given."""
         joined = self._window.take()
@@ -170,6 +226,10 @@ class Pending:
         }
         self._expected = _Expected(lines, edges, sorted(found.items()))
 
+    def expected_parts(self) -> dict[str, list[Part]]:
+        """Return the parts of the batches that are expected, by model."""
+        return {} if self._expected is None else self._expected.by_model()
+
     def take_expected(self, line: int | None) -> list[Part] | None:
         """Return the parts of the batch up to a line if it is the expected one; its rows are pending no more."""
         expected = self._expected
@@ -184,6 +244,7 @@ class Pending:
         self._seen.go_to(seen)
         if not self._outcomes.chunks():
             self._window.forget_sources()
+        self._forget_series()
         return parts
 
     def by_model(self, line: int | None) -> Iterator[tuple[str, ModelJoined]]:
@@ -213,6 +274,17 @@ class Pending:
         if not self._outcomes.chunks():
             self._window.forget_sources()
         yield from sorted(found.items())
+        self._forget_series()
+
+    def _forget_series(self) -> None:
+        """Forget series that neither the window nor what is pending has."""
+        if not self._window.slow.series.crowded:
+            return
+        tables = [chunk.cells for queue in (self._outcomes, self._seen) for chunk in queue.chunks()]
+        objects = [each for _, each in self._objects]
+        objects += [each for _, pair in self._pairs for each in (pair.live, pair.shadow)]
+        objects += [each for _, pair in self._seen_pairs for each in pair]
+        self._window.forget_series(tables, objects)
 
     def take_counted(self, line: int | None) -> list[Row]:
         """Return the changes of counts up to a line, which are pending no more."""
@@ -224,6 +296,7 @@ class Pending:
             entries.clear()
         self._expected = None
         self._window.forget_sources()
+        self._forget_series()
 
     def save(self) -> SavedPending:
         """Return everything; the values must be in their digests."""
@@ -260,6 +333,14 @@ class _Expected:
         """Return how many rows of each queue were taken."""
         outcomes, seen = (edges[self._taken - 1] for edges in self._edges)
         return outcomes, seen
+
+    def by_model(self) -> dict[str, list[Part]]:
+        """Return by model the parts of batches that are not built by themselves."""
+        unfit = set().union(*(parts.unfit for _, parts in self._parts))
+        return {
+            model: [part for number, part in enumerate(parts.parts) if part is not None and number not in unfit]
+            for model, parts in self._parts
+        }
 
     def ends_with(self, line: int | None) -> bool:
         """Return whether the next batch ends with a line."""
@@ -317,11 +398,23 @@ class _Queue(Generic[_Rows]):
         chunks = self.chunks()
         return self._joined([self._window.present(chunk) for chunk in chunks]) if chunks else None
 
-    def take(self, last: int) -> _Rows | None:
-        """Return the rows up to a line, None if there are none; they are not here any more."""
+    def _order(self) -> None:
         if self._added:
             # Only where rows were added: there may be a hundred batches in what was.
             self._ordered, self._begin, self._added = self.whole(), 0, []
+
+    def until(self, last: int) -> _Rows | None:
+        """Return the rows up to a line, None if there are none."""
+        self._order()
+        rows = self._ordered
+        if rows is None:
+            return None
+        some: Any = rows.part(slice(self._begin, int(np.searchsorted(rows.columns[LINE], last, side="right"))))
+        return cast(_Rows, some)
+
+    def take(self, last: int) -> _Rows | None:
+        """Return the rows up to a line, None if there are none; they are not here any more."""
+        self._order()
         rows, begin = self._ordered, self._begin
         if rows is None:
             return None
@@ -357,6 +450,10 @@ def _extend(entries: list[tuple[int, _Lined]], more: list[tuple[int, _Lined]]) -
     if more:
         entries += more
         entries.sort(key=_line)
+
+
+def _until(entries: list[tuple[int, _Lined]], last: int) -> list[tuple[int, _Lined]]:
+    return entries[: bisect_right(entries, last, key=_line)]
 
 
 def _taken(entries: list[tuple[int, _Lined]], last: int) -> list[_Lined]:

@@ -15,6 +15,7 @@ from detectors.base import Ints
 from streams.config.units import DAY_MS
 from streams.join.clock import SourceClock
 from streams.join.partition import Given
+from streams.join.record_size import RecordSizes
 from streams.ledger.places import INDEX_BITS
 from streams.window.decoding import Block, Shape, times_of, with_packed
 from unship.rejections import Rejection
@@ -115,17 +116,18 @@ class RunCuts:
     """Where the batches of one run may end: `now` is the source clock at each record, `first` the line of the first.
 
     `accepted` are the places that completed a row, `counted` those that changed a count, one entry for each change, and
-    `unlisted` is the first place with a prediction of a model which only the defaults configure. There are many batches
-    in a run, and to find one number at a time is cheapest in lists.
+    `unlisted` is the first place with a prediction of a model which only the defaults configure; `sizes` are those
+    of all rows. There are many batches in a run, and to find one number at a time is cheapest in lists.
     """
 
-    def __init__(self, now: Ints, first: int, accepted: Ints, counted: Ints, unlisted: int) -> None:
+    def __init__(self, now: Ints, first: int, accepted: Ints, counted: Ints, unlisted: int, sizes: RecordSizes) -> None:
         self.size = now.size
         self.now: list[int] = now.tolist()
         self.first = first
         self.accepted: list[int] = accepted.tolist()
         self.counted: list[int] = counted.tolist()
         self.unlisted = unlisted
+        self.sizes = sizes
 
     def from_time(self, ts: int, begin: int) -> int:
         """Return the first place from `begin` on at which the clock has reached a time."""

@@ -193,6 +193,7 @@ class SourceReader:
         route: The ledger partition of a model.
         secret: Keeps ids from being chosen so that they are mistaken for others.
         beyond: Where rows of the window go that do not fit into memory; None for nowhere.
+        in_pieces: Whether batches end where a ledger record has no room for more; then `flush_in_pieces` returns all.
     """
 
     fall_back_ms = 1_000
@@ -211,6 +212,7 @@ class SourceReader:
         route: Callable[[str], int] = lambda model: 0,
         secret: bytes = PUBLIC,
         beyond: BeyondMemory | None = None,
+        in_pieces: bool = False,
     ) -> None:
         self.partition = partition
         self.partitions = position.partitions
@@ -227,9 +229,7 @@ class SourceReader:
         self._target: Corner | None = position.end
         self._gone = False
         self._lost = [0, 0]
-        models = (config.defaults, *config.models.values())
-        self._horizon_ms = max(model.horizon_ms for model in models)
-        self._early_ms = max(model.early_ms for model in models)
+        self._full: list[tuple[int, list[Batch]]] | None = [] if in_pieces else None
         self._end_of_filling()
 
     # Reading
@@ -363,7 +363,7 @@ class SourceReader:
         at = log.clocks_at(records.append_ts)
         if self._gone and side == FEEDBACK:
             self._gone = False
-            join.window.close_unanswered(int(at[0]) + self._early_ms + self.fall_back_ms)
+            join.window.close_unanswered(int(at[0]) + join.window.slow.early.early_ms + self.fall_back_ms)
         decoder = log.decoder
         block, packed = decoded_records(decoder, KINDS[side], records.values)
         block = self._routed(with_packed(block, packed))
@@ -371,12 +371,13 @@ class SourceReader:
         line = join.pending.next_lines(len(values))
         shape = decoder.shape_of(KINDS[side])
         rejected = join.take(side, Given(records.offsets, records.append_ts, values, block, shape, at, line))
-        log.passed(records, at)
         if self.filling:
             join.drop()
         else:
+            self._cut_full(side, at, line)
             join.settle()
             self.dead += [self._dead_letter(side, records, block, number, why) for number, why in rejected]
+        log.passed(records, at)
 
     def _dead_letter(self, side: int, records: SourceRecords, block: Block, number: int, why: Rejection) -> DeadLetter:
         place = number if block.record is None else int(block.record[number])
@@ -418,12 +419,12 @@ class SourceReader:
     @property
     def waiting(self) -> int:
         """Return how many rows the next batches would have."""
-        return 0 if self.filling else self._join.waiting
+        return 0 if self.filling else self._join.waiting + sum(rows for rows, _ in self._full or ())
 
     @property
     def moved(self) -> bool:
         """Return whether anything was read since the last batches."""
-        return not self.filling and self._join.base != self._join.end
+        return not self.filling and (self._join.base != self._join.end or bool(self._full))
 
     def flush(self, stated: tuple[int, int] = (-1, -1)) -> list[Batch]:
         """Return a batch for each ledger partition, with everything that was read since the last call.
@@ -437,6 +438,22 @@ class SourceReader:
         self._join.window.evict(self._sides[PREDICTIONS].clock, self._sides[FEEDBACK].clock)
         return self._join.batches(min(clocks), self._ledger_partitions, self._route)
 
+    def flush_in_pieces(self, stated: tuple[int, int] = (-1, -1)) -> list[list[Batch]]:
+        """Return the batches of `flush` behind those that were full before, each with a batch for each partition."""
+        pieces = [*(batches for _, batches in self._full or ()), self.flush(stated)]
+        if self._full:
+            self._full = []
+        return pieces
+
+    def _cut_full(self, side: int, at: Ints, line: Ints) -> None:
+        """End batches that have no room for more, while records of a log are joined and not noted as read yet."""
+        while self._full is not None and (beyond := self._join.line_beyond()) is not None:
+            read = int(np.searchsorted(line, beyond - 1, side="right"))
+            mine = int(at[read - 1]) if read else self._sides[side].clock
+            clock, rows = min(mine, self._sides[1 - side].clock), self._join.waiting
+            batches = self._join.batches(clock, self._ledger_partitions, self._route, beyond - 1)
+            self._full.append((rows - self._join.waiting, batches))
+
     def replica_facts(self) -> list[ReplicaFacts]:
         """Return the replica facts from the answers read since the last call, one record for each model.
 
@@ -449,9 +466,9 @@ class SourceReader:
         """Return what to commit once everything that `flush` returned so far is acknowledged."""
         assert not self.moved, "the position is that of the last batches"
         a, b = (side.clock for side in self._sides)
-        horizon, early = self._horizon_ms, self._early_ms
-        # Whether feedback came too late for a prediction, or has none, is decided from all it may belong to.
         window = self._join.window.slow
+        horizon, early = max(rule.horizon_ms for rule in window.rules), window.early.early_ms
+        # Whether feedback came too late for a prediction, or has none, is decided from all it may belong to.
         interval = window.witnesses.interval_ms
         old_p = min(b - horizon - early, a - horizon - 2 * early - interval)
         # From the beginning of intervals on, because which records are kept of one follows from all of it.

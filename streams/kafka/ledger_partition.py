@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
@@ -22,7 +23,7 @@ from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_producer
 from streams.kafka.ledger_topic import Shape, configuration_for
 from streams.kafka.log_checks import mismatch
-from streams.kafka.snapshots import HALT, Saved, SnapshotStore
+from streams.kafka.snapshots import HALT, Checkpoints, Saved, SnapshotStore
 from streams.ledger.encoding import pack
 from streams.ledger.entries import entry_of, read_entry
 from streams.rounds.control import LedgerConflict, LedgerState, Output, Terms, due
@@ -110,7 +111,7 @@ class LedgerPartition:
         self._publishing: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
         self._published = self._closed = False
-        self._report = _Report()
+        self._report = _Report(Checkpoints(links.access.names))
         self._statuses = StatusReport(number)
         # The last record that was folded; before that, what the snapshot knows of it.
         self._last: Raw | Fingerprint | None = None
@@ -231,10 +232,15 @@ class LedgerPartition:
                 return
 
     async def _append(self, records: Iterable[_Record]) -> None:
-        send = self._links.producer.send_and_wait
-        sent = [send(each.topic, each.value, each.key, each.partition, headers=each.headers) for each in records]
+        sent = [self._send(each) for each in records]
         if sent:
             await all_answered(sent)
+
+    async def _send(self, each: _Record) -> None:
+        send = self._links.producer.send_and_wait
+        self._report.checkpoints.appended(
+            await send(each.topic, each.value, each.key, each.partition, headers=each.headers)
+        )
 
     def _signed(self, journal: str, decision: Decision) -> _Record:
         value, signer = decision_bytes(decision), self._links.signer
@@ -266,10 +272,13 @@ class LedgerPartition:
 
     async def _write(self, writer: AIOKafkaProducer, signer: Signer, commands: list[Command]) -> None:
         topic = self._links.access.names.of("control")
+        sent = []
         async with writer.transaction():
             for command in commands:
                 value = encode_command(command)
-                await writer.send(topic, value, command.model.encode(), headers=signer.sign(value))
+                sent.append(await writer.send(topic, value, command.model.encode(), headers=signer.sign(value)))
+        for each in sent:
+            self._report.checkpoints.appended(await each)
 
     # Status and snapshots
 
@@ -305,8 +314,13 @@ class LedgerPartition:
                 await self._status(),
                 self._newest(),
             )
+            links = self._links
+            checkpoint = self._report.checkpoints.of(self.state.fold, self.number, links.signer, links.now_ms())
         self._report.saved(asyncio.get_running_loop().time())
         await self._links.snapshots.save(self.number, offset, data, last)
+        if checkpoint is not None and (headers := links.signer.sign_decision(checkpoint) if links.signer else []):
+            journal = links.access.names.of("decisions")
+            await self._append([_Record(journal, checkpoint, CHECKPOINT_KEY, self.number, headers)])
         await self._links.snapshots.report(records)
 
     async def _packed(self) -> bytes:
@@ -353,7 +367,8 @@ class LedgerPartition:
 class _Report:
     """When status and snapshot are due, and what was reported last. Times are the loop's, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
         self._status_at = self._saved_at = -1e9
         self._sentences: list[str] = []
         self._halted = False

@@ -4,6 +4,7 @@ A snapshot is only a shortcut, because the ledger gives the same again.
 
 A snapshot carries its own position; a group's committed offset is never asked. Each ledger partition has a few slots
 that are written in turn, so that a controller that was thought dead can spoil at most one: the newest good one counts.
+With each snapshot goes a checkpoint (`actions.checkpoints`), which is a record of the journal.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from actions.checkpoints import checkpoint_bytes
+from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
 from streams.fold.status import Status
@@ -26,6 +29,7 @@ from streams.kafka.clients import Access, answered, read_all, run
 from streams.kafka.rewinds import Rewinds
 from streams.ledger.encoding import unpack
 from streams.recordings.lines import Taken
+from unship.topics import TopicNames
 
 log = logging.getLogger("unship.control")
 
@@ -122,6 +126,33 @@ class SnapshotStore:
             else:
                 return fold, last
         return None
+
+
+class Checkpoints:
+    """Makes the checkpoints of a ledger partition, each of a fold that went on since the last one.
+
+    What is stated of other topics is where the controller's own records ended: where the topics themselves end, a
+    transaction may have left offsets without a record.
+    """
+
+    def __init__(self, names: TopicNames) -> None:
+        self._names = names
+        self._ends: dict[str, int] = {}
+        self._offset = -1
+
+    def appended(self, metadata: Any) -> None:
+        """Note the place of a record that was appended."""
+        topic = self._names.plain(metadata.topic)
+        if topic in ("decisions", "control"):
+            place = f"{topic}/{metadata.partition}"
+            self._ends[place] = max(self._ends.get(place, 0), metadata.offset + 1)
+
+    def of(self, fold: Fold, number: int, signer: Signer | None, now_ms: int) -> bytes | None:
+        """Return the value of a checkpoint, None if there is nothing new, or nobody to sign it."""
+        if signer is None or fold.offset == self._offset:
+            return None
+        self._offset = fold.offset
+        return checkpoint_bytes(fold.checkpoint(signer.audience, number, now_ms, self._ends))
 
 
 def _key(number: int, slot: int, part: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,7 @@ from streams.kafka.ledger_topic import Shape
 from streams.kafka.log_checks import Leaders, mismatch
 from streams.kafka.rewinds import publish_halt
 from streams.ledger.entries import entry_of
+from streams.ledger.records import Batch
 from streams.rounds.ingest import AHEAD_MAX, REST_S, Limits, OpenTransaction, Pair, due, records_to_join, save_due
 from streams.rounds.rewind import POSITION, Halt, position_text
 from streams.topics.partitioner import partition_of
@@ -118,7 +119,7 @@ class SourcePartition:
         links, cache = self._links, self._cache
         return SourceReader(
             links.config, self.number, begin, ledger_partitions=links.shape.ledger, route=links.route,
-            secret=cache.secret, beyond=cache.beyond,
+            secret=cache.secret, beyond=cache.beyond, in_pieces=True,
         )  # fmt: skip
 
     # Opening and checking
@@ -318,18 +319,17 @@ class SourcePartition:
         """Append everything joined to the ledger; only then its position may be committed."""
         reader, links, names = self.reader, self._links, self._links.access.names
         stated = links.clock_ms() - CLOCK_SKEW_MS
-        batches = reader.flush((stated if caught_up[0] else -1, stated if caught_up[1] else -1))
+        pieces = reader.flush_in_pieces((stated if caught_up[0] else -1, stated if caught_up[1] else -1))
         facts = reader.replica_facts()
         position = reader.position()
         self._save_window(position)
         dead = list(reader.dead)
         reader.dead.clear()
         send, ledger = links.producer.send_and_wait, names.of("ledger")
-        futures = []
-        for k, batch in enumerate(batches):
-            models = [part.model for part in batch.parts]
-            key = models[0].encode() if models else None
-            futures.append(send(ledger, entry_of(batch).value, key, partition=k))
+        for earlier in pieces[:-1]:
+            # One after the other: a piece ahead of the one before it would be a gap.
+            await all_answered(self._sent(earlier))
+        futures = self._sent(pieces[-1])
         for fact in facts:
             futures.append(send(ledger, entry_of(fact).value, fact.model.encode(), partition=links.route(fact.model)))
         for letter in dead:
@@ -337,6 +337,15 @@ class SourcePartition:
             futures.append(send(names.of("rejected"), value))
         await all_answered(futures)
         self._acknowledged = position
+
+    def _sent(self, batches: list[Batch]) -> list[Awaitable[Any]]:
+        """Begin to append a batch to each ledger partition."""
+        links, futures = self._links, list[Awaitable[Any]]()
+        for k, batch in enumerate(batches):
+            key = batch.parts[0].model.encode() if batch.parts else None
+            value = entry_of(batch).value
+            futures.append(links.producer.send_and_wait(links.access.names.of("ledger"), value, key, partition=k))
+        return futures
 
     def _save_window(self, position: Position) -> None:
         """Save the window at a position, if it is time for that; before anything more is joined."""

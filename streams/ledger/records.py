@@ -179,7 +179,8 @@ class Trusted(msgspec.Struct, frozen=True, tag="trust", tag_field="kind"):
 class Tick(msgspec.Struct, frozen=True, tag="tick", tag_field="kind"):
     """The source clock reached `clock`: a cohort or a timer falls due.
 
-    The monitor of an embedded log ends each round with a tick that states how far every source topic was read.
+    The monitor of an embedded log ends each round with a tick that states how far every source topic was read, and
+    where `control` and `decisions` ended when the round began.
     """
 
     clock: int

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from streams.recordings.replay import LINE_BYTES_MAX, open_recording
+from streams.recordings.replay import lines_in, open_recording
 
 _PEEKED = 64
+_OF_A_LEDGER = (b',"at":["ledger",', b',"at":["decisions",')
 
 
 class LineStream(io.RawIOBase):
@@ -33,10 +34,13 @@ class LineStream(io.RawIOBase):
 
 
 def has_ledger(stream: BinaryIO) -> bool:
-    """Return whether a recording has a ledger: then it begins with the ledger's configuration."""
-    first = stream.readline(LINE_BYTES_MAX)
+    """Return whether a recording has a ledger, or lacks one: decisions with a place in a log are of a ledger.
+
+    A ledger is first in its recording, unless its beginning was removed or damaged.
+    """
+    found = any(any(place in line for place in _OF_A_LEDGER) for line in lines_in(stream))
     stream.seek(0)
-    return b',"at":["ledger",' in first
+    return found
 
 
 def begins_with_ledger(stream: BinaryIO) -> bool:

@@ -8,10 +8,11 @@ from typing import BinaryIO, Final
 
 from streams.recordings.lines import Place, Taken, is_of, place_of, read_line, read_sound_line
 from streams.recordings.replay import lines_in
+from unship.budgets.table import DAMAGED_LINES
 from unship.errors import RecordingError
 
 INDEX_EVERY: Final = 256
-DAMAGED_MAX: Final = 1_000
+DAMAGED_MAX: Final = DAMAGED_LINES.limit
 
 
 class RecordedTopics:

@@ -27,6 +27,7 @@ from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_of, configuration_record
 from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, line_of, read_sound_line
+from unship.budgets.table import LINE
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
 from unship.rejections import Rejection
@@ -34,7 +35,7 @@ from unship.rejections import Rejection
 _MAGIC: Final = b"unship-snapshot-2\n"
 _LEDGER_PLACE: Final = re.compile(rb',"at":\["ledger",(\d+),')
 
-LINE_BYTES_MAX: Final = 32 * 1_048_576
+LINE_BYTES_MAX: Final = LINE.limit
 """Longer lines are split here and rejected in pieces, so that no input can fill the memory."""
 
 

@@ -13,7 +13,7 @@ whether the predictions of a block are joined before its feedback (`streams.wind
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeVar
@@ -33,6 +33,7 @@ from streams.window.joined import CELL, NOTHING_MORE, Outcomes, Seen
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.records import Records, score_column, scores_of, spread
 from streams.window.series import WindowRule
+from streams.window.slice_values import text_bytes
 from streams.window.stored_rows import RowStore
 from streams.window.tally import Tally
 from unship.codec import decode_value
@@ -40,6 +41,9 @@ from unship.events import Feedback, Prediction
 
 _Rows = TypeVar("_Rows", Outcomes, Seen)
 _Entry = TypeVar("_Entry")
+
+PART_BYTES, PART_BYTES_OF_SLICE = 1_024, 64
+"""What the name of a model and the heads of its columns take in a ledger record, with those of each slice."""
 
 SOURCES_MAX: Final = 4_096
 """Label sources that a row can name; labels of further ones are joined one by one."""
@@ -95,6 +99,11 @@ class BatchWindow:
         self._slow_seen: list[tuple[int, int, int, int]] = []
         # Positions and lines of the newest records of each log.
         self._newest = (_Lines(_ints([]), _ints([])), _Lines(_ints([]), _ints([])))
+
+    @property
+    def part_bytes(self) -> int:
+        """How many bytes the part of any model takes in a ledger record besides its rows, at most."""
+        return PART_BYTES + PART_BYTES_OF_SLICE * len(self.dimensions)
 
     def limit_generations(self, rows: int) -> None:
         """Let a generation have so many rows, from the first one on, instead of more and more."""
@@ -487,6 +496,14 @@ class BatchWindow:
         """Forget label sources that no row names; to be called where nothing is joined that names one."""
         self.sources = self.sources.fewer()
 
+    def forget_series(self, tables: Iterable[Cells], pending: Iterable[PendingPrediction]) -> None:
+        """Forget series that no row has, neither here nor in these tables and predictions."""
+        used = self.slow.series_in_use().union(each.series for each in pending)
+        every = [self.cells, *tables, *(generation.cells for generation in self.generations)]
+        for table in {id(table): table for table in every}.values():
+            used |= table.series_in_use
+        self.slow.series.keep(used)
+
     def evict(self, predictions_at: int, feedback_at: int) -> None:
         """Evict what no future record can belong to."""
         self.slow.evict(predictions_at, feedback_at)
@@ -518,6 +535,7 @@ class SourceNames:
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
+        self._bytes = _ints([])
         self._numbers = {name: number for number, name in enumerate(names)}
 
     def of_row(self, name: str) -> int:
@@ -533,6 +551,13 @@ class SourceNames:
         if number == len(self.names):
             self.names.append(name)
         return number
+
+    def bytes_of(self, numbers: Ints) -> Ints:
+        """Return how many bytes the names of these numbers take in a ledger record."""
+        if self._bytes.size < len(self.names):
+            more = [text_bytes((name,)) for name in self.names[self._bytes.size :]]
+            self._bytes = np.concatenate([self._bytes, _ints(more)])
+        return np.take(self._bytes, numbers)
 
     def fewer(self) -> SourceNames:
         """Return the names without those that no row names, if these are many."""

@@ -18,9 +18,14 @@ from detectors.base import Bools, Ints
 from streams.ledger.records import Coded
 from streams.window.decoding import Shape
 from streams.window.series import SeriesTable
+from streams.window.slice_values import shortened, text_bytes
 
 CELLS_MAX: Final = 65_536
 """A table with so many is left for a new one: a slice may have any number of values."""
+
+BYTES_MAX: Final = 64 * 1_048_576
+KEY_BYTES: Final = 512
+"""A table whose keys take more bytes is left, too: about so many each, and four for each character of a slice twice."""
 
 NO_CELL: Final = -1
 
@@ -28,7 +33,7 @@ FEW: Final = 64
 """Of so few rows, a loop over them takes less time than a dozen array operations."""
 
 
-_SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _SLICES = range(6)
+_SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _ROW, _TEXT, _SLICES = range(8)
 
 
 class Cells:
@@ -41,18 +46,26 @@ class Cells:
         # By which parts of a key narrow predictions have.
         self._by_layout: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
         self._keys: list[tuple[Any, ...]] = []
-        # Series, model, horizon, early, whether the model is usual, and the number of the value of each slice.
+        # Series, model, horizon, early, whether the model is usual, the bytes of numbers and of text that an outcome
+        # takes in a ledger record, and the number of the value of each slice.
         self._table = np.zeros((_SLICES + len(self.dimensions), 64), np.int64)
+        # About how many bytes the keys take.
+        self._bytes = 0
         self._numbers: list[dict[Any, int]] = [{} for _ in self.dimensions]
         self._values: list[list[Any]] = [[] for _ in self.dimensions]
 
     @property
     def full(self) -> bool:
         """Return whether a new table should be begun."""
-        return len(self._keys) >= CELLS_MAX
+        return len(self._keys) >= CELLS_MAX or self._bytes >= BYTES_MAX
+
+    @property
+    def series_in_use(self) -> set[int]:
+        """The codes of all series."""
+        return set(self._table[_SERIES, : len(self._keys)].tolist())
 
     def codes(self, shape: Shape, items: Sequence[Any]) -> Ints:
-        """Return the cells of narrow predictions of one shape, `NO_CELL` where no series of theirs is known."""
+        """Return the cells of narrow predictions of one shape."""
         named = [name for name in self.dimensions if name in shape.slices]
         role = ("role",) if "role" in shape.fields else ()
         paths = ["model", "version", *role, *(f"slices.s{shape.slices.index(name)}" for name in named)]
@@ -69,7 +82,8 @@ class Cells:
         """Return the cell of a key that has some of the dimensions only."""
         model, version, *rest = key
         role = rest.pop(0) if with_role else "live"
-        values = dict(zip(named, rest, strict=True))
+        self._bytes += KEY_BYTES + 8 * sum(len(value) for value in rest if value.__class__ is str)
+        values = {name: shortened(value) for name, value in zip(named, rest, strict=True)}
         return self._known[model, version, role, *(values.get(name) for name in self.dimensions)]
 
     def code_of(self, code: int, values: Iterable[Any]) -> int:
@@ -80,9 +94,7 @@ class Cells:
         return self._known[key]
 
     def _add(self, key: tuple[Any, ...]) -> int:
-        code = self.series.known(key[0], key[1], key[2])
-        if code < 0:
-            return NO_CELL
+        code = self.series.code(key[0], key[1], key[2])
         if len(self._keys) == self._table.shape[1]:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
         rule, number = self.series.rules[code], len(self._keys)
@@ -93,7 +105,8 @@ class Cells:
             for place, value in enumerate(key[3:])
         ]
         model = self.series.model_number(key[0])
-        self._table[:, number] = (code, model, rule.horizon_ms, rule.early_ms, rule.usual, *codes)
+        text = text_bytes((key[1], key[2], *(each for each, n in zip(key[3:], codes, strict=True) if n >= 0)))
+        self._table[:, number] = (code, model, rule.horizon_ms, rule.early_ms, rule.usual, rule.row_bytes, text, *codes)
         return number
 
     def _number(self, place: int, value: Any) -> int:
@@ -130,6 +143,15 @@ class Cells:
         """Return the horizons and early times of cells, in milliseconds."""
         return self._table[_HORIZON][cells], self._table[_EARLY][cells]
 
+    def text_bytes_of(self, cells: Ints) -> Ints:
+        """Return how many bytes the versions, roles and slices of cells take in a ledger record."""
+        return np.take(self._table[_TEXT], cells)
+
+    def row_bytes_of(self, cells: Ints) -> Ints:
+        """Return how many bytes an outcome of each cell takes in a ledger record besides its source, at most."""
+        sizes: Ints = np.take(self._table[_ROW], cells) + np.take(self._table[_TEXT], cells)
+        return sizes
+
     def slice_of(self, name: str, cells: Ints) -> Coded:
         """Return the values that cells have of a slice, coded by first occurrence."""
         return recoded(*self.numbers_of(name, cells))
@@ -158,7 +180,7 @@ class SavedCells(msgspec.Struct, frozen=True):
 
 
 class _Missing(dict[tuple[Any, ...], int]):
-    """Remembers what a function returns, unless it is `NO_CELL`: the next such prediction is counted as well."""
+    """Remembers what a function returns."""
 
     def __init__(self, add: Any) -> None:
         super().__init__()
@@ -166,8 +188,7 @@ class _Missing(dict[tuple[Any, ...], int]):
 
     def __missing__(self, key: tuple[Any, ...]) -> int:
         code: int = self._add(key)
-        if code != NO_CELL:
-            self[key] = code
+        self[key] = code
         return code
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from streams.window.fingerprints import Key
 from streams.window.series import INTERVALS
-from unship.budgets.table import LABELS_OF_REQUEST
+from unship.budgets.table import LABEL_JOINS, LABELS_OF_REQUEST
 
 LABELS_MAX: Final = LABELS_OF_REQUEST.limit
 """The first is joined, and the others are only counted."""
@@ -26,7 +26,7 @@ class PendingFeedback(msgspec.Struct, gc=False):
     """A truth whose prediction may still be read; `code` is the one it is counted under until then.
 
     `late` and `unfit` are the reasons why it labelled no prediction: it came after the horizon, or has nothing that the
-    model's losses need.
+    model's losses need. `bytes` are those of the outcomes and pairs that it gave besides the first outcome.
     """
 
     key: Key
@@ -40,6 +40,13 @@ class PendingFeedback(msgspec.Struct, gc=False):
     code: str = ""
     late: bool = False
     unfit: bool = False
+    bytes: int = 0
+
+    def takes(self, size: int) -> bool:
+        """Return whether one more prediction, of so many bytes in the ledger, may be joined with it; the first may."""
+        if self.matched:
+            self.bytes += size
+        return self.bytes <= LABEL_JOINS.limit
 
     def match(self) -> None:
         """Note that it is the first label of a prediction."""

@@ -33,7 +33,9 @@ from streams.window.early_labels import EarlyLabels, PendingFeedback, SavedLabel
 from streams.window.fingerprints import Key
 from streams.window.pending_predictions import PendingPrediction, PendingPredictions
 from streams.window.series import Series, SeriesTable, WindowRule
+from streams.window.slice_values import shortened, text_bytes
 from streams.window.tally import Tally
+from unship.budgets.table import SHADOWS_OF_REQUEST
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 
@@ -94,16 +96,14 @@ class JoinWindow:
         return taken
 
     def add_prediction(self, event: Prediction, position: int, at: int) -> PendingPrediction | None:
-        """Add a prediction; return None if it repeats another one or if a limit is reached.
+        """Add a prediction; return None if it repeats another one or if a limit of its request is reached.
 
         Args:
             event: The decoded prediction.
             position: Its offset in the log; rises with every call.
             at: The join clock: the running maximum of append times of the prediction log, in milliseconds.
         """
-        code = self.series.code_of(event, position, self.tally)
-        if code < 0:
-            return None
+        code = self.series.code(event.model, event.version, event.role)
         key: Key = event.id if not event.row and not event.target else (event.id, event.row, event.target)
         rule = self.series.rules[code]
         others = self.waiting.of(key, event.model)
@@ -118,7 +118,8 @@ class JoinWindow:
                 self.tally.add(RejectCode.REQUEST_LIMIT, (position, -1))
             return None
         slices = event.slices
-        values = tuple(map(slices.get, rule.slices_by)) if slices else (None,) * len(rule.slices_by)
+        given = map(slices.get, rule.slices_by) if slices else [None] * len(rule.slices_by)
+        values = tuple(map(shortened, given))
         took = event.latency_ms if rule.latency else None
         pending = PendingPrediction(key, position, at, code, event.output, event.score, event.scores, values, took)
         if rule.unlabelled and others and repeated is None:
@@ -183,7 +184,7 @@ class JoinWindow:
         if not rule.takes(feedback.truth, feedback.engagement):
             feedback.miss(unfit=True)
             return
-        if pending.labelled_by < 0 and self._answer(pending, feedback.position, feedback, feedback.at, rule):
+        if pending.labelled_by < 0 and self._answer(pending, feedback, rule):
             if feedback.code:
                 self._count(feedback.code, -1, pending, feedback)
             feedback.match()
@@ -204,43 +205,45 @@ class JoinWindow:
             return RejectCode.UNUSABLE_TRUTH
         return RejectCode.LATE_FEEDBACK if feedback.late else RejectCode.UNMATCHED_FEEDBACK
 
-    def _answer(
-        self, pending: PendingPrediction, position: int, label: Feedback | PendingFeedback, at: int, rule: WindowRule
-    ) -> bool:
+    def _answer(self, pending: PendingPrediction, feedback: PendingFeedback, rule: WindowRule) -> bool:
         """Label a prediction by its first feedback; return whether each is the first of the other: an outcome."""
-        pending.label(position, label.truth, label.engagement)
+        pending.label(feedback.position, feedback.truth, feedback.engagement)
         others = self.waiting.of(pending.key, self.series[pending.series].model)
-        if len(others) > 1 and not self._is_first(pending, others, at, rule):
+        if len(others) > 1 and not self._is_first(pending, others, feedback.at, rule):
+            return False
+        if feedback.matched and not feedback.takes(2 * (rule.row_bytes + text_bytes(pending.slices))):
+            self._count(RejectCode.REQUEST_LIMIT, 1, pending, feedback)
             return False
         pending.join()
-        self._joined.outcomes.append(Outcome(pending, at, label.source))
+        self._joined.outcomes.append(Outcome(pending, feedback.at, feedback.source))
         if len(others) > 1:
-            self._pair(pending, others, at)
+            self._pair(pending, others, feedback.at)
         return True
 
     def _pair(self, pending: PendingPrediction, others: Sequence[PendingPrediction], at: int) -> None:
-        """Pair the live outcome of a label with its shadow outcomes; of several live ones, the first has the pairs."""
+        """Pair the live outcome of a label with its shadow outcomes: the first live one, and the first shadows."""
         same = [other for other in others if other.joined and other.labelled_by == pending.labelled_by]
         live = self._first_live(same)
+        shadows = [other for other in same if self._role(other) == "shadow"][: SHADOWS_OF_REQUEST.limit]
         if live is pending:
-            shadows = [other for other in same if self._role(other) == "shadow"]
             self._joined.pairs.extend(Pair(pending, shadow, at) for shadow in shadows)
-        elif live is not None and self._role(pending) == "shadow":
+        elif live is not None and any(shadow is pending for shadow in shadows):
             self._joined.pairs.append(Pair(live, pending, at))
 
     def _pair_seen(self, pending: PendingPrediction, others: Sequence[PendingPrediction], rule: WindowRule) -> None:
-        """Pair a prediction with the live one of its request, or if it is that with the first of each shadow."""
+        """Pair a prediction with the live one of its request, or if it is that with the first shadows."""
         # Older ones may be evicted already, so the result must not depend on them.
         near = [other for other in others if pending.at - other.at <= rule.reach_ms]
-        role, live = self._role(pending), self._first_live(near)
-        if role == "shadow" and live is not None:
-            self._joined.seen_pairs.append((live, pending))
-        elif role == "live" and live is None:
-            shadows: dict[str, PendingPrediction] = {}
-            for other in near:
-                if self._role(other) == "shadow":
-                    shadows.setdefault(self.series[other.series].version, other)
-            self._joined.seen_pairs.extend((pending, shadow) for shadow in shadows.values())
+        live, shadows = self._first_live(near), dict[str, PendingPrediction]()
+        for other in near:
+            if self._role(other) == "shadow":
+                shadows.setdefault(self.series[other.series].version, other)
+        if self._role(pending) == "shadow":
+            if live is not None and len(shadows) < SHADOWS_OF_REQUEST.limit:
+                self._joined.seen_pairs.append((live, pending))
+        elif self._role(pending) == "live" and live is None:
+            first = list(shadows.values())[: SHADOWS_OF_REQUEST.limit]
+            self._joined.seen_pairs.extend((pending, shadow) for shadow in first)
 
     def _first_live(self, some: Sequence[PendingPrediction]) -> PendingPrediction | None:
         return next((each for each in some if self._role(each) == "live"), None)
@@ -275,6 +278,10 @@ class JoinWindow:
         """Return the counts of feedback that is late or unfit and will be counted when it is evicted."""
         waiting = (each for each in self.early if not each.matched and not each.code)
         return Counter(self._why_unused(each) for each in waiting if each.late or each.unfit)
+
+    def series_in_use(self) -> set[int]:
+        """Return the codes of the series of all predictions."""
+        return {pending.series for pending in self.waiting}
 
     def tables(self) -> list[Container[Key]]:
         """Return what has the keys that anything is known of."""

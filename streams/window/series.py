@@ -7,13 +7,9 @@ from typing import Final
 import msgspec
 
 from streams.config.resolved import ModelConfig
-from streams.window.tally import Tally
-from unship.events import Prediction
-from unship.rejections import RejectCode
 
-MODELS_MAX: Final = 1_000
-SERIES_MAX: Final = 100_000
-"""More models or versions than this are a mistake or an attack: they are counted and left out."""
+CROWDED_LEAST: Final = 4_096
+"""So many series are no reason yet to look for those that are in use no more."""
 
 
 INTERVALS: Final = 8
@@ -28,10 +24,15 @@ class Series(msgspec.Struct, frozen=True):
     role: str
 
 
+NOBODY: Final = Series("", "", "")
+"""Has the place of a code that is not in use; no event has a model without a name."""
+
+
 class WindowRule(msgspec.Struct, frozen=True):
     """A model's limits of the window, the slices that are kept, and which feedback is a label.
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
+    `losses` is how many losses each of them has.
     """
 
     horizon_ms: int
@@ -41,6 +42,7 @@ class WindowRule(msgspec.Struct, frozen=True):
     engagement: bool = False
     unlabelled: bool = False
     latency: bool = False
+    losses: int = 1
 
     @property
     def reach_ms(self) -> int:
@@ -51,6 +53,14 @@ class WindowRule(msgspec.Struct, frozen=True):
     def interval_ms(self) -> int:
         """The width of the intervals in each of which the first prediction of a version is kept."""
         return max(max(self.horizon_ms, self.early_ms) // INTERVALS, 1)
+
+    @property
+    def row_bytes(self) -> int:
+        """How many bytes the numbers of an outcome, or of a pair, take in a ledger record at most.
+
+        That a loss cannot be computed is counted, with the places of both events.
+        """
+        return 8 * (7 + len(self.slices_by) + self.losses) + 18 * self.losses
 
     @property
     def usual(self) -> bool:
@@ -76,75 +86,107 @@ def window_rule(model: ModelConfig) -> WindowRule:
         engagement=any(spec.of_engagement for spec in model.losses),
         unlabelled=model.judges_unlabelled,
         latency=bool(model.latency_losses),
+        losses=len(model.losses),
     )
 
 
 class SeriesTable:
-    """Give codes to series, and count the models. `rules` has the rule of each code."""
+    """Give codes to series, and numbers to models. `rules` has the rule of each code.
+
+    No name is refused, and none has a place for ever: the codes of series that no row has any more are given again.
+    They are looked for where the table has twice as many as were in use the last time, so a name costs the same at any
+    time.
+    """
 
     def __init__(self, rules: dict[str, WindowRule], default: WindowRule) -> None:
         self.rules: list[WindowRule] = []
         self._series: list[Series] = []
         self._codes: dict[tuple[str, str, str], int] = {}
         self._models: dict[str, int] = {}
+        self._names: list[str] = []
+        # Codes, and numbers of models, that were given and are in use no more.
+        self._free: tuple[list[int], list[int]] = ([], [])
+        self._crowded_from = CROWDED_LEAST
         self._rule_of = rules
         self._default = default
+
+    def __len__(self) -> int:
+        """Return how many series have a code."""
+        return len(self._codes)
 
     def __getitem__(self, code: int) -> Series:
         """Return the series of a code."""
         return self._series[code]
 
     def model_number(self, model: str) -> int:
-        """Return the number of a model, -1 if nothing of it was admitted."""
+        """Return the number of a model, -1 if no series of it has a code."""
         return self._models.get(model, -1)
 
     def models(self) -> list[str]:
-        """Return the models in the order of their numbers."""
-        return list(self._models)
+        """Return the models by their numbers; those of numbers that are not in use have no meaning."""
+        return self._names
 
-    def known(self, model: str, version: str, role: str) -> int:
-        """Return the code of a series, adding it if the limits allow; -1 if not, and nothing is counted."""
+    def code(self, model: str, version: str, role: str) -> int:
+        """Return the code of a series."""
         code = self._codes.get((model, version, role))
-        if code is not None:
-            return code
-        if (model not in self._models and len(self._models) >= MODELS_MAX) or len(self._series) >= SERIES_MAX:
-            return -1
-        return self._add(Series(model, version, role))
-
-    def code_of(self, event: Prediction, position: int, tally: Tally) -> int:
-        """Return the code of an event's series; if a limit is reached, count it and return -1."""
-        code = self._codes.get((event.model, event.version, event.role))
-        if code is not None:
-            return code
-        if not self.admit(event.model, (position, -1), tally):
-            return -1
-        if len(self._series) >= SERIES_MAX:
-            tally.add(RejectCode.VERSION_LIMIT, (position, -1))
-            return -1
-        return self._add(Series(event.model, event.version, event.role))
-
-    def admit(self, model: str, at: tuple[int, int], tally: Tally) -> bool:
-        """Return whether a model is below the limit of models; if not, count it at the place `at` of its event."""
-        if model not in self._models:
-            if len(self._models) >= MODELS_MAX:
-                tally.add(RejectCode.MODEL_LIMIT, at)
-                return False
-            self._models[model] = len(self._models)
-        return True
+        return self._add(Series(model, version, role)) if code is None else code
 
     def _add(self, series: Series) -> int:
-        code = self._codes[series.model, series.version, series.role] = len(self._series)
-        self._models.setdefault(series.model, len(self._models))
-        self._series.append(series)
-        self.rules.append(self._rule_of.get(series.model, self._default))
+        codes, numbers = self._free
+        rule = self._rule_of.get(series.model, self._default)
+        if codes:
+            code = codes.pop()
+            self._series[code], self.rules[code] = series, rule
+        else:
+            code = len(self._series)
+            self._series.append(series)
+            self.rules.append(rule)
+        self._codes[series.model, series.version, series.role] = code
+        if series.model not in self._models:
+            if numbers:
+                number = numbers.pop()
+                self._names[number] = series.model
+            else:
+                number = len(self._names)
+                self._names.append(series.model)
+            self._models[series.model] = number
         return code
 
+    @property
+    def crowded(self) -> bool:
+        """Return whether it is time to look for codes that are in use no more."""
+        return len(self._codes) >= self._crowded_from
+
+    def keep(self, used: set[int]) -> None:
+        """Let the codes of all other series be given again."""
+        codes, numbers = self._free
+        for name, code in [(name, code) for name, code in self._codes.items() if code not in used]:
+            del self._codes[name]
+            self._series[code] = NOBODY
+            codes.append(code)
+        models = {model for model, _, _ in self._codes}
+        for model, number in [(model, number) for model, number in self._models.items() if model not in models]:
+            del self._models[model]
+            self._names[number] = ""
+            numbers.append(number)
+        self._crowded_from = max(CROWDED_LEAST, 2 * len(self._codes))
+
     def save(self) -> tuple[list[str], list[Series]]:
-        """Return the models and the series, in the order of their codes."""
-        return list(self._models), list(self._series)
+        """Return the models by their numbers, and the series by their codes."""
+        return list(self._names), list(self._series)
 
     def load(self, saved: tuple[list[str], list[Series]]) -> None:
         """Load what `save` returned into a new table."""
-        self._models = {model: number for number, model in enumerate(saved[0])}
-        for series in saved[1]:
-            self._add(series)
+        codes, numbers = self._free
+        self._names, self._series = saved
+        self.rules = [self._rule_of.get(series.model, self._default) for series in self._series]
+        for code, series in enumerate(self._series):
+            if series == NOBODY:
+                codes.append(code)
+            else:
+                self._codes[series.model, series.version, series.role] = code
+        for number, model in enumerate(self._names):
+            if model:
+                self._models[model] = number
+            else:
+                numbers.append(number)

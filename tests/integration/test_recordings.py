@@ -24,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Played]:
 
 
 def journal(lived: Played) -> bytes:
-    return b"".join((taken.value or b"") + b"\n" for taken in lived.taken if taken.topic == "decisions")
+    return b"".join(value + b"\n" for value in lived.journal())
 
 
 def test_recording_is_the_same_in_a_file_packed_and_on_standard_output(site: tuple[Path, Played]) -> None:

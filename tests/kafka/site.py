@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from aiokafka.errors import KafkaError
 
+from actions.checkpoints import CHECKPOINT_KEY
 from streams.fold.status_records import merged
 from streams.kafka.clients import Access, read_all
 from streams.ledger.entries import read_entry
@@ -144,6 +145,8 @@ class KafkaSite:
         """Return the journal, repeats left out as every reader leaves them out."""
         seen: dict[tuple[Any, ...], dict[str, Any]] = {}
         for record in await read_all(self.access, "decisions"):
+            if record.key == CHECKPOINT_KEY:
+                continue
             decision = json.loads(record.value)
             seen.setdefault((decision["model"], tuple(decision["epoch"])), decision)
         return list(seen.values())

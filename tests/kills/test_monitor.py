@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from actions.checkpoints import CHECKPOINT_KEY
 from tests.processes import CONFIG, deploy, monitor, records, status_when, unship, verified_commands
 from unship.log.embedded.log import EmbeddedLog, Message
 
@@ -48,7 +49,8 @@ def test_monitor_killed_at_random_points_counts_everything_once_and_takes_the_ve
                 os.kill(process.pid, signal.SIGKILL)
         with monitor(tmp_path):
             fraud = status_when(tmp_path, lambda now: counted(now) == dict(sent))["models"]["fraud"]
-        journal = [json.loads(record.value or b"") for record in records(log, "decisions")]
+        decided = [record for record in records(log, "decisions") if record.key != CHECKPOINT_KEY]
+        journal = [json.loads(record.value or b"") for record in decided]
         commands = verified_commands(tmp_path, records(log, "control"))
     rollbacks = [decision for decision in journal if decision["action"] == "rollback"]
     assert [(decision["version"], decision["to"]) for decision in rollbacks] == [("v42", "v41")]

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from actions.checkpoints import CHECKPOINT_KEY
 from tests.processes import (
     CONFIG,
     deploy,
@@ -254,7 +255,8 @@ def counted_again(log: EmbeddedLog) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def rollbacks(log: EmbeddedLog) -> list[dict[str, Any]]:
-    decisions = [json.loads(record.value or b"") for record in records(log, "decisions")]
+    journal = [record for record in records(log, "decisions") if record.key != CHECKPOINT_KEY]
+    decisions = [json.loads(record.value or b"") for record in journal]
     return [decision for decision in decisions if decision["action"] == "rollback"]
 
 

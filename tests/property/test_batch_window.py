@@ -16,13 +16,14 @@ from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, Partitio
 from streams.join.pending import Pending
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.places import INDEX_BITS
-from streams.window import batch_window, cells, early_labels, pending_predictions
+from streams.window import batch_window, cells, early_labels, pending_predictions, series
 from streams.window.batch_window import BatchWindow
 from streams.window.decoding import decoded_records, source_decoders, with_packed
 from streams.window.join_window import JoinWindow
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable, WindowRule
+from streams.window.slice_values import shortened
 from streams.window.tally import Tally
 from unship.codec import decode_value, encode_line
 from unship.events import Feedback, Prediction
@@ -32,6 +33,8 @@ from unship.rejections import RejectCode, Rejection
 START = 1_772_409_600_000
 DEFAULT = WindowRule(12, 4, ("country", "vip"))
 LONG = WindowRule(96, 32, ("country", "vip"))
+# Cut and marked, and a value that looks like a cut one.
+COUNTRIES = ("x" * 65, "x" * 64, shortened("x" * 65))
 BY_TRUTH = {"n": WindowRule(6, 2, ("vip",))}
 BY_MORE = {
     **BY_TRUTH,
@@ -99,7 +102,7 @@ def event_of(rng: random.Random, models: Sequence[str], side: int) -> bytes:
         )
     version = rng.choice(["v1", "v1", "v2", "v3"])
     pool: dict[str, Any] = {
-        "country": rng.choice(["DE", "FR", "1"]),
+        "country": rng.choice(["DE", "FR", "1", *COUNTRIES]),
         "vip": rng.choice([True, 1, 0, False, "1"]),
         "other": 1,
     }
@@ -354,6 +357,7 @@ def test_blocks_keep_of_a_request_what_one_record_after_the_other_does(
 def test_full_tables_of_cells_and_sources_change_nothing_that_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "CELLS_MAX", 4)
     monkeypatch.setattr(batch_window, "SOURCES_MAX", 2)
+    monkeypatch.setattr(series, "CROWDED_LEAST", 3)
     for seed in range(40):
         check_seed(1_000 + seed, BY_TRUTH, reload=seed % 2 == 0)
 

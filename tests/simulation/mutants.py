@@ -51,7 +51,8 @@ class TightWindow(SourceReader):
         position = super().position()
         a, b = (side.clock for side in self._sides)
         low = []
-        for side, oldest in ((PREDICTIONS, b - self._horizon_ms + 1), (FEEDBACK, a + 1)):
+        horizon = max(rule.horizon_ms for rule in self._join.window.slow.rules)
+        for side, oldest in ((PREDICTIONS, b - horizon + 1), (FEEDBACK, a + 1)):
             log = self._sides[side]
             older = [raw for raw in self._seen[side] if raw.append_ts < oldest]
             low.append(older[-1].offset + 1 if older else log.samples[0][0])

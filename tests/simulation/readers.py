@@ -231,12 +231,18 @@ class Driver:
         """Send batches; some ledger partitions may never get theirs, and then the reader is thrown away."""
         if self.reader.filling or not (self.reader.moved or self.reader.waiting):
             return
-        for k, batch in enumerate(self.reader.flush()):
-            if cut_off and rng.random() < 0.5:
-                self.sent = False
-                self.site.reached["batch_lost"] += 1
-                continue
-            self.site.append(k, batch)
+        pieces = self.reader.flush_in_pieces()
+        self.site.reached["pieces"] += len(pieces) - 1
+        for batches in pieces:
+            for k, batch in enumerate(batches):
+                if cut_off and rng.random() < 0.5:
+                    self.sent = False
+                    self.site.reached["batch_lost"] += 1
+                    continue
+                self.site.append(k, batch)
+            if not self.sent:
+                # The next piece is sent only after this one is acknowledged.
+                break
         if not self.sent:
             self.site.drop(self)
 
@@ -269,8 +275,9 @@ class Site:
 
     def new_reader(self, position: Position) -> SourceReader:
         reader = self.reader_class(
-            self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3
-        )
+            self.config, 0, position, ledger_partitions=LEDGER_PARTITIONS, route=lambda name: MODELS.index(name) % 3,
+            in_pieces=True,
+        )  # fmt: skip
         reader.fall_back_ms = FALLS_BACK_MS
         reader._join.window.limit_generations(4)
         return reader

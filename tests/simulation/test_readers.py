@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from streams.join import source_reader
+from streams.join import record_size, source_reader
 from streams.window import early_labels, pending_predictions
 from tests.simulation.harsh import LOST, HarshSite, harsh_verdict
 from tests.simulation.mutants import MUTANT_SEEDS, MUTANTS, is_caught
@@ -55,6 +55,18 @@ def test_what_is_kept_of_a_request_does_not_depend_on_the_readers(monkeypatch: p
         assert verdict.clean, (seed, verdict)
         limited += site.rejected()["REQUEST_LIMIT"]
     assert limited > SEEDS // 3
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_batches_that_end_where_a_record_is_full_lose_nothing(monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    monkeypatch.setattr(record_size, "ROOM", 1_200)
+    monkeypatch.setattr(record_size, "FEW", 0)
+    pieces = 0
+    for seed in range(part, SEEDS, 2):
+        site, verdict = run(20_000 + seed)
+        assert verdict.clean, (seed, verdict)
+        pieces += site.reached["pieces"]
+    assert pieces > SEEDS
 
 
 PATHS: dict[str, tuple[str, ...]] = {

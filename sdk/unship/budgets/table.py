@@ -39,9 +39,19 @@ MODELS = Budget(
     unit="models of a ledger partition",
     beyond="MODEL_LIMIT",
     back="a model is forgotten after its label horizon without a prediction",
-    why="200 models of about 1 MB of detectors each are 200 MB; a fleet with more names them in `models`",
-    bytes=200 * MIB,
+    why="a model takes 150 KB with 50 slices, and as much for each version that is judged as well: 200 models are 30 "
+    "to 270 MB; a fleet with more names them in `models`",
+    bytes=270 * MIB,
     key="models",
+)
+FORGOTTEN_MODELS = Budget(
+    what="forgotten models whose next decision continues the chain of those before",
+    limit=1_000,
+    unit="models of a ledger partition",
+    beyond="the one that was forgotten first begins a new chain",
+    back="when the model appears again",
+    why="1,000 names and digests are 200 KB",
+    bytes=200 * KIB,
 )
 VERSIONS = Budget(
     what="versions of a model without a deployment that neither serve nor served",
@@ -60,8 +70,9 @@ DEPLOYED_MODELS = Budget(
     beyond="MODEL_LIMIT",
     back="when one is needed, from the model that was silent for longest, after its label horizon; none that is held, "
     "pinned or has a version in quarantine",
-    why="1,000 models of about 1 MB of detectors each are 1 GB, on which a worker on Kafka has one share",
-    bytes=1_000 * MIB,
+    why="1,000 models of 150 KB to 1.3 MB, as above, are 150 MB to 1.3 GB; name models in `models`, or require signed "
+    "deployments",
+    bytes=1_300 * MIB,
 )
 DEPLOYED_VERSIONS = Budget(
     what="versions of a model that were deployed, serve or served",
@@ -79,15 +90,16 @@ JUDGED = Budget(
     unit="versions of a model",
     beyond="NOT_JUDGED",
     back="at each cohort: deployed ones first, then those with most outcomes in the newest closed cohort",
-    why="8 versions with 50 slices and 8 label sources each are 8 x 500 rows of detectors, 4 MB of a model",
-    bytes=4 * MIB,
+    why="8 versions with 50 slices each take 150 KB each, 1.2 MB of a model",
+    bytes=1_200 * KIB,
 )
 REPLICAS = Budget(
     what="replicas of a model",
     limit=1_000,
     unit="replicas of a model",
     beyond="REPLICA_LIMIT",
-    back="an hour after its last ack or answer; the longest silent one leaves first",
+    back="an hour after its last ack or answer, or when a new one comes: then the one that is silent for longest "
+    "leaves, first of those that lasted for less than ten minutes",
     why="1,000 replicas of about 400 bytes are 400 KB of a model",
     bytes=400 * KIB,
     key="replicas",
@@ -97,7 +109,7 @@ REPLICAS_OF_ALL = Budget(
     limit=10_000,
     unit="replicas of a ledger partition, and of a pair of source partitions",
     beyond="REPLICA_LIMIT",
-    back="an hour after its last ack or answer; the longest silent one leaves first",
+    back="as above; those of models that are not in the configuration leave first",
     why="10,000 replicas of about 400 bytes are 4 MB",
     bytes=4 * MIB,
 )
@@ -111,7 +123,7 @@ VERSIONS_OF_REPLICA = Budget(
     bytes=3 * KIB,
 )
 EARLIER = Budget(
-    what="earlier live versions that may be gone back to, with their records",
+    what="earlier live versions that may be gone back to, with their records, and as many holdback and shadow versions",
     limit=20,
     unit="versions of a model",
     beyond="the oldest is forgotten",
@@ -124,7 +136,8 @@ LABEL_SOURCES = Budget(
     limit=8,
     unit="sources of a model",
     beyond="counted as `__other__`",
-    back="never: the first to appear stay",
+    back="listed ones (`labels.sources`) stay; of others one with a twentieth of the newest 1,000 labels takes the "
+    "place of one with less than half as many, unless an alarm was raised",
     why="a row for each source left out: 9 times the rows of the slices",
 )
 SLICE_VALUES = Budget(
@@ -173,8 +186,44 @@ LABELS_OF_REQUEST = Budget(
     why="a prediction meets at most 9 x 8 labels of either kind that came ahead of it",
 )
 
+LABEL_JOINS = Budget(
+    what="what one label is joined with besides its first prediction",
+    limit=7 * KIB,
+    unit="bytes of outcomes and of their pairs in the ledger",
+    beyond="REQUEST_LIMIT",
+    back="with the next label",
+    why="64 labels of one packed record are 448 KiB of one ledger record; 7 KiB are about 30 outcomes",
+    bytes=7 * KIB,
+)
+SHADOWS_OF_REQUEST = Budget(
+    what="shadows that the live answer to one request is compared with",
+    limit=8,
+    unit="shadow versions",
+    beyond="not compared",
+    back="with the next request",
+    why="as many as are judged at a time",
+)
+
 # Records.
 
+SLICE_TEXT = Budget(
+    what="the value of a slice",
+    limit=64,
+    unit="characters",
+    beyond="cut, and marked by a digest of all of it",
+    back="at once",
+    why="longer values are texts, not slices; 8 of 256 bytes are 2 KB of a row",
+    bytes=256,
+)
+LEDGER_RECORD = Budget(
+    what="a ledger record of what was joined",
+    limit=512 * KIB,
+    unit="bytes",
+    beyond="the batch ends",
+    back="with the next batch",
+    why="4,096 outcomes of 128 bytes; a row counts as its numbers at 8 bytes each and its text, and a model as 1 KiB",
+    bytes=512 * KIB,
+)
 EVENT = Budget(
     what="an event",
     limit=64 * KIB,
@@ -201,6 +250,50 @@ OTHER_LINE = Budget(
     why="a ledger batch of 4,096 outcomes of 1 KiB takes 4 MiB, as text 6 MiB",
     bytes=16 * MIB,
 )
+PACKED_EVENTS = Budget(
+    what="events of a packed record",
+    limit=64,
+    unit="events, all together as large as one event may be",
+    beyond="TOO_LARGE",
+    back="at once",
+    why="six bits hold the index of an event in its record",
+    bytes=64 * KIB,
+)
+COMMAND = Budget(
+    what="a command",
+    limit=64 * KIB,
+    unit="bytes",
+    beyond="refused by every replica",
+    back="at once",
+    why="500 quarantined versions with artifacts take about 60 KB; the newest 500 are commanded",
+    bytes=64 * KIB,
+)
+LINE = Budget(
+    what="a line of a recording",
+    limit=32 * MIB,
+    unit="bytes",
+    beyond="split, and rejected in pieces",
+    back="at once",
+    why="twice the largest line that is no event",
+    bytes=32 * MIB,
+)
+DAMAGED_LINES = Budget(
+    what="damaged lines of a recording of a log",
+    limit=1_000,
+    unit="lines",
+    beyond="the command ends and names the first of them",
+    back="with the next command",
+    why="a recording with more is another file",
+)
+NONCES = Budget(
+    what="acts and signed deployments that are remembered to refuse repeats",
+    limit=10_000,
+    unit="nonces of a ledger partition",
+    beyond="the oldest is forgotten",
+    back="a day after the time of the act",
+    why="only a trusted key adds one; 10,000 of 200 bytes are 2 MB",
+    bytes=2 * MIB,
+)
 STATUS_RECORD = Budget(
     what="the status of a model",
     limit=64 * KIB,
@@ -212,21 +305,21 @@ STATUS_RECORD = Budget(
 )
 REPLICA_CHANGES = Budget(
     what="changes at the replicas of a model in a ledger record",
-    limit=400,
+    limit=300,
     unit="changes",
     beyond="in the next record",
     back="with the next record",
-    why="400 changes with three names of 128 characters, of up to 4 bytes each, are 600 KB; usual names make 60 KB",
-    bytes=600 * KIB,
+    why="300 changes with three names of 128 characters, of up to 4 bytes each, are 500 KB; usual names make 45 KB",
+    bytes=512 * KIB,
 )
 COUNTS = Budget(
     what="changes of counts in a batch",
-    limit=65_536,
+    limit=16_000,
     unit="changes",
     beyond="the batch ends",
     back="with the next batch",
-    why="65,536 changes of 32 bytes are 2 MB of a ledger record",
-    bytes=2 * MIB,
+    why="16,000 changes of 32 bytes are a ledger record",
+    bytes=500 * KIB,
 )
 
 # Memory.
@@ -269,10 +362,36 @@ HANGING_LOADS = Budget(
     back="when one returns, or with the next process",
     why="each has a thread and what it has loaded so far: four models besides the one that serves",
 )
+SIDECAR_BODY = Budget(
+    what="the body of a request to a sidecar",
+    limit=MIB,
+    unit="bytes",
+    beyond="TOO_LARGE",
+    back="at once",
+    why="a thousand events of about 1 KiB",
+    bytes=MIB,
+)
+SIDECAR_EVENTS = Budget(
+    what="events of a request to a sidecar",
+    limit=1_000,
+    unit="events",
+    beyond="TOO_LARGE",
+    back="at once",
+    why="a tenth of what the queue holds",
+)
+SIDECAR_CONNECTIONS = Budget(
+    what="connections to a sidecar",
+    limit=64,
+    unit="connections",
+    beyond="closed at once",
+    back="when one is closed, or silent for ten seconds",
+    why="each has a thread",
+)
 
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
     DEPLOYED_MODELS,
+    FORGOTTEN_MODELS,
     VERSIONS,
     DEPLOYED_VERSIONS,
     JUDGED,
@@ -286,15 +405,27 @@ BUDGETS: tuple[Budget, ...] = (
     VERSIONS_OF_REQUEST,
     MODELS_OF_REQUEST,
     LABELS_OF_REQUEST,
+    LABEL_JOINS,
+    SHADOWS_OF_REQUEST,
+    SLICE_TEXT,
+    LEDGER_RECORD,
     EVENT,
     EVENT_DEPTH,
+    PACKED_EVENTS,
     OTHER_LINE,
+    LINE,
+    DAMAGED_LINES,
+    COMMAND,
+    NONCES,
     STATUS_RECORD,
-    REPLICA_CHANGES,
     COUNTS,
+    REPLICA_CHANGES,
     WINDOW,
     RECORDING,
     FLEET_QUEUE,
     HANGING_LOADS,
+    SIDECAR_BODY,
+    SIDECAR_EVENTS,
+    SIDECAR_CONNECTIONS,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

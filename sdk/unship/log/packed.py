@@ -16,13 +16,14 @@ from typing import Final
 
 import msgspec
 
+from unship.budgets.table import PACKED_EVENTS
 from unship.codec import LIMITS, decode_value
 from unship.events import Event
 from unship.rejections import RejectCode, Rejection
 from unship.text import is_deeper_than
 from unship.topics import EVENT_TOPICS, SOURCES
 
-PACKED_EVENTS_MAX: Final = 64
+PACKED_EVENTS_MAX: Final = PACKED_EVENTS.limit
 """Events in a record: six bits hold an index, and more of them would make a record hardly cheaper."""
 
 PACKED_BYTES_MAX: Final = LIMITS.max_bytes

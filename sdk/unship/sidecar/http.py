@@ -18,11 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from unship.budgets.table import SIDECAR_CONNECTIONS
 from unship.events import Epoch
 from unship.replica.fence import NO_EPOCH
 from unship.sidecar.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
 
-CONNECTIONS_MAX: Final = 64
+CONNECTIONS_MAX: Final = SIDECAR_CONNECTIONS.limit
 """Connections served at a time, each on a thread; further ones are closed at once."""
 
 READ_S: Final = 10.0

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from unship.budgets.table import SIDECAR_BODY, SIDECAR_EVENTS
 from unship.codec import Limits, decode_line
 from unship.emitter import Emitter
 from unship.events import Epoch, Feedback, Name, Prediction
@@ -24,10 +25,10 @@ from unship.replica.fence import NO_EPOCH, Serving
 from unship.replica.replica import LATER, Confirmed
 from unship.text import printable
 
-BODY_BYTES_MAX: Final = 1_048_576
+BODY_BYTES_MAX: Final = SIDECAR_BODY.limit
 """Largest body of a request: a thousand events of about 1 KiB."""
 
-EVENTS_MAX: Final = 1_000
+EVENTS_MAX: Final = SIDECAR_EVENTS.limit
 WAIT_S_MAX: Final = 60.0
 QUEUE: Final = 10_000
 DETAIL_CHARS_MAX: Final = 300

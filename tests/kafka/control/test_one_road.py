@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.journal import Decision
 from actions.reconcile import Timing
 from streams.config.parse import parse
@@ -156,7 +157,8 @@ async def folded(site: Inside) -> list[Decision]:
 
 
 async def decisions_of(site: Inside) -> list[Decision]:
-    values = {record.value: None for record in await read_all(site.access, "decisions")}
+    records = await read_all(site.access, "decisions")
+    values = {record.value: None for record in records if record.key != CHECKPOINT_KEY}
     return [msgspec.json.decode(value, type=Decision) for value in values]
 
 

@@ -316,3 +316,15 @@ def test_switches_leave_the_window_after_its_span() -> None:
     assert desired.recent_switches(300, 200) == [200, 300]
     assert desired.recent_switches(300, 201) == [100, 200, 300]
     assert desired.recent_switches(500, 200) == []
+
+
+def test_versions_that_can_be_gone_back_to_are_the_newest_and_those_that_answer() -> None:
+    model = live("v0")
+    for number in range(3 * EARLIER_MAX):
+        model.deploy(f"s{number}", "shadow", ts=100 + number)
+    ladder = model.desired.ladder(["s1", "unknown"])
+    assert ladder == [
+        *(f"s{number}" for number in range(3 * EARLIER_MAX - 1, 2 * EARLIER_MAX - 1, -1)),
+        "s1",
+        "unknown",
+    ]

@@ -102,6 +102,19 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
     ),
     policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW)]),
     policy.mix_shift: (Reason.MIX_SHIFT, [(findings(UNSURE, mix={"country": "FR"}), VIEW)], [(UNSURE, VIEW)]),
+    policy.others_suspect: (
+        Reason.LABEL_SOURCE_SUSPECT,
+        [(findings(UNSURE, all_degraded=True, others_quorum=Quorum.FAILED), VIEW)],
+        [(findings(UNSURE, others_quorum=Quorum.FAILED), VIEW), (findings(UNSURE, all_degraded=True), VIEW)],
+    ),
+    policy.others_waiting: (
+        Reason.CONFIRMING,
+        [(findings(UNSURE, all_degraded=True, others_quorum=Quorum.WAITING), VIEW)],
+        [
+            (findings(UNSURE, others_quorum=Quorum.WAITING), VIEW),
+            (findings(UNSURE, all_degraded=True, others_quorum=Quorum.WAITING), view(now=6_000)),
+        ],
+    ),
     policy.all_degraded: (Reason.ALL_DEGRADED, [(findings(UNSURE, all_degraded=True), VIEW)], [(UNSURE, VIEW)]),
     policy.record_better: (Reason.RECORD_BETTER, [(PAST, VIEW)], [(BAD, VIEW), (UNSURE, VIEW)]),
     policy.confirming: (
@@ -129,6 +142,8 @@ ORDER = [
     "fleet_limit",
     "target_better",
     "mix_shift",
+    "others_suspect",
+    "others_waiting",
     "all_degraded",
     "record_better",
     "confirming",
@@ -190,6 +205,7 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         confirmed=st.booleans(),
         on_record=st.booleans(),
         quorum=st.sampled_from(Quorum),
+        others_quorum=st.sampled_from(Quorum),
         mix=st.sampled_from([None, {"b": 2}]),
     ),
     st.builds(

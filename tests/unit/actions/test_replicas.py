@@ -23,7 +23,7 @@ from streams.join.source_reader import Position, SourceReader
 from streams.kafka.copier import Copier, Place
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import read_entry
-from streams.ledger.records import Batch, Begun, Record, ReplicaFacts
+from streams.ledger.records import CHANGES_MAX, Batch, Begun, Record, ReplicaFacts
 from streams.pipeline import Pipeline, configuration_record
 from tests.pipelines import run, source_records_of, step
 from unship.codec import encode_line
@@ -163,7 +163,7 @@ def test_replicas_of_invented_models_leave_before_those_of_named_ones(monkeypatc
 def test_changes_of_many_replicas_are_several_records() -> None:
     records = ledger_of([answer(0, i, replica=f"r-{i}") for i in range(1_000)])[1]
     sizes = [len(record.changes) for record in records if isinstance(record, ReplicaFacts)]
-    assert sizes == [400, 400, 200]
+    assert max(sizes) == CHANGES_MAX < sum(sizes) == 1_000
 
 
 def test_epoch_that_a_stranger_claims_does_not_make_the_ledger_seem_lost() -> None:

@@ -37,6 +37,7 @@ def test_codes_are_pinned() -> None:
         "STALE_DEPLOYMENT",
         "DUPLICATE_DEPLOYMENT",
         "DUPLICATE_ACT",
+        "CLOCK_AHEAD",
         "UNSIGNED_ACT",
         "UNSIGNED_DEPLOYMENT",
         "ACT_EXPIRED",

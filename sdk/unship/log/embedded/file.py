@@ -40,6 +40,14 @@ class EmbeddedLogError(UnshipError):
     """Report an embedded log that cannot be used; the message names the file, both numbers and the fix."""
 
 
+class LogUnavailable(EmbeddedLogError):
+    """Report a log that takes nothing now, because it is full or locked; nothing was written, so try it again."""
+
+
+class ClockAhead(EmbeddedLogError):
+    """Report an append by a clock that is far ahead of the monitor's; put the clock right, then it is taken."""
+
+
 class WriterFenced(EmbeddedLogError):
     """Report that a newer writer took over; stop writing and exit, the newer one carries on."""
 
@@ -192,13 +200,16 @@ def explained(error: sqlite3.Error, path: Path, *, busy_timeout_s: float, log_by
     """
     # Absent on errors of the module itself, such as a value of a type that it cannot bind: no code of SQLite is -1.
     code = getattr(error, "sqlite_errorcode", -1) & 0xFF
+    kind: type[EmbeddedLogError] = EmbeddedLogError
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}:
         text = (
             f"locked by another process for longer than {busy_timeout_s:g} s; nothing was written. Look for a stopped "
             "process that has the file open, or raise busy_timeout_s"
         )
+        kind = LogUnavailable
     elif code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_disk_full(path)):
         text = _no_space(path, log_bytes)
+        kind = LogUnavailable
     elif code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
         text = (
             f"cannot be opened for writing ({error}); every process that reads or writes the log needs write access to "
@@ -215,7 +226,7 @@ def explained(error: sqlite3.Error, path: Path, *, busy_timeout_s: float, log_by
     else:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         text = f"{name}: {error}; look at the disk and its messages in the system's log, then open it again"
-    return EmbeddedLogError(f"{path}: {text}")
+    return kind(f"{path}: {text}")
 
 
 def _is_disk_full(path: Path) -> bool:
@@ -228,12 +239,12 @@ def _no_space(path: Path, log_bytes: int) -> str:
     # The file may stay a little below the limit: one batch needs several pages at once.
     if free > log_bytes - used:
         return (
-            f"the log is full: it holds {used} bytes and may not pass {log_bytes}; nothing was written. Trim old "
-            "records, or raise limits.log_bytes"
+            f"the log is full: it holds {used} bytes and may not pass {log_bytes}; nothing was written. Remove "
+            "what nobody needs any more: unship trim"
         )
     # Much of the log may be in the write-ahead file still, and the memory that processes share is a file too.
     used = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
     return (
         f"the disk is full: the log holds {used} bytes and {free} bytes are free; nothing was written. Free space on "
-        "the disk, or trim old records"
+        "the disk, or remove what nobody needs any more: unship trim"
     )

@@ -26,7 +26,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +36,9 @@ from weakref import WeakSet
 from unship.log.embedded.blocks import unpacked
 from unship.log.embedded.file import (
     FILE_NAME,
+    ClockAhead,
     EmbeddedLogError,
+    LogUnavailable,
     OffsetTrimmed,
     WriterFenced,
     explained,
@@ -45,6 +47,8 @@ from unship.log.embedded.file import (
 )
 from unship.log.embedded.space import can_shrink, cut_ahead_file, excess_pages, return_pages, write_again
 from unship.log.embedded.table import (
+    CLOCK_NAMES,
+    CLOCK_WRITE,
     CREATE,
     FENCE_NEXT,
     TABLES,
@@ -52,6 +56,7 @@ from unship.log.embedded.table import (
     EmbeddedLimits,
     Fence,
     check_batch,
+    check_clock,
     check_fence,
     compacted_table,
     end_of,
@@ -61,19 +66,22 @@ from unship.log.embedded.table import (
     pack_next,
     put,
     record_of,
+    set_back,
     table_of,
 )
-from unship.log.link import Message, Record, wall_ms
-from unship.topics import COMPACTED, TOPICS
+from unship.log.link import Message, Record, boot_ms, wall_ms
+from unship.topics import COMPACTED, EVENT_TOPICS, TOPICS
 
 __all__ = [
     "COMPACTED",
     "TOPICS",
     "UNSYNCED",
+    "ClockAhead",
     "EmbeddedLimits",
     "EmbeddedLog",
     "EmbeddedLogError",
     "Fence",
+    "LogUnavailable",
     "Message",
     "OffsetTrimmed",
     "Record",
@@ -167,6 +175,7 @@ class EmbeddedLog:
 
         Raises:
             WriterFenced: A newer fence of that name was acquired.
+            ClockAhead: This log's clock is far ahead of that of a running monitor, and the batch has events.
             EmbeddedLogError: A limit, the lock or the disk refused; nothing was appended.
         """
         check_batch(batches, self.limits)
@@ -176,6 +185,8 @@ class EmbeddedLog:
                 check_fence(db, fence)
             # Read under the lock: a clock read before a long wait would only be raised to the record before.
             now = self._now_ms()
+            if fence is None and not EVENT_TOPICS.keys().isdisjoint(batches):
+                check_clock(db, now, boot_ms())
             return {topic: put(db, TABLES[topic], messages, now) for topic, messages in batches.items()}
 
     def read(self, topic: str, offset: int, *, limit: int = 1_000, max_bytes: int = 8 << 20) -> list[Record]:
@@ -226,6 +237,12 @@ class EmbeddedLog:
         """Return `end` of every topic, all of one instant."""
         with self._reading() as db:
             return {topic: end_of(db, table) for topic, table in TABLES.items()}
+
+    def newest_times(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return the append time of the newest record of each topic that has one, in milliseconds."""
+        with self._reading() as db:
+            newest = {topic: db.execute(table_of(topic).newest).fetchone() for topic in topics}
+        return {topic: int(row[1]) for topic, row in newest.items() if row is not None}
 
     def first(self, topic: str) -> int:
         """Return the smallest offset that a topic still holds, or its end if it holds nothing."""
@@ -381,6 +398,28 @@ class EmbeddedLog:
             else:
                 stop.wait(min(pause, left))
             pause = min(pause * POLL_GROWTH, POLL_MAX_S)
+
+    def tick(self, now_ms: int) -> None:
+        """Write the monitor's clock: for a minute, appends of events by a clock far ahead of it are refused."""
+        with self._writing(synced=False) as db:
+            db.executemany(CLOCK_WRITE, list(zip(CLOCK_NAMES, (now_ms, boot_ms()), strict=True)))
+
+    def set_back(self, topic: str, begin: int, now_ms: int, *, fence: Fence) -> tuple[int, int, int]:
+        """Give records that are far ahead of a clock its time, for the monitor, before it reads them.
+
+        Args:
+            topic: One of the topics of events.
+            begin: The first offset that was not read.
+            now_ms: The monitor's clock.
+            fence: That of the monitor.
+
+        Returns:
+            The offset of the first of them, the time that it had, and how many they are.
+        """
+        table = table_of(topic)
+        with self._writing(synced=True) as db:
+            check_fence(db, fence)
+            return set_back(db, table, begin, now_ms)
 
     def acquire(self, name: str) -> Fence:
         """Take over as the one writer of that name: appends with an older fence of it are refused from now on.

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from unship.log.embedded.blocks import BLOCK_RECORDS, Row, block_of, first_of, is_block, within_limits
-from unship.log.embedded.file import SCHEMA_VERSION, EmbeddedLogError, WriterFenced
+from unship.log.embedded.file import SCHEMA_VERSION, ClockAhead, EmbeddedLogError, WriterFenced
 from unship.log.link import Headers, Message, Record
 from unship.topics import COMPACTED, TOPICS
 
@@ -48,9 +48,11 @@ class Table(NamedTuple):
     insert: str
     newest: str
     oldest: str
+    before: str
     read: str
     latest: str
     newest_of: str
+    set_back: str
     delete: str
     delete_one: str
     superseded: str
@@ -72,10 +74,12 @@ def _table(topic: str) -> Table:
         insert=f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
         newest=f"SELECT offset, append_ts FROM {table} ORDER BY offset DESC LIMIT 1",  # noqa: S608
         oldest=f"SELECT min(offset) FROM {table}",  # noqa: S608
+        before=f"SELECT append_ts FROM {table} WHERE offset < ? ORDER BY offset DESC LIMIT 1",  # noqa: S608
         read=f"SELECT {columns} FROM {table} WHERE offset >= ? ORDER BY offset LIMIT ?",  # noqa: S608
         latest=f"SELECT {columns} FROM {table} "  # noqa: S608
         f"WHERE offset IN (SELECT max(offset) FROM {table} GROUP BY key) ORDER BY offset",
         newest_of=f"SELECT {columns} FROM {table} WHERE key = ? ORDER BY offset DESC LIMIT 1",  # noqa: S608
+        set_back=f"UPDATE {table} SET append_ts = ? WHERE offset >= ? AND append_ts > ?",  # noqa: S608
         delete=f"DELETE FROM {table} WHERE offset < ?",  # noqa: S608
         delete_one=f"DELETE FROM {table} WHERE offset = ?",  # noqa: S608
         superseded=f"SELECT count(*) FROM ({superseded})",  # noqa: S608
@@ -91,6 +95,19 @@ FENCE_NEWEST: Final = "SELECT token FROM writers WHERE name = ?"
 FENCE_NEXT: Final = (
     "INSERT INTO writers (name, token) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET token = token + 1 RETURNING token"
 )
+CLOCK_NAMES: Final = ("clock", "clock since boot")
+"""Rows of `writers` that are no writers: the monitor's clock, and the time since boot at which it had that time."""
+
+CLOCK_READ: Final = "SELECT name, token FROM writers WHERE name IN (?, ?)"
+CLOCK_WRITE: Final = (
+    "INSERT INTO writers (name, token) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET token = excluded.token"
+)
+CLOCK_AHEAD_MS: Final = 600_000
+"""An append that is further ahead of the monitor's clock is refused."""
+
+CLOCK_FRESH_MS: Final = 60_000
+"""A monitor that wrote its clock longer ago runs no more: nothing is compared with it."""
+
 _DECODE_HEADERS: Final = msgspec.msgpack.Decoder(Headers)
 _ENCODE: Final = msgspec.msgpack.Encoder()
 
@@ -222,6 +239,43 @@ def check_batch(batches: Mapping[str, Sequence[Message]], limits: EmbeddedLimits
             f"a batch of {count} records and {total} bytes > limits {limits.batch_records} records and "
             f"{limits.batch_bytes} bytes; append it in parts, or raise limits.batch_records or limits.batch_bytes"
         )
+
+
+def check_clock(db: sqlite3.Connection, now_ms: int, since_boot_ms: int) -> None:
+    """Refuse an append by a clock that is far ahead of that of a running monitor.
+
+    Which of two clocks is right does not follow from these clocks: how long ago the monitor wrote its own follows from
+    the time since boot, which all processes of a machine share.
+    """
+    found = dict(db.execute(CLOCK_READ, CLOCK_NAMES).fetchall())
+    if len(found) < len(CLOCK_NAMES):
+        return
+    written_ms, written_since_boot_ms = (found[name] for name in CLOCK_NAMES)
+    age_ms = since_boot_ms - written_since_boot_ms
+    ahead_ms = now_ms - written_ms - age_ms
+    if 0 <= age_ms < CLOCK_FRESH_MS and ahead_ms > CLOCK_AHEAD_MS:
+        raise ClockAhead(
+            f"the clock of this process is {ahead_ms // 1_000} s ahead of the monitor's, more than "
+            f"{CLOCK_AHEAD_MS // 1_000} s; nothing was written, because append times never fall. Put the clock right, "
+            "or where the monitor's is wrong, put that one right"
+        )
+
+
+def set_back(db: sqlite3.Connection, table: Table, begin: int, now_ms: int) -> tuple[int, int, int]:
+    """Give records from an offset on that are far ahead of a clock its time; called under the write lock.
+
+    Returns:
+        The offset of the first of them, the time that it had, and how many they are.
+    """
+    before = db.execute(table.before, (begin,)).fetchone()
+    now_ms = max(now_ms, 0 if before is None else before[0])
+    first = max(begin, first_since(db, table, now_ms + CLOCK_AHEAD_MS + 1))
+    row = row_at(db, table, first)
+    if row is None:
+        return first, now_ms, 0
+    before = db.execute(table.before, (first,)).fetchone()
+    now_ms = max(now_ms, 0 if before is None else before[0])
+    return first, row[1], db.execute(table.set_back, (now_ms, first, now_ms)).rowcount
 
 
 def check_fence(db: sqlite3.Connection, fence: Fence) -> None:

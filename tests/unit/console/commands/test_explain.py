@@ -10,13 +10,15 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import UNSET
 
-from actions.evidence_tree import Evidence, OperatorReport
+from actions.evidence_tree import Evidence, OperatorReport, SourceReport, Without
 from actions.journal import decision_bytes
 from actions.reasons import Action, Reason, Verdict
 from console.cli import main
 from console.commands.explain import page
 from console.sentences import sentence
 from tests.decisions import CONCURRENT, FULL, decision
+
+WITHOUT = Without(20.0, 0.2, 1e6, True)
 
 
 def explained(folder: Path, content: bytes, *arguments: str) -> Result:
@@ -36,7 +38,10 @@ def explained(folder: Path, content: bytes, *arguments: str) -> Result:
         "            second opinion of adwin on zero_one: 0 alarms",
         "  would going back help?  by the past, not shown: evidence 9.5 of 100 (no concurrent holdback or shadow)",
         "            that is: 0.1200 (n=1500); the judged version: 0.2500 (n=40)",
-        "  source    crm: 50 % of the labels; the rise does not show without it (-0.010)",
+        "  source    crm (listed): 50 % of the labels; the rise does not show without it (-0.010)",
+        "            the other version's lead does not show without it (nothing left)",
+        "            the other version's own rise shows without it (+0.010)",
+        "  sources   crm and __other__ together: the rise does not show without them (-0.010)",
         "  slice     n=1.0: evidence 3, singled out; 0.2500 (n=40), before 0.2500 (n=40)",
         "  requests  more with new True than before",
         "  labels    90.0 % of the newest judged answers have one (maturity 10m)",
@@ -53,6 +58,15 @@ def test_each_part_of_the_evidence_has_its_line(line: str) -> None:
     [
         (Evidence(sources=0), "  sources   none: this loss needs no label"),
         (Evidence(sources=2), "  sources   2"),
+        (
+            Evidence(sources={"crm": SourceReport(1.0, WITHOUT)}),
+            "  sources   by the names that they declare; labels.sources lists none",
+        ),
+        (
+            Evidence(sources={"__other__": SourceReport(0.5, WITHOUT, False)}),
+            "  source    __other__ (not listed: from 50 % of the labels on nothing is acted upon): 50 % of the labels; "
+            "the rise shows without it (+0.200)",
+        ),
         (
             Evidence(comparison=CONCURRENT),
             "            v1 at the same time: unknown, the judged version: 0.2500 (n=40)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors.rows.types import BASES, Baselines, Entries, Rules
+from detectors.rows.types import BASES, SOURCE_CELLS, Baselines, Entries, Rules
 from detectors.rows.watch import Health, new_health
 from streams.ledger.encoding import pack, unpack
 
@@ -20,7 +20,9 @@ def entries(losses: np.ndarray) -> Entries:
 def left(mean: float, n: float = 5_000.0) -> Baselines:
     shape = (1, 1, 1)
     counts, losses = np.full(shape, n), np.full(shape, n * mean)
-    return Baselines("v0", True, counts, losses, counts.copy(), losses.copy(), np.zeros((3, 1)))
+    return Baselines(
+        "v0", True, counts, losses, counts.copy(), losses.copy(), np.zeros((3, 1)), np.zeros((2, 1, SOURCE_CELLS))
+    )
 
 
 def stated(mean: float, previous: Baselines | None = None, earlier: Baselines | None = None) -> Health:

@@ -224,6 +224,13 @@ def test_variable_that_is_not_set_is_named_with_its_path() -> None:
     assert "MISSING is not set" in message
 
 
+def test_label_sources_are_listed_in_their_order_and_may_be_absent() -> None:
+    models = "{a: {labels: {sources: [desk, crm]}}, b: , c: {labels: {sources: null}}}"
+    config = parse(f"defaults: {{labels: {{sources: [crm]}}}}\nmodels: {models}")
+    assert [config.of(name).sources for name in ("a", "b", "c", "other")] == [["desk", "crm"], ["crm"], [], ["crm"]]
+    assert parse("").of("m").sources == []
+
+
 # What is refused
 
 LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -283,6 +290,16 @@ WRONG: dict[str, list[str]] = {
     "models: {m: {losses: [latency]}}": ["models.m.losses[0]: ", "{latency: {objective_ms: 200}}"],
     "models: {m: {losses: [zero_one, {latency: {objective_ms: 0}}]}}": ["models.m.losses[1].objective_ms: ", "above 0"],
     "models: {m: {policy: {without_control: x}}}": ["models.m.policy.without_control: ", "'x'", "propose", "page"],
+    "models: {m: {labels: {sources: []}}}": [
+        "models.m.labels.sources: ",
+        "1 to 8 different names, was 0",
+        "leave the key out",
+    ],
+    "models: {m: {labels: {sources: [a, b, a]}}}": ["models.m.labels.sources: ", "different names, was 3"],
+    "models: {m: {labels: {sources: [a, b, c, d, e, f, g, h, i]}}}": ["1 to 8 different names, was 9", "one pool"],
+    "models: {m: {labels: {sources: [__other__]}}}": ["models.m.labels.sources: ", "'__other__'", "pool"],
+    "models: {m: {labels: {sources: ['']}}}": ["models.m.labels.sources: ", "1 to 128 characters"],
+    "models: {m: {labels: {sources: crm}}}": ["models.m.labels.sources: ", "`str`"],
     "models: {m: {labels: {horizon: 7}}}": ["models.m.labels.horizon: ", "expected a duration such as", "7"],
     "models: {m: {labels: {early: soon}}}": ["models.m.labels.early: ", "expected a duration such as", "'soon'"],
     "models: {m: {labels: {horizon: 1h, mature_after: 2h}}}": [

@@ -8,9 +8,9 @@ import pytest
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health, new_health
 from streams.config.parse import parse
-from streams.config.resolved import ModelConfig
+from streams.config.resolved import OTHER, ModelConfig
 from streams.evaluation.periods import BASELINES_MAX, Churn, ModelState, Past, Standing, new_model_state, rules_for
-from streams.evaluation.slices import OTHER, Stream
+from streams.evaluation.slices import Stream
 from streams.ledger.records import Arm
 
 CALM = Rules(1e15, np.array([1.0]), 0.02, False, True)

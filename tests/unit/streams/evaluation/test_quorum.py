@@ -8,11 +8,25 @@ import pytest
 
 from actions.evidence import Quorum
 from actions.evidence_tree import Without
+from detectors.rows.history import Block
 from detectors.rows.types import SOURCE_CELLS, Alarm, Rules
 from detectors.rows.watch import Health, new_health
-from streams.evaluation.findings import QUORUM_LEAST, quorum_of, rise_without, source_shares, threshold_of
+from streams.evaluation.quorum import (
+    QUORUM_LEAST,
+    quorum_of,
+    quorum_of_lead,
+    quorum_of_target,
+    rest_without,
+    rise_without,
+    source_shares,
+    threshold_of,
+)
+from streams.evaluation.sources import SourceTable
+from streams.join.rows import coded
 
 RULES = Rules(1_000.0, np.array([0.5, 0.25]), 0.02, False, True)
+#: Names as their writers declare them.
+TABLE = SourceTable(["a", "b"])
 #: Evidence that is enough for a part of the labels.
 SHOWN = 1_000.0
 
@@ -70,7 +84,7 @@ def test_outcomes_without_a_label_are_of_no_source() -> None:
 def test_sources_agree_if_the_rise_shows_without_each_large_one(
     counts: list[float], rate: list[float], evidence: list[float], quorum: Quorum
 ) -> None:
-    assert quorum_of(health_of(2, evidence), alarm_of(counts, rate), RULES) is quorum
+    assert quorum_of(health_of(2, evidence), alarm_of(counts, rate), RULES, TABLE) is quorum
 
 
 @pytest.mark.parametrize(
@@ -78,12 +92,12 @@ def test_sources_agree_if_the_rise_shows_without_each_large_one(
 )
 def test_disagreement_is_final_after_twice_the_outcomes_of_the_alarm(needed: float, quorum: Quorum) -> None:
     alarm = alarm_of([QUORUM_LEAST / 2] * 2, [0.3, 0.1], needed)
-    assert quorum_of(health_of(2, [SHOWN] * 3), alarm, RULES) is quorum
+    assert quorum_of(health_of(2, [SHOWN] * 3), alarm, RULES, TABLE) is quorum
 
 
 def test_loss_that_needs_no_label_needs_no_agreement() -> None:
     rules = msgspec.structs.replace(RULES, unlabelled=(0,))
-    assert quorum_of(health_of(2, [SHOWN] * 3), alarm_of([600.0, 600.0], [0.3, 0.1]), rules) is Quorum.AGREED
+    assert quorum_of(health_of(2, [SHOWN] * 3), alarm_of([600.0, 600.0], [0.3, 0.1]), rules, TABLE) is Quorum.AGREED
 
 
 @pytest.mark.parametrize(
@@ -112,3 +126,128 @@ def test_rise_without_a_source_is_measured_against_the_row_that_leaves_it_out(
 def test_rise_without_the_only_source_is_none() -> None:
     found = rise_without(health_of(0, [SHOWN]), alarm_of([600.0], [0.3]), 0, RULES)
     assert (found.outcomes, found.rise, found.agrees) == (0.0, 0.0, False)
+
+
+# With sources that the configuration lists: the last one is the pool of all others
+
+LISTED = SourceTable(["a", "b", "c", "d"], listed=4)
+
+
+def asked(counts: list[float], rate: list[float], evidence: list[float], needed: float = 100.0) -> Quorum:
+    return quorum_of(health_of(5, evidence), alarm_of(counts, rate, needed), RULES, LISTED)
+
+
+@pytest.mark.parametrize(
+    ("pool", "quorum"), [(500.0, Quorum.FAILED), (900.0, Quorum.FAILED), (499.0, Quorum.AGREED), (0.0, Quorum.AGREED)]
+)
+def test_pool_with_half_of_the_labels_is_suspect_whatever_the_others_show(pool: float, quorum: Quorum) -> None:
+    assert asked([1_000.0 - pool, 0.0, 0.0, 0.0, pool], [0.3] * 5, [SHOWN] * 6) is quorum
+
+
+@pytest.mark.parametrize("share", [510.0, 900.0, 990.0])
+def test_listed_source_is_never_suspect_by_its_share(share: float) -> None:
+    """What is left without it is too little to reach the evidence, as long as it does not contradict."""
+    counts = [2 * share, 2_000 - 2 * share, 0.0, 0.0, 0.0]
+    assert asked(counts, [0.3] * 5, [SHOWN, 0.0, SHOWN]) is Quorum.AGREED
+    assert asked([2 * share, 0.0, 0.0, 0.0, 2_000 - 2 * share], [0.3] * 5, [SHOWN, 0.0, *[SHOWN] * 4]) is Quorum.AGREED
+
+
+def test_listed_source_that_gives_most_labels_and_that_the_rest_contradicts_is_suspect() -> None:
+    assert asked([1_400.0, 600.0, 0.0, 0.0, 0.0], [0.4, 0.1, 0.0, 0.0, 0.0], [SHOWN, 0.0, SHOWN]) is Quorum.FAILED
+
+
+@pytest.mark.parametrize(("names", "quorum"), [(1, Quorum.FAILED), (40, Quorum.FAILED)])
+def test_liar_outside_the_list_is_one_suspect_under_any_number_of_names(names: int, quorum: Quorum) -> None:
+    table = SourceTable(["a"], listed=1)
+    values = ["a"] * 700 + [f"x{i % names}" for i in range(300)]
+    counts = np.bincount(table.encode(coded(values)), minlength=2).astype(float)
+    alarm = alarm_of((2 * counts).tolist(), [0.1, 0.8])
+    assert quorum_of(health_of(2, [SHOWN, SHOWN, 0.0]), alarm, RULES, table) is quorum
+
+
+def test_pool_that_shows_no_rise_hides_none_from_the_listed_ones() -> None:
+    """Nobody knows who writes under names that are not listed, so what they contradict stands."""
+    counts, rate = [800.0, 0.0, 0.0, 0.0, 700.0], [0.4, 0.0, 0.0, 0.0, 0.1]
+    assert asked(counts, rate, [SHOWN, 0.0, *[SHOWN] * 4]) is Quorum.AGREED
+    counts, rate = [600.0, 600.0, 0.0, 0.0, 700.0], [0.4, 0.4, 0.0, 0.0, 0.1]
+    assert asked(counts, rate, [SHOWN] * 6) is Quorum.AGREED
+
+
+def test_two_listed_liars_are_found_where_a_third_large_source_is_left() -> None:
+    rate = [0.5, 0.5, 0.1, 0.1, 0.1]
+    assert asked([400.0, 400.0, 600.0, 600.0, 0.0], rate, [SHOWN] * 6) is Quorum.FAILED
+    # Each alone leaves the other one's rise, and without a third one nobody could tell.
+    assert asked([400.0, 400.0, 70.0, 60.0, 0.0], rate, [SHOWN] * 6) is Quorum.AGREED
+
+
+def test_listed_liar_and_pool_together_are_found_where_another_listed_source_is_left() -> None:
+    assert asked([400.0, 800.0, 0.0, 0.0, 400.0], [0.5, 0.1, 0.0, 0.0, 0.5], [SHOWN] * 6) is Quorum.FAILED
+
+
+def test_two_honest_sources_of_a_high_base_rate_are_measured_by_their_own() -> None:
+    """Leaving out those that report most errors leaves a low mean, which is a rise nevertheless."""
+    alarm = alarm_of([600.0, 600.0, 600.0], [0.6, 0.6, 0.12])
+    alarm.usual[:, :3] = [[5_000.0] * 3, [2_000.0, 2_000.0, 100.0]]
+    found = rest_without(health_of(3, [SHOWN] * 4), alarm, (0, 1))
+    assert (found.outcomes, found.evidence, found.agrees) == (600.0, None, True)
+    assert found.rise == pytest.approx(0.1)
+    alarm.usual[1, 2] = 600.0
+    assert not rest_without(health_of(3, [SHOWN] * 4), alarm, (0, 1)).agrees
+
+
+# Of the version that could be gone back to
+
+
+def target_of(counts: list[float], rate: list[float]) -> Health:
+    """Return a version with these outcomes by source at 500, in all requests."""
+    health, cells = new_health("v0", "holdback", 0, [True], 2), np.flatnonzero(counts)
+    sums = np.array([counts, np.array(counts) * rate])[:, cells]
+    health.history.extend([Block(500, cells, sums)])
+    return health
+
+
+@pytest.mark.parametrize(
+    ("theirs", "rate", "table", "quorum"),
+    [
+        ([100.0, 100.0], [0.1, 0.1], TABLE, Quorum.AGREED),
+        # The whole lead is that of the first one, who calls wrong answers of the target right.
+        ([100.0, 100.0], [0.0, 0.3], TABLE, Quorum.FAILED),
+        # A source that labels the target above all is large there.
+        ([500.0, 60.0], [0.1, 0.3], TABLE, Quorum.FAILED),
+        # What is not listed may give most of the target's labels, as long as the lead shows without it.
+        ([100.0, 110.0], [0.1, 0.1], SourceTable(["a"], listed=1), Quorum.AGREED),
+        ([100.0, 110.0], [0.3, 0.0], SourceTable(["a"], listed=1), Quorum.FAILED),
+    ],
+)
+def test_lead_of_the_target_has_to_show_without_each_source(
+    theirs: list[float], rate: list[float], table: SourceTable, quorum: Quorum
+) -> None:
+    alarm = alarm_of([600.0, 600.0], [0.3, 0.3])
+    assert quorum_of_lead(health_of(2, [SHOWN] * 3), target_of(theirs, rate), alarm, RULES, table) is quorum
+
+
+def test_lead_waits_for_as_many_outcomes_as_the_rise_does() -> None:
+    alarm = alarm_of([300.0, 300.0], [0.3, 0.3])
+    target = target_of([100.0, 100.0], [0.0, 0.3])
+    assert quorum_of_lead(health_of(2, [SHOWN] * 3), target, alarm, RULES, TABLE) is Quorum.WAITING
+
+
+@pytest.mark.parametrize(
+    ("counts", "rate", "quorum"),
+    [
+        ([100.0, 100.0], [0.4, 0.4], Quorum.AGREED),
+        ([100.0, 100.0], [0.5, 0.1], Quorum.FAILED),
+        ([60.0, 60.0], [0.5, 0.1], Quorum.WAITING),
+        ([200.0], [0.5], Quorum.AGREED),
+    ],
+)
+def test_targets_own_alarm_has_to_show_without_each_source(
+    counts: list[float], rate: list[float], quorum: Quorum
+) -> None:
+    alarms = [alarm_of(counts, rate, needed=80.0)]
+    assert quorum_of_target(health_of(2, [SHOWN]), alarms, RULES, TABLE) is quorum
+
+
+def test_one_alarm_of_the_target_that_all_sources_agree_on_is_enough() -> None:
+    alarms = [alarm_of([100.0, 100.0], [0.5, 0.1], 80.0), alarm_of([100.0, 100.0], [0.4, 0.4], 80.0)]
+    assert quorum_of_target(health_of(2, [SHOWN]), alarms, RULES, TABLE) is Quorum.AGREED

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.evaluation.slices import LABEL_SOURCES_MAX, OTHER, SourceTable, slice_table
+from streams.config.resolved import OTHER
+from streams.evaluation.slices import slice_table
 from streams.join.rows import coded
-from streams.ledger.records import Coded
 
 
 def names(values: list[Any], cap: int = 50) -> list[Any]:
@@ -78,33 +76,3 @@ def test_coded_column_reads_back_as_the_values_it_was_made_of() -> None:
     column = coded(values)
     back = [None if code < 0 else column.values[code] for code in column.codes]
     assert [(type(v), v) for v in back] == [(type(v), v) for v in values]
-
-
-def encode(table: SourceTable, values: list[str]) -> list[int]:
-    numbers: list[int] = table.encode(coded(values)).tolist()
-    return numbers
-
-
-def test_eight_sources_keep_their_names_and_the_rest_is_other() -> None:
-    table = SourceTable([])
-    assert encode(table, [f"s{i}" for i in range(12)]) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
-    assert table.names == [*(f"s{i}" for i in range(LABEL_SOURCES_MAX)), OTHER]
-    assert encode(table, ["s11", "s3", "new", OTHER]) == [8, 3, 8, 8]
-
-
-def test_sources_keep_their_numbers_from_record_to_record() -> None:
-    table = SourceTable([])
-    assert encode(table, ["b", "a", "b"]) == [0, 1, 0]
-    assert encode(table, ["a", "c"]) == [1, 2]
-
-
-def test_record_without_outcomes_has_no_sources() -> None:
-    assert SourceTable([]).encode(Coded([], np.zeros(0, np.int64))).tolist() == []
-
-
-@pytest.mark.parametrize("place", [0, 3, 7])
-def test_source_that_calls_itself_other_is_one_of_the_eight(place: int) -> None:
-    sources = [f"s{i}" for i in range(7)]
-    sources.insert(place, OTHER)
-    table = SourceTable([])
-    assert encode(table, [*sources, "ninth"]) == [*range(8), 8]

@@ -19,9 +19,11 @@ from streams.config.resolved import ModelConfig
 from streams.evaluation.findings import TargetVerdict, choose, confirm, first_of, recall
 from streams.evaluation.periods import Concurrent, LivePeriod, new_model_state, new_period
 from streams.evaluation.slices import Stream
+from streams.evaluation.sources import source_table
 from streams.evaluation.track_records import Known, TrackRecord
 
 RULES = Rules(100.0, np.array([1.0]), 0.02, False, True)
+TABLE = source_table([])
 STREAMS = [Stream("", "")]
 
 
@@ -71,7 +73,7 @@ def test_target_is_the_first_of_the_ladder_that_is_better_now(
 ) -> None:
     live = period_of(alarm_of())
     live.concurrent.update({version: concurrent_of(version, value) for version, value in concurrent.items()})
-    found = confirm(live, live.health.alarms[0], targets, RULES)
+    found = confirm(live, live.health.alarms[0], targets, RULES, TABLE)
     assert (found.target, found.evidence, found.quorum) == expected
     assert found.threshold == 100.0
 
@@ -79,7 +81,7 @@ def test_target_is_the_first_of_the_ladder_that_is_better_now(
 def test_target_that_stopped_answering_before_the_change_is_not_better_now() -> None:
     live = period_of(alarm_of())
     live.concurrent["v1"] = concurrent_of("v1", 900.0, answered_at=499)
-    assert confirm(live, live.health.alarms[0], ["v1"], RULES).target is None
+    assert confirm(live, live.health.alarms[0], ["v1"], RULES, TABLE).target is None
 
 
 def verdict(name: int, target: str | None, quorum: Quorum) -> TargetVerdict:
@@ -106,7 +108,7 @@ def test_alarm_that_is_reported_is_the_first_of_those_that_are_furthest(
 def test_choice_asks_every_alarm() -> None:
     live = period_of(alarm_of(500), alarm_of(700))
     live.concurrent["v1"] = concurrent_of("v1", 900.0)
-    assert choose(live, ["v1"], RULES).alarm is live.health.alarms[0]
+    assert choose(live, ["v1"], RULES, TABLE).alarm is live.health.alarms[0]
 
 
 def record_of(version: str, wrong: float, coverage: float | None = None) -> tuple[TrackRecord, Known]:
@@ -125,7 +127,7 @@ def record_of(version: str, wrong: float, coverage: float | None = None) -> tupl
     ],
 )
 def test_newest_record_that_was_better_is_named(records: list[tuple[TrackRecord, Known]], target: str | None) -> None:
-    found = recall(period_of(alarm_of()), records, STREAMS, config_of(), RULES)
+    found = recall(period_of(alarm_of()), records, STREAMS, config_of(), RULES, TABLE)
     assert found.target == target
     assert found.threshold == 100.0 * len(records)
     assert found.record is not None
@@ -150,4 +152,4 @@ def test_record_of_other_label_coverage_confirms_nothing(
     for predictions, labels in labelled:
         live.labels.close(predictions, labels, 1e6)
     records: Any = [record_of("v1", 0.05, usual)]
-    assert recall(live, records, STREAMS, config_of(mature), RULES).target == target
+    assert recall(live, records, STREAMS, config_of(mature), RULES, TABLE).target == target

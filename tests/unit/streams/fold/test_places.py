@@ -63,6 +63,12 @@ def test_models_of_the_configuration_and_deployed_ones_have_a_place_whatever_nam
     assert run.counts["MODEL_LIMIT"] == 10 * 2
 
 
+def test_model_of_the_configuration_is_watched_after_more_names_than_a_join_keeps() -> None:
+    run = send(Run(parse("models: {fraud: {}}")), *strangers(1_200), answer(0, "fraud"), deployed("fraud", "v1"))
+    assert run.fold.models["fraud"].state.outcomes == {"v1": 1}
+    assert len(run.fold.models) == 201
+
+
 def test_model_that_has_a_place_keeps_it_when_it_is_deployed_and_makes_one_free() -> None:
     run = send(Run(parse(NAMED)), *strangers(20), deployed("junk3", "v1"), answer(0, "late"), answer(0, "later"))
     assert {"junk3", "late"} < set(run.fold.models)

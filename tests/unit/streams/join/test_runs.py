@@ -12,7 +12,7 @@ from actions import replica_watch
 from actions.replica_watch import ReplicaWatch
 from streams.config.parse import parse
 from streams.config.resolved import Config
-from streams.join import line_cutter
+from streams.join import line_cutter, record_size
 from streams.join.answers import Answers
 from streams.join.runs import RunCuts
 from streams.ledger.encoding import pack
@@ -24,6 +24,7 @@ from tests.pipelines import Run
 from unship.codec import encode_line
 from unship.events import Ack, Deployment, Event, Feedback, Prediction
 
+NO_ROWS = record_size.RecordSizes([(np.zeros(0, np.int64),) * 3], 0)
 START = 1_772_409_600_000
 AT_ONCE = "models: {m: {losses: [zero_one]}}"
 #: Cohorts of a minute for the listed models, of a second for the others.
@@ -102,6 +103,18 @@ def test_cuts_forced_by_counts_do_not_depend_on_the_lines_read_at_once(
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("room", [900, 3_000])
+def test_cuts_where_a_record_is_full_do_not_depend_on_the_lines_read_at_once(
+    seed: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, lines = parse(UNLISTED), recording(seed, noise=0.3, acks=0.02)
+    calm = len(ledger_of(config, lines, 4_096)[0])
+    monkeypatch.setattr(record_size, "ROOM", room)
+    monkeypatch.setattr(record_size, "FEW", 0)
+    assert len(check_batches(config, lines).records) > calm
+
+
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("records", [1, 5])
 def test_cuts_after_so_many_rows_do_not_depend_on_the_lines_read_at_once(
     seed: int, records: int, monkeypatch: pytest.MonkeyPatch
@@ -123,7 +136,7 @@ def test_cuts_while_acks_wait_do_not_depend_on_the_lines_read_at_once(seed: int,
 
 def test_places_of_cuts_in_a_run() -> None:
     now = np.array([10, 10, 990, 1_000, 1_000, 2_500])
-    cuts = RunCuts(now, 7, accepted=np.array([1, 2, 5]), counted=np.array([0, 0, 3]), unlisted=3)
+    cuts = RunCuts(now, 7, accepted=np.array([1, 2, 5]), counted=np.array([0, 0, 3]), unlisted=3, sizes=NO_ROWS)
     assert [cuts.from_time(ts, 1) for ts in (0, 990, 991, 3_000)] == [1, 2, 3, 6]
     assert [cuts.first_accepted(begin) for begin in (0, 2, 3, 6)] == [1, 2, 5, 6]
     assert [cuts.after_accepted(0, count) for count in (1, 2, 3, 4)] == [2, 3, 6, 7]

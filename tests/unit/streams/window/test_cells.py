@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from streams.ledger.encoding import pack, unpack
-from streams.window import batch_window, cells, series
+from streams.window import batch_window, cells
 from streams.window.batch_window import BatchWindow
-from streams.window.cells import NO_CELL, Cells, SavedCells
+from streams.window.cells import Cells, SavedCells
 from streams.window.decoding import source_decoders
 from streams.window.records import Records
-from streams.window.series import SeriesTable, WindowRule
+from streams.window.series import Series, SeriesTable, WindowRule
 from streams.window.tally import Tally
 from unship.codec import encode_line
 from unship.events import Feedback, Prediction
 
 RULE = WindowRule(100, 10, ("country", "vip"))
+OTHER = WindowRule(50, 5, ())
 DIMENSIONS = ("country", "vip", "plan")
 
 
@@ -77,25 +78,27 @@ def test_saved_cells_have_the_same_codes() -> None:
     assert [repr(again.key_of(code)) for code in codes] == [repr(table.key_of(code)) for code in codes]
 
 
-def test_models_and_versions_beyond_the_limits_have_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "MODELS_MAX", 2)
-    monkeypatch.setattr(series, "SERIES_MAX", 3)
+def test_keys_of_long_values_fill_a_table_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "BYTES_MAX", 20_000)
     table = Cells(SeriesTable({}, RULE), DIMENSIONS)
-    codes = coded(table, {}, {"model": "n"}, {"model": "o"}, {"version": "w"}, {"version": "x"}, {})
-    assert [code == NO_CELL for code in codes] == [False, False, True, False, True, False]
-    assert table.usual(np.array(codes)).tolist() == [True, True, False, True, False, True]
+    coded(table, *({"slices": {"plan": number}} for number in range(10)))
+    assert not table.full
+    coded(table, *({"slices": {"plan": f"{'x' * 120}{number}"}} for number in range(10, 30)))
+    assert table.full
 
 
-def test_predictions_beyond_the_limits_are_counted_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "MODELS_MAX", 2)
-    monkeypatch.setattr(series, "SERIES_MAX", 3)
-    tally = Tally()
-    window, decoder = BatchWindow({}, RULE, tally, b"any"), source_decoders()[0]
-    values = predictions({}, {"model": "n"}, {"model": "o"}, {"version": "w"}, {"version": "x"}, {"model": "o"})
-    seen = window.add_predictions(records_of(decoder, "prediction", values))
-    assert seen.tolist() == [True, True, False, True, False, False]
-    assert tally.take() == [("MODEL_LIMIT", 1, 2, -1), ("VERSION_LIMIT", 1, 4, -1), ("MODEL_LIMIT", 1, 5, -1)]
-    assert sum(some.columns.shape[1] for some in window.take().seen) == 3
+def test_code_that_no_row_has_is_given_again_and_a_saved_table_has_the_others() -> None:
+    table = SeriesTable({"listed": OTHER}, RULE)
+    codes = [table.code(model, "v", "live") for model in ("m", "listed", "n")]
+    table.keep({codes[1]})
+    again = SeriesTable({"listed": OTHER}, RULE)
+    again.load(unpack(pack(table.save()), tuple[list[str], list[Series]]))
+    for each in (table, again):
+        assert (len(each), each.model_number("m"), each.models()[each.model_number("listed")]) == (1, -1, "listed")
+        assert each.rules[codes[1]] == OTHER
+        assert sorted(each.code(model, "v", "live") for model in ("o", "p")) == [codes[0], codes[2]]
+        assert each.models()[each.model_number("p")] == each[each.code("p", "v", "live")].model == "p"
+        assert each.code("q", "v", "live") == 3
 
 
 def test_full_table_is_left_for_a_new_one_and_earlier_rows_are_still_joined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 
 from streams.ledger.encoding import pack, unpack
-from streams.window import series
 from streams.window.join_window import WITNESSES, JoinWindow, Outcome, Pair, SavedWindow, Witnesses
 from streams.window.series import WindowRule
 from streams.window.tally import Tally
 from unship.events import Feedback, Prediction
-from unship.rejections import RejectCode
 
 RULE = WindowRule(horizon_ms=100, early_ms=10, slices_by=("country", "channel"))
 
@@ -243,24 +241,6 @@ def test_two_shadows_are_each_paired_with_the_live_version() -> None:
     driver.label(1)
     versions = [driver.window.series[pair.shadow.series].version for pair in driver.pairs]
     assert sorted(versions) == ["s1", "s2"]
-
-
-def test_models_beyond_the_limit_are_counted_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "MODELS_MAX", 1)
-    driver = Driver()
-    driver.predict(0, model="m")
-    assert driver.predict(0, model="n") is None
-    assert driver.predict(0, id="q", model="m", version="v2") is not None
-    assert driver.counted() == {RejectCode.MODEL_LIMIT: 1}
-
-
-def test_versions_beyond_the_limit_are_counted_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "SERIES_MAX", 1)
-    driver = Driver()
-    driver.predict(0, version="v1")
-    assert driver.predict(0, version="v2") is None
-    assert driver.predict(0, id="q", version="v1") is not None
-    assert driver.counted() == {RejectCode.VERSION_LIMIT: 1}
 
 
 def test_saved_window_keeps_what_was_joined_and_not_taken_yet() -> None:
