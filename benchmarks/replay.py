@@ -62,11 +62,14 @@ STAGES = (
 )  # fmt: skip
 PARTS = {
     "streams.join.rows:PartBuilder.part": BUILD,
+    "streams.join.pending:parts_of": BUILD,
     "streams.join.partition:PartitionJoin.take": JOIN,
     "streams.ledger.digests:RangeDigest._digest": SOURCE_DIGEST,
     "streams.pipeline:entry_of": RECORD_DIGEST,
     "streams.fold.fold:Fold.step": COHORTS,
     "detectors.rows.watch:Health.judge": ROWS,
+    "detectors.rows.watch:Health.judge_foreseen": ROWS,
+    "streams.fold.model:look_ahead": ROWS,
     "detectors.rows.concurrent:Comparison.add": COMPARE,
     "streams.evaluation.opinions:Opinions.step": OPINIONS,
     "streams.fold.judging:evaluate": POLICY,

@@ -15,7 +15,7 @@ from console.logs import configured_log, is_log, open_topics, settings_for_readi
 from console.settings import Settings
 from streams.config.resolved import Config
 from streams.recordings.lines import records_of
-from streams.recordings.replay import open_recording
+from streams.recordings.replay import lines_in, open_recording
 from unship.errors import RecordingError
 
 
@@ -60,8 +60,8 @@ def _lines_of(settings: Settings, config: Config, source: str) -> Iterator[Itera
             records = chain.from_iterable(records_of(topics, "decisions", number) for number in numbers)
             yield (taken.value or b"" for taken in sorted(records, key=lambda taken: taken.append_ts))
     else:
-        with open_recording(source) as stream:
-            yield stream
+        with open_recording(source, config.recording_bytes) as stream:
+            yield lines_in(stream)
 
 
 def decisions_among(lines: Iterable[bytes]) -> Iterator[Found]:

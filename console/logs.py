@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from console.settings import Settings
 from streams.config.file import load
 from streams.config.resolved import Config
+from unship.budgets.table import RECORDING
 from unship.errors import ConfigurationError
 from unship.log.address import EMBEDDED
 from unship.log.kafka.access import SCHEME
@@ -73,13 +74,17 @@ def open_lines(settings: Settings, config: Config, source: str) -> Iterator[Bina
         with open_topics(settings, config, source) as topics:
             yield _lines_of(topics)
     else:
-        with open_source(source) as stream:
+        with open_source(source, config.recording_bytes) as stream:
             yield stream
 
 
 @contextmanager
-def open_source(source: str) -> Iterator[BinaryIO]:
+def open_source(source: str, limit: int = RECORDING.limit) -> Iterator[BinaryIO]:
     """Open a source without a broker: a recording, `-` for standard input, or `embedded:DIR`.
+
+    Args:
+        source: The path or the address.
+        limit: How many bytes of a compressed recording are unpacked.
 
     Raises:
         RecordingError: It cannot be opened.
@@ -92,7 +97,7 @@ def open_source(source: str) -> Iterator[BinaryIO]:
     else:
         from streams.recordings.replay import open_recording
 
-        with open_recording(source) as stream:
+        with open_recording(source, limit) as stream:
             yield stream
 
 

@@ -48,7 +48,7 @@ def _audit(settings: Settings, config: Config, source: str, journal: Path | None
         _refuse(journal)
         with open_topics(settings, config, source) as log:
             return _audit_topics(settings, config, log, None)
-    with open_seekable(source) as stream:
+    with open_seekable(source, config.recording_bytes) as stream:
         if not has_ledger(stream):
             return _audit_decisions(settings, config, source, stream, journal)
         _refuse(journal)
@@ -75,7 +75,7 @@ def _audit_decisions(
     settings: Settings, config: Config, source: str, stream: BinaryIO, journal: Path | None
 ) -> AuditResult:
     with ExitStack() as stack:
-        recorded = () if journal is None else stack.enter_context(open_recording(str(journal)))
+        recorded = () if journal is None else stack.enter_context(open_recording(str(journal), config.recording_bytes))
         progress = stack.enter_context(reading("audit", source, settings.quiet))
         return audit_decisions(stream, recorded, config, progress)
 

@@ -205,6 +205,15 @@ class Bank(msgspec.Struct):
         """Take a state that was computed before."""
         self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k = state
 
+    def detach(self) -> None:
+        """Hold the present state alone, where it is a part of many that were computed together."""
+        self.put(BankState(*(np.array(each) for each in self.state)))
+
+    @property
+    def state(self) -> BankState:
+        """Return what outcomes change."""
+        return BankState(self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k)
+
     def know(self, rows: Ints) -> None:
         """Let rows take their outcomes as their baseline."""
         self.learning[rows] = False

@@ -19,7 +19,7 @@ from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, BankState, wal
 from detectors.rows.baselines import Rows
 from detectors.rows.types import Entries, Rules
 
-CELLS_MAX = 1_048_576
+CELLS_MAX = 262_144
 """So much evidence, rows by bets by chunks, is computed at once."""
 
 

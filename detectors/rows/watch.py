@@ -144,6 +144,11 @@ class Health(msgspec.Struct):
         self.rows.put([states[cohort] for states in foresight.states], [ready[cohort] for ready in foresight.learned])
         self._note(entries, True)
 
+    def detach(self) -> None:
+        """Drop the states after further cohorts that were foreseen."""
+        for bank in self.rows.banks:
+            bank.detach()
+
     def _counted(self, source: Ints) -> Bools | None:
         """Return which entries are outcomes, None if all are."""
         if self.labelled is None:

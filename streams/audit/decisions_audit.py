@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
-from typing import BinaryIO
+from itertools import chain, zip_longest
+from typing import BinaryIO, Final
 
 from actions.journal import decision_bytes
 from streams.audit.differences import Difference, decision_difference, named, short
 from streams.audit.result import AuditResult, decision_id_of
 from streams.config.resolved import Config
 from streams.recordings.replay import Replay, lines_in
+from unship.errors import RecordingError
+
+JOURNAL_BYTES: Final = 256 * 1_048_576
 
 
 def audit_decisions(
@@ -31,7 +34,7 @@ def audit_decisions(
     """
     result = AuditResult()
     stream.seek(0)
-    recorded = [line.rstrip(b"\r\n") for line in [*journal, *lines_in(stream)] if decision_id_of(line) is not None]
+    recorded = _decisions_in(chain(journal, lines_in(stream)))
     result.known.update(name for line in recorded if (name := decision_id_of(line)) is not None)
     result.decisions = len(recorded)
     stream.seek(0)
@@ -50,6 +53,21 @@ def audit_decisions(
         if result.first_difference is not None:
             break
     return result
+
+
+def _decisions_in(lines: Iterable[bytes]) -> list[bytes]:
+    found = []
+    size = 0
+    for line in lines:
+        if decision_id_of(line) is not None:
+            found.append(line.rstrip(b"\r\n"))
+            size += len(line)
+            if size > JOURNAL_BYTES:
+                raise RecordingError(
+                    f"its decisions have more than {JOURNAL_BYTES} bytes, and without a ledger they are in memory at "
+                    "once; audit a recording that has its ledger"
+                )
+    return found
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from streams.ledger.records import Batch, Configured, Deployed, Operated, Record
 from streams.pipeline import Pipeline, Step, configuration_of, configuration_record
 from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, is_of, line_of, place_of, read_sound_line
-from streams.recordings.replay import LINE_BYTES_MAX, lines_in, written_by
+from streams.recordings.replay import LINE_BYTES_MAX, READ_BYTES, lines_in, written_by
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError
 from unship.topics import SOURCES
@@ -91,14 +91,16 @@ class ReplayAudit:
         """Audit the recording up to its end, or to the first difference, which is raised."""
         self._compute(self.pipeline.apply([configuration_record(self.pipeline.fold.config, numbered=True)]))
         self._stream.seek(0)
-        position, sources = 0, list[bytes]()
+        position, sources, size = 0, list[bytes](), 0
         for line in lines_in(self._stream):
             computed = _is_computed(line)
             if not computed:
                 sources.append(line)
-            if sources and (computed or len(sources) == READ_LINES):
+                size += len(line)
+            if sources and (computed or len(sources) == READ_LINES or size >= READ_BYTES):
                 self._compute(self.pipeline.take(arrivals(sources, self._decoder)))
                 sources.clear()
+                size = 0
             if computed:
                 if not self._due:
                     self._finish(position)

@@ -22,8 +22,10 @@ from streams.evaluation.periods import ModelState
 from streams.ledger.records import Coded, Part
 
 RECORDS_AHEAD: Final = 64
-"""So many records cost little more than one. A maturity passes between a record and the cohort that it belongs to, so
-there it is all records that are known."""
+"""So many records cost little more than one."""
+
+RECORDS_AHEAD_MATURE: Final = 512
+"""A maturity passes between a record and the end of its cohort, so there it has to be more of them."""
 
 
 class Ahead(msgspec.Struct):
@@ -52,6 +54,10 @@ class Ahead(msgspec.Struct):
         health.judge_foreseen(self.foresight, number, entries)
         self.taken = number + 1
         return True
+
+    def leave(self) -> None:
+        """Look ahead no more: the rows keep nothing of what was computed for the cohorts after the present one."""
+        self.health.detach()
 
 
 class _Columns(NamedTuple):

@@ -18,7 +18,7 @@ from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig, Places
 from streams.evaluation.opinions import Opinions, SavedOpinion
 from streams.evaluation.periods import ModelState, new_model_state, rules_for
-from streams.fold.lookahead import RECORDS_AHEAD, Ahead, look_ahead
+from streams.fold.lookahead import RECORDS_AHEAD, RECORDS_AHEAD_MATURE, Ahead, look_ahead
 from streams.ledger.records import Part
 
 #: After so many records it is tried again to look ahead, which is in vain as long as there is something to see.
@@ -77,6 +77,8 @@ class ModelFold:
     def expect(self, parts: Iterable[Part]) -> None:
         """Expect that these are the parts of the next records."""
         self._upcoming = deque(parts)
+        for ahead in self._ahead.values():
+            ahead.leave()
         self._ahead = {}
 
     def reseat_sources(self) -> None:
@@ -92,7 +94,7 @@ class ModelFold:
         if not self._ahead and not len(upcoming) % TRIED_EVERY:
             self._ahead = look_ahead(
                 self.state,
-                list(islice(upcoming, None if self.width else RECORDS_AHEAD)),
+                list(islice(upcoming, RECORDS_AHEAD_MATURE if self.width else RECORDS_AHEAD)),
                 self.width,
                 self.rules(self.opinions.deciding is None),
                 self.rules(True),
@@ -105,6 +107,7 @@ class ModelFold:
         if ahead is not None:
             if ahead.judge(health, entries, rules):
                 return
+            ahead.leave()
             del self._ahead[health.version]
         health.judge(entries, rules, now)
 

@@ -153,7 +153,10 @@ class LineCutter:
             seen = pending.models_seen(first << INDEX_BITS)
             found = ((line >> INDEX_BITS) - first for line, model in seen if model not in self._models)
             unlisted = min(found, default=unlisted)
-        accepted = np.unique(pending.accepted(first << INDEX_BITS) >> INDEX_BITS)
+        accepted = pending.accepted(first << INDEX_BITS) >> INDEX_BITS
+        if accepted.size:
+            # Several events may be in one record.
+            accepted = accepted[np.append(True, accepted[1:] != accepted[:-1])]
         counted = lines[lines >= first] - first
         return RunCuts(clocks.now, first, accepted - first, counted, unlisted, pending.sizes())
 

@@ -7,6 +7,7 @@ how long it is, changes nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,12 +41,13 @@ class Run(NamedTuple):
 
     def side(self, side: int, append_ts: Ints, at: Ints, line: Ints) -> Given:
         """Return the records of one side; the columns are those of the run."""
-        use = np.flatnonzero(self.sides == side)
-        places = use.tolist()
+        mine = self.sides == side
+        use, chosen = np.flatnonzero(mine), mine.tobytes()
+        places = use.tolist() if self.odd or self.packed else []
         number_of = {place: number for number, place in enumerate(places)} if self.odd else {}
         odd = [number_of[place] for place in self.odd if place in number_of]
-        values = [self.values[place] for place in places]
-        block = Block([self.items[place] for place in places], odd, values)
+        values = list(compress(self.values, chosen))
+        block = Block(list(compress(self.items, chosen)), odd, values)
         packed = {number_of[place]: inner for place, inner in self.packed.items() if place in number_of}
         offsets = line >> INDEX_BITS if self.offsets is None else self.offsets
         block = with_packed(block, packed)
@@ -122,6 +124,8 @@ class RunCuts:
 
     def __init__(self, now: Ints, first: int, accepted: Ints, counted: Ints, unlisted: int, sizes: RecordSizes) -> None:
         self.size = now.size
+        self._times = now
+        self._accepted = accepted
         self.now: list[int] = now.tolist()
         self.first = first
         self.accepted: list[int] = accepted.tolist()
@@ -165,7 +169,11 @@ class RunCuts:
 
         Rows that were completed ahead of the run are those of time `since`, -1 if there are none.
         """
-        times = [since] if since >= 0 else []
-        interval = np.array([*times, *(self.now[place] for place in self.accepted)], np.int64) // interval_ms
-        found = np.searchsorted(self.now, (np.unique(interval) + 1) * interval_ms)
-        return [int(place) for place in found.tolist() if place < self.size]
+        interval = self._times[self._accepted] // interval_ms
+        # In order, as the clock is.
+        first = np.flatnonzero(np.append(True, interval[1:] != interval[:-1])) if interval.size else interval
+        intervals = interval[first].tolist()
+        if since >= 0 and since // interval_ms not in intervals[:1]:
+            intervals.insert(0, since // interval_ms)
+        found = [bisect_left(self.now, (each + 1) * interval_ms) for each in intervals]
+        return [place for place in found if place < self.size]

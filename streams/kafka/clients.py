@@ -239,7 +239,7 @@ def append_one(access: Access, topic: str, key: bytes, value: bytes, headers: He
 
     async def append() -> tuple[int, int]:
         async with producing(access) as producer:
-            sent = producer.send_and_wait(access.names.of(topic), value, key, headers=headers)
+            sent = producer.send_and_wait(access.names.of(topic), value, key, headers=list(headers))
             placed = await answered(sent)
             return placed.partition, placed.offset
 

@@ -21,7 +21,7 @@ from streams.config.resolved import Config
 from streams.join.source_reader import Position
 from streams.kafka.admin import administering
 from streams.kafka.clients import Access, Feed, end_consumer, join, producing
-from streams.kafka.ledger_topic import open_ledger
+from streams.kafka.ledger_topic import check_settings, open_ledger
 from streams.kafka.log_checks import Leaders, Stalls
 from streams.kafka.rewinds import Rewinds
 from streams.kafka.source_partition import LastRead, Links, SourceChanged, SourcePartition, route_to
@@ -42,6 +42,9 @@ READ_AHEAD_S = 0.01
 
 BUSY_WAIT_MS, IDLE_WAIT_MS = 5, 200
 """Longest wait for records in a round, while rows wait for the ledger and while none do."""
+
+LOOK_AT_SETTINGS_S = 30.0
+"""How often a running worker looks whether its topics are still such that they can be read."""
 
 FULL_S = 0.01
 """Between two looks whether there is room again, where the ledger is slower than the sources."""
@@ -106,8 +109,13 @@ class IngestService:
             run = self.running = self.run_type(self, producer)
             try:
                 await run.join()
+                look = asyncio.get_running_loop().time() + LOOK_AT_SETTINGS_S
                 while not self._stopping:
                     await run.round()
+                    if asyncio.get_running_loop().time() >= look:
+                        # Somebody may have altered a topic meanwhile.
+                        await check_settings(self.access)
+                        look = asyncio.get_running_loop().time() + LOOK_AT_SETTINGS_S
                 await run.settle()
             except MessageSizeTooLargeError:
                 # By much: each try takes a run, which has to join its group again.

@@ -239,7 +239,7 @@ class LedgerPartition:
     async def _send(self, each: _Record) -> None:
         send = self._links.producer.send_and_wait
         self._report.checkpoints.appended(
-            await send(each.topic, each.value, each.key, each.partition, headers=each.headers)
+            await send(each.topic, each.value, each.key, each.partition, headers=list(each.headers))
         )
 
     def _signed(self, journal: str, decision: Decision) -> _Record:

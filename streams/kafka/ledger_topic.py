@@ -14,6 +14,17 @@ from streams.ledger.records import Configured, Record
 from streams.pipeline import configuration_record
 from unship.errors import ConfigurationError
 
+READ_WHOLE = ("predictions", "feedback", "ledger")
+
+_BAD = {
+    "cleanup.policy": ("compact", "expected delete, so the broker takes records away that must be joined"),
+    "message.timestamp.type": (
+        "CreateTime",
+        "expected LogAppendTime, so each writer sets the clock of the monitor",
+    ),
+}
+"""Settings that are looked at: what a value must not hold, and the reason."""
+
 
 class Shape(msgspec.Struct, frozen=True):
     """How many partitions the sources and the ledger have: with others, other records meet."""
@@ -29,19 +40,19 @@ async def open_ledger(access: Access, producer: AIOKafkaProducer, config: Config
 
     Raises:
         ConfigurationError: the ledger was begun by another version of the fold or with other numbers of partitions,
-            the two source topics differ, or a broker compacts what has to be read whole.
+            the two source topics differ, a broker compacts what has to be read whole, or writers set append times.
     """
     consumer = access.reader()
     try:
         await consumer.start()
-        names = [access.names.of(topic) for topic in ("predictions", "feedback", "ledger")]
+        names = [access.names.of(topic) for topic in READ_WHOLE]
         predictions, feedback, ledger = [await partition_count(consumer, name) for name in names]
         if predictions != feedback:
             raise ConfigurationError(
                 f"{names[0]} has {predictions} partitions and {names[1]} has {feedback}, so ids do not meet; make them "
                 "equal: unship topics plan shows how"
             )
-        await _refuse_compaction(access, names)
+        await check_settings(access)
         shape = Shape(predictions, ledger)
         places = [TopicPartition(names[2], number) for number in range(ledger)]
         begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
@@ -62,19 +73,39 @@ def configuration_for(config: Config, shape: Shape) -> Configured:
     return msgspec.structs.replace(record, partitions=shape.sources, ledger_partitions=shape.ledger)
 
 
-async def _refuse_compaction(access: Access, names: list[str]) -> None:
-    """Make sure that no record of these topics vanishes because a later one has its key."""
+async def check_settings(access: Access) -> None:
+    """Make sure that sources and ledger are kept whole, and that their append times are the broker's.
+
+    With the times of writers, one record of a wrong time ends the judging: nothing is later than that.
+
+    Raises:
+        ConfigurationError: A setting of a topic is another one; with the fix.
+    """
+    names = [access.names.of(topic) for topic in READ_WHOLE]
+    wanted = dict.fromkeys(_BAD, "")
     async with administering(access) as admin:
-        asked = [ConfigResource(ConfigResourceType.TOPIC, name, {"cleanup.policy": ""}) for name in names]
+        asked = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in names]
         (response,) = await admin.client.describe_configs(asked)
     for _, _, _, name, settings in response.resources:
         # Without the right to read settings there are none in the response, and `unship check` names the right.
-        for _, value, *_ in settings:
-            if "compact" in value:
+        for setting, value, *_ in settings:
+            if setting in _BAD and (wrong := setting_fault(setting, value or "")) is not None:
                 raise ConfigurationError(
-                    f"topic {name}: cleanup.policy is {value}, expected delete, so the broker takes records away that "
-                    "must be joined; mend it with: unship topics apply"
+                    f"topic {name}: {setting} is {value}, {wrong}; mend it with: unship topics apply"
                 )
+
+
+def setting_fault(setting: str, value: str) -> str | None:
+    """Return why a topic with this setting cannot be read, None if it can.
+
+    Example:
+        >>> setting_fault("cleanup.policy", "delete"), setting_fault("message.timestamp.type", "LogAppendTime")
+        (None, None)
+        >>> setting_fault("message.timestamp.type", "CreateTime")
+        'expected LogAppendTime, so each writer sets the clock of the monitor'
+    """
+    bad, why = _BAD[setting]
+    return why if bad in value else None
 
 
 async def _first(consumer: AIOKafkaConsumer, place: TopicPartition) -> Record:

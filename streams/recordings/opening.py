@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 from streams.recordings.replay import lines_in, open_recording
+from unship.budgets.table import RECORDING
+from unship.errors import RecordingError
 
 _PEEKED = 64
+_COPIED = 1_048_576
 _OF_A_LEDGER = (b',"at":["ledger",', b',"at":["decisions",')
 
 
@@ -50,17 +52,26 @@ def begins_with_ledger(stream: BinaryIO) -> bool:
 
 
 @contextmanager
-def open_seekable(source: str) -> Iterator[BinaryIO]:
+def open_seekable(source: str, limit: int = RECORDING.limit) -> Iterator[BinaryIO]:
     """Open a recording for reading in any order; compressed files and standard input are copied to disk first.
+
+    Args:
+        source: The path, or `-`.
+        limit: How many bytes are copied.
 
     Raises:
         RecordingError: It cannot be opened.
     """
-    with open_recording(source) as stream:
+    with open_recording(source, limit) as stream:
         if source != "-" and not source.endswith(".gz"):
             yield stream
             return
         with tempfile.TemporaryFile() as file:
-            shutil.copyfileobj(stream, file)
+            left = limit
+            while data := stream.read(min(_COPIED, left + 1)):
+                if len(data) > left:
+                    raise RecordingError(f"{source}: it holds more than {limit} bytes, the limit (limits.recording)")
+                file.write(data)
+                left -= len(data)
             file.seek(0)
             yield cast(BinaryIO, file)

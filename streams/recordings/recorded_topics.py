@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final
 
 from streams.recordings.lines import Place, Taken, is_of, place_of, read_line, read_sound_line
-from streams.recordings.replay import lines_in
+from streams.recordings.replay import READ_BYTES, lines_in
 from unship.budgets.table import DAMAGED_LINES
 from unship.errors import RecordingError
 
@@ -84,6 +84,7 @@ class RecordedTopics:
         marks = self._index[place]
         _, position = marks[max(bisect_right(marks, offset, key=lambda entry: entry[0]) - 1, 0)]
         page: list[Taken] = []
+        size = 0
         self._stream.seek(position)
         for line in lines_in(self._stream):
             at, position = position, position + len(line)
@@ -92,6 +93,7 @@ class RecordedTopics:
             taken = read_sound_line(line)
             if taken.offset >= offset:
                 page.append(taken)
-            if len(page) == INDEX_EVERY or taken.offset + 1 == self._ends[place]:
+                size += len(line)
+            if len(page) == INDEX_EVERY or size >= READ_BYTES or taken.offset + 1 == self._ends[place]:
                 break
         return page

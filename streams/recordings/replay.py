@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import gzip
 import hashlib
+import io
 import re
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, cast
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
@@ -27,7 +29,7 @@ from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_of, configuration_record
 from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, line_of, read_sound_line
-from unship.budgets.table import LINE
+from unship.budgets.table import LINE, RECORDING
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
 from unship.rejections import Rejection
@@ -35,6 +37,10 @@ from unship.rejections import Rejection
 _MAGIC: Final = b"unship-snapshot-2\n"
 _LEDGER_PLACE: Final = re.compile(rb',"at":\["ledger",(\d+),')
 
+READ_BYTES: Final = 8 * 1_048_576
+"""So many bytes of lines are in memory at once, however few lines that are."""
+
+UNPACKED_BYTES: Final = 262_144
 LINE_BYTES_MAX: Final = LINE.limit
 """Longer lines are split here and rejected in pieces, so that no input can fill the memory."""
 
@@ -91,9 +97,38 @@ def written_by(step: Step, clock: int, decided: int) -> Iterator[tuple[Taken, De
         yield Taken("decisions", 0, offset, at, decision.model.encode(), decision_bytes(decision)), decision
 
 
+class _Unpacked(io.RawIOBase):
+    """A compressed file as its content, of which no more is unpacked than a limit."""
+
+    def __init__(self, packed: BinaryIO, source: str, limit: int) -> None:
+        super().__init__()
+        self._packed, self._source = packed, source
+        self._limit, self._left = limit, limit
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Unpack some bytes into a buffer; return how many."""
+        data: bytes = self._packed.read(min(len(buffer), self._left + 1))
+        if len(data) > self._left:
+            raise RecordingError(
+                f"{self._source}: it holds more than {self._limit} bytes when it is unpacked, which is the limit "
+                "(limits.recording); unpack it yourself if you trust it, or raise the limit"
+            )
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
 @contextmanager
-def open_recording(source: str) -> Iterator[BinaryIO]:
+def open_recording(source: str, limit: int = RECORDING.limit) -> Iterator[BinaryIO]:
     """Open a recording for reading: a path, `.gz` included, or `-` for standard input.
+
+    Args:
+        source: The path.
+        limit: How many bytes of a compressed recording are unpacked.
 
     Raises:
         RecordingError: It cannot be opened.
@@ -105,8 +140,12 @@ def open_recording(source: str) -> Iterator[BinaryIO]:
         path = Path(source)
         if path.suffix == ".zst":
             raise RecordingError(f"{source}: .zst is not read yet; unpack it first, or use .gz")
-        with cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as stream:
-            yield stream
+        if path.suffix != ".gz":
+            with path.open("rb") as stream:
+                yield stream
+            return
+        with gzip.open(path, "rb") as packed:
+            yield cast(BinaryIO, io.BufferedReader(_Unpacked(cast(BinaryIO, packed), source, limit), UNPACKED_BYTES))
     except (OSError, EOFError, zlib.error) as error:
         raise RecordingError(f"{source}: cannot be read: {error}") from error
 
@@ -191,7 +230,7 @@ class Replay:
         try:
             while True:
                 wanted = batch if stop_after is None else min(batch, stop_after - self.lines)
-                lines = list(islice(lines_in(stream), max(wanted, 0)))
+                lines = some_lines(lines_in(stream), max(wanted, 0))
                 if not lines:
                     break
                 data = b"".join(lines)
@@ -290,9 +329,23 @@ class Replay:
         return dict(sorted((str(reason), count) for reason, count in total.items()))
 
 
+def some_lines(lines: Iterator[bytes], count: int, most_bytes: int = READ_BYTES) -> list[bytes]:
+    """Return the next lines: at most so many, and no more once they have so many bytes.
+
+    >>> some_lines(iter([b"a", b"bc", b"d"]), 3, 2)
+    [b'a', b'bc']
+    """
+    some: list[bytes] = []
+    size = 0
+    while len(some) < count and size < most_bytes and (line := next(lines, b"")):
+        some.append(line)
+        size += len(line)
+    return some
+
+
 def lines_in(stream: BinaryIO) -> Iterator[bytes]:
     """Yield the lines of a recording from its present position on, none longer than `LINE_BYTES_MAX`."""
-    return iter(lambda: stream.readline(LINE_BYTES_MAX), b"")
+    return iter(partial(stream.readline, LINE_BYTES_MAX), b"")
 
 
 def _is_ledger(line: bytes) -> bool:

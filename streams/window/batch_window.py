@@ -220,8 +220,15 @@ class BatchWindow:
 
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""
-        objects = self.generations[-1].answers.objects
-        scores = block.column("scores", None) if "scores" in block.shape.fields else None
+        generation = self.generations[-1]
+        objects, scores = generation.answers.objects, None
+        if "scores" in block.shape.fields and any(rule.scores for rule in self.slow.rules):
+            # A thousand classes take a hundred times as much as everything else of a prediction.
+            rules, cell = self.slow.series.rules, generation.cell[rows].astype(np.int64)
+            codes = np.where(cell == NO_CELL, NO_CELL, generation.cells.series_of(cell)).tolist()
+            given = zip(block.column("scores", None), codes, strict=True)
+            # Rows without a cell are kept elsewhere.
+            scores = [each if code >= 0 and rules[code].scores else None for each, code in given]
         if output.others is None and scores is None:
             return
         others = [None] * rows.size if output.others is None else output.others.tolist()

@@ -121,7 +121,8 @@ class JoinWindow:
         given = map(slices.get, rule.slices_by) if slices else [None] * len(rule.slices_by)
         values = tuple(map(shortened, given))
         took = event.latency_ms if rule.latency else None
-        pending = PendingPrediction(key, position, at, code, event.output, event.score, event.scores, values, took)
+        by_class = event.scores if rule.scores else None
+        pending = PendingPrediction(key, position, at, code, event.output, event.score, by_class, values, took)
         if rule.unlabelled and others and repeated is None:
             self._pair_seen(pending, others, rule)
         self.waiting.add(pending, rule)

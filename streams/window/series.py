@@ -32,7 +32,7 @@ class WindowRule(msgspec.Struct, frozen=True):
     """A model's limits of the window, the slices that are kept, and which feedback is a label.
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
-    `losses` is how many losses each of them has.
+    `losses` is how many losses each of them has, and `scores` is true where one needs the scores by class.
     """
 
     horizon_ms: int
@@ -43,6 +43,7 @@ class WindowRule(msgspec.Struct, frozen=True):
     unlabelled: bool = False
     latency: bool = False
     losses: int = 1
+    scores: bool = True
 
     @property
     def reach_ms(self) -> int:
@@ -87,6 +88,7 @@ def window_rule(model: ModelConfig) -> WindowRule:
         unlabelled=model.judges_unlabelled,
         latency=bool(model.latency_losses),
         losses=len(model.losses),
+        scores=model.kind != "binary" and any(spec.of_scores for spec in model.losses),
     )
 
 

@@ -109,7 +109,7 @@ class KafkaSite:
                 value = line.rstrip(b"\n")
                 if isinstance(event, Deployment):
                     value, headers = sign_event(event, deployer, audience, wall_ms(), new_nonce())
-                futures.append(await producer.send(topic, value, key, partition=partition, headers=headers))
+                futures.append(await producer.send(topic, value, key, partition=partition, headers=list(headers)))
                 if isinstance(event, Deployment):
                     await futures[-1]
                     await self.until(partial(self._copied, event), f"the copy of {event.version}, {event.status}")

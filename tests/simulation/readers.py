@@ -61,6 +61,9 @@ class SeenModel:
     def save(self) -> Any:
         return self.counts, self.applied, self.predicted
 
+    def arrive(self, part: Any) -> None:
+        """Look at nothing ahead."""
+
     def take_outcomes(self, record: Outcomes) -> None:
         for arm, position in zip(record.arm.tolist(), record.position.tolist(), strict=True):
             self.applied[record.arms[arm].version, position] += 1

@@ -515,3 +515,16 @@ class Blocked:
                     await asyncio.sleep(0.05)
 
         asyncio.run(life())
+
+
+def test_topic_whose_writers_set_the_append_times_is_refused_with_the_way_out(kafka: SharedKafka) -> None:
+    async def run() -> None:
+        site = Inside(kafka, sources=1)
+        await site.make_topics()
+        for topic in ("predictions", "feedback", "ledger"):
+            await site.set_topic(topic, message_timestamp_type="CreateTime")
+            with pytest.raises(ConfigurationError, match=r"CreateTime, expected LogAppendTime.*topics apply"):
+                await site.ingest().run()
+            await site.make_topics()
+
+    asyncio.run(run())

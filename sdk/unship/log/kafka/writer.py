@@ -179,12 +179,14 @@ def built(
     batch, held = create_batch(), list[Message]()
     for record, carried in records_of(messages, pack=pack and not alone):
         full = alone and held
-        if full or batch.append(timestamp=None, key=record.key, value=record.value) is None:
+        # A list, because the client's compiled part takes nothing else.
+        headers = list(record.headers)
+        if full or batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
             # Closed, so that it is not kept for more.
             batch.close()
             yield batch, held
             batch, held = create_batch(), []
-            batch.append(timestamp=None, key=record.key, value=record.value)
+            batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
         held += carried
     batch.close()
     yield batch, held

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from unship.log.kafka.writer import BATCH_BYTES, built
 from unship.log.link import Message
@@ -67,3 +68,19 @@ def test_record_larger_than_a_batch_is_in_a_batch_of_its_own():
     small, large = messages(2), messages(1, size=BATCH_BYTES)
     found = batches([small[0], *large, small[1]], pack=True)
     assert [[key for key, _ in batch.records] for batch, _ in found] == [[b"p-0"], [b"p-0"], [b"p-1"]]
+
+
+def test_headers_of_a_signed_record_are_sent_with_it():
+    signed = Message(b"{}", b"m", (("unship_sig", b"s"), ("unship_key", b"k")))
+    for alone in (False, True):
+        built_batches = batches([signed, *messages(2)], alone=alone)
+        records = [
+            record
+            for batch, _ in built_batches
+            for part in iter(MemoryRecords(bytes(batch._build())).next_batch, None)
+            for record in part
+        ]
+        assert [(record.value, record.headers) for record in records] == [
+            (b"{}", [("unship_sig", b"s"), ("unship_key", b"k")]),
+            *((message.value, []) for message in messages(2)),
+        ]
