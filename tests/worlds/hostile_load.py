@@ -3,12 +3,14 @@
     python -m tests.worlds.hostile_load --rounds 100 --hostile 10000
 
 Each round is a second of the log's clock: honest requests with their labels, then hostile records. What an honest round
-costs is taken of the monitor's step over the honest records alone.
+costs is taken of the monitor's step over the honest records alone: its processor time, and in other rounds how many
+functions it calls, which a busy machine does not change.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import random
 import sys
@@ -41,6 +43,9 @@ HONEST = 500
 WARM = 40
 """Rounds until what the monitor keeps has its size: the horizon, `early`, and some more."""
 
+COUNTED = 5
+"""Rounds at either end of which the calls are counted."""
+
 
 class Course:
     """One log with its monitor, an honest fleet and strangers."""
@@ -57,8 +62,8 @@ class Course:
 
     def run(self) -> dict[str, Any]:
         """Let everything happen; return what was decided, and what it took."""
-        costs: list[float] = []
-        memory: list[float] = []
+        costs, calls, memory = list[float](), list[int](), list[float]()
+        counted = {*range(WARM, WARM + COUNTED), *range(self.rounds - COUNTED, self.rounds)}
         self.deploy("v1", "live")
         for number in range(self.rounds):
             if number == 5:
@@ -68,9 +73,12 @@ class Course:
             self.step()
             self.answer(decayed=number >= self.rounds // 2)
             self.now += 1_000
-            begun = time.process_time()
-            self.step()
-            costs.append(time.process_time() - begun)
+            if number in counted:
+                calls.append(self.calls_of_step())
+            else:
+                begun = time.process_time()
+                self.step()
+                costs.append(time.process_time() - begun)
             self.monitor.publish()
             memory.append(resident_mb())
             if number % 20 == 0:
@@ -82,9 +90,17 @@ class Course:
             "hostile": self.hostile * self.rounds,
             "first_cost": min(costs[WARM : WARM + 15]),
             "last_cost": min(costs[-15:]),
+            "first_calls": sum(calls[:COUNTED]),
+            "last_calls": sum(calls[-COUNTED:]),
             "memory": [memory[WARM], max(memory[-15:])],
             "record_max": max((len(value) for value in self.ledger()), default=0),
         }
+
+    def calls_of_step(self) -> int:
+        """Read everything; return how many functions were called."""
+        profile = cProfile.Profile()
+        profile.runcall(self.step)
+        return sum(entry.callcount for entry in profile.getstats())
 
     def step(self) -> None:
         """Read everything."""
