@@ -24,8 +24,8 @@ import msgspec
 
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
-from tests.hostile import FLOODS
 from tests.keys import SIGNER, signed
+from tests.worlds.hostile import FLOODS
 from unship.events import Deployment, Status
 from unship.log.embedded.log import EmbeddedLog, Message
 
