@@ -211,16 +211,15 @@ class Fold:
             self.rejected[RejectCode.GAP] += 1
             return
         self.gaps.discard(batch.partition)
-        self._forget_silent()
         for part in batch.parts:
             # Before every partition has a batch nothing matures, but what counts on arrival has a time.
             at = self.clock if self.clock >= 0 else batch.clock
             if part.model in self.models:
                 self.models[part.model].arrive(part)
             outcomes = outcomes_of(part, batch, coverage, width_of(self.config.of(part.model)), at)
-            if self._admit(part.model, outcomes.events()):
+            if self._admit(part.model, outcomes.events(), at):
                 if outcomes.predictions:
-                    self.places.predicted(part.model, self.clock)
+                    self.places.predicted(part.model, at)
                 self._take_outcomes(self._model(part.model), outcomes)
             yield
         for reason, change in counts_of(batch.counted, coverage):
@@ -297,7 +296,7 @@ class Fold:
         self._dues.note(model)
 
     def _take_replicas(self, record: ReplicaFacts) -> None:
-        if not self._admit(record.model, len(record.changes)):
+        if not self._admit(record.model, len(record.changes), max(self.clock, record.clock)):
             return
         model = self._model(record.model)
         self._advance(model, self.clock)
@@ -327,11 +326,14 @@ class Fold:
 
     # Places
 
-    def _admit(self, name: str, events: int) -> bool:
-        """Return whether a model has a place; if there is none, its events are counted."""
+    def _admit(self, name: str, events: int, now: int) -> bool:
+        """Return whether a model has a place at a time (ms); if there is none, its events are counted."""
         if name in self.models or name in self.config.models:
             return True
-        if self.places.admit(name, self.clock, self.config.places.models):
+        if len(self.places.strangers) >= self.config.places.models:
+            # Not before: a model that answers once a month is judged by what it did the month before.
+            self._forget_silent()
+        if self.places.admit(name, now, self.config.places.models):
             return True
         self.rejected[RejectCode.MODEL_LIMIT] += events
         return False

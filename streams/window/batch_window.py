@@ -221,7 +221,7 @@ class BatchWindow:
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""
         generation = self.generations[-1]
-        objects, scores = generation.answers.objects, None
+        scores = None
         if "scores" in block.shape.fields and any(rule.scores for rule in self.slow.rules):
             # A thousand classes take a hundred times as much as everything else of a prediction.
             rules, cell = self.slow.series.rules, generation.cell[rows].astype(np.int64)
@@ -234,7 +234,7 @@ class BatchWindow:
         others = [None] * rows.size if output.others is None else output.others.tolist()
         for row, other, by_class in zip(rows.tolist(), others, scores or [None] * rows.size, strict=True):
             if other is not None or by_class is not None:
-                objects[row] = (other, by_class)
+                generation.answers.keep(row, other, by_class)
 
     def _close(self, generation: Generation, rows: Ints) -> None:
         """Let rows take no label if they were read before feedback was lost."""
@@ -343,7 +343,7 @@ class BatchWindow:
         if truths.others is not None:
             for row, other in zip(rows.tolist(), truths.others.tolist(), strict=True):
                 if other is not None:
-                    label.others[row] = other
+                    label.keep(row, other)
         generation.labelled(rows)
         scores = generation.answers.score[rows]
         kinds = np.where(np.isnan(scores), NOTHING, FLOAT).astype(np.uint8)

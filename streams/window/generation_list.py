@@ -47,7 +47,9 @@ class GenerationList(list[Generation]):
         # A generation leaves as a whole, so it is not much larger than a quarter of the window.
         quarter = 1 << (sum(each.size for each in self) // 4).bit_length() >> 1
         most = min(max(self._rows_most, quarter), self._rows_largest)
-        self.append(Generation(min(GROWTH * self[-1].rows.size, most), cells))
+        # One that ended before it was full shows that the next one need not be larger.
+        growth = GROWTH if self[-1].size == self[-1].rows.size else 1
+        self.append(Generation(min(growth * self[-1].rows.size, most), cells))
         self._keep_beyond_memory()
         return self[-1]
 

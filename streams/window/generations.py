@@ -41,12 +41,29 @@ _ROW_MASK: Final = np.uint64(0xFFFF_FFFF)
 Bytes: TypeAlias = NDArray[np.uint8]
 
 
+OBJECTS_BYTES: Final = 8 * 1_048_576
+"""A generation with so many bytes of texts and lists takes no more rows: what has left the window is dropped by
+generations, and rows of numbers alone would let a much larger one fill.
+"""
+
+
 class AnswerColumns:
     """What each row answered. `objects` has what is no number, by row: an output, and scores by class."""
 
     def __init__(self, rows: Rows) -> None:
         self.objects: dict[int, tuple[Any, Any]] = {}
+        self.bytes = 0
         self.use(rows)
+
+    def keep(self, row: int, other: Any, by_class: dict[str, float] | None) -> None:
+        """Keep what a row answered that is no number."""
+        self.objects[row] = (other, by_class)
+        self.bytes += object_bytes(other) + object_bytes(by_class)
+
+    def load(self, objects: dict[int, tuple[Any, Any]]) -> None:
+        """Load what was saved of `objects`."""
+        for row, (other, by_class) in objects.items():
+            self.keep(row, other, by_class)
 
     def use(self, rows: Rows) -> None:
         """Have the columns in these rows."""
@@ -78,7 +95,18 @@ class LabelColumns:
 
     def __init__(self, rows: Rows) -> None:
         self.others: dict[int, Any] = {}
+        self.bytes = 0
         self.use(rows)
+
+    def keep(self, row: int, other: Any) -> None:
+        """Keep the truth of a row that is no number."""
+        self.others[row] = other
+        self.bytes += object_bytes(other)
+
+    def load(self, truths: dict[int, Any]) -> None:
+        """Load what was saved of `others`."""
+        for row, other in truths.items():
+            self.keep(row, other)
 
     def use(self, rows: Rows) -> None:
         """Have the columns in these rows."""
@@ -95,6 +123,21 @@ class LabelColumns:
         if self.others and (kinds == OTHER).any():
             others = objects([self.others.get(row) for row in rows.tolist()])
         return Scalars(self.truth[rows], kinds, others)
+
+
+def object_bytes(value: Any) -> int:
+    """Return about how many bytes of memory an answer or a truth takes that is no number.
+
+    >>> object_bytes(None), object_bytes("abcd"), object_bytes(["abcd", 1]), object_bytes({"a": 0.5})
+    (0, 60, 188, 185)
+    """
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        return 56 + len(value)
+    if isinstance(value, dict):
+        return 64 + sum(120 + len(name) for name in value)
+    return 64 + sum(8 + (56 + len(item) if isinstance(item, str) else 48) for item in value)
 
 
 class Generation:
@@ -164,7 +207,7 @@ class Generation:
     @property
     def room(self) -> int:
         """Return how many rows can be added."""
-        return self.rows.size - self.size
+        return 0 if self.answers.bytes + self.label.bytes >= OBJECTS_BYTES else self.rows.size - self.size
 
     def add(self, prints: Fingerprints, position: Ints, at: Ints, cell: Ints, output: Scalars, score: Scalars) -> slice:
         """Add rows that can be found only after `index.put`; return which they are."""
@@ -233,8 +276,8 @@ class Generation:
         if (self._labels + self._predictions[1]) % 2**64 != saved.checksum:
             raise DamagedRows(f"{saved.name}: the checksum of its {saved.size} rows is another one")
         self.size, self.newest = saved.size, saved.newest
-        self.answers.objects.update(saved.objects)
-        self.label.others.update(saved.truths)
+        self.answers.load(saved.objects)
+        self.label.load(saved.truths)
 
     def _load_part(self, begin: int, end: int, feedback: int) -> int:
         """Load rows of a range, and let them be found whose keys are nowhere else; return their checksum."""
@@ -289,8 +332,8 @@ def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
     label = generation.label
     label.position[rows], label.at[rows], label.truth[rows] = labelled_by, labelled_at, truth
     label.kind[rows], label.source[rows], label.named[rows] = truth_kind, source, named
-    label.others.update(saved.truths)
-    generation.answers.objects.update(saved.objects)
+    label.load(saved.truths)
+    generation.answers.load(saved.objects)
     return generation
 
 

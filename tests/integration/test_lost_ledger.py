@@ -26,6 +26,10 @@ def test_replicas_of_a_lost_log_obey_the_new_one_after_an_operators_order(tmp_pa
     def unship(*arguments: str) -> None:
         subprocess.run([UNSHIP, *arguments], cwd=tmp_path, check=True, timeout=HANG_S)
 
+    def status() -> bytes:
+        command = [str(UNSHIP), "--json", "status"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=HANG_S).stdout
+
     with fleet() as before:
         bench.command("fraud", "v2", epoch=(0, 1_000, 0))
         until(lambda: before.current.version == "v2")
@@ -37,6 +41,8 @@ def test_replicas_of_a_lost_log_obey_the_new_one_after_an_operators_order(tmp_pa
             unship("emit", "deployment", '{"model": "fraud", "version": "v3", "status": "live"}')
             until(lambda: "unship ctl renew 'fraud'" in (tmp_path / "run.log").read_text())
             assert after.current.version != "v3"
+            # The status that acts are checked against is written twice a second.
+            until(lambda: b"fraud" in status())
             unship("ctl", "renew", "fraud", "--reason", "the disk is gone")
             until(lambda: after.current.version == "v3")
             assert after.current.epoch is not None

@@ -38,7 +38,7 @@ MODELS = Budget(
     limit=200,
     unit="models of a ledger partition",
     beyond="MODEL_LIMIT",
-    back="a model is forgotten after its label horizon without a prediction",
+    back="models without a prediction for their label horizon are forgotten when another one needs a place",
     why="a model takes 150 KB with 50 slices, and as much for each version that is judged as well: 200 models are 30 "
     "to 270 MB; a fleet with more names them in `models`",
     bytes=270 * MIB,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from actions.checkpoints import CHECKPOINT_KEY
 from actions.reconcile import Signer
 from console.cli import main
 from console.keyring import Keyring
@@ -49,7 +50,8 @@ class Bench:
         return self.live.pipeline.fold.models["fraud"].state.desired
 
     def reasons(self) -> list[str]:
-        return [json.loads(record.value or b"")["reason"] for record in self.log.read("decisions", 0)]
+        records = [record for record in self.log.read("decisions", 0) if record.key != CHECKPOINT_KEY]
+        return [json.loads(record.value or b"")["reason"] for record in records]
 
 
 @pytest.fixture

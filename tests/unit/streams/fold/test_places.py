@@ -86,8 +86,13 @@ def test_places_of_models_without_predictions_for_a_horizon_are_free_again_and_t
     assert run.counts == {**before, "MODEL_LIMIT": 2}
 
 
+def test_model_that_answers_once_a_month_is_not_forgotten_while_there_is_room() -> None:
+    run = send(Run(parse(LIMITS)), answer(0, "m"), answer(0, "n", after=30 * DAY_MS), answer(1, "m", after=30 * DAY_MS))
+    assert run.fold.models["m"].state.outcomes == {"v1": 2}
+
+
 def test_model_that_was_decided_about_continues_its_chain_of_decisions_after_it_was_forgotten() -> None:
-    run = send(Run(parse(LIMITS)), answer(0, "m"))
+    run = send(Run(parse(LIMITS)), answer(0, "m"), *strangers(19))
     run.fold.models["m"].state.written.chain("digest")
     send(run, answer(0, "n", after=9 * DAY_MS))
     assert "m" not in run.fold.models
@@ -97,7 +102,7 @@ def test_model_that_was_decided_about_continues_its_chain_of_decisions_after_it_
 
 
 def test_models_with_a_version_in_quarantine_are_not_forgotten() -> None:
-    run = send(Run(parse(LIMITS)), answer(0, "m"))
+    run = send(Run(parse(LIMITS)), answer(0, "m"), *strangers(19))
     run.fold.models["m"].state.desired.roll_back("v0", (0, 9, 0), START, automatic=True)
     send(run, answer(0, "n", after=9 * DAY_MS))
     assert run.fold.models["m"].state.desired.is_quarantined("v1")
