@@ -5,8 +5,7 @@ obeyed, because after a restart it would be forgotten. Where a load raises, the 
 counted. A load that hangs counts as one that raised (`unship.replica.loading`).
 
 Without a stored epoch a replica has nothing to compare a record with, and an older command that is still valid would
-pass for news. So it judges everything that the topic holds before it obeys anything, and an epoch that has expired
-counts there too: it shows that what came before it was superseded.
+pass for news. So it judges everything that the topic holds before it obeys anything.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from unship.events import Ack, Epoch
+from unship.events import Ack
 from unship.log.link import Record
 from unship.replica import fence
 from unship.replica.acks import UNSENT_MAX, AckQueue, Problems
 from unship.replica.epoch_file import EpochFile
-from unship.replica.fence import NO_EPOCH, FenceState, Serving, StateLoss, Target
+from unship.replica.fence import FenceState, Serving, StateLoss, Target
 from unship.replica.loading import LOADS_HANG, LoadsHang, TimedLoads
 from unship.replica.replica import LATER, Confirmation, Confirmed, Replica
 
@@ -107,18 +106,14 @@ class CommandApplier:
             newest: The offset of the newest record that there was when reading began; those before it are history.
         """
         before = state = self.state
-        knew = self.knows_epoch
         acks: deque[Ack] = deque(maxlen=UNSENT_MAX)
         believed = False
-        expired: Epoch = NO_EPOCH
         for record in records:
             now_ms = self._replica.now_ms()
             state, verdict = fence.judge(
                 state, record.value, record.headers, self._replica.trust.trust, now_ms, self._registered
             )
             believed = believed or verdict.kind != "REFUSED"
-            if verdict.code == "EXPIRED":
-                expired = max(expired, verdict.epoch)
             if record.offset < newest and verdict.code == "REGRESSION":
                 # Older commands come before newer ones in every log.
                 continue
@@ -126,9 +121,6 @@ class CommandApplier:
                 self._problems.refuse(verdict.code, f"control offset {record.offset}: {verdict.code}: {verdict.detail}")
             # A flood of equal refusals is one statement, not a flood of acks.
             acks.extend(ack for ack in fence.acks(state, verdict, self._replica.who, now_ms) if not _repeats(acks, ack))
-        if not knew and state is not before and state.epoch is not None and state.epoch < expired:
-            self._problems.refuse("REGRESSION", f"control: epoch {state.epoch} < {expired}, which has expired since")
-            return False
         if fence.must_store(before, state) and not self._store(state):
             if state.wanted is not None:
                 self._acks.post(fence.load_failed(before, state.wanted, self._replica.who, self._replica.now_ms()))

@@ -34,6 +34,10 @@ HEAD_BYTES_MAX: Final = SIDECAR_HEAD.limit
 
 RECV_BYTES: Final = 65_536
 
+DISCARD_S: Final = 1.0
+DISCARD_BYTES: Final = 4 << 20
+"""What is read and dropped of a request that was refused, at most."""
+
 
 class Connections:
     """Hand out places; every method may be called from any thread."""
@@ -138,6 +142,15 @@ class RequestReader(io.BufferedIOBase):
         while len(self._held) < wanted and self._more():
             pass
         return self._taken(wanted)
+
+    def discard(self) -> None:
+        """Read and drop, for a moment, what is still being sent: closed at once, the client could lose the answer."""
+        self._connection.shutdown(socket.SHUT_WR)
+        self._deadline = min(self._deadline, time.monotonic() + DISCARD_S)  # noqa: TID251
+        dropped = 0
+        while dropped < DISCARD_BYTES and self._more():
+            dropped += len(self._held)
+            self._held.clear()
 
     def _more(self) -> bool:
         left_s = self._deadline - time.monotonic()  # noqa: TID251

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from contextlib import suppress
 from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ import msgspec
 
 from unship.events import Epoch
 from unship.replica.fence import NO_EPOCH
-from unship.sidecar.connections import Connections, RequestReader
+from unship.sidecar.connections import CONNECTIONS_MAX, Connections, RequestReader
 from unship.sidecar.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
 
 WRITE_S: Final = 10.0
@@ -56,6 +57,8 @@ class SidecarServer(ThreadingHTTPServer):
     """Serve one sidecar."""
 
     daemon_threads = True
+    # So many may arrive at once: with the standard library's five, a few clients would keep others from connecting.
+    request_queue_size = 2 * CONNECTIONS_MAX
     block_on_close = False
 
     def __init__(self, address: tuple[str, int], sidecar: Sidecar) -> None:
@@ -171,7 +174,9 @@ class _Requests(BaseHTTPRequestHandler):
         except _Refusal as refusal:
             # Here too a body may be left unread.
             self.close_connection = True
-            self._answer(refusal.code, {"code": _CODES[refusal.code], "detail": refusal.detail})
+            with suppress(OSError):
+                self._answer(refusal.code, {"code": _CODES[refusal.code], "detail": refusal.detail})
+                self.reader.discard()
         except (OSError, TimeoutError):
             self.close_connection = True
         except Exception as error:  # noqa: BLE001 (a client gets no traceback, whatever broke)

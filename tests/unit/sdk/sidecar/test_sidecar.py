@@ -431,6 +431,11 @@ def test_head_that_names_another_host_or_is_too_long_is_refused(server, head, co
     assert answer.count(b"HTTP/1.1") <= 1
 
 
+def test_answer_reaches_a_client_whose_body_was_too_large_to_be_read(server):
+    status, answer, _ = ask(server, "POST", "/v1/events", b"x" * (BODY_BYTES_MAX + 300_000))
+    assert (status, answer["code"]) == (413, "TOO_LARGE")
+
+
 def test_head_that_ends_early_is_not_answered(server):
     assert raw(server, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: half") == b""
 
