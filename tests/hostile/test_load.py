@@ -20,7 +20,7 @@ ROUNDS, HOSTILE = (100, 10_000) if os.environ.get("UNSHIP_TESTS") == "all" else 
 
 @cache
 def course(hostile: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.worlds.hostile_load", "--rounds", str(ROUNDS), "--hostile", str(hostile)]
+    command = [sys.executable, "-m", "tests.hostile.load", "--rounds", str(ROUNDS), "--hostile", str(hostile)]
     done = subprocess.run(command, capture_output=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
