@@ -17,9 +17,10 @@ from console.settings import Exit, Settings, StandardOutputRefused
 
 def _shown(error: Exception, ctx: click.Context) -> str:
     """Return the message of an error without what came from the environment by way of the configuration."""
+    from console.sentences import clean
     from streams.config.file import hidden
 
-    return hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None)
+    return clean(hidden(str(error), ctx.obj.config if isinstance(ctx.obj, Settings) else None))
 
 
 def _common_options(**more: Any) -> list[click.Option]:
@@ -59,6 +60,20 @@ def _set_after(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         ctx.obj = ctx.obj.with_options(**options)
 
 
+def _shown_path(error: OSError) -> str:
+    from console.sentences import clean
+
+    return clean(error.filename or "a file")
+
+
+def _cleaned(error: click.UsageError) -> click.UsageError:
+    """Return an error whose message quotes an argument without what controls a terminal."""
+    from console.sentences import clean
+
+    error.message = clean(error.message)
+    return error
+
+
 class Group(click.Group):
     """Give every command the common options, and end it with a sentence and an exit code when something is wrong."""
 
@@ -71,6 +86,13 @@ class Group(click.Group):
         common = _common_options(hidden=True, expose_value=False, callback=_set_after)
         cmd.params += [option for option in common if not taken & set(option.opts)]
         super().add_command(cmd, name)
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parse the options of the program."""
+        try:
+            return super().make_context(*args, **more)
+        except click.UsageError as error:
+            raise _cleaned(error) from None
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command line; a help page that standard output does not take is an error like any other."""
@@ -96,6 +118,8 @@ class Group(click.Group):
             finally:
                 # Now, where an error can be reported, and not at the end of the interpreter.
                 sys.stdout.flush()
+        except click.UsageError as error:
+            raise _cleaned(error) from None
         except BrokenPipeError:
             _drop_output()
             ctx.exit(Exit.PIPE_CLOSED)
@@ -114,7 +138,7 @@ class Group(click.Group):
             ctx.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.USAGE))
         except PermissionError as error:
             # Files are looked for in many places, and any of them may belong to another user.
-            click.echo(f"unship: {error.filename or 'a file'}: {error.strerror}; check its owner and mode", err=True)
+            click.echo(f"unship: {_shown_path(error)}: {error.strerror}; check its owner and mode", err=True)
             ctx.exit(Exit.USAGE)
         except OSError as error:
             # A full disk, a device that takes nothing, a folder in the place of a file.

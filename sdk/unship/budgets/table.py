@@ -380,12 +380,22 @@ SIDECAR_EVENTS = Budget(
     why="a tenth of what the queue holds",
 )
 SIDECAR_CONNECTIONS = Budget(
-    what="connections to a sidecar",
+    what="connections of a sidecar",
     limit=64,
-    unit="connections",
-    beyond="closed at once",
-    back="when one is closed, or silent for ten seconds",
-    why="each has a thread",
+    unit="connections, three quarters of which may wait for news",
+    beyond="the connection whose request began longest ago is closed; one that would wait is asked to try later",
+    back="with each answer, and 10 seconds after a request began at the latest",
+    why="each has a thread and at most 1 MiB of a body",
+    bytes=64 * MIB,
+)
+SIDECAR_HEAD = Budget(
+    what="request line and headers of a request to a sidecar",
+    limit=16 * KIB,
+    unit="bytes, in at most 100 headers",
+    beyond="refused with the code BAD_REQUEST",
+    back="at once",
+    why="clients send a few hundred bytes",
+    bytes=16 * KIB,
 )
 
 BUDGETS: tuple[Budget, ...] = (
@@ -427,5 +437,6 @@ BUDGETS: tuple[Budget, ...] = (
     SIDECAR_BODY,
     SIDECAR_EVENTS,
     SIDECAR_CONNECTIONS,
+    SIDECAR_HEAD,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from unship.errors import BrokerUnreachable, ConfigurationError, UnshipError
 from unship.text import printable
@@ -23,9 +23,19 @@ DEFAULT_LISTEN: Final = "127.0.0.1:8701"
 HEADERS_BYTES_MAX: Final = 16_384
 ERROR_CHARS_MAX: Final = 300
 EMIT_S: Final = 10.0
+EXEC_MORE_S: Final = 10.0
+"""Time for the command to be killed after its own timeout, before its load counts as one that hangs."""
+
 LOOK_S: Final = 0.5
 EMIT_TRIES: Final = 5
 """An embedded log that is locked takes a second per try."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Parse arguments, and show those that are wrong without what controls a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message, ERROR_CHARS_MAX))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="unship-replica", description="Connect a replica in any language.")
+    parser = _Parser(prog="unship-replica", description="Connect a replica in any language.")
     commands = parser.add_subparsers(dest="command", required=True)
-    log = argparse.ArgumentParser(add_help=False)
+    log = _Parser(add_help=False)
     where = "kafka://HOST:PORT or embedded:DIR; default: the environment's UNSHIP_LOG"
     log.add_argument("--log", metavar="URL", help=where)
 
@@ -58,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     sidecar.add_argument("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, help=f"default: {DEFAULT_LISTEN}")
     sidecar.add_argument("--pack", action="store_true", help="put up to 64 events into one record")
     switch = sidecar.add_mutually_exclusive_group()
-    switch.add_argument("--exec", metavar="CMD", dest="exec_", help="switch by 'CMD {version}', without a shell")
+    switch.add_argument(
+        "--exec",
+        metavar="CMD",
+        dest="exec_",
+        help="switch by 'CMD {version}', without a shell; {version} is a word of its own",
+    )
     switch.add_argument("--file", metavar="PATH", type=Path, help="switch by writing the version into a file")
     sidecar.add_argument("--exec-timeout", metavar="S", type=float, default=60.0, help="longest CMD; default: 60")
 
@@ -82,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 def _sidecar(asked: argparse.Namespace) -> int:
     from unship.fleet import Fleet
     from unship.log.address import checked_log
+    from unship.replica.loading import LOAD_S
     from unship.sidecar.http import SidecarServer, is_loopback
     from unship.sidecar.sidecar import Sidecar
     from unship.sidecar.switches import ExecSwitch
@@ -95,6 +111,7 @@ def _sidecar(asked: argparse.Namespace) -> int:
             asked.model,
             asked.version,
             on_version=load,
+            load_timeout=LOAD_S if asked.exec_ is None else asked.exec_timeout + EXEC_MORE_S,
             log=log,
             trust=asked.trust,
             replica=asked.replica,
@@ -149,7 +166,7 @@ def _switch(asked: argparse.Namespace) -> ExecSwitch | FileSwitch | None:
     try:
         return ExecSwitch(asked.exec_, asked.exec_timeout)
     except ValueError as error:
-        raise ConfigurationError(f"--exec: {error}; write it as for a shell, such as 'reload {{version}}'") from None
+        raise ConfigurationError(f"--exec: {error}") from None
 
 
 def _address(text: str) -> tuple[str, int]:

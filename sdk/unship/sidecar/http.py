@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
-import threading
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any, Final
@@ -18,19 +18,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from unship.budgets.table import SIDECAR_CONNECTIONS
 from unship.events import Epoch
 from unship.replica.fence import NO_EPOCH
+from unship.sidecar.connections import Connections, RequestReader
 from unship.sidecar.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
 
-CONNECTIONS_MAX: Final = SIDECAR_CONNECTIONS.limit
-"""Connections served at a time, each on a thread; further ones are closed at once."""
-
-READ_S: Final = 10.0
-"""How long a connection may be silent while something is read from it or written to it."""
+WRITE_S: Final = 10.0
+"""Deadline for writing an answer."""
 
 CONFIRMATION_BYTES_MAX: Final = 4_096
 
+_ABSOLUTE = re.compile(r"http://([^/?#@\s]+)(/[^#\s]*)?", re.IGNORECASE)
 _EPOCH = re.compile(r"(\d{1,16})[.,](\d{1,16})[.,](\d{1,16})")
 _CODES: Final = {
     400: "BAD_REQUEST",
@@ -69,7 +67,7 @@ class SidecarServer(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         self.sidecar = sidecar
-        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self.connections = Connections()
         super().__init__(address, _Requests)
 
     def server_bind(self) -> None:
@@ -80,14 +78,14 @@ class SidecarServer(ThreadingHTTPServer):
         self.server_name, self.server_port = "sidecar", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection on a thread, or close it where too many are open."""
-        if not self._slots.acquire(blocking=False):
+        """Serve a connection on a thread, or close it where it gets no place."""
+        if not self.connections.admit(request):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._slots.release()
+            self.connections.leave(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -97,8 +95,8 @@ class SidecarServer(ThreadingHTTPServer):
         except Exception as error:  # noqa: BLE001 (one connection may not end the others)
             sys.stderr.write(f"unship-replica: a connection ended with {type(error).__name__}\n")
         finally:
+            self.connections.leave(request)
             self.shutdown_request(request)
-            self._slots.release()
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -106,7 +104,24 @@ class _Requests(BaseHTTPRequestHandler):
 
     server: SidecarServer
     protocol_version = "HTTP/1.1"
-    timeout = READ_S
+
+    def setup(self) -> None:
+        """Read with deadlines: those of the standard library begin again with each byte."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = self.reader = RequestReader(self.connection)
+
+    def handle_one_request(self) -> None:
+        """Answer the next request."""
+        self.reader.begin()
+        self.server.connections.begin(self.connection)
+        try:
+            super().handle_one_request()
+        except LineTooLong:
+            self.requestline, self.request_version, self.command = "", self.protocol_version, ""
+            self.send_error(431)
+        except OSError:
+            self.close_connection = True
 
     def do_GET(self) -> None:
         """Answer `/v1/desired` and `/healthz`."""
@@ -135,11 +150,11 @@ class _Requests(BaseHTTPRequestHandler):
 
     def _route(self, method: str) -> None:
         try:
-            self._check_origin()
+            target = self._checked_target()
             if method == "GET" and ("Content-Length" in self.headers or "Transfer-Encoding" in self.headers):
                 # An unread body must not be taken for the next request.
                 self.close_connection = True
-            url = urlsplit(self.path)
+            url = urlsplit(target)
             wanted = _PATHS.get(url.path)
             if wanted is None:
                 raise _Refusal(404, f"there are {', '.join(_PATHS)}")
@@ -192,7 +207,10 @@ class _Requests(BaseHTTPRequestHandler):
                 return (desired.epoch or NO_EPOCH) <= epoch
             return tag is not None and tag.strip() in (f'"{desired.mark}"', f'W/"{desired.mark}"')
 
+        if wait_s > 0 and not self.server.connections.wait(self.connection):
+            raise _Refusal(503, "too many requests wait for news; ask again, or without a wait")
         desired = self.server.sidecar.wait_beyond(known, wait_s)
+        self.server.connections.begin(self.connection)
         if desired is None:
             self._answer(304, None, self.server.sidecar.desired().mark)
         else:
@@ -226,18 +244,35 @@ class _Requests(BaseHTTPRequestHandler):
             raise _Refusal(400, "the body ended early")
         return body
 
-    def _check_origin(self) -> None:
+    def _checked_target(self) -> str:
+        """Return the path and the query that are asked for, or refuse a request of a page or for another host."""
+        if self.headers.defects:
+            raise _Refusal(400, "a line of the head is no header")
         if self.headers.get("Origin") is not None or self.headers.get("Sec-Fetch-Site") not in (None, "none"):
             raise _Refusal(403, "requests of web pages are not answered")
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) > 1:
+            raise _Refusal(400, "expected one Host")
+        self._check_host(hosts[0] if hosts else "")
+        if self.path.startswith("/"):
+            return self.path
+        # As it is sent to a proxy. This is none, so the host in it has to be this one.
+        found = _ABSOLUTE.fullmatch(self.path)
+        if found is None or (hosts and hosts[0] != found[1]):
+            raise _Refusal(400, "expected a path, or the address of this host")
+        self._check_host(found[1])
+        return found[2] or "/"
+
+    def _check_host(self, host: str) -> None:
         if not is_loopback(self.server.server_address[0]):
             return
-        host = self.headers.get("Host", "")
         name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
         if name and not is_loopback(name.strip("[]")):
             raise _Refusal(403, "the Host is not the loopback")
 
     def _answer(self, code: int, content: dict[str, Any] | None, mark: str | None = None) -> None:
         body = b"" if content is None else msgspec.json.encode(content) + b"\n"
+        self.connection.settimeout(WRITE_S)
         self.send_response(code)
         if mark is not None:
             self.send_header("ETag", f'"{mark}"')

@@ -176,6 +176,7 @@ class Sidecar:
             "sent": emitted.sent,
             "dropped": emitted.dropped,
             "refused": fleet.refused,
+            "loading": fleet.loading,
         }
 
     def _load(self, version: str) -> object:

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import HANG_S
+from tests.waiting import HANG_S, until
 from unship import Fleet
-from unship.sidecar.http import CONNECTIONS_MAX, SidecarServer, is_loopback
+from unship.sidecar import connections
+from unship.sidecar.connections import CONNECTIONS_MAX, WAITING_MAX
+from unship.sidecar.http import SidecarServer, is_loopback
 from unship.sidecar.sidecar import BODY_BYTES_MAX, EVENTS_MAX, Sidecar
 from unship.sidecar.switches import ExecSwitch, FileSwitch
 
@@ -231,8 +233,7 @@ def test_closing_ends_a_waiting_request(unship_embedded):
         )
         waiting.start()
         assert asked[0] == 200
-        while running._slots._value == CONNECTIONS_MAX:
-            pass
+        until(lambda: None in running.connections._since.values())
         running.sidecar._stop.set()
         waiting.join(20)
     assert answers[0][0] == 304
@@ -298,9 +299,41 @@ def test_version_that_is_no_plain_name_is_not_passed_on(tmp_path, name):
             switch(name)
 
 
-def test_command_gets_the_version_as_one_word_and_no_shell(tmp_path):
-    ExecSwitch(f"touch '{tmp_path}/is {{version}}'")("v41; touch x")
-    assert [each.name for each in tmp_path.iterdir()] == ["is v41; touch x"]
+@pytest.mark.parametrize("command", ["touch {version}", "sh -c 'touch \"$1\"' sh {version}"])
+def test_command_gets_the_version_as_one_word_and_no_shell(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    ExecSwitch(command)("v41; touch x")
+    assert [each.name for each in tmp_path.iterdir()] == ["v41; touch x"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sh -c 'reload {version}'",
+        "sh -c {version}",
+        "bash -lc {version}",
+        "/usr/bin/env python3.11 -c {version}",
+        "busybox sh -c 'echo {version}'",
+        "perl -e {version}",
+        "sh {version}",
+        "sudo {version}",
+        "ssh host reload {version}",
+        "eval reload {version}",
+        "reload --to={version}",
+        "{version}",
+        "'{version} x'",
+    ],
+)
+def test_command_that_would_run_a_versions_name_as_code_is_refused_with_the_right_form(command):
+    with pytest.raises(ValueError, match=r"reload \{version\}, or sh -c 'reload \"\$1\"' sh \{version\}"):
+        ExecSwitch(command)
+
+
+@pytest.mark.parametrize(
+    "command", ["reload {version}", "reload -c {version}", "python3 reload.py {version}", "sh -c 'exit 0' {version}"]
+)
+def test_command_with_the_version_as_a_word_of_its_own_is_taken(command):
+    ExecSwitch(command)
 
 
 def test_command_that_fails_is_missing_or_hangs_raises():
@@ -321,14 +354,85 @@ def test_command_that_was_being_started_as_the_switch_was_stopped_is_killed():
         switch("v41")
 
 
-def test_connection_beyond_the_limit_is_closed_at_once(server):
-    held = [server._slots.acquire(blocking=False) for _ in range(CONNECTIONS_MAX)]
-    assert all(held)
-    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
-        ask(server, "GET", "/healthz")
-    for _ in held:
-        server._slots.release()
+def connected(server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.server_port), timeout=HANG_S)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nX: ",
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+    ],
+)
+def test_slow_clients_on_all_places_keep_nobody_out(server, begun):
+    slow = [connected(server) for _ in range(CONNECTIONS_MAX)]
+    for each in slow:
+        each.sendall(begun)
+    until(lambda: server.connections.open == CONNECTIONS_MAX)
+    for _ in range(5):
+        assert ask(server, "GET", "/healthz")[0] == 200
+    for each in slow:
+        each.close()
+
+
+def test_request_that_is_dribbled_ends_with_its_deadline_though_no_read_is_slow(unship_embedded, monkeypatch):
+    monkeypatch.setattr(connections, "REQUEST_S", 0.3)
+    with serving(unship_embedded) as server, connected(server) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+
+        def cut_off() -> bool:
+            try:
+                slow.sendall(b"a")
+            except OSError:
+                return True
+            return False
+
+        until(cut_off)
+
+
+def test_requests_that_wait_for_news_leave_places_for_others(server):
+    waiting = [connected(server) for _ in range(WAITING_MAX + 8)]
+    for each in waiting:
+        each.sendall(b"GET /v1/desired?wait=60&epoch=0.0.0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    until(lambda: list(server.connections._since.values()).count(None) == WAITING_MAX)
     assert ask(server, "GET", "/healthz")[0] == 200
+    assert ask(server, "GET", "/v1/desired?epoch=0.0.0")[0] == 304
+    status, answer, _ = ask(server, "GET", "/v1/desired?wait=60&epoch=0.0.0")
+    assert (status, answer["code"]) == (503, "TRY_LATER")
+    server.sidecar._stop.set()
+    for each in waiting:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nhost: 127.0.0.1\r\n", 400),
+        (b"GET http://evil.example/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", 400),
+        (b"GET http://evil.example/healthz HTTP/1.1\r\nHost: evil.example\r\n", 403),
+        (b"GET http:///healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", 400),
+        (b"GET http://127.0.0.1@evil.example/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", 400),
+        (b"GET https://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", 400),
+        (b"GET healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", 400),
+        (b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nno header\r\nOrigin: https://example.org\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: 1\r\n" * 101, 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 17_000 + b"\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: 1234567890\r\n" * 90 + b"Y: " + b"y" * 15_500, 400),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n", 400),
+    ],
+)
+def test_head_that_names_another_host_or_is_too_long_is_refused(server, head, code):
+    answer = raw(server, head + b"Connection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 %d " % code) or (code == 400 and answer == b"")
+    assert answer.count(b"HTTP/1.1") <= 1
+
+
+def test_head_that_ends_early_is_not_answered(server):
+    assert raw(server, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: half") == b""
 
 
 def test_name_of_a_network_is_not_the_loopback():
