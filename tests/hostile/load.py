@@ -92,7 +92,7 @@ class Course:
             "last_cost": min(costs[-15:]),
             "first_calls": sum(calls[:COUNTED]),
             "last_calls": sum(calls[-COUNTED:]),
-            "memory": [memory[WARM], max(memory[-15:])],
+            "memory": [max(memory[WARM : WARM + 15]), max(memory[-15:])],
             "record_max": max((len(value) for value in self.ledger()), default=0),
         }
 
