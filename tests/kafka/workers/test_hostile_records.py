@@ -12,9 +12,9 @@ import pytest
 from aiokafka.errors import KafkaError
 from hypothesis import Phase, given, seed, settings
 
+from tests.hostile.records import FLOODS, hostile_records
 from tests.kafka.shared import SharedKafka
 from tests.kafka.site import KafkaSite
-from tests.worlds.hostile import FLOODS, hostile_records
 from unship.log.link import Message
 
 CONFIG = """

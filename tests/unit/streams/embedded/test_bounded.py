@@ -23,6 +23,7 @@ EVENTS_OF_A_ROUND = 30
 #: Longer than the horizon, and than it takes until a silent replica is forgotten.
 WARM_ROUNDS, ROUNDS = 90, 120
 CONFIG = """
+limits: {models: 10}
 defaults: &all
   labels: {horizon: 10m, early: 2m, mature_after: MATURE}
   slices: {by: [country], cap: 5}

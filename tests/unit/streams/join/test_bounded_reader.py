@@ -23,6 +23,7 @@ EVENTS_OF_A_ROUND = 30
 WARM_ROUNDS, ROUNDS = 90, 100
 CONFIG = parse(
     """
+limits: {models: 10}
 defaults:
   labels: {horizon: 10m, early: 2m, mature_after: 2m}
   slices: {by: [country], cap: 5}

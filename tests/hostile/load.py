@@ -1,6 +1,6 @@
 """A fleet whose version decays while strangers flood the topics; run as a program it prints what it took, as JSON.
 
-    python -m tests.worlds.hostile_load --rounds 100 --hostile 10000
+    python -m tests.hostile.load --rounds 100 --hostile 10000
 
 Each round is a second of the log's clock: honest requests with their labels, then hostile records. What an honest round
 costs is taken of the monitor's step over the honest records alone: its processor time, and in other rounds how many
@@ -24,8 +24,8 @@ import msgspec
 
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
+from tests.hostile.records import FLOODS
 from tests.keys import SIGNER, signed
-from tests.worlds.hostile import FLOODS
 from unship.events import Deployment, Status
 from unship.log.embedded.log import EmbeddedLog, Message
 
@@ -92,7 +92,7 @@ class Course:
             "last_cost": min(costs[-15:]),
             "first_calls": sum(calls[:COUNTED]),
             "last_calls": sum(calls[-COUNTED:]),
-            "memory": [memory[WARM], max(memory[-15:])],
+            "memory": [max(memory[WARM : WARM + 15]), max(memory[-15:])],
             "record_max": max((len(value) for value in self.ledger()), default=0),
         }
 

@@ -113,7 +113,7 @@ def versions_of_one_id(model: str, size: int, begin: int) -> list[tuple[str, Mes
     """Return many versions, live and shadow in turn, of one request, and its one label."""
     key = f"one-{begin}"
     roles = ("live", "shadow")
-    flood = [_prediction(key, model=model, version=f"v{i}", role=roles[i % 2]) for i in range(size - 1)]
+    flood = [_prediction(key, model=model, version=f"x{i}", role=roles[i % 2]) for i in range(size - 1)]
     return [*flood, _label(key)]
 
 

@@ -1,4 +1,4 @@
-"""A million hostile records change neither what is decided about an honest model nor what an honest event costs.
+"""Hostile records change neither what is decided about an honest model nor what an honest event costs.
 
 Each course runs in a process of its own, so that its memory is its own. Costs are compared by the number of functions
 that are called, which a busy machine does not change.
@@ -7,7 +7,6 @@ that are called, which a busy machine does not change.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from functools import cache
@@ -15,12 +14,12 @@ from typing import Any
 
 import pytest
 
-ROUNDS, HOSTILE = (100, 10_000) if os.environ.get("UNSHIP_TESTS") == "all" else (80, 1_100)
+ROUNDS, HOSTILE = 80, 1_100
 
 
 @cache
 def course(hostile: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.worlds.hostile_load", "--rounds", str(ROUNDS), "--hostile", str(hostile)]
+    command = [sys.executable, "-m", "tests.hostile.load", "--rounds", str(ROUNDS), "--hostile", str(hostile)]
     done = subprocess.run(command, capture_output=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

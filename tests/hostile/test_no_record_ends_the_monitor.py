@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
+from tests.hostile.records import FLOODS, hostile_records
 from tests.keys import SIGNER
-from tests.worlds.hostile import FLOODS, hostile_records
 from unship.codec import encode_line
 from unship.events import Feedback, Prediction
 from unship.log.embedded.file import EmbeddedLogError
