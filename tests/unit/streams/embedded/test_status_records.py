@@ -97,12 +97,12 @@ def test_status_is_written_twice_a_second_at_most_and_not_at_all_without_a_chang
 
 
 def test_model_that_is_forgotten_leaves_the_status(tmp_path: Path) -> None:
-    rounds = Rounds(tmp_path / "log")
+    rounds = Rounds(tmp_path / "log", f"limits: {{models: 1}}\n{NAMED}")
     rounds.round(predictions(1, model="junk"))
     assert set(rounds.status.models) == {"junk"}
     rounds.site.clock.now += 8 * DAY_MS
-    rounds.round(predictions(1))
-    assert set(rounds.status.models) == {"fraud"}
+    rounds.round(predictions(1, model="other"))
+    assert set(rounds.status.models) == {"other"}
     assert rounds.status == rounds.monitor.status()
 
 
