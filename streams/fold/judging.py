@@ -163,7 +163,7 @@ def _judge_parked(model: ModelFold, closed: Closed, now: int) -> None:
         entries = closed.of(state.layout.number_of(period.version, "live"), period.since)
         if not entries.source.size:
             continue
-        period.health.fit(len(state.layout.slices.streams), len(state.layout.sources.names))
+        period.health.fit(len(state.layout.slices.streams), state.layout.sources.places)
         if not period.health.rows.fixed:
             known = state.past.left_healthy
             others = [baselines for version, baselines in known.items() if version != period.version]

@@ -106,6 +106,15 @@ def test_fourth_return_pages_once_and_again_only_after_a_pause() -> None:
     assert len(pages(decisions)) == 2
 
 
+def test_parked_version_has_a_row_without_the_labels_of_sources_that_are_not_listed() -> None:
+    story = Story("30s, sources: [crm]").live("v1").answers("v1", 100, 0.05).live("v2").answers("v2", 5, 0.05)
+    replay, _ = story.live("v1").answers("v1", 600, 0.05).replayed()
+    state = replay.folds[0].models["m"].state
+    (parked,) = state.past.churn.periods(story.now - 600_000)
+    assert (parked.version, parked.health.outcomes) == ("v2", 5)
+    assert parked.health.rows.variants == 1 + state.layout.sources.places == 3
+
+
 def test_many_versions_in_turn_keep_bounded_periods() -> None:
     story = before()
     for turn in range(60):
