@@ -60,10 +60,11 @@ def _set_after(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         ctx.obj = ctx.obj.with_options(**options)
 
 
-def _shown_path(error: OSError) -> str:
+def _shown_path(error: OSError, unnamed: str) -> str:
+    """Return the file that an error is about without what controls a terminal; `unnamed` if it names none."""
     from console.sentences import clean
 
-    return clean(error.filename or "a file")
+    return clean(error.filename or unnamed)
 
 
 def _cleaned(error: click.UsageError) -> click.UsageError:
@@ -138,11 +139,11 @@ class Group(click.Group):
             ctx.exit(next((code for kind, code in codes.items() if isinstance(error, kind)), Exit.USAGE))
         except PermissionError as error:
             # Files are looked for in many places, and any of them may belong to another user.
-            click.echo(f"unship: {_shown_path(error)}: {error.strerror}; check its owner and mode", err=True)
+            click.echo(f"unship: {_shown_path(error, 'a file')}: {error.strerror}; check its owner and mode", err=True)
             ctx.exit(Exit.USAGE)
         except OSError as error:
             # A full disk, a device that takes nothing, a folder in the place of a file.
-            click.echo(f"unship: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+            click.echo(f"unship: {_shown_path(error, 'standard output')}: {error.strerror or error}", err=True)
             _drop_output()
             ctx.exit(Exit.USAGE)
 

@@ -22,6 +22,8 @@ HOSTILE = "x\x1b]0;owned\x07\u202e\r\x9b31m"
         ["status", f"--{HOSTILE}"],
         ["status", "m", HOSTILE],
         ["replay", "absent", "--batch", HOSTILE],
+        # A name that is longer than the system takes.
+        ["--log", f"embedded:{HOSTILE * 20}", "status"],
     ],
 )
 def test_argument_that_is_wrong_is_named_without_control_characters(arguments, tmp_path, monkeypatch):
