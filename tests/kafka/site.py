@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -50,6 +51,17 @@ class KafkaSite:
         text = f"log: kafka://{bootstrap}\nkafka: {{topics: {{{topics}}}}}\n{config}"
         (folder / "unship.yaml").write_text(text)
         subprocess.run([UNSHIP, "-q", "keys", "new"], cwd=folder, check=True)
+
+    def __enter__(self) -> "KafkaSite":
+        """Make all topics."""
+        self.make_topics()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all workers."""
+        self.stop()
 
     def make_topics(self) -> None:
         """Make all topics, as an operator does."""

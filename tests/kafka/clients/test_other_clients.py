@@ -26,11 +26,9 @@ COUNT = 200
 def site(kafka: SharedKafka, tmp_path: Path) -> Iterator[KafkaSite]:
     if shutil.which("kcat") is None:
         skip_or_fail("kcat is not installed; install it with: make tools")
-    made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, CONFIG)
-    made.make_topics()
-    made.start()
-    yield made
-    made.stop()
+    with KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, CONFIG) as made:
+        made.start()
+        yield made
 
 
 def predictions() -> list[tuple[str, dict[str, Any]]]:

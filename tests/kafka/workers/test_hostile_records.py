@@ -27,10 +27,8 @@ models:
 
 @pytest.fixture
 def site(kafka: SharedKafka, tmp_path: Path) -> Iterator[KafkaSite]:
-    made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, CONFIG, sources=2, ledger=1)
-    made.make_topics()
-    yield made
-    made.stop()
+    with KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, CONFIG, sources=2, ledger=1) as made:
+        yield made
 
 
 def examples(count: int) -> list[tuple[str, Message]]:

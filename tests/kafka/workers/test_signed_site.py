@@ -21,10 +21,8 @@ CONFIG = "models: {fraud: {policy: {mode: act}}}\n"
 
 @pytest.fixture
 def site(kafka: SharedKafka, tmp_path: Path) -> Iterator[KafkaSite]:
-    made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, CONFIG, sources=2, ledger=1)
-    made.make_topics()
-    yield made
-    made.stop()
+    with KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, CONFIG, sources=2, ledger=1) as made:
+        yield made
 
 
 def forged(model: str, epoch: tuple[int, int, int]) -> bytes:

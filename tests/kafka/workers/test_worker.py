@@ -48,10 +48,8 @@ def world() -> tuple[list[bytes], str]:
 
 @pytest.fixture
 def site(kafka: SharedKafka, tmp_path: Path, world: tuple[list[bytes], str]) -> Iterator[KafkaSite]:
-    made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, world[1])
-    made.make_topics()
-    yield made
-    made.stop()
+    with KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, world[1]) as made:
+        yield made
 
 
 async def ended_well(site: KafkaSite, lines: list[bytes]) -> None:

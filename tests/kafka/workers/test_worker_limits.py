@@ -17,10 +17,8 @@ from tests.kafka.site import KafkaSite
 
 @pytest.fixture
 def site(kafka: SharedKafka, tmp_path: Path) -> Iterator[KafkaSite]:
-    made = KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, "", sources=2, ledger=1)
-    made.make_topics()
-    yield made
-    made.stop()
+    with KafkaSite(tmp_path, kafka.bootstrap, kafka.prefix, "", sources=2, ledger=1) as made:
+        yield made
 
 
 def told_twice(worker: "subprocess.Popen[bytes]") -> None:
