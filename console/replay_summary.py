@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from console.sentences import clean
+from console.tables import aligned
 from streams.fold.summary import VersionSummary
 from streams.recordings.replay import RefusedLine
 from unship.rejections import DECODING_CODES, RejectCode
@@ -28,11 +29,8 @@ def unused_lines(counts: Mapping[str, int]) -> int:
 
 
 def table(rows: Sequence[VersionSummary]) -> Iterator[str]:
-    """Yield the lines of a table of versions."""
-    cells = [HEADINGS, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+    """Return the lines of a table of versions."""
+    return aligned([HEADINGS, *map(_cells, rows)])
 
 
 def _cells(row: VersionSummary) -> tuple[str, ...]:

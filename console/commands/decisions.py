@@ -10,6 +10,7 @@ from actions.journal import Decision, decision_bytes
 from console.journal import Found, journal_of, read_whole
 from console.sentences import clean
 from console.settings import Exit, Settings
+from console.tables import aligned
 from console.times import shown_time, time_ms
 
 
@@ -28,9 +29,8 @@ def decisions_command(
     if not rows:
         settings.report("decisions: none yet" if (model, since, action) == (None,) * 3 else "decisions: none of these")
         return Exit.GOOD
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned(rows):
+        click.echo(line)
     settings.report(f"decisions: {len(rows)}; why one was taken: unship explain ID")
     return Exit.GOOD
 

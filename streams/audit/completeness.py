@@ -7,6 +7,7 @@ from typing import Final
 
 from actions.checkpoints import CHECKPOINT_MS, Checkpoint
 from streams.audit.extent import Extent, hole_in_compacted
+from streams.audit.result import records_are
 from streams.fold.fold import Fold
 from streams.ledger.coverage import Coverage
 from streams.recordings.lines import Taken, place_of
@@ -51,7 +52,7 @@ def unread(extent: Extent, fold: Fold, number: int, until: int, *, contiguous: b
             count, first, expected = 0, "", covered
             for taken in extent.records(place, covered):
                 if contiguous and taken.offset > expected and covered:
-                    yield f"{topic}[{place[1]}]: {_span(expected, taken.offset)} absent"
+                    yield f"{topic}[{place[1]}]: {records_are(expected, taken.offset)} absent"
                 expected = taken.offset + 1
                 if taken.append_ts > until:
                     break
@@ -71,7 +72,7 @@ def cut(extent: Extent, ends: Mapping[str, int], by: str) -> Iterator[str]:
         place = (topic, int(partition) if partition.isdecimal() else 0)
         if extent.should_reach(place, end):
             found = extent.end(place)
-            yield f"{topic}[{place[1]}]: {_span(found, end)} absent, which {by} states"
+            yield f"{topic}[{place[1]}]: {records_are(found, end)} absent, which {by} states"
 
 
 def holes(extent: Extent, embedded: bool) -> Iterator[str]:
@@ -81,14 +82,14 @@ def holes(extent: Extent, embedded: bool) -> Iterator[str]:
             expected = extent.begins[place]
             for taken in extent.records(place):
                 if taken.offset > expected:
-                    yield f"{topic}[{place[1]}]: {_span(expected, taken.offset)} absent"
+                    yield f"{topic}[{place[1]}]: {records_are(expected, taken.offset)} absent"
                 expected = taken.offset + 1
     # On a broker, each transaction of the writer of commands takes an offset of its own.
     for topic in ("acks", "control") if embedded else ("acks",):
         for place in extent.places(topic):
             hole = hole_in_compacted(extent.records(place))
             if hole is not None:
-                yield f"{topic}[{place[1]}]: {_span(hole, hole + 1)} absent, and compaction cannot have taken it"
+                yield f"{topic}[{place[1]}]: {records_are(hole, hole + 1)} absent, and compaction cannot have taken it"
 
 
 def unproven(
@@ -109,7 +110,3 @@ def unproven(
             f"{(last.append_ts - newest[0].append_ts) / 3.6e6:.1f} hours older than its end, expected at most "
             f"{CHECKPOINT_MS / 3.6e6:g}: checkpoints are absent"
         )
-
-
-def _span(begin: int, end: int) -> str:
-    return f"record {begin} is" if end - begin == 1 else f"records {begin} to {end - 1} are"

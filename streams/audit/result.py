@@ -42,8 +42,7 @@ class AuditResult(msgspec.Struct):
 
     def note_absent(self, place: str, begin: int, end: int) -> None:
         """Note that the records of a partition from one offset to before another are absent."""
-        records = f"record {begin} is" if end - begin == 1 else f"records {begin} to {end - 1} are"
-        self.note_missing(f"{place}: {records} absent")
+        self.note_missing(f"{place}: {records_are(begin, end)} absent")
 
     def note_record(self) -> None:
         """Count a ledger record that was folded."""
@@ -61,6 +60,11 @@ class AuditResult(msgspec.Struct):
         """Count a decision that came out the same."""
         self.reproduced += 1
         self.ids.append(name)
+
+
+def records_are(begin: int, end: int) -> str:
+    """Return the subject and the verb of a sentence on the records from one offset to before another."""
+    return f"record {begin} is" if end - begin == 1 else f"records {begin} to {end - 1} are"
 
 
 def decision_id_of(line: bytes) -> str | None:

@@ -18,6 +18,7 @@ import msgspec
 from streams.config.resolved import Config
 from streams.config.units import DAY_MS, MINUTE_MS
 from streams.embedded.snapshots import heads
+from streams.window.series import INTERVALS
 from unship.log.embedded.log import EmbeddedLog
 from unship.topics import SOURCES
 
@@ -32,9 +33,6 @@ SEGMENT_RECORDS: Final = 50_000
 SEGMENT_MS: Final = 7 * DAY_MS
 """The monitor removes records of a topic once so many can be removed, or the first of them could be so long ago: like
 the segments of a Kafka topic. `unship trim` removes them at once."""
-
-INTERVALS: Final = 8
-"""The join evicts by intervals of the horizon: one more of them is kept."""
 
 COMPACTED_FROM: Final = {"control": 500, "acks": 500, "snapshots": 1}
 """So many superseded records of a topic are removed at once. Those of snapshots are large, and nobody reads them."""
@@ -54,6 +52,7 @@ class Removable(msgspec.Struct, frozen=True):
 def needed_ms(config: Config) -> int:
     """Return how long predictions and feedback are needed, in milliseconds of the source clock."""
     every = [config.defaults, *config.models.values()]
+    # The join evicts by intervals of the horizon: one more of them is kept.
     longest = max(model.horizon_ms + model.horizon_ms // INTERVALS + 2 * model.early_ms for model in every)
     return longest + MINUTE_MS
 

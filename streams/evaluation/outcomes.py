@@ -33,6 +33,9 @@ class Outcomes(msgspec.Struct, frozen=True):
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
         use, pairs, unlabelled = arms[self.arm], self.pairs, self.unlabelled
+        if unlabelled is not None:
+            both = None if unlabelled.pairs is None else _pairs(unlabelled.pairs, arms)
+            unlabelled = unlabelled.chosen(arms[unlabelled.arm], both)
         return msgspec.structs.replace(
             self,
             arm=self.arm[use],
@@ -40,11 +43,11 @@ class Outcomes(msgspec.Struct, frozen=True):
             labelled_at=self.labelled_at[use],
             position=self.position[use],
             losses=self.losses[:, use],
-            slices=_coded(self.slices, use),
-            source=Coded(self.source.values, self.source.codes[use]),
+            slices=[column.chosen(use) for column in self.slices],
+            source=self.source.chosen(use),
             predictions=[entry for entry in self.predictions if arms[entry[0]]],
             pairs=None if pairs is None else _pairs(pairs, arms),
-            unlabelled=None if unlabelled is None else _unlabelled(unlabelled, arms),
+            unlabelled=unlabelled,
         )
 
     def events(self) -> int:
@@ -52,32 +55,5 @@ class Outcomes(msgspec.Struct, frozen=True):
         return self.arm.size + sum(count for _, _, count in self.predictions)
 
 
-def _coded(columns: list[Coded], use: Bools) -> list[Coded]:
-    return [Coded(column.values, column.codes[use]) for column in columns]
-
-
 def _pairs(pairs: PairRows, arms: Bools) -> PairRows:
-    use = arms[pairs.shadow] & arms[pairs.live]
-    return msgspec.structs.replace(
-        pairs,
-        shadow=pairs.shadow[use],
-        live=pairs.live[use],
-        predicted_at=pairs.predicted_at[use],
-        position=pairs.position[use],
-        later=pairs.later[use],
-        labelled_by=pairs.labelled_by[use],
-        excess=pairs.excess[:, use],
-        slices=_coded(pairs.slices, use),
-    )
-
-
-def _unlabelled(rows: UnlabelledRows, arms: Bools) -> UnlabelledRows:
-    use = arms[rows.arm]
-    return UnlabelledRows(
-        arm=rows.arm[use],
-        predicted_at=rows.predicted_at[use],
-        position=rows.position[use],
-        losses=rows.losses[:, use],
-        slices=_coded(rows.slices, use),
-        pairs=None if rows.pairs is None else _pairs(rows.pairs, arms),
-    )
+    return pairs.chosen(arms[pairs.shadow] & arms[pairs.live])

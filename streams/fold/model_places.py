@@ -1,8 +1,8 @@
 """Places for models: those of the configuration always have one, and all others share a limited number.
 
-A model that only appears in events is a stranger, and is forgotten after a label horizon without a prediction. One that
-was deployed, or that an operator acted upon, is kept as long as there is room. Everything is in the order of the
-ledger, so that each fold of it gives the same places.
+A model that only appears in events is a stranger. Once another one finds no place, those are forgotten that had no
+prediction for a label horizon. One that was deployed, or that an operator acted upon, is kept as long as there is room.
+Everything is in the order of the ledger, so that each fold of it gives the same places.
 """
 
 from __future__ import annotations

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from detectors.base import Ints
+from detectors.base import Bools, Ints
 from streams.evaluation.outcomes import Outcomes
 from streams.ledger.coverage import Coverage
 from streams.ledger.places import offsets_of
-from streams.ledger.records import Batch, Coded, Counted, OutcomeRows, PairRows, Part, UnlabelledRows
+from streams.ledger.records import Batch, Counted, PairRows, Part, UnlabelledRows
 
 OFFSET_BITS: Final = 48
 """A partition's number is put above the places in it: outcomes of one time are in the order of both, as one number."""
-
-Mask: TypeAlias = NDArray[np.bool_]
-Use: TypeAlias = Mask | slice
-EVERYTHING: Final = slice(None)
 
 
 def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock: int) -> Outcomes:
@@ -37,11 +32,12 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
     above = batch.partition << OFFSET_BITS
     partly = coverage if coverage.is_beyond(batch.base) else None
     # The usual case is that all is new, in batches of few outcomes: then nothing is picked out, which would be copied.
-    some_pairs: Use = EVERYTHING
     if partly is not None:
-        rows = _some_rows(rows, partly.fresh(rows.position, rows.labelled_by))
+        rows = rows.chosen(partly.fresh(rows.position, rows.labelled_by))
         if pairs is not None:
-            some_pairs = partly.fresh(pairs.later, pairs.labelled_by)
+            pairs = pairs.chosen(partly.fresh(pairs.later, pairs.labelled_by))
+        if unlabelled is not None:
+            unlabelled = _unread_rows(unlabelled, partly)
     return Outcomes(
         part.model,
         clock,
@@ -54,8 +50,8 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         rows.slices,
         rows.source,
         _predictions(part, partly, width),
-        None if pairs is None else _some_pairs(pairs, some_pairs, above),
-        None if unlabelled is None else _some_unlabelled(unlabelled, partly, above),
+        None if pairs is None else _placed_pairs(pairs, above),
+        None if unlabelled is None else _placed_unlabelled(unlabelled, above),
     )
 
 
@@ -85,52 +81,20 @@ def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]
         yield str(counted.reason.values[code]), change
 
 
-def _unread(positions: Ints, coverage: Coverage) -> Mask:
+def _unread(positions: Ints, coverage: Coverage) -> Bools:
     """Return which predictions were not read yet: of one log alone a single prefix was."""
     return offsets_of(positions) >= coverage.predictions
 
 
-def _some_rows(rows: OutcomeRows, use: Mask) -> OutcomeRows:
-    return OutcomeRows(
-        arm=rows.arm[use],
-        predicted_at=rows.predicted_at[use],
-        labelled_at=rows.labelled_at[use],
-        position=rows.position[use],
-        labelled_by=rows.labelled_by[use],
-        losses=rows.losses[:, use],
-        slices=[_some(column, use) for column in rows.slices],
-        source=_some(rows.source, use),
-    )
+def _placed_pairs(pairs: PairRows, above: int) -> PairRows:
+    return msgspec.structs.replace(pairs, position=pairs.position + above)
 
 
-def _some(column: Coded, use: Use) -> Coded:
-    return Coded(column.values, column.codes[use])
+def _placed_unlabelled(rows: UnlabelledRows, above: int) -> UnlabelledRows:
+    pairs = None if rows.pairs is None else _placed_pairs(rows.pairs, above)
+    return msgspec.structs.replace(rows, position=rows.position + above, pairs=pairs)
 
 
-def _some_pairs(pairs: PairRows, use: Use, above: int) -> PairRows:
-    return msgspec.structs.replace(
-        pairs,
-        shadow=pairs.shadow[use],
-        live=pairs.live[use],
-        predicted_at=pairs.predicted_at[use],
-        position=pairs.position[use] + above,
-        later=pairs.later[use],
-        labelled_by=pairs.labelled_by[use],
-        excess=pairs.excess[:, use],
-        slices=[_some(column, use) for column in pairs.slices],
-    )
-
-
-def _some_unlabelled(rows: UnlabelledRows, coverage: Coverage | None, above: int) -> UnlabelledRows:
-    pairs = rows.pairs
-    use: Use = EVERYTHING if coverage is None else _unread(rows.position, coverage)
-    if pairs is not None:
-        pairs = _some_pairs(pairs, EVERYTHING if coverage is None else _unread(pairs.later, coverage), above)
-    return UnlabelledRows(
-        arm=rows.arm[use],
-        predicted_at=rows.predicted_at[use],
-        position=rows.position[use] + above,
-        losses=rows.losses[:, use],
-        slices=[_some(column, use) for column in rows.slices],
-        pairs=pairs,
-    )
+def _unread_rows(rows: UnlabelledRows, coverage: Coverage) -> UnlabelledRows:
+    pairs = None if rows.pairs is None else rows.pairs.chosen(_unread(rows.pairs.later, coverage))
+    return rows.chosen(_unread(rows.position, coverage), pairs)

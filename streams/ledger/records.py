@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from actions.facts import FleetFact, ReplicaChange
-from detectors.base import Floats, Ints
+from detectors.base import Bools, Floats, Ints
 from streams.ledger.coverage import Corner
 from unship.budgets.table import REPLICA_CHANGES
 from unship.events import Deployment, OperatorAct
@@ -27,6 +27,10 @@ class Coded(msgspec.Struct, frozen=True):
 
     values: list[Scalar]
     codes: Ints
+
+    def chosen(self, use: Bools) -> Coded:
+        """Return the entries that a mask chooses, with the same dictionary."""
+        return Coded(self.values, self.codes[use])
 
 
 class Arm(msgspec.Struct, frozen=True):
@@ -59,6 +63,19 @@ class OutcomeRows(msgspec.Struct, frozen=True):
     slices: list[Coded]
     source: Coded
 
+    def chosen(self, use: Bools) -> OutcomeRows:
+        """Return the rows that a mask chooses."""
+        return OutcomeRows(
+            arm=self.arm[use],
+            predicted_at=self.predicted_at[use],
+            labelled_at=self.labelled_at[use],
+            position=self.position[use],
+            labelled_by=self.labelled_by[use],
+            losses=self.losses[:, use],
+            slices=[column.chosen(use) for column in self.slices],
+            source=self.source.chosen(use),
+        )
+
 
 class PairRows(msgspec.Struct, frozen=True):
     """Requests that a shadow and the live version answered, one row each.
@@ -77,6 +94,19 @@ class PairRows(msgspec.Struct, frozen=True):
     excess: Floats
     slices: list[Coded]
 
+    def chosen(self, use: Bools) -> PairRows:
+        """Return the rows that a mask chooses."""
+        return PairRows(
+            shadow=self.shadow[use],
+            live=self.live[use],
+            predicted_at=self.predicted_at[use],
+            position=self.position[use],
+            later=self.later[use],
+            labelled_by=self.labelled_by[use],
+            excess=self.excess[:, use],
+            slices=[column.chosen(use) for column in self.slices],
+        )
+
 
 class UnlabelledRows(msgspec.Struct, frozen=True):
     """Predictions that were read for the first time, as they are judged if no label comes in time.
@@ -91,6 +121,17 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
     losses: Floats
     slices: list[Coded]
     pairs: PairRows | None = None
+
+    def chosen(self, use: Bools, pairs: PairRows | None) -> UnlabelledRows:
+        """Return the rows that a mask chooses, with other pairs."""
+        return UnlabelledRows(
+            arm=self.arm[use],
+            predicted_at=self.predicted_at[use],
+            position=self.position[use],
+            losses=self.losses[:, use],
+            slices=[column.chosen(use) for column in self.slices],
+            pairs=pairs,
+        )
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -169,11 +169,19 @@ def first_since(db: sqlite3.Connection, table: Table, append_ts: int) -> int:
 
     The append time of a block is that of its newest record.
     """
-    low, high = first_offset(db, table), end_of(db, table)
+    return _first_where(db, table, end_of(db, table), lambda row: row[1] >= append_ts)
+
+
+def _first_where(db: sqlite3.Connection, table: Table, high: int, holds: Callable[[Row], bool]) -> int:
+    """Return the first offset of the first row for which something holds, as it does for those after it.
+
+    What is from `high` on is not looked at; if it holds for no row before, that is what is returned.
+    """
+    low = first_offset(db, table)
     while low < high:
         middle = (low + high) // 2
         row = row_at(db, table, middle)
-        if row is None or row[1] >= append_ts:
+        if row is None or holds(row):
             high = middle
         else:
             low = row[0] + 1
@@ -182,16 +190,9 @@ def first_since(db: sqlite3.Connection, table: Table, append_ts: int) -> int:
 
 def pack_next(db: sqlite3.Connection, table: Table, before: int) -> int:
     """Replace the oldest records that are rows of their own, below an offset, with a block; return how many."""
-    low, high = first_offset(db, table), end_of(db, table) - 1
-    while low < high:
-        # Blocks come first, so that the first row that is none is found by halves.
-        middle = (low + high) // 2
-        row = row_at(db, table, middle)
-        if row is not None and is_block(row):
-            low = row[0] + 1
-        else:
-            high = middle
-    count = min(BLOCK_RECORDS, before - low, end_of(db, table) - 1 - low)
+    newest = end_of(db, table) - 1
+    low = _first_where(db, table, newest, lambda row: not is_block(row))
+    count = min(BLOCK_RECORDS, before - low, newest - low)
     if count < BLOCK_RECORDS:
         return 0
     rows = within_limits(db.execute(table.read, (low, count)))
