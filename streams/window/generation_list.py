@@ -35,6 +35,8 @@ class GenerationList(list[Generation]):
         self._store = store
         self._memory_max = memory_max
         self._rows_most, self._rows_largest = ROWS_MOST, ROWS_LARGEST
+        # The join clock below which rows have left the window.
+        self._oldest = -1
         self._touched = 0
 
     def limit(self, rows: int, cells: Cells) -> None:
@@ -44,14 +46,29 @@ class GenerationList(list[Generation]):
 
     def begin(self, cells: Cells) -> Generation:
         """Begin another generation; return it."""
-        # A generation leaves as a whole, so it is not much larger than a quarter of the window.
-        quarter = 1 << (sum(each.size for each in self) // 4).bit_length() >> 1
-        most = min(max(self._rows_most, quarter), self._rows_largest)
-        # One that ended before it was full shows that the next one need not be larger.
-        growth = GROWTH if self[-1].size == self[-1].rows.size else 1
-        self.append(Generation(min(growth * self[-1].rows.size, most), cells))
+        self.append(Generation(self._next_size(), cells))
         self._keep_beyond_memory()
         return self[-1]
+
+    def _next_size(self) -> int:
+        """Return how many rows the next generation has.
+
+        As long as every row is in the window, its size is not known, and each generation is larger than the one before;
+        then it is half of the window. One of a large window is a quarter of it at most: a generation leaves as a whole.
+        """
+        held, newest = sum(each.size for each in self), self[-1]
+        quarter = 1 << (held // 4).bit_length() >> 1
+        most = min(max(self._rows_most, quarter), self._rows_largest)
+        if newest.size < newest.rows.size:
+            # One that ended before it was full shows that the next one need not be larger.
+            most = min(most, newest.rows.size)
+        inside = self._in_window()
+        size = GROWTH * newest.rows.size if inside == held else 1 << (inside // 2).bit_length() >> 1
+        return min(max(size, ROWS_LEAST), most)
+
+    def _in_window(self) -> int:
+        """Return how many rows had not left the window when it was asked last which have."""
+        return sum(each.size - int(np.searchsorted(each.at[: each.size], self._oldest)) for each in self)
 
     def _keep_beyond_memory(self) -> None:
         if self._store is None:
@@ -67,6 +84,7 @@ class GenerationList(list[Generation]):
 
     def drop(self, oldest: int) -> None:
         """Drop the generations of which all rows are older than a join clock."""
+        self._oldest = max(self._oldest, oldest)
         while len(self) > 1 and self[0].newest < oldest:
             del self[0]
 

@@ -1,12 +1,16 @@
-"""The hash table of a generation finds every row that was put, and no other."""
+"""The hash table of a generation finds every row that was put, and no other; generations have the size of a window."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from streams.losses.columns import scalars
+from streams.window.cells import Cells
 from streams.window.fingerprints import PUBLIC, Fingerprinter, Fingerprints, Words
-from streams.window.generations import KeyIndex
+from streams.window.generation_list import GenerationList
+from streams.window.generations import ROWS_LEAST, KeyIndex
+from streams.window.series import SeriesTable, WindowRule
 from streams.window.stored_rows import new_rows
 
 
@@ -63,3 +67,38 @@ def test_keys_whose_fingerprints_agree_in_one_half_are_told_apart() -> None:
     assert noted(index, slice(0, 6), prints) == list(range(6))
     assert index.find(prints).tolist() == list(range(6))
     assert index.find(Fingerprints(high, low + np.uint64(7))).tolist() == [-1] * 6
+
+
+def filled(rounds: int, rows: int, in_window: int) -> list[int]:
+    """Add `rows` rows a round, each a millisecond after the other, of which the newest are in the window.
+
+    Returns:
+        How many rows there was memory for after each round.
+    """
+    cells = Cells(SeriesTable({}, WindowRule(in_window, 0, ())), ())
+    generations, sizes, at = GenerationList(cells), list[int](), 0
+    for _ in range(rounds):
+        left = rows
+        while left:
+            newest = generations[-1] if generations[-1].room else generations.begin(cells)
+            count = min(left, newest.room)
+            column, numbers = np.arange(at, at + count), scalars([1] * count)
+            words = column.astype(np.uint64)
+            newest.add(Fingerprints(words, words), column, column, np.zeros(count, np.int64), numbers, numbers)
+            at, left = at + count, left - count
+        generations.drop(at - in_window)
+        sizes.append(sum(each.rows.size for each in generations))
+    return sizes
+
+
+@pytest.mark.parametrize("in_window", [100, 5_000, 40_000, 130_000, 400_000])
+def test_rows_take_memory_for_the_window_however_many_have_left_it(in_window: int) -> None:
+    sizes = filled(100, 16_384, in_window)
+    assert max(sizes[-30:]) <= 2 * in_window + 2 * ROWS_LEAST
+    assert max(sizes) <= 4 * (in_window + 2 * ROWS_LEAST)
+
+
+def test_rows_that_all_wait_are_in_few_generations() -> None:
+    sizes = filled(100, 16_384, 10**9)
+    assert sizes[-1] <= 2 * 100 * 16_384
+    assert len(set(sizes)) <= 6
