@@ -8,7 +8,7 @@ import msgspec
 
 from streams.ledger.records import Deployed, Operated, Trusted
 from unship.budgets.table import NONCES
-from unship.events import Deployment, OperatorAct
+from unship.events import At, Deployment, OperatorAct
 from unship.signing import SignedBy
 
 KEPT_MS: Final = 86_400_000
@@ -79,9 +79,11 @@ class Copies(msgspec.Struct):
 
     def is_copied(self, record: Deployed | Operated) -> bool:
         """Return whether a record of this place, or a later one of the same log, was copied before."""
-        if record.event.at is None:
-            return False
-        topic, partition, offset, _ = record.event.at
+        return record.event.at is not None and self.is_read(record.event.at)
+
+    def is_read(self, at: At) -> bool:
+        """Return whether the record of a place, or a later one of the same log, was read before; now it was."""
+        topic, partition, offset, _ = at
         name = f"{topic}/{partition}"
         if offset <= self.offsets.get(name, -1):
             return True

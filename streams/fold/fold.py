@@ -36,6 +36,7 @@ from streams.ledger.records import (
     Deployed,
     Operated,
     Part,
+    Refused,
     ReplicaFacts,
     Trusted,
 )
@@ -151,6 +152,8 @@ class Fold:
             self._begin_incarnation(record)
         elif isinstance(record, Deployed | Operated):
             self._take_control(record)
+        elif isinstance(record, Refused):
+            self.rejected[record.code] += not self.copies.is_read(record.at)
         elif isinstance(record, Trusted):
             self.copies.take_trust(record)
         elif isinstance(record, ReplicaFacts):

@@ -1,5 +1,7 @@
 """Copy what a decision reads besides outcomes into the ledger: deployments, operators' acts, news of replicas' acks.
 
+What is refused of them becomes a dead letter, and a ledger record by which it is counted once.
+
 A copy holds its place (topic, partition, offset), and the fold drops repeats; so a copier may restart anywhere before
 the first record that is not copied yet, and two may copy at once. One copier copies a partition in order, each record
 acknowledged before the next.
@@ -22,7 +24,7 @@ from streams.join.signed import read_control
 from streams.kafka.clients import Access, answered, end_producer, explained
 from streams.kafka.ledger_topic import open_ledger
 from streams.ledger.entries import entry_of
-from streams.ledger.records import Deployed, Operated, ReplicaFacts, replica_facts
+from streams.ledger.records import Deployed, Operated, Refused, ReplicaFacts, replica_facts
 from streams.topics.partitioner import partition_of
 from unship.errors import UnshipError
 from unship.events import Ack, Deployment
@@ -101,6 +103,8 @@ class Copier:
             letter = dead_letter(self.access.names.of(place.topic), place.partition, place.offset, value, event)
             await self._send("rejected", letter.encoded(), None, None)
             log.info("%s %d/%d: %s", place.topic, place.partition, place.offset, event.code)
+            refused = Refused(-1, (place.topic, place.partition, place.offset, place.append_ts), event.code)
+            await self._send("ledger", entry_of(refused).value, None, 0)
             return
         if isinstance(event, Ack):
             await self._copy_news(event, place)

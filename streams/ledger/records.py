@@ -15,7 +15,7 @@ from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Bools, Floats, Ints
 from streams.ledger.coverage import Corner
 from unship.budgets.table import REPLICA_CHANGES
-from unship.events import Deployment, OperatorAct
+from unship.events import At, Deployment, OperatorAct
 from unship.signing import Revoked, SignedBy, Trust
 
 Scalar: TypeAlias = bool | int | float | str
@@ -198,6 +198,17 @@ class Operated(msgspec.Struct, frozen=True, omit_defaults=True, tag="operator", 
     signed_by: SignedBy | None = None
 
 
+class Refused(msgspec.Struct, frozen=True, tag="refused", tag_field="kind"):
+    """A deployment, an act or an ack that a copier did not copy, by its place and the code; `clock` is -1.
+
+    It belongs to no model, so that it is in the first ledger partition.
+    """
+
+    clock: int
+    at: At
+    code: str
+
+
 class KnownKey(msgspec.Struct, frozen=True, omit_defaults=True):
     """A key of `trust.json`: its id, what it may sign, and from when on it is revoked."""
 
@@ -275,7 +286,9 @@ def replica_facts(clock: int, changes: Mapping[str, Sequence[ReplicaChange]]) ->
     ]
 
 
-Record: TypeAlias = Batch | Deployed | Operated | Trusted | Tick | Configured | Begun | ReplicaFacts | FleetFact
+Record: TypeAlias = (
+    Batch | Deployed | Operated | Refused | Trusted | Tick | Configured | Begun | ReplicaFacts | FleetFact
+)
 
 
 def trusted_of(trust: Trust) -> Trusted:
