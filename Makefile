@@ -21,7 +21,7 @@ BENCHMARKS ?= $(foreach name,start e_detector replay fold window audit predicted
 	$(if $(wildcard benchmarks/$(name).py),$(name)))
 BENCH_ARGS ?= --quick
 
-.PHONY: help setup demo demo-all kafka tools test test-all simulate faults check lint format types contracts sizes structure ratchet words lock lock-check wheels readme bench clean
+.PHONY: help setup demo demo-all kafka tools test test-all soak simulate faults check lint format types contracts sizes structure ratchet words lock lock-check wheels readme bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,9 @@ test: setup  ## the tests of every change, in a few minutes: the folders of `tes
 
 test-all: setup  ## all tests: also worlds, kills, demos, simulation and a Kafka that is broken in many ways
 	@UNSHIP_TESTS=all $(PY) -m pytest -n $(TESTERS) --dist worksteal tests $(PACKAGES) $(PYTEST_ARGS)
+
+soak: setup  ## 3 million honest requests through the embedded monitor, and what they took: PREDICTIONS=N for more or fewer
+	@PYTHONPATH=.:sdk $(PY) -m tests.worlds.soak --predictions $(or $(PREDICTIONS),3000000)
 
 simulate: setup  ## 20,000 seeds of readers that die, come back and overlap (SEEDS=N for more or fewer)
 	@UNSHIP_SIMULATION_SEEDS=$(or $(SEEDS),20000) $(PY) -m pytest -q -n auto tests/simulation

@@ -3,8 +3,8 @@
     python -m tests.worlds.soak --predictions 3000000
 
 A monitor reads an embedded log whose clock is an argument: a round is a second of it, in which a model answers and the
-labels of requests of a while ago arrive. What a monitor keeps may grow until the label horizon has passed and no longer;
-of the log only the ledger, which is kept whole, and the journal may.
+labels of requests of a while ago arrive. What the monitor keeps may grow until the label horizon has passed, and the
+log until it removes what is older; after that only the ledger and the journal grow, which are kept whole.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Soak:
         self.chance = random.Random(1)
         self.rounds = 0
         self.labels: list[list[Message]] = []
+        self.actions: set[str] = set()
         event = Deployment(model="fraud", version="v1", status="live", ts=self.now)
         self.log.append("deployments", [signed(event, self.now)])
 
@@ -79,7 +80,7 @@ class Soak:
         for _ in range(rounds):
             self._answer()
             self.now += 1_000
-            self.monitor.step()
+            self.actions |= {decision.action for decision in self.monitor.step()}
             self.monitor.publish()
             self.rounds += 1
             if self.rounds % SNAPSHOT_ROUNDS == 0:
@@ -94,7 +95,9 @@ class Soak:
                 "slices": {"country": "DE" if i % 2 else "FR"},
             }  # fmt: skip
             predictions.append(Message(msgspec.json.encode(event), key.encode()))
-            truth = Message(msgspec.json.encode({"id": key, "truth": int(draw < 0.9), "source": f"s{i % 2}"}), key.encode())
+            truth = Message(
+                msgspec.json.encode({"id": key, "truth": int(draw < 0.9), "source": f"s{i % 2}"}), key.encode()
+            )
             labels += [truth] * (0 if draw < 0.03 else 2 if draw < 0.04 else 1)
         self.labels.append(labels)
         self.log.append("predictions", predictions)
@@ -142,7 +145,7 @@ def soak(folder: Path, predictions: int) -> dict[str, Any]:
         "labels_waiting": sum(map(len, course.labels)),
         "outcomes": course.outcomes,
         "rejected": course.monitor.status().rejected,
-        "decisions": course.log.end("decisions"),
+        "actions": sorted(course.actions),
         "processor_us_per_event": round((time.process_time() - spent) * 1e6 / (2 * predictions), 1),
         "memory_mb": [round(each, 1) for each in memory[:: max(len(memory) // 20, 1)]],
         "memory_after_horizon_mb": round(max(memory[warm : warm + tenth]), 1),
