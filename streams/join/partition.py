@@ -32,7 +32,7 @@ from streams.window.decoding import Block, Shape, times_of
 from streams.window.fingerprints import PUBLIC
 from streams.window.records import Records
 from streams.window.series import window_rule
-from streams.window.tally import Row, Tally
+from streams.window.tally import Row, Tally, merged
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -224,8 +224,8 @@ class PartitionJoin:
             builder = PartBuilder(self.config.of(model), self.window.slow.series)
             parts[route(model)].append(builder.part(model, joined))
             rows += builder.counted.take()
-        rows = [_placed(row) for row in (*rows, *self.tally.take())]
-        counted = [counted_rows(rows if k == 0 else []) for k in range(ledger_partitions)]
+        rows = [_placed(row) for row in merged((*rows, *self.tally.take()))]
+        counted = [counted_rows(rows if k == 0 else ()) for k in range(ledger_partitions)]
         digest = hashlib.sha256(b"".join(each.take() for each in self._digests)).hexdigest()
         base, self.base = self.base, self.end
         return [

@@ -143,6 +143,11 @@ class EarlyLabels:
         """The oldest label of this window's own, None if there is none."""
         return self._leaving[0] if self._leaving else None
 
+    @property
+    def newest_at(self) -> int:
+        """The join clock at the newest label of this window's own, -1 if there is none."""
+        return self._leaving[-1].at if self._leaving else -1
+
     def pop(self) -> PendingFeedback:
         """Evict the oldest label of this window's own, and return it."""
         feedback = self._leaving.popleft()

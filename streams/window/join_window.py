@@ -34,13 +34,17 @@ from streams.window.fingerprints import Key
 from streams.window.pending_predictions import PendingPrediction, PendingPredictions
 from streams.window.series import Series, SeriesTable, WindowRule
 from streams.window.slice_values import shortened, text_bytes
-from streams.window.tally import Tally
+from streams.window.tally import Tally, UnusedLabels
 from unship.budgets.table import SHADOWS_OF_REQUEST
 from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode
 
 WITNESSES: Final = 10_000
 """How many positions of a window are kept to find the prediction that shows that feedback is unmatched."""
+
+
+CLOCKS_APART_MS: Final = 600_000
+"""How far the append times of two logs may be apart for records that were appended at one time."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +84,7 @@ class JoinWindow:
         self.waiting = PendingPredictions(self.series, rules)
         self.early = EarlyLabels(max(rule.early_ms for rule in self.rules))
         self.tally = tally
+        self.unused_labels = UnusedLabels()
         self.closed_until = -1
         self._joined = Joined([], [], [])
         reach_ms = self.early.early_ms + max(rule.horizon_ms for rule in self.rules)
@@ -267,18 +272,35 @@ class JoinWindow:
         """
         early = self.early
         early.evict_adopted(predictions_at)
+        if not self.unused_labels.count(self.tally, self.witnesses.after):
+            self._set_aside()
+            return
         while (oldest := early.oldest) is not None and predictions_at > oldest.at + early.early_ms:
             witness = self.witnesses.after(oldest.at + early.early_ms)
             if witness < 0:
-                return
+                break
             feedback = early.pop()
             if not feedback.matched and not feedback.code:
                 self.tally.add(self._why_unused(feedback), (witness, feedback.position))
+        self._set_aside()
+
+    def _set_aside(self) -> None:
+        """Keep no more than the counts of labels that are so old that no prediction follows that they belong to.
+
+        Where predictions have ended, only the clock of the feedback goes on.
+        """
+        early = self.early
+        while (oldest := early.oldest) is not None and early.newest_at > oldest.at + early.early_ms + CLOCKS_APART_MS:
+            feedback = early.pop()
+            if not feedback.matched and not feedback.code:
+                after = feedback.at + early.early_ms
+                self.unused_labels.add(self._why_unused(feedback), after, feedback.position)
 
     def unused(self) -> Counter[str]:
         """Return the counts of feedback that is late or unfit and will be counted when it is evicted."""
         waiting = (each for each in self.early if not each.matched and not each.code)
-        return Counter(self._why_unused(each) for each in waiting if each.late or each.unfit)
+        found = Counter[str](self._why_unused(each) for each in waiting if each.late or each.unfit)
+        return found + self.unused_labels.total()
 
     def series_in_use(self) -> set[int]:
         """Return the codes of the series of all predictions."""
@@ -329,6 +351,7 @@ class JoinWindow:
             [(outcome.prediction.position, outcome.labelled_at, outcome.source) for outcome in outcomes],
             [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs],
             [(live.position, shadow.position) for live, shadow in seen_pairs],
+            self.unused_labels.save(),
         )
 
     def load(self, saved: SavedWindow) -> dict[int, PendingPrediction]:
@@ -338,6 +361,7 @@ class JoinWindow:
         self.early.load(saved.early)
         self.closed_until = saved.closed_until
         self.witnesses.load(saved.witnesses)
+        self.unused_labels.load(saved.unused_labels)
         self._joined = Joined(
             [Outcome(at[position], labelled_at, source) for position, labelled_at, source in saved.outcomes],
             [Pair(at[live], at[shadow], labelled_at) for live, shadow, labelled_at in saved.pairs],
@@ -404,3 +428,4 @@ class SavedWindow(msgspec.Struct, frozen=True):
     outcomes: list[tuple[int, int, str]]
     pairs: list[tuple[int, int, int]]
     seen_pairs: list[tuple[int, int]]
+    unused_labels: list[int] = []

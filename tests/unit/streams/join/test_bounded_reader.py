@@ -12,7 +12,11 @@ from streams.config.parse import parse
 from streams.fold.fold import Fold
 from streams.join.partition import Raw
 from streams.join.source_reader import Position, SourceReader
+from streams.ledger.encoding import pack, unpack
+from streams.ledger.entries import entry_of
 from streams.pipeline import configuration_record
+from streams.window.join_window import JoinWindow, SavedWindow
+from streams.window.tally import Tally
 from tests.pipelines import source_records_of, step
 from tests.sizes import sizes_of
 
@@ -116,3 +120,67 @@ def test_no_collection_of_a_partition_grows_after_the_horizon(monkeypatch: pytes
     assert sum(partition.fold.models["named"].state.outcomes.values()) > ROUNDS
     grown = {path: (first[path], size) for path, size in second.items() if size > 1.1 * first[path] + 10}
     assert not {path: sizes for path, sizes in grown.items() if SERIES not in path}
+
+
+class Idle:
+    """A reader of a partition that got one prediction, and then labels alone, 100 each minute."""
+
+    def __init__(self, minutes: int) -> None:
+        self.reader = SourceReader(CONFIG, 0, Position(1), in_pieces=True)
+        self.fold = Fold(CONFIG)
+        self.records: list[int] = []
+        step(self.fold, configuration_record(CONFIG))
+        self._predict(0, START)
+        for minute in range(minutes):
+            at = START + minute * ROUND_MS
+            events = [{"id": f"{minute}-{number}", "truth": 1} for number in range(100)]
+            values = [json.dumps(event).encode() for event in events]
+            self._read(1, [Raw(100 * minute + number, at, value) for number, value in enumerate(values)], at)
+
+    def _predict(self, offset: int, at: int) -> None:
+        event = {"id": "p", "model": "named", "version": "v", "output": 1}
+        self._read(0, [Raw(offset, at, json.dumps(event).encode())], at)
+
+    def end(self, at: int) -> None:
+        """Read one more prediction."""
+        self._predict(1, at)
+
+    def _read(self, side: int, raws: list[Raw], at: int) -> None:
+        self.reader.give(side, source_records_of(raws))
+        while self.reader.advance((True, True)):
+            pass
+        for batches in self.reader.flush_in_pieces((at, at)):
+            for batch in batches:
+                entry = entry_of(batch)
+                self.records.append(len(entry.value))
+                self.fold.step(entry)
+        self.reader.position()
+
+    def kept(self) -> int:
+        return sum(1 for _ in self.reader._join.window.slow.early)
+
+
+def test_labels_of_a_partition_without_predictions_are_kept_for_a_while_only() -> None:
+    # `early` is two minutes, and clocks may be ten apart.
+    assert Idle(60).kept() == Idle(30).kept() <= 14 * 100
+
+
+def test_labels_of_a_partition_without_predictions_are_counted_each_when_one_comes() -> None:
+    idle = Idle(60)
+    assert idle.fold.counts()["UNMATCHED_FEEDBACK"] == 0
+    idle.end(START + 100 * ROUND_MS)
+    assert idle.fold.counts()["UNMATCHED_FEEDBACK"] == 6_000
+
+
+def test_labels_set_aside_outlive_a_snapshot() -> None:
+    window = Idle(60).reader._join.window.slow
+    loaded = JoinWindow({}, window.rules[0], Tally())
+    loaded.load(unpack(pack(window.save()), SavedWindow))
+    assert loaded.save() == window.save()
+    assert len(loaded.unused_labels) == len(window.unused_labels) > 4_000
+
+
+def test_many_labels_that_one_prediction_shows_to_be_alone_fit_in_a_record() -> None:
+    idle = Idle(60)
+    idle.end(START + 100 * ROUND_MS)
+    assert max(idle.records) <= 2_000
