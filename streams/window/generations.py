@@ -177,8 +177,9 @@ class Generation:
 
     @property
     def memory(self) -> int:
-        """Return how many bytes of memory it takes: all of its table, and the rows if they are nowhere else."""
-        return self.index.bytes + self.state.nbytes + (0 if self.kept else self.rows.nbytes)
+        """Return how many bytes of memory it takes: table, texts and lists, and the rows if they are nowhere else."""
+        texts = self.answers.bytes + self.label.bytes
+        return self.index.bytes + self.state.nbytes + texts + (0 if self.kept else self.rows.nbytes)
 
     def move(self, store: RowStore) -> bool:
         """Move the rows out of memory; return whether they are."""

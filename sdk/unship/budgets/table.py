@@ -330,7 +330,8 @@ WINDOW = Budget(
     unit="bytes",
     beyond="on disk, in the files of the window",
     back="when a prediction leaves the label horizon",
-    why="1 GiB holds about 1.6 million predictions of 650 bytes",
+    why="1 GiB holds about 1.6 million predictions of 650 bytes; texts and lists that were answered count as well, and "
+    "stay in memory: the numbers of more predictions leave it instead",
     bytes=GIB,
     key="window",
 )

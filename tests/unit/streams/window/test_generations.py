@@ -11,7 +11,7 @@ from streams.window.fingerprints import PUBLIC, Fingerprinter, Fingerprints, Wor
 from streams.window.generation_list import GenerationList
 from streams.window.generations import ROWS_LEAST, KeyIndex
 from streams.window.series import SeriesTable, WindowRule
-from streams.window.stored_rows import new_rows
+from streams.window.stored_rows import Kept, Rows, new_rows
 
 
 def prints_of(first: int, count: int) -> Fingerprints:
@@ -102,3 +102,35 @@ def test_rows_that_all_wait_are_in_few_generations() -> None:
     sizes = filled(100, 16_384, 10**9)
     assert sizes[-1] <= 2 * 100 * 16_384
     assert len(set(sizes)) <= 6
+
+
+class Elsewhere:
+    """Keeps rows outside the memory that is counted."""
+
+    def __init__(self) -> None:
+        self.stored = 0
+
+    def keep(self, rows: Rows, used: int) -> Kept:
+        self.stored += used
+        return Kept(str(self.stored), rows)
+
+    def kept(self, name: str) -> Kept:
+        raise AssertionError(name)
+
+    def touched(self, rows: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("text", "leaves"), [(None, False), ("t" * 10_000, True)])
+def test_texts_that_were_answered_count_as_memory_of_the_window(text: str | None, leaves: bool) -> None:
+    store = Elsewhere()
+    cells = Cells(SeriesTable({}, WindowRule(1_000, 0, ())), ())
+    generations = GenerationList(cells, store, memory_max=12_000_000)
+    column = np.arange(900)
+    words, numbers = column.astype(np.uint64), scalars([1] * 900)
+    for _ in range(2):
+        generations[-1].add(Fingerprints(words, words), column, column, np.zeros(900, np.int64), numbers, numbers)
+        for row in range(900):
+            generations[-1].answers.keep(row, text, None)
+        generations.begin(cells)
+    assert (store.stored > 0) == leaves
