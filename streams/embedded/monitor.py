@@ -24,7 +24,7 @@ from streams.config.resolved import Config
 from streams.embedded.journal import record_of
 from streams.embedded.snapshots import Head, load
 from streams.embedded.source_runs import SourceRuns
-from streams.embedded.writer import Writer
+from streams.embedded.writer import Piece, Writer
 from streams.fold.fold import LedgerMismatch, unexplained_models
 from streams.fold.status import ModelStatus, Status, fold_status
 from streams.join.line_cutter import Arrival
@@ -213,12 +213,11 @@ class EmbeddedMonitor:
                 self._sources.set_back(topic, entry, count, f"{ahead_s} s ahead, and {count - 1} records after it")
 
     def _commit(self, steps: Iterable[Step]) -> None:
-        lines = [Message(step.entry.value) for step in steps]
-        decisions = [decision for step in steps for decision in step.decisions]
-        journal = [record_of(decision, self.signer) for decision in decisions]
-        dead = self._sources.take_dead()
-        batches = {"ledger": lines, "decisions": journal, "rejected": dead}
-        self._writer.commit(batches, self.pipeline.fold.offset - len(lines))
+        pieces = [
+            Piece(Message(step.entry.value), [record_of(decision, self.signer) for decision in step.decisions])
+            for step in steps
+        ]
+        self._writer.commit(pieces, self._sources.take_dead(), self.pipeline.fold.offset - len(pieces))
 
     def status(self) -> Status:
         """Return the whole status; what has changed of it is appended."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from actions.reconcile import Signer
 from streams.config.resolved import Config
@@ -14,10 +14,18 @@ from streams.fold.fold import Fold
 from streams.fold.status import Status
 from streams.fold.status_records import StatusReport
 from unship.errors import RecordingError
-from unship.log.embedded.log import EmbeddedLog, Fence, Message
+from unship.log.embedded.log import EmbeddedLimits, EmbeddedLog, Fence, Message
+from unship.log.embedded.table import message_bytes
 
 STATUS_RECORDS: Final = 64
 """Status records of one transaction: of 64 KiB each at most, they are 4 MiB."""
+
+
+class Piece(NamedTuple):
+    """A ledger record and the journal's records that follow from it."""
+
+    ledger: Message
+    decisions: list[Message]
 
 
 class Writer:
@@ -34,15 +42,25 @@ class Writer:
         self._statuses = StatusReport(0)
         self._checkpoints = Checkpoints(log)
 
-    def commit(self, batches: Mapping[str, Sequence[Message]], begin: int) -> None:
-        """Append what a round led to, in one transaction; `begin` is the offset of its first ledger record.
+    def commit(self, pieces: Iterable[Piece], dead: Sequence[Message], begin: int) -> None:
+        """Append what a round led to; `begin` is the offset of its first ledger record.
+
+        It is one transaction, unless that would pass the log's limits: packed records hold many events. Of several, a
+        crash may leave the first ones: what is read again then is covered by them.
+
+        Args:
+            pieces: Each ledger record, with the decisions that follow from it.
+            dead: The dead letters.
+            begin: The offset of the first of these ledger records.
 
         Raises:
             RecordingError: The ledger does not end there.
             WriterFenced: A newer monitor took over.
             EmbeddedLogError: The log takes nothing now; `flush` tries again.
         """
-        self._uncommitted.append((begin, batches))
+        for batches in _transactions(pieces, dead, self._log.limits):
+            self._uncommitted.append((begin, batches))
+            begin += len(batches["ledger"])
         self.flush()
 
     def flush(self) -> None:
@@ -95,3 +113,25 @@ class Writer:
     def keep_small(self, now_ms: int, positions: Mapping[str, int]) -> None:
         """Remove and compress a bounded part of what nobody needs any more; see `Retention.round`."""
         self._retention.round(now_ms, positions)
+
+
+def _transactions(
+    pieces: Iterable[Piece], dead: Sequence[Message], limits: EmbeddedLimits
+) -> Iterator[dict[str, list[Message]]]:
+    """Yield what is appended together: one, or as many as the limits of a log need; dead letters come first."""
+    found, count, size = _nothing(), 0, 0
+    items = [*(("rejected", [letter], []) for letter in dead), *(("ledger", [each[0]], each[1]) for each in pieces)]
+    for topic, records, decisions in items:
+        more = len(records) + len(decisions)
+        added = sum(map(message_bytes, (*records, *decisions)))
+        if count and (count + more > limits.batch_records or size + added > limits.batch_bytes):
+            yield found
+            found, count, size = _nothing(), 0, 0
+        found[topic] += records
+        found["decisions"] += decisions
+        count, size = count + more, size + added
+    yield found
+
+
+def _nothing() -> dict[str, list[Message]]:
+    return {"ledger": [], "decisions": [], "rejected": []}

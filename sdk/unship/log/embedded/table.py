@@ -112,7 +112,8 @@ _DECODE_HEADERS: Final = msgspec.msgpack.Decoder(Headers)
 _ENCODE: Final = msgspec.msgpack.Encoder()
 
 
-def _size(message: Message) -> int:
+def message_bytes(message: Message) -> int:
+    """Return how many bytes of a transaction a record takes."""
     headers = sum(len(name) + len(value) for name, value in message.headers) if message.headers else 0
     return len(message.value or b"") + len(message.key or b"") + headers
 
@@ -226,7 +227,7 @@ def check_batch(batches: Mapping[str, Sequence[Message]], limits: EmbeddedLimits
     for topic, messages in batches.items():
         table_of(topic)
         count += len(messages)
-        sizes = [_size(message) for message in messages]
+        sizes = [message_bytes(message) for message in messages]
         total += sum(sizes)
         if sizes and max(sizes) > limits.record_bytes:
             raise EmbeddedLogError(

@@ -15,7 +15,7 @@ from streams.embedded.topics import EmbeddedTopics
 from tests.packing import appended_at, gathered
 from tests.sites import Memory, Site, taken_of
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
-from unship.log.embedded.log import Message
+from unship.log.embedded.log import EmbeddedLimits, Message
 from unship.log.packed import pack_values
 
 MATURE = CONFIG.replace("defaults: {", "defaults: {labels: {mature_after: 1s, horizon: 4s}, ")
@@ -95,3 +95,31 @@ def test_each_bad_event_of_a_packed_record_is_a_dead_letter_and_the_good_ones_co
     ]
     assert dead[0]["digest"] == hashlib.sha256(b"7").hexdigest()
     assert live.status().models["m"].outcomes == {"v1": 2}
+
+
+def test_round_that_is_too_large_for_a_transaction_is_appended_in_several(tmp_path: Path) -> None:
+    site = Site(tmp_path / "log", [], parse(CONFIG))
+    site.log.limits = EmbeddedLimits(batch_records=100)
+    live = site.monitor()
+    bad = b"[" + b",".join([b"{}"] * 64) + b"]"
+    site.log.append("predictions", [Message(bad)] * 10)
+    site.log.append("feedback", [Message(bad)] * 10)
+    live.step()
+    for monitor in (live, site.monitor()):
+        assert monitor.status().rejected == {"BAD_EVENT": 20 * 64}
+    assert site.log.end("rejected") == 20 * 64
+
+
+def test_monitor_that_appends_rounds_in_several_transactions_decides_the_same(tmp_path: Path) -> None:
+    lines = busy_lines(1)
+    sites = [Site(tmp_path / name, lines, parse(CONFIG)) for name in ("whole", "parts")]
+    sites[1].log.limits = EmbeddedLimits(batch_records=2)
+    for site in sites:
+        live = site.monitor()
+        site.log.limits, limits = EmbeddedLimits(), site.log.limits
+        site.send(len(lines))
+        site.log.limits = limits
+        live.step()
+    assert sites[0].journal() == sites[1].journal()
+    assert sites[0].ledger() == sites[1].ledger()
+    assert len(sites[0].journal()) > 2
