@@ -15,7 +15,7 @@ from streams.embedded.topics import EmbeddedTopics
 from tests.packing import appended_at, gathered
 from tests.sites import Memory, Site, taken_of
 from tests.worlds.busy import CONFIG, busy_lines, untidy_lines
-from unship.log.embedded.log import EmbeddedLimits, Message
+from unship.log.embedded.log import EmbeddedLimits, EmbeddedLogError, Message
 from unship.log.packed import pack_values
 
 MATURE = CONFIG.replace("defaults: {", "defaults: {labels: {mature_after: 1s, horizon: 4s}, ")
@@ -123,3 +123,41 @@ def test_monitor_that_appends_rounds_in_several_transactions_decides_the_same(tm
     assert sites[0].journal() == sites[1].journal()
     assert sites[0].ledger() == sites[1].ledger()
     assert len(sites[0].journal()) > 2
+
+
+@pytest.mark.parametrize("kept", [1, 3, 8])
+def test_monitor_that_ends_between_two_transactions_of_a_round_counts_everything_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    lines = busy_lines(1)
+    sites = [Site(tmp_path / name, lines, parse(CONFIG)) for name in ("whole", "parts")]
+    whole, live = sites[0].monitor(), sites[1].monitor()
+    for site in sites:
+        site.send(len(lines))
+    whole.step()
+    log = sites[1].log
+    log.limits = EmbeddedLimits(batch_records=3)
+    append, left = log.append_many, [kept]
+
+    def append_some(*args: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise EmbeddedLogError("ended")
+        return append(*args, **options)
+
+    monkeypatch.setattr(log, "append_many", append_some)
+    with pytest.raises(EmbeddedLogError):
+        live.step()
+    monkeypatch.undo()
+    log.limits = EmbeddedLimits()
+    live = sites[1].monitor()
+    live.step()
+    found, expected = live.pipeline.fold, whole.pipeline.fold
+    assert {name: model.state.outcomes for name, model in found.models.items()} == {
+        name: model.state.outcomes for name, model in expected.models.items()
+    }
+    assert found.counts() == expected.counts()
+    decided = [
+        [(each["reason"], each["action"]) for each in map(msgspec.json.decode, site.journal())] for site in sites
+    ]
+    assert decided[0] == decided[1]
