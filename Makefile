@@ -49,7 +49,7 @@ test-all: setup  ## all tests: also worlds, kills, demos, simulation and a Kafka
 	@UNSHIP_TESTS=all $(PY) -m pytest -n $(TESTERS) --dist worksteal tests $(PACKAGES) $(PYTEST_ARGS)
 
 soak: setup  ## 3 million honest requests through the embedded monitor, and what they took: PREDICTIONS=N for more or fewer
-	@PYTHONPATH=.:sdk $(PY) -m tests.worlds.soak --predictions $(or $(PREDICTIONS),3000000)
+	@PYTHONPATH=.:sdk $(PY) -m tests.soak.honest --predictions $(or $(PREDICTIONS),3000000)
 
 simulate: setup  ## 20,000 seeds of readers that die, come back and overlap (SEEDS=N for more or fewer)
 	@UNSHIP_SIMULATION_SEEDS=$(or $(SEEDS),20000) $(PY) -m pytest -q -n auto tests/simulation

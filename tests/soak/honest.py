@@ -1,6 +1,6 @@
 """Honest requests with their labels, for as long as wanted; run as a program it prints what they took, as JSON.
 
-    python -m tests.worlds.soak --predictions 3000000
+    python -m tests.soak.honest --predictions 3000000
 
 A monitor reads an embedded log whose clock is an argument: a round is a second of it, in which a model answers and the
 labels of requests of a while ago arrive. What the monitor keeps may grow until the label horizon has passed, and the

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streams.embedded.retention import RECORDS_AT_ONCE, SEGMENT_RECORDS
-from tests.worlds.soak import DELAY_ROUNDS, RATE, SNAPSHOT_ROUNDS
+from tests.soak.honest import DELAY_ROUNDS, RATE, SNAPSHOT_ROUNDS
 
 PREDICTIONS = 300_000
 NEEDED_S = 104
@@ -20,7 +20,7 @@ NEEDED_S = 104
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """Return what a soak took in a process of its own, whose memory is its own."""
-    command = [sys.executable, "-m", "tests.worlds.soak", "--predictions", str(PREDICTIONS)]
+    command = [sys.executable, "-m", "tests.soak.honest", "--predictions", str(PREDICTIONS)]
     done = subprocess.run(command, capture_output=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result

@@ -1,0 +1,1 @@
+"""Honest requests for as long as wanted: what grows, and what does not."""
