@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from actions.desired import DesiredState
+from actions.evidence_tree import ComparisonReport
 from actions.replicas import Replicas
 from detectors.base import Ints
 from detectors.multiplicity import stream_weights
@@ -19,6 +20,7 @@ from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
 from streams.config.resolved import OTHER, ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
+from streams.evaluation.pace import Pace
 from streams.evaluation.slices import slice_table
 from streams.evaluation.sources import source_table
 from streams.evaluation.track_records import TrackRecord, track_record
@@ -48,7 +50,8 @@ class LivePeriod(msgspec.Struct):
     """Hold the time one version is live, from its deployment or a change of the desired state to the next.
 
     `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
-    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival.
+    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival. `pace` has how
+    many outcomes were judged lately, and `comparison` what is being waited for after an alarm.
     """
 
     version: str
@@ -59,6 +62,8 @@ class LivePeriod(msgspec.Struct):
     written_once: list[str]
     observed: str | None = None
     newest: list[tuple[str, int]] = []
+    pace: Pace = msgspec.field(default_factory=Pace)
+    comparison: ComparisonReport | None = None
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
         """Add outcomes of a record by version; the newest `limit` are kept."""
@@ -85,6 +90,10 @@ class LivePeriod(msgspec.Struct):
     def observe(self, target: str | None) -> None:
         """Note the target that was named."""
         self.observed = target
+
+    def compare(self, report: ComparisonReport | None) -> None:
+        """Note the newest comparison with a target."""
+        self.comparison = report
 
 
 class Standing(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from streams.config.units import span_text
 from streams.evaluation.findings import TargetVerdict, since_change, why_unfit
 from streams.evaluation.mix import Z_95
 from streams.evaluation.opinions import E_DETECTOR, Opinions
+from streams.evaluation.outlook import learning_of, with_expectation
 from streams.evaluation.periods import LivePeriod, ModelState
 from streams.evaluation.quorum import (
     arms_since,
@@ -57,13 +58,16 @@ def evidence_of(
 ) -> Evidence:
     """Return the evidence of a decision; `chosen` is the alarm it rests on, None while there is none."""
     health, labels = live.health, live.labels
+    learning = learning_of(live, state.clock) or UNSET
     detectors = _detectors(live, config, rules, opinions)
     maturity = span_text(config.mature_after_ms) if config.mature_after_ms else "none"
     coverage = UNSET if labels.share is None else rounded(labels.share)
     if chosen is None:
         table = state.layout.sources
         sources = table.listed or table.places or int(len(config.latency_losses) < len(config.losses))
-        return Evidence(detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage)
+        return Evidence(
+            detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage, learning=learning
+        )
     alarm = chosen.alarm
     return Evidence(
         detectors=detectors,
@@ -72,7 +76,7 @@ def evidence_of(
         label_coverage=coverage,
         alarm=_alarm(state, health, alarm, config),
         slices=_worst_slices(state, health, alarm, config, rules),
-        comparison=_comparison(live, config, chosen),
+        comparison=comparison_of(live, config, chosen, state.clock),
         mix=_mix(state, health),
         unfit=_unfit(state, live, config),
         together=_together(state, health, alarm, rules),
@@ -185,6 +189,16 @@ def _worst_slices(
             )
         )
     return shown
+
+
+def comparison_of(
+    live: LivePeriod, config: ModelConfig, chosen: TargetVerdict, now: int
+) -> ComparisonReport | None:
+    """Return the comparison with the target, and when it is expected to show anything; `now` is the source clock."""
+    report = _comparison(live, config, chosen)
+    if report is None:
+        return None
+    return with_expectation(report, now - config.mature_after_ms - chosen.alarm.since, now)
 
 
 def _comparison(live: LivePeriod, config: ModelConfig, chosen: TargetVerdict) -> ComparisonReport | None:

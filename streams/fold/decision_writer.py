@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import msgspec
+
 from actions.desired import DesiredState
 from actions.evidence_tree import Evidence
 from actions.journal import Decision, Digests, Provenance, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
+from streams.evaluation.outlook import detectable_of
 from streams.fold.model import ModelFold
 from streams.ledger.coverage import Coverage
 from unship.events import Epoch
@@ -59,6 +62,9 @@ class DecisionWriter:
     def write(self, model: ModelFold, version: str, ruling: Ruling, evidence: Evidence, now: int) -> Decision:
         """Write a decision on a version of a model at `now` (ms), and return it."""
         live, written = model.state.live, model.state.written
+        if live is not None and live.version == version:
+            a_day = live.pace.per_day(model.state.clock)
+            evidence = msgspec.structs.replace(evidence, detectable=detectable_of(live.health, model.config, a_day))
         epoch = self._next(model.state.desired)
         decision = Decision(
             id=decision_id(model.name, epoch, written.digest),
