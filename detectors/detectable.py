@@ -7,7 +7,7 @@ If the losses had mean ``q`` from the first of ``n`` outcomes on, the best bet's
 ``m`` would have grown by ``n kl(q, m)`` on average, where ``kl`` is the divergence of two 0/1 losses, with a standard
 deviation of at most ``sqrt(n q (1 - q))`` times the log odds ratio of ``q`` and ``m``. So in nine of ten cases it would
 have been above the mean less 1.2816 of these, and a rise counts as one that would have shown where that reaches the
-threshold [^1]. It is a normal approximation for losses of a fixed mean, after a baseline that is known: a rise that came
+threshold [^1]. It is a normal approximation for losses of a fixed mean and a baseline that is known: a rise that came
 later, or a short baseline, takes more. Losses that vary less than 0/1 losses of their mean take less.
 
 [^1]: Wald. "Sequential tests of statistical hypotheses", 1945, section 3.2: the log likelihood ratio of Bernoulli

@@ -107,12 +107,25 @@ class Standing(msgspec.Struct, frozen=True):
     slice: dict[str, bool | int | float | str] | None
 
 
+class LastAct(msgspec.Struct, frozen=True):
+    """Hold the newest decision that did something or asked for something: its id, its time (ms), and what it was."""
+
+    decision: str
+    ts: int
+    version: str
+    action: str
+    to: str | None
+    reason: str
+
+
 class Written(msgspec.Struct):
-    """Hold what was written of a model: its last decision and that one's digest, and the last deployment refused."""
+    """Hold what was written of a model: its last decision and that one's digest, its last act, and the last deployment
+    that was refused."""
 
     standing: Standing | None = None
     refused: Standing | None = None
     digest: str = ""
+    last_act: LastAct | None = None
 
     def settle(self, standing: Standing) -> None:
         """Take the last decision; another one is written only if it differs."""
@@ -126,9 +139,10 @@ class Written(msgspec.Struct):
         """Remember the deployment that was refused last; None once one is taken."""
         self.refused = deployment
 
-    def chain(self, digest: str) -> None:
-        """Take the digest of the decision written last."""
+    def chain(self, digest: str, act: LastAct | None = None) -> None:
+        """Take the digest of the decision written last, and what it did, if anything."""
         self.digest = digest
+        self.last_act = act or self.last_act
 
 
 class Parked(msgspec.Struct):

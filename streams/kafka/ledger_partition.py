@@ -16,7 +16,7 @@ from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
-from streams.fold.status import fold_status
+from streams.fold.status import Seen, fold_status
 from streams.fold.status_records import StatusRecord, StatusReport
 from streams.join.partition import Raw
 from streams.join.source_reader import Fingerprint, fingerprint
@@ -335,8 +335,10 @@ class LedgerPartition:
         """Return the status records that have changed."""
         fold, found = self.state.fold, list[StatusRecord]()
         counted = Counter[str]({RejectCode.FORGED_CONTROL: self.state.forged})
-        now_ms = round(1_000 * asyncio.get_running_loop().time())
-        for record in self._statuses.records(fold, fold_status(fold, counts=counted, models={}), now_ms):
+        now_ms = self._links.now_ms()
+        seen = Seen(now_ms, max(now_ms - fold.clock, 0) if fold.clock >= 0 else None)
+        head = fold_status(fold, counts=counted, models={}, seen=seen, number=self.number)
+        for record in self._statuses.records(fold, head, now_ms):
             if record is not None:
                 found.append(record)
             await self._links.turns.pause()

@@ -30,13 +30,16 @@ def explained(folder: Path, content: bytes, *arguments: str) -> Result:
 @pytest.mark.parametrize(
     "line",
     [
-        "  why       adwin on zero_one, new=True: evidence 0 of 0",
+        "  missing   380 more outcomes are needed, expected by 1970-01-01T00:01:00+00:00 at this rate",
+        "  within    600 outcomes: a rise of 4 in 100 or more would have shown",
+        "            of a day (2,400 outcomes at this rate) a rise of 32 in 1,000 shows",
+        "  why       adwin on zero_one, new=True: evidence without a number",
         "            before: unknown, from learning",
         "  reference the deployment's for zero_one is ignored: 0.2500 (n=40) is worse than the version's own first "
         "outcomes",
         "  promise   not promised",
         "            second opinion of adwin on zero_one: 0 alarms",
-        "  would going back help?  by the past, not shown: evidence 9.5 of 100 (no concurrent holdback or shadow)",
+        "  would going back help?  by the past, not shown: evidence 0.095 of 1 (no concurrent holdback or shadow)",
         "            that is: 0.1200 (n=1500); the judged version: 0.2500 (n=40)",
         "  source    crm (listed): 50 % of the labels; the rise does not show without it (-0.010)",
         "            the other version's lead does not show without it (nothing left)",
@@ -66,6 +69,14 @@ def test_each_part_of_the_evidence_has_its_line(line: str) -> None:
             Evidence(sources={"__other__": SourceReport(0.5, WITHOUT, False)}),
             "  source    __other__ (not listed: from 50 % of the labels on nothing is acted upon): 50 % of the labels; "
             "the rise shows without it (+0.200)",
+        ),
+        (
+            Evidence(comparison=msgspec.structs.replace(CONCURRENT, expected_ts=60_000)),
+            "            expected by 1970-01-01T00:01:00+00:00, if both go on like this",
+        ),
+        (
+            Evidence(comparison=msgspec.structs.replace(CONCURRENT, expected_ts=None)),
+            "            at this rate it does not get there",
         ),
         (
             Evidence(comparison=CONCURRENT),
@@ -100,7 +111,14 @@ def test_names_on_the_page_cannot_steer_a_terminal() -> None:
         ({"action": Action.PROPOSE, "to": "v1"}, "an operator has to approve"),
         ({"action": Action.OBSERVE, "to": "v1"}, "only being observed"),
         ({"action": Action.PAGE}, "A person is needed for m v2 for new True"),
-        ({"action": Action.NONE, "reason": Reason.HEALTHY}, "m v2 is as good as it was."),
+        (
+            {"action": Action.NONE, "reason": Reason.HEALTHY},
+            "m v2 shows no sign that it got worse; a rise of 4 in 100 or more would have shown.",
+        ),
+        (
+            {"action": Action.NONE, "reason": Reason.LEARNING},
+            "It is not known yet whether m v2 got worse: 380 more outcomes are needed, expected by 1970",
+        ),
         ({"action": Action.PAGE, "reason": Reason.MIX_SHIFT}, "because more requests with new True come than before"),
         ({"action": Action.NONE, "reason": Reason.HELD, "slice": None}, "Nothing was done about m v2: an operator"),
     ],
