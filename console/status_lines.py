@@ -21,7 +21,7 @@ SILENT_BEATS = 3
 
 
 def silent(replicas: Mapping[str, Replica], now: int) -> dict[str, int]:
-    """Return the replicas that were not heard from for some heartbeats, and when each was last (ms).
+    """Return the replicas that have acknowledged nothing for some heartbeats, and when each last did (ms).
 
     Only those that have acknowledged a command: others get no heartbeats, or are mere names in predictions.
     """
@@ -44,12 +44,12 @@ def stale(model: ModelStatus, replicas: Mapping[str, Replica], seen: Seen | None
     following = {name: each for name, each in replicas.items() if follows(each)}
     if model.commanded and following and len(silent(following, now)) == len(following):
         newest = max(each.heard for each in following.values())
-        why.append(f"no replica was heard from since {_ago(newest, now)}")
+        why.append(f"no replica has acknowledged anything since {_ago(newest, now)}")
     return why
 
 
 def monitor_line(seen: Seen | None, now: int) -> str:
-    """Return when the monitor was last heard from; of several, the one that is silent for longest.
+    """Return when the monitor reported last.
 
     >>> monitor_line(Seen(0, 1_500), 2_000)
     'monitor: reported 1970-01-01T00:00:00+00:00 (2s ago), 2s behind'

@@ -46,7 +46,7 @@ class Shown(msgspec.Struct, frozen=True):
 
     @property
     def state(self) -> str:
-        """Return the state, with STALE beside it where that is too old to rely on."""
+        """Return the state, and STALE where that is too old to rely on."""
         return f"{self.model.state}, STALE" if self.stale else self.model.state
 
 
@@ -165,6 +165,7 @@ def _details(models: Mapping[str, Shown], now: int) -> Iterator[str]:
         lines += [f"{count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in shown.model.cut.items()]
         lines += [f"{clean(replica)} has not converged: {clean(why)}" for replica, why in shown.faults.items()]
         lines += [
-            f"{clean(replica)} was last heard from {shown_time(heard)}" for replica, heard in shown.silent.items()
+            f"{clean(replica)} has acknowledged nothing since {shown_time(heard)}"
+            for replica, heard in shown.silent.items()
         ]
         yield from (f"{clean(name)}: {line}" for line in lines)

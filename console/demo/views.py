@@ -136,7 +136,7 @@ def print_tables(
         target = f" to {decision.to}" if decision.to else ""
         labelled = str(decision.outcomes)
         acts.add_row(clock(decision.ts), decision.verdict, decision.reason, decision.action + target, labelled)
-    console.print(acts if decisions else "The monitor decided nothing, because nothing got worse.")
+    console.print(acts if decisions else "The monitor decided nothing.")
     obeyed = _table("What the replicas serve", ("replica", "version", "under the command of epoch"), ())
     for name, (version, epoch) in replicas.items():
         obeyed.add_row(name, version, "-" if epoch is None else dotted(epoch))

@@ -29,7 +29,7 @@ def missing_outcomes(health: Health) -> int:
 
 
 def learning_of(live: LivePeriod, now: int) -> LearningReport | None:
-    """Return what is missing at `now` (ms) before a verdict is possible; None if nothing is, or an alarm stands."""
+    """Return what is missing at `now` (ms) before a verdict is possible; None if nothing is, or after an alarm."""
     missing = missing_outcomes(live.health)
     if live.health.degraded or not missing:
         return None

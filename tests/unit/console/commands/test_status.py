@@ -195,7 +195,7 @@ def test_only_silent_replicas_of_which_none_is_left_make_the_status_stale(bench:
     bench.live.step()
     result = bench.status()
     assert result.exit_code == 0
-    assert "m: r-1 was last heard from 2026-03-02T00:00:00+00:00" in result.stdout
+    assert "m: r-1 has acknowledged nothing since 2026-03-02T00:00:00+00:00" in result.stdout
     assert bench.model()["silent"] == ["r-1"]
     assert bench.model()["replicas"]["r-1"]["heard_ts"] == heard
     bench.now += 3 * Timing().beat_ms
