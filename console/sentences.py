@@ -56,7 +56,7 @@ def _because(decision: Decision, where: str) -> str:
     means = [alarm.since_change.mean, alarm.baseline.mean, *([] if other is None else [other])]
     now, usual, *others = rates(means, alarm.loss)
     what = f"{now} answers were wrong" if alarm.loss == "zero_one" else f"its loss ({clean(alarm.loss)}) was {now}"
-    text = f": {what}{where}, usually {usual}"
+    text = f": {what}{where}{_not_alone(decision) if where else ''}, usually {usual}"
     if past:
         return (
             f"{text}; {clean(comparison.target)} had {others[0]} when it served last, counted for the requests of "
@@ -65,6 +65,13 @@ def _because(decision: Decision, where: str) -> str:
     if others:
         text += f", while {clean(comparison.target)} had {others[0]} in the same time"
     return text
+
+
+def _not_alone(decision: Decision) -> str:
+    """Return that a slice is not worse than the rest, so that nobody looks for the fault there alone."""
+    known = decision.evidence.slices or []
+    singled_out = next((entry.singled_out for entry in known if entry.slice == decision.slice), True)
+    return "" if singled_out else " (not shown to be worse than the rest)"
 
 
 def _within(decision: Decision) -> str:

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from actions.facts import ReplicaChange
+from actions.reasons import Reason, Verdict
 from actions.replicas import Replica, Replicas
 from console.logs import configured_log, embedded_folder, kafka_access, settings_for_reading
 from console.sentences import clean
@@ -49,11 +50,20 @@ class Shown(msgspec.Struct, frozen=True):
         """Return the state, and STALE where that is too old to rely on."""
         return f"{self.model.state}, STALE" if self.stale else self.model.state
 
+    @property
+    def is_worse(self) -> bool:
+        """Return whether the version that serves got worse, by the newest decision on it."""
+        reason = Reason.__members__.get(self.model.state)
+        return reason is not None and reason.verdict is Verdict.DEGRADED
 
-def status_command(settings: Settings, wanted: str | None, now_ms: Callable[[], int] = wall_ms) -> Exit:
+
+def status_command(
+    settings: Settings, wanted: str | None, now_ms: Callable[[], int] = wall_ms, exit_code: bool = False
+) -> Exit:
     """Print the status at the time that `now_ms` returns.
 
-    FINDING if a replica has not converged, a ledger partition is halted, or the status of a model is stale.
+    FINDING if a replica has not converged, a ledger partition is halted, or the status of a model is stale; with
+    `exit_code` also if a version that serves is DEGRADED.
     """
     status, acks = read_reported(*settings_for_reading(settings, None))
     if wanted is not None and wanted not in status.models:
@@ -71,7 +81,7 @@ def status_command(settings: Settings, wanted: str | None, now_ms: Callable[[], 
         if status.models:
             lines.append(monitor_line(_longest_silent(status), now))
         click.echo("\n".join(lines))
-    found = any(each.faults or each.stale for each in shown.values())
+    found = any(each.faults or each.stale or (exit_code and each.is_worse) for each in shown.values())
     return Exit.FINDING if status.halted or status.unread or found else Exit.GOOD
 
 

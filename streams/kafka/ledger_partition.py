@@ -17,7 +17,7 @@ from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
 from streams.fold.status import Seen, fold_status
-from streams.fold.status_records import StatusRecord, StatusReport
+from streams.fold.status_records import TICK_MS, StatusRecord, StatusReport
 from streams.join.partition import Raw
 from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_producer
@@ -37,7 +37,7 @@ log = logging.getLogger("unship.control")
 
 STATUS_S = 0.5
 STATUS_SHARE = 0.02
-"""The share of the time that computing the status may take."""
+"""The share of the time that computing the status may take, unless the monitor would then seem to be silent."""
 
 SNAPSHOT_S = 60.0
 DECIDED_MAX = 1_000
@@ -298,7 +298,7 @@ class LedgerPartition:
             snapshots = self._links.snapshots
             if self._report.goes_on():
                 await snapshots.report_halt(self.number, "")
-            self._report.status_next(now + max(STATUS_S, took / STATUS_SHARE))
+            self._report.status_next(now + min(max(STATUS_S, took / STATUS_SHARE), TICK_MS / 1_000))
             await snapshots.report(records)
         if self._report.snapshot_due(now):
             await self.save()

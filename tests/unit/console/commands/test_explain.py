@@ -10,13 +10,22 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import UNSET
 
-from actions.evidence_tree import Evidence, OperatorReport, SourceReport, Without
+from actions.evidence_tree import (
+    AlarmReport,
+    Evidence,
+    Mean,
+    MeanIfAny,
+    OperatorReport,
+    SliceReport,
+    SourceReport,
+    Without,
+)
 from actions.journal import decision_bytes
 from actions.reasons import Action, Reason, Verdict
 from console.cli import main
 from console.commands.explain import page
 from console.sentences import sentence
-from tests.decisions import CONCURRENT, FULL, decision
+from tests.decisions import CONCURRENT, FULL, MEAN, decision
 
 WITHOUT = Without(20.0, 0.2, 1e6, True)
 
@@ -102,6 +111,19 @@ def test_names_on_the_page_cannot_steer_a_terminal() -> None:
     bad = "x" + chr(27) + "[2J"
     evidence = msgspec.structs.replace(FULL, operator=OperatorReport("pin", bad, bad, False), unfit=UNSET)
     assert chr(27) not in page(decision(evidence, model=bad, version=bad, id=bad, mode=bad, slice={bad: bad}))
+
+
+def test_sentence_has_one_denominator_and_names_a_slice_that_is_no_worse_than_the_rest() -> None:
+    now, usual = Mean(0.31, 40.0), Mean(0.059, 9.0)
+    alarm = AlarmReport("e_detector", "zero_one", {"new": True}, 9, 5, 9.0, 8.0, now, usual, "previous")
+    concurrent = msgspec.structs.replace(CONCURRENT, target_since_change=MeanIfAny(0.031, 9.0))
+    for singled_out, mark in ((True, ""), (False, " (not shown to be worse than the rest)")):
+        slices = [SliceReport({"new": True}, 3.0, singled_out, MEAN, MEAN, "previous")]
+        evidence = Evidence(alarm=alarm, comparison=concurrent, slices=slices)
+        assert sentence(decision(evidence, action=Action.ROLLBACK, to="v1")) == (
+            f"m was taken back from v2 to v1: 310 in 1,000 answers were wrong for new True{mark}, usually 59 in 1,000, "
+            "while v1 had 31 in 1,000 in the same time."
+        )
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from click.testing import CliRunner
 
 from actions.reconcile import Timing
 from console.cli import main
+from console.commands.status import Shown as Found
 from console.commands.status import status_command
 from console.settings import Settings
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
+from streams.fold.status import ModelStatus
 from streams.fold.status_records import TICK_MS
 from tests.keys import SIGNER, signed
 from unship.codec import encode_line
@@ -252,6 +254,14 @@ def test_hold_pin_quarantine_and_the_newest_act_are_shown(bench: Bench) -> None:
         "m: last act: rollback v42 -> v41, OPERATOR_ROLLBACK",
     ):
         assert line in text
+
+
+def test_with_exit_code_a_version_that_got_worse_is_a_finding() -> None:
+    status = ModelStatus("CONFIRMING", "v2", (0, 1, 0), {}, None, 0.3, [], True, {})
+    shown = Found(status, {}, {}, {}, [])
+    assert (shown.state, shown.is_worse) == ("CONFIRMING", True)
+    for state in ("LEARNING", "HEALTHY", "BLIND", "SOMETHING_NEW"):
+        assert not Found(msgspec.structs.replace(status, state=state), {}, {}, {}, []).is_worse
 
 
 def test_status_has_the_names_that_programs_rely_on(bench: Bench) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
 from msgspec import UNSET
 
 from actions.journal import Decision
+from detectors.base import rounded
 from streams.config.parse import parse
 from streams.fold.status import fold_status
 from streams.fold.summary import summarise
@@ -23,7 +25,7 @@ class Story:
     """Events of a model in the order of their time: ten answers a second, each with its truth."""
 
     def __init__(self, mature: str = "0s") -> None:
-        more = "one_false_alarm_per: 10000, policy: {mode: act, confirm_within: 2m}"
+        more = "one_false_alarm_per: 10000, policy: {mode: act, confirm_within: 1d}"
         self.config = parse(f"models: {{m: {{labels: {{mature_after: {mature}}}, {more}}}}}")
         self.now, self.rng, self.events = START, np.random.default_rng(7), list[Event]()
 
@@ -36,6 +38,18 @@ class Story:
             self.now += 100
             name = str(self.now)
             self.events.append(Prediction(id=name, model="m", version=version, output=int(error), ts=self.now))
+            self.events.append(Feedback(id=name, truth=0, ts=self.now))
+        return self
+
+    def split(self, count: int, wrong: float) -> Story:
+        """Let v2 answer, and v1 every tenth request as holdback, 1 in 20 of them wrong."""
+        for number in range(count):
+            version, share = ("v1", 0.05) if number % 10 == 0 else ("v2", wrong)
+            self.now += 100
+            name = str(self.now)
+            role: Any = "holdback" if version == "v1" else "live"
+            output = int(self.rng.random() < share)
+            self.events.append(Prediction(id=name, model="m", version=version, output=output, role=role, ts=self.now))
             self.events.append(Feedback(id=name, truth=0, ts=self.now))
         return self
 
@@ -106,6 +120,22 @@ def test_every_decision_status_and_summary_states_which_rise_would_have_shown() 
     assert model.detectable == row.detectable
     assert model.judged_ts is not None
     assert START < model.judged_ts <= story.now
+
+
+def test_after_the_alarm_the_evidence_is_that_of_the_comparison_with_its_expected_time() -> None:
+    story = Story().live("v1").answers("v1", 3_000).live("v2").split(2_000, wrong=0.05).split(300, wrong=0.35)
+    replay, told = story.replayed()
+    assert told[-1].reason == "CONFIRMING"
+    comparison = told[-1].evidence.comparison
+    assert comparison
+    assert comparison.expected_ts
+    assert told[-1].ts < comparison.expected_ts
+    (fold,) = replay.folds.values()
+    model = fold_status(fold).models["m"]
+    assert model.comparison is not None
+    assert model.evidence == rounded(model.comparison.evidence / model.comparison.threshold)
+    assert (model.comparison.target, model.comparison.role) == ("v1", "holdback")
+    assert ("v2", "TARGET_BETTER") in story.split(900, wrong=0.35).told()
 
 
 def test_model_without_any_outcome_is_not_healthy() -> None:
