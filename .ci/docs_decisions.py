@@ -95,7 +95,7 @@ EVIDENCE: dict[str, str] = {
     "how much would be won, as a point estimate",
     "comparison.target_degraded": "whether the target's own detector alarmed",
     "comparison.expected_ts": "when the evidence reaches the threshold if both versions go on like this, in "
-    "milliseconds; null if it then does not, absent once it has",
+    "milliseconds; null if it then does not, or nothing is known of the target since the change; absent once it has",
     "sources": "how many sources label the model, before an alarm or with a single one; 0 where the loss needs no "
     "label; otherwise as follows",
     "sources.*.share": "the source's share of the labels since the change",

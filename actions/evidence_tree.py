@@ -99,7 +99,7 @@ class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
     """Hold the comparison with the target; `basis` is `concurrent`, or `record` where `record` is there.
 
     `expected_ts` is when the evidence reaches the threshold if both arms go on like this (ms), null if it then never
-    does; it is absent once it has.
+    does, or if there is nothing of the target since the change; it is absent once it has.
     """
 
     basis: str

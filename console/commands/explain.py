@@ -120,7 +120,7 @@ def _detectable(report: DetectableReport) -> Iterator[str]:
 def _expected(comparison: ComparisonReport) -> Iterator[str]:
     """Yield when the evidence that is waited for is expected to be enough."""
     if comparison.expected_ts is None:
-        yield "            at this rate it does not get there"
+        yield "            when that is enough is not known yet"
     elif comparison.expected_ts is not UNSET:
         yield f"            expected by {shown_time(comparison.expected_ts)}, if both go on like this"
 

@@ -85,7 +85,7 @@ def test_each_part_of_the_evidence_has_its_line(line: str) -> None:
         ),
         (
             Evidence(comparison=msgspec.structs.replace(CONCURRENT, expected_ts=None)),
-            "            at this rate it does not get there",
+            "            when that is enough is not known yet",
         ),
         (
             Evidence(comparison=CONCURRENT),
