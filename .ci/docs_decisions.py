@@ -65,7 +65,8 @@ EVIDENCE: dict[str, str] = {
     "alarm.basis": "where that comes from",
     "slices[].slice": "the five slices with most evidence: which",
     "slices[].evidence": "their evidence",
-    "slices[].singled_out": "whether it is among those that can be named with 5 % false ones among the named",
+    "slices[].singled_out": "whether it is among those that can be named with 5 % false ones among the named, and rose "
+    "more than the other slices of its property together (one-sided, at 5 % divided by the number of those)",
     "slices[].since_change.mean": "the slice's mean loss since the change",
     "slices[].since_change.n": "over how many outcomes",
     "slices[].baseline.mean": "the slice's usual mean loss",
@@ -93,6 +94,8 @@ EVIDENCE: dict[str, str] = {
     "comparison.difference": "the judged version's mean minus the target's (with a record, the reweighted one): "
     "how much would be won, as a point estimate",
     "comparison.target_degraded": "whether the target's own detector alarmed",
+    "comparison.expected_ts": "when the evidence reaches the threshold if both versions go on like this, in "
+    "milliseconds; null if it then does not, or nothing is known of the target since the change; absent once it has",
     "sources": "how many sources label the model, before an alarm or with a single one; 0 where the loss needs no "
     "label; otherwise as follows",
     "sources.*.share": "the source's share of the labels since the change",
@@ -126,6 +129,14 @@ EVIDENCE: dict[str, str] = {
     "together[].without.rise": "how much higher the mean loss is than usual, each source measured by its own",
     "together[].without.evidence": "always null: no row leaves them out",
     "together[].without.agrees": "whether at least half of the rise is left without them, or may be at 95 %",
+    "detectable.loss": "[what an absence of alarms means](../concepts/healthy.md): for this loss, on all requests",
+    "detectable.rise": "the smallest rise of its mean that would have raised the alarm in nine of ten cases, null if "
+    "none would",
+    "detectable.outcomes": "in so many judged outcomes of this live period",
+    "detectable.rise_in_a_day": "the same for the outcomes of a day",
+    "detectable.outcomes_in_a_day": "at the rate of the last 24 hours, or since the live period began",
+    "learning.missing": "with `LEARNING`: how many more outcomes are needed",
+    "learning.expected_ts": "and when they will have been judged at this rate, in milliseconds, or null",
 }
 
 

@@ -148,7 +148,8 @@ def worked_example(recording: Path) -> str:
     """Return the story of the demo's recording, as numbered steps with its own numbers."""
     with recording.open(encoding="utf-8") as lines:
         entries: list[Line] = [json.loads(line) for line in lines if '"type":"ledger"' not in line]
-    first, last = [entry for entry in entries if entry["type"] == "decision"]
+    decisions = [entry for entry in entries if entry["type"] == "decision"]
+    first, last = [decision for decision in decisions if decision["verdict"] == "DEGRADED"]
     prediction, feedback = wrong_answer(entries, first)
     words = {**words_of_outcome(prediction, feedback), **words_of_alarm(first), **words_of_rollback(first, last)}
     steps = []

@@ -23,7 +23,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     `target` is the version to go back to, None if none is known to be better. `confirmed` means that it is better now;
     `on_record` that there is no concurrent holdback or shadow, and that the target was better when it was live.
     `quorum` is asked only if one of the two holds; `others_quorum` is about `all_degraded`. `any_target` means that
-    there is anything to compare with at all, `all_unfit` that no replica could serve any of it.
+    there is anything to compare with at all, `all_unfit` that no replica could serve any of it. `learning` means that
+    there is no baseline, or that too few outcomes were judged for an absence of alarms to mean anything.
     """
 
     version: str

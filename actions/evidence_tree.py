@@ -96,7 +96,11 @@ class RecordReport(msgspec.Struct, frozen=True):
 
 
 class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Hold the comparison with the target; `basis` is `concurrent`, or `record` where `record` is there."""
+    """Hold the comparison with the target; `basis` is `concurrent`, or `record` where `record` is there.
+
+    `expected_ts` is when the evidence reaches the threshold if both arms go on like this (ms), null if it then never
+    does, or if there is nothing of the target since the change; it is absent once it has.
+    """
 
     basis: str
     target: str
@@ -108,6 +112,7 @@ class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
     record: RecordReport | UnsetType = UNSET
     difference: float | None
     target_degraded: bool
+    expected_ts: int | UnsetType | None = UNSET
 
 
 class Without(msgspec.Struct, frozen=True):
@@ -172,6 +177,27 @@ class OperatorReport(msgspec.Struct, frozen=True):
     override: bool
 
 
+class DetectableReport(msgspec.Struct, frozen=True):
+    """Hold the smallest rise of the primary loss that would have shown in so many outcomes, and what a day gives.
+
+    Each rise is of the mean loss on all requests, at the promise; null where none would show. The outcomes of a day are
+    those at the present rate, null where there is no rate yet.
+    """
+
+    loss: str
+    rise: float | None
+    outcomes: int
+    rise_in_a_day: float | None
+    outcomes_in_a_day: float | None
+
+
+class LearningReport(msgspec.Struct, frozen=True):
+    """Hold how many outcomes are missing, and when they will have been judged at the present rate (ms), if known."""
+
+    missing: int
+    expected_ts: int | None
+
+
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Hold every number that a decision weighed; `sources` is a count where there was nothing to weigh of them."""
 
@@ -190,3 +216,5 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     serving: str | UnsetType | None = UNSET
     deployed: str | UnsetType = UNSET
     together: list[TogetherReport] | UnsetType = UNSET
+    detectable: DetectableReport | UnsetType = UNSET
+    learning: LearningReport | UnsetType = UNSET

@@ -33,11 +33,6 @@ def incomputable(findings: Findings, view: View) -> Reason | None:
     return Reason.ERROR if findings.incomputable else None
 
 
-def learning(findings: Findings, view: View) -> Reason | None:
-    """There is no baseline yet."""
-    return Reason.LEARNING if findings.learning else None
-
-
 def blind(findings: Findings, view: View) -> Reason | None:
     """No labels come any more."""
     return Reason.BLIND if findings.blind else None
@@ -48,8 +43,13 @@ def coverage_shift(findings: Findings, view: View) -> Reason | None:
     return Reason.COVERAGE_SHIFT if findings.coverage_shift else None
 
 
+def learning(findings: Findings, view: View) -> Reason | None:
+    """No alarm has latched, and there is no baseline yet, or too few outcomes were judged in this live period."""
+    return Reason.LEARNING if findings.learning and not findings.degraded else None
+
+
 def healthy(findings: Findings, view: View) -> Reason | None:
-    """No alarm has latched."""
+    """No alarm has latched, among enough outcomes to know."""
     return None if findings.degraded else Reason.HEALTHY
 
 
@@ -155,9 +155,9 @@ def not_confirmed(findings: Findings, view: View) -> Reason:
 
 GUARDS: tuple[Guard, ...] = (
     incomputable,
-    learning,
     blind,
     coverage_shift,
+    learning,
     healthy,
     already_rolled_back,
     held,

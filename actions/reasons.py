@@ -47,7 +47,6 @@ class Reason(StrEnum):
         Action.PAGE,
         "No loss can be computed from the labels that arrive, so nothing is known.",
     )
-    LEARNING = "LEARNING", Verdict.INCONCLUSIVE, Action.NONE, "There are too few outcomes yet to know what is usual."
     BLIND = "BLIND", Verdict.INCONCLUSIVE, Action.PAGE, "Predictions are made, but no labels come any more."
     COVERAGE_SHIFT = (
         "COVERAGE_SHIFT",
@@ -55,7 +54,18 @@ class Reason(StrEnum):
         Action.PAGE,
         "Another share of predictions gets a label than before, so the outcomes cannot be compared with earlier ones.",
     )
-    HEALTHY = "HEALTHY", Verdict.HEALTHY, Action.NONE, "The version is as good as it was."
+    LEARNING = (
+        "LEARNING",
+        Verdict.INCONCLUSIVE,
+        Action.NONE,
+        "Too few outcomes were judged yet to know what is usual, or whether the version got worse.",
+    )
+    HEALTHY = (
+        "HEALTHY",
+        Verdict.HEALTHY,
+        Action.NONE,
+        "There is no sign that the version got worse; the evidence has the smallest rise that would have shown.",
+    )
     ALREADY_ROLLED_BACK = (
         "ALREADY_ROLLED_BACK",
         Verdict.DEGRADED,

@@ -136,6 +136,9 @@ class Replicas(msgspec.Struct):
                 continue
             self.covered[log] = change.place[2] + 1
             replica = self.known.pop(change.replica, None)
+            if change.stage == "left":
+                self._leave(change, replica)
+                continue
             if replica is None and len(self.known) >= limit:
                 self.make_room(counts)
             # At the end again, so that those of which nothing was written for longest come first.
@@ -150,6 +153,13 @@ class Replicas(msgspec.Struct):
                 _show(replica, change)
             else:
                 _acknowledge(replica, change, wanted)
+
+    def _leave(self, change: ReplicaChange, replica: Replica | None) -> None:
+        """Forget a replica that ended in order, so that its silence means nothing; not one that began again since."""
+        if replica is not None and replica.acked is not None and change.at < replica.acked.at:
+            self.known[change.replica] = replica
+        else:
+            self.refusing.pop(change.replica, None)
 
     def make_room(self, counts: Counter[str]) -> None:
         """Forget the replica that is silent for longest; one that lasts stays before those that came just now."""

@@ -321,12 +321,16 @@ def run(settings: Settings, without_web: bool) -> None:
 
 @main.command()
 @click.argument("model", required=False)
+@click.option("--exit-code", is_flag=True, help="Exit code 1 also if the version that serves got worse.")
 @click.pass_obj
-def status(settings: Settings, model: str | None) -> None:
-    """Show desired and actual versions, evidence and label coverage; exit code 1 if a replica has not converged."""
+def status(settings: Settings, model: str | None, exit_code: bool) -> None:
+    """Show desired and actual versions, what is known and waited for, and how old that is.
+
+    Exit code 1 if a replica has not converged, or if the status is STALE: its monitor or all replicas are silent.
+    """
     from console.commands.status import status_command
 
-    sys.exit(status_command(settings, model))
+    sys.exit(status_command(settings, model, exit_code=exit_code))
 
 
 @main.command()

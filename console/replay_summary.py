@@ -20,7 +20,7 @@ _UNUSED = DECODING_CODES | {
 }
 """Codes of which each counts one line that was of no use; the others count what was used in part, or repeats."""
 
-HEADINGS = ("model", "version", "part", "labelled", "usual loss", "since change", "state")
+HEADINGS = ("model", "version", "part", "labelled", "usual loss", "since change", "smallest rise", "state")
 
 
 def unused_lines(counts: Mapping[str, int]) -> int:
@@ -35,7 +35,8 @@ def table(rows: Sequence[VersionSummary]) -> Iterator[str]:
 
 def _cells(row: VersionSummary) -> tuple[str, ...]:
     usual, since = ("" if mean is None else f"{mean:.4f}" for mean in (row.usual, row.since_change))
-    return clean(row.model), clean(row.version), row.part, f"{row.outcomes:,}", usual, since, row.state
+    shows = "" if row.detectable is None or row.detectable.rise is None else f"{row.detectable.rise:.4f}"
+    return clean(row.model), clean(row.version), row.part, f"{row.outcomes:,}", usual, since, shows, row.state
 
 
 def refusals(refused: Iterable[RefusedLine]) -> Iterator[str]:

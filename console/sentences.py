@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
-from actions.evidence_tree import Slice
+from msgspec import UNSET
+
+from actions.evidence_tree import DetectableReport, LearningReport, Slice
 from actions.journal import Decision
 from actions.reasons import Action, Reason
+from console.times import shown_time
 from unship.text import printable
+
+DENOMINATORS = (100, 1_000, 10_000, 100_000, 1_000_000)
+DIGITS_LEAST = 9.5
+"""What the smallest rate of a sentence is at least, over their common denominator: about two digits."""
 
 
 def sentence(decision: Decision) -> str:
@@ -22,7 +31,9 @@ def sentence(decision: Decision) -> str:
     if decision.action in acts:
         return f"{acts[decision.action]}{_because(decision, where)}."
     if reason is Reason.HEALTHY:
-        return f"{model} {version} is as good as it was."
+        return f"{model} {version} shows no sign that it got worse{_within(decision)}."
+    if reason is Reason.LEARNING and decision.evidence.learning is not UNSET:
+        return f"It is not known yet whether {model} {version} got worse: {missing(decision.evidence.learning)}."
     if reason is Reason.MIX_SHIFT:
         requests = f"requests{_where(decision.slice, ' with ')}"
         return (
@@ -40,26 +51,88 @@ def _because(decision: Decision, where: str) -> str:
     alarm, comparison = decision.evidence.alarm, decision.evidence.comparison
     if not alarm or not comparison or not alarm.baseline:
         return where
-    now, usual = alarm.since_change.mean, alarm.baseline.mean
-    text = f": {_rate(now, alarm.loss)}{where}, usually {_rate(usual, alarm.loss, short=True)}"
-    if comparison.record:
-        past = _rate(comparison.record.today.mean, alarm.loss, short=True)
+    past, concurrent = comparison.record, comparison.target_since_change.mean
+    other = past.today.mean if past else concurrent
+    means = [alarm.since_change.mean, alarm.baseline.mean, *([] if other is None else [other])]
+    now, usual, *others = rates(means, alarm.loss)
+    what = f"{now} answers were wrong" if alarm.loss == "zero_one" else f"its loss ({clean(alarm.loss)}) was {now}"
+    text = f": {what}{where}{_not_alone(decision) if where else ''}, usually {usual}"
+    if past:
         return (
-            f"{text}; {clean(comparison.target)} had {past} when it served last, counted for the requests of today, "
-            "but nothing shows how good it would be now"
+            f"{text}; {clean(comparison.target)} had {others[0]} when it served last, counted for the requests of "
+            "today, but nothing shows how good it would be now"
         )
-    concurrent = comparison.target_since_change.mean
-    if concurrent is not None:
-        rate = _rate(concurrent, alarm.loss, short=True)
-        text += f", while {clean(comparison.target)} had {rate} in the same time"
+    if others:
+        text += f", while {clean(comparison.target)} had {others[0]} in the same time"
     return text
 
 
-def _rate(mean: float, loss: str, short: bool = False) -> str:
-    if loss == "zero_one":
-        count = f"{100 * mean:.0f} in 100" if mean >= 0.095 else f"{1000 * mean:.0f} in 1000"
-        return count if short else f"{count} answers were wrong"
-    return f"{mean:.3f}" if short else f"its loss ({loss}) was {mean:.3f}"
+def _not_alone(decision: Decision) -> str:
+    """Return that a slice is not worse than the rest, so that nobody looks for the fault there alone."""
+    known = decision.evidence.slices or []
+    singled_out = next((entry.singled_out for entry in known if entry.slice == decision.slice), True)
+    return "" if singled_out else " (not shown to be worse than the rest)"
+
+
+def _within(decision: Decision) -> str:
+    """Return what a decision of health is worth."""
+    report = decision.evidence.detectable
+    return "" if report is UNSET else f"; {would_have_shown(report)}"
+
+
+def would_have_shown(report: DetectableReport) -> str:
+    """Return which rise would have shown in the outcomes so far.
+
+    >>> would_have_shown(DetectableReport("zero_one", 0.0312, 2_000, None, None))
+    'a rise of 32 in 1,000 or more would have shown'
+    """
+    if report.rise is None:
+        return "which rise would have shown is not known"
+    return f"a rise of {risen(report.rise, report.loss)} or more would have shown"
+
+
+def missing(report: LearningReport) -> str:
+    """Return how many outcomes are missing, and when they are expected.
+
+    >>> missing(LearningReport(380, 0))
+    '380 more outcomes are needed, expected by 1970-01-01T00:00:00+00:00 at this rate'
+    """
+    expected = "" if report.expected_ts is None else f", expected by {shown_time(report.expected_ts)} at this rate"
+    return f"{report.missing:,} more outcomes are needed{expected}"
+
+
+def rates(means: Iterable[float], loss: str) -> list[str]:
+    """Return mean losses as people read them; all wrong answers over one denominator, so that they can be compared.
+
+    >>> rates([0.31, 0.059, 0.031], "zero_one"), rates([0.31, 0.2], "zero_one"), rates([0.31], "brier")
+    (['310 in 1,000', '59 in 1,000', '31 in 1,000'], ['31 in 100', '20 in 100'], ['0.310'])
+    """
+    means = list(means)
+    if loss != "zero_one":
+        return [f"{mean:.3f}" for mean in means]
+    of = _denominator(means)
+    return [f"{of * mean:,.0f} in {of:,}" for mean in means]
+
+
+def risen(rise: float, loss: str) -> str:
+    """Return a rise of the mean loss, rounded up, so that no more is promised than is known.
+
+    >>> risen(0.04, "zero_one"), risen(0.0312, "zero_one"), risen(0.0312, "brier")
+    ('4 in 100', '32 in 1,000', '0.032 of the loss (brier)')
+    """
+    if loss != "zero_one":
+        return f"{math.ceil(1_000 * rise - 1e-6) / 1_000:.3f} of the loss ({clean(loss)})"
+    of = _denominator([rise])
+    count = math.ceil(of * rise - 1e-6)
+    while of > DENOMINATORS[0] and count % 10 == 0:
+        count, of = count // 10, of // 10
+    return f"{count:,} in {of:,}"
+
+
+def _denominator(means: list[float]) -> int:
+    """Return the smallest denominator over which each rate that is not 0 has about two digits."""
+    smallest = min((mean for mean in means if mean > 0), default=1.0)
+    return next((of for of in DENOMINATORS if of * smallest >= DIGITS_LEAST), DENOMINATORS[-1])
 
 
 def _where(place: Slice | None, lead: str = " for ") -> str:

@@ -9,10 +9,12 @@ import msgspec
 from actions.evidence_tree import (
     AlarmReport,
     ComparisonReport,
+    DetectableReport,
     DetectorReport,
     Evidence,
     FleetReport,
     Lead,
+    LearningReport,
     Mean,
     MeanIfAny,
     MixReport,
@@ -65,6 +67,8 @@ FULL = Evidence(
     serving=None,
     deployed="v9",
     together=[TogetherReport(["crm", "__other__"], Without(20.0, -0.01, None, False))],
+    detectable=DetectableReport("zero_one", 0.04, 600, 0.0312, 2_400.0),
+    learning=LearningReport(380, 60_000),
 )
 
 

@@ -14,7 +14,9 @@ def following(bench: UnshipEmbedded, version: str = "v42", **settings: Any) -> A
 
 
 def stages(bench, *, replica="r-1"):
-    return [(ack.stage, ack.epoch, ack.serving, ack.code) for ack in bench.events("acks") if ack.replica == replica]
+    """Return what a replica acknowledged, but for the end of its processes."""
+    acks = [ack for ack in bench.events("acks") if ack.replica == replica and ack.stage != "left"]
+    return [(ack.stage, ack.epoch, ack.serving, ack.code) for ack in acks]
 
 
 def refusal(bench, fleet, code):

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from actions.evidence_tree import (
     AlarmReport,
     ComparisonReport,
+    DetectableReport,
     DetectorReport,
     Detectors,
     Evidence,
@@ -24,7 +25,7 @@ from actions.evidence_tree import (
 )
 from actions.journal import Decision, decision_bytes, rests_on
 from console.journal import Found, journal_of, newest_act, read_whole
-from console.sentences import clean, sentence
+from console.sentences import clean, missing, risen, sentence, would_have_shown
 from console.settings import Exit, Settings
 from console.times import shown_time
 from streams.evaluation.opinions import E_DETECTOR
@@ -75,6 +76,10 @@ def _weighed(evidence: Evidence) -> Iterator[str]:
     """Yield the lines on whatever the evidence has."""
     if evidence.missing is not UNSET:
         yield f"  missing   {clean(evidence.missing)}"
+    if evidence.learning is not UNSET:
+        yield f"  missing   {missing(evidence.learning)}"
+    if evidence.detectable is not UNSET:
+        yield from _detectable(evidence.detectable)
     if evidence.alarm is not UNSET:
         yield from _alarm(evidence.alarm)
     if evidence.detectors is not UNSET:
@@ -101,7 +106,23 @@ def _mean(entry: Mean | MeanIfAny | RecordReport | RecordToday | None) -> str:
 
 
 def _of(entry: AlarmReport | ComparisonReport) -> str:
-    return f"evidence {entry.evidence:.3g} of {entry.threshold:.3g}"
+    """Return evidence as a share of what it takes, the same scale everywhere."""
+    return f"evidence {entry.evidence / entry.threshold:.2g} of 1" if entry.threshold else "evidence without a number"
+
+
+def _detectable(report: DetectableReport) -> Iterator[str]:
+    yield f"  within    {report.outcomes:,} outcomes: {would_have_shown(report)}"
+    if report.rise_in_a_day is not None and report.outcomes_in_a_day is not None:
+        rise = risen(report.rise_in_a_day, report.loss)
+        yield f"            of a day ({report.outcomes_in_a_day:,.0f} outcomes at this rate) a rise of {rise} shows"
+
+
+def _expected(comparison: ComparisonReport) -> Iterator[str]:
+    """Yield when the evidence that is waited for is expected to be enough."""
+    if comparison.expected_ts is None:
+        yield "            when that is enough is not known yet"
+    elif comparison.expected_ts is not UNSET:
+        yield f"            expected by {shown_time(comparison.expected_ts)}, if both go on like this"
 
 
 def _named(place: Slice | None) -> str:
@@ -146,6 +167,7 @@ def _comparison(comparison: ComparisonReport) -> list[str]:
             f"  would going back help?  {better}: {_of(comparison)} ({basis})",
             f"            {target} at the same time: {_mean(comparison.target_since_change)}, "
             f"the judged version: {candidate}",
+            *_expected(comparison),
         ]
     record, dimension = comparison.record, comparison.record.today.dimension
     by = f", as {clean(dimension)} is mixed today" if dimension else ""

@@ -1,8 +1,12 @@
-"""Run `unship status`: show desired and actual versions from the log alone; the monitor need not be running."""
+"""Run `unship status`: show desired and actual versions, and how old that is, from the log alone.
+
+The monitor need not be running; then the status is STALE.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,15 @@ import click
 import msgspec
 
 from actions.facts import ReplicaChange
+from actions.reasons import Reason, Verdict
 from actions.replicas import Replica, Replicas
 from console.logs import configured_log, embedded_folder, kafka_access, settings_for_reading
 from console.sentences import clean
 from console.settings import Exit, Settings
+from console.status_lines import model_lines, monitor_line, silent, stale
+from console.times import shown_time
 from streams.config.resolved import Config
-from streams.fold.status import ModelStatus, Status
+from streams.fold.status import ModelStatus, Seen, Status
 from streams.fold.status_records import merged
 from streams.recordings.lines import Taken
 from unship.codec import decode_value
@@ -24,27 +31,70 @@ from unship.events import Ack
 from unship.log.embedded.file import FILE_NAME
 from unship.log.embedded.read_only import ReadOnlyLog
 from unship.log.kafka.access import SCHEME
+from unship.log.link import wall_ms
 
 _CUT = {"replicas": "replicas", "outcomes": "versions with outcomes", "quarantine": "versions in quarantine"}
 
 
-def status_command(settings: Settings, wanted: str | None) -> Exit:
-    """Print the status; FINDING if a replica has not converged or a ledger partition is halted."""
+class Shown(msgspec.Struct, frozen=True):
+    """Hold what is shown of a model: its status, its replicas, what is wrong with these, and why it is too old."""
+
+    model: ModelStatus
+    replicas: dict[str, Replica]
+    faults: dict[str, str]
+    silent: dict[str, int]
+    stale: list[str]
+
+    @property
+    def state(self) -> str:
+        """Return the state, and STALE where that is too old to rely on."""
+        return f"{self.model.state}, STALE" if self.stale else self.model.state
+
+    @property
+    def is_worse(self) -> bool:
+        """Return whether the version that serves got worse, by the newest decision on it."""
+        reason = Reason.__members__.get(self.model.state)
+        return reason is not None and reason.verdict is Verdict.DEGRADED
+
+
+def status_command(
+    settings: Settings, wanted: str | None, now_ms: Callable[[], int] = wall_ms, exit_code: bool = False
+) -> Exit:
+    """Print the status at the time that `now_ms` returns.
+
+    FINDING if a replica has not converged, a ledger partition is halted, or the status of a model is stale; with
+    `exit_code` also if a version that serves is DEGRADED.
+    """
     status, acks = read_reported(*settings_for_reading(settings, None))
     if wanted is not None and wanted not in status.models:
         raise unknown_model(wanted, status)
-    models = {name: model for name, model in status.models.items() if wanted in (None, name)}
-    replicas = {name: living(name, model, acks, status.clock) for name, model in models.items()}
-    faults = {name: model.lagging(replicas[name]) for name, model in models.items()}
+    now = now_ms()
+    shown = {name: _of(name, status, acks, now) for name in status.models if wanted in (None, name)}
     if settings.as_json:
-        shown = {name: _shown(model, replicas[name], faults[name]) for name, model in models.items()}
+        models = {name: _as_json(each) for name, each in shown.items()}
         more = {name: each for name, each in (("halted", status.halted), ("unread", status.unread)) if each}
-        click.echo(msgspec.json.encode({"models": shown, "rejected": status.rejected, **more}).decode())
+        report = {"models": models, "rejected": status.rejected, "monitor": _longest_silent(status), **more}
+        click.echo(msgspec.json.encode(report).decode())
     else:
         lines = [f"halted: {clean(why)}" for why in status.halted] + [clean(why) for why in status.unread]
-        lines += _lines(models, replicas, faults)
+        lines += [*_table(shown), *_details(shown, now)]
+        if status.models:
+            lines.append(monitor_line(_longest_silent(status), now))
         click.echo("\n".join(lines))
-    return Exit.FINDING if status.halted or status.unread or any(faults.values()) else Exit.GOOD
+    found = any(each.faults or each.stale or (exit_code and each.is_worse) for each in shown.values())
+    return Exit.FINDING if status.halted or status.unread or found else Exit.GOOD
+
+
+def _of(name: str, status: Status, acks: list[Taken], now: int) -> Shown:
+    model = status.models[name]
+    replicas = living(name, model, acks, status.clock)
+    old = stale(model, replicas, status.seen(name), now)
+    return Shown(model, replicas, model.lagging(replicas), silent(replicas, now), old)
+
+
+def _longest_silent(status: Status) -> Seen | None:
+    """Return what the monitor reported last; where there are several, of the one that is silent for longest."""
+    return min(status.monitors.values(), key=lambda seen: seen.seen_ts, default=None)
 
 
 def unknown_model(wanted: str, status: Status) -> ConfigurationError:
@@ -92,33 +142,40 @@ def living(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> di
     return dict(sorted(known.alive(now)))
 
 
-def _shown(model: ModelStatus, replicas: dict[str, Replica], faults: dict[str, str]) -> dict[str, Any]:
+def _as_json(shown: Shown) -> dict[str, Any]:
     """Return a model as JSON."""
     each = {}
-    for name, replica in replicas.items():
+    for name, replica in shown.replicas.items():
         version, epoch = replica.serves()
-        each[name] = {"version": version, "stage": replica.stage(), "epoch": epoch}
-    return {**msgspec.to_builtins(model), "replicas": each, "lagging": faults}
+        each[name] = {"version": version, "stage": replica.stage(), "epoch": epoch, "heard_ts": replica.heard}
+    known = {**msgspec.to_builtins(shown.model), "state": shown.state, "replicas": each, "lagging": shown.faults}
+    return known | {"silent": sorted(shown.silent), "stale": shown.stale}
 
 
-def _lines(
-    models: dict[str, ModelStatus], replicas: dict[str, dict[str, Replica]], faults: dict[str, dict[str, str]]
-) -> list[str]:
+def _table(models: Mapping[str, Shown]) -> Iterator[str]:
     if not models:
-        return ["no model has been seen yet"]
-    lines = [f"{'MODEL':<20} {'DESIRED':<12} {'REPLICAS':<10} {'LABELS':<8} {'EVIDENCE':<10} STATE"]
-    for name, model in models.items():
-        obeying = len(replicas[name]) - len(faults[name])
+        yield "no model has been seen yet"
+        return
+    yield f"{'MODEL':<20} {'DESIRED':<12} {'REPLICAS':<10} {'LABELS':<8} {'EVIDENCE':<10} STATE"
+    for name, shown in models.items():
+        model = shown.model
+        obeying = len(shown.replicas) - len(shown.faults)
         labels = "-" if model.label_coverage is None else f"{100 * model.label_coverage:.0f} %"
         evidence = "-" if model.evidence is None else f"{model.evidence:.2g} of 1"
-        lines.append(
-            f"{clean(name):<20} {clean(model.desired or '-'):<12} {f'{obeying}/{len(replicas[name])}':<10} "
-            f"{labels:<8} {evidence:<10} {clean(model.state)}"
+        yield (
+            f"{clean(name):<20} {clean(model.desired or '-'):<12} {f'{obeying}/{len(shown.replicas)}':<10} "
+            f"{labels:<8} {evidence:<10} {clean(shown.state)}"
         )
-    for name, model in models.items():
-        lines += [f"{clean(name)}: {count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in model.cut.items()]
-    for name, lagging in faults.items():
+
+
+def _details(models: Mapping[str, Shown], now: int) -> Iterator[str]:
+    for name, shown in models.items():
+        lines = [f"STALE: {why}" for why in shown.stale]
+        lines += model_lines(shown.model, now)
+        lines += [f"{count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in shown.model.cut.items()]
+        lines += [f"{clean(replica)} has not converged: {clean(why)}" for replica, why in shown.faults.items()]
         lines += [
-            f"{clean(name)}: {clean(replica)} has not converged: {clean(why)}" for replica, why in lagging.items()
+            f"{clean(replica)} has acknowledged nothing since {shown_time(heard)}"
+            for replica, heard in shown.silent.items()
         ]
-    return lines
+        yield from (f"{clean(name)}: {line}" for line in lines)

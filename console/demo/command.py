@@ -140,7 +140,7 @@ def _in_the_end(seen: Progress, converged: bool) -> str:
     if not converged:
         return "Not every replica converged; the table above shows what each one serves."
     if not acted:
-        return f"No action was taken: no version got worse in {seen.answered} predictions."
+        return f"No action was taken: in {seen.answered} predictions there is no sign that a version got worse."
     last = sentence(acted[-1])
     if acted[-1].action is not Action.ROLLBACK:
         return last

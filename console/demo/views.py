@@ -86,9 +86,16 @@ def view(settings: Settings, maturity: str) -> Iterator[View]:
 def evidence(seen: Progress) -> str:
     """Return the evidence and the label coverage as text."""
     model = None if seen.status is None else seen.status.models.get(MODEL)
-    if model is None or model.evidence is None:
+    if model is None:
         return "no evidence yet"
     labels = "" if model.label_coverage is None else f", {100 * model.label_coverage:.0f} % of the answers have a label"
+    if (comparison := model.comparison) is not None:
+        # After the alarm this is what is waited for; the alarm's own evidence starts again from nothing.
+        share = comparison.evidence / comparison.threshold
+        expected = f", expected by {clock(comparison.expected_ts)}" if comparison.expected_ts else ""
+        return f"evidence that {comparison.target} is better than {model.desired}: {share:.2g} of 1{expected}{labels}"
+    if model.evidence is None:
+        return "no evidence yet"
     return f"evidence that {model.desired} got worse: {model.evidence:.2g} of 1{labels}"
 
 
@@ -129,7 +136,7 @@ def print_tables(
         target = f" to {decision.to}" if decision.to else ""
         labelled = str(decision.outcomes)
         acts.add_row(clock(decision.ts), decision.verdict, decision.reason, decision.action + target, labelled)
-    console.print(acts if decisions else "The monitor decided nothing, because nothing got worse.")
+    console.print(acts if decisions else "The monitor decided nothing.")
     obeyed = _table("What the replicas serve", ("replica", "version", "under the command of epoch"), ())
     for name, (version, epoch) in replicas.items():
         obeyed.add_row(name, version, "-" if epoch is None else dotted(epoch))

@@ -31,7 +31,7 @@ SLICE_NAME_CHARS_MAX = 64
 
 Role: TypeAlias = Literal["live", "shadow", "holdback"]
 Status: TypeAlias = Literal["live", "shadow", "holdback", "retired"]
-Stage: TypeAlias = Literal["received", "verified", "staged", "serving", "refused"]
+Stage: TypeAlias = Literal["received", "verified", "staged", "serving", "refused", "left"]
 Act: TypeAlias = Literal["approve", "reject", "rollback", "pin", "unpin", "hold", "resume", "release", "renew"]
 RefusalCode: TypeAlias = Literal[
     "REGRESSION",

@@ -26,7 +26,7 @@ from streams.embedded.snapshots import Head, load
 from streams.embedded.source_runs import SourceRuns
 from streams.embedded.writer import Piece, Writer
 from streams.fold.fold import LedgerMismatch, unexplained_models
-from streams.fold.status import ModelStatus, Status, fold_status
+from streams.fold.status import ModelStatus, Seen, Status, fold_status
 from streams.join.line_cutter import Arrival
 from streams.join.runs import Run
 from streams.join.signed import read_control
@@ -226,7 +226,14 @@ class EmbeddedMonitor:
     def _status(self, models: dict[str, ModelStatus] | None) -> Status:
         cutter = self.pipeline.cutter
         forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
-        return fold_status(self.pipeline.fold, cutter.now, cutter.join.counts() + forged + self._sources.ahead, models)
+        counts = cutter.join.counts() + forged + self._sources.ahead
+        return fold_status(self.pipeline.fold, cutter.now, counts, models, self._seen())
+
+    def _seen(self) -> Seen:
+        """Return the time of now, and how far the source clock is behind it: not at all where everything was read."""
+        now, clock = self._clock_ms(), self.pipeline.cutter.now
+        caught_up = all(self.positions[topic] >= end for topic, end in self.log.ends().items() if topic in EVENT_TOPICS)
+        return Seen(now, 0 if caught_up else max(now - clock, 0) if clock >= 0 else None)
 
     def _report(self) -> None:
         self._writer.report(self.pipeline.fold, self._status({}), self._clock_ms())

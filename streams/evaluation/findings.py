@@ -11,6 +11,7 @@ from detectors.rows.types import Alarm, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.evaluation.mix import explain_by_mix, is_genuine
+from streams.evaluation.outlook import missing_outcomes
 from streams.evaluation.periods import LivePeriod, ModelState
 from streams.evaluation.quorum import quorum_of, quorum_of_lead, quorum_of_target, threshold_of, worst
 from streams.evaluation.slices import Stream
@@ -182,7 +183,7 @@ def find(
         version=live.version,
         incomputable=incomputable,
         blind=blind,
-        learning=health.rows.learning and not blind,
+        learning=missing_outcomes(health) > 0,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
     )

@@ -8,6 +8,7 @@ within.
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import msgspec
 
@@ -72,6 +73,67 @@ def splits(health: Health, alarm: Alarm, streams: list[Stream], config: ModelCon
         for dimension in config.slices_by
         if _members(streams, dimension)
     ]
+
+
+def is_worse_than_the_rest(
+    health: Health, alarm: Alarm, streams: list[Stream], stream: int, significance: float
+) -> bool:
+    """Return whether a slice rose more than all requests without it, so that the version did not get worse everywhere.
+
+    Both rises are since the alarm's change point, each outcome measured against what was usual in its slice of the same
+    dimension. Their difference is tested one-sidedly by the normal approximation (Welch's test), with the error of the
+    baselines added. Where there are no other requests, nothing is worse than they are.
+
+    Args:
+        health: of the version.
+        alarm: its window has what came since the change point.
+        streams: all streams, of which `stream` is a slice.
+        stream: the slice.
+        significance: how often chance may give True for equal rises.
+    """
+    losses = len(health.rows.banks)
+    counts, sums = alarm.window[alarm.loss].sum(axis=1), alarm.window[losses + alarm.loss].sum(axis=1)
+    members = _members(streams, streams[stream].dimension)
+    own, rest = _Rise(), _Rise()
+    left_n, left_k = float(counts[0]), float(sums[0])
+    for each in [*members, 0]:
+        n, k = (left_n, left_k) if each == 0 else (float(counts[each]), float(sums[each]))
+        left_n, left_k = left_n - n, left_k - k
+        mean, known = health.mix.usual(alarm.loss, each) if each else (0.0, 0.0)
+        if known < LEAST:
+            mean, known = health.rows.baseline(alarm.loss, 0)
+        (own if each == stream else rest).add(n, k, mean, known)
+    if not own.n or not rest.n:
+        return False
+    error = NormalDist().inv_cdf(1.0 - significance) * math.sqrt(own.variance + rest.variance)
+    return rounded(own.mean - rest.mean) > rounded(error)
+
+
+class _Rise:
+    """Add up by how much outcomes of some slices are worse than usual."""
+
+    def __init__(self) -> None:
+        self.n = self._total = self._squares = self._usual = 0.0
+
+    def add(self, n: float, k: float, usual: float, known: float) -> None:
+        """Add `n` outcomes with losses `k` of a slice whose usual mean rests on `known` outcomes."""
+        if n <= 0:
+            return
+        self.n += n
+        self._total += k - n * usual
+        # Losses in [0, 1] have squares of at most themselves.
+        self._squares += max(k * (1 - 2 * usual) + n * usual * usual, 0.0)
+        self._usual += n * n * usual * (1 - usual) / max(known, 1.0)
+
+    @property
+    def mean(self) -> float:
+        """Return the mean rise."""
+        return self._total / self.n
+
+    @property
+    def variance(self) -> float:
+        """Return the variance of the mean rise, that of what was usual included."""
+        return max(self._squares / self.n - self.mean**2, 0.0) / self.n + self._usual / self.n**2
 
 
 def _members(streams: list[Stream], dimension: str) -> list[int]:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from actions.desired import DesiredState
+from actions.evidence_tree import ComparisonReport
 from actions.replicas import Replicas
 from detectors.base import Ints
 from detectors.multiplicity import stream_weights
@@ -19,6 +20,7 @@ from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
 from streams.config.resolved import OTHER, ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
+from streams.evaluation.pace import Pace
 from streams.evaluation.slices import slice_table
 from streams.evaluation.sources import source_table
 from streams.evaluation.track_records import TrackRecord, track_record
@@ -48,7 +50,8 @@ class LivePeriod(msgspec.Struct):
     """Hold the time one version is live, from its deployment or a change of the desired state to the next.
 
     `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
-    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival.
+    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival. `pace` has how
+    many outcomes were judged lately, and `comparison` what is being waited for after an alarm.
     """
 
     version: str
@@ -59,6 +62,8 @@ class LivePeriod(msgspec.Struct):
     written_once: list[str]
     observed: str | None = None
     newest: list[tuple[str, int]] = []
+    pace: Pace = msgspec.field(default_factory=Pace)
+    comparison: ComparisonReport | None = None
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
         """Add outcomes of a record by version; the newest `limit` are kept."""
@@ -86,6 +91,10 @@ class LivePeriod(msgspec.Struct):
         """Note the target that was named."""
         self.observed = target
 
+    def compare(self, report: ComparisonReport | None) -> None:
+        """Note the newest comparison with a target."""
+        self.comparison = report
+
 
 class Standing(msgspec.Struct, frozen=True):
     """Hold what the last decision was: another one is written only if one of these differs."""
@@ -98,12 +107,25 @@ class Standing(msgspec.Struct, frozen=True):
     slice: dict[str, bool | int | float | str] | None
 
 
+class LastAct(msgspec.Struct, frozen=True):
+    """Hold the newest decision that did something or asked for something: its id, its time (ms), and what it was."""
+
+    decision: str
+    ts: int
+    version: str
+    action: str
+    to: str | None
+    reason: str
+
+
 class Written(msgspec.Struct):
-    """Hold what was written of a model: its last decision and that one's digest, and the last deployment refused."""
+    """Hold what was written of a model: its last decision and that one's digest, its last act, and the last deployment
+    that was refused."""
 
     standing: Standing | None = None
     refused: Standing | None = None
     digest: str = ""
+    last_act: LastAct | None = None
 
     def settle(self, standing: Standing) -> None:
         """Take the last decision; another one is written only if it differs."""
@@ -117,9 +139,10 @@ class Written(msgspec.Struct):
         """Remember the deployment that was refused last; None once one is taken."""
         self.refused = deployment
 
-    def chain(self, digest: str) -> None:
-        """Take the digest of the decision written last."""
+    def chain(self, digest: str, act: LastAct | None = None) -> None:
+        """Take the digest of the decision written last, and what it did, if anything."""
         self.digest = digest
+        self.last_act = act or self.last_act
 
 
 class Parked(msgspec.Struct):

@@ -29,8 +29,9 @@ from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.config.units import span_text
 from streams.evaluation.findings import TargetVerdict, since_change, why_unfit
-from streams.evaluation.mix import Z_95
+from streams.evaluation.mix import Z_95, is_worse_than_the_rest
 from streams.evaluation.opinions import E_DETECTOR, Opinions
+from streams.evaluation.outlook import learning_of, with_expectation
 from streams.evaluation.periods import LivePeriod, ModelState
 from streams.evaluation.quorum import (
     arms_since,
@@ -45,6 +46,8 @@ from streams.evaluation.sources import SourceTable
 from streams.evaluation.track_records import RecordComparison
 
 SLICES_SHOWN = 5
+#: Share of false ones among the slices that are singled out.
+ALPHA = 0.05
 
 
 def evidence_of(
@@ -57,13 +60,16 @@ def evidence_of(
 ) -> Evidence:
     """Return the evidence of a decision; `chosen` is the alarm it rests on, None while there is none."""
     health, labels = live.health, live.labels
+    learning = learning_of(live, state.clock) or UNSET
     detectors = _detectors(live, config, rules, opinions)
     maturity = span_text(config.mature_after_ms) if config.mature_after_ms else "none"
     coverage = UNSET if labels.share is None else rounded(labels.share)
     if chosen is None:
         table = state.layout.sources
         sources = table.listed or table.places or int(len(config.latency_losses) < len(config.losses))
-        return Evidence(detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage)
+        return Evidence(
+            detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage, learning=learning
+        )
     alarm = chosen.alarm
     return Evidence(
         detectors=detectors,
@@ -72,7 +78,7 @@ def evidence_of(
         label_coverage=coverage,
         alarm=_alarm(state, health, alarm, config),
         slices=_worst_slices(state, health, alarm, config, rules),
-        comparison=_comparison(live, config, chosen),
+        comparison=comparison_of(live, config, chosen, state.clock),
         mix=_mix(state, health),
         unfit=_unfit(state, live, config),
         together=_together(state, health, alarm, rules),
@@ -158,7 +164,11 @@ def _alarm(state: ModelState, health: Health, alarm: Alarm, config: ModelConfig)
 def _worst_slices(
     state: ModelState, health: Health, alarm: Alarm, config: ModelConfig, rules: Rules
 ) -> list[SliceReport]:
-    """Return the slices with most evidence, and whether the whole family of slices singles them out."""
+    """Return the slices with most evidence, and whether they are singled out.
+
+    That are those which the whole family of slices allows to name, and which rose more than the rest of the version:
+    where everything got worse, each large slice has evidence, and none is where the fault lies.
+    """
     # A slice that appeared since the last judged cohort has no row yet.
     streams = state.layout.slices.streams[: health.rows.streams]
     if len(streams) < 2:
@@ -170,6 +180,8 @@ def _worst_slices(
             totals[other.stream] = max(totals[other.stream], other.evidence)
     # `__other__` of each dimension comes on top of the cap.
     named = e_d_bh(totals[1:], max(config.slices_cap, totals.size - 1))
+    named &= rules.weights[1 : totals.size] > 0
+    significance = ALPHA / max(int(named.sum()), 1)
     order = sorted(range(1, len(streams)), key=lambda stream: (-totals[stream], stream))[:SLICES_SHOWN]
     shown = []
     for stream in order:
@@ -178,13 +190,22 @@ def _worst_slices(
             SliceReport(
                 slice=streams[stream].describe(),
                 evidence=rounded(float(totals[stream])),
-                singled_out=bool(named[stream - 1] and rules.weights[stream] > 0),
+                singled_out=bool(named[stream - 1])
+                and is_worse_than_the_rest(health, alarm, streams, stream, significance),
                 since_change=_mean_of(*_window_mean(health, alarm, stream)),
                 baseline=baseline,
                 basis=basis,
             )
         )
     return shown
+
+
+def comparison_of(live: LivePeriod, config: ModelConfig, chosen: TargetVerdict, now: int) -> ComparisonReport | None:
+    """Return the comparison with the target, and when it is expected to show anything; `now` is the source clock."""
+    report = _comparison(live, config, chosen)
+    if report is None:
+        return None
+    return with_expectation(report, now - config.mature_after_ms - chosen.alarm.since, now)
 
 
 def _comparison(live: LivePeriod, config: ModelConfig, chosen: TargetVerdict) -> ComparisonReport | None:

@@ -13,7 +13,7 @@ from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.evaluation.findings import find, is_blind
 from streams.evaluation.periods import LivePeriod, Standing
-from streams.evaluation.report import evidence_of
+from streams.evaluation.report import comparison_of, evidence_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
 
@@ -56,6 +56,8 @@ def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
     findings, chosen = find(model.state, live, model.config, rules)
     if _is_well(model, findings):
         return
+    if chosen is not None:
+        live.compare(comparison_of(live, model.config, chosen, model.state.clock))
     ruling = decide(findings, view(model, now))
     if ruling.verdict is Verdict.HEALTHY:
         model.state.desired.close_proposal()
@@ -74,9 +76,9 @@ def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
 
 
 def _is_well(model: ModelFold, findings: Findings) -> bool:
-    """Return whether nothing was found and nothing is to be withdrawn: by far the usual case, of every record."""
+    """Return whether nothing was found and that is written already: by far the usual case, of every record."""
     standing = model.state.written.standing
-    well = standing is None or standing.verdict == Verdict.HEALTHY
+    well = standing is not None and (standing.verdict, standing.version) == (Verdict.HEALTHY, findings.version)
     return well and model.state.desired.proposal is None and findings == Findings(version=findings.version)
 
 
@@ -89,8 +91,6 @@ def _is_new(model: ModelFold, ruling: Ruling, live: LivePeriod) -> bool:
         # What was proposed or observed is not withdrawn, though the evidence for the target may sink again.
         return False
     if ruling.action is Action.OBSERVE and live.observed == ruling.to:
-        return False
-    if ruling.verdict is Verdict.HEALTHY and (standing is None or standing.verdict == Verdict.HEALTHY):
         return False
     return standing != standing_of(ruling, live.version)
 

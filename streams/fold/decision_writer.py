@@ -5,13 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import msgspec
+
 from actions.desired import DesiredState
 from actions.evidence_tree import Evidence
 from actions.journal import Decision, Digests, Provenance, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
+from actions.reasons import Action
+from streams.evaluation.outlook import detectable_of
+from streams.evaluation.periods import LastAct
 from streams.fold.model import ModelFold
 from streams.ledger.coverage import Coverage
 from unship.events import Epoch
+
+
+def _act_of(decision: Decision) -> LastAct | None:
+    """Return what a decision did or asked for, None for nothing."""
+    if decision.action is Action.NONE:
+        return None
+    return LastAct(decision.id, decision.ts, decision.version, decision.action, decision.to, decision.reason)
 
 
 class DecisionWriter:
@@ -59,6 +71,9 @@ class DecisionWriter:
     def write(self, model: ModelFold, version: str, ruling: Ruling, evidence: Evidence, now: int) -> Decision:
         """Write a decision on a version of a model at `now` (ms), and return it."""
         live, written = model.state.live, model.state.written
+        if live is not None and live.version == version:
+            a_day = live.pace.per_day(model.state.clock)
+            evidence = msgspec.structs.replace(evidence, detectable=detectable_of(live.health, model.config, a_day))
         epoch = self._next(model.state.desired)
         decision = Decision(
             id=decision_id(model.name, epoch, written.digest),
@@ -77,7 +92,7 @@ class DecisionWriter:
             provenance=self._provenance(),
             digests=Digests(previous=written.digest, ledger=self.chain.hex(), config=self._config_digest),
         )
-        written.chain(digest_of(decision_bytes(decision)))
+        written.chain(digest_of(decision_bytes(decision)), _act_of(decision))
         self.written.append(decision)
         self.count += 1
         return decision

@@ -100,8 +100,11 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
     if model.width and closed.begin >= live.since:
         _close_labels(model, live.labels, closed, mine, entries, now)
     if entries.source.size:
-        rules = model.rules(model.opinions.deciding is None)
+        rules, before = model.rules(model.opinions.deciding is None), live.health.outcomes
         model.judge(live.health, entries, rules, now)
+        if (outcomes := live.health.outcomes - before) > 0:
+            begin = live.since or int(entries.predicted_at.min())
+            live.pace.add(outcomes, now, begin + config.mature_after_ms)
         model.opinions.step(entries, live.health, rules, now)
         ignored = live.health.check_references(config.worse_by)
         if ignored:

@@ -8,8 +8,13 @@ from typing import Any
 
 import msgspec
 
+from actions.desired import Proposal
+from actions.evidence_tree import ComparisonReport, DetectableReport, LearningReport
+from actions.reasons import Reason
 from actions.replicas import Replica, lagging
 from detectors.base import rounded
+from streams.evaluation.outlook import detectable_of, learning_of
+from streams.evaluation.periods import LastAct
 from streams.fold.fold import Fold
 from streams.fold.model import ModelFold
 
@@ -21,9 +26,14 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     `outcomes` counts the labelled answers of each version, all roles, exactly once each. `evidence` is that of the
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
+    After an alarm it is that of the `comparison`, as a share of what confirms it; None where there is no other version.
     `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
     newest that were deployed, the last one last. `cut` has how many more replicas, versions in `outcomes` or entries in
     `quarantine` there are than are shown.
+
+    `learning` is what is missing before a verdict is possible, `judged_ts` when the newest outcome was judged, by the
+    source clock. `held` and `pinned` are by an operator; `stopped` is true where too many rollbacks, of this model or
+    of others, forbid automatic acts until one resumes them.
     """
 
     state: str
@@ -37,16 +47,33 @@ class ModelStatus(msgspec.Struct, frozen=True):
     replicas: dict[str, Replica]
     versions: list[str] = []
     cut: dict[str, int] = {}
+    detectable: DetectableReport | None = None
+    learning: LearningReport | None = None
+    comparison: ComparisonReport | None = None
+    judged_ts: int | None = None
+    held: bool = False
+    pinned: bool = False
+    stopped: bool = False
+    proposal: Proposal | None = None
+    last_act: LastAct | None = None
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
         return lagging(replicas.items(), self.desired, self.epoch if self.commanded else None)
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """Hold when the monitor reported last (ms), and how far the source clock was behind that, if it is known (ms)."""
+
+    seen_ts: int
+    lag: int | None = None
+
+
 class Status(msgspec.Struct, frozen=True):
     """Hold all models, at the source clock `clock`.
 
-    `halted` has sentences on what waits for an operator, `unread` on records that could not be read.
+    `halted` has sentences on what waits for an operator, `unread` on records that could not be read. `monitors` has by
+    ledger partition when its monitor reported last, and `partitions` which one a model is in.
     """
 
     clock: int
@@ -54,6 +81,12 @@ class Status(msgspec.Struct, frozen=True):
     rejected: dict[str, int]
     halted: list[str] = []
     unread: list[str] = []
+    monitors: dict[str, Seen] = {}
+    partitions: dict[str, str] = {}
+
+    def seen(self, model: str) -> Seen | None:
+        """Return when the monitor of a model reported last, None if it never did."""
+        return self.monitors.get(self.partitions.get(model, ""))
 
 
 def fold_status(
@@ -61,6 +94,8 @@ def fold_status(
     now: int | None = None,
     counts: Counter[str] | None = None,
     models: dict[str, ModelStatus] | None = None,
+    seen: Seen | None = None,
+    number: int = 0,
 ) -> Status:
     """Return the status of the models of one ledger partition.
 
@@ -69,6 +104,8 @@ def fold_status(
         now: the source clock in milliseconds, the fold's own if None.
         counts: what was counted of sources that the fold has not applied yet.
         models: the status of each model, in the order of names, if that was computed before.
+        seen: when its driver reports this, and how far it is behind.
+        number: of the ledger partition.
     """
     clock = fold.clock if now is None else now
     counted = fold.counts() + (Counter() if counts is None else counts)
@@ -78,36 +115,51 @@ def fold_status(
         clock=clock,
         models=models,
         rejected=dict(sorted((str(reason), count) for reason, count in counted.items() if count)),
+        monitors={} if seen is None else {str(number): seen},
+        partitions=dict.fromkeys(models, str(number)),
     )
 
 
 def model_status(model: ModelFold, now: int) -> ModelStatus:
     """Return the status of a model at a source clock."""
     state, live = model.state, model.state.live
+    desired = state.desired
     return ModelStatus(
         state=state_of(model),
-        desired=state.desired.serve,
-        epoch=state.desired.epoch,
+        desired=desired.serve,
+        epoch=desired.epoch,
         outcomes=dict(sorted(state.outcomes.items())),
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
         evidence=_evidence(model),
-        quarantine=list(dict.fromkeys(entry.version for entry in state.desired.quarantine)),
+        quarantine=list(dict.fromkeys(entry.version for entry in desired.quarantine)),
         commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
-        versions=list(state.desired.versions.deployed)[-VERSIONS_SHOWN:],
+        versions=list(desired.versions.deployed)[-VERSIONS_SHOWN:],
+        detectable=None if live is None else detectable_of(live.health, model.config, live.pace.per_day(now)),
+        learning=None if live is None else learning_of(live, now),
+        comparison=None if live is None else live.comparison,
+        judged_ts=None if live is None or live.pace.newest < 0 else live.pace.newest,
+        held=desired.locks.held,
+        pinned=desired.locks.pinned,
+        stopped=desired.locks.stopped or desired.locks.frozen,
+        proposal=desired.proposal,
+        last_act=state.written.last_act,
     )
 
 
 def state_of(model: ModelFold) -> str:
-    """Return the reason of the model's last decision, HEALTHY if there is none."""
+    """Return the reason of the last decision on the live version, LEARNING if there is none."""
     standing, live = model.state.written.standing, model.state.live
     if standing is None or live is None or standing.version != live.version:
-        return "LEARNING" if live is not None and live.health.rows.learning else "HEALTHY"
+        return Reason.LEARNING
     return standing.reason
 
 
 def _evidence(model: ModelFold) -> Any:
     live = model.state.live
+    if live is not None and live.health.degraded:
+        comparison = live.comparison
+        return None if comparison is None else rounded(comparison.evidence / comparison.threshold)
     if live is None or model.config.detectors[0] != "e_detector":
         return None
     return rounded(float(live.health.rows.banks[0].totals[0]) / model.config.promise)

@@ -3,7 +3,8 @@
 The key of a model's record is `status/N/MODEL`, that of the head `status/N`, for ledger partition N, which is 0 in an
 embedded log. A record is written only if it changed, at most twice a second, and is cut to its budget, so that nothing
 that a stranger names makes it grow. The head states at which offset its monitor wrote for the first time: a record of
-before is of a model that is not known any more.
+before is of a model that is not known any more. It is written again every `TICK_MS`, so that its age shows whether the
+monitor runs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 
 from actions.replicas import Replica
 from streams.fold.fold import Fold
-from streams.fold.status import ModelStatus, Status, model_status
+from streams.fold.status import ModelStatus, Seen, Status, model_status
 from unship.budgets.table import STATUS_RECORD
 
 PREFIX = b"status/"
@@ -25,6 +26,9 @@ EARLIER_KEY = b"status"
 """The key of the one record that held everything in an embedded log of earlier builds."""
 
 STATUS_MS = 500
+TICK_MS = 10_000
+"""How often a monitor at least reports that it runs."""
+
 BYTES_MAX = STATUS_RECORD.limit
 EARLIER_BYTES_MAX = 8 * 2**20
 _SHARES = {"quarantine": 8, "outcomes": 4, "replicas": 2}
@@ -48,25 +52,28 @@ class ModelRecord(msgspec.Struct, frozen=True):
 
 
 class HeadRecord(msgspec.Struct, frozen=True):
-    """What belongs to no model; records of earlier builds hold all `models` here."""
+    """What belongs to no model, and when it was reported; records of earlier builds hold all `models` here."""
 
     clock: int
     rejected: dict[str, int]
     began: int = 0
     models: dict[str, ModelStatus] = {}
+    seen: Seen | None = None
 
 
 class StatusReport:
     """Finds the status records of a ledger partition that have to be written."""
 
     def __init__(self, number: int) -> None:
+        self._number = str(number)
         self._head = PREFIX + b"%d" % number
         self._began: int | None = None
         self._at: int | None = None
+        self._ticked: int | None = None
         self._written: dict[bytes, bytes] = {}
 
     def is_due(self, now_ms: int) -> bool:
-        """Return whether the last time was half a second ago; `now_ms` is a clock of the driver."""
+        """Return whether the last time was half a second ago, by the wall clock `now_ms`."""
         return self._at is None or not self._at <= now_ms < self._at + STATUS_MS
 
     def records(self, fold: Fold, head: Status, now_ms: int) -> Iterator[StatusRecord | None]:
@@ -74,8 +81,8 @@ class StatusReport:
 
         Args:
             fold: of the ledger partition.
-            head: the clock and the counts.
-            now_ms: the clock of the driver.
+            head: the clock, the counts, and when this is.
+            now_ms: the wall clock.
         """
         self._at = now_ms
         if self._began is None:
@@ -85,7 +92,15 @@ class StatusReport:
             value = b"" if model is None else encode_model(model_status(model, head.clock), self._began)
             yield self._new(self._head + b"/" + name.encode(), value)
         # Last, so that what it makes visible is there.
-        yield self._new(self._head, msgspec.json.encode(HeadRecord(head.clock, head.rejected, self._began)))
+        yield self._tick(HeadRecord(head.clock, head.rejected, self._began), head.monitors.get(self._number), now_ms)
+
+    def _tick(self, head: HeadRecord, seen: Seen | None, now_ms: int) -> StatusRecord | None:
+        """Return the head if it changed, or if it was written too long ago to show that the monitor runs."""
+        ticked = self._ticked is not None and self._ticked <= now_ms < self._ticked + TICK_MS
+        if self._new(self._head, msgspec.json.encode(head)) is None and ticked:
+            return None
+        self._ticked = now_ms
+        return StatusRecord(self._head, msgspec.json.encode(msgspec.structs.replace(head, seen=seen)))
 
     def _new(self, key: bytes, value: bytes) -> StatusRecord | None:
         digest = hashlib.blake2b(value, digest_size=16).digest()
@@ -174,16 +189,31 @@ def merged(records: Mapping[bytes, bytes | None]) -> Status:
     if len(heads) > 1:
         heads.pop(EARLIER_KEY, None)
     models = {name: model for head in heads.values() for name, model in head.models.items()}
+    partitions = {name: _partition(key) for key, head in heads.items() for name in head.models}
     for key, record in found.items():
         partition, _, name_bytes = key.removeprefix(PREFIX).partition(b"/")
         head = heads.get(PREFIX + partition)
         if head is None or record.began >= head.began:
-            models[name_bytes.decode(errors="replace")] = record.status
+            name = name_bytes.decode(errors="replace")
+            models[name], partitions[name] = record.status, partition.decode(errors="replace")
     rejected = Counter[str]()
     for head in heads.values():
         rejected.update(head.rejected)
     clock = max((head.clock for head in heads.values()), default=-1)
-    return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items())), unread=unread)
+    monitors = {_partition(key): head.seen for key, head in heads.items() if head.seen is not None}
+    return Status(
+        clock,
+        dict(sorted(models.items())),
+        dict(sorted(rejected.items())),
+        unread=unread,
+        monitors=monitors,
+        partitions=dict(sorted(partitions.items())),
+    )
+
+
+def _partition(key: bytes) -> str:
+    """Return the ledger partition that the key of a head names."""
+    return key.removeprefix(PREFIX).decode(errors="replace")
 
 
 def _decoded(value: bytes, kind: type[T], most: int) -> T:

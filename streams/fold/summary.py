@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from actions.evidence_tree import DetectableReport
 from actions.reasons import Reason
 from detectors.rows.watch import Health
+from streams.evaluation.outlook import detectable_of
 from streams.evaluation.periods import ModelState
 from streams.evaluation.report import overall_baseline, overall_since_change
 from streams.fold.fold import Fold
@@ -19,6 +21,7 @@ class VersionSummary(NamedTuple):
     `part` is what it is for its model: `live`, `holdback`, `shadow`, or empty. `outcomes` counts its labelled answers.
     `usual` is the mean of the primary loss before any alarm, and `since_change` that since the change point of its
     alarm; None where there is no such figure. `state` is that of the model, on the row of its live version.
+    `detectable` is which rise would have shown in the outcomes of this live period, None for versions without one.
     """
 
     model: str
@@ -28,6 +31,7 @@ class VersionSummary(NamedTuple):
     usual: float | None
     since_change: float | None
     state: str
+    detectable: DetectableReport | None = None
 
 
 NO_DEPLOYMENT = "NOT JUDGED: no deployment announces it"
@@ -45,7 +49,9 @@ def summarise(fold: Fold) -> Iterator[VersionSummary]:
             part, health = healths.get(version, ("", None))
             usual, since_change = _losses(state, version, health)
             word = state_of(model) if part == "live" else "" if _was_judged(state, version, health) else NO_DEPLOYMENT
-            yield VersionSummary(name, version, part, state.outcomes.get(version, 0), usual, since_change, word)
+            a_day = live.pace.per_day(fold.clock) if live is not None and part == "live" else None
+            shows = None if health is None else detectable_of(health, model.config, a_day)
+            yield VersionSummary(name, version, part, state.outcomes.get(version, 0), usual, since_change, word, shows)
         if not state.outcomes and not healths:
             yield VersionSummary(name, "", "", 0, None, None, Reason.LEARNING)
 

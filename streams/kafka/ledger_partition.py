@@ -16,8 +16,8 @@ from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
 from streams.fold.fold import Fold, LedgerMismatch, unexplained_models
-from streams.fold.status import fold_status
-from streams.fold.status_records import StatusRecord, StatusReport
+from streams.fold.status import Seen, fold_status
+from streams.fold.status_records import TICK_MS, StatusRecord, StatusReport
 from streams.join.partition import Raw
 from streams.join.source_reader import Fingerprint, fingerprint
 from streams.kafka.clients import END_S, Access, all_answered, answered, end_producer
@@ -37,7 +37,7 @@ log = logging.getLogger("unship.control")
 
 STATUS_S = 0.5
 STATUS_SHARE = 0.02
-"""The share of the time that computing the status may take."""
+"""The share of the time that computing the status may take, unless the monitor would then seem to be silent."""
 
 SNAPSHOT_S = 60.0
 DECIDED_MAX = 1_000
@@ -298,7 +298,7 @@ class LedgerPartition:
             snapshots = self._links.snapshots
             if self._report.goes_on():
                 await snapshots.report_halt(self.number, "")
-            self._report.status_next(now + max(STATUS_S, took / STATUS_SHARE))
+            self._report.status_next(now + min(max(STATUS_S, took / STATUS_SHARE), TICK_MS / 1_000))
             await snapshots.report(records)
         if self._report.snapshot_due(now):
             await self.save()
@@ -335,8 +335,10 @@ class LedgerPartition:
         """Return the status records that have changed."""
         fold, found = self.state.fold, list[StatusRecord]()
         counted = Counter[str]({RejectCode.FORGED_CONTROL: self.state.forged})
-        now_ms = round(1_000 * asyncio.get_running_loop().time())
-        for record in self._statuses.records(fold, fold_status(fold, counts=counted, models={}), now_ms):
+        now_ms = self._links.now_ms()
+        seen = Seen(now_ms, max(now_ms - fold.clock, 0) if fold.clock >= 0 else None)
+        head = fold_status(fold, counts=counted, models={}, seen=seen, number=self.number)
+        for record in self._statuses.records(fold, head, now_ms):
             if record is not None:
                 found.append(record)
             await self._links.turns.pause()

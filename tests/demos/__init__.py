@@ -39,7 +39,9 @@ ENDS = {
 def wrong(end: End, decisions: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return in which ways the decisions are not the expected ones; nothing if they are."""
     acts = [decision for decision in decisions if decision["action"] != "none"]
-    remarks = [decision["reason"] for decision in decisions if decision["action"] == "none"]
+    known = ("LEARNING", "HEALTHY")
+    none = [decision["reason"] for decision in decisions if decision["action"] == "none"]
+    remarks = [reason for reason in none if reason not in known]
     found = [f"remark {reason}" for reason in remarks if reason != "CONFIRMING" or end.action is None]
     found += [f"page {act['reason']}" for act in acts[:-1] if act["reason"] not in end.also]
     last = acts[-1] if acts else {"action": None, "reason": None, "slice": None}

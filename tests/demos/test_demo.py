@@ -69,7 +69,7 @@ def test_demo_in_words_ends_with_one_plain_sentence(folder: Path) -> None:
     done = unship("demo", *FAST, "--scenario", "late-labels", "--seed", 2, "--record", "late.ndjson", cwd=folder)
     assert done.returncode == 0, done.stderr.decode()
     shown = done.stdout.decode().splitlines()
-    assert shown[-1] == "No action was taken: no version got worse in 41125 predictions."
+    assert shown[-1] == "No action was taken: in 41125 predictions there is no sign that a version got worse."
     assert b"mature_after: 1h" in done.stderr
     assert b"v42 was released; all 3 replicas serve it" in done.stderr
 

@@ -83,7 +83,8 @@ def test_configuration_that_lies_in_the_folder_is_not_read(bundle: Path, command
     assert "Zen" not in done.stdout + done.stderr
     assert "unship.yaml" not in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.returncode in (0, 2)
+    # Nobody writes the status of a log that was handed over, so it is stale.
+    assert done.returncode in ((1, 2) if "status" in command else (0, 2))
 
 
 @pytest.mark.parametrize("command", [["record", "-"], ["status"], ["explain", "last"]])
@@ -94,7 +95,7 @@ def test_own_log_is_found_by_the_configuration_of_the_folder_without_importing_l
     done = run(bundle, "-q", *command, path=True)
     assert "there is no log" not in done.stderr
     assert not (bundle / "imported").exists()
-    assert done.returncode == 0 or "no decision" in done.stderr
+    assert done.returncode == 0 or "no decision" in done.stderr or "STALE" in done.stdout
 
 
 def test_losses_of_a_configuration_that_was_named_are_used(bundle: Path) -> None:
@@ -114,7 +115,7 @@ def test_losses_of_a_configuration_that_was_named_are_used(bundle: Path) -> None
 def test_commands_that_read_leave_every_file_of_a_log(bundle: Path, command: list[str]) -> None:
     before = digests(bundle / "log")
     done = run(bundle, "-q", *command)
-    assert done.returncode in (0, 2)
+    assert done.returncode in ((1,) if "status" in command else (0, 2))
     assert digests(bundle / "log") == before
 
 

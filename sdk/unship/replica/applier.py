@@ -73,6 +73,11 @@ class CommandApplier:
         elif not self._acks.announced:
             self._acks.post(fence.serving(self.state, who, now_ms))
 
+    def leave(self) -> None:
+        """Acknowledge that this replica ends, if an ack of this boot made it known."""
+        if self._acks.announced:
+            self._acks.post(fence.left(self.state, self._replica.who, self._replica.now_ms()))
+
     def _lost(self, loss: StateLoss) -> str:
         what = "what was kept is gone" if loss == "STATE_MISSING" else "what was kept cannot be used"
         return f"{loss}: {self._file.path}: {what}, so the whole topic was judged; keep the folder between restarts"

@@ -219,6 +219,11 @@ def serving(state: FenceState, who: Identity, ts_ms: int) -> Ack:
     return _ack(state, who, "serving", epoch or NO_EPOCH, ts_ms)
 
 
+def left(state: FenceState, who: Identity, ts_ms: int) -> Ack:
+    """Acknowledge that the replica ends, and what served until then: its silence is no fault."""
+    return msgspec.structs.replace(serving(state, who, ts_ms), stage="left")
+
+
 def state_lost(state: FenceState, loss: StateLoss, who: Identity, ts_ms: int) -> Ack:
     """Acknowledge what serves, and that the epoch obeyed before this boot is not known any more."""
     return msgspec.structs.replace(serving(state, who, ts_ms), code=loss)

@@ -166,6 +166,7 @@ class Follower:
                 self._applier.obey(records)
             self._confirm_requested()
             self._acks.send()
+        self._applier.leave()
 
     def _is_trust_new(self) -> bool:
         trust = self._replica.trust

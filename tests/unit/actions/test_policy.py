@@ -43,9 +43,14 @@ def view(**changes: Any) -> View:
 #: For each guard: its reason, then cases in which it fires, then cases in which it does not.
 TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Findings, View]]]] = {
     policy.incomputable: (Reason.ERROR, [(findings(incomputable=True), VIEW)], [(BAD, VIEW)]),
-    policy.learning: (Reason.LEARNING, [(findings(learning=True), VIEW)], [(BAD, VIEW)]),
     policy.blind: (Reason.BLIND, [(findings(blind=True), VIEW)], [(BAD, VIEW)]),
     policy.coverage_shift: (Reason.COVERAGE_SHIFT, [(findings(coverage_shift=True), VIEW)], [(BAD, VIEW)]),
+    policy.learning: (
+        Reason.LEARNING,
+        [(findings(degraded=False, learning=True), VIEW)],
+        # An alarm needs no number of outcomes.
+        [(findings(learning=True), VIEW), (findings(degraded=False), VIEW)],
+    ),
     policy.healthy: (Reason.HEALTHY, [(findings(degraded=False), VIEW)], [(BAD, VIEW)]),
     policy.already_rolled_back: (Reason.ALREADY_ROLLED_BACK, [(findings(quarantined=True), VIEW)], [(BAD, VIEW)]),
     policy.held: (Reason.HELD, [(BAD, view(held=True))], [(BAD, VIEW), (BAD, view(pinned=True, stopped=True))]),
@@ -126,9 +131,9 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
 }
 ORDER = [
     "incomputable",
-    "learning",
     "blind",
     "coverage_shift",
+    "learning",
     "healthy",
     "already_rolled_back",
     "held",
@@ -247,7 +252,8 @@ def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: 
             seen.frozen,
             found.all_unfit,
             found.quarantined,
-            found.learning,
+            found.blind,
+            found.coverage_shift,
             found.incomputable,
         ]
         assert not any(forbids)

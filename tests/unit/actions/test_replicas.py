@@ -57,6 +57,26 @@ def answer(
     )
 
 
+def change(at: int, stage: str = "serving", replica: str = "r-1", shown: bool = False) -> ReplicaChange:
+    """Return what a replica acknowledged, or showed, at a time that is also its offset."""
+    return ReplicaChange(replica, shown, stage, "v41", NEW, None, at, ("acks", 0, at))
+
+
+def test_replica_that_left_is_forgotten_and_known_again_with_its_next_ack() -> None:
+    replicas = Replicas()
+    replicas.take([change(1), change(2, replica="r-2"), change(3, "left")], 3, ORDERED.get, Counter())
+    assert set(replicas.known) == {"r-2"}
+    replicas.take([change(4)], 4, ORDERED.get, Counter())
+    assert set(replicas.known) == {"r-1", "r-2"}
+
+
+def test_late_word_that_a_replica_left_ends_none_that_began_again() -> None:
+    replicas = Replicas()
+    late = msgspec.structs.replace(change(7, "left"), at=2)
+    replicas.take([change(5), late], 7, ORDERED.get, Counter())
+    assert set(replicas.known) == {"r-1"}
+
+
 def ledger_of(events: Sequence[Event]) -> tuple[Pipeline, list[Record]]:
     """Return the pipeline and the ledger after a recording."""
     made = run(CONFIG, map(encode_line, events))

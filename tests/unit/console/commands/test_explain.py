@@ -10,13 +10,22 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import UNSET
 
-from actions.evidence_tree import Evidence, OperatorReport, SourceReport, Without
+from actions.evidence_tree import (
+    AlarmReport,
+    Evidence,
+    Mean,
+    MeanIfAny,
+    OperatorReport,
+    SliceReport,
+    SourceReport,
+    Without,
+)
 from actions.journal import decision_bytes
 from actions.reasons import Action, Reason, Verdict
 from console.cli import main
 from console.commands.explain import page
 from console.sentences import sentence
-from tests.decisions import CONCURRENT, FULL, decision
+from tests.decisions import CONCURRENT, FULL, MEAN, decision
 
 WITHOUT = Without(20.0, 0.2, 1e6, True)
 
@@ -30,13 +39,16 @@ def explained(folder: Path, content: bytes, *arguments: str) -> Result:
 @pytest.mark.parametrize(
     "line",
     [
-        "  why       adwin on zero_one, new=True: evidence 0 of 0",
+        "  missing   380 more outcomes are needed, expected by 1970-01-01T00:01:00+00:00 at this rate",
+        "  within    600 outcomes: a rise of 4 in 100 or more would have shown",
+        "            of a day (2,400 outcomes at this rate) a rise of 32 in 1,000 shows",
+        "  why       adwin on zero_one, new=True: evidence without a number",
         "            before: unknown, from learning",
         "  reference the deployment's for zero_one is ignored: 0.2500 (n=40) is worse than the version's own first "
         "outcomes",
         "  promise   not promised",
         "            second opinion of adwin on zero_one: 0 alarms",
-        "  would going back help?  by the past, not shown: evidence 9.5 of 100 (no concurrent holdback or shadow)",
+        "  would going back help?  by the past, not shown: evidence 0.095 of 1 (no concurrent holdback or shadow)",
         "            that is: 0.1200 (n=1500); the judged version: 0.2500 (n=40)",
         "  source    crm (listed): 50 % of the labels; the rise does not show without it (-0.010)",
         "            the other version's lead does not show without it (nothing left)",
@@ -68,6 +80,14 @@ def test_each_part_of_the_evidence_has_its_line(line: str) -> None:
             "the rise shows without it (+0.200)",
         ),
         (
+            Evidence(comparison=msgspec.structs.replace(CONCURRENT, expected_ts=60_000)),
+            "            expected by 1970-01-01T00:01:00+00:00, if both go on like this",
+        ),
+        (
+            Evidence(comparison=msgspec.structs.replace(CONCURRENT, expected_ts=None)),
+            "            when that is enough is not known yet",
+        ),
+        (
             Evidence(comparison=CONCURRENT),
             "            v1 at the same time: unknown, the judged version: 0.2500 (n=40)",
         ),
@@ -93,6 +113,19 @@ def test_names_on_the_page_cannot_steer_a_terminal() -> None:
     assert chr(27) not in page(decision(evidence, model=bad, version=bad, id=bad, mode=bad, slice={bad: bad}))
 
 
+def test_sentence_has_one_denominator_and_names_a_slice_that_is_no_worse_than_the_rest() -> None:
+    now, usual = Mean(0.31, 40.0), Mean(0.059, 9.0)
+    alarm = AlarmReport("e_detector", "zero_one", {"new": True}, 9, 5, 9.0, 8.0, now, usual, "previous")
+    concurrent = msgspec.structs.replace(CONCURRENT, target_since_change=MeanIfAny(0.031, 9.0))
+    for singled_out, mark in ((True, ""), (False, " (not shown to be worse than the rest)")):
+        slices = [SliceReport({"new": True}, 3.0, singled_out, MEAN, MEAN, "previous")]
+        evidence = Evidence(alarm=alarm, comparison=concurrent, slices=slices)
+        assert sentence(decision(evidence, action=Action.ROLLBACK, to="v1")) == (
+            f"m was taken back from v2 to v1: 310 in 1,000 answers were wrong for new True{mark}, usually 59 in 1,000, "
+            "while v1 had 31 in 1,000 in the same time."
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -100,7 +133,14 @@ def test_names_on_the_page_cannot_steer_a_terminal() -> None:
         ({"action": Action.PROPOSE, "to": "v1"}, "an operator has to approve"),
         ({"action": Action.OBSERVE, "to": "v1"}, "only being observed"),
         ({"action": Action.PAGE}, "A person is needed for m v2 for new True"),
-        ({"action": Action.NONE, "reason": Reason.HEALTHY}, "m v2 is as good as it was."),
+        (
+            {"action": Action.NONE, "reason": Reason.HEALTHY},
+            "m v2 shows no sign that it got worse; a rise of 4 in 100 or more would have shown.",
+        ),
+        (
+            {"action": Action.NONE, "reason": Reason.LEARNING},
+            "It is not known yet whether m v2 got worse: 380 more outcomes are needed, expected by 1970",
+        ),
         ({"action": Action.PAGE, "reason": Reason.MIX_SHIFT}, "because more requests with new True come than before"),
         ({"action": Action.NONE, "reason": Reason.HELD, "slice": None}, "Nothing was done about m v2: an operator"),
     ],

@@ -37,6 +37,17 @@ def test_signed_command_is_loaded_switched_to_and_acknowledged_in_order(unship_e
     assert {record.key for record in unship_embedded.records("acks")} == {b"fraud/r-1"}
 
 
+def test_replica_that_closes_acknowledges_that_it_left_and_what_it_served(unship_embedded):
+    with following(unship_embedded) as fleet:
+        epoch = unship_embedded.command("fraud", "v41")
+        assert fleet.wait_for("v41", HANG_S)
+        unship_embedded.until("acks", lambda acks: acks[-1].stage == "serving" and acks[-1].epoch == epoch)
+    last = unship_embedded.events("acks")[-1]
+    assert (last.stage, last.epoch, last.serving, last.code) == ("left", epoch, "v41", None)
+    with following(unship_embedded):
+        unship_embedded.until("acks", lambda acks: acks[-1].stage == "serving" and acks[-1].boot != last.boot)
+
+
 def test_snapshot_cannot_be_changed_and_is_not_changed_by_a_switch(unship_embedded):
     with following(unship_embedded) as fleet:
         before = fleet.current

@@ -15,8 +15,8 @@ from console.cli import main
 from streams.config.parse import parse
 from streams.config.units import DAY_MS
 from streams.embedded.monitor import EmbeddedMonitor
-from streams.fold.status import ModelStatus, Status
-from streams.fold.status_records import BYTES_MAX, STATUS_MS, ModelRecord, encode_model, merged
+from streams.fold.status import ModelStatus, Seen, Status
+from streams.fold.status_records import BYTES_MAX, STATUS_MS, HeadRecord, ModelRecord, encode_model, merged
 from tests.sites import Site
 from unship.log.embedded.log import EmbeddedLog, Message, Record
 
@@ -177,3 +177,15 @@ def test_status_of_an_earlier_build_is_read(tmp_path: Path) -> None:
         found = merged(dict.fromkeys(keys, value))
         assert (found.models, found.clock, found.unread) == ({"fraud": model}, 5, [])
         assert found.rejected == {"DUPLICATE": 2 * len(keys)}
+
+
+def test_model_has_the_age_of_its_own_ledger_partition() -> None:
+    status = ModelStatus("HEALTHY", "v1", (0, 1, 0), {}, None, None, [], False, {})
+    records = {
+        b"status/%d" % number: msgspec.json.encode(HeadRecord(1, {}, seen=Seen(seen_ts, 0)))
+        for number, seen_ts in enumerate((5_000, 9_000))
+    }
+    found = merged({**records, b"status/1/m": encode_model(status, 0), b"status/7/lost": encode_model(status, 0)})
+    assert found.seen("m") == Seen(9_000, 0)
+    assert found.seen("lost") is None
+    assert {number: seen.seen_ts for number, seen in found.monitors.items()} == {"0": 5_000, "1": 9_000}

@@ -9,7 +9,7 @@ from detectors.rows.types import SOURCE_CELLS, Alarm
 from detectors.rows.watch import Health, new_health
 from streams.config.parse import parse
 from streams.config.resolved import ModelConfig
-from streams.evaluation.mix import explain_by_mix, is_genuine, splits
+from streams.evaluation.mix import explain_by_mix, is_genuine, is_worse_than_the_rest, splits
 from streams.evaluation.slices import Stream
 
 STREAMS = [Stream("", ""), Stream("country", "DE"), Stream("country", "BR")]
@@ -47,6 +47,27 @@ def test_parts_between_and_within_make_the_rise() -> None:
     assert split.lower < split.within < split.upper
     (split,) = splits(health, alarm_of((2_700.0, EASY + 0.1), (300.0, HARD + 0.1)), STREAMS, config_of())
     assert split.within == pytest.approx(split.rise, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("alarm", "worse"),
+    [
+        # One slice got worse: it, and not the other.
+        (alarm_of((2_700.0, EASY), (300.0, HARD + 0.2)), [False, True]),
+        (alarm_of((2_700.0, EASY + 0.1), (300.0, HARD)), [True, False]),
+        # All got worse alike, or one a little more than chance explains.
+        (alarm_of((2_700.0, EASY + 0.1), (300.0, HARD + 0.1)), [False, False]),
+        (alarm_of((2_700.0, EASY + 0.1), (300.0, HARD + 0.12)), [False, False]),
+        # Both got worse, one of them by far more.
+        (alarm_of((2_700.0, EASY + 0.05), (3_000.0, HARD + 0.3)), [False, True]),
+        # Against requests of no slice; and with nothing to compare with.
+        (alarm_of((3_000.0, EASY + 0.1), (0.0, 0.0), none=3_000.0), [True, False]),
+        (alarm_of((3_000.0, EASY + 0.1), (0.0, 0.0)), [False, False]),
+    ],
+)
+def test_slice_is_worse_than_the_rest_only_where_it_rose_more(alarm: Alarm, worse: list[bool]) -> None:
+    health = usual_of(0.1)
+    assert [is_worse_than_the_rest(health, alarm, STREAMS, stream, 0.05) for stream in (1, 2)] == worse
 
 
 @pytest.mark.parametrize(

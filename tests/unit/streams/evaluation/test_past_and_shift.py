@@ -145,7 +145,7 @@ def test_version_before_that_was_no_better_is_not_proposed() -> None:
     story = Story().live("v1").answers("v1", 2_500, 0.3).live("v2", reference=reference)
     told = story.answers("v2", 1_500, 0.05).answers("v2", 900, 0.3).told()
     assert acts(told) == [("NOT_CONFIRMED", "page", None)]
-    assert [d.reason for d in told if d.version == "v2"] == ["CONFIRMING", "NOT_CONFIRMED"]
+    assert [d.reason for d in told if d.version == "v2"] == ["LEARNING", "HEALTHY", "CONFIRMING", "NOT_CONFIRMED"]
     assert compared(told[-1]).evidence < 10
 
 
