@@ -64,6 +64,11 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return [number for number, spec in enumerate(self.losses) if spec.of_latency]
 
     @property
+    def needs_labels(self) -> bool:
+        """Return whether any loss needs a label."""
+        return len(self.latency_losses) < len(self.losses)
+
+    @property
     def judges_unlabelled(self) -> bool:
         """Return whether predictions without a label are judged too, so that the ledger must carry each prediction."""
         return self.negative or bool(self.latency_losses)

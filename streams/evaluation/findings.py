@@ -124,15 +124,13 @@ def recall(
 
 
 def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
-    """Return whether predictions are made, but labels that should come do not come any more."""
-    if not config.mature_after_ms or not live.labels.blind:
-        return False
-    return not config.negative or Arm(live.version, "live") in silent_arms(state)
+    """Return whether predictions are made, but labels that the first loss needs do not come any more."""
+    return not config.losses[0].of_latency and Arm(live.version, "live") in silent_arms(state)
 
 
 def silent_arms(state: ModelState) -> list[Arm]:
-    """Return the arms that had no label for longer than chance allows, where only bad news is reported."""
-    return [state.layout.arms[number] for number in state.silence.arms()]
+    """Return the arms that had no label for longer than chance allows."""
+    return [state.layout.arms[number] for number in state.labels.silence.arms()]
 
 
 def usable_records(
@@ -177,12 +175,14 @@ def find(
     blind = is_blind(state, live, config)
     # A model that never predicts the positive class has no precision, and nothing is wrong with its labels.
     whole = not config.losses[0].partial
+    # Where no label means no, nothing is known before the first one: it may be that nobody tells anything.
+    untold = config.negative and not state.labels.silence.labelled
     incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
     findings = Findings(
         version=live.version,
         incomputable=incomputable,
         blind=blind,
-        learning=health.rows.learning and not blind,
+        learning=(health.rows.learning or untold) and not blind,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
     )

@@ -12,7 +12,8 @@ class Outcomes(msgspec.Struct, frozen=True):
     """What one ledger record brings of a model, at the source clock `clock`.
 
     `losses` has shape (losses, outcomes), and `arm` indexes `arms`. `position` orders predictions made at one time,
-    whatever partition they are from. `predictions` counts (arm, cohort, count) of the predictions first read here.
+    whatever partition they are from. `predictions` counts (arm, interval, count) of the predictions first read here, by
+    cohorts, or where there are none by the intervals in which they wait for their labels.
     `unlabelled` is there only for models that judge predictions without a label.
     """
 

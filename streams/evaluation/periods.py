@@ -14,6 +14,7 @@ from actions.replicas import Replicas
 from detectors.base import Ints
 from detectors.multiplicity import stream_weights
 from detectors.rows.concurrent import Comparison
+from detectors.rows.label_delays import Waiting, interval_ms
 from detectors.rows.label_share import LabelHealth, Silence, new_label_health
 from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
@@ -238,6 +239,21 @@ def _remember(table: dict[str, T], version: str, what: T) -> None:
         del table[next(iter(table))]
 
 
+class Labels(msgspec.Struct):
+    """Hold what is known of a model's labels, whatever version answered: whether they still come.
+
+    `waiting` are predictions whose labels may still come, where no maturity says until when.
+    """
+
+    waiting: Waiting
+    silence: Silence = msgspec.field(default_factory=Silence)
+
+    def forget(self, arm: int) -> None:
+        """Forget an arm."""
+        self.silence.forget(arm)
+        self.waiting.forget(arm)
+
+
 class ModelState(msgspec.Struct):
     """Hold everything the fold knows of a model; outcomes of cohorts before `closed_until` come too late."""
 
@@ -247,11 +263,11 @@ class ModelState(msgspec.Struct):
     closed_until: int
     live: LivePeriod | None
     counts: dict[str, int]
+    labels: Labels
     past: Past = msgspec.field(default_factory=Past)
     written: Written = msgspec.field(default_factory=Written)
     clock: int = -1
     outcomes: dict[str, int] = {}
-    silence: Silence = msgspec.field(default_factory=Silence)
     replicas: Replicas = msgspec.field(default_factory=Replicas)
 
     def reach(self, now: int) -> None:
@@ -290,7 +306,7 @@ class ModelState(msgspec.Struct):
     def forget_version(self, version: str) -> None:
         """Forget a version, with what was counted of it."""
         for number in self.layout.numbers_of(version):
-            self.silence.forget(number)
+            self.labels.forget(number)
         self.layout.forget(version)
         self.desired.versions.forget(version)
         self.outcomes.pop(version, None)
@@ -346,7 +362,7 @@ class ModelState(msgspec.Struct):
     def forget(self) -> None:
         """Forget what was usual: labels are others from now on."""
         self.past.forget()
-        self.silence = Silence()
+        self.labels.silence = Silence()
 
     def begin_again(self, config: ModelConfig, now: int) -> None:
         """Judge afresh under another configuration; what is desired stays.
@@ -354,7 +370,7 @@ class ModelState(msgspec.Struct):
         Outcomes under the old one were computed from other losses or slices, or counted by another rule.
         """
         fresh = new_model_state(config)
-        self.layout, self.open_cohorts, self.closed_until = fresh.layout, {}, -1
+        self.layout, self.labels, self.open_cohorts, self.closed_until = fresh.layout, fresh.labels, {}, -1
         self.forget()
         if self.live is not None:
             self.live = new_period(self, config, self.live.version, now)
@@ -364,7 +380,7 @@ class ModelState(msgspec.Struct):
 def new_model_state(config: ModelConfig) -> ModelState:
     """Return a model nothing is known of yet."""
     layout = Layout([], slice_table(config.slices_by, config.slices_cap), source_table(config.sources))
-    return ModelState(DesiredState(), layout, {}, -1, None, {})
+    return ModelState(DesiredState(), layout, {}, -1, None, {}, Labels(Waiting(interval_ms(config.horizon_ms))))
 
 
 def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:

@@ -34,6 +34,8 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
     record, numbers = _admitted(model, record)
     for arm, _, count in record.predictions:
         _notice(model, record.arms[arm], count, record.clock, writer)
+    if not model.width and model.config.needs_labels:
+        _wait(model, record, numbers)
     if not model.width and not record.arm.size and record.unlabelled is None and record.pairs is None:
         return
     if model.config.outcomes_labelled is not False:
@@ -52,6 +54,15 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
         _add(model, columns, without.losses, without.pairs, numbers, False)
     if not model.width and state.open_cohorts:
         judge(model, state.open_cohorts.pop(0), 0, record.clock, writer)
+
+
+def _wait(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
+    """Let predictions wait for their labels, where no maturity says until when."""
+    labels = model.state.labels
+    for arm, interval, count in record.predictions:
+        labels.waiting.predicted(int(numbers[arm]), interval, count)
+    if record.arm.size:
+        labels.waiting.labelled(numbers[record.arm], record.predicted_at, record.labelled_at, labels.silence)
 
 
 def _admitted(model: ModelFold, record: Outcomes) -> tuple[Outcomes, Ints]:

@@ -13,6 +13,7 @@ from detectors.rows.types import Entries
 from detectors.rows.watch import new_health
 from streams.config.units import NEVER
 from streams.evaluation.cohorts import ARM, PREDICTED_AT, SOURCE, Closed, OpenCohort, close_cohort, labelled_by_arm
+from streams.evaluation.findings import is_blind
 from streams.evaluation.periods import Concurrent, LivePeriod
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
@@ -62,8 +63,18 @@ def advance(model: ModelFold, now: int, writer: DecisionWriter) -> None:
                 break
             judge(model, state.open_cohorts.pop(number), number, now, writer)
         state.close_until(last + 1)
+    elif _falls_silent(model, now):
+        timed = True
     if _lapse(model, now) or timed:
         evaluate(model, now, writer)
+
+
+def _falls_silent(model: ModelFold, now: int) -> bool:
+    """Close what is matured, without a maturity; return whether the live version has become blind, or is it no more."""
+    state, live = model.state, model.state.live
+    was = live is not None and is_blind(state, live, model.config)
+    state.labels.waiting.close(now, state.labels.silence)
+    return live is not None and is_blind(state, live, model.config) != was
 
 
 def _lapse(model: ModelFold, now: int) -> bool:
@@ -123,9 +134,10 @@ def _close(model: ModelFold, cohort: OpenCohort, number: int) -> Closed:
     """Return a cohort's outcomes, and count those that become outcomes only now."""
     state, config = model.state, model.config
     silent: list[int] = []
+    if model.width and config.needs_labels:
+        state.labels.silence.close(cohort.predictions, labelled_by_arm(cohort))
     if config.negative:
-        state.silence.close(cohort.predictions, labelled_by_arm(cohort))
-        silent = state.silence.arms()
+        silent = state.labels.silence.arms()
     closed = close_cohort(cohort, number, model.width, len(config.losses), len(config.slices_by), silent)
     if model.width and config.judges_unlabelled and config.outcomes_labelled is None:
         # These became outcomes only now; those with a label were counted when it came.
@@ -137,8 +149,7 @@ def _close_labels(model: ModelFold, labels: LabelHealth, closed: Closed, arm: in
     """Take a cohort into the label coverage of an arm."""
     config = model.config
     if config.judges_unlabelled:
-        if len(config.latency_losses) == len(config.losses):
-            # No loss needs a label.
+        if not config.needs_labels:
             return
         labelled = int((entries.source >= 0).sum())
     else:

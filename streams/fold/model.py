@@ -13,6 +13,7 @@ from itertools import islice
 import msgspec
 
 from actions.fleet_limit import FleetState
+from detectors.rows.label_delays import interval_ms
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig, Places
@@ -149,6 +150,11 @@ class ModelFold:
         if not config.judges_as(old):
             self.state.begin_again(config, now)
             self.opinions = Opinions(config.detectors, len(config.losses))
+
+
+def counting_width_of(config: ModelConfig) -> int:
+    """Return the width of the intervals by which a model's predictions are counted, in milliseconds."""
+    return width_of(config) or interval_ms(config.horizon_ms)
 
 
 def width_of(config: ModelConfig) -> int:

@@ -25,7 +25,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         part: What the batch has of one model.
         batch: The batch it is in.
         coverage: What was applied of the batch's partition before.
-        width: Width of the model's cohorts in milliseconds, 0 without a maturity.
+        width: Width of the intervals by which the model's predictions are counted, in milliseconds.
         clock: The source clock after the batch.
     """
     rows, pairs, unlabelled = part.outcomes, part.pairs, part.unlabelled
@@ -56,7 +56,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
 
 
 def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tuple[int, int, int]]:
-    """Return how many new predictions each arm made in each cohort: (arm, cohort, count)."""
+    """Return how many new predictions each arm made in each interval: (arm, interval, count)."""
     seen = part.seen if part.unlabelled is None else part.unlabelled
     arm, predicted_at = seen.arm, seen.predicted_at
     if coverage is not None:
@@ -64,7 +64,7 @@ def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tupl
         arm, predicted_at = arm[new], predicted_at[new]
     if not arm.size:
         return []
-    cohort = predicted_at // width if width else np.zeros_like(arm)
+    cohort = predicted_at // width
     first, arms = int(np.minimum.reduce(cohort)), len(part.arms)
     counts = np.bincount((cohort - first) * arms + arm)
     found = counts.nonzero()[0]
