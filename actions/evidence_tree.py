@@ -156,6 +156,16 @@ class MixReport(msgspec.Struct, frozen=True):
     value: Scalar
 
 
+class ClassesReport(msgspec.Struct, frozen=True):
+    """Hold the classes that occur most among the answers and among the truths of the first outcomes, as text, and how
+    many of so many answers differ from their truth."""
+
+    answers: list[str]
+    truths: list[str]
+    wrong: int
+    outcomes: int
+
+
 class FleetReport(msgspec.Struct, frozen=True):
     """Hold the limit over all models and the decision of each other model that is being rolled back."""
 
@@ -190,3 +200,4 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     serving: str | UnsetType | None = UNSET
     deployed: str | UnsetType = UNSET
     together: list[TogetherReport] | UnsetType = UNSET
+    classes: ClassesReport | UnsetType = UNSET

@@ -49,6 +49,13 @@ class Reason(StrEnum):
     )
     LEARNING = "LEARNING", Verdict.INCONCLUSIVE, Action.NONE, "There are too few outcomes yet to know what is usual."
     BLIND = "BLIND", Verdict.INCONCLUSIVE, Action.PAGE, "Predictions are made, but no labels come any more."
+    IMPLAUSIBLE_LABELS = (
+        "IMPLAUSIBLE_LABELS",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "Answers and labels have no class in common, or nearly all answers are wrong from the first on: one of the two "
+        "is probably coded in another way.",
+    )
     COVERAGE_SHIFT = (
         "COVERAGE_SHIFT",
         Verdict.INCONCLUSIVE,

@@ -8,6 +8,7 @@ import msgspec
 
 from actions.evidence_tree import (
     AlarmReport,
+    ClassesReport,
     ComparisonReport,
     DetectorReport,
     Evidence,
@@ -65,6 +66,7 @@ FULL = Evidence(
     serving=None,
     deployed="v9",
     together=[TogetherReport(["crm", "__other__"], Without(20.0, -0.01, None, False))],
+    classes=ClassesReport(["fraud", "ok"], ["0", "1"], 500, 500),
 )
 
 

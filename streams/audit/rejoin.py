@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Floats
-from streams.audit.blocks import changes_in, hold_the_same
+from streams.audit.blocks import CLASSES, changes_in, hold_the_same
 from streams.audit.differences import Difference, difference
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS
@@ -135,10 +135,15 @@ class Rejoin:
             if _is_in(key, before):
                 continue
             joined = self._pending.pop(key, None)
+            if key[0] == CLASSES and joined is None:
+                continue
             # As text, because True equals 1, but they are two values of a slice.
             if _encode(joined) != _encode(row):
                 return difference(f"{_named(key)} of {where}", _shown(row), _shown(joined))
         for key in [key for key in self._pending if _is_in(key, after)]:
+            if key[0] == CLASSES:
+                del self._pending[key]
+                continue
             return difference(f"{_named(key)} of {where}", "absent", _shown(self._pending[key]))
         if (base, self.corner) != (batch.base, batch.end):
             return self._check_digest(batch, where)
@@ -262,8 +267,12 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     losses = _by_row(columns.losses)
     slices = _by_name(names, columns.slices, columns.position.size)
     sources = _values(columns.source)
+    classes = columns.classes
     for i, (p, f) in enumerate(zip(columns.position.tolist(), columns.labelled_by.tolist(), strict=True)):
         arm = part.arms[columns.arm[i]]
+        if classes is not None and classes.codes[i] >= 0:
+            answer, truth = classes.pairs[classes.codes[i]]
+            yield (CLASSES, p, f), {"answer": answer, "truth": truth}
         yield (
             ("outcome", p, f),
             {

@@ -64,6 +64,12 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return [number for number, spec in enumerate(self.losses) if spec.of_latency]
 
     @property
+    def compares_classes(self) -> bool:
+        """Return whether a loss compares the class that was answered with the true one."""
+        needs_truth = any(not (spec.of_engagement or spec.of_latency) for spec in self.losses)
+        return self.kind in ("binary", "multiclass") and needs_truth
+
+    @property
     def needs_labels(self) -> bool:
         """Return whether any loss needs a label."""
         return len(self.latency_losses) < len(self.losses)

@@ -175,14 +175,17 @@ def find(
     blind = is_blind(state, live, config)
     # A model that never predicts the positive class has no precision, and nothing is wrong with its labels.
     whole = not config.losses[0].partial
+    unfit = live.unfit >= UNUSABLE_LEAST and not live.usable
+    implausible = state.labels.classes.implausible is not None
     # Where no label means no, nothing is known before the first one: it may be that nobody tells anything.
     untold = config.negative and not state.labels.silence.labelled
     incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
     findings = Findings(
         version=live.version,
-        incomputable=incomputable,
+        incomputable=incomputable or (unfit and not whole),
         blind=blind,
-        learning=(health.rows.learning or untold) and not blind,
+        implausible=implausible,
+        learning=(health.rows.learning or untold) and not blind and not implausible,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from detectors.base import Bools, Floats, Ints
-from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
+from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows
 
 
 class Outcomes(msgspec.Struct, frozen=True):
@@ -30,6 +30,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     predictions: list[tuple[int, int, int]]
     pairs: PairRows | None = None
     unlabelled: UnlabelledRows | None = None
+    classes: Pairs | None = None
 
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
@@ -49,6 +50,7 @@ class Outcomes(msgspec.Struct, frozen=True):
             predictions=[entry for entry in self.predictions if arms[entry[0]]],
             pairs=None if pairs is None else _pairs(pairs, arms),
             unlabelled=unlabelled,
+            classes=None if self.classes is None else self.classes.chosen(use),
         )
 
     def events(self) -> int:

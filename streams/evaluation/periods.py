@@ -20,6 +20,7 @@ from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
 from streams.config.resolved import OTHER, ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
+from streams.evaluation.plausibility import PairCount, Plausibility
 from streams.evaluation.slices import slice_table
 from streams.evaluation.sources import source_table
 from streams.evaluation.track_records import TrackRecord, track_record
@@ -49,7 +50,8 @@ class LivePeriod(msgspec.Struct):
     """Hold the time one version is live, from its deployment or a change of the desired state to the next.
 
     `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
-    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival.
+    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival. Of a loss about
+    yes and no, `usable` counts outcomes that are one or the other, and `unfit` those that are not.
     """
 
     version: str
@@ -60,6 +62,8 @@ class LivePeriod(msgspec.Struct):
     written_once: list[str]
     observed: str | None = None
     newest: list[tuple[str, int]] = []
+    usable: int = 0
+    unfit: int = 0
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
         """Add outcomes of a record by version; the newest `limit` are kept."""
@@ -82,6 +86,14 @@ class LivePeriod(msgspec.Struct):
         for version, count in self.newest:
             found[version] += count
         return found
+
+    def count_kinds(self, counts: list[PairCount]) -> None:
+        """Count outcomes by whether answer and truth are yes or no."""
+        for each in counts:
+            if each.yes_or_no:
+                self.usable += each.count
+            else:
+                self.unfit += each.count
 
     def observe(self, target: str | None) -> None:
         """Note the target that was named."""
@@ -240,13 +252,14 @@ def _remember(table: dict[str, T], version: str, what: T) -> None:
 
 
 class Labels(msgspec.Struct):
-    """Hold what is known of a model's labels, whatever version answered: whether they still come.
+    """Hold what is known of a model's labels, whatever version answered: whether they still come, and can be right.
 
     `waiting` are predictions whose labels may still come, where no maturity says until when.
     """
 
     waiting: Waiting
     silence: Silence = msgspec.field(default_factory=Silence)
+    classes: Plausibility = msgspec.field(default_factory=Plausibility)
 
     def forget(self, arm: int) -> None:
         """Forget an arm."""

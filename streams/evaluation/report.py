@@ -60,10 +60,13 @@ def evidence_of(
     detectors = _detectors(live, config, rules, opinions)
     maturity = span_text(config.mature_after_ms) if config.mature_after_ms else "none"
     coverage = UNSET if labels.share is None else rounded(labels.share)
+    classes = state.labels.classes.implausible or UNSET
     if chosen is None:
         table = state.layout.sources
         sources = table.listed or table.places or int(len(config.latency_losses) < len(config.losses))
-        return Evidence(detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage)
+        return Evidence(
+            detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage, classes=classes
+        )
     alarm = chosen.alarm
     return Evidence(
         detectors=detectors,
@@ -76,6 +79,7 @@ def evidence_of(
         mix=_mix(state, health),
         unfit=_unfit(state, live, config),
         together=_together(state, health, alarm, rules),
+        classes=classes,
     )
 
 

@@ -16,6 +16,7 @@ from detectors.base import Floats, Ints
 from streams.evaluation.cohorts import PREDICTED_AT, add_outcomes, add_pairs, new_cohort
 from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.periods import CHURN_RETURNS
+from streams.evaluation.plausibility import pair_counts
 from streams.fold.deciding import evaluate, standing_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
@@ -46,6 +47,7 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
             number = int(numbers[arm])
             predictions[number] = predictions.get(number, 0) + count
     _add(model, state.layout.columns(record, numbers), record.losses, record.pairs, numbers, True)
+    _count_classes(model, record, numbers)
     without = record.unlabelled
     if without is not None:
         if model.config.outcomes_labelled is False:
@@ -63,6 +65,19 @@ def _wait(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
         labels.waiting.predicted(int(numbers[arm]), interval, count)
     if record.arm.size:
         labels.waiting.labelled(numbers[record.arm], record.predicted_at, record.labelled_at, labels.silence)
+
+
+def _count_classes(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
+    """Count the classes of outcomes in their cohorts, as long as anybody asks for them."""
+    if record.classes is None or not record.arm.size or not model.asks_for_classes:
+        return
+    cohorts = record.predicted_at // model.width if model.width else np.zeros_like(record.arm)
+    for cohort in np.unique(cohorts).tolist():
+        known = model.state.open_cohorts.get(cohort)
+        if known is not None:
+            for arm in np.unique(record.arm[cohorts == cohort]).tolist():
+                use = (cohorts == cohort) & (record.arm == arm)
+                known.add_classes(int(numbers[arm]), pair_counts(record.classes.chosen(use)))
 
 
 def _admitted(model: ModelFold, record: Outcomes) -> tuple[Outcomes, Ints]:

@@ -94,6 +94,10 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
     state.reach(now)
     closed = _close(model, cohort, number)
     live = state.live
+    if live is not None and _are_plausible_now(model, live, cohort):
+        # What was learned from labels of another coding is not usual.
+        model.judge_afresh(live.version, now)
+        live = state.live
     if live is None:
         model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
         return
@@ -122,6 +126,15 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
     if live.labels.settled and not _stands(model, live):
         model.judge_afresh(live.version, now)
     evaluate(model, now, writer)
+
+
+def _are_plausible_now(model: ModelFold, live: LivePeriod, cohort: OpenCohort) -> bool:
+    """Take the classes of a cohort's outcomes; return whether labels are plausible that were not before."""
+    config = model.config
+    counts = cohort.classes.get(model.state.layout.number_of(live.version, "live"), [])
+    if config.losses[0].partial:
+        live.count_kinds(counts)
+    return not config.negative and model.state.labels.classes.take(counts, binary=config.kind == "binary")
 
 
 def _stands(model: ModelFold, live: LivePeriod) -> bool:

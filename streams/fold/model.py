@@ -113,6 +113,13 @@ class ModelFold:
         health.judge(entries, rules, now)
 
     @property
+    def asks_for_classes(self) -> bool:
+        """Return whether the classes of outcomes are counted: until it is known what their kinds are."""
+        live, config = self.state.live, self.config
+        unknown = config.losses[0].partial and (live is None or not live.usable)
+        return unknown or not (self.state.labels.classes.passed or config.negative)
+
+    @property
     def commanded(self) -> bool:
         """Return whether replicas may be commanded what is desired.
 

@@ -52,6 +52,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         _predictions(part, partly, width),
         None if pairs is None else _placed_pairs(pairs, above),
         None if unlabelled is None else _placed_unlabelled(unlabelled, above),
+        rows.classes,
     )
 
 

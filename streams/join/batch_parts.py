@@ -14,10 +14,11 @@ import numpy as np
 
 from detectors.base import Ints
 from streams.config.resolved import ModelConfig
-from streams.join.rows import NOTHING_SEEN, PartBuilder
+from streams.join.rows import NOTHING_SEEN, PartBuilder, limited
 from streams.ledger.places import places_of
-from streams.ledger.records import Arm, Coded, OutcomeRows, Part, PredictionRows
+from streams.ledger.records import Arm, Coded, OutcomeRows, Pairs, Part, PredictionRows
 from streams.losses.catalogue import LOSSES
+from streams.losses.pairs import pairs_of
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE, Outcomes, Seen
 from streams.window.series import SeriesTable
 
@@ -118,6 +119,7 @@ def _outcome_rows(
         _coded(*outcomes.cells.numbers_of(name, columns[CELL]), batch, edges) for name in config.slices_by
     ]  # fmt: skip
     source = _coded(columns[SOURCE], outcomes.sources, batch, edges)
+    classes = _classes(config, outcomes, batch, edges)
     rows = [
         OutcomeRows(
             arm[begin:end],
@@ -128,12 +130,24 @@ def _outcome_rows(
             losses[:, begin:end],
             [column[k] for column in slices],
             source[k],
+            classes[k],
         )
         if end > begin
         else nothing
         for k, (begin, end) in enumerate(pairwise(edges))
     ]
     return rows, set(batch[counted].tolist())
+
+
+def _classes(config: ModelConfig, outcomes: Outcomes, batch: Ints, edges: list[int]) -> Sequence[Pairs | None]:
+    """Return the classes of each batch's outcomes."""
+    count = len(edges) - 1
+    if not config.compares_classes:
+        return [None] * count
+    codes, pairs = pairs_of(outcomes.output, outcomes.truth, config.kind)
+    numbers, occurring, bounds = numbered(codes, batch, count)
+    named = [pairs[code] for code in occurring]
+    return [limited(numbers[edges[k] : edges[k + 1]], named[bounds[k] : bounds[k + 1]]) for k in range(count)]
 
 
 def _coded(codes: Ints, values: Sequence[Any], batch: Ints, edges: list[int]) -> list[Coded]:

@@ -11,9 +11,20 @@ import numpy as np
 from detectors.base import Floats, Ints
 from streams.config.resolved import ModelConfig
 from streams.ledger.places import places_of
-from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
+from streams.ledger.records import (
+    Arm,
+    Coded,
+    Counted,
+    OutcomeRows,
+    PairRows,
+    Pairs,
+    Part,
+    PredictionRows,
+    UnlabelledRows,
+)
 from streams.losses.catalogue import loss_columns, unusable, why_unusable
 from streams.losses.columns import JoinedColumns
+from streams.losses.pairs import PAIRS_MAX, ClassName, pairs_of
 from streams.window.cells import FEW, recoded
 from streams.window.join_window import Pair
 from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
@@ -98,12 +109,20 @@ class PartBuilder:
             losses=losses,
             slices=[joined.cells.slice_of(name, cell) for name in config.slices_by],
             source=recoded(joined.columns[SOURCE], joined.sources),
+            classes=self._classes(joined),
         )
 
     def no_outcomes(self) -> OutcomeRows:
         """Return what a part without an outcome has."""
         slices, losses = [Coded([], NONE) for _ in self.config.slices_by], np.zeros((len(self.config.losses), 0))
         return OutcomeRows(NONE, NONE, NONE, NONE, NONE, losses, slices, Coded([], NONE))
+
+    def _classes(self, joined: Outcomes) -> Pairs | None:
+        if not self.config.compares_classes:
+            return None
+        codes, pairs = pairs_of(joined.output, joined.truth, self.config.kind)
+        some = recoded(codes, range(len(pairs)))
+        return limited(some.codes, [pairs[number] for number in some.values])
 
     def losses_of(self, joined: Outcomes, series: Ints) -> Floats:
         """Return the losses of outcomes, of a model that needs a label for each of them."""
@@ -259,6 +278,13 @@ def coded(values: Iterable[Any]) -> Coded:
         key = (value,) if value is True or value is False else value
         codes.append(-1 if value is None else lookup.setdefault(key, len(lookup)))
     return Coded([key[0] if isinstance(key, tuple) else key for key in lookup], _ints(codes))
+
+
+def limited(codes: Ints, pairs: list[tuple[ClassName, ClassName]]) -> Pairs:
+    """Return a column of classes with the first pairs that may be named."""
+    if len(pairs) <= PAIRS_MAX:
+        return Pairs(pairs, codes)
+    return Pairs(pairs[:PAIRS_MAX], np.where(codes < PAIRS_MAX, codes, -1))
 
 
 def counted_rows(rows: Sequence[Row]) -> Counted:

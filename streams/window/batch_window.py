@@ -23,6 +23,7 @@ import numpy as np
 
 from detectors.base import Bools, Ints
 from streams.losses.columns import FLOAT, NOTHING, Scalars, objects, scalars
+from streams.losses.pairs import NAME_BYTES, PAIRS_MAX
 from streams.window.cells import NO_CELL, Cells, SavedCells
 from streams.window.early_labels import PendingFeedback
 from streams.window.fingerprints import Fingerprinter, Fingerprints, Key
@@ -42,8 +43,9 @@ from unship.events import Feedback, Prediction
 _Rows = TypeVar("_Rows", Outcomes, Seen)
 _Entry = TypeVar("_Entry")
 
-PART_BYTES, PART_BYTES_OF_SLICE = 1_024, 64
-"""What the name of a model and the heads of its columns take in a ledger record, with those of each slice."""
+PART_BYTES, PART_BYTES_OF_SLICE = 1_024 + PAIRS_MAX * (2 * NAME_BYTES + 8), 64
+"""What the name of a model, the heads of its columns and the names of classes take in a ledger record, with the heads
+of each slice."""
 
 SOURCES_MAX: Final = 4_096
 """Label sources that a row can name; labels of further ones are joined one by one."""

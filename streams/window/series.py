@@ -61,7 +61,7 @@ class WindowRule(msgspec.Struct, frozen=True):
 
         That a loss cannot be computed is counted, with the places of both events.
         """
-        return 8 * (7 + len(self.slices_by) + self.losses) + 18 * self.losses
+        return 8 * (8 + len(self.slices_by) + self.losses) + 18 * self.losses
 
     @property
     def usual(self) -> bool:
