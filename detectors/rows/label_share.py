@@ -5,7 +5,8 @@ before: then no verdict on the model is possible, whatever the losses are. Only 
 so this exists only with a maturity.
 
 Where only bad news is reported, no label is an answer, and the labelled share of the predictions is the share of bad
-news. A rise of it is about the world, not about the labels.
+news. A rise of it is about the world, not about the labels. Where only use is reported, such as clicks, the share is
+that of good news, and neither direction is about the labels.
 
 Whether labels have ended altogether is asked of every model, and judged by chance: see `Silence`.
 """
@@ -75,10 +76,12 @@ class LabelHealth(msgspec.Struct):
                     return False
         return True
 
-    def close(self, predictions: int, labelled: int, promise: float, now: int = 0, rise: bool = True) -> None:
+    def close(
+        self, predictions: int, labelled: int, promise: float, now: int = 0, rise: bool = True, fall: bool = True
+    ) -> None:
         """Take a cohort closed at `now`: how many predictions it has, and how many of them have a label.
 
-        `rise` is whether a rise of the share is a shift too.
+        `rise` and `fall` are whether the one and the other of the share are a shift.
         """
         if predictions <= 0:
             return
@@ -97,7 +100,8 @@ class LabelHealth(msgspec.Struct):
         self.evidence = advance(self.evidence, np.ones(2), factor)
         fell, rose = total(self.evidence).tolist()
         # Two directions share the promise.
-        reached = rounded((fell + rose) / 2 if rise else fell) >= rounded(promise)
+        found = [each for each, counts in ((fell, fall), (rose, rise)) if counts]
+        reached = bool(found) and rounded(sum(found) / len(found)) >= rounded(promise)
         if not self.shifted and reached:
             self.shifted, self.shifted_at = True, now
 

@@ -55,7 +55,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     @property
     def negative(self) -> bool:
-        """Return whether a prediction without a label at maturity counts as labelled with 0."""
+        """Return whether a prediction without a label at maturity counts as labelled: no, or not used."""
         return self.missing == "negative"
 
     @property
@@ -66,8 +66,17 @@ class ModelConfig(msgspec.Struct, frozen=True):
     @property
     def compares_classes(self) -> bool:
         """Return whether a loss compares the class that was answered with the true one."""
-        needs_truth = any(not (spec.of_engagement or spec.of_latency) for spec in self.losses)
-        return self.kind in ("binary", "multiclass") and needs_truth
+        return self.kind in ("binary", "multiclass") and self.needs_truth
+
+    @property
+    def needs_truth(self) -> bool:
+        """Return whether a loss needs a truth, and so the answer."""
+        return not all(spec.of_engagement or spec.of_latency for spec in self.losses)
+
+    @property
+    def tells_use(self) -> bool:
+        """Return whether labels tell of use alone, so that fewer of them are the decay and no matter of labels."""
+        return self.negative and self.losses[0].of_use
 
     @property
     def needs_labels(self) -> bool:

@@ -105,7 +105,7 @@ def recall(
     rise = not config.negative
     for alarm in live.health.alarms:
         # Nothing is immature without a maturity, and a loss that needs no label has no missing ones.
-        whole = not config.mature_after_ms or alarm.loss in config.latency_losses
+        whole = not config.mature_after_ms or alarm.loss in config.latency_losses or config.tells_use
         threshold = threshold_of(alarm.stream, rules) * len(records)
         against = [
             weigh(record, known, live.health, alarm, streams, config.slices_by, threshold) for record, known in records

@@ -167,7 +167,8 @@ def _close_labels(model: ModelFold, labels: LabelHealth, closed: Closed, arm: in
         labelled = int((entries.source >= 0).sum())
     else:
         labelled = entries.source.size
-    labels.close(closed.predictions.get(arm, 0), labelled, config.promise, now, rise=not config.negative)
+    predictions, rise, fall = closed.predictions.get(arm, 0), not config.negative, not config.tells_use
+    labels.close(predictions, labelled, config.promise, now, rise=rise, fall=fall)
 
 
 def _fix(model: ModelFold, live: LivePeriod) -> None:

@@ -23,7 +23,7 @@ from streams.ledger.records import (
     UnlabelledRows,
 )
 from streams.losses.catalogue import loss_columns, unusable, why_unusable
-from streams.losses.columns import JoinedColumns
+from streams.losses.columns import JoinedColumns, LossSpec
 from streams.losses.pairs import PAIRS_MAX, ClassName, pairs_of
 from streams.window.cells import FEW, recoded
 from streams.window.join_window import Pair
@@ -167,14 +167,28 @@ class PartBuilder:
                 [h.score for h in pending],
                 [h.scores for h in pending],
             )
-            answers = JoinedColumns(outputs, scores, class_scores, [0] * len(pending), nothing, latencies)
-            return loss_columns(answers, config.losses, config.kind)
+            truths = [0] * len(pending) if config.kind == "binary" else nothing
+            answers = JoinedColumns(outputs, scores, class_scores, truths, nothing, latencies)
+            losses = loss_columns(answers, config.losses, config.kind)
+            for number, spec in enumerate(config.losses):
+                if spec.of_use:
+                    losses[number] = self._unused(pending, spec)
+            return losses
         losses = np.full((len(config.losses), len(pending)), np.nan)
         specs = [config.losses[number] for number in self._latency]
         losses[self._latency] = loss_columns(
             JoinedColumns(nothing, nothing, nothing, nothing, (), latencies), specs, config.kind
         )
         return losses
+
+    def _unused(self, pending: Sequence[PendingPrediction], spec: LossSpec) -> Floats:
+        """Return the loss of answers that nobody used; NaN where nobody could."""
+        if spec.of_engagement:
+            # A shadow's answer is not shown to users.
+            usable = [self.series[each.series].role != "shadow" for each in pending]
+        else:
+            usable = [isinstance(each.output, list) for each in pending]
+        return np.where(usable, 1.0, np.nan)
 
     def _columns_of(self, pending: Sequence[PendingPrediction]) -> JoinedColumns:
         return JoinedColumns(

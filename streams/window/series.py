@@ -83,7 +83,7 @@ def window_rule(model: ModelConfig) -> WindowRule:
         model.horizon_ms,
         model.early_ms,
         tuple(model.slices_by),
-        truth=not all(spec.of_engagement or spec.of_latency for spec in model.losses),
+        truth=model.needs_truth,
         engagement=any(spec.of_engagement for spec in model.losses),
         unlabelled=model.judges_unlabelled,
         latency=bool(model.latency_losses),
