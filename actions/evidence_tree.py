@@ -166,6 +166,16 @@ class ClassesReport(msgspec.Struct, frozen=True):
     outcomes: int
 
 
+class CoverageReport(msgspec.Struct, frozen=True):
+    """Hold the slice, or the class that was answered, whose share of labels moved: what it was, what it is, of how many
+    predictions."""
+
+    slice: Slice | None
+    output: str | None
+    before: Mean
+    now: Mean
+
+
 class FleetReport(msgspec.Struct, frozen=True):
     """Hold the limit over all models and the decision of each other model that is being rolled back."""
 
@@ -201,3 +211,4 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     deployed: str | UnsetType = UNSET
     together: list[TogetherReport] | UnsetType = UNSET
     classes: ClassesReport | UnsetType = UNSET
+    lost: CoverageReport | UnsetType = UNSET

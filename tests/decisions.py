@@ -10,6 +10,7 @@ from actions.evidence_tree import (
     AlarmReport,
     ClassesReport,
     ComparisonReport,
+    CoverageReport,
     DetectorReport,
     Evidence,
     FleetReport,
@@ -67,6 +68,7 @@ FULL = Evidence(
     deployed="v9",
     together=[TogetherReport(["crm", "__other__"], Without(20.0, -0.01, None, False))],
     classes=ClassesReport(["fraud", "ok"], ["0", "1"], 500, 500),
+    lost=CoverageReport({"country": "DE"}, None, Mean(0.9, 400.0), MEAN),
 )
 
 

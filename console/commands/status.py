@@ -117,6 +117,10 @@ def _lines(
         )
     for name, model in models.items():
         lines += [f"{clean(name)}: {count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in model.cut.items()]
+    for name, model in models.items():
+        if model.unseen:
+            shown = clean(", ".join(model.unseen))
+            lines.append(f"{clean(name)}: UNSEEN_OUTCOMES: no truth ever came for answers {shown}, though for others")
     for name, lagging in faults.items():
         lines += [
             f"{clean(name)}: {clean(replica)} has not converged: {clean(why)}" for replica, why in lagging.items()

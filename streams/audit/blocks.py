@@ -24,7 +24,8 @@ NOTICED: Final = frozenset({RejectCode.UNMATCHED_FEEDBACK, RejectCode.LATE_FEEDB
 """Codes that are not compared: at which place a reader counts them depends on when it reads."""
 
 CLASSES: Final = "classes"
-"""Rows that are compared where both sides name their pair: how many are named in a record depends on what is in it."""
+ANSWERED: Final = "answered class"
+"""Rows that are compared where both sides name a class: how many are named depends on which others came before."""
 
 Kind: TypeAlias = tuple[str, str, int]
 """The model, the kind of a row, and how many columns it has."""
@@ -99,7 +100,9 @@ def _rows_of(part: Part, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns
     arms = np.array([numbers.setdefault((arm.version, arm.role), len(numbers)) for arm in part.arms], np.int64)
     seen, rows, unlabelled = part.seen, part.outcomes, part.unlabelled
     if seen.arm.size:
-        yield "prediction", [seen.position, _without(seen.position), arms[seen.arm], seen.predicted_at]
+        columns = [seen.position, _without(seen.position), arms[seen.arm], seen.predicted_at]
+        yield "prediction", columns + [_numbered(column, numbers) for column in seen.slices]
+        yield from _answers(seen.position, seen.answer, numbers)
     if rows.arm.size:
         columns = [rows.position, rows.labelled_by, arms[rows.arm], rows.predicted_at, rows.labelled_at]
         columns += [_numbered(column, numbers) for column in (rows.source, *rows.slices)]
@@ -112,8 +115,14 @@ def _rows_of(part: Part, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns
         columns = [unlabelled.position, _without(unlabelled.position), arms[unlabelled.arm], unlabelled.predicted_at]
         columns += [_numbered(column, numbers) for column in unlabelled.slices]
         yield "unlabelled prediction", columns + _bits(unlabelled.losses)
+        yield from _answers(unlabelled.position, unlabelled.answer, numbers)
         if unlabelled.pairs is not None:
             yield "unlabelled pair", _pairs(unlabelled.pairs, arms, numbers)
+
+
+def _answers(position: Ints, answer: Coded | None, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns]]:
+    if answer is not None:
+        yield ANSWERED, [position, _without(position), _numbered(answer, numbers)]
 
 
 def _pairs(pairs: PairRows, arms: Ints, numbers: dict[Any, int]) -> Columns:
@@ -158,7 +167,7 @@ def _same(recorded: Columns, computed: Columns, name: str) -> bool:
     if recorded[0].size != computed[0].size:
         return False
     orders = [_order(columns) for columns in (recorded, computed)]
-    if name == CLASSES:
+    if name in (CLASSES, ANSWERED):
         ours, theirs = (columns[-1][order] for columns, order in zip((recorded, computed), orders, strict=True))
         return bool(((ours == theirs) | (ours < 0) | (theirs < 0)).all())
     return all(np.array_equal(a[orders[0]], b[orders[1]]) for a, b in zip(recorded, computed, strict=True))

@@ -69,6 +69,11 @@ class ModelConfig(msgspec.Struct, frozen=True):
         return self.kind in ("binary", "multiclass") and self.needs_truth
 
     @property
+    def slices_by_seen(self) -> list[str]:
+        """Return the slices by which predictions are counted, to see which ones lose their labels."""
+        return self.slices_by if self.mature_after_ms and self.needs_labels else []
+
+    @property
     def needs_truth(self) -> bool:
         """Return whether a loss needs a truth, and so the answer."""
         return not all(spec.of_engagement or spec.of_latency for spec in self.losses)

@@ -52,13 +52,22 @@ class Arrived(msgspec.Struct):
 class OpenCohort(msgspec.Struct):
     """Hold one interval: outcomes, predictions as judged if no label comes, and the number of predictions by arm.
 
-    `classes` counts the classes of outcomes by arm, as long as anybody asks for them.
+    `classes` counts the classes of outcomes by arm, as long as anybody asks for them; `parts` predictions and labels by
+    arm and part.
     """
 
     labelled: Arrived
     unlabelled: Arrived
     predictions: dict[int, int]
     classes: dict[int, list[PairCount]] = {}
+    parts: dict[int, dict[int, list[int]]] = {}
+
+    def add_parts(self, arm: int, counts: dict[int, list[int]]) -> None:
+        """Count predictions and labels of an arm by parts."""
+        known = self.parts.setdefault(arm, {})
+        for part, (asked, told) in counts.items():
+            before = known.get(part, [0, 0])
+            known[part] = [before[0] + asked, before[1] + told]
 
     def add_classes(self, arm: int, counts: list[PairCount]) -> None:
         """Count classes of an arm's outcomes."""

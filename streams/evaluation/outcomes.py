@@ -8,6 +8,21 @@ from detectors.base import Bools, Floats, Ints
 from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """The predictions that a record brings: the arm and the time (ms) of each, its slices and the class answered."""
+
+    arm: Ints
+    predicted_at: Ints
+    slices: list[Coded]
+    answer: Coded | None
+
+    def of_arms(self, arms: Bools) -> Asked:
+        """Return the rows of some arms."""
+        use = arms[self.arm]
+        answer = None if self.answer is None else self.answer.chosen(use)
+        return Asked(self.arm[use], self.predicted_at[use], [each.chosen(use) for each in self.slices], answer)
+
+
 class Outcomes(msgspec.Struct, frozen=True):
     """What one ledger record brings of a model, at the source clock `clock`.
 
@@ -31,6 +46,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     pairs: PairRows | None = None
     unlabelled: UnlabelledRows | None = None
     classes: Pairs | None = None
+    asked: Asked | None = None
 
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
@@ -51,6 +67,7 @@ class Outcomes(msgspec.Struct, frozen=True):
             pairs=None if pairs is None else _pairs(pairs, arms),
             unlabelled=unlabelled,
             classes=None if self.classes is None else self.classes.chosen(use),
+            asked=None if self.asked is None else self.asked.of_arms(arms),
         )
 
     def events(self) -> int:

@@ -20,6 +20,7 @@ from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
 from streams.config.resolved import OTHER, ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
+from streams.evaluation.label_parts import Coverage, Outputs
 from streams.evaluation.plausibility import PairCount, Plausibility
 from streams.evaluation.slices import slice_table
 from streams.evaluation.sources import source_table
@@ -64,6 +65,7 @@ class LivePeriod(msgspec.Struct):
     newest: list[tuple[str, int]] = []
     usable: int = 0
     unfit: int = 0
+    coverage: Coverage = msgspec.field(default_factory=Coverage)
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
         """Add outcomes of a record by version; the newest `limit` are kept."""
@@ -260,6 +262,7 @@ class Labels(msgspec.Struct):
     waiting: Waiting
     silence: Silence = msgspec.field(default_factory=Silence)
     classes: Plausibility = msgspec.field(default_factory=Plausibility)
+    outputs: Outputs = msgspec.field(default_factory=Outputs)
 
     def forget(self, arm: int) -> None:
         """Forget an arm."""

@@ -61,11 +61,18 @@ def evidence_of(
     maturity = span_text(config.mature_after_ms) if config.mature_after_ms else "none"
     coverage = UNSET if labels.share is None else rounded(labels.share)
     classes = state.labels.classes.implausible or UNSET
+    outputs = state.labels.outputs.known
+    lost = (live.coverage.lost(state.layout.slices.streams, outputs) if labels.shifted else None) or UNSET
     if chosen is None:
         table = state.layout.sources
         sources = table.listed or table.places or int(len(config.latency_losses) < len(config.losses))
         return Evidence(
-            detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage, classes=classes
+            detectors=detectors,
+            maturity=maturity,
+            sources=sources,
+            label_coverage=coverage,
+            classes=classes,
+            lost=lost,
         )
     alarm = chosen.alarm
     return Evidence(
@@ -80,6 +87,7 @@ def evidence_of(
         unfit=_unfit(state, live, config),
         together=_together(state, health, alarm, rules),
         classes=classes,
+        lost=lost,
     )
 
 

@@ -114,6 +114,8 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         _fix(model, live)
     if model.width and closed.begin >= live.since:
         _close_labels(model, live.labels, closed, mine, entries, now)
+        if mine in cohort.parts:
+            live.coverage.close(cohort.parts[mine])
     if entries.source.size:
         rules = model.rules(model.opinions.deciding is None)
         model.judge(live.health, entries, rules, now)

@@ -23,7 +23,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
     `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
     newest that were deployed, the last one last. `cut` has how many more replicas, versions in `outcomes` or entries in
-    `quarantine` there are than are shown.
+    `quarantine` there are than are shown. `unseen` are classes that are answered and of which no truth ever came.
     """
 
     state: str
@@ -37,6 +37,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     replicas: dict[str, Replica]
     versions: list[str] = []
     cut: dict[str, int] = {}
+    unseen: list[str] = []
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -95,6 +96,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
         versions=list(state.desired.versions.deployed)[-VERSIONS_SHOWN:],
+        unseen=state.labels.outputs.unseen(),
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Bools, Ints
-from streams.evaluation.outcomes import Outcomes
+from streams.evaluation.outcomes import Asked, Outcomes
 from streams.ledger.coverage import Coverage
 from streams.ledger.places import offsets_of
 from streams.ledger.records import Batch, Counted, PairRows, Part, UnlabelledRows
@@ -53,6 +53,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         None if pairs is None else _placed_pairs(pairs, above),
         None if unlabelled is None else _placed_unlabelled(unlabelled, above),
         rows.classes,
+        _asked(part, partly),
     )
 
 
@@ -71,6 +72,19 @@ def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tupl
     found = counts.nonzero()[0]
     by_key = zip(found.tolist(), counts[found].tolist(), strict=True)
     return [(key % arms, first + key // arms, count) for key, count in by_key]
+
+
+def _asked(part: Part, coverage: Coverage | None) -> Asked | None:
+    """Return the new predictions with what labels may be missing by, None if the record does not tell."""
+    seen = part.seen if part.unlabelled is None else part.unlabelled
+    if not seen.arm.size or (not seen.slices and seen.answer is None):
+        return None
+    asked = Asked(seen.arm, seen.predicted_at, seen.slices, seen.answer)
+    if coverage is None:
+        return asked
+    new = _unread(seen.position, coverage)
+    answer = None if seen.answer is None else seen.answer.chosen(new)
+    return Asked(asked.arm[new], asked.predicted_at[new], [each.chosen(new) for each in seen.slices], answer)
 
 
 def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]:

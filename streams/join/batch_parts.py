@@ -19,7 +19,7 @@ from streams.ledger.places import places_of
 from streams.ledger.records import Arm, Coded, OutcomeRows, Pairs, Part, PredictionRows
 from streams.losses.catalogue import LOSSES
 from streams.losses.pairs import pairs_of
-from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE, Outcomes, Seen
+from streams.window.joined import ANSWER, AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE, Outcomes, Seen
 from streams.window.series import SeriesTable
 
 _TABLE_MAX: Final = 262_144
@@ -59,7 +59,7 @@ def parts_of(
     if not codes:
         return Parts([None] * count, set())
     arms, numbers = _arms(series, codes, batch, count)
-    seen_rows = _seen_rows(seen, numbers[0] if seen is not None else None, seen_edges)
+    seen_rows = _seen_rows(config, seen, numbers[0] if seen is not None else None, seen_edges)
     rows, unfit = _outcome_rows(builder, outcomes, (codes[-1], numbers[-1]), edges)
     found = [
         Part(model, arms[k], rows[k], seen_rows[k]) if arms[k] else None
@@ -93,13 +93,23 @@ def _arms(series: SeriesTable, codes: list[Ints], batch: list[Ints], count: int)
     return [arms[bounds[k] : bounds[k + 1]] for k in range(count)], split
 
 
-def _seen_rows(seen: Seen | None, numbers: Ints | None, edges: list[int]) -> list[PredictionRows]:
+def _seen_rows(config: ModelConfig, seen: Seen | None, numbers: Ints | None, edges: list[int]) -> list[PredictionRows]:
     if seen is None or numbers is None:
         return [NOTHING_SEEN] * (len(edges) - 1)
-    at, places = seen.columns[AT], places_of(seen.columns[POSITION])
+    at, places, batch = seen.columns[AT], places_of(seen.columns[POSITION]), _batch_of(edges)
+    slices = [
+        _coded(*seen.cells.numbers_of(name, seen.columns[CELL]), batch, edges) for name in config.slices_by_seen
+    ]  # fmt: skip
+    answers: Sequence[Coded | None] = [None] * (len(edges) - 1)
+    if config.compares_classes:
+        answers = _coded(seen.columns[ANSWER], seen.answers, batch, edges)
     return [
-        PredictionRows(numbers[begin:end], at[begin:end], places[begin:end]) if end > begin else NOTHING_SEEN
-        for begin, end in pairwise(edges)
+        PredictionRows(
+            numbers[begin:end], at[begin:end], places[begin:end], [column[k] for column in slices], answers[k]
+        )
+        if end > begin
+        else NOTHING_SEEN
+        for k, (begin, end) in enumerate(pairwise(edges))
     ]
 
 

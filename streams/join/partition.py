@@ -291,7 +291,7 @@ class PartitionJoin:
         """
         self.base, self.end = saved.base, saved.end
         self.window.load(saved.window, rising(saved.end[1]))
-        self.pending.load(saved.pending, self.window.cells, self.window.sources.names)
+        self.pending.load(saved.pending, self.window.cells, self.window.sources.names, self.window.answers.names)
         self.replicas.load(saved.replicas)
         for digest, kept in zip(self._digests, saved.digests, strict=True):
             digest.load(kept)

@@ -24,10 +24,10 @@ from streams.ledger.records import (
 )
 from streams.losses.catalogue import loss_columns, unusable, why_unusable
 from streams.losses.columns import JoinedColumns, LossSpec
-from streams.losses.pairs import PAIRS_MAX, ClassName, pairs_of
+from streams.losses.pairs import PAIRS_MAX, ClassName, class_text, pairs_of
 from streams.window.cells import FEW, recoded
 from streams.window.join_window import Pair
-from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
+from streams.window.joined import ANSWER, AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable
 from streams.window.tally import Row, Tally
@@ -81,9 +81,13 @@ class PartBuilder:
     def _seen(self, seen: Seen | None) -> PredictionRows:
         if seen is None:
             return NOTHING_SEEN
-        columns = seen.columns
+        columns, cell = seen.columns, seen.columns[CELL]
         return PredictionRows(
-            self._arms(seen.cells.series_of(columns[CELL])), columns[AT], places_of(columns[POSITION])
+            self._arms(seen.cells.series_of(cell)),
+            columns[AT],
+            places_of(columns[POSITION]),
+            [seen.cells.slice_of(name, cell) for name in self.config.slices_by_seen],
+            recoded(columns[ANSWER], seen.answers) if self.config.compares_classes else None,
         )
 
     def _outcomes(self, joined: Outcomes | None) -> OutcomeRows:
@@ -228,6 +232,11 @@ class PartBuilder:
     def _slices(self, pending: Sequence[PendingPrediction]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in pending]) for i in range(len(self.config.slices_by))]
 
+    def _answers(self, seen: Sequence[PendingPrediction]) -> Coded | None:
+        if not self.config.compares_classes:
+            return None
+        return coded([class_text(entry.output, self.config.kind) for entry in seen])
+
     def _matured(self, pairs: list[Pair]) -> list[Pair]:
         maturity = self.config.mature_after_ms
         if maturity:
@@ -276,6 +285,7 @@ class PartBuilder:
             losses=losses,
             slices=self._slices(seen),
             pairs=self._pair_rows(live, shadow, excess, without) if pairs else None,
+            answer=self._answers(seen),
         )
 
 

@@ -55,11 +55,17 @@ class Arm(msgspec.Struct, frozen=True):
 
 
 class PredictionRows(msgspec.Struct, frozen=True):
-    """Predictions that were read for the first time, one row each."""
+    """Predictions that were read for the first time, one row each.
+
+    `slices` and the class that was answered, `answer`, are there where somebody asks of which requests labels are
+    missing; records of before are without.
+    """
 
     arm: Ints
     predicted_at: Ints
     position: Ints
+    slices: list[Coded] = []
+    answer: Coded | None = None
 
 
 class OutcomeRows(msgspec.Struct, frozen=True):
@@ -138,6 +144,7 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
     losses: Floats
     slices: list[Coded]
     pairs: PairRows | None = None
+    answer: Coded | None = None
 
     def chosen(self, use: Bools, pairs: PairRows | None) -> UnlabelledRows:
         """Return the rows that a mask chooses, with other pairs."""
@@ -148,6 +155,7 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
             losses=self.losses[:, use],
             slices=[column.chosen(use) for column in self.slices],
             pairs=pairs,
+            answer=None if self.answer is None else self.answer.chosen(use),
         )
 
 

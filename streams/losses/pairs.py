@@ -18,11 +18,23 @@ from streams.losses.columns import Scalars, class_name, class_of
 ClassName: TypeAlias = int | str | None
 """A class as it is compared; None is a value that is no class, or a missing one."""
 
-PAIRS_MAX: Final = 16
+PAIRS_MAX: Final = 64
 """So many different pairs are named in a record of one model."""
 
 NAME_BYTES: Final = 48
 _CUT_BYTES, _DIGITS = 24, 16
+
+
+def class_text(value: Any, kind: str) -> str | None:
+    """Return the name of a class, None for a value that is none or where the target has no classes.
+
+    >>> class_text(0.7, "binary"), class_text(2.5, "binary"), class_text("ok", "multiclass"), class_text([1], "ranking")
+    ('1', None, 'ok', None)
+    """
+    if isinstance(value, list) or kind not in ("binary", "multiclass"):
+        return None
+    name = _binary_name(value) if kind == "binary" else _name(value)
+    return None if name is None else str(name)
 
 
 def pairs_of(answers: Scalars, truths: Scalars, kind: str) -> tuple[Ints, list[tuple[ClassName, ClassName]]]:

@@ -33,6 +33,7 @@ class WindowRule(msgspec.Struct, frozen=True):
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
     `losses` is how many losses each of them has, and `scores` is true where one needs the scores by class.
+    `classes` is the kind of a target whose classes are compared.
     """
 
     horizon_ms: int
@@ -44,6 +45,7 @@ class WindowRule(msgspec.Struct, frozen=True):
     latency: bool = False
     losses: int = 1
     scores: bool = True
+    classes: str = ""
 
     @property
     def reach_ms(self) -> int:
@@ -89,6 +91,7 @@ def window_rule(model: ModelConfig) -> WindowRule:
         latency=bool(model.latency_losses),
         losses=len(model.losses),
         scores=model.kind != "binary" and any(spec.of_scores for spec in model.losses),
+        classes=model.kind if model.compares_classes else "",
     )
 
 
