@@ -126,6 +126,16 @@ EVIDENCE: dict[str, str] = {
     "together[].without.rise": "how much higher the mean loss is than usual, each source measured by its own",
     "together[].without.evidence": "always null: no row leaves them out",
     "together[].without.agrees": "whether at least half of the rise is left without them, or may be at 95 %",
+    "classes.answers[]": "where labels are implausible: the classes that were answered most, at most five",
+    "classes.truths[]": "and the classes that turned out true most",
+    "classes.wrong": "how many answers differ from their truth",
+    "classes.outcomes": "of so many outcomes",
+    "lost.slice": "with a shift of the label coverage: the slice whose share of labels moved, null if it is an answer",
+    "lost.output": "or the class that was answered, null if it is a slice",
+    "lost.before.mean": "its share of labels in the first 20 cohorts",
+    "lost.before.n": "of so many predictions",
+    "lost.now.mean": "its share of labels in the newest ones",
+    "lost.now.n": "of so many predictions",
 }
 
 

@@ -1,4 +1,4 @@
-"""Find when labels of a prediction should have come, where no maturity says so: after twice the usual delay.
+"""Find when labels of a prediction should have come, where there is no maturity: after twice the usual delay.
 
 The delays of the labels that came are counted by quarters of a power of two. Predictions wait by intervals of their
 time; an interval is matured once its end is twice the delay of 99 % of the labels ago, and an hour at least.
@@ -110,7 +110,7 @@ class Waiting(msgspec.Struct):
             interval.labels.pop(arm, None)
 
     def close(self, now: int, silence: Silence) -> None:
-        """Let the intervals that are matured at a time (ms) tell of silence."""
+        """Let the intervals that are matured at a time (ms) count towards silence."""
         if now // self.width <= self.checked:
             return
         self.checked = now // self.width

@@ -70,7 +70,7 @@ ShortOutput: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
 """An answer or a truth as it is kept: text beyond 1,024 characters is cut, with its SHA-256."""
 
 LongText: TypeAlias = Annotated[
-    str, Meta(description=f"kept whole up to {TEXT_CHARS_MAX} characters, beyond that cut and compared by SHA-256")
+    str, Meta(description=f"text (of more than {TEXT_CHARS_MAX:,} characters the beginning and the SHA-256)")
 ]
 WireScalar: TypeAlias = bool | Integer | float | LongText
 Output: TypeAlias = WireScalar | Annotated[list[WireScalar], Meta(max_length=1000)]

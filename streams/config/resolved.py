@@ -80,7 +80,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     @property
     def tells_use(self) -> bool:
-        """Return whether labels tell of use alone, so that fewer of them are the decay and no matter of labels."""
+        """Return whether labels report use alone, so that fewer of them are the decay and no matter of labels."""
         return self.negative and self.losses[0].of_use
 
     @property

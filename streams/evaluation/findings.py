@@ -128,6 +128,15 @@ def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
     return not config.losses[0].of_latency and Arm(live.version, "live") in silent_arms(state)
 
 
+def is_incomputable(live: LivePeriod, config: ModelConfig) -> bool:
+    """Return whether labels come, but none gives the first loss."""
+    if config.losses[0].partial:
+        # A model that never predicts the positive class has no precision, and nothing is wrong with its labels. But
+        # where nothing is yes or no, there is no positive class.
+        return live.unfit >= UNUSABLE_LEAST and not live.usable
+    return live.health.outcomes >= UNUSABLE_LEAST and live.health.unusable == live.health.outcomes
+
+
 def silent_arms(state: ModelState) -> list[Arm]:
     """Return the arms that had no label for longer than chance allows."""
     return [state.layout.arms[number] for number in state.labels.silence.arms()]
@@ -173,19 +182,15 @@ def find(
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
     blind = is_blind(state, live, config)
-    # A model that never predicts the positive class has no precision, and nothing is wrong with its labels.
-    whole = not config.losses[0].partial
-    unfit = live.unfit >= UNUSABLE_LEAST and not live.usable
     implausible = state.labels.classes.implausible is not None
-    # Where no label means no, nothing is known before the first one: it may be that nobody tells anything.
-    untold = config.negative and not state.labels.silence.labelled
-    incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
+    # Where no label means no, nothing is known before the first one: it may be that nobody reports anything.
+    unreported = config.negative and not state.labels.silence.labelled
     findings = Findings(
         version=live.version,
-        incomputable=incomputable or (unfit and not whole),
+        incomputable=is_incomputable(live, config),
         blind=blind,
         implausible=implausible,
-        learning=(health.rows.learning or untold) and not blind and not implausible,
+        learning=(health.rows.learning or unreported) and not blind and not implausible,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
     )

@@ -1,4 +1,4 @@
-"""Count labels by what was asked, so that a shift of the label coverage says which slice or output lost its labels.
+"""Count labels by what was asked, so that a shift of the label coverage names which slice or output lost its labels.
 
 A *part* is a slice, by the number of its stream, or an output, by a number below 0. A class that is answered and of
 which no truth ever comes is found by the same counts.
@@ -26,7 +26,7 @@ OUTPUTS_MAX = 64
 #: expected ones is not by chance.
 OTHERS_MIN = 500
 EXPECTED_MIN = 14
-#: Predictions that tell what the share is now, and the fewest that tell anything of a part.
+#: Predictions that the present share rests on, and the fewest that a part needs.
 NOW_MIN, PART_MIN = 500, 20
 FEW = 32
 

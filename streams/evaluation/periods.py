@@ -256,7 +256,7 @@ def _remember(table: dict[str, T], version: str, what: T) -> None:
 class Labels(msgspec.Struct):
     """Hold what is known of a model's labels, whatever version answered: whether they still come, and can be right.
 
-    `waiting` are predictions whose labels may still come, where no maturity says until when.
+    `waiting` are predictions whose labels may still come, where there is no maturity.
     """
 
     waiting: Waiting

@@ -35,7 +35,7 @@ class PairCount(msgspec.Struct):
 
     @property
     def yes_or_no(self) -> bool:
-        """Return whether both are yes or no, as numbers say it."""
+        """Return whether both are yes or no, as numbers."""
         return isinstance(self.answer, int) and isinstance(self.truth, int)
 
 

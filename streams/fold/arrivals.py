@@ -63,7 +63,7 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
 
 
 def _wait(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
-    """Let predictions wait for their labels, where no maturity says until when."""
+    """Let predictions wait for their labels, where there is no maturity."""
     labels = model.state.labels
     for arm, interval, count in record.predictions:
         labels.waiting.predicted(int(numbers[arm]), interval, count)

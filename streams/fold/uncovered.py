@@ -75,7 +75,7 @@ def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tupl
 
 
 def _asked(part: Part, coverage: Coverage | None) -> Asked | None:
-    """Return the new predictions with what labels may be missing by, None if the record does not tell."""
+    """Return the new predictions with what labels may be missing by, None if the record has neither."""
     seen = part.seen if part.unlabelled is None else part.unlabelled
     if not seen.arm.size or (not seen.slices and seen.answer is None):
         return None

@@ -1,4 +1,4 @@
-"""Name the classes that were answered and that turned out true, as pairs: what a ledger record tells of either side.
+"""Name the classes that were answered and that turned out true, as pairs: what a ledger record has of either side.
 
 A record names a limited number of pairs, and long names are cut, with a digest that keeps different ones apart.
 """
