@@ -137,6 +137,16 @@ EVIDENCE: dict[str, str] = {
     "detectable.outcomes_in_a_day": "at the rate of the last 24 hours, or since the live period began",
     "learning.missing": "with `LEARNING`: how many more outcomes are needed",
     "learning.expected_ts": "and when they will have been judged at this rate, in milliseconds, or null",
+    "classes.answers[]": "where labels are implausible: the classes that were answered most, at most five",
+    "classes.truths[]": "and the classes that turned out true most",
+    "classes.wrong": "how many answers differ from their truth",
+    "classes.outcomes": "of so many outcomes",
+    "lost.slice": "with a shift of the label coverage: the slice whose share of labels moved, null if it is an answer",
+    "lost.output": "or the class that was answered, null if it is a slice",
+    "lost.before.mean": "its share of labels in the first 20 cohorts",
+    "lost.before.n": "of so many predictions",
+    "lost.now.mean": "its share of labels in the newest ones",
+    "lost.now.n": "of so many predictions",
 }
 
 

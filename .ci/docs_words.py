@@ -29,7 +29,8 @@ KEYS: dict[str, str] = {
     "[why labels must mature](../concepts/false-alarms.md#why-labels-must-mature).",
     "models.NAME.labels.early": "How much earlier than its prediction a label may arrive.",
     "models.NAME.labels.missing": "What a label means that is still missing at maturity. `ignore`: nothing. "
-    "`negative`: the truth was 0, as where only bad news is reported; for `binary` and a `mature_after` above 0 only. "
+    "`negative`: the truth was 0, as where only bad news is reported, or the answer was not used; for `binary`, or the "
+    "losses `engagement` and `ranking`, and a `mature_after` above 0 only. "
     "See [missing labels](#missing-labels).",
     "models.NAME.labels.sources": "Names of the label sources that are known, at most 8, as in the field `source` of "
     "feedback. All others are one pool, which is left out as one and never acted upon if it gave half of the labels. "
@@ -99,7 +100,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "id": "Joins the answer with its truth. Unique for each request.",
         "model": "Which model answered.",
         "version": "Which version of it.",
-        "output": "The answer: a class, a number, or a list for rankings.",
+        "output": "The answer: a class, a number, or a list for rankings. Required where a loss needs it.",
         "row": "Place in a request that asks for several answers.",
         "target": "Which of several targets, where one request predicts more than one.",
         "score": "Probability of the positive class.",

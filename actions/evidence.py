@@ -31,6 +31,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     incomputable: bool = False
     learning: bool = False
     blind: bool = False
+    implausible: bool = False
     coverage_shift: bool = False
     degraded: bool = False
     degraded_since: int = 0

@@ -161,6 +161,26 @@ class MixReport(msgspec.Struct, frozen=True):
     value: Scalar
 
 
+class ClassesReport(msgspec.Struct, frozen=True):
+    """Hold the classes that occur most among the answers and among the truths of the first outcomes, as text, and how
+    many of so many answers differ from their truth."""
+
+    answers: list[str]
+    truths: list[str]
+    wrong: int
+    outcomes: int
+
+
+class CoverageReport(msgspec.Struct, frozen=True):
+    """Hold the slice, or the class that was answered, whose share of labels moved: what it was, what it is, of how many
+    predictions."""
+
+    slice: Slice | None
+    output: str | None
+    before: Mean
+    now: Mean
+
+
 class FleetReport(msgspec.Struct, frozen=True):
     """Hold the limit over all models and the decision of each other model that is being rolled back."""
 
@@ -218,3 +238,5 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     together: list[TogetherReport] | UnsetType = UNSET
     detectable: DetectableReport | UnsetType = UNSET
     learning: LearningReport | UnsetType = UNSET
+    classes: ClassesReport | UnsetType = UNSET
+    lost: CoverageReport | UnsetType = UNSET

@@ -38,6 +38,11 @@ def blind(findings: Findings, view: View) -> Reason | None:
     return Reason.BLIND if findings.blind else None
 
 
+def implausible_labels(findings: Findings, view: View) -> Reason | None:
+    """The first outcomes share no class, or for yes and no nearly all of them are wrong."""
+    return Reason.IMPLAUSIBLE_LABELS if findings.implausible else None
+
+
 def coverage_shift(findings: Findings, view: View) -> Reason | None:
     """Another share of predictions gets a label; the fold clears this where both arms still have equal coverage."""
     return Reason.COVERAGE_SHIFT if findings.coverage_shift else None
@@ -156,6 +161,7 @@ def not_confirmed(findings: Findings, view: View) -> Reason:
 GUARDS: tuple[Guard, ...] = (
     incomputable,
     blind,
+    implausible_labels,
     coverage_shift,
     learning,
     healthy,

@@ -48,6 +48,13 @@ class Reason(StrEnum):
         "No loss can be computed from the labels that arrive, so nothing is known.",
     )
     BLIND = "BLIND", Verdict.INCONCLUSIVE, Action.PAGE, "Predictions are made, but no labels come any more."
+    IMPLAUSIBLE_LABELS = (
+        "IMPLAUSIBLE_LABELS",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "Answers and labels have no class in common, or nearly all answers are wrong from the first on: one of the two "
+        "is probably coded in another way.",
+    )
     COVERAGE_SHIFT = (
         "COVERAGE_SHIFT",
         Verdict.INCONCLUSIVE,

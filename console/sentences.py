@@ -42,6 +42,21 @@ def sentence(decision: Decision) -> str:
         )
     if reason is Reason.QUARANTINED and decision.evidence.missing:
         return f"A person is needed for {model} {version}, which is not served: {clean(decision.evidence.missing)}."
+    if reason is Reason.COVERAGE_SHIFT and decision.evidence.lost:
+        lost = decision.evidence.lost
+        what = f"with{_where(lost.slice, ' ')}" if lost.slice else f"answered with {clean(lost.output)}"
+        before, now = (f"{100 * share.mean:.0f}" for share in (lost.before, lost.now))
+        return (
+            f"A person is needed for {model} {version}: of requests {what} {now} in 100 get a label, and "
+            f"{before} before, so the outcomes cannot be compared with earlier ones."
+        )
+    if reason is Reason.IMPLAUSIBLE_LABELS and decision.evidence.classes:
+        classes = decision.evidence.classes
+        return (
+            f"A person is needed for {model} {version}: answers are {clean(', '.join(classes.answers))} and labels "
+            f"{clean(', '.join(classes.truths))}, and {classes.wrong} of {classes.outcomes} differ; one of the two is "
+            "probably coded in another way."
+        )
     lead = "A person is needed for" if decision.action is Action.PAGE else "Nothing was done about"
     return f"{lead} {model} {version}{where}: {reason.meaning[0].lower()}{reason.meaning[1:]}"
 

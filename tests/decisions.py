@@ -8,7 +8,9 @@ import msgspec
 
 from actions.evidence_tree import (
     AlarmReport,
+    ClassesReport,
     ComparisonReport,
+    CoverageReport,
     DetectableReport,
     DetectorReport,
     Evidence,
@@ -69,6 +71,8 @@ FULL = Evidence(
     together=[TogetherReport(["crm", "__other__"], Without(20.0, -0.01, None, False))],
     detectable=DetectableReport("zero_one", 0.04, 600, 0.0312, 2_400.0),
     learning=LearningReport(380, 60_000),
+    classes=ClassesReport(["fraud", "ok"], ["0", "1"], 500, 500),
+    lost=CoverageReport({"country": "DE"}, None, Mean(0.9, 400.0), MEAN),
 )
 
 

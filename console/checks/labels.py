@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -101,6 +101,20 @@ def label_lines(
         text = f"{seen.size:,} newest outcomes of {len(enough)} models: half within {rounded_span(np.median(seen))}"
         lines.append(Line("ok", "labels", f"{text}, 99 % within {rounded_span(np.quantile(seen, 0.99))}"))
     return lines or [Line("ok", "labels", "too few outcomes yet to measure their delay")]
+
+
+def unseen_lines(unseen: Mapping[str, Sequence[str]]) -> list[Line]:
+    """Return a line for each model that gives answers of which no truth ever came, though truths of others do."""
+    return [
+        Line(
+            "warning",
+            "labels",
+            f"{name}: UNSEEN_OUTCOMES: no truth ever came for answers {', '.join(classes)}, though for others",
+            "see that the labels cover these answers too: how good they are is not known",
+        )
+        for name, classes in sorted(unseen.items())
+        if classes
+    ][:MODELS_SHOWN]
 
 
 def _unused(config: Config, joined: int, rejected: Mapping[str, int]) -> list[Line]:

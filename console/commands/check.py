@@ -12,7 +12,7 @@ import msgspec
 
 from console.checks.budgets import limit_text, limits_of
 from console.checks.installation import Line, Volume, beyond, memory_lines, rights_lines, topics_lines, worst
-from console.checks.labels import delays_in, label_lines
+from console.checks.labels import delays_in, label_lines, unseen_lines
 from console.commands.status import read_reported
 from console.commands.topics import kafka_of, steps_of
 from console.logs import configured_log, embedded_folder, keys_folder, log_of, open_topics
@@ -146,7 +146,8 @@ def _label_lines(settings: Settings, config: Config) -> list[Line]:
     status, _ = read_reported(settings, config)
     outcomes = {name: sum(model.outcomes.values()) for name, model in status.models.items()}
     with open_topics(settings, config, configured_log(settings, config)) as topics:
-        return label_lines(config, delays_in(topics), outcomes, status.rejected)
+        lines = label_lines(config, delays_in(topics), outcomes, status.rejected)
+    return lines + unseen_lines({name: model.unseen for name, model in status.models.items()})
 
 
 def _embedded(settings: Settings, config: Config) -> tuple[list[Line], bool]:

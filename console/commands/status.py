@@ -173,6 +173,9 @@ def _details(models: Mapping[str, Shown], now: int) -> Iterator[str]:
         lines = [f"STALE: {why}" for why in shown.stale]
         lines += model_lines(shown.model, now)
         lines += [f"{count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in shown.model.cut.items()]
+        if shown.model.unseen:
+            answers = clean(", ".join(shown.model.unseen))
+            lines.append(f"UNSEEN_OUTCOMES: no truth ever came for answers {answers}, though for others")
         lines += [f"{clean(replica)} has not converged: {clean(why)}" for replica, why in shown.faults.items()]
         lines += [
             f"{clean(replica)} has acknowledged nothing since {shown_time(heard)}"

@@ -5,8 +5,10 @@ before: then no verdict on the model is possible, whatever the losses are. Only 
 so this exists only with a maturity.
 
 Where only bad news is reported, no label is an answer, and the labelled share of the predictions is the share of bad
-news. A rise of it is about the world, not about the labels. If it ends altogether, reporting has probably stopped: see
-`Silence`.
+news. A rise of it is about the world, not about the labels. Where only use is reported, such as clicks, the share is
+that of good news, and neither direction is about the labels.
+
+Whether labels have ended altogether is asked of every model, and judged by chance: see `Silence`.
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ from detectors.betting import GRID_LOW_VARIANCE, advance, factors, total
 
 COHORTS = 20
 SHIFT = 0.05
-#: A silence as improbable as this many powers of e is none of chance: about a million to one.
-IMPROBABLE = 14.0
+#: A silence as improbable as this many powers of e is none of chance: a million to one.
+IMPROBABLE = math.log(1e6)
+#: Fewer predictions without a label are no silence, and neither are those that are not so many times as many as the
+#: longest run that ended: labels that rest every night have runs that chance does not explain.
+RUN_LEAST = 500
+LONGER = 1.5
 #: Predictions without a label after which a model is silent that has never had one.
-NEVER_LABELLED = 1_000
+NEVER_LABELLED = 2_000
 #: Newest-weighted predictions that the usual share of labels rests on.
 USUAL_CAP = 20_000.0
 
@@ -46,11 +52,6 @@ class LabelHealth(msgspec.Struct):
     recent: list[tuple[int, int]] = []
 
     @property
-    def blind(self) -> bool:
-        """Return whether so many cohorts in a row had predictions and no label that nothing can be known."""
-        return self.unlabelled >= COHORTS
-
-    @property
     def share(self) -> float | None:
         """Labelled share of the newest cohorts, None before the first."""
         predictions = sum(entry[0] for entry in self.recent)
@@ -64,7 +65,7 @@ class LabelHealth(msgspec.Struct):
         ten, lies within five points of their mean, what chance does to so many predictions aside. A share that keeps
         moving never settles, and no labels at all is no level.
         """
-        if self.since_shift < COHORTS or self.blind:
+        if self.since_shift < COHORTS or self.unlabelled >= COHORTS:
             return False
         mean = self.share or 0.0
         for first in range(COHORTS):
@@ -75,10 +76,12 @@ class LabelHealth(msgspec.Struct):
                     return False
         return True
 
-    def close(self, predictions: int, labelled: int, promise: float, now: int = 0, rise: bool = True) -> None:
+    def close(
+        self, predictions: int, labelled: int, promise: float, now: int = 0, rise: bool = True, fall: bool = True
+    ) -> None:
         """Take a cohort closed at `now`: how many predictions it has, and how many of them have a label.
 
-        `rise` is whether a rise of the share is a shift too.
+        `rise` and `fall` are whether the one and the other of the share are a shift.
         """
         if predictions <= 0:
             return
@@ -97,7 +100,8 @@ class LabelHealth(msgspec.Struct):
         self.evidence = advance(self.evidence, np.ones(2), factor)
         fell, rose = total(self.evidence).tolist()
         # Two directions share the promise.
-        reached = rounded((fell + rose) / 2 if rise else fell) >= rounded(promise)
+        found = [each for each, counts in ((fell, fall), (rose, rise)) if counts]
+        reached = bool(found) and rounded(sum(found) / len(found)) >= rounded(promise)
         if not self.shifted and reached:
             self.shifted, self.shifted_at = True, now
 
@@ -122,29 +126,36 @@ class LabelHealth(msgspec.Struct):
 
 
 class Silence(msgspec.Struct):
-    """How long each arm of a model has had no label, where only bad news is reported.
+    """How long each arm of a model has had no label, though labels of its predictions should have come.
 
-    `asked` and `labelled` count predictions and their labels while there was news, the older ones fading; `lasting` the
-    predictions of each arm that were made since its last label.
+    `asked` and `labelled` count predictions and their labels while labels came, the older ones fading; `lasting` the
+    predictions of each arm that were made since its last label, and `longest` the most there were when one came again.
     """
 
     asked: float = 0.0
     labelled: float = 0.0
     lasting: dict[int, int] = {}
+    longest: int = 0
 
     def close(self, predictions: dict[int, int], labels: dict[int, int]) -> None:
-        """Take a closed cohort: predictions and labels of each arm."""
+        """Take predictions of an interval whose labels should have come: predictions and labels of each arm."""
         for arm, count in predictions.items():
             labelled = labels.get(arm, 0)
-            silence = self.lasting.pop(arm, 0)
-            if not labelled:
-                self.lasting[arm] = silence + count
-                continue
-            # What was longer than chance allows was no answer, so it is no part of what is usual.
-            self.asked += count + (0 if self.labelled and self._is_no_chance(silence) else silence)
-            self.labelled += labelled
+            if labelled:
+                self.end(arm)
+                self.asked += count
+                self.labelled += labelled
+            else:
+                self.lasting[arm] = self.lasting.get(arm, 0) + count
         if self.asked > USUAL_CAP:
             self.asked, self.labelled = USUAL_CAP, self.labelled * USUAL_CAP / self.asked
+
+    def end(self, arm: int) -> None:
+        """Note that a label of an arm came."""
+        silence = self.lasting.pop(arm, 0)
+        # What was longer than chance allows was no answer, so it is no part of what is usual.
+        self.asked += 0 if self.labelled and self._is_no_chance(silence) else silence
+        self.longest = max(self.longest, silence)
 
     def forget(self, arm: int) -> None:
         """Forget an arm."""
@@ -158,14 +169,16 @@ class Silence(msgspec.Struct):
         """
         if not self.labelled:
             return predictions >= NEVER_LABELLED
-        return rounded(self.labelled * math.log1p(predictions / self.asked)) >= IMPROBABLE
+        if predictions < RUN_LEAST or predictions <= LONGER * self.longest:
+            return False
+        return rounded(self.labelled * math.log1p(predictions / self.asked)) > rounded(IMPROBABLE)
 
     def arms(self) -> list[int]:
         """Return the arms whose silence has lasted longer than chance allows.
 
         >>> silence = Silence()
-        >>> silence.close({0: 1_000}, {0: 100})
-        >>> silence.close({0: 150}, {})
+        >>> silence.close({0: 1_000}, {0: 30})
+        >>> silence.close({0: 584}, {})
         >>> silence.arms()
         []
         >>> silence.close({0: 1}, {})
@@ -189,7 +202,7 @@ def new_label_health() -> LabelHealth:
 
     >>> health = new_label_health()
     >>> health.close(100, 90, 1e6)
-    >>> health.share, health.blind
+    >>> health.share, health.settled
     (0.9, False)
     """
     return LabelHealth(np.zeros((2, GRID_LOW_VARIANCE.size)))

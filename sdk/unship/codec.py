@@ -21,9 +21,9 @@ import msgspec
 from msgspec import Meta, Struct, ValidationError
 
 from unship.budgets.table import EVENT, EVENT_DEPTH, OTHER_LINE
-from unship.events import EVENT_TYPES, INTEGER_MAX, TS_MS_MAX, Deployment, Event, Feedback, Prediction
+from unship.events import EVENT_TYPES, INTEGER_MAX, TEXT_CHARS_MAX, TS_MS_MAX, Deployment, Event, Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
-from unship.text import is_deeper_than, quotes_nothing
+from unship.text import is_deeper_than, quotes_nothing, shortened
 
 
 class Limits(Struct, frozen=True):
@@ -164,6 +164,8 @@ def _decode(decode: _Decode, data: bytes, limits: Limits) -> Decoded:
     except _BAD_INPUT as error:
         return _rejection(error)
     kind = event.__class__
+    if len(data) > TEXT_CHARS_MAX and (kind is Prediction or kind is Feedback):
+        event = _with_short_texts(event)
     if kind is Prediction or (kind is Feedback and (event.truth is not None or event.engagement is not None)):
         # Nearly every event ends here; `ts` is text only until `_settle` has replaced it.
         return cast(Event, event) if event.ts.__class__ is not str else _with_time_ms(event)
@@ -214,6 +216,25 @@ def _integers_fit(value: Any) -> bool:
         elif item.__class__ is int and not -INTEGER_MAX <= item <= INTEGER_MAX:
             return False
     return True
+
+
+def with_short_texts(value: Any) -> Any:
+    """Return an answer or a truth with text of at most 1,024 characters; longer text is cut, with its SHA-256.
+
+    Example:
+        >>> with_short_texts("a"), len(with_short_texts("alpha " * 1000))
+        ('a', 1024)
+    """
+    if value.__class__ is str:
+        return shortened(value, TEXT_CHARS_MAX)
+    if value.__class__ is list:
+        return [shortened(each, TEXT_CHARS_MAX) if each.__class__ is str else each for each in value]
+    return value
+
+
+def _with_short_texts(event: Any) -> Any:
+    name = "output" if event.__class__ is Prediction else "truth"
+    return msgspec.structs.replace(event, **{name: with_short_texts(getattr(event, name))})
 
 
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)

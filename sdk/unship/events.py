@@ -66,8 +66,15 @@ Row: TypeAlias = Annotated[int, Meta(ge=0, le=ROW_MAX)]
 LatencyMs: TypeAlias = Annotated[float, Meta(ge=0.0)]
 Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 Scalar: TypeAlias = bool | Integer | float | Text
-Output: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
-"""What a model answered, and what turned out to be true: a scalar, or a list for rankings."""
+ShortOutput: TypeAlias = Scalar | Annotated[list[Scalar], Meta(max_length=1000)]
+"""An answer or a truth as it is kept: text beyond 1,024 characters is cut, with its SHA-256."""
+
+LongText: TypeAlias = Annotated[
+    str, Meta(description=f"text (of more than {TEXT_CHARS_MAX:,} characters the beginning and the SHA-256)")
+]
+WireScalar: TypeAlias = bool | Integer | float | LongText
+Output: TypeAlias = WireScalar | Annotated[list[WireScalar], Meta(max_length=1000)]
+"""What a model answered, and what turned out to be true: a scalar, or a list for rankings, as large as an event."""
 
 Scores: TypeAlias = Annotated[dict[Label, Probability], Meta(max_length=1000)]
 SliceValue: TypeAlias = Label | Integer | bool | None
@@ -119,7 +126,8 @@ References: TypeAlias = Annotated[dict[Label, Reference], Meta(max_length=64)]
 class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="prediction"):
     """Report what a version answered to one request (row of a batch, target).
 
-    The same `id` may appear once per version: a shadow's answer is paired with the live one.
+    The same `id` may appear once per version: a shadow's answer is paired with the live one. Without `output` it is of
+    use only where no loss needs it, as for engagement and latency; else the monitor rejects it.
 
     Example:
         >>> Prediction(id="p-1", model="fraud", version="v42", output=1, score=0.93).role
@@ -129,7 +137,7 @@ class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="predictio
     id: PredictionId
     model: Name
     version: Name
-    output: Output
+    output: Output | None = None
     ts: EventTime = None
     row: Row = 0
     target: Label = ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from typing import Final
 
 # One token per match, and an unfinished string runs to the end: each byte is looked at once, so that no input makes
@@ -24,6 +26,22 @@ def printable(text: str, limit: int | None = None) -> str:
     """
     shown = text if limit is None or len(text) <= limit else f"{text[:limit]}…"
     return shown if shown.isprintable() else "".join(each if each.isprintable() else "?" for each in shown)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return text of at most `limit` characters; one that is longer is cut and has the SHA-256 of all of it at its end.
+
+    So two long texts are equal after it if and only if they were, and composed and decomposed characters are one.
+
+    Example:
+        >>> shortened("alpha", 100), len(shortened("alpha " * 100, 100))
+        ('alpha', 100)
+    """
+    if len(text) <= limit:
+        return text
+    whole = unicodedata.normalize("NFC", text)
+    digest = hashlib.sha256(whole.encode()).hexdigest()
+    return f"{whole[: limit - len(digest) - 1]}…{digest}"
 
 
 def is_deeper_than(depth_max: int, data: bytes) -> bool:

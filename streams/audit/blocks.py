@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 
 from detectors.base import Floats, Ints
 from streams.ledger.places import offset_of, offsets_of
-from streams.ledger.records import Batch, Coded, Counted, PairRows, Part
+from streams.ledger.records import Batch, Coded, Counted, PairRows, Pairs, Part
 from unship.rejections import RejectCode
 
 NOTICED: Final = frozenset({RejectCode.UNMATCHED_FEEDBACK, RejectCode.LATE_FEEDBACK, RejectCode.HOLE})
 """Codes that are not compared: at which place a reader counts them depends on when it reads."""
+
+CLASSES: Final = "classes"
+ANSWERED: Final = "answered class"
+"""Rows that are compared where both sides name a class: how many are named depends on which others came before."""
 
 Kind: TypeAlias = tuple[str, str, int]
 """The model, the kind of a row, and how many columns it has."""
@@ -42,7 +46,7 @@ def hold_the_same(batches: Sequence[Batch], joined: Batch) -> bool:
     return (
         recorded.keys() == computed.keys()
         and all(_in_their_regions(owner, columns, batches) for owner, columns in recorded.values())
-        and all(_same(columns, computed[kind][1]) for kind, (_, columns) in recorded.items())
+        and all(_same(columns, computed[kind][1], kind[1]) for kind, (_, columns) in recorded.items())
         and _same_counts(batches, joined)
     )
 
@@ -96,19 +100,29 @@ def _rows_of(part: Part, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns
     arms = np.array([numbers.setdefault((arm.version, arm.role), len(numbers)) for arm in part.arms], np.int64)
     seen, rows, unlabelled = part.seen, part.outcomes, part.unlabelled
     if seen.arm.size:
-        yield "prediction", [seen.position, _without(seen.position), arms[seen.arm], seen.predicted_at]
+        columns = [seen.position, _without(seen.position), arms[seen.arm], seen.predicted_at]
+        yield "prediction", columns + [_numbered(column, numbers) for column in seen.slices]
+        yield from _answers(seen.position, seen.answer, numbers)
     if rows.arm.size:
         columns = [rows.position, rows.labelled_by, arms[rows.arm], rows.predicted_at, rows.labelled_at]
         columns += [_numbered(column, numbers) for column in (rows.source, *rows.slices)]
         yield "outcome", columns + _bits(rows.losses)
+        if rows.classes is not None:
+            yield CLASSES, [rows.position, rows.labelled_by, _of_pairs(rows.classes, numbers)]
     if part.pairs is not None:
         yield "pair", _pairs(part.pairs, arms, numbers)
     if unlabelled is not None and unlabelled.arm.size:
         columns = [unlabelled.position, _without(unlabelled.position), arms[unlabelled.arm], unlabelled.predicted_at]
         columns += [_numbered(column, numbers) for column in unlabelled.slices]
         yield "unlabelled prediction", columns + _bits(unlabelled.losses)
+        yield from _answers(unlabelled.position, unlabelled.answer, numbers)
         if unlabelled.pairs is not None:
             yield "unlabelled pair", _pairs(unlabelled.pairs, arms, numbers)
+
+
+def _answers(position: Ints, answer: Coded | None, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns]]:
+    if answer is not None:
+        yield ANSWERED, [position, _without(position), _numbered(answer, numbers)]
 
 
 def _pairs(pairs: PairRows, arms: Ints, numbers: dict[Any, int]) -> Columns:
@@ -128,6 +142,12 @@ def _numbered(column: Coded, numbers: dict[Any, int]) -> Ints:
     return np.array([*known, -1], np.int64)[column.codes]
 
 
+def _of_pairs(classes: Pairs, numbers: dict[Any, int]) -> Ints:
+    """Return a column of classes by the numbers of its pairs, -1 where it names none."""
+    known = [numbers.setdefault((CLASSES, type(pair[0]), type(pair[1]), pair), len(numbers)) for pair in classes.pairs]
+    return np.array([*known, -1], np.int64)[classes.codes]
+
+
 def _bits(losses: Floats) -> Columns:
     """Return each loss as a column of the bits of its numbers: no number equals NaN."""
     return list(np.ascontiguousarray(losses).view(np.int64))
@@ -143,10 +163,13 @@ def _in_their_regions(owner: Ints, columns: Columns, batches: Sequence[Batch]) -
     return bool((inside & ~before).all())
 
 
-def _same(recorded: Columns, computed: Columns) -> bool:
+def _same(recorded: Columns, computed: Columns, name: str) -> bool:
     if recorded[0].size != computed[0].size:
         return False
     orders = [_order(columns) for columns in (recorded, computed)]
+    if name in (CLASSES, ANSWERED):
+        ours, theirs = (columns[-1][order] for columns, order in zip((recorded, computed), orders, strict=True))
+        return bool(((ours == theirs) | (ours < 0) | (theirs < 0)).all())
     return all(np.array_equal(a[orders[0]], b[orders[1]]) for a, b in zip(recorded, computed, strict=True))
 
 

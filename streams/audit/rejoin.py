@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Floats
-from streams.audit.blocks import changes_in, hold_the_same
+from streams.audit.blocks import ANSWERED, CLASSES, changes_in, hold_the_same
 from streams.audit.differences import Difference, difference
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS
@@ -30,7 +30,7 @@ from streams.join.source_records import SourceRecords, source_records
 from streams.ledger.coverage import ORIGIN, Corner, Coverage
 from streams.ledger.digests import RangeDigest
 from streams.ledger.places import offset_of, shown
-from streams.ledger.records import Batch, Coded, PairRows, Part, Scalar, UnlabelledRows
+from streams.ledger.records import Batch, Coded, PairRows, Part, PredictionRows, Scalar, UnlabelledRows
 from streams.recordings.lines import Topics
 from streams.topics.partitioner import partition_of
 from unship.topics import SOURCES
@@ -135,10 +135,15 @@ class Rejoin:
             if _is_in(key, before):
                 continue
             joined = self._pending.pop(key, None)
+            if key[0] in (CLASSES, ANSWERED) and joined is None:
+                continue
             # As text, because True equals 1, but they are two values of a slice.
             if _encode(joined) != _encode(row):
                 return difference(f"{_named(key)} of {where}", _shown(row), _shown(joined))
         for key in [key for key in self._pending if _is_in(key, after)]:
+            if key[0] in (CLASSES, ANSWERED):
+                del self._pending[key]
+                continue
             return difference(f"{_named(key)} of {where}", "absent", _shown(self._pending[key]))
         if (base, self.corner) != (batch.base, batch.end):
             return self._check_digest(batch, where)
@@ -252,9 +257,12 @@ def _rows_of(batch: Batch, config: Config) -> Iterator[tuple[Key, Row]]:
 
 def _seen(part: Part) -> Iterator[tuple[Key, Row]]:
     seen, arms, model = part.seen, part.arms, part.model
-    for arm, at, p in zip(seen.arm.tolist(), seen.predicted_at.tolist(), seen.position.tolist(), strict=True):
+    slices = list(zip(*map(_values, seen.slices), strict=True)) if seen.slices else [()] * seen.position.size
+    yield from _answered(seen)
+    rows = zip(seen.arm.tolist(), seen.predicted_at.tolist(), seen.position.tolist(), slices, strict=True)
+    for arm, at, p, values in rows:
         who = {"model": model, "version": arms[arm].version, "role": arms[arm].role}
-        yield ("prediction", p, -1), {**who, "predicted_at": at}
+        yield ("prediction", p, -1), {**who, "predicted_at": at, "slices": list(values)}
 
 
 def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
@@ -262,8 +270,12 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     losses = _by_row(columns.losses)
     slices = _by_name(names, columns.slices, columns.position.size)
     sources = _values(columns.source)
+    classes = columns.classes
     for i, (p, f) in enumerate(zip(columns.position.tolist(), columns.labelled_by.tolist(), strict=True)):
         arm = part.arms[columns.arm[i]]
+        if classes is not None and classes.codes[i] >= 0:
+            answer, truth = classes.pairs[classes.codes[i]]
+            yield (CLASSES, p, f), {"answer": answer, "truth": truth}
         yield (
             ("outcome", p, f),
             {
@@ -281,6 +293,7 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
 
 def _unlabelled(part: Part, rows: UnlabelledRows, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     arms, losses, slices = part.arms, _by_row(rows.losses), _by_name(names, rows.slices, rows.position.size)
+    yield from _answered(rows)
     for i, (p, at) in enumerate(zip(rows.position.tolist(), rows.predicted_at.tolist(), strict=True)):
         arm = arms[rows.arm[i]]
         row = {"model": part.model, "version": arm.version, "role": arm.role, "predicted_at": at}
@@ -288,6 +301,13 @@ def _unlabelled(part: Part, rows: UnlabelledRows, names: Sequence[str]) -> Itera
         yield ("prediction", p, -1), row
     if rows.pairs is not None:
         yield from _pairs("unlabelled pair", part, rows.pairs, names)
+
+
+def _answered(rows: PredictionRows | UnlabelledRows) -> Iterator[tuple[Key, Row]]:
+    if rows.answer is not None:
+        for p, name in zip(rows.position.tolist(), _values(rows.answer), strict=True):
+            if name is not None:
+                yield (ANSWERED, p, -1), {"answer": name}
 
 
 def _pairs(kind: str, part: Part, pairs: PairRows, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:

@@ -173,7 +173,7 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
     _check_numbers(section, path)
     losses = loss_specs(section.losses, section.target.kind, f"{path}.losses", load)
     if labels.missing == "negative":
-        _check_negative(section, mature_after, path)
+        _check_negative(section, losses, mature_after, path)
     _check_detectors_of_errors(section.detectors, losses, section.target.kind, path)
     return ModelConfig(
         kind=section.target.kind,
@@ -227,17 +227,19 @@ def _alert(section: AlertSection, path: str) -> AlertCommand:
     return AlertCommand(section.command, timeout, section.environment)
 
 
-def _check_negative(section: ModelSection, mature_after: int, path: str) -> None:
+def _check_negative(section: ModelSection, losses: list[LossSpec], mature_after: int, path: str) -> None:
     if not mature_after:
         raise ConfigurationError(
             f"{path}.labels.missing: negative needs labels.mature_after above 0, was {section.labels.mature_after}: "
             "a missing label means something only after its time to come; write for example "
             "labels: {missing: negative, mature_after: 30d, horizon: 30d}, or missing: ignore"
         )
-    if section.target.kind != "binary":
+    others = [spec.name for spec in losses if not (spec.of_use or spec.of_latency)]
+    if section.target.kind != "binary" and others:
         raise ConfigurationError(
-            f"{path}.labels.missing: negative is for yes/no, and target.kind is {section.target.kind}; "
-            "write missing: ignore, or correct target.kind"
+            f"{path}.labels.missing: negative is for yes/no, and for the losses engagement and ranking; "
+            f"target.kind is {section.target.kind}, and {', '.join(others)} cannot be computed without a label; write "
+            "missing: ignore, or correct target.kind"
         )
 
 

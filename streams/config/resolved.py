@@ -55,13 +55,38 @@ class ModelConfig(msgspec.Struct, frozen=True):
 
     @property
     def negative(self) -> bool:
-        """Return whether a prediction without a label at maturity counts as labelled with 0."""
+        """Return whether a prediction without a label at maturity counts as labelled: no, or not used."""
         return self.missing == "negative"
 
     @property
     def latency_losses(self) -> list[int]:
         """Return the numbers of the losses that need no label."""
         return [number for number, spec in enumerate(self.losses) if spec.of_latency]
+
+    @property
+    def compares_classes(self) -> bool:
+        """Return whether a loss compares the class that was answered with the true one."""
+        return self.kind in ("binary", "multiclass") and self.needs_truth
+
+    @property
+    def slices_by_seen(self) -> list[str]:
+        """Return the slices by which predictions are counted, to see which ones lose their labels."""
+        return self.slices_by if self.mature_after_ms and self.needs_labels else []
+
+    @property
+    def needs_truth(self) -> bool:
+        """Return whether a loss needs a truth, and so the answer."""
+        return not all(spec.of_engagement or spec.of_latency for spec in self.losses)
+
+    @property
+    def tells_use(self) -> bool:
+        """Return whether labels report use alone, so that fewer of them are the decay and no matter of labels."""
+        return self.negative and self.losses[0].of_use
+
+    @property
+    def needs_labels(self) -> bool:
+        """Return whether any loss needs a label."""
+        return len(self.latency_losses) < len(self.losses)
 
     @property
     def judges_unlabelled(self) -> bool:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from detectors.base import Bools, Ints
 from detectors.rows.types import Entries
 from streams.evaluation.outcomes import Outcomes
+from streams.evaluation.plausibility import PairCount, add_pair
 from streams.evaluation.slices import SliceTable
 from streams.evaluation.sources import SourceTable
 from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
@@ -29,6 +30,8 @@ from unship.events import Role
 
 ARM, PREDICTED_AT, POSITION, SOURCE = range(4)
 STREAMS = 4
+#: Different pairs of classes that are counted of an arm's outcomes in a cohort.
+PAIRS_OF_COHORT = 64
 #: In place of an arm that was forgotten.
 NOBODY = Arm("", "")
 #: In place of the source of a prediction without a label.
@@ -50,11 +53,31 @@ class Arrived(msgspec.Struct):
 
 
 class OpenCohort(msgspec.Struct):
-    """Hold one interval: outcomes, predictions as judged if no label comes, and the number of predictions by arm."""
+    """Hold one interval: outcomes, predictions as judged if no label comes, and the number of predictions by arm.
+
+    `classes` counts the classes of outcomes by arm, as long as anybody asks for them; `parts` predictions and labels by
+    arm and part.
+    """
 
     labelled: Arrived
     unlabelled: Arrived
     predictions: dict[int, int]
+    classes: dict[int, list[PairCount]] = {}
+    parts: dict[int, dict[int, list[int]]] = {}
+
+    def add_parts(self, arm: int, counts: dict[int, list[int]]) -> None:
+        """Count predictions and labels of an arm by parts."""
+        known = self.parts.setdefault(arm, {})
+        for part, (asked, told) in counts.items():
+            before = known.get(part, [0, 0])
+            known[part] = [before[0] + asked, before[1] + told]
+
+    def add_classes(self, arm: int, counts: list[PairCount]) -> None:
+        """Count classes of an arm's outcomes."""
+        known = self.classes.get(arm, [])
+        for count in counts:
+            known = add_pair(known, count, PAIRS_OF_COHORT)
+        self.classes[arm] = known
 
     def move_source(self, source: int, to: int) -> None:
         """Count outcomes of one source as those of another one."""

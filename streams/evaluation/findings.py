@@ -106,7 +106,7 @@ def recall(
     rise = not config.negative
     for alarm in live.health.alarms:
         # Nothing is immature without a maturity, and a loss that needs no label has no missing ones.
-        whole = not config.mature_after_ms or alarm.loss in config.latency_losses
+        whole = not config.mature_after_ms or alarm.loss in config.latency_losses or config.tells_use
         threshold = threshold_of(alarm.stream, rules) * len(records)
         against = [
             weigh(record, known, live.health, alarm, streams, config.slices_by, threshold) for record, known in records
@@ -125,15 +125,22 @@ def recall(
 
 
 def is_blind(state: ModelState, live: LivePeriod, config: ModelConfig) -> bool:
-    """Return whether predictions are made, but labels that should come do not come any more."""
-    if not config.mature_after_ms or not live.labels.blind:
-        return False
-    return not config.negative or Arm(live.version, "live") in silent_arms(state)
+    """Return whether predictions are made, but labels that the first loss needs do not come any more."""
+    return not config.losses[0].of_latency and Arm(live.version, "live") in silent_arms(state)
+
+
+def is_incomputable(live: LivePeriod, config: ModelConfig) -> bool:
+    """Return whether labels come, but none gives the first loss."""
+    if config.losses[0].partial:
+        # A model that never predicts the positive class has no precision, and nothing is wrong with its labels. But
+        # where nothing is yes or no, there is no positive class.
+        return live.unfit >= UNUSABLE_LEAST and not live.usable
+    return live.health.outcomes >= UNUSABLE_LEAST and live.health.unusable == live.health.outcomes
 
 
 def silent_arms(state: ModelState) -> list[Arm]:
-    """Return the arms that had no label for longer than chance allows, where only bad news is reported."""
-    return [state.layout.arms[number] for number in state.silence.arms()]
+    """Return the arms that had no label for longer than chance allows."""
+    return [state.layout.arms[number] for number in state.labels.silence.arms()]
 
 
 def usable_records(
@@ -176,14 +183,15 @@ def find(
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
     blind = is_blind(state, live, config)
-    # A model that never predicts the positive class has no precision, and nothing is wrong with its labels.
-    whole = not config.losses[0].partial
-    incomputable = whole and health.outcomes >= UNUSABLE_LEAST and health.unusable == health.outcomes
+    implausible = state.labels.classes.implausible is not None
+    # Where no label means no, nothing is known before the first one: it may be that nobody reports anything.
+    unreported = config.negative and not state.labels.silence.labelled
     findings = Findings(
         version=live.version,
-        incomputable=incomputable,
+        incomputable=is_incomputable(live, config),
         blind=blind,
-        learning=missing_outcomes(health) > 0,
+        implausible=implausible,
+        learning=missing_outcomes(health) > 0 or unreported,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
     )

@@ -5,14 +5,30 @@ from __future__ import annotations
 import msgspec
 
 from detectors.base import Bools, Floats, Ints
-from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
+from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The predictions that a record brings: the arm and the time (ms) of each, its slices and the class answered."""
+
+    arm: Ints
+    predicted_at: Ints
+    slices: list[Coded]
+    answer: Coded | None
+
+    def of_arms(self, arms: Bools) -> Asked:
+        """Return the rows of some arms."""
+        use = arms[self.arm]
+        answer = None if self.answer is None else self.answer.chosen(use)
+        return Asked(self.arm[use], self.predicted_at[use], [each.chosen(use) for each in self.slices], answer)
 
 
 class Outcomes(msgspec.Struct, frozen=True):
     """What one ledger record brings of a model, at the source clock `clock`.
 
     `losses` has shape (losses, outcomes), and `arm` indexes `arms`. `position` orders predictions made at one time,
-    whatever partition they are from. `predictions` counts (arm, cohort, count) of the predictions first read here.
+    whatever partition they are from. `predictions` counts (arm, interval, count) of the predictions first read here, by
+    cohorts, or where there are none by the intervals in which they wait for their labels.
     `unlabelled` is there only for models that judge predictions without a label.
     """
 
@@ -29,6 +45,8 @@ class Outcomes(msgspec.Struct, frozen=True):
     predictions: list[tuple[int, int, int]]
     pairs: PairRows | None = None
     unlabelled: UnlabelledRows | None = None
+    classes: Pairs | None = None
+    asked: Asked | None = None
 
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
@@ -48,6 +66,8 @@ class Outcomes(msgspec.Struct, frozen=True):
             predictions=[entry for entry in self.predictions if arms[entry[0]]],
             pairs=None if pairs is None else _pairs(pairs, arms),
             unlabelled=unlabelled,
+            classes=None if self.classes is None else self.classes.chosen(use),
+            asked=None if self.asked is None else self.asked.of_arms(arms),
         )
 
     def events(self) -> int:

@@ -15,12 +15,15 @@ from actions.replicas import Replicas
 from detectors.base import Ints
 from detectors.multiplicity import stream_weights
 from detectors.rows.concurrent import Comparison
+from detectors.rows.label_delays import Waiting, interval_ms
 from detectors.rows.label_share import LabelHealth, Silence, new_label_health
 from detectors.rows.types import Baselines, Rules
 from detectors.rows.watch import Health, new_health
 from streams.config.resolved import OTHER, ModelConfig
 from streams.evaluation.cohorts import Layout, OpenCohort
+from streams.evaluation.label_parts import Coverage, Outputs
 from streams.evaluation.pace import Pace
+from streams.evaluation.plausibility import PairCount, Plausibility
 from streams.evaluation.slices import slice_table
 from streams.evaluation.sources import source_table
 from streams.evaluation.track_records import TrackRecord, track_record
@@ -51,7 +54,8 @@ class LivePeriod(msgspec.Struct):
 
     `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
     outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival. `pace` has how
-    many outcomes were judged lately, and `comparison` what is being waited for after an alarm.
+    many outcomes were judged lately, and `comparison` what is being waited for after an alarm. Of a loss about yes and
+    no, `usable` counts outcomes that are one or the other, and `unfit` those that are not.
     """
 
     version: str
@@ -64,6 +68,9 @@ class LivePeriod(msgspec.Struct):
     newest: list[tuple[str, int]] = []
     pace: Pace = msgspec.field(default_factory=Pace)
     comparison: ComparisonReport | None = None
+    usable: int = 0
+    unfit: int = 0
+    coverage: Coverage = msgspec.field(default_factory=Coverage)
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
         """Add outcomes of a record by version; the newest `limit` are kept."""
@@ -86,6 +93,14 @@ class LivePeriod(msgspec.Struct):
         for version, count in self.newest:
             found[version] += count
         return found
+
+    def count_kinds(self, counts: list[PairCount]) -> None:
+        """Count outcomes by whether answer and truth are yes or no."""
+        for each in counts:
+            if each.yes_or_no:
+                self.usable += each.count
+            else:
+                self.unfit += each.count
 
     def observe(self, target: str | None) -> None:
         """Note the target that was named."""
@@ -261,6 +276,23 @@ def _remember(table: dict[str, T], version: str, what: T) -> None:
         del table[next(iter(table))]
 
 
+class Labels(msgspec.Struct):
+    """Hold what is known of a model's labels, whatever version answered: whether they still come, and can be right.
+
+    `waiting` are predictions whose labels may still come, where there is no maturity.
+    """
+
+    waiting: Waiting
+    silence: Silence = msgspec.field(default_factory=Silence)
+    classes: Plausibility = msgspec.field(default_factory=Plausibility)
+    outputs: Outputs = msgspec.field(default_factory=Outputs)
+
+    def forget(self, arm: int) -> None:
+        """Forget an arm."""
+        self.silence.forget(arm)
+        self.waiting.forget(arm)
+
+
 class ModelState(msgspec.Struct):
     """Hold everything the fold knows of a model; outcomes of cohorts before `closed_until` come too late."""
 
@@ -270,11 +302,11 @@ class ModelState(msgspec.Struct):
     closed_until: int
     live: LivePeriod | None
     counts: dict[str, int]
+    labels: Labels
     past: Past = msgspec.field(default_factory=Past)
     written: Written = msgspec.field(default_factory=Written)
     clock: int = -1
     outcomes: dict[str, int] = {}
-    silence: Silence = msgspec.field(default_factory=Silence)
     replicas: Replicas = msgspec.field(default_factory=Replicas)
 
     def reach(self, now: int) -> None:
@@ -313,7 +345,7 @@ class ModelState(msgspec.Struct):
     def forget_version(self, version: str) -> None:
         """Forget a version, with what was counted of it."""
         for number in self.layout.numbers_of(version):
-            self.silence.forget(number)
+            self.labels.forget(number)
         self.layout.forget(version)
         self.desired.versions.forget(version)
         self.outcomes.pop(version, None)
@@ -369,7 +401,7 @@ class ModelState(msgspec.Struct):
     def forget(self) -> None:
         """Forget what was usual: labels are others from now on."""
         self.past.forget()
-        self.silence = Silence()
+        self.labels.silence = Silence()
 
     def begin_again(self, config: ModelConfig, now: int) -> None:
         """Judge afresh under another configuration; what is desired stays.
@@ -377,7 +409,7 @@ class ModelState(msgspec.Struct):
         Outcomes under the old one were computed from other losses or slices, or counted by another rule.
         """
         fresh = new_model_state(config)
-        self.layout, self.open_cohorts, self.closed_until = fresh.layout, {}, -1
+        self.layout, self.labels, self.open_cohorts, self.closed_until = fresh.layout, fresh.labels, {}, -1
         self.forget()
         if self.live is not None:
             self.live = new_period(self, config, self.live.version, now)
@@ -387,7 +419,7 @@ class ModelState(msgspec.Struct):
 def new_model_state(config: ModelConfig) -> ModelState:
     """Return a model nothing is known of yet."""
     layout = Layout([], slice_table(config.slices_by, config.slices_cap), source_table(config.sources))
-    return ModelState(DesiredState(), layout, {}, -1, None, {})
+    return ModelState(DesiredState(), layout, {}, -1, None, {}, Labels(Waiting(interval_ms(config.horizon_ms))))
 
 
 def new_period(state: ModelState, config: ModelConfig, version: str, now: int) -> LivePeriod:

@@ -64,11 +64,20 @@ def evidence_of(
     detectors = _detectors(live, config, rules, opinions)
     maturity = span_text(config.mature_after_ms) if config.mature_after_ms else "none"
     coverage = UNSET if labels.share is None else rounded(labels.share)
+    classes = state.labels.classes.implausible or UNSET
+    outputs = state.labels.outputs.known
+    lost = (live.coverage.lost(state.layout.slices.streams, outputs) if labels.shifted else None) or UNSET
     if chosen is None:
         table = state.layout.sources
         sources = table.listed or table.places or int(len(config.latency_losses) < len(config.losses))
         return Evidence(
-            detectors=detectors, maturity=maturity, sources=sources, label_coverage=coverage, learning=learning
+            detectors=detectors,
+            maturity=maturity,
+            sources=sources,
+            label_coverage=coverage,
+            learning=learning,
+            classes=classes,
+            lost=lost,
         )
     alarm = chosen.alarm
     return Evidence(
@@ -82,6 +91,8 @@ def evidence_of(
         mix=_mix(state, health),
         unfit=_unfit(state, live, config),
         together=_together(state, health, alarm, rules),
+        classes=classes,
+        lost=lost,
     )
 
 

@@ -43,6 +43,13 @@ class SliceTable(msgspec.Struct, dict=True):
         numbers = np.array([*[self._number(dimension, value) for value in column.values], -1], np.int64)
         return numbers[column.codes]
 
+    def find(self, dimension: int, column: Coded) -> Ints:
+        """Return the stream number of each entry of a column, -1 where it has none: no value gets a place by this."""
+        name, numbers = self.dimensions[dimension], self._numbers
+        other = numbers.get((name, str, OTHER), -1) if self.named >= self.cap else -1
+        found = [numbers.get((name, type(value), value), other) for value in column.values]
+        return np.array([*found, -1], np.int64)[column.codes]
+
     def known(self, dimension: int, values: Sequence[Scalar]) -> list[int] | None:
         """Return the stream numbers of values, None if one of them has none yet."""
         name, numbers = self.dimensions[dimension], self._numbers

@@ -14,8 +14,10 @@ from actions.policy import Ruling
 from actions.reasons import Action, Reason
 from detectors.base import Floats, Ints
 from streams.evaluation.cohorts import PREDICTED_AT, add_outcomes, add_pairs, new_cohort
+from streams.evaluation.label_parts import counts_in
 from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.periods import CHURN_RETURNS
+from streams.evaluation.plausibility import pair_counts
 from streams.fold.deciding import evaluate, standing_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
@@ -34,6 +36,9 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
     record, numbers = _admitted(model, record)
     for arm, _, count in record.predictions:
         _notice(model, record.arms[arm], count, record.clock, writer)
+    _count_outputs(model, record)
+    if not model.width and model.config.needs_labels:
+        _wait(model, record, numbers)
     if not model.width and not record.arm.size and record.unlabelled is None and record.pairs is None:
         return
     if model.config.outcomes_labelled is not False:
@@ -44,6 +49,9 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
             number = int(numbers[arm])
             predictions[number] = predictions.get(number, 0) + count
     _add(model, state.layout.columns(record, numbers), record.losses, record.pairs, numbers, True)
+    _count_classes(model, record, numbers)
+    if model.width and model.config.needs_labels:
+        _count_parts(model, record, numbers)
     without = record.unlabelled
     if without is not None:
         if model.config.outcomes_labelled is False:
@@ -52,6 +60,46 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
         _add(model, columns, without.losses, without.pairs, numbers, False)
     if not model.width and state.open_cohorts:
         judge(model, state.open_cohorts.pop(0), 0, record.clock, writer)
+
+
+def _wait(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
+    """Let predictions wait for their labels, where there is no maturity."""
+    labels = model.state.labels
+    for arm, interval, count in record.predictions:
+        labels.waiting.predicted(int(numbers[arm]), interval, count)
+    if record.arm.size:
+        labels.waiting.labelled(numbers[record.arm], record.predicted_at, record.labelled_at, labels.silence)
+
+
+def _count_classes(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
+    """Count the classes of outcomes in their cohorts, as long as anybody asks for them."""
+    if record.classes is None or not record.arm.size or not model.asks_for_classes:
+        return
+    cohorts = record.predicted_at // model.width if model.width else np.zeros_like(record.arm)
+    for cohort in np.unique(cohorts).tolist():
+        known = model.state.open_cohorts.get(cohort)
+        if known is not None:
+            for arm in np.unique(record.arm[cohorts == cohort]).tolist():
+                use = (cohorts == cohort) & (record.arm == arm)
+                known.add_classes(int(numbers[arm]), pair_counts(record.classes.chosen(use)))
+
+
+def _count_outputs(model: ModelFold, record: Outcomes) -> None:
+    """Count how often each class is answered, and how often a truth comes for it."""
+    outputs, asked = model.state.labels.outputs, record.asked
+    if asked is not None and asked.answer is not None:
+        outputs.ask(asked.answer, asked.predicted_at)
+    if record.classes is not None and record.arm.size:
+        outputs.tell(record.classes, record.predicted_at)
+
+
+def _count_parts(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
+    """Count predictions and labels by what labels may be missing by, in their cohorts."""
+    state = model.state
+    found = counts_in(record, state.layout.slices, state.labels.outputs, model.width)
+    for (cohort, arm), counts in found.items():
+        if cohort >= state.closed_until:
+            state.open_cohorts.setdefault(cohort, new_cohort()).add_parts(int(numbers[arm]), counts)
 
 
 def _admitted(model: ModelFold, record: Outcomes) -> tuple[Outcomes, Ints]:

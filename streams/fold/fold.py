@@ -23,7 +23,7 @@ from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.dues import Dues
 from streams.fold.judging import advance
-from streams.fold.model import ModelFold, SavedModel, width_of
+from streams.fold.model import ModelFold, SavedModel, counting_width_of, width_of
 from streams.fold.model_places import ModelPlaces, is_kept
 from streams.fold.operator_acts import operate
 from streams.fold.uncovered import counts_of, outcomes_of
@@ -222,7 +222,7 @@ class Fold:
             at = self.clock if self.clock >= 0 else batch.clock
             if part.model in self.models:
                 self.models[part.model].arrive(part)
-            outcomes = outcomes_of(part, batch, coverage, width_of(self.config.of(part.model)), at)
+            outcomes = outcomes_of(part, batch, coverage, counting_width_of(self.config.of(part.model)), at)
             if self._admit(part.model, outcomes.events(), at):
                 if outcomes.predictions:
                     self.places.predicted(part.model, at)

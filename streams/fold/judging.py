@@ -13,6 +13,7 @@ from detectors.rows.types import Entries
 from detectors.rows.watch import new_health
 from streams.config.units import NEVER
 from streams.evaluation.cohorts import ARM, PREDICTED_AT, SOURCE, Closed, OpenCohort, close_cohort, labelled_by_arm
+from streams.evaluation.findings import is_blind
 from streams.evaluation.periods import Concurrent, LivePeriod
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
@@ -62,8 +63,18 @@ def advance(model: ModelFold, now: int, writer: DecisionWriter) -> None:
                 break
             judge(model, state.open_cohorts.pop(number), number, now, writer)
         state.close_until(last + 1)
+    elif _falls_silent(model, now):
+        timed = True
     if _lapse(model, now) or timed:
         evaluate(model, now, writer)
+
+
+def _falls_silent(model: ModelFold, now: int) -> bool:
+    """Close what is matured, without a maturity; return whether the live version has become blind, or is it no more."""
+    state, live = model.state, model.state.live
+    was = live is not None and is_blind(state, live, model.config)
+    state.labels.waiting.close(now, state.labels.silence)
+    return live is not None and is_blind(state, live, model.config) != was
 
 
 def _lapse(model: ModelFold, now: int) -> bool:
@@ -83,6 +94,10 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
     state.reach(now)
     closed = _close(model, cohort, number)
     live = state.live
+    if live is not None and _are_plausible_now(model, live, cohort):
+        # What was learned from labels of another coding is not usual.
+        model.judge_afresh(live.version, now)
+        live = state.live
     if live is None:
         model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
         return
@@ -99,6 +114,8 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         _fix(model, live)
     if model.width and closed.begin >= live.since:
         _close_labels(model, live.labels, closed, mine, entries, now)
+        if mine in cohort.parts:
+            live.coverage.close(cohort.parts[mine])
     if entries.source.size:
         rules, before = model.rules(model.opinions.deciding is None), live.health.outcomes
         model.judge(live.health, entries, rules, now)
@@ -116,6 +133,15 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
     evaluate(model, now, writer)
 
 
+def _are_plausible_now(model: ModelFold, live: LivePeriod, cohort: OpenCohort) -> bool:
+    """Take the classes of a cohort's outcomes; return whether labels are plausible that were not before."""
+    config = model.config
+    counts = cohort.classes.get(model.state.layout.number_of(live.version, "live"), [])
+    if config.losses[0].partial:
+        live.count_kinds(counts)
+    return not config.negative and model.state.labels.classes.take(counts, binary=config.kind == "binary")
+
+
 def _stands(model: ModelFold, live: LivePeriod) -> bool:
     """Return whether something is known of the live version that a shift of the label coverage must not erase."""
     alarms = live.health.alarms
@@ -126,9 +152,10 @@ def _close(model: ModelFold, cohort: OpenCohort, number: int) -> Closed:
     """Return a cohort's outcomes, and count those that become outcomes only now."""
     state, config = model.state, model.config
     silent: list[int] = []
+    if model.width and config.needs_labels:
+        state.labels.silence.close(cohort.predictions, labelled_by_arm(cohort))
     if config.negative:
-        state.silence.close(cohort.predictions, labelled_by_arm(cohort))
-        silent = state.silence.arms()
+        silent = state.labels.silence.arms()
     closed = close_cohort(cohort, number, model.width, len(config.losses), len(config.slices_by), silent)
     if model.width and config.judges_unlabelled and config.outcomes_labelled is None:
         # These became outcomes only now; those with a label were counted when it came.
@@ -140,13 +167,13 @@ def _close_labels(model: ModelFold, labels: LabelHealth, closed: Closed, arm: in
     """Take a cohort into the label coverage of an arm."""
     config = model.config
     if config.judges_unlabelled:
-        if len(config.latency_losses) == len(config.losses):
-            # No loss needs a label.
+        if not config.needs_labels:
             return
         labelled = int((entries.source >= 0).sum())
     else:
         labelled = entries.source.size
-    labels.close(closed.predictions.get(arm, 0), labelled, config.promise, now, rise=not config.negative)
+    predictions, rise, fall = closed.predictions.get(arm, 0), not config.negative, not config.tells_use
+    labels.close(predictions, labelled, config.promise, now, rise=rise, fall=fall)
 
 
 def _fix(model: ModelFold, live: LivePeriod) -> None:

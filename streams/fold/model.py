@@ -13,6 +13,7 @@ from itertools import islice
 import msgspec
 
 from actions.fleet_limit import FleetState
+from detectors.rows.label_delays import interval_ms
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig, Places
@@ -114,6 +115,13 @@ class ModelFold:
         health.judge(entries, rules, now)
 
     @property
+    def asks_for_classes(self) -> bool:
+        """Return whether the classes of outcomes are counted: until it is known what their kinds are."""
+        live, config = self.state.live, self.config
+        unknown = config.losses[0].partial and (live is None or not live.usable)
+        return unknown or not (self.state.labels.classes.passed or config.negative)
+
+    @property
     def commanded(self) -> bool:
         """Return whether replicas may be commanded what is desired.
 
@@ -151,6 +159,11 @@ class ModelFold:
         if not config.judges_as(old):
             self.state.begin_again(config, now)
             self.opinions = Opinions(config.detectors, len(config.losses))
+
+
+def counting_width_of(config: ModelConfig) -> int:
+    """Return the width of the intervals by which a model's predictions are counted, in milliseconds."""
+    return width_of(config) or interval_ms(config.horizon_ms)
 
 
 def width_of(config: ModelConfig) -> int:

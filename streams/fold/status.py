@@ -29,7 +29,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     After an alarm it is that of the `comparison`, as a share of what confirms it; None where there is no other version.
     `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
     newest that were deployed, the last one last. `cut` has how many more replicas, versions in `outcomes` or entries in
-    `quarantine` there are than are shown.
+    `quarantine` there are than are shown. `unseen` are classes that are answered and of which no truth ever came.
 
     `learning` is what is missing before a verdict is possible, `judged_ts` when the newest outcome was judged, by the
     source clock. `held` and `pinned` are by an operator; `stopped` is true where too many rollbacks, of this model or
@@ -56,6 +56,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     stopped: bool = False
     proposal: Proposal | None = None
     last_act: LastAct | None = None
+    unseen: list[str] = []
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -144,6 +145,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         stopped=desired.locks.stopped or desired.locks.frozen,
         proposal=desired.proposal,
         last_act=state.written.last_act,
+        unseen=state.labels.outputs.unseen(),
     )
 
 

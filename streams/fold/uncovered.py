@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Bools, Ints
-from streams.evaluation.outcomes import Outcomes
+from streams.evaluation.outcomes import Asked, Outcomes
 from streams.ledger.coverage import Coverage
 from streams.ledger.places import offsets_of
 from streams.ledger.records import Batch, Counted, PairRows, Part, UnlabelledRows
@@ -25,7 +25,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         part: What the batch has of one model.
         batch: The batch it is in.
         coverage: What was applied of the batch's partition before.
-        width: Width of the model's cohorts in milliseconds, 0 without a maturity.
+        width: Width of the intervals by which the model's predictions are counted, in milliseconds.
         clock: The source clock after the batch.
     """
     rows, pairs, unlabelled = part.outcomes, part.pairs, part.unlabelled
@@ -52,6 +52,8 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         _predictions(part, partly, width),
         None if pairs is None else _placed_pairs(pairs, above),
         None if unlabelled is None else _placed_unlabelled(unlabelled, above),
+        rows.classes,
+        _asked(part, partly),
     )
 
 
@@ -61,7 +63,7 @@ def above_places(partition: int) -> int:
 
 
 def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tuple[int, int, int]]:
-    """Return how many new predictions each arm made in each cohort: (arm, cohort, count)."""
+    """Return how many new predictions each arm made in each interval: (arm, interval, count)."""
     seen = part.seen if part.unlabelled is None else part.unlabelled
     arm, predicted_at = seen.arm, seen.predicted_at
     if coverage is not None:
@@ -69,12 +71,25 @@ def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tupl
         arm, predicted_at = arm[new], predicted_at[new]
     if not arm.size:
         return []
-    cohort = predicted_at // width if width else np.zeros_like(arm)
+    cohort = predicted_at // width
     first, arms = int(np.minimum.reduce(cohort)), len(part.arms)
     counts = np.bincount((cohort - first) * arms + arm)
     found = counts.nonzero()[0]
     by_key = zip(found.tolist(), counts[found].tolist(), strict=True)
     return [(key % arms, first + key // arms, count) for key, count in by_key]
+
+
+def _asked(part: Part, coverage: Coverage | None) -> Asked | None:
+    """Return the new predictions with what labels may be missing by, None if the record has neither."""
+    seen = part.seen if part.unlabelled is None else part.unlabelled
+    if not seen.arm.size or (not seen.slices and seen.answer is None):
+        return None
+    asked = Asked(seen.arm, seen.predicted_at, seen.slices, seen.answer)
+    if coverage is None:
+        return asked
+    new = _unread(seen.position, coverage)
+    answer = None if seen.answer is None else seen.answer.chosen(new)
+    return Asked(asked.arm[new], asked.predicted_at[new], [each.chosen(new) for each in seen.slices], answer)
 
 
 def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]:

@@ -14,11 +14,12 @@ import numpy as np
 
 from detectors.base import Ints
 from streams.config.resolved import ModelConfig
-from streams.join.rows import NOTHING_SEEN, PartBuilder
+from streams.join.rows import NOTHING_SEEN, PartBuilder, limited
 from streams.ledger.places import places_of
-from streams.ledger.records import Arm, Coded, OutcomeRows, Part, PredictionRows
+from streams.ledger.records import Arm, Coded, OutcomeRows, Pairs, Part, PredictionRows
 from streams.losses.catalogue import LOSSES
-from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE, Outcomes, Seen
+from streams.losses.pairs import pairs_of
+from streams.window.joined import ANSWER, AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE, Outcomes, Seen
 from streams.window.series import SeriesTable
 
 _TABLE_MAX: Final = 262_144
@@ -58,7 +59,7 @@ def parts_of(
     if not codes:
         return Parts([None] * count, set())
     arms, numbers = _arms(series, codes, batch, count)
-    seen_rows = _seen_rows(seen, numbers[0] if seen is not None else None, seen_edges)
+    seen_rows = _seen_rows(config, seen, numbers[0] if seen is not None else None, seen_edges)
     rows, unfit = _outcome_rows(builder, outcomes, (codes[-1], numbers[-1]), edges)
     found = [
         Part(model, arms[k], rows[k], seen_rows[k]) if arms[k] else None
@@ -92,13 +93,23 @@ def _arms(series: SeriesTable, codes: list[Ints], batch: list[Ints], count: int)
     return [arms[bounds[k] : bounds[k + 1]] for k in range(count)], split
 
 
-def _seen_rows(seen: Seen | None, numbers: Ints | None, edges: list[int]) -> list[PredictionRows]:
+def _seen_rows(config: ModelConfig, seen: Seen | None, numbers: Ints | None, edges: list[int]) -> list[PredictionRows]:
     if seen is None or numbers is None:
         return [NOTHING_SEEN] * (len(edges) - 1)
-    at, places = seen.columns[AT], places_of(seen.columns[POSITION])
+    at, places, batch = seen.columns[AT], places_of(seen.columns[POSITION]), _batch_of(edges)
+    slices = [
+        _coded(*seen.cells.numbers_of(name, seen.columns[CELL]), batch, edges) for name in config.slices_by_seen
+    ]  # fmt: skip
+    answers: Sequence[Coded | None] = [None] * (len(edges) - 1)
+    if config.compares_classes:
+        answers = _coded(seen.columns[ANSWER], seen.answers, batch, edges)
     return [
-        PredictionRows(numbers[begin:end], at[begin:end], places[begin:end]) if end > begin else NOTHING_SEEN
-        for begin, end in pairwise(edges)
+        PredictionRows(
+            numbers[begin:end], at[begin:end], places[begin:end], [column[k] for column in slices], answers[k]
+        )
+        if end > begin
+        else NOTHING_SEEN
+        for k, (begin, end) in enumerate(pairwise(edges))
     ]
 
 
@@ -118,6 +129,7 @@ def _outcome_rows(
         _coded(*outcomes.cells.numbers_of(name, columns[CELL]), batch, edges) for name in config.slices_by
     ]  # fmt: skip
     source = _coded(columns[SOURCE], outcomes.sources, batch, edges)
+    classes = _classes(config, outcomes, batch, edges)
     rows = [
         OutcomeRows(
             arm[begin:end],
@@ -128,12 +140,24 @@ def _outcome_rows(
             losses[:, begin:end],
             [column[k] for column in slices],
             source[k],
+            classes[k],
         )
         if end > begin
         else nothing
         for k, (begin, end) in enumerate(pairwise(edges))
     ]
     return rows, set(batch[counted].tolist())
+
+
+def _classes(config: ModelConfig, outcomes: Outcomes, batch: Ints, edges: list[int]) -> Sequence[Pairs | None]:
+    """Return the classes of each batch's outcomes."""
+    count = len(edges) - 1
+    if not config.compares_classes:
+        return [None] * count
+    codes, pairs = pairs_of(outcomes.output, outcomes.truth, config.kind)
+    numbers, occurring, bounds = numbered(codes, batch, count)
+    named = [pairs[code] for code in occurring]
+    return [limited(numbers[edges[k] : edges[k + 1]], named[bounds[k] : bounds[k + 1]]) for k in range(count)]
 
 
 def _coded(codes: Ints, values: Sequence[Any], batch: Ints, edges: list[int]) -> list[Coded]:

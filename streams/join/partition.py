@@ -33,11 +33,15 @@ from streams.window.fingerprints import PUBLIC
 from streams.window.records import Records
 from streams.window.series import window_rule
 from streams.window.tally import Row, Tally, merged
+from unship.events import Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
 PREDICTIONS: Final = 0
 FEEDBACK: Final = 1
+
+NO_OUTPUT: Final = Rejection(RejectCode.BAD_EVENT, "Object missing required field `output` - at `$`")
+"""Why a prediction without an answer is rejected where a loss needs it."""
 
 KINDS: Final = tuple(EVENT_TOPICS[topic] for topic in SOURCES)
 
@@ -132,7 +136,7 @@ class PartitionJoin:
         """
         if side == PREDICTIONS and not shared:
             self.window.witness(given.offsets << INDEX_BITS, given.at)
-        rejected, positions = _rejected(given), given.positions
+        rejected, positions = _rejected(given, self._needs_output), given.positions
         self.window.note_lines(side, positions, given.lines)
         for place, why in rejected:
             self.tally.add(why.code, _place(side, int(positions[place])))
@@ -152,6 +156,9 @@ class PartitionJoin:
         """Evict feedback that no later prediction can belong to, where both logs have one clock."""
         self.window.expire()
         self.pending.take_counts(shared=True)
+
+    def _needs_output(self, model: str) -> bool:
+        return self.config.of(model).needs_truth
 
     def _labelled(self, records: Records) -> None:
         if self.window.slow.engagement or not records.odd:
@@ -284,7 +291,7 @@ class PartitionJoin:
         """
         self.base, self.end = saved.base, saved.end
         self.window.load(saved.window, rising(saved.end[1]))
-        self.pending.load(saved.pending, self.window.cells, self.window.sources.names)
+        self.pending.load(saved.pending, self.window.cells, self.window.sources.names, self.window.answers.names)
         self.replicas.load(saved.replicas)
         for digest, kept in zip(self._digests, saved.digests, strict=True):
             digest.load(kept)
@@ -301,10 +308,16 @@ def _placed(row: Row) -> Row:
     return reason, change, place_of(prediction), place_of(feedback)
 
 
-def _rejected(given: Given) -> list[tuple[int, Rejection]]:
+def _rejected(given: Given, needs_output: Callable[[str], bool]) -> list[tuple[int, Rejection]]:
     """Return the places and the rejections of records that are no events, or of a time that does not fit."""
     items = given.block.items
-    found = [(place, items[place]) for place in given.block.odd if isinstance(items[place], Rejection)]
+    found = []
+    for place in given.block.odd:
+        item = items[place]
+        if isinstance(item, Rejection):
+            found.append((place, item))
+        elif isinstance(item, Prediction) and item.output is None and needs_output(item.model):
+            found.append((place, NO_OUTPUT))
     known = dict(found)
     ts, append_ts = times_of(items, [given.shape], given.block.odd), given.block.records_of(given.append_ts)
     if ts is None and int(append_ts.min()) >= 0:

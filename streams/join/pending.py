@@ -20,7 +20,17 @@ from streams.ledger.records import Part
 from streams.window.batch_window import BatchWindow
 from streams.window.cells import Cells
 from streams.window.join_window import Pair
-from streams.window.joined import CELL, LINE, SOURCE, Outcomes, SavedOutcomes, Seen, outcomes_joined, seen_joined
+from streams.window.joined import (
+    ANSWER,
+    CELL,
+    LINE,
+    SOURCE,
+    Outcomes,
+    SavedOutcomes,
+    Seen,
+    outcomes_joined,
+    seen_joined,
+)
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.slice_values import text_bytes
 from streams.window.tally import Row
@@ -33,8 +43,8 @@ _Rows = TypeVar("_Rows", Outcomes, Seen)
 EVERYTHING: Final = np.iinfo(np.int64).max
 """A line after all others."""
 
-SEEN_BYTES: Final = 24
-"""The three numbers of a prediction that was read for the first time."""
+SEEN_BYTES: Final = 32
+"""The four numbers of a prediction that was read for the first time, besides those of its slices."""
 
 NO_SIZES: Final[Sizes] = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
@@ -147,7 +157,13 @@ class Pending:
         if isinstance(rows, Outcomes):
             sizes = cells.row_bytes_of(columns[CELL]) + self._window.sources.bytes_of(columns[SOURCE])
         else:
-            sizes = cells.text_bytes_of(columns[CELL]) + SEEN_BYTES
+            slices = 8 * len(self._window.dimensions)
+            sizes = (
+                cells.text_bytes_of(columns[CELL])
+                + self._window.answers.bytes_of(columns[ANSWER])
+                + SEEN_BYTES
+                + slices
+            )
         return columns[LINE], sizes, cells.models_of(columns[CELL])
 
     def _sizes_of_pairs(self, entries: list[tuple[int, tuple[PendingPrediction, PendingPrediction]]]) -> Sizes:
@@ -314,10 +330,10 @@ class Pending:
             self._counted,
         )
 
-    def load(self, saved: SavedPending, cells: Cells, sources: list[str]) -> None:
+    def load(self, saved: SavedPending, cells: Cells, sources: list[str], answers: list[str]) -> None:
         """Load what `save` returned."""
         self._outcomes.add([] if saved.outcomes is None else [saved.outcomes.load(cells, sources)])
-        self._seen.add([] if saved.seen is None else [Seen(cells, saved.seen.reshape(4, -1))])
+        self._seen.add([] if saved.seen is None else [Seen(cells, answers, saved.seen.reshape(5, -1))])
         self._objects, self._pairs, self._seen_pairs = saved.seen_objects, saved.pairs, saved.seen_pairs
         self._counted = saved.counted
 

@@ -11,12 +11,23 @@ import numpy as np
 from detectors.base import Floats, Ints
 from streams.config.resolved import ModelConfig
 from streams.ledger.places import places_of
-from streams.ledger.records import Arm, Coded, Counted, OutcomeRows, PairRows, Part, PredictionRows, UnlabelledRows
+from streams.ledger.records import (
+    Arm,
+    Coded,
+    Counted,
+    OutcomeRows,
+    PairRows,
+    Pairs,
+    Part,
+    PredictionRows,
+    UnlabelledRows,
+)
 from streams.losses.catalogue import loss_columns, unusable, why_unusable
-from streams.losses.columns import JoinedColumns
+from streams.losses.columns import JoinedColumns, LossSpec
+from streams.losses.pairs import PAIRS_MAX, ClassName, class_text, pairs_of
 from streams.window.cells import FEW, recoded
 from streams.window.join_window import Pair
-from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
+from streams.window.joined import ANSWER, AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable
 from streams.window.tally import Row, Tally
@@ -70,9 +81,13 @@ class PartBuilder:
     def _seen(self, seen: Seen | None) -> PredictionRows:
         if seen is None:
             return NOTHING_SEEN
-        columns = seen.columns
+        columns, cell = seen.columns, seen.columns[CELL]
         return PredictionRows(
-            self._arms(seen.cells.series_of(columns[CELL])), columns[AT], places_of(columns[POSITION])
+            self._arms(seen.cells.series_of(cell)),
+            columns[AT],
+            places_of(columns[POSITION]),
+            [seen.cells.slice_of(name, cell) for name in self.config.slices_by_seen],
+            recoded(columns[ANSWER], seen.answers) if self.config.compares_classes else None,
         )
 
     def _outcomes(self, joined: Outcomes | None) -> OutcomeRows:
@@ -98,12 +113,20 @@ class PartBuilder:
             losses=losses,
             slices=[joined.cells.slice_of(name, cell) for name in config.slices_by],
             source=recoded(joined.columns[SOURCE], joined.sources),
+            classes=self._classes(joined),
         )
 
     def no_outcomes(self) -> OutcomeRows:
         """Return what a part without an outcome has."""
         slices, losses = [Coded([], NONE) for _ in self.config.slices_by], np.zeros((len(self.config.losses), 0))
         return OutcomeRows(NONE, NONE, NONE, NONE, NONE, losses, slices, Coded([], NONE))
+
+    def _classes(self, joined: Outcomes) -> Pairs | None:
+        if not self.config.compares_classes:
+            return None
+        codes, pairs = pairs_of(joined.output, joined.truth, self.config.kind)
+        some = recoded(codes, range(len(pairs)))
+        return limited(some.codes, [pairs[number] for number in some.values])
 
     def losses_of(self, joined: Outcomes, series: Ints) -> Floats:
         """Return the losses of outcomes, of a model that needs a label for each of them."""
@@ -148,14 +171,28 @@ class PartBuilder:
                 [h.score for h in pending],
                 [h.scores for h in pending],
             )
-            answers = JoinedColumns(outputs, scores, class_scores, [0] * len(pending), nothing, latencies)
-            return loss_columns(answers, config.losses, config.kind)
+            truths = [0] * len(pending) if config.kind == "binary" else nothing
+            answers = JoinedColumns(outputs, scores, class_scores, truths, nothing, latencies)
+            losses = loss_columns(answers, config.losses, config.kind)
+            for number, spec in enumerate(config.losses):
+                if spec.of_use:
+                    losses[number] = self._unused(pending, spec)
+            return losses
         losses = np.full((len(config.losses), len(pending)), np.nan)
         specs = [config.losses[number] for number in self._latency]
         losses[self._latency] = loss_columns(
             JoinedColumns(nothing, nothing, nothing, nothing, (), latencies), specs, config.kind
         )
         return losses
+
+    def _unused(self, pending: Sequence[PendingPrediction], spec: LossSpec) -> Floats:
+        """Return the loss of answers that nobody used; NaN where nobody could."""
+        if spec.of_engagement:
+            # A shadow's answer is not shown to users.
+            usable = [self.series[each.series].role != "shadow" for each in pending]
+        else:
+            usable = [isinstance(each.output, list) for each in pending]
+        return np.where(usable, 1.0, np.nan)
 
     def _columns_of(self, pending: Sequence[PendingPrediction]) -> JoinedColumns:
         return JoinedColumns(
@@ -194,6 +231,11 @@ class PartBuilder:
 
     def _slices(self, pending: Sequence[PendingPrediction]) -> list[Coded]:
         return [coded([entry.slices[i] for entry in pending]) for i in range(len(self.config.slices_by))]
+
+    def _answers(self, seen: Sequence[PendingPrediction]) -> Coded | None:
+        if not self.config.compares_classes:
+            return None
+        return coded([class_text(entry.output, self.config.kind) for entry in seen])
 
     def _matured(self, pairs: list[Pair]) -> list[Pair]:
         maturity = self.config.mature_after_ms
@@ -243,6 +285,7 @@ class PartBuilder:
             losses=losses,
             slices=self._slices(seen),
             pairs=self._pair_rows(live, shadow, excess, without) if pairs else None,
+            answer=self._answers(seen),
         )
 
 
@@ -259,6 +302,13 @@ def coded(values: Iterable[Any]) -> Coded:
         key = (value,) if value is True or value is False else value
         codes.append(-1 if value is None else lookup.setdefault(key, len(lookup)))
     return Coded([key[0] if isinstance(key, tuple) else key for key in lookup], _ints(codes))
+
+
+def limited(codes: Ints, pairs: list[tuple[ClassName, ClassName]]) -> Pairs:
+    """Return a column of classes with the first pairs that may be named."""
+    if len(pairs) <= PAIRS_MAX:
+        return Pairs(pairs, codes)
+    return Pairs(pairs[:PAIRS_MAX], np.where(codes < PAIRS_MAX, codes, -1))
 
 
 def counted_rows(rows: Sequence[Row]) -> Counted:

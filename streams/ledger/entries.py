@@ -9,7 +9,17 @@ import numpy as np
 
 from detectors.base import Floats, Ints
 from streams.ledger.encoding import pack, unpack
-from streams.ledger.records import Batch, Coded, OutcomeRows, PairRows, Part, Record, UnlabelledRows
+from streams.ledger.records import (
+    Batch,
+    Coded,
+    OutcomeRows,
+    PairRows,
+    Pairs,
+    Part,
+    PredictionRows,
+    Record,
+    UnlabelledRows,
+)
 from unship.errors import RecordingError
 
 
@@ -74,12 +84,15 @@ def _part_fits(part: Part) -> bool:
     fits = _rows_fit(rows, arms) and rows.labelled_at.size == rows.labelled_by.size == rows.arm.size
     # A label has a source; a row without one would count as a prediction without a label.
     fits = fits and rows.source.codes.size == rows.arm.size and _codes_fit(rows.source.codes, len(rows.source.values))
+    fits = fits and (rows.classes is None or _classes_fit(rows.classes, rows.arm.size))
     fits = fits and seen.predicted_at.size == seen.position.size == seen.arm.size and _codes_fit(seen.arm, arms)
+    fits = fits and all(_column_fits(column, seen.arm.size) for column in (*seen.slices, *_answer(seen)))
     fits = fits and _pairs_fit(part.pairs, arms)
     if unlabelled is not None:
         fits = fits and not seen.arm.size and _rows_fit(unlabelled, arms) and _pairs_fit(unlabelled.pairs, arms)
         fits = fits and unlabelled.losses.shape[0] == rows.losses.shape[0]
         fits = fits and len(unlabelled.slices) == len(rows.slices)
+        fits = fits and all(_column_fits(column, unlabelled.arm.size) for column in _answer(unlabelled))
     return fits
 
 
@@ -117,6 +130,18 @@ def _codes_fit(codes: Ints, size: int) -> bool:
         return not codes.size or 0 <= codes.item() < size
     # Without a sign, what is below 0 is above everything else.
     return int(np.maximum.reduce(codes.view(np.uint64))) < size
+
+
+def _answer(rows: PredictionRows | UnlabelledRows) -> list[Coded]:
+    return [] if rows.answer is None else [rows.answer]
+
+
+def _column_fits(column: Coded, size: int) -> bool:
+    return column.codes.size == size and _coded_fits(column)
+
+
+def _classes_fit(classes: Pairs, size: int) -> bool:
+    return classes.codes.size == size and _codes_fit(classes.codes + 1, len(classes.pairs) + 1)
 
 
 def _coded_fits(column: Coded) -> bool:

@@ -33,6 +33,20 @@ class Coded(msgspec.Struct, frozen=True):
         return Coded(self.values, self.codes[use])
 
 
+class Pairs(msgspec.Struct, frozen=True):
+    """A column of classes, of the answer and of the truth: `pairs[codes[i]]`, or not named here where the code is -1.
+
+    A class that is null is a value that is none.
+    """
+
+    pairs: list[tuple[int | str | None, int | str | None]]
+    codes: Ints
+
+    def chosen(self, use: Bools) -> Pairs:
+        """Return the entries that a mask chooses, with the same dictionary."""
+        return Pairs(self.pairs, self.codes[use])
+
+
 class Arm(msgspec.Struct, frozen=True):
     """A version in a role."""
 
@@ -41,17 +55,24 @@ class Arm(msgspec.Struct, frozen=True):
 
 
 class PredictionRows(msgspec.Struct, frozen=True):
-    """Predictions that were read for the first time, one row each."""
+    """Predictions that were read for the first time, one row each.
+
+    `slices` and the class that was answered, `answer`, are there where somebody asks of which requests labels are
+    missing; records of before are without.
+    """
 
     arm: Ints
     predicted_at: Ints
     position: Ints
+    slices: list[Coded] = []
+    answer: Coded | None = None
 
 
 class OutcomeRows(msgspec.Struct, frozen=True):
     """Outcomes, one row each; `losses` has shape (losses, outcomes).
 
     `position` is the offset of the prediction, `labelled_by` that of its feedback. `arm` indexes the part's `arms`.
+    `classes` is there where the target has classes and a loss compares them; records of before are without.
     """
 
     arm: Ints
@@ -62,6 +83,7 @@ class OutcomeRows(msgspec.Struct, frozen=True):
     losses: Floats
     slices: list[Coded]
     source: Coded
+    classes: Pairs | None = None
 
     def chosen(self, use: Bools) -> OutcomeRows:
         """Return the rows that a mask chooses."""
@@ -74,6 +96,7 @@ class OutcomeRows(msgspec.Struct, frozen=True):
             losses=self.losses[:, use],
             slices=[column.chosen(use) for column in self.slices],
             source=self.source.chosen(use),
+            classes=None if self.classes is None else self.classes.chosen(use),
         )
 
 
@@ -121,6 +144,7 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
     losses: Floats
     slices: list[Coded]
     pairs: PairRows | None = None
+    answer: Coded | None = None
 
     def chosen(self, use: Bools, pairs: PairRows | None) -> UnlabelledRows:
         """Return the rows that a mask chooses, with other pairs."""
@@ -131,6 +155,7 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
             losses=self.losses[:, use],
             slices=[column.chosen(use) for column in self.slices],
             pairs=pairs,
+            answer=None if self.answer is None else self.answer.chosen(use),
         )
 
 

@@ -37,12 +37,12 @@ def _wrong_numbers(answers: Scalars, truths: Scalars, *, binary: bool) -> Floats
     """Return what `_wrong_binary` or `_wrong_class` return, of numbers."""
     if binary:
         # NaN where either is no class.
-        return np.abs(_classes(answers) - _classes(truths))
+        return np.abs(classes_of_numbers(answers) - classes_of_numbers(truths))
     # Equal numbers are one class whatever their kinds, and different ones have different names.
     return np.not_equal(answers.numbers, truths.numbers).astype(np.float64)
 
 
-def _classes(column: Scalars) -> Floats:
+def classes_of_numbers(column: Scalars) -> Floats:
     """Return what `class_of` returns, of numbers; NaN where that is None."""
     numbers = column.numbers
     usual = (numbers >= 0) & (numbers <= 1)

@@ -131,6 +131,11 @@ class LossSpec(msgspec.Struct, frozen=True):
         return self.name == "engagement"
 
     @property
+    def of_use(self) -> bool:
+        """Return whether an answer that nobody used is as wrong as one can be."""
+        return self.name in ("engagement", "ranking")
+
+    @property
     def of_latency(self) -> bool:
         """Return whether the loss needs no label, only how long the answer took."""
         return self.name == "latency"

@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
 from operator import attrgetter
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
 from detectors.base import Bools, Ints
+from streams.losses.classes import classes_of_numbers
 from streams.losses.columns import FLOAT, NOTHING, Scalars, objects, scalars
-from streams.window.cells import NO_CELL, Cells, SavedCells
+from streams.losses.pairs import NAME_BYTES, PAIRS_MAX, class_text
+from streams.window.cells import KINDS, NO_CELL, Cells, SavedCells
 from streams.window.early_labels import PendingFeedback
 from streams.window.fingerprints import Fingerprinter, Fingerprints, Key
 from streams.window.generation_list import GenerationList
@@ -33,7 +35,7 @@ from streams.window.joined import CELL, NOTHING_MORE, Outcomes, Seen
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.records import Records, score_column, scores_of, spread
 from streams.window.series import WindowRule
-from streams.window.slice_values import text_bytes
+from streams.window.slice_values import SourceNames
 from streams.window.stored_rows import RowStore
 from streams.window.tally import Tally
 from unship.codec import decode_value
@@ -42,11 +44,9 @@ from unship.events import Feedback, Prediction
 _Rows = TypeVar("_Rows", Outcomes, Seen)
 _Entry = TypeVar("_Entry")
 
-PART_BYTES, PART_BYTES_OF_SLICE = 1_024, 64
-"""What the name of a model and the heads of its columns take in a ledger record, with those of each slice."""
-
-SOURCES_MAX: Final = 4_096
-"""Label sources that a row can name; labels of further ones are joined one by one."""
+PART_BYTES, PART_BYTES_OF_SLICE = 1_024 + PAIRS_MAX * (2 * NAME_BYTES + 8), 64
+"""What the name of a model, the heads of its columns and the names of classes take in a ledger record, with the heads
+of each slice."""
 
 
 class Joined(NamedTuple):
@@ -91,12 +91,13 @@ class BatchWindow:
         self.cells = Cells(self.slow.series, self.dimensions)
         self.generations = GenerationList(self.cells, *beyond or ())
         self.sources = SourceNames([])
+        self.answers = SourceNames(["0", "1"])
         self._reach_ms = max(rule.horizon_ms for rule in every) + self.slow.early.early_ms
         self._printer = Fingerprinter(secret)
         self._joined = Joined([], [], [], [], [])
         # The join clock of the prediction log.
         self._predictions_at = -1
-        self._slow_seen: list[tuple[int, int, int, int]] = []
+        self._slow_seen: list[tuple[int, int, int, int, int]] = []
         # Positions and lines of the newest records of each log.
         self._newest = (_Lines(_ints([]), _ints([])), _Lines(_ints([]), _ints([])))
 
@@ -169,15 +170,17 @@ class BatchWindow:
         if not unusual.any():
             self._keep_objects(block, rows, output)
             self._close(generation, rows)
-            self._joined.seen.append(Seen(self.cells, np.array([block.line, cell, block.position, block.at])))
+            columns = np.array([block.line, cell, block.position, block.at, self._classes(cell, output)])
+            self._joined.seen.append(Seen(self.cells, self.answers.names, columns))
             return
         generation.state[rows[unusual]] = MOVED
         usual = ~unusual
         self._keep_objects(block, rows, output)
         self._close(generation, rows[usual])
         if usual.any():
-            columns = np.array([block.line, cell, block.position, block.at])[:, usual]
-            self._joined.seen.append(Seen(self.cells, columns))
+            answers = self._classes(cell[usual], output.part(usual))
+            columns = np.array([*(each[usual] for each in (block.line, cell, block.position, block.at)), answers])
+            self._joined.seen.append(Seen(self.cells, self.answers.names, columns))
         for place in np.flatnonzero(unusual).tolist():
             self._move(keys[place], int(where[place]), int(row[place]))
             seen[place] = self._add_prediction(block, place)
@@ -218,6 +221,30 @@ class BatchWindow:
         cell = self.cells.codes(shape, items)
         return cell, scalars(list(map(attrgetter("output"), items))), scores_of(items, shape)
 
+    def _classes(self, cell: Ints, output: Scalars) -> Ints:
+        """Return the numbers of the classes that were answered, -1 for none."""
+        found = np.full(cell.size, -1, np.int64)
+        kinds = self.cells.kinds_of(cell)
+        for number in np.unique(kinds).tolist():
+            use = np.flatnonzero(kinds == number)
+            if KINDS[number] == "binary" and output.numeric:
+                # The numbers 0 and 1 are those of the names "0" and "1".
+                found[use] = np.nan_to_num(classes_of_numbers(output.part(use)), nan=-1.0)
+            elif KINDS[number]:
+                found[use] = self._named_classes(output.part(use), KINDS[number])
+        return found
+
+    def _named_classes(self, output: Scalars, kind: str) -> list[int]:
+        known: dict[tuple[type, object], int] = {}
+        numbers = []
+        for value in output:
+            key = value.__class__, None if value.__class__ is list else value
+            if key not in known:
+                name = class_text(value, kind)
+                known[key] = -1 if name is None else self.answers.of_row(name)
+            numbers.append(known[key])
+        return numbers
+
     def _keep_objects(self, block: Records, rows: Ints, output: Scalars) -> None:
         """Keep what is no number: text and lists that were answered, and the scores of classes."""
         generation = self.generations[-1]
@@ -254,7 +281,9 @@ class BatchWindow:
             self._joined.seen_objects.append((line, pending))
         else:
             cell = self.cells.code_of(pending.series, pending.slices)
-            self._slow_seen.append((line, cell, pending.position, pending.at))
+            name = class_text(event.output, self.slow.series.rules[pending.series].classes)
+            answer = -1 if name is None else self.answers.of_row(name)
+            self._slow_seen.append((line, cell, pending.position, pending.at, answer))
         return True
 
     # Feedback
@@ -410,7 +439,7 @@ class BatchWindow:
 
     def _collect_seen(self) -> None:
         if self._slow_seen:
-            self._joined.seen.append(Seen(self.cells, np.array(self._slow_seen, np.int64).T))
+            self._joined.seen.append(Seen(self.cells, self.answers.names, np.array(self._slow_seen, np.int64).T))
             self._slow_seen = []
 
     def _columns_of(self, outcomes: Sequence[Outcome]) -> Outcomes:
@@ -466,7 +495,8 @@ class BatchWindow:
         (_, *older), kept, in_memory = self.generations.save(self.cells, self._current)
         # Last, because cells of other tables were added to the present ones.
         slow, cells = self.slow.save(), self.cells.save()
-        return SavedBatchWindow(slow, cells, in_memory, self.sources.names, self._predictions_at, older, kept)
+        names = self.sources.names, self.answers.names
+        return SavedBatchWindow(slow, cells, in_memory, names[0], self._predictions_at, older, kept, names[1])
 
     def load(self, saved: SavedBatchWindow, feedback: int) -> None:
         """Load what `save` returned into a new window of the same rules.
@@ -485,7 +515,7 @@ class BatchWindow:
             tables.append(Cells(self.slow.series, self.dimensions))
             tables[-1].load(cells)
         self.generations.load(tables, saved.kept, saved.generations, feedback)
-        self.sources = SourceNames(saved.sources)
+        self.sources, self.answers = SourceNames(saved.sources), SourceNames(saved.answers)
         self._predictions_at = saved.predictions_at
 
     # What is not joined any more
@@ -535,40 +565,7 @@ class SavedBatchWindow(msgspec.Struct, frozen=True):
     predictions_at: int
     older: list[SavedCells] = []
     kept: list[SavedKept] = []
-
-
-class SourceNames:
-    """The names of label sources, by number; the first ones can be named by a row."""
-
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
-        self._bytes = _ints([])
-        self._numbers = {name: number for number, name in enumerate(names)}
-
-    def of_row(self, name: str) -> int:
-        """Return the number by which a row names a source, -1 if it cannot."""
-        number = self._numbers.get(name)
-        if number is None:
-            return self.add(name) if len(self.names) < SOURCES_MAX else -1
-        return number if number < SOURCES_MAX else -1
-
-    def add(self, name: str) -> int:
-        """Return the number of a source."""
-        number = self._numbers.setdefault(name, len(self.names))
-        if number == len(self.names):
-            self.names.append(name)
-        return number
-
-    def bytes_of(self, numbers: Ints) -> Ints:
-        """Return how many bytes the names of these numbers take in a ledger record."""
-        if self._bytes.size < len(self.names):
-            more = [text_bytes((name,)) for name in self.names[self._bytes.size :]]
-            self._bytes = np.concatenate([self._bytes, _ints(more)])
-        return np.take(self._bytes, numbers)
-
-    def fewer(self) -> SourceNames:
-        """Return the names without those that no row names, if these are many."""
-        return SourceNames(self.names[:SOURCES_MAX]) if len(self.names) > 2 * SOURCES_MAX else self
+    answers: list[str] = []
 
 
 class _Lines(NamedTuple):

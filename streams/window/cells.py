@@ -33,7 +33,10 @@ FEW: Final = 64
 """Of so few rows, a loop over them takes less time than a dozen array operations."""
 
 
-_SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _ROW, _TEXT, _SLICES = range(8)
+_SERIES, _MODEL, _HORIZON, _EARLY, _USUAL, _ROW, _TEXT, _KIND, _SLICES = range(9)
+
+KINDS: Final = ("", "binary", "multiclass")
+"""The kinds of targets that have classes, by number; without a name are all others."""
 
 
 class Cells:
@@ -47,7 +50,7 @@ class Cells:
         self._by_layout: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
         self._keys: list[tuple[Any, ...]] = []
         # Series, model, horizon, early, whether the model is usual, the bytes of numbers and of text that an outcome
-        # takes in a ledger record, and the number of the value of each slice.
+        # takes in a ledger record, the kind of its classes, and the number of the value of each slice.
         self._table = np.zeros((_SLICES + len(self.dimensions), 64), np.int64)
         # About how many bytes the keys take.
         self._bytes = 0
@@ -106,7 +109,18 @@ class Cells:
         ]
         model = self.series.model_number(key[0])
         text = text_bytes((key[1], key[2], *(each for each, n in zip(key[3:], codes, strict=True) if n >= 0)))
-        self._table[:, number] = (code, model, rule.horizon_ms, rule.early_ms, rule.usual, rule.row_bytes, text, *codes)
+        kind = KINDS.index(rule.classes)
+        self._table[:, number] = (
+            code,
+            model,
+            rule.horizon_ms,
+            rule.early_ms,
+            rule.usual,
+            rule.row_bytes,
+            text,
+            kind,
+            *codes,
+        )
         return number
 
     def _number(self, place: int, value: Any) -> int:
@@ -129,6 +143,10 @@ class Cells:
     def series_of(self, cells: Ints) -> Ints:
         """Return the series of cells."""
         return np.take(self._table[_SERIES], cells)
+
+    def kinds_of(self, cells: Ints) -> Ints:
+        """Return the numbers of the kinds of classes that cells have, 0 for none."""
+        return np.take(self._table[_KIND], cells)
 
     def models_of(self, cells: Ints) -> Ints:
         """Return the numbers of the models of cells."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from detectors.base import Ints
 from unship.codec import LIMITS, decode_value
-from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Label, Output, Prediction, SliceValue, TimeMs
+from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Label, Prediction, ShortOutput, SliceValue, TimeMs
 from unship.log.packed import PACKED_BYTES_MAX, PACKED_EVENTS_MAX, unpack_value
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
@@ -47,6 +47,9 @@ _BAD_INPUT: Final = (ValueError, RecursionError, OverflowError, TypeError)
 UNKNOWN_MAX: Final = 32
 _UNUSABLE: Final = re.compile(r'[\\"\x00-\x1f]')
 """What no field of a type may have in its name; an event with such a field or slice is decoded by the codec."""
+
+ANSWERS: Final = frozenset({"output", "truth"})
+"""Fields that narrow events have, though others may lack them."""
 
 _KINDS: Final = {Prediction: "prediction", Feedback: "feedback"}
 
@@ -208,8 +211,9 @@ class NarrowType:
         self._every = {field.name: field for field in msgspec.structs.fields(EVENT_TYPES[kind])}
         if not placed:
             del self._every["at"]
-        # Without a truth, feedback is about an engagement, or of no use.
-        self.fields = {name for name, field in self._every.items() if field.required or name == "truth"}
+        # Without a truth, feedback is about an engagement, or of no use; an answer without output likewise. Both, and
+        # long texts, are decoded by the codec.
+        self.fields = {name for name, field in self._every.items() if field.required or name in ANSWERS}
         self.slices: list[str] = []
         self.unknown: list[str] = []
         self._listed: dict[str, dict[Any, None]] = {}
@@ -266,8 +270,8 @@ class NarrowType:
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for name, field in self._every.items():
             kind = Literal[listed[name]] if name in listed else field.type
-            if name == "truth":
-                fields.append((name, Output))
+            if name in ANSWERS:
+                fields.append((name, ShortOutput))
             elif field.required:
                 fields.append((name, kind))
             elif name in self.fields:

@@ -17,7 +17,10 @@ from streams.losses.columns import Objects, Scalars, objects, scalars_joined
 from streams.window.cells import Cells
 
 LINE, CELL, POSITION, AT, LABELLED_BY, LABELLED_AT, SOURCE = range(7)
-"""The rows of `columns`; predictions alone have the first four."""
+"""The rows of `columns`; predictions alone have the first four, and the class that was answered."""
+
+ANSWER: Final = 4
+"""The row of `Seen.columns` with the number of the class, -1 for none."""
 
 NOTHING_MORE: Final = (None, None, None)
 
@@ -80,14 +83,18 @@ class SavedOutcomes(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """Predictions that were read for the first time; `columns` has shape (4, predictions)."""
+    """Predictions that were read for the first time; `columns` has shape (5, predictions).
+
+    The class indexes `answers`.
+    """
 
     cells: Cells
+    answers: list[str]
     columns: Ints
 
     def part(self, index: Any) -> Seen:
         """Return the entries of an index, a slice or a mask."""
-        return Seen(self.cells, self.columns[:, index])
+        return Seen(self.cells, self.answers, self.columns[:, index])
 
 
 def outcomes_joined(chunks: Sequence[Outcomes]) -> Outcomes:
@@ -114,7 +121,7 @@ def seen_joined(chunks: Sequence[Seen]) -> Seen:
     """Return chunks of the same cells as one, in the order of lines."""
     rows = chunks[0]
     if len(chunks) > 1:
-        rows = Seen(rows.cells, np.concatenate([chunk.columns for chunk in chunks], axis=1))
+        rows = Seen(rows.cells, rows.answers, np.concatenate([chunk.columns for chunk in chunks], axis=1))
     order = _order(rows.columns, POSITION)
     return rows if order is None else rows.part(order)
 

@@ -33,6 +33,7 @@ class WindowRule(msgspec.Struct, frozen=True):
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
     `losses` is how many losses each of them has, and `scores` is true where one needs the scores by class.
+    `classes` is the kind of a target whose classes are compared.
     """
 
     horizon_ms: int
@@ -44,6 +45,7 @@ class WindowRule(msgspec.Struct, frozen=True):
     latency: bool = False
     losses: int = 1
     scores: bool = True
+    classes: str = ""
 
     @property
     def reach_ms(self) -> int:
@@ -61,7 +63,7 @@ class WindowRule(msgspec.Struct, frozen=True):
 
         That a loss cannot be computed is counted, with the places of both events.
         """
-        return 8 * (7 + len(self.slices_by) + self.losses) + 18 * self.losses
+        return 8 * (8 + len(self.slices_by) + self.losses) + 18 * self.losses
 
     @property
     def usual(self) -> bool:
@@ -83,12 +85,13 @@ def window_rule(model: ModelConfig) -> WindowRule:
         model.horizon_ms,
         model.early_ms,
         tuple(model.slices_by),
-        truth=not all(spec.of_engagement or spec.of_latency for spec in model.losses),
+        truth=model.needs_truth,
         engagement=any(spec.of_engagement for spec in model.losses),
         unlabelled=model.judges_unlabelled,
         latency=bool(model.latency_losses),
         losses=len(model.losses),
         scores=model.kind != "binary" and any(spec.of_scores for spec in model.losses),
+        classes=model.kind if model.compares_classes else "",
     )
 
 

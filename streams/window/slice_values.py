@@ -1,4 +1,4 @@
-"""Slice values as the join keeps them: long text is cut and marked, so that no value makes a ledger record large."""
+"""Slice values and names as the join keeps them: long text is cut and marked, so that no record becomes large."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+import numpy as np
+
+from detectors.base import Ints
 from unship.budgets.table import SLICE_TEXT
 
 CHARS_MAX: Final = SLICE_TEXT.limit
+SOURCES_MAX: Final = 4_096
+"""Label sources, and classes, that a row can name; labels of further sources are joined one by one."""
+
 _DIGITS: Final = 16
 _MARK: Final = "\u2026"
 _MARKED: Final = re.compile(f"{_MARK}[0-9a-f]{{{_DIGITS}}}$")
@@ -40,3 +46,37 @@ def text_bytes(values: Iterable[Any]) -> int:
     149
     """
     return sum(len(value.encode()) + 5 if value.__class__ is str else 9 for value in values if value is not None)
+
+
+class SourceNames:
+    """The names of label sources, or of classes, by number; the first ones can be named by a row."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self._bytes = np.zeros(0, np.int64)
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+    def of_row(self, name: str) -> int:
+        """Return the number by which a row names a source, -1 if it cannot."""
+        number = self._numbers.get(name)
+        if number is None:
+            return self.add(name) if len(self.names) < SOURCES_MAX else -1
+        return number if number < SOURCES_MAX else -1
+
+    def add(self, name: str) -> int:
+        """Return the number of a source."""
+        number = self._numbers.setdefault(name, len(self.names))
+        if number == len(self.names):
+            self.names.append(name)
+        return number
+
+    def bytes_of(self, numbers: Ints) -> Ints:
+        """Return how many bytes the names of these numbers take in a ledger record."""
+        if self._bytes.size < len(self.names):
+            more = [text_bytes((name,)) for name in self.names[self._bytes.size :]]
+            self._bytes = np.concatenate([self._bytes, np.array(more, np.int64)])
+        return np.where(numbers < 0, 0, np.take(self._bytes, numbers))
+
+    def fewer(self) -> SourceNames:
+        """Return the names without those that no row names, if these are many."""
+        return SourceNames(self.names[:SOURCES_MAX]) if len(self.names) > 2 * SOURCES_MAX else self

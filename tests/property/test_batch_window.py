@@ -16,7 +16,7 @@ from streams.join.partition import FEEDBACK, KINDS, PREDICTIONS, Given, Partitio
 from streams.join.pending import Pending
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.places import INDEX_BITS
-from streams.window import batch_window, cells, early_labels, pending_predictions, series
+from streams.window import cells, early_labels, pending_predictions, series, slice_values
 from streams.window.batch_window import BatchWindow
 from streams.window.decoding import decoded_records, source_decoders, with_packed
 from streams.window.join_window import JoinWindow
@@ -356,7 +356,7 @@ def test_blocks_keep_of_a_request_what_one_record_after_the_other_does(
 
 def test_full_tables_of_cells_and_sources_change_nothing_that_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "CELLS_MAX", 4)
-    monkeypatch.setattr(batch_window, "SOURCES_MAX", 2)
+    monkeypatch.setattr(slice_values, "SOURCES_MAX", 2)
     monkeypatch.setattr(series, "CROWDED_LEAST", 3)
     for seed in range(40):
         check_seed(1_000 + seed, BY_TRUTH, reload=seed % 2 == 0)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from unship.codec import with_short_texts
 from unship.events import (
     INTEGER_MAX,
     NAME_CHARS_MAX,
@@ -26,6 +27,7 @@ Sendable: TypeAlias = Prediction | Feedback | Deployment
 """What fleets and label sources send."""
 
 PLAIN: Final = frozenset((bool, int, float, str))
+_ANSWERS: Final = frozenset(("output", "truth"))
 LARGEST: Final = sys.float_info.max
 
 
@@ -49,8 +51,9 @@ def plain(value: Any) -> Any:
 def with_plain_fields(event: Sendable) -> Sendable:
     """Return the event with the values of numpy and pandas replaced, in its fields and in the objects among them.
 
-    Classes of a classifier become text where they are keys. In the slices, what pandas makes of a gap (None, NaN) is
-    left out, and a whole number that it keeps as a float is an integer again.
+    Long answers are cut as the monitor cuts them. Classes of a classifier become text where they are keys. In the
+    slices, what pandas makes of a gap (None, NaN) is left out, and a whole number that it keeps as a float is an
+    integer again.
     """
     fields = msgspec.structs.asdict(event)
     for name, value in fields.items():
@@ -58,7 +61,7 @@ def with_plain_fields(event: Sendable) -> Sendable:
             objects = {_key(key): plain(each) for key, each in value.items()}
             fields[name] = _slices(objects) if name == "slices" else objects
         elif name != "epoch":
-            fields[name] = plain(value)
+            fields[name] = with_short_texts(plain(value)) if name in _ANSWERS else plain(value)
     return msgspec.structs.replace(event, **fields)
 
 

@@ -44,6 +44,7 @@ def view(**changes: Any) -> View:
 TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Findings, View]]]] = {
     policy.incomputable: (Reason.ERROR, [(findings(incomputable=True), VIEW)], [(BAD, VIEW)]),
     policy.blind: (Reason.BLIND, [(findings(blind=True), VIEW)], [(BAD, VIEW)]),
+    policy.implausible_labels: (Reason.IMPLAUSIBLE_LABELS, [(findings(implausible=True), VIEW)], [(BAD, VIEW)]),
     policy.coverage_shift: (Reason.COVERAGE_SHIFT, [(findings(coverage_shift=True), VIEW)], [(BAD, VIEW)]),
     policy.learning: (
         Reason.LEARNING,
@@ -132,6 +133,7 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
 ORDER = [
     "incomputable",
     "blind",
+    "implausible_labels",
     "coverage_shift",
     "learning",
     "healthy",

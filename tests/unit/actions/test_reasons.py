@@ -11,6 +11,7 @@ CODES = {
     "ERROR": ("ERROR", "page"),
     "LEARNING": ("INCONCLUSIVE", "none"),
     "BLIND": ("INCONCLUSIVE", "page"),
+    "IMPLAUSIBLE_LABELS": ("INCONCLUSIVE", "page"),
     "COVERAGE_SHIFT": ("INCONCLUSIVE", "page"),
     "HEALTHY": ("HEALTHY", "none"),
     "ALREADY_ROLLED_BACK": ("DEGRADED", "none"),

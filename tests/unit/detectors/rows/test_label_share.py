@@ -60,20 +60,6 @@ def test_cohort_without_predictions_is_no_cohort() -> None:
     for _ in range(3 * COHORTS):
         health.close(0, 0, PROMISE)
     assert (health.cohorts, health.unlabelled, health.share) == (0, 0, None)
-    assert not health.blind
-
-
-def test_twenty_cohorts_in_a_row_without_a_label_are_blind_and_one_label_sees_again() -> None:
-    health = new_label_health()
-    for _ in range(COHORTS - 1):
-        health.close(10, 0, PROMISE)
-    assert not health.blind
-    health.close(10, 0, PROMISE)
-    assert health.blind
-    health.close(10, 1, PROMISE)
-    assert not health.blind
-    health.close(10, 0, PROMISE)
-    assert not health.blind
 
 
 def test_share_is_that_of_the_newest_cohorts_weighted_by_size() -> None:
@@ -148,7 +134,6 @@ def test_no_labels_at_all_are_no_level() -> None:
     health = shifted()
     for _ in range(100):
         health.close(1_000, 0, PROMISE)
-    assert health.blind
     assert not health.settled
 
 
@@ -229,20 +214,19 @@ def test_gaps_of_chance_between_bad_news_are_no_silence(share: float, size: int)
 
 def test_silence_of_one_arm_is_measured_by_what_the_model_is_told() -> None:
     silence = Silence()
-    for _ in range(8):
+    for _ in range(49):
         silence.close({0: 90, 1: 10}, {0: 9})
-    # 80 predictions without a label, of which one in ten usually has one: by chance.
+    # 490 predictions without a label, which would be more than chance allows if they were ten more.
     assert silence.arms() == []
-    for _ in range(22):
-        silence.close({0: 90, 1: 10}, {0: 9})
+    silence.close({0: 90, 1: 10}, {0: 9})
     assert silence.arms() == [1]
     silence.close({1: 10}, {1: 1})
     assert silence.arms() == []
 
 
-def test_model_of_which_nothing_was_ever_told_is_silent_after_a_thousand_predictions() -> None:
+def test_model_of_which_nothing_was_ever_told_is_silent_after_two_thousand_predictions() -> None:
     silence = Silence()
-    silence.close({0: 999}, {})
+    silence.close({0: 1_999}, {})
     assert silence.arms() == []
     silence.close({0: 1}, {})
     assert silence.arms() == [0]
@@ -253,7 +237,27 @@ def test_what_was_asked_in_a_silence_is_no_part_of_what_is_usual() -> None:
     silence.close({0: 1_000}, {0: 100})
     silence.close({0: 5_000}, {})
     silence.close({0: 100}, {0: 10})
-    silence.close({0: 149}, {})
+    assert (silence.asked, silence.labelled, silence.longest) == (1_100, 110, 5_000)
+
+
+def test_run_as_long_as_those_that_ended_is_no_silence_and_half_as_long_again_is() -> None:
+    """Labels that rest every night page in the first night at most."""
+    silence = Silence()
+    silence.close({0: 5_000}, {0: 2_500})
+    silence.close({0: 600}, {})
+    assert silence.arms() == [0]
+    silence.close({0: 1_000}, {0: 500})
+    silence.close({0: 900}, {})
     assert silence.arms() == []
     silence.close({0: 1}, {})
+    assert silence.arms() == [0]
+
+
+def test_few_feedbacks_in_a_hundred_make_gaps_that_are_no_silence() -> None:
+    """Three in a hundred answers are rated, and cohorts are small: twenty of them without a label are chance."""
+    silence, rng = Silence(), np.random.default_rng(6)
+    for _ in range(20_000):
+        silence.close({0: 9}, {0: int(rng.binomial(9, 0.03))})
+        assert silence.arms() == []
+    silence.close({0: 700}, {})
     assert silence.arms() == [0]

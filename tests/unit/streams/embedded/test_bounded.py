@@ -112,7 +112,7 @@ class Traffic:
 LIMITS = {
     "streams.fold.arrivals.DEPLOYED_VERSIONS_MAX": 20,
     "streams.join.line_cutter.CONTROLS_REMEMBERED": 40,
-    "streams.window.batch_window.SOURCES_MAX": 30,
+    "streams.window.slice_values.SOURCES_MAX": 30,
     "streams.window.cells.CELLS_MAX": 100,
     "streams.fold.model_places.FORGOTTEN_MAX": 10,
     "actions.replica_watch.REPLICAS_OF_ALL_MAX": 60,

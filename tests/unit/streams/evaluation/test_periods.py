@@ -78,12 +78,12 @@ def test_other_labels_make_everything_forgotten_but_what_is_desired() -> None:
     state, config = state_of(), config_of()
     for version in ("v1", "v2", "v3"):
         state.start_period(config, version, 0)
-    state.silence.close({0: 100}, {0: 1})
+    state.labels.silence.close({0: 100}, {0: 1})
     state.desired.change("v3", (0, 1, 0))
     state.forget()
     # Which versions were live is no matter of labels.
     past = Past(replaced_coverage=None, churn=Churn(left={"v1": 0, "v2": 0}))
-    assert (state.past, state.silence.asked, state.desired.serve) == (past, 0.0, "v3")
+    assert (state.past, state.labels.silence.asked, state.desired.serve) == (past, 0.0, "v3")
 
 
 def test_other_configuration_judges_the_live_version_afresh() -> None:

@@ -36,7 +36,7 @@ models: {named: {}, other: {}}
 )
 #: Tables that are bounded by a limit of names, so small here that these are reached in time.
 LIMITS = {
-    "streams.window.batch_window.SOURCES_MAX": 30,
+    "streams.window.slice_values.SOURCES_MAX": 30,
     "streams.window.cells.CELLS_MAX": 100,
     "streams.fold.model_places.FORGOTTEN_MAX": 10,
     "actions.replica_watch.REPLICAS_OF_ALL_MAX": 60,

@@ -71,16 +71,16 @@ def test_end_of_bad_news_is_blindness_and_silence_steps_nothing() -> None:
     model, decisions, *_ = run(BAD_NEWS, traffic(400, 10, 300), 500_000)
     assert reasons(decisions)[0] == "LEARNING"
     assert reasons(decisions)[-1] == "BLIND"
-    assert decisions[-1].ts < START + 360_000
+    assert decisions[-1].ts < START + 375_000
     assert {str(decision.verdict) for decision in decisions} <= {"INCONCLUSIVE", "HEALTHY"}
     assert model.state.live is not None
-    # With a tenth told, 140 predictions without a label are more than chance allows: the rest is not judged.
-    assert 3_000 < model.state.live.health.outcomes <= 3_140
+    # Of what follows, 500 predictions at least have no label before that is a silence: the rest is not judged.
+    assert 3_000 < model.state.live.health.outcomes <= 3_500
     assert model.state.outcomes == {"v1": model.state.live.health.outcomes}
 
 
 def test_model_without_any_feedback_is_blind_and_not_perfect() -> None:
-    _, decisions, *_ = run(BAD_NEWS, traffic(200, 10, 0), 300_000)
+    _, decisions, *_ = run(BAD_NEWS, traffic(300, 10, 0), 400_000)
     assert reasons(decisions) == ["LEARNING", "BLIND"]
 
 
@@ -101,7 +101,7 @@ def test_news_after_a_silence_is_judged_again() -> None:
     model, decisions, *_ = run(BAD_NEWS, lines, 700_000)
     assert reasons(decisions)[-2:] == ["BLIND", "HEALTHY"]
     assert model.state.live is not None
-    assert 5_000 <= model.state.live.health.outcomes <= 5_150
+    assert 5_000 <= model.state.live.health.outcomes <= 5_500
 
 
 def test_quorum_leaves_no_absence_out() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streams.ledger.encoding import pack, unpack
-from streams.window import batch_window, cells
+from streams.window import cells, slice_values
 from streams.window.batch_window import BatchWindow
 from streams.window.cells import Cells, SavedCells
 from streams.window.decoding import source_decoders
@@ -121,7 +121,7 @@ def test_full_table_is_left_for_a_new_one_and_earlier_rows_are_still_joined(monk
 
 
 def test_sources_beyond_what_a_row_can_name_are_joined_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_window, "SOURCES_MAX", 2)
+    monkeypatch.setattr(slice_values, "SOURCES_MAX", 2)
     window, decoders = BatchWindow({}, RULE, Tally(), b"any"), source_decoders()
     window.add_predictions(records_of(decoders[0], "prediction", predictions(*({} for _ in range(6)))))
     labels = [encode_line(Feedback(id=f"p{n}", truth=1, source=f"desk-{n}")) for n in range(6)]
