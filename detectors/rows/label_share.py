@@ -44,6 +44,13 @@ class LabelHealth(msgspec.Struct):
     shifted_at: int = -1
     since_shift: int = 0
     recent: list[tuple[int, int]] = []
+    labelled: int = 0
+    revised: int = 0
+
+    @property
+    def revised_share(self) -> float | None:
+        """Share of all labels that were replaced or taken back before they counted, None before the first label."""
+        return self.revised / self.labelled if self.labelled else None
 
     @property
     def blind(self) -> bool:
@@ -83,6 +90,7 @@ class LabelHealth(msgspec.Struct):
         if predictions <= 0:
             return
         labelled = min(labelled, predictions)
+        self.labelled += labelled
         self.since_shift += self.shifted
         share = labelled / predictions
         self.unlabelled = 0 if labelled else self.unlabelled + 1
@@ -100,6 +108,10 @@ class LabelHealth(msgspec.Struct):
         reached = rounded((fell + rose) / 2 if rise else fell) >= rounded(promise)
         if not self.shifted and reached:
             self.shifted, self.shifted_at = True, now
+
+    def note_revised(self, labels: int) -> None:
+        """Note how many labels of the cohort that was closed were replaced or taken back."""
+        self.revised += labels
 
     def agrees_with_record(self, usual: float | None, rise: bool = True) -> bool:
         """Return whether labels are as complete as they were on record; else the outcomes are samples of another kind.

@@ -195,7 +195,7 @@ def _settle(event: Any) -> Decoded:
     other = _OTHER_LINES.get(event.__class__)
     if other is not None:
         return other
-    if event.__class__ is Feedback and event.truth is None and event.engagement is None:
+    if event.__class__ is Feedback and event.truth is None and event.engagement is None and not event.retract:
         return Rejection(RejectCode.BAD_EVENT, "Expected `truth` or `engagement`, got neither - at `$`")
     if event.__class__ is Deployment and event.card.__class__ is dict and not _integers_fit(event.card):
         return Rejection(RejectCode.NUMBER_OUT_OF_RANGE, "Integer value out of range - at `$.card`")

@@ -156,7 +156,10 @@ class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="predictio
 
 
 class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
-    """Report what turned out to be true for a prediction id; `truth` may be absent only with `engagement`."""
+    """Report what turned out to be true for a prediction id; `truth` may be absent with `engagement` or `retract`.
+
+    With `retract` the label of that prediction is taken back.
+    """
 
     id: PredictionId
     truth: Output | None = None
@@ -166,6 +169,7 @@ class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
     target: Label = ""
     source: Label = "default"
     engagement: Probability | None = None
+    retract: bool = False
     at: At | None = None
 
 

@@ -57,6 +57,14 @@ class RejectCode(StrEnum):
         "LATE_FEEDBACK",
         "The truth came after the label horizon, by no more than `labels.early`.",
     )
+    REVISED_LATE = (
+        "REVISED_LATE",
+        "The label would replace or take back an earlier one after its cohort was judged; it changes nothing.",
+    )
+    RETRACTED = (
+        "RETRACTED",
+        "The feedback takes back a label, where none may be taken back or there is none; it changes nothing.",
+    )
     ROLE_MISMATCH = "ROLE_MISMATCH", "The prediction's role contradicts the status of its version's deployment."
     STILL_SERVED = "STILL_SERVED", "The prediction comes from a version that was rolled back; it is judged no more."
     MISSING_SCORE = "MISSING_SCORE", "A loss needs a score or scores that the prediction does not carry."

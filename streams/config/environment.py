@@ -56,7 +56,7 @@ class Environment:
         return text
 
     def _value(self, found: re.Match[str], path: str) -> str:
-        """Return what stands for one use of a variable."""
+        """Return the text in place of one use of a variable."""
         name, default = found["name"], found["default"]
         if name is None:
             if found[0] == "$${":

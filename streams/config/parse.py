@@ -206,6 +206,11 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
     losses = loss_specs(section.losses, section.target.kind, f"{path}.losses", load)
     if labels.missing == "negative":
         _check_negative(section, mature_after, path)
+    if labels.on_conflict == "last" and not mature_after:
+        raise ConfigurationError(
+            f"{path}.labels.on_conflict: last needs labels.mature_after above 0, was {labels.mature_after}: what was "
+            "judged on arrival is not judged again; write for example labels: {on_conflict: last, mature_after: 1d}"
+        )
     _check_detectors_of_errors(section.detectors, losses, section.target.kind, path)
     return ModelConfig(
         kind=section.target.kind,
@@ -227,6 +232,7 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
         confirm_within_ms=duration_ms(policy.confirm_within, f"{path}.policy.confirm_within"),
         proposal_ttl_ms=ttl,
         missing=labels.missing,
+        on_conflict=labels.on_conflict,
         sources=_sources(labels.sources, f"{path}.labels.sources"),
         deployments=policy.deployments or ("any" if policy.mode == "observe" else "signed"),
     )

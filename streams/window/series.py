@@ -32,7 +32,8 @@ class WindowRule(msgspec.Struct, frozen=True):
     """A model's limits of the window, the slices that are kept, and which feedback is a label.
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
-    `losses` is how many losses each of them has, and `scores` is true where one needs the scores by class.
+    `losses` is how many losses each of them has, and `scores` is true where one needs the scores by class. Up to
+    `revised_ms` after a prediction its label may be replaced, by its own source or one of `revised_by`; never if -1.
     """
 
     horizon_ms: int
@@ -44,6 +45,8 @@ class WindowRule(msgspec.Struct, frozen=True):
     latency: bool = False
     losses: int = 1
     scores: bool = True
+    revised_ms: int = -1
+    revised_by: tuple[str, ...] = ()
 
     @property
     def reach_ms(self) -> int:
@@ -89,6 +92,8 @@ def window_rule(model: ModelConfig) -> WindowRule:
         latency=bool(model.latency_losses),
         losses=len(model.losses),
         scores=model.kind != "binary" and any(spec.of_scores for spec in model.losses),
+        revised_ms=model.mature_after_ms if model.revises else -1,
+        revised_by=tuple(model.sources),
     )
 
 
