@@ -41,9 +41,9 @@ _ByModel: TypeAlias = dict[str, "list[PendingPrediction]"]
 class PendingPrediction(msgspec.Struct, gc=False):
     """A prediction in the window.
 
-    `labelled_by` is the position of the first feedback within its reach, or -1. Where labels may be replaced, `truth` and
-    these are of the label in force. `held` is (the source of that, how many were in force so far, the positions of the
-    feedback that is an outcome with it, because it is its version's first prediction within reach of that too).
+    `labelled_by` is the position of the first feedback within its reach, or -1. Where labels may be replaced, it and
+    `truth` are of the label in force. `held` is (source of that, how many were in force so far, the positions of the
+    feedback that is an outcome with it: it is its version's first prediction within reach of that, too).
     """
 
     key: Key

@@ -329,6 +329,11 @@ WRONG: dict[str, list[str]] = {
     ],
     "models: {m: {losses: [latency]}}": ["models.m.losses[0]: ", "{latency: {objective_ms: 200}}"],
     "models: {m: {losses: [zero_one, {latency: {objective_ms: 0}}]}}": ["models.m.losses[1].objective_ms: ", "above 0"],
+    "models: {m: {labels: {on_conflict: last}}}": [
+        "models.m.labels.on_conflict: ",
+        "needs labels.mature_after above 0, was 0s",
+    ],
+    "models: {m: {labels: {on_conflict: best}}}": ["models.m.labels.on_conflict: ", "'best'", "first, last"],
     "models: {m: {policy: {without_control: x}}}": ["models.m.policy.without_control: ", "'x'", "propose", "page"],
     "models: {m: {labels: {sources: []}}}": [
         "models.m.labels.sources: ",
