@@ -533,7 +533,7 @@ def test_model_that_only_the_defaults_configure_is_cut_every_second_where_all_li
 
 
 def test_many_rejected_lines_are_counted_in_several_batches() -> None:
-    lines = [predicted(0, "p"), *[b"{}\n"] * (2 * COUNTS_MAX)]
+    lines = [predicted(0, "p"), predicted(0, "q"), *[b"{}\n"] * (2 * COUNTS_MAX)]
     batches = [record for record in run(AT_ONCE, lines).records if isinstance(record, Batch)]
     assert max(batch.counted.change.size for batch in batches) == COUNTS_MAX
     assert sum(batch.counted.change.size for batch in batches) == 2 * COUNTS_MAX
