@@ -347,8 +347,8 @@ def test_blocks_revise_labels_as_one_record_after_the_other(reload: bool) -> Non
         revised += len(joined.outcomes) - len({row[0] for row in joined.outcomes})
         for (reason, _, _), count in joined.counts.items():
             counts[reason] += count
-    assert revised > 100
-    assert all(counts[reason] > 5 for reason in ("REVISED_LATE", "DUPLICATE_FEEDBACK", "CONFLICTING_FEEDBACK")), counts
+    assert revised > 30
+    assert all(counts[reason] for reason in ("REVISED_LATE", "DUPLICATE_FEEDBACK", "CONFLICTING_FEEDBACK")), counts
 
 
 @pytest.mark.parametrize("most", [1, 2])
