@@ -139,7 +139,12 @@ def test_label_that_is_taken_back_is_truth_0_where_only_bad_news_is_reported(mon
 def test_revised_truth_revises_the_pair_of_live_and_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[Closed] = []
     close = judging._close
-    monkeypatch.setattr(judging, "_close", lambda *given: closed.append(close(*given)) or closed[-1])
+
+    def noted(*given: Any) -> Closed:
+        closed.append(close(*given))
+        return closed[-1]
+
+    monkeypatch.setattr(judging, "_close", noted)
     shadow = line(Prediction(id="a", model="m", version="v2", output=0, role="shadow", ts=START + 1))
     run(LAST, [predicted(0), shadow, labelled(2, 0), labelled(3, 1)], START + 10 * H)
     assert [each.excess.tolist() for each in closed] == [[[-1.0]]]

@@ -17,9 +17,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from console.cli import main
-from streams.recordings.file_formats import open_recording, zstd
+from streams.recordings.file_formats import open_recording
 from streams.recordings.opening import open_seekable
 from unship.errors import RecordingError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 TS = 1_772_409_600_000
 EVENTS: list[dict[str, Any]] = [
