@@ -109,7 +109,7 @@ class PartBuilder:
         """Return which rows are of a label that was taken back: those with nothing that would be a label."""
         if not self.config.revises:
             return np.zeros(joined.columns.shape[1], np.bool_)
-        back = joined.truth.kinds == NOTHING
+        back: Bools = joined.truth.kinds == NOTHING
         if joined.more is not None:
             back &= np.array([engagement is None for _, engagement, _ in joined.more.tolist()], np.bool_)
         return back
