@@ -32,6 +32,8 @@ KEYS: dict[str, str] = {
     "`negative`: the truth was 0, as where only bad news is reported, or the answer was not used; for `binary`, or the "
     "losses `engagement` and `ranking`, and a `mature_after` above 0 only. "
     "See [missing labels](#missing-labels).",
+    "models.NAME.labels.on_conflict": "Which label counts if several disagree: the `first`, or the `last` that came "
+    "before the cohort closed; `last` needs a `mature_after` above 0. See [corrected labels](#corrected-labels).",
     "models.NAME.labels.sources": "Names of the label sources that are known, at most 8, as in the field `source` of "
     "feedback. All others are one pool, which is left out as one and never acted upon if it gave half of the labels. "
     "Without the list, names are what their writers declare: see "
@@ -115,11 +117,13 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
     },
     "Feedback": {
         "id": "The prediction's `id`.",
-        "truth": "What turned out to be true. Required unless `engagement` is there.",
+        "truth": "What turned out to be true. Required unless `engagement` or `retract` is there.",
         "model": "Which model it is for; without it, every model's prediction of that `id`.",
         "row": "The prediction's `row`.",
         "target": "The prediction's `target`.",
         "source": "What reports it. Sources are compared with each other before a rollback.",
+        "retract": "True to take the label back, as for a chargeback that was reversed; for models with "
+        "`labels.on_conflict: last`.",
         "engagement": "How much the answer was used, 0 to 1. For the loss `engagement`.",
     },
     "Deployment": {

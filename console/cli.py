@@ -207,7 +207,7 @@ def main(
 def replay(settings: Settings, /, source: str, **options: Any) -> None:
     """Fold a recording through the same code as the live monitor: one decision per line.
 
-    SOURCE is a recording (NDJSON, .gz is read too), - for standard input, or a log, embedded:DIR.
+    SOURCE is a recording (NDJSON; gzip and Zstandard are read too), - for standard input, or a log, embedded:DIR.
     """
     from console.commands.replay import replay_command
 

@@ -14,8 +14,9 @@ from actions.reasons import Action
 from console.logs import configured_log, is_log, open_topics, settings_for_reading
 from console.settings import Settings
 from streams.config.resolved import Config
+from streams.recordings.file_formats import open_recording
 from streams.recordings.lines import records_of
-from streams.recordings.replay import lines_in, open_recording
+from streams.recordings.replay import lines_in
 from unship.errors import RecordingError
 
 

@@ -95,7 +95,7 @@ def open_source(source: str, limit: int = RECORDING.limit) -> Iterator[BinaryIO]
         with open_log(source) as log:
             yield _lines_of(EmbeddedTopics(log))
     else:
-        from streams.recordings.replay import open_recording
+        from streams.recordings.file_formats import open_recording
 
         with open_recording(source, limit) as stream:
             yield stream

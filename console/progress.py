@@ -12,7 +12,7 @@ from pathlib import Path
 def reading(label: str, source: str, quiet: bool) -> Iterator[Callable[[int], None] | None]:
     """Show the progress of reading a file; yield a function to call with the bytes of each batch."""
     path = Path(source)
-    if quiet or not sys.stderr.isatty() or source == "-" or path.suffix == ".gz" or not path.is_file():
+    if quiet or not sys.stderr.isatty() or source == "-" or path.suffix in (".gz", ".zst") or not path.is_file():
         yield None
         return
     from rich.console import Console

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from console.sentences import clean
 from console.tables import aligned
 from streams.fold.summary import VersionSummary
-from streams.recordings.replay import RefusedLine
+from streams.recordings.replay import Refusals, RefusedLine
 from unship.rejections import DECODING_CODES, RejectCode
 
 _UNUSED = DECODING_CODES | {
@@ -44,6 +44,13 @@ def refusals(refused: Iterable[RefusedLine]) -> Iterator[str]:
     for line, rejection in sorted(refused, key=lambda entry: entry.line):
         why = clean(rejection.detail) or rejection.code.meaning
         yield f"line {line}: {rejection.code}: {why}"
+
+
+def no_event(refused: Refusals) -> str:
+    """Return what to do with a file of which no line is an event."""
+    if refused.begin.lstrip().startswith(b"["):
+        return "it is one JSON array; write its elements as lines: jq -c '.[]' FILE"
+    return next(refusals(refused.first))
 
 
 def remarks(configured: Iterable[str], rows: Sequence[VersionSummary], counts: Mapping[str, int]) -> Iterator[str]:

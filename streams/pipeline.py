@@ -35,6 +35,7 @@ import msgspec
 from actions.journal import Decision
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.fold.fold import Fold, SavedFold
+from streams.join.confirmed_times import ConfirmedTimes
 from streams.join.line_cutter import Arrival, LineCutter, SavedCutter
 from streams.join.runs import Run
 from streams.ledger.entries import Entry, entry_of
@@ -51,10 +52,11 @@ class Step(NamedTuple):
 
 
 class SavedPipeline(msgspec.Struct, frozen=True):
-    """A saved `Pipeline`, between two records."""
+    """A saved `Pipeline`, between two records. Lines that wait for their times to be confirmed are taken again."""
 
     cutter: SavedCutter
     fold: SavedFold
+    waiting: list[bytes] = []
 
 
 class Pipeline:
@@ -63,9 +65,14 @@ class Pipeline:
     def __init__(self, config: Config) -> None:
         self.cutter = LineCutter(config)
         self.fold = Fold(config)
+        self._times = ConfirmedTimes()
 
     def take(self, arrivals: Iterable[Arrival | Run]) -> Iterator[Step]:
         """Join records in the order of their arrival; yield the ledger records that they complete."""
+        for arrival in arrivals:
+            yield from self._take(self._times.take(arrival, self.cutter.numbering.clock))
+
+    def _take(self, arrivals: Iterable[Arrival | Run]) -> Iterator[Step]:
         cutter = self.cutter
         for arrival in arrivals:
             if isinstance(arrival, Run):
@@ -103,11 +110,13 @@ class Pipeline:
         cutter.rest()
 
     def rest(self) -> Iterator[Step]:
-        """Yield the ledger records for all that was read so far."""
+        """Yield the ledger records for all that was read so far, as the input has ended."""
+        yield from self._take(self._times.rest())
         yield from self.apply(self.cutter.rest())
 
     def advance(self, ts: int) -> Iterator[Step]:
         """Advance the source clock to `ts` (ms) without a record, after all records were read."""
+        yield from self._take(self._times.rest())
         if ts > self.cutter.now:
             yield from self.apply(self.cutter.cut())
             yield from self._tick(ts)
@@ -138,10 +147,10 @@ class Pipeline:
 
     def save(self) -> SavedPipeline:
         """Return everything needed to continue with the next record."""
-        return SavedPipeline(self.cutter.save(), self.fold.save())
+        return SavedPipeline(self.cutter.save(), self.fold.save(), self._times.lines())
 
     def load(self, saved: SavedPipeline) -> None:
-        """Load what `save` returned into a new pipeline."""
+        """Load what `save` returned into a new pipeline, which then takes the arrivals in the lines that waited."""
         self.fold.load(saved.fold)
         self.cutter.load(saved.cutter)
 

@@ -16,10 +16,10 @@ from streams.audit.replayed import audit_replayed, is_replayed
 from streams.audit.result import AuditResult
 from streams.config.file import load
 from streams.config.resolved import Config
+from streams.recordings.file_formats import open_recording
 from streams.recordings.lines import Topics
 from streams.recordings.opening import has_ledger, open_seekable
 from streams.recordings.recorded_topics import RecordedTopics
-from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError, RecordingError
 from unship.keys import TRUST_FILE, load_trust
 

@@ -9,14 +9,14 @@ from actions.journal import decision_bytes
 from console.logs import open_lines, settings_for_reading
 from console.outputs import check_output, check_standard_output, files_of, output_file, standard_output
 from console.progress import reading
-from console.replay_summary import refusals, remarks, table, unused_lines
+from console.replay_summary import no_event, refusals, remarks, table, unused_lines
 from console.settings import Exit, Settings
 from console.times import time_ms
 from streams.config.file import load
 from streams.fold.summary import summarise
 from streams.recordings.opening import begins_with_ledger
 from streams.recordings.replay import Recorder, Replay
-from unship.errors import ConfigurationError, SnapshotError
+from unship.errors import ConfigurationError, RecordingError, SnapshotError
 
 
 def replay_command(
@@ -69,17 +69,23 @@ def replay_command(
 
 
 def _summarise(settings: Settings, replay: Replay) -> Exit:
-    """Report what was found; FINDING if most lines were of no use."""
+    """Report what was found; FINDING if most lines were of no use.
+
+    Raises:
+        RecordingError: No line is an event, so nothing was found.
+    """
+    if replay.lines and replay.refusals.count == replay.lines:
+        raise RecordingError(f"no line of the recording is an event: {no_event(replay.refusals)}")
     counts, rows = replay.counts(), [row for fold in replay.folds.values() for row in summarise(fold)]
     useless = unused_lines(counts)
     if settings.as_json:
         facts = {"lines": replay.lines, "ledger_records": replay.ledger_records, "rejected": counts}
-        refused = [(line, rejection.code, rejection.detail) for line, rejection in replay.refused]
+        refused = [(line, rejection.code, rejection.detail) for line, rejection in replay.refusals.first]
         settings.report(msgspec.json.encode(facts | {"versions": rows, "refused": refused}).decode())
     else:
         found = ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "nothing"
         settings.report(f"replay: {replay.lines} lines read; rejected or set aside: {found}")
-        for line in refusals(replay.refused):
+        for line in refusals(replay.refusals.first):
             settings.report(f"replay: {line}")
         if rows:
             settings.report("\n".join(table(rows)))

@@ -28,8 +28,8 @@ from streams.audit.ledger_audit import audit_topics
 from streams.audit.result import AuditResult
 from streams.config.parse import parse
 from streams.config.units import span_text
+from streams.recordings.file_formats import open_recording
 from streams.recordings.recorded_topics import RecordedTopics
-from streams.recordings.replay import open_recording
 from unship.errors import ConfigurationError
 
 

@@ -50,6 +50,13 @@ class LabelHealth(msgspec.Struct):
     shifted_at: int = -1
     since_shift: int = 0
     recent: list[tuple[int, int]] = []
+    labelled: int = 0
+    revised: int = 0
+
+    @property
+    def revised_share(self) -> float | None:
+        """Share of all labels that were replaced or taken back before they counted, None before the first label."""
+        return self.revised / self.labelled if self.labelled else None
 
     @property
     def share(self) -> float | None:
@@ -86,6 +93,7 @@ class LabelHealth(msgspec.Struct):
         if predictions <= 0:
             return
         labelled = min(labelled, predictions)
+        self.labelled += labelled
         self.since_shift += self.shifted
         share = labelled / predictions
         self.unlabelled = 0 if labelled else self.unlabelled + 1
@@ -104,6 +112,10 @@ class LabelHealth(msgspec.Struct):
         reached = bool(found) and rounded(sum(found) / len(found)) >= rounded(promise)
         if not self.shifted and reached:
             self.shifted, self.shifted_at = True, now
+
+    def note_revised(self, labels: int) -> None:
+        """Note how many labels of the cohort that was closed were replaced or taken back."""
+        self.revised += labels
 
     def agrees_with_record(self, usual: float | None, rise: bool = True) -> bool:
         """Return whether labels are as complete as they were on record; else the outcomes are samples of another kind.

@@ -21,7 +21,17 @@ import msgspec
 from msgspec import Meta, Struct, ValidationError
 
 from unship.budgets.table import EVENT, EVENT_DEPTH, OTHER_LINE
-from unship.events import EVENT_TYPES, INTEGER_MAX, TEXT_CHARS_MAX, TS_MS_MAX, Deployment, Event, Feedback, Prediction
+from unship.events import (
+    EVENT_TYPES,
+    INTEGER_MAX,
+    TEXT_CHARS_MAX,
+    TS_MS_MAX,
+    TS_MS_MIN,
+    Deployment,
+    Event,
+    Feedback,
+    Prediction,
+)
 from unship.rejections import RejectCode, Rejection
 from unship.text import is_deeper_than, quotes_nothing, shortened
 
@@ -94,8 +104,8 @@ def decode_line(line: bytes, limits: Limits = LIMITS) -> Decoded:
     event may be, it is recognised only by a leading `"type"`, which is where writers put it, and is not parsed.
 
     Example:
-        >>> decode_line(b'{"type":"feedback","id":"p-1","truth":1,"ts":"1970-01-01T00:00:01Z"}').ts
-        1000
+        >>> decode_line(b'{"type":"feedback","id":"p-1","truth":1,"ts":"2000-01-01T00:00:01Z"}').ts
+        946684801000
         >>> decode_line(b'{"type":"ledger","batch":1}')
         OtherLine(kind='ledger')
         >>> decode_line(b'{"type":"feedback","id":"p-1"').code.value
@@ -197,7 +207,7 @@ def _settle(event: Any) -> Decoded:
     other = _OTHER_LINES.get(event.__class__)
     if other is not None:
         return other
-    if event.__class__ is Feedback and event.truth is None and event.engagement is None:
+    if event.__class__ is Feedback and event.truth is None and event.engagement is None and not event.retract:
         return Rejection(RejectCode.BAD_EVENT, "Expected `truth` or `engagement`, got neither - at `$`")
     if event.__class__ is Deployment and event.card.__class__ is dict and not _integers_fit(event.card):
         return Rejection(RejectCode.NUMBER_OUT_OF_RANGE, "Integer value out of range - at `$.card`")
@@ -249,14 +259,16 @@ def _with_time_ms(event: Any) -> Event | Rejection:
     except ValidationError:
         return Rejection(RejectCode.BAD_TIME, "Expected RFC 3339 with a zone - at `$.ts`")
     ts_ms = (instant - _EPOCH_START) // _MILLISECOND
-    if not 0 <= ts_ms <= TS_MS_MAX:
-        return Rejection(RejectCode.BAD_TIME, "Expected a time from 1970 to 2100 - at `$.ts`")
+    if not TS_MS_MIN <= ts_ms <= TS_MS_MAX:
+        return Rejection(RejectCode.BAD_TIME, "Expected a time from 2000 to 2100 - at `$.ts`")
     return cast(Event, msgspec.structs.replace(event, ts=ts_ms))
 
 
 _PATH = re.compile(r" - at (?:`key` in )?`([^`]*)`\Z")
 _OUT_OF_RANGE = re.compile(r"Integer value out of range|Number out of range|Expected `(?:int|float)` [<>]")
 _TIME_PATHS = ("$.ts", "$.at[3]")
+_BEFORE_2000 = f"Expected `int` >= {TS_MS_MIN}"
+_SECONDS = "Expected milliseconds from 2000-01-01 on, was before; are they seconds? - at `$.ts`"
 _NO_TYPE = "Object missing required field `type`"
 
 
@@ -275,6 +287,7 @@ def _rejection(error: ValueError | RecursionError | OverflowError) -> Rejection:
     if path == "$.type" or message == _NO_TYPE:
         return Rejection(RejectCode.UNKNOWN_TYPE, detail)
     if path in _TIME_PATHS:
+        detail = _SECONDS if message.startswith(_BEFORE_2000) else detail
         return Rejection(RejectCode.BAD_TIME, detail)
     if _OUT_OF_RANGE.match(message):
         return Rejection(RejectCode.NUMBER_OUT_OF_RANGE, detail)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+TS_MS_MIN = 946_684_800_000
+"""Earliest accepted time of an event: 2000-01-01T00:00:00Z. A time in seconds, read as milliseconds, lies before it."""
+
 TS_MS_MAX = 4_102_444_800_000
 """Latest accepted time: 2100-01-01T00:00:00Z, in milliseconds since the epoch (UTC)."""
 
@@ -90,6 +93,14 @@ Card: TypeAlias = Annotated[str, Meta(max_length=2048)] | Annotated[dict[str, An
 TimeMs: TypeAlias = Annotated[
     int, Meta(ge=0, le=TS_MS_MAX, description="milliseconds since 1970-01-01T00:00:00Z, at most 2100-01-01")
 ]
+EventTimeMs: TypeAlias = Annotated[
+    int,
+    Meta(
+        ge=TS_MS_MIN,
+        le=TS_MS_MAX,
+        description="milliseconds since 1970-01-01T00:00:00Z, from 2000-01-01 to 2100-01-01",
+    ),
+]
 At: TypeAlias = tuple[Annotated[str, Meta(max_length=249)], Natural, Natural, TimeMs]
 """[topic, partition, offset, append time in ms]: the position of a recorded line in the log."""
 
@@ -99,7 +110,7 @@ else:
     # The wire also allows RFC 3339 text. The codec replaces it by milliseconds before anybody sees the event, so
     # static types promise what holds everywhere behind the border: an integer or nothing.
     EventTime = (
-        TimeMs
+        EventTimeMs
         | Annotated[str, Meta(max_length=64, description="RFC 3339", extra_json_schema={"format": "date-time"})]
         | None
     )
@@ -153,7 +164,10 @@ class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="predictio
 
 
 class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
-    """Report what turned out to be true for a prediction id; `truth` may be absent only with `engagement`."""
+    """Report what turned out to be true for a prediction id; `truth` may be absent with `engagement` or `retract`.
+
+    With `retract` the label of that prediction is taken back.
+    """
 
     id: PredictionId
     truth: Output | None = None
@@ -163,6 +177,7 @@ class Feedback(WireRecord, frozen=True, gc=False, kw_only=True, tag="feedback"):
     target: Label = ""
     source: Label = "default"
     engagement: Probability | None = None
+    retract: bool = False
     at: At | None = None
 
 

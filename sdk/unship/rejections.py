@@ -17,7 +17,7 @@ class RejectCode(StrEnum):
 
     Example:
         >>> RejectCode("BAD_TIME").meaning
-        'A time is not RFC 3339 or integer milliseconds, or lies outside 1970 to 2100.'
+        'A time is not RFC 3339 or integer milliseconds, or lies outside 2000 to 2100.'
     """
 
     meaning: str
@@ -36,11 +36,14 @@ class RejectCode(StrEnum):
     TOO_DEEP = "TOO_DEEP", "Arrays and objects are nested more deeply than the limit."
     UNKNOWN_TYPE = "UNKNOWN_TYPE", "The `type` is absent, not a string, or none that is known or expected here."
     BAD_EVENT = "BAD_EVENT", "A required field is absent, or a field has the wrong type, length or word."
-    BAD_TIME = "BAD_TIME", "A time is not RFC 3339 or integer milliseconds, or lies outside 1970 to 2100."
+    BAD_TIME = "BAD_TIME", "A time is not RFC 3339 or integer milliseconds, or lies outside 2000 to 2100."
     NUMBER_OUT_OF_RANGE = "NUMBER_OUT_OF_RANGE", "A number lies outside the range of its field."
 
     # Found by the join and the fold: a valid event that does not count, or not with its own values.
-    FUTURE_TS = "FUTURE_TS", "The event's time lies more than a day after the clock or its append time."
+    FUTURE_TS = (
+        "FUTURE_TS",
+        "The event's time lies more than a day after its append time, or in a recording after the lines around it.",
+    )
     DUPLICATE = "DUPLICATE", "The same prediction was seen before, with the same output."
     CONFLICTING_PREDICTION = "CONFLICTING_PREDICTION", "The same prediction was seen before, with another output."
     DUPLICATE_FEEDBACK = "DUPLICATE_FEEDBACK", "The same truth for the same prediction was seen before."
@@ -53,6 +56,14 @@ class RejectCode(StrEnum):
     LATE_FEEDBACK = (
         "LATE_FEEDBACK",
         "The truth came after the label horizon, by no more than `labels.early`.",
+    )
+    REVISED_LATE = (
+        "REVISED_LATE",
+        "The label would replace or take back an earlier one after its cohort was judged; it changes nothing.",
+    )
+    RETRACTED = (
+        "RETRACTED",
+        "The feedback takes back a label, where none may be taken back or there is none; it changes nothing.",
     )
     ROLE_MISMATCH = "ROLE_MISMATCH", "The prediction's role contradicts the status of its version's deployment."
     STILL_SERVED = "STILL_SERVED", "The prediction comes from a version that was rolled back; it is judged no more."

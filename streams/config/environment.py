@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from unship.errors import ConfigurationError
 
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\}")
+_USE = re.compile(rf"\$\$\{{|{VARIABLE.pattern}|\$\{{")
+"""A variable; `$${`, which is the text `${`; or the beginning of one that is not written as it must be."""
 
 SHOWN_CHARS = 40
 """Messages show at most so much of a long value."""
@@ -37,10 +39,10 @@ class Environment:
         self._puts: list[_Put] = []
 
     def expand(self, value: Any, path: str = "") -> Any:
-        """Return a configuration with the values of its `${NAME}`.
+        """Return a configuration with the values of its `${NAME}`; `${NAME:-default}` may be unset or empty.
 
         Raises:
-            ConfigurationError: A variable is not set.
+            ConfigurationError: A variable is not set and has no default, or a `${` begins none.
         """
         if isinstance(value, dict):
             return {key: self.expand(item, f"{path}.{key}".lstrip(".")) for key, item in value.items()}
@@ -48,14 +50,31 @@ class Environment:
             return [self.expand(item, f"{path}[{i}]") for i, item in enumerate(value)]
         if not isinstance(value, str) or "${" not in value:
             return value
-        names = VARIABLE.findall(value)
-        for name in names:
-            if name not in self._variables:
-                raise ConfigurationError(f"{path}: environment variable {name} is not set; set it, or write the value")
-        text = VARIABLE.sub(lambda match: self._variables[match[1]], value)
-        self._puts.append(_Put(text, value, path))
-        self._puts += [_Put(self._variables[name], f"${{{name}}}", path) for name in names]
+        text = _USE.sub(lambda found: self._value(found, path), value)
+        if text != value.replace("$${", "${"):
+            self._puts.append(_Put(text, value, path))
         return text
+
+    def _value(self, found: re.Match[str], path: str) -> str:
+        """Return the text in place of one use of a variable."""
+        name, default = found["name"], found["default"]
+        if name is None:
+            if found[0] == "$${":
+                return "${"
+            place = f"{path}: character {found.start() + 1}: " if path else ""
+            raise ConfigurationError(
+                f"{place}`${{` begins no variable; write ${{NAME}} or ${{NAME:-default}}, or $${{ for the text itself"
+            )
+        known = self._variables.get(name)
+        if default is not None and not known:
+            return default
+        if known is None:
+            raise ConfigurationError(
+                f"{path}: environment variable {name} is not set; set it, write the value, or give a default: "
+                f"${{{name}:-value}}"
+            )
+        self._puts.append(_Put(known, f"${{{name}}}", path))
+        return known
 
     def hidden(self, message: str) -> str:
         """Return a message with `${NAME}` in place of values of the environment.
@@ -78,7 +97,8 @@ def without_values(message: str, text: str, variables: Mapping[str, str]) -> str
         >>> without_values("data/secret/log: no such file", "log: embedded:data/${TOKEN}/log", {"TOKEN": "secret"})
         'data/${TOKEN}/log: no such file'
     """
-    used = sorted({name for name in VARIABLE.findall(text) if len(variables.get(name, "")) >= SHORT_CHARS})
+    names = {found["name"] for found in VARIABLE.finditer(text)}
+    used = sorted(name for name in names if len(variables.get(name, "")) >= SHORT_CHARS)
     return _replaced(message, (_Put(variables[name], f"${{{name}}}", "") for name in used))
 
 

@@ -33,6 +33,7 @@ It repeats their `accepts`, because reading that imports river, which takes long
 DETECTORS_READY = (*DETECTORS_BY_DEFAULT, *DETECTORS_OF_ERRORS, "kswin", "cusum")
 BYTES_LEAST = 2**24
 PLACES_MAX = 100_000
+_COUNT = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?(?:[eE]\+?[0-9]{1,2})?")
 _UNKNOWN_KEY = re.compile(r"Object contains unknown field `([^`]*)`")
 _S = TypeVar("_S", bound=Section)
 
@@ -42,7 +43,7 @@ def parse(text: str, environment: Mapping[str, str] | None = None, load_own_loss
 
     Args:
         text: YAML, as in `unship.yaml`.
-        environment: The values of `${NAME}`.
+        environment: The values of `${NAME}` and of `${NAME:-default}`.
         load_own_loss: Imports a loss such as `"pkg.mod:fn"` and returns the digest of its source; None refuses such a
             loss.
 
@@ -69,12 +70,14 @@ def _resolved(raw: Any, load_own_loss: LoadOwnLoss | None) -> Config:
     models = raw.pop("models", None) or {}
     if not isinstance(models, dict):
         raise ConfigurationError(f"models: expected a mapping of model names, was {type(models).__name__}")
+    for name in models:
+        _check_model_name(name)
+    if (found := _no_text_key(raw | {"models": models}, "")) is not None:
+        raise ConfigurationError(found)
     defaults = raw.get("defaults") or {}
     file = _convert(raw | {"defaults": defaults}, ConfigFile, "")
     resolved = {}
     for name, section in models.items():
-        if not isinstance(name, str):
-            raise ConfigurationError(f"models.{name}: a model's name must be text; write it in quotes")
         path = f"models.{name}"
         merged = _convert(_merge(defaults, section or {}, path), ModelSection, path)
         resolved[name] = _resolve(merged, path, load_own_loss)
@@ -93,6 +96,13 @@ def _resolved(raw: Any, load_own_loss: LoadOwnLoss | None) -> Config:
         recording_bytes=_bytes(file.limits.recording, "limits.recording"),
         places=_places(file.limits),
     )
+
+
+def _check_model_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise ConfigurationError(f"models.{name}: a model's name must be text; write it in quotes")
+    if not name:
+        raise ConfigurationError("models: a model's name is empty; write it as its events do")
 
 
 def _bytes(text: str | int, path: str) -> int:
@@ -137,6 +147,28 @@ def _convert(raw: Any, kind: type[_S], path: str) -> _S:
         raise ConfigurationError(f"{full}: {message}" if full else message) from error
 
 
+def _no_text_key(raw: Any, path: str) -> str | None:
+    """Return the path of a mapping with a key that is no text, with what such a key mostly comes from; None if none."""
+    if isinstance(raw, list):
+        return next(filter(None, (_no_text_key(item, f"{path}[{i}]") for i, item in enumerate(raw))), None)
+    if not isinstance(raw, dict):
+        return None
+    before = ""
+    for key, value in raw.items():
+        if not isinstance(key, str):
+            where = f"{path}: " if path else ""
+            if value is None and before:
+                return (
+                    f"{where}{before} is followed by `, {key}`, which YAML reads as a key of its own; "
+                    "a number has a point: 0.02"
+                )
+            return f"{where}{key!r} is a key that is no text; write it in quotes"
+        before = key
+        if (found := _no_text_key(value, f"{path}.{key}".lstrip("."))) is not None:
+            return found
+    return None
+
+
 def _known_keys(kind: Any, path: str) -> tuple[str, ...]:
     """Return the keys that a section accepts."""
     # The place in a list has the type of all of its items.
@@ -174,6 +206,11 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
     losses = loss_specs(section.losses, section.target.kind, f"{path}.losses", load)
     if labels.missing == "negative":
         _check_negative(section, losses, mature_after, path)
+    if labels.on_conflict == "last" and not mature_after:
+        raise ConfigurationError(
+            f"{path}.labels.on_conflict: last needs labels.mature_after above 0, was {labels.mature_after}: what was "
+            "judged on arrival is not judged again; write for example labels: {on_conflict: last, mature_after: 1d}"
+        )
     _check_detectors_of_errors(section.detectors, losses, section.target.kind, path)
     return ModelConfig(
         kind=section.target.kind,
@@ -195,6 +232,7 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
         confirm_within_ms=duration_ms(policy.confirm_within, f"{path}.policy.confirm_within"),
         proposal_ttl_ms=ttl,
         missing=labels.missing,
+        on_conflict=labels.on_conflict,
         sources=_sources(labels.sources, f"{path}.labels.sources"),
         deployments=policy.deployments or ("any" if policy.mode == "observe" else "signed"),
     )
@@ -244,13 +282,18 @@ def _check_negative(section: ModelSection, losses: list[LossSpec], mature_after:
 
 
 def _promise(value: int | str, path: str) -> tuple[float, bool]:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 15:
-        value = int(value)
+    if isinstance(value, str) and (found := _COUNT.fullmatch(value.strip())):
+        # YAML reads 1e6 as text; and a value from the environment is always text.
+        value = round(float(found[0])) if float(found[0]).is_integer() else value
     if isinstance(value, int):
         if not 100 <= value <= 10**12:
             raise ConfigurationError(f"{path}: {value} is outside 100 .. 1000000000000 outcomes")
         return float(value), False
-    seconds = duration_ms(value, path) / 1000
+    try:
+        seconds = duration_ms(value, path) / 1000
+    except ConfigurationError as error:
+        expected = "expected a number of outcomes such as 1000000, or a time span such as 90d"
+        raise ConfigurationError(f"{path}: {expected}, was {str(value)[:40]!r}") from error
     if seconds < 60:
         raise ConfigurationError(
             f"{path}: {value} is shorter than a minute; write a span such as 90d, or a count of outcomes"
@@ -267,6 +310,8 @@ def _check_numbers(section: ModelSection, path: str) -> None:
         raise ConfigurationError(f"{path}.slices.cap: {section.slices.cap} is outside 1 .. 1000")
     if len(section.slices.by) > 8 or len(set(section.slices.by)) != len(section.slices.by):
         raise ConfigurationError(f"{path}.slices.by: expected at most 8 different names, was {section.slices.by}")
+    if not all(section.slices.by):
+        raise ConfigurationError(f"{path}.slices.by: a name is empty; name the fields of `slices` as the events do")
     if not section.detectors or len(set(section.detectors)) != len(section.detectors):
         raise ConfigurationError(f"{path}.detectors: expected at least one name, each once, was {section.detectors}")
     for name in section.detectors:

@@ -52,6 +52,12 @@ class ModelConfig(msgspec.Struct, frozen=True):
     missing: str = "ignore"
     sources: list[str] = []
     deployments: str = "any"
+    on_conflict: str = "first"
+
+    @property
+    def revises(self) -> bool:
+        """Return whether a later label replaces an earlier one until the cohort is judged."""
+        return self.on_conflict == "last"
 
     @property
     def negative(self) -> bool:

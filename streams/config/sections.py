@@ -29,6 +29,7 @@ class LabelsSection(Section, forbid_unknown_fields=True, frozen=True):
     mature_after: str | int = "0s"
     early: str | int = "10m"
     missing: Literal["ignore", "negative"] = "ignore"
+    on_conflict: Literal["first", "last"] = "first"
     sources: list[str] | None = None
 
 

@@ -58,7 +58,9 @@ class _BoundedLoader(yaml.SafeLoader):
                 continue
             if (key.tag, key.value) in seen:
                 line = key.start_mark.line + 1
-                raise ConfigurationError(f"key {key.value!r} is repeated (line {line}): remove one of them")
+                raise ConfigurationError(
+                    f"key {key.value!r} is repeated (line {line}): a key is not given twice, remove one of them"
+                )
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 

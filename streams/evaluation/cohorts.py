@@ -86,7 +86,10 @@ class OpenCohort(msgspec.Struct):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """Hold a cohort's outcomes in the order of `shuffled`; `begin` and `width` in ms, width 0 without a maturity."""
+    """Hold a cohort's outcomes in the order of `shuffled`; `begin` and `width` in ms, width 0 without a maturity.
+
+    `revised` is how many labels of each arm were replaced or taken back before.
+    """
 
     columns: Ints
     losses: NDArray[np.float64]
@@ -95,6 +98,7 @@ class Closed(msgspec.Struct, frozen=True):
     predictions: dict[int, int]
     begin: int
     width: int
+    revised: dict[int, int] = {}
 
     def of(self, arm: int, since: int, before: int | None = None) -> Entries:
         """Return the outcomes of one arm whose predictions were made in [since, before)."""
@@ -244,6 +248,46 @@ def _by_cohort(columns: Ints, values: NDArray[np.float64], width: int) -> list[t
     cohort, columns, values = cohort[order], columns.take(order, axis=1), values.take(order, axis=1)
     edges = [0, *((cohort[1:] != cohort[:-1]).nonzero()[0] + 1).tolist(), cohort.size]
     return [(first + int(cohort[begin]), columns[:, begin:end], values[:, begin:end]) for begin, end in pairwise(edges)]
+
+
+def in_force(cohort: OpenCohort, rows: int, losses: int) -> tuple[OpenCohort, dict[int, int]]:
+    """Return a cohort with the label in force of each prediction, and how many labels of each arm were revised.
+
+    A prediction's labels arrived in the order in which they were in force. One that was taken back has no source: then
+    the prediction has no label, nor has a pair with it.
+
+    Args:
+        cohort: What arrived.
+        rows: How many integers a row has.
+        losses: How many losses a row has.
+    """
+    arrived = cohort.labelled
+    columns, values = _joined(arrived.columns, rows, np.int64), _joined(arrived.losses, losses, np.float64)
+    pairs, excess = _joined(arrived.pairs, rows, np.int64), _joined(arrived.excess, losses, np.float64)
+    last = _last_of(columns[[ARM, POSITION]])
+    again = np.setdiff1d(np.arange(columns.shape[1]), last)
+    some = np.isin(columns[POSITION, last], columns[POSITION, again])
+    revised = dict(enumerate(np.bincount(columns[ARM, last][some]).tolist())) if again.size else {}
+    last = last[columns[SOURCE, last] != NO_SOURCE]
+    columns, values = columns[:, last], values[:, last]
+    newest = _last_of(pairs[[ARM, POSITION, SOURCE]])
+    newest = newest[~_not_among(pairs[[ARM, POSITION]][:, newest], columns[[ARM, POSITION]])]
+    labelled = Arrived([columns], [values], [pairs[:, newest]], [excess[:, newest]])
+    return OpenCohort(labelled, cohort.unlabelled, cohort.predictions), revised
+
+
+def _last_of(keys: Ints) -> Ints:
+    """Return the places of the last column with each key, in order.
+
+    >>> _last_of(np.array([[0, 1, 0], [7, 7, 7]])).tolist()
+    [1, 2]
+    """
+    if not keys.shape[1]:
+        return np.zeros(0, np.int64)
+    order = np.lexsort(keys)
+    ordered = keys[:, order]
+    ends = np.append((ordered[:, 1:] != ordered[:, :-1]).any(axis=0), True)
+    return np.sort(order[ends])
 
 
 def labelled_by_arm(cohort: OpenCohort) -> dict[int, int]:

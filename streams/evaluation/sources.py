@@ -70,7 +70,7 @@ class SourceTable(msgspec.Struct):
         return [places.get(value, self.other) for value in values]
 
     def encode(self, column: Coded) -> Ints:
-        """Return the place of each entry."""
+        """Return the place of each entry, -1 for one without a source."""
         if not column.values:
             return column.codes
         names = [str(value) for value in column.values]
@@ -81,7 +81,8 @@ class SourceTable(msgspec.Struct):
                 self._count(names, places, counts)
         else:
             places = [self.names.index(name) if name in self.names else self.other for name in names]
-        return np.array(places, np.int64)[column.codes]
+        # The last entry is that of no source.
+        return np.array([*places, -1], np.int64)[column.codes]
 
     def _place(self, name: str) -> int:
         """Return the place of a name; a new one takes a free place."""

@@ -41,7 +41,7 @@ def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) ->
         _wait(model, record, numbers)
     if not model.width and not record.arm.size and record.unlabelled is None and record.pairs is None:
         return
-    if model.config.outcomes_labelled is not False:
+    if model.config.outcomes_labelled is not False and not model.config.revises:
         state.count_outcomes(record.arms, record.arm)
     for arm, cohort, count in record.predictions:
         if model.width and cohort >= state.closed_until:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+import msgspec
 import numpy as np
 
 from detectors.rows.concurrent import new_comparison
@@ -12,7 +13,17 @@ from detectors.rows.label_share import LabelHealth, new_label_health
 from detectors.rows.types import Entries
 from detectors.rows.watch import new_health
 from streams.config.units import NEVER
-from streams.evaluation.cohorts import ARM, PREDICTED_AT, SOURCE, Closed, OpenCohort, close_cohort, labelled_by_arm
+from streams.evaluation.cohorts import (
+    ARM,
+    PREDICTED_AT,
+    SOURCE,
+    STREAMS,
+    Closed,
+    OpenCohort,
+    close_cohort,
+    in_force,
+    labelled_by_arm,
+)
 from streams.evaluation.findings import is_blind
 from streams.evaluation.periods import Concurrent, LivePeriod
 from streams.fold.deciding import evaluate
@@ -152,6 +163,10 @@ def _close(model: ModelFold, cohort: OpenCohort, number: int) -> Closed:
     """Return a cohort's outcomes, and count those that become outcomes only now."""
     state, config = model.state, model.config
     silent: list[int] = []
+    revised: dict[int, int] = {}
+    if config.revises:
+        rows = STREAMS + 1 + len(config.slices_by)
+        cohort, revised = in_force(cohort, rows, len(config.losses))
     if model.width and config.needs_labels:
         state.labels.silence.close(cohort.predictions, labelled_by_arm(cohort))
     if config.negative:
@@ -159,8 +174,14 @@ def _close(model: ModelFold, cohort: OpenCohort, number: int) -> Closed:
     closed = close_cohort(cohort, number, model.width, len(config.losses), len(config.slices_by), silent)
     if model.width and config.judges_unlabelled and config.outcomes_labelled is None:
         # These became outcomes only now; those with a label were counted when it came.
-        state.count_outcomes(state.layout.arms, closed.columns[ARM, closed.columns[SOURCE] < 0])
-    return closed
+        use = closed.columns[SOURCE] < 0
+        if config.revises:
+            # What is in force is known only now.
+            use |= True
+        state.count_outcomes(state.layout.arms, closed.columns[ARM, use])
+    elif config.revises:
+        state.count_outcomes(state.layout.arms, closed.columns[ARM])
+    return msgspec.structs.replace(closed, revised=revised) if revised else closed
 
 
 def _close_labels(model: ModelFold, labels: LabelHealth, closed: Closed, arm: int, entries: Entries, now: int) -> None:
@@ -174,6 +195,7 @@ def _close_labels(model: ModelFold, labels: LabelHealth, closed: Closed, arm: in
         labelled = entries.source.size
     predictions, rise, fall = closed.predictions.get(arm, 0), not config.negative, not config.tells_use
     labels.close(predictions, labelled, config.promise, now, rise=rise, fall=fall)
+    labels.note_revised(closed.revised.get(arm, 0))
 
 
 def _fix(model: ModelFold, live: LivePeriod) -> None:

@@ -57,6 +57,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     proposal: Proposal | None = None
     last_act: LastAct | None = None
     unseen: list[str] = []
+    revised_labels: float | None = None
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -130,6 +131,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         desired=desired.serve,
         epoch=desired.epoch,
         outcomes=dict(sorted(state.outcomes.items())),
+        revised_labels=_revised(model),
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
         evidence=_evidence(model),
         quarantine=list(dict.fromkeys(entry.version for entry in desired.quarantine)),
@@ -155,6 +157,14 @@ def state_of(model: ModelFold) -> str:
     if standing is None or live is None or standing.version != live.version:
         return Reason.LEARNING
     return standing.reason
+
+
+def _revised(model: ModelFold) -> float | None:
+    """Return the share of the live version's labels that were replaced, None where none is."""
+    live = model.state.live
+    if live is None or not model.config.revises or live.labels.revised_share is None:
+        return None
+    return rounded(live.labels.revised_share)
 
 
 def _evidence(model: ModelFold) -> Any:

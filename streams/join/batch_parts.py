@@ -36,7 +36,7 @@ class Parts(NamedTuple):
 def is_plain(config: ModelConfig) -> bool:
     """Return whether each row of a model's part depends on that row alone, and all rows are labels of predictions."""
     own = any(spec.name not in LOSSES or spec.name == "log" for spec in config.losses)
-    return not own and not config.judges_unlabelled and not config.latency_losses
+    return not (own or config.judges_unlabelled or config.latency_losses or config.revises)
 
 
 def parts_of(

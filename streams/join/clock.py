@@ -1,15 +1,14 @@
 """The source clock: time as the append times of the logs show it.
 
 The append time of a line is the one that its log recorded (`at`) or, in a recording without append times, the running
-maximum of the events' own times. There, a single wrong time in the future would advance the clock and mature all
-cohorts at once; so a jump of more than a day is refused, and accepted only when a second line in a row makes it.
+maximum of the events' own times, each of which a second line has confirmed (`streams.join.confirmed_times`).
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from streams.config.units import DAY_MS, HOUR_MS
+from streams.config.units import DAY_MS
 from unship.topics import SOURCES
 
 
@@ -23,30 +22,20 @@ class SourceClock(msgspec.Struct):
 
     now: int = -1
     at: int = -1
-    jump: int = -1
     logs: dict[str, int] = {}
     partitions: dict[int, int] = {}
 
     def read(self, ts: int | None) -> int | None:
-        """Read the time of a line without `at`; return the source clock, or None if the line's time is refused.
+        """Read the time of a line without `at`; return the source clock, or None if no line had a time yet.
 
         >>> clock = SourceClock()
-        >>> clock.read(1_000), clock.read(900), clock.read(None), clock.now
-        (1000, 1000, 1000, 1000)
-        >>> far = 1_000 + 2 * DAY_MS
-        >>> clock.read(far), clock.read(far + 5), clock.now == far + 5
-        (None, 172801005, True)
+        >>> clock.read(None), clock.read(1_000), clock.read(900), clock.read(None), clock.now
+        (None, 1000, 1000, 1000, 1000)
         """
-        if ts is None or ts <= self.now:
-            self.jump = -1
-            self.at = self.now
-            return self.now if self.now >= 0 else None
-        if self.now >= 0 and ts > self.now + DAY_MS and not (self.jump >= 0 and abs(ts - self.jump) <= HOUR_MS):
-            self.jump = ts
-            return None
-        self.jump = -1
-        self.now = self.at = ts
-        return ts
+        if ts is not None:
+            self.now = max(self.now, ts)
+        self.at = self.now
+        return self.now if self.now >= 0 else None
 
     def read_appended(self, topic: str, partition: int, append_ts: int, ts: int | None) -> int | None:
         """Read an append time; return the source clock, or None if the event's own time is more than a day later.

@@ -33,7 +33,7 @@ from streams.window.fingerprints import PUBLIC
 from streams.window.records import Records
 from streams.window.series import window_rule
 from streams.window.tally import Row, Tally, merged
-from unship.events import Prediction
+from unship.events import Feedback, Prediction
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
 
@@ -165,7 +165,7 @@ class PartitionJoin:
             self.window.add_feedback(records)
             return
         # No model has a loss of engagement, so feedback without a truth is unusable.
-        unusable = [place for place in records.odd if records.items[place].truth is None]
+        unusable = [place for place in records.odd if _has_no_truth(records.items[place])]
         for place in unusable:
             self.tally.add(RejectCode.UNUSABLE_TRUTH, (-1, int(records.position[place])))
         records = records.without(unusable)
@@ -296,6 +296,10 @@ class PartitionJoin:
         for digest, kept in zip(self._digests, saved.digests, strict=True):
             digest.load(kept)
         self.tally.load(saved.tally)
+
+
+def _has_no_truth(feedback: Feedback) -> bool:
+    return feedback.truth is None and not feedback.retract
 
 
 def _place(side: int, position: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from detectors.base import Floats, Ints
+from detectors.base import Bools, Floats, Ints
 from streams.config.resolved import ModelConfig
 from streams.ledger.places import places_of
 from streams.ledger.records import (
@@ -23,7 +23,7 @@ from streams.ledger.records import (
     UnlabelledRows,
 )
 from streams.losses.catalogue import loss_columns, unusable, why_unusable
-from streams.losses.columns import JoinedColumns, LossSpec
+from streams.losses.columns import NOTHING, JoinedColumns, LossSpec
 from streams.losses.pairs import PAIRS_MAX, ClassName, class_text, pairs_of
 from streams.window.cells import FEW, recoded
 from streams.window.join_window import Pair
@@ -103,7 +103,11 @@ class PartBuilder:
         if self._latency and not config.mature_after_ms:
             # The latency was judged when the prediction was read.
             losses[self._latency] = np.nan
+        back = self._taken_back(joined)
+        losses[:, back] = 0
         self._count_unusable(joined, answers, losses)
+        losses[:, back] = np.nan
+        source = recoded(joined.columns[SOURCE], joined.sources)
         return OutcomeRows(
             arm=self._arms(series),
             predicted_at=joined.columns[AT],
@@ -112,9 +116,19 @@ class PartBuilder:
             labelled_by=places_of(joined.columns[LABELLED_BY]),
             losses=losses,
             slices=[joined.cells.slice_of(name, cell) for name in config.slices_by],
-            source=recoded(joined.columns[SOURCE], joined.sources),
+            # A label that was taken back is from no source.
+            source=Coded(source.values, np.where(back, -1, source.codes)) if back.any() else source,
             classes=self._classes(joined),
         )
+
+    def _taken_back(self, joined: Outcomes) -> Bools:
+        """Return which rows are of a label that was taken back: those with nothing that would be a label."""
+        if not self.config.revises:
+            return np.zeros(joined.columns.shape[1], np.bool_)
+        back: Bools = joined.truth.kinds == NOTHING
+        if joined.more is not None:
+            back &= np.array([engagement is None for _, engagement, _ in joined.more.tolist()], np.bool_)
+        return back
 
     def no_outcomes(self) -> OutcomeRows:
         """Return what a part without an outcome has."""

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.base import Ints
-from streams.config.units import DAY_MS
 from streams.join.clock import SourceClock
-from streams.join.partition import Given
+from streams.join.partition import PREDICTIONS, Given
 from streams.join.record_size import RecordSizes
 from streams.ledger.places import INDEX_BITS
 from streams.window.decoding import Block, Shape, times_of, with_packed
+from unship.events import At
 from unship.rejections import Rejection
 from unship.topics import SOURCES
 
@@ -27,7 +27,7 @@ class Run(NamedTuple):
     """Records with their sides. `odd` are the places of items that are no narrow events.
 
     A packed record has its first event in `items`, and all of them in `packed`. `offsets` and `append_ts` are those of
-    the log that the records are read from, None in a recording.
+    the log that the records are read from, None in a recording. `ts` are the events' own times (`with_times`).
     """
 
     sides: Ints
@@ -38,6 +38,57 @@ class Run(NamedTuple):
     packed: dict[int, Block]
     offsets: Ints | None = None
     append_ts: Ints | None = None
+    ts: Ints | None = None
+
+    @property
+    def may_be_placed(self) -> bool:
+        """Whether any of the records may have a place in a log."""
+        return bool(self.odd) or any("at" in shape.fields for shape in self.shapes)
+
+    def places(self) -> list[At | None]:
+        """Return the places that lines of a recording name."""
+        return [getattr(item, "at", None) for item in self.items]
+
+    def with_times(self) -> Run:
+        """Return the run with the events' own times in milliseconds, -1 where there is none."""
+        if self.ts is not None:
+            return self
+        ts = times_of(self.items, self.shapes, self.odd)
+        return self._replace(ts=np.full(len(self.items), -1) if ts is None else ts)
+
+    def times(self) -> list[int]:
+        """Return the times of a run that `with_times` has returned."""
+        assert self.ts is not None, "the times were not read"
+        times: list[int] = self.ts.tolist()
+        return times
+
+    def part(self, begin: int, end: int) -> Run:
+        """Return the records of a range."""
+        some = slice(begin, end)
+        return Run(
+            self.sides[some],
+            self.items[some],
+            [place - begin for place in self.odd if begin <= place < end],
+            self.values[some],
+            self.shapes,
+            {place - begin: block for place, block in self.packed.items() if begin <= place < end},
+            None if self.offsets is None else self.offsets[some],
+            None if self.append_ts is None else self.append_ts[some],
+            None if self.ts is None else self.ts[some],
+        )
+
+    def with_rejected(self, places: list[int], why: Rejection) -> Run:
+        """Return the run with a rejection in place of some records; of a rejected one the time is unknown."""
+        items, sides = list(self.items), self.sides.copy()
+        for place in places:
+            items[place] = why
+        sides[places] = PREDICTIONS
+        ts = None if self.ts is None else self.ts.copy()
+        if ts is not None:
+            ts[places] = -1
+        odd = sorted({*self.odd, *places})
+        packed = {place: block for place, block in self.packed.items() if place not in places}
+        return self._replace(items=items, sides=sides, odd=odd, packed=packed, ts=ts)
 
     def side(self, side: int, append_ts: Ints, at: Ints, line: Ints) -> Given:
         """Return the records of one side; the columns are those of the run."""
@@ -63,19 +114,14 @@ class Clocks(NamedTuple):
 
 
 def read_clocks(clock: SourceClock, run: Run) -> Clocks:
-    """Read the times of a run."""
-    placed = any("at" in shape.fields for shape in run.shapes) or bool(run.odd)
+    """Read the times of a run, which are confirmed (`streams.join.confirmed_times`)."""
     if run.append_ts is not None:
         return _read_appended(clock, run, run.append_ts)
-    if clock.jump >= 0 or (placed and any(getattr(item, "at", None) for item in run.items)):
+    if run.may_be_placed and any(run.places()):
         return _read_each(clock, run)
-    ts = times_of(run.items, run.shapes, run.odd)
-    if ts is None:
-        ts = np.full(len(run.items), -1)
-    running = np.maximum.accumulate(np.append(clock.now, ts))
-    before, now = running[:-1], running[1:]
-    if ((ts > before + DAY_MS) & (before >= 0)).any():
-        return _read_each(clock, run)
+    ts = run.with_times().ts
+    assert ts is not None, "the times were read"
+    now = np.maximum.accumulate(np.append(clock.now, ts))[1:]
     clock.reached(int(now[-1]), int(now[-1]))
     append_ts = now.copy()
     # The time of a rejected line is unknown.
@@ -99,7 +145,7 @@ def _read_appended(clock: SourceClock, run: Run, append_ts: Ints) -> Clocks:
 
 
 def _read_each(clock: SourceClock, run: Run) -> Clocks:
-    """Read the times one by one: of places in several logs, or where a time was or will be refused."""
+    """Read the times one by one, of places in several logs."""
     rows = []
     for item in run.items:
         place = getattr(item, "at", None)

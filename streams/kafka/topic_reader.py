@@ -77,9 +77,12 @@ class KafkaTopics:
         self._consumer = self._access.reader()
         try:
             await self._consumer.start()
+            await self._look()
         except BaseException:
             await end_consumer(self._consumer)
             raise
+
+    async def _look(self) -> None:
         names = self._access.names
         for topic in KIND_OF:
             self._counts[topic] = await partition_count(self._consumer, names.of(topic))

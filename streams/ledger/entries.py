@@ -82,8 +82,7 @@ def _batch_fits(batch: Batch) -> bool:
 def _part_fits(part: Part) -> bool:
     rows, seen, unlabelled, arms = part.outcomes, part.seen, part.unlabelled, len(part.arms)
     fits = _rows_fit(rows, arms) and rows.labelled_at.size == rows.labelled_by.size == rows.arm.size
-    # A label has a source; a row without one would count as a prediction without a label.
-    fits = fits and rows.source.codes.size == rows.arm.size and _codes_fit(rows.source.codes, len(rows.source.values))
+    fits = fits and rows.source.codes.size == rows.arm.size and _sources_fit(rows)
     fits = fits and (rows.classes is None or _classes_fit(rows.classes, rows.arm.size))
     fits = fits and seen.predicted_at.size == seen.position.size == seen.arm.size and _codes_fit(seen.arm, arms)
     fits = fits and all(_column_fits(column, seen.arm.size) for column in (*seen.slices, *_answer(seen)))
@@ -106,6 +105,13 @@ def _rows_fit(rows: OutcomeRows | UnlabelledRows, arms: int) -> bool:
         return True
     inside = _codes_fit(rows.arm, arms) and all(_coded_fits(column) for column in rows.slices)
     return inside and _bounded(losses) and int(np.minimum.reduce(rows.predicted_at)) >= 0
+
+
+def _sources_fit(rows: OutcomeRows) -> bool:
+    """Return whether each label has a source; only one that was taken back has none, and no loss either."""
+    if _codes_fit(rows.source.codes, len(rows.source.values)):
+        return True
+    return _coded_fits(rows.source) and bool(np.isnan(rows.losses[:, rows.source.codes < 0]).all())
 
 
 def _bounded(losses: Floats) -> bool:

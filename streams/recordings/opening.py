@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from streams.recordings.replay import lines_in, open_recording
+from streams.recordings.file_formats import open_recording
+from streams.recordings.replay import lines_in
 from unship.budgets.table import RECORDING
 from unship.errors import RecordingError
 
@@ -53,7 +54,7 @@ def begins_with_ledger(stream: BinaryIO) -> bool:
 
 @contextmanager
 def open_seekable(source: str, limit: int = RECORDING.limit) -> Iterator[BinaryIO]:
-    """Open a recording for reading in any order; compressed files and standard input are copied to disk first.
+    """Open a recording for reading in any order; compressed files, pipes and standard input are copied to disk first.
 
     Args:
         source: The path, or `-`.
@@ -63,7 +64,7 @@ def open_seekable(source: str, limit: int = RECORDING.limit) -> Iterator[BinaryI
         RecordingError: It cannot be opened.
     """
     with open_recording(source, limit) as stream:
-        if source != "-" and not source.endswith(".gz"):
+        if source != "-" and stream.seekable():
             yield stream
             return
         with tempfile.TemporaryFile() as file:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import gc
-import gzip
 import hashlib
-import io
 import re
-import sys
-import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
@@ -29,7 +24,7 @@ from streams.ledger.records import Tick
 from streams.pipeline import Pipeline, SavedPipeline, Step, configuration_of, configuration_record
 from streams.recordings.arrivals import arrivals, line_decoder
 from streams.recordings.lines import Taken, line_of, read_sound_line
-from unship.budgets.table import LINE, RECORDING
+from unship.budgets.table import LINE
 from unship.codec import OtherLine, decode_line
 from unship.errors import RecordingError, SnapshotError
 from unship.rejections import Rejection
@@ -40,13 +35,16 @@ _LEDGER_PLACE: Final = re.compile(rb',"at":\["ledger",(\d+),')
 READ_BYTES: Final = 8 * 1_048_576
 """So many bytes of lines are in memory at once, however few lines that are."""
 
-UNPACKED_BYTES: Final = 262_144
 LINE_BYTES_MAX: Final = LINE.limit
 """Longer lines are split here and rejected in pieces, so that no input can fill the memory."""
 
 
 REFUSED_SHOWN: Final = 5
 """So many refused lines of each code are kept, because a message about a file names lines."""
+
+
+BEGIN_BYTES: Final = 64
+"""So much is kept of the first line, because a message about a file in another format names the format."""
 
 
 class SavedReplay(msgspec.Struct, frozen=True):
@@ -67,6 +65,24 @@ class RefusedLine(NamedTuple):
 
     line: int
     rejection: Rejection
+
+
+class Refusals:
+    """The lines of a file that are no events: the first ones of each code, and how many there are.
+
+    `begin` is how the first line of the file begins.
+    """
+
+    def __init__(self) -> None:
+        self.first: list[RefusedLine] = []
+        self.count = 0
+        self.begin = b""
+
+    def add(self, line: int, rejection: Rejection) -> None:
+        """Note a line by its number."""
+        self.count += 1
+        if sum(known.rejection.code == rejection.code for known in self.first) < REFUSED_SHOWN:
+            self.first.append(RefusedLine(line, rejection))
 
 
 class Recorder:
@@ -97,65 +113,12 @@ def written_by(step: Step, clock: int, decided: int) -> Iterator[tuple[Taken, De
         yield Taken("decisions", 0, offset, at, decision.model.encode(), decision_bytes(decision)), decision
 
 
-class _Unpacked(io.RawIOBase):
-    """A compressed file as its content, of which no more is unpacked than a limit."""
-
-    def __init__(self, packed: BinaryIO, source: str, limit: int) -> None:
-        super().__init__()
-        self._packed, self._source = packed, source
-        self._limit, self._left = limit, limit
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """Unpack some bytes into a buffer; return how many."""
-        data: bytes = self._packed.read(min(len(buffer), self._left + 1))
-        if len(data) > self._left:
-            raise RecordingError(
-                f"{self._source}: it holds more than {self._limit} bytes when it is unpacked, which is the limit "
-                "(limits.recording); unpack it yourself if you trust it, or raise the limit"
-            )
-        self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-
-@contextmanager
-def open_recording(source: str, limit: int = RECORDING.limit) -> Iterator[BinaryIO]:
-    """Open a recording for reading: a path, `.gz` included, or `-` for standard input.
-
-    Args:
-        source: The path.
-        limit: How many bytes of a compressed recording are unpacked.
-
-    Raises:
-        RecordingError: It cannot be opened.
-    """
-    try:
-        if source == "-":
-            yield sys.stdin.buffer
-            return
-        path = Path(source)
-        if path.suffix == ".zst":
-            raise RecordingError(f"{source}: .zst is not read yet; unpack it first, or use .gz")
-        if path.suffix != ".gz":
-            with path.open("rb") as stream:
-                yield stream
-            return
-        with gzip.open(path, "rb") as packed:
-            yield cast(BinaryIO, io.BufferedReader(_Unpacked(cast(BinaryIO, packed), source, limit), UNPACKED_BYTES))
-    except (OSError, EOFError, zlib.error) as error:
-        raise RecordingError(f"{source}: cannot be read: {error}") from error
-
-
 class Replay:
     """Replays one recording. `lines` counts the lines of the file that were read.
 
     A recording with ledger lines is replayed from these, under the ledger's own configuration; any other from its
-    sources. `folds` are those of the ledger partitions, by number. `refused` are the first lines that are no events, at
-    most `REFUSED_SHOWN` of each code.
+    sources. `folds` are those of the ledger partitions, by number. `refusals` are of lines that are no
+    events.
     """
 
     def __init__(self, config: Config, snapshot: bytes | None = None, recorder: Recorder | None = None) -> None:
@@ -163,7 +126,7 @@ class Replay:
         self.lines = 0
         self.decided = 0
         self.folds: dict[int, Fold] = {}
-        self.refused: list[RefusedLine] = []
+        self.refusals = Refusals()
         self.pipeline: Pipeline | None = None
         # True if an earlier version wrote the ledger; then the sources are replayed instead.
         self.unread_ledger = False
@@ -184,7 +147,11 @@ class Replay:
                         f"the snapshot was saved under configuration {theirs[:12]}, this is {own[:12]}; start without "
                         "it, or use the configuration it was saved with"
                     )
-                self._begin_sources().load(saved.pipeline)
+                pipeline = self._begin_sources()
+                pipeline.load(saved.pipeline)
+                # They wait again, so nothing comes of them here.
+                for _ in pipeline.take(arrivals(saved.pipeline.waiting, self._decoder)):
+                    raise ValueError("the lines that waited for their times to be confirmed do not wait again")
             for number, fold in saved.folds.items():
                 self.config = fold.config
                 self.folds[number] = Fold(self.config)
@@ -235,6 +202,9 @@ class Replay:
                     break
                 data = b"".join(lines)
                 self._hash.update(data)
+                if not self.lines:
+                    # Some editors begin a file with a byte order mark, which is no part of its first line.
+                    lines[0] = lines[0].removeprefix(BOM_UTF8)
                 yield from self._read(lines)
                 self.lines += len(lines)
                 if progress is not None:
@@ -248,6 +218,7 @@ class Replay:
     def _read(self, lines: list[bytes]) -> Iterator[Decision]:
         if not self.folds:
             first = next((line for line in lines if line.strip()), b"")
+            self.refusals.begin = first[:BEGIN_BYTES]
             if _is_ledger(first):
                 if self._recorder is not None:
                     raise RecordingError(
@@ -267,8 +238,7 @@ class Replay:
         yield from self._run(self.pipeline.take(arrivals(lines, self._decoder, self._refuse)))
 
     def _refuse(self, place: int, rejection: Rejection) -> None:
-        if sum(known.rejection.code == rejection.code for known in self.refused) < REFUSED_SHOWN:
-            self.refused.append(RefusedLine(self.lines + place + 1, rejection))
+        self.refusals.add(self.lines + place + 1, rejection)
 
     def _fold(self, lines: list[bytes]) -> Iterator[Decision]:
         """Fold the ledger lines among these, each in the fold of its partition."""

@@ -300,6 +300,8 @@ class BatchWindow:
         if self.slow.engagement and "engagement" in block.shape.fields:
             # A row does not keep it, but a prediction of another model that is read later may be judged by it.
             unusual |= [each is not None for each in block.column("engagement", None)]
+        if "retract" in block.shape.fields:
+            unusual |= block.column("retract", False)
         # A later label of such a key must not be ahead of it.
         slowly |= _of_same_keys(keys, unusual)
         where, row = self.generations.find(prints, len(self.generations))
@@ -421,9 +423,10 @@ class BatchWindow:
         if labelled_by >= 0 and state == WAITS:
             (truth,) = generation.label.truths(place)
             pending.label(labelled_by, truth, None)
+            source = self.sources.names[int(label.source[row])]
+            pending.put_in_force(source)
             pending.join()
             model = self.slow.series[series].model if label.named[row] else None
-            source = self.sources.names[int(label.source[row])]
             feedback = PendingFeedback(key, labelled_by, int(label.at[row]), pending.truth, source, model, matched=True)
         self.slow.adopt(pending, feedback)
 

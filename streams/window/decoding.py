@@ -24,7 +24,17 @@ import numpy as np
 
 from detectors.base import Ints
 from unship.codec import LIMITS, decode_value
-from unship.events import EVENT_TYPES, SLICES_MAX, Feedback, Integer, Label, Prediction, ShortOutput, SliceValue, TimeMs
+from unship.events import (
+    EVENT_TYPES,
+    SLICES_MAX,
+    EventTimeMs,
+    Feedback,
+    Integer,
+    Label,
+    Prediction,
+    ShortOutput,
+    SliceValue,
+)
 from unship.log.packed import PACKED_BYTES_MAX, PACKED_EVENTS_MAX, unpack_value
 from unship.rejections import RejectCode, Rejection
 from unship.topics import EVENT_TOPICS, SOURCES
@@ -290,7 +300,7 @@ class NarrowType:
             return name, made, made()
         if name == "ts":
             # A time as text is the codec's to read.
-            return name, TimeMs | None, None
+            return name, EventTimeMs | None, None
         return name, kind | None if default is None else kind, default
 
     def _kinds_of(self, name: str, listed: dict[str, tuple[str, ...]]) -> list[Any]:

@@ -42,6 +42,11 @@ class PendingFeedback(msgspec.Struct, gc=False):
     unfit: bool = False
     bytes: int = 0
 
+    @property
+    def retract(self) -> bool:
+        """Return whether it takes a label back: then it has nothing that would be one."""
+        return self.truth is None and self.engagement is None
+
     def takes(self, size: int) -> bool:
         """Return whether one more prediction, of so many bytes in the ledger, may be joined with it; the first may."""
         if self.matched:

@@ -31,7 +31,7 @@ import numpy as np
 from detectors.base import Ints
 from streams.window.early_labels import EarlyLabels, PendingFeedback, SavedLabels
 from streams.window.fingerprints import Key
-from streams.window.pending_predictions import PendingPrediction, PendingPredictions
+from streams.window.pending_predictions import PendingPrediction, PendingPredictions, is_same, why_kept
 from streams.window.series import Series, SeriesTable, WindowRule
 from streams.window.slice_values import shortened, text_bytes
 from streams.window.tally import Tally, UnusedLabels
@@ -167,7 +167,8 @@ class JoinWindow:
         if not self.early.take(key, event.model, at):
             self.tally.add(RejectCode.REQUEST_LIMIT, (-1, position))
             return False
-        feedback = PendingFeedback(key, position, at, event.truth, event.source, event.model, event.engagement)
+        truth, engagement = (None, None) if event.retract else (event.truth, event.engagement)
+        feedback = PendingFeedback(key, position, at, truth, event.source, event.model, engagement)
         for pending in self.waiting.all_of(key) if event.model is None else self.waiting.of(key, event.model):
             self._meet(pending, feedback, self.series.rules[pending.series])
         self.early.add(feedback)
@@ -187,19 +188,30 @@ class JoinWindow:
             # Not as long as it happens to be in the window: what is counted must not depend on when that is evicted.
             feedback.miss(late=since <= rule.reach_ms and rule.takes(feedback.truth, feedback.engagement))
             return
-        if not rule.takes(feedback.truth, feedback.engagement):
+        if not feedback.retract and not rule.takes(feedback.truth, feedback.engagement):
             feedback.miss(unfit=True)
             return
-        if pending.labelled_by < 0 and self._answer(pending, feedback, rule):
+        why = self._why_kept(pending, feedback, rule)
+        if why is None and self._answer(pending, feedback, rule):
             if feedback.code:
                 self._count(feedback.code, -1, pending, feedback)
             feedback.match()
         elif not feedback.matched and not feedback.code:
-            # Of two labels with a truth, the truths decide whether they agree.
-            by_truth = pending.truth is not None or feedback.truth is not None
-            same = pending.truth == feedback.truth if by_truth else pending.engagement == feedback.engagement
-            feedback.repeat(RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK)
+            feedback.repeat(why or self._repetition(pending, feedback))
             self._count(feedback.code, 1, pending, feedback)
+
+    def _why_kept(self, pending: PendingPrediction, feedback: PendingFeedback, rule: WindowRule) -> RejectCode | None:
+        """Return why a feedback does not label a prediction, None if it may."""
+        if pending.labelled_by < 0:
+            return RejectCode.RETRACTED if feedback.retract else None
+        if rule.revised_ms >= 0 and pending.revisions:
+            return why_kept(pending, feedback, rule)
+        return RejectCode.RETRACTED if feedback.retract else self._repetition(pending, feedback)
+
+    @staticmethod
+    def _repetition(pending: PendingPrediction, feedback: PendingFeedback) -> RejectCode:
+        same = is_same(pending, feedback)
+        return RejectCode.DUPLICATE_FEEDBACK if same else RejectCode.CONFLICTING_FEEDBACK
 
     def _count(self, code: str, change: int, pending: PendingPrediction, feedback: PendingFeedback) -> None:
         self.tally.add(code, (pending.position, feedback.position), change)
@@ -212,7 +224,10 @@ class JoinWindow:
         return RejectCode.LATE_FEEDBACK if feedback.late else RejectCode.UNMATCHED_FEEDBACK
 
     def _answer(self, pending: PendingPrediction, feedback: PendingFeedback, rule: WindowRule) -> bool:
-        """Label a prediction by its first feedback; return whether each is the first of the other: an outcome."""
+        """Label a prediction by a feedback, its first or one that revises it; return whether the two are an outcome."""
+        revised = rule.revised_ms >= 0
+        if revised:
+            pending.put_in_force(feedback.source)
         pending.label(feedback.position, feedback.truth, feedback.engagement)
         others = self.waiting.of(pending.key, self.series[pending.series].model)
         if len(others) > 1 and not self._is_first(pending, others, feedback.at, rule):
@@ -221,20 +236,31 @@ class JoinWindow:
             self._count(RejectCode.REQUEST_LIMIT, 1, pending, feedback)
             return False
         pending.join()
-        self._joined.outcomes.append(Outcome(pending, feedback.at, feedback.source))
+        # Of a label that may be replaced, what is joined keeps what is in force now.
+        joined = msgspec.structs.replace(pending) if revised else pending
+        self._joined.outcomes.append(Outcome(joined, feedback.at, feedback.source))
         if len(others) > 1:
-            self._pair(pending, others, feedback.at)
+            self._pair(pending, others, feedback.at, copied=revised)
         return True
 
-    def _pair(self, pending: PendingPrediction, others: Sequence[PendingPrediction], at: int) -> None:
+    def _pair(
+        self, pending: PendingPrediction, others: Sequence[PendingPrediction], at: int, *, copied: bool = False
+    ) -> None:
         """Pair the live outcome of a label with its shadow outcomes: the first live one, and the first shadows."""
-        same = [other for other in others if other.joined and other.labelled_by == pending.labelled_by]
+        same = [other for other in others if other.is_outcome_of(pending.labelled_by)]
         live = self._first_live(same)
         shadows = [other for other in same if self._role(other) == "shadow"][: SHADOWS_OF_REQUEST.limit]
+        pairs: list[Pair] = []
         if live is pending:
-            self._joined.pairs.extend(Pair(pending, shadow, at) for shadow in shadows)
+            pairs = [Pair(pending, shadow, at) for shadow in shadows]
         elif live is not None and any(shadow is pending for shadow in shadows):
-            self._joined.pairs.append(Pair(live, pending, at))
+            pairs = [Pair(live, pending, at)]
+        if copied:
+            # The other one may have a later label in force already.
+            label = {"labelled_by": pending.labelled_by, "truth": pending.truth, "engagement": pending.engagement}
+            copy = msgspec.structs.replace
+            pairs = [Pair(copy(pair.live, **label), copy(pair.shadow, **label), at) for pair in pairs]
+        self._joined.pairs.extend(pairs)
 
     def _pair_seen(self, pending: PendingPrediction, others: Sequence[PendingPrediction], rule: WindowRule) -> None:
         """Pair a prediction with the live one of its request, or if it is that with the first shadows."""

@@ -5,6 +5,12 @@ kept, an eighth of the horizon or of the early time, whichever is longer, and of
 that are not configured share one more limit: of one request, the first 16 of them in an interval. So what one event
 costs, and what a label of it can join, has a limit whatever was sent before. Whether a prediction is kept follows from
 its own interval alone: not from what was read before that, nor in which blocks.
+
+Where labels may be replaced, a feedback f *revises* a prediction p iff it belongs to p, p is the first kept prediction
+of its version that f belongs to, f came before p's cohort is judged, and its truth, or that it takes the label back,
+differs from what is in force. Only the source of the label in force may do so, or one that the configuration lists, and
+only the first few do. That depends on the predictions up to p and the feedback up to f alone. So revisions are rows as
+other outcomes are: of those of one prediction the last one counts, and batches that overlap bring each once.
 """
 
 from __future__ import annotations
@@ -17,12 +23,17 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from streams.window.early_labels import PendingFeedback
 from streams.window.fingerprints import Key
 from streams.window.series import SeriesTable, WindowRule
 from unship.budgets.table import MODELS_OF_REQUEST, VERSIONS_OF_REQUEST
+from unship.rejections import RejectCode
 
 VERSIONS_MAX: Final = VERSIONS_OF_REQUEST.limit
 UNLISTED_MAX: Final = MODELS_OF_REQUEST.limit
+
+REVISIONS_MAX: Final = 8
+"""So many labels of one prediction are in force one after the other; each is a row in the ledger."""
 
 _ByModel: TypeAlias = dict[str, "list[PendingPrediction]"]
 
@@ -30,8 +41,9 @@ _ByModel: TypeAlias = dict[str, "list[PendingPrediction]"]
 class PendingPrediction(msgspec.Struct, gc=False):
     """A prediction in the window.
 
-    `labelled_by` is the position of the first feedback within its reach, or -1; `joined` is true if it is its version's
-    first prediction within reach of that feedback too, so that the two are an outcome.
+    `labelled_by` is the position of the first feedback within its reach, or -1. Where labels may be replaced, it and
+    `truth` are of the label in force. `held` is (source of that, how many were in force so far, the positions of the
+    feedback that is an outcome with it: it is its version's first prediction within reach of that, too).
     """
 
     key: Key
@@ -46,7 +58,26 @@ class PendingPrediction(msgspec.Struct, gc=False):
     labelled_by: int = -1
     truth: Any = None
     engagement: float | None = None
-    joined: bool = False
+    held: tuple[str, int, tuple[int, ...]] = ("", 0, ())
+
+    @property
+    def source(self) -> str:
+        """Return the source of the label in force."""
+        return self.held[0]
+
+    @property
+    def revisions(self) -> int:
+        """Return how many labels were in force so far."""
+        return self.held[1]
+
+    @property
+    def retracted(self) -> bool:
+        """Return whether its label was taken back."""
+        return self.revisions > 0 and self.truth is None and self.engagement is None
+
+    def is_outcome_of(self, feedback: int) -> bool:
+        """Return whether it and the feedback of that position are an outcome."""
+        return feedback in self.held[2]
 
     def label(self, position: int, truth: Any, engagement: float | None) -> None:
         """Note the first feedback within reach."""
@@ -58,7 +89,12 @@ class PendingPrediction(msgspec.Struct, gc=False):
 
     def join(self) -> None:
         """Note that prediction and feedback are the first of each other."""
-        self.joined = True
+        source, revisions, outcomes = self.held
+        self.held = (source, revisions, (*outcomes, self.labelled_by))
+
+    def put_in_force(self, source: str) -> None:
+        """Note that another label is in force, and its source."""
+        self.held = (source, self.revisions + 1, self.held[2])
 
 
 class PendingPredictions:
@@ -187,3 +223,22 @@ class PendingPredictions:
 
 def _position(pending: PendingPrediction) -> int:
     return pending.position
+
+
+def why_kept(pending: PendingPrediction, feedback: PendingFeedback, rule: WindowRule) -> RejectCode | None:
+    """Return why a further feedback does not change the label in force, None if it does."""
+    if feedback.retract and pending.retracted:
+        return RejectCode.RETRACTED
+    if not (feedback.retract or pending.retracted) and is_same(pending, feedback):
+        return RejectCode.DUPLICATE_FEEDBACK
+    if feedback.source != pending.source and feedback.source not in rule.revised_by:
+        return RejectCode.RETRACTED if feedback.retract else RejectCode.CONFLICTING_FEEDBACK
+    if feedback.at - pending.at > rule.revised_ms:
+        return RejectCode.REVISED_LATE
+    return RejectCode.REQUEST_LIMIT if pending.revisions >= REVISIONS_MAX else None
+
+
+def is_same(pending: PendingPrediction, feedback: PendingFeedback) -> bool:
+    """Return whether a feedback has the truth of the label in force; engagements decide where neither has one."""
+    by_truth = pending.truth is not None or feedback.truth is not None
+    return bool(pending.truth == feedback.truth if by_truth else pending.engagement == feedback.engagement)

@@ -33,7 +33,8 @@ class WindowRule(msgspec.Struct, frozen=True):
 
     `unlabelled` is true where predictions are judged without a label too, and `latency` where their duration is kept.
     `losses` is how many losses each of them has, and `scores` is true where one needs the scores by class.
-    `classes` is the kind of a target whose classes are compared.
+    `classes` is the kind of a target whose classes are compared. Up to `revised_ms` after a prediction its label may
+    be replaced, by its own source or one of `revised_by`; never if -1.
     """
 
     horizon_ms: int
@@ -46,6 +47,8 @@ class WindowRule(msgspec.Struct, frozen=True):
     losses: int = 1
     scores: bool = True
     classes: str = ""
+    revised_ms: int = -1
+    revised_by: tuple[str, ...] = ()
 
     @property
     def reach_ms(self) -> int:
@@ -92,6 +95,8 @@ def window_rule(model: ModelConfig) -> WindowRule:
         losses=len(model.losses),
         scores=model.kind != "binary" and any(spec.of_scores for spec in model.losses),
         classes=model.kind if model.compares_classes else "",
+        revised_ms=model.mature_after_ms if model.revises else -1,
+        revised_by=tuple(model.sources),
     )
 
 

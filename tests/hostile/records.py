@@ -178,7 +178,7 @@ def many_classes(model: str, size: int, begin: int) -> list[tuple[str, Message]]
 
 def forged_orders(model: str, size: int, begin: int) -> list[tuple[str, Message]]:
     """Return deployments, acts, acks and commands of a stranger."""
-    deployment = {"model": model, "status": "live", "ts": 0}
+    deployment = {"model": model, "status": "live", "ts": 946_684_800_000}
     ack = {"model": model, "boot": "b", "epoch": [HUGE, HUGE, HUGE], "stage": "refused", "code": "LOAD_FAILED"}
     flood: list[tuple[str, Message]] = []
     for i in range(begin, begin + size // 4):

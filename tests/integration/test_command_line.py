@@ -67,14 +67,14 @@ def test_snapshot_of_another_configuration_is_refused_with_both_digests(decay: P
 
 def test_until_lets_time_pass_after_the_last_line(tmp_path: Path) -> None:
     lines = [
-        {"type": "prediction", "id": f"p{i}", "model": "m", "version": "v1", "output": 1, "ts": 1_000_000 + i}
+        {"type": "prediction", "id": f"p{i}", "model": "m", "version": "v1", "output": 1, "ts": 1_772_409_600_000 + i}
         for i in range(10)
     ]
-    lines += [{"type": "feedback", "id": f"p{i}", "truth": 1, "ts": 1_000_100 + i} for i in range(10)]
+    lines += [{"type": "feedback", "id": f"p{i}", "truth": 1, "ts": 1_772_409_600_100 + i} for i in range(10)]
     (tmp_path / "r.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "unship.yaml").write_text("models: {m: {labels: {mature_after: 1h}}}")
     assert unship("replay", "r.ndjson", cwd=tmp_path).stdout == b""
-    late = unship("replay", "r.ndjson", "--until", "1970-01-02T00:00:00Z", cwd=tmp_path)
+    late = unship("replay", "r.ndjson", "--until", "2026-03-03T00:00:00Z", cwd=tmp_path)
     assert acts(late.stdout) == [("none", "LEARNING", None)]
 
 
@@ -169,7 +169,6 @@ def test_version_names_everything_decisions_can_depend_on() -> None:
     ("arguments", "sentence"),
     [
         (["replay", "missing.ndjson"], b"missing.ndjson: cannot be read"),
-        (["replay", "x.zst"], b".zst is not read yet"),
         (["audit", "missing.ndjson"], b"missing.ndjson: cannot be read"),
         (["-c", "missing.yaml", "replay", "-"], b"missing.yaml: cannot be read"),
         (["replay", "-", "--until", "soon"], b"--until: expected milliseconds or RFC 3339"),

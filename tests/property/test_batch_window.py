@@ -41,6 +41,8 @@ BY_MORE = {
     "used": WindowRule(10, 3, ("country",), truth=False, engagement=True),
     "seen": WindowRule(8, 2, ("country",), unlabelled=True, latency=True),
 }
+REVISED = {"n": WindowRule(6, 2, ("vip",), revised_ms=4, revised_by=("desk-1", "desk-2")), "used": BY_MORE["used"]}
+REVISED_DEFAULT = WindowRule(12, 4, ("country", "vip"), revised_ms=12, revised_by=("default",))
 
 
 class Recorded(NamedTuple):
@@ -334,6 +336,19 @@ def test_blocks_join_and_count_as_one_record_after_the_other(rules: dict[str, Wi
     assert pairs > 20
     assert all(counts[reason] > 20 for reason in ("DUPLICATE", "CONFLICTING_PREDICTION", "DUPLICATE_FEEDBACK")), counts
     assert all(counts[reason] > 20 for reason in ("LATE_FEEDBACK", "UNMATCHED_FEEDBACK", "FUTURE_TS")), counts
+
+
+@pytest.mark.parametrize("reload", [False, True], ids=["at once", "with snapshots"])
+def test_blocks_revise_labels_as_one_record_after_the_other(reload: bool) -> None:
+    counts: Counter[str] = Counter()
+    revised = 0
+    for seed in range(30):
+        joined, _ = check_seed(seed, REVISED, reload=reload, default=REVISED_DEFAULT)
+        revised += len(joined.outcomes) - len({row[0] for row in joined.outcomes})
+        for (reason, _, _), count in joined.counts.items():
+            counts[reason] += count
+    assert revised > 30
+    assert all(counts[reason] for reason in ("REVISED_LATE", "DUPLICATE_FEEDBACK", "CONFLICTING_FEEDBACK")), counts
 
 
 @pytest.mark.parametrize("most", [1, 2])

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unship.codec import LIMITS, OtherLine, decode_line, decode_value, encode_line
-from unship.events import EVENT_TYPES, INTEGER_MAX, TS_MS_MAX, Event, Feedback, Prediction, Reference, RefusalCode
+from unship.events import (
+    EVENT_TYPES,
+    INTEGER_MAX,
+    TS_MS_MAX,
+    TS_MS_MIN,
+    Event,
+    Feedback,
+    Prediction,
+    Reference,
+    RefusalCode,
+)
 from unship.rejections import DECODING_CODES, Rejection
 from unship.sending.sendable import reads_back
 
@@ -19,7 +29,7 @@ naturals = st.integers(0, INTEGER_MAX)
 probabilities = st.floats(0, 1)
 names = st.text(min_size=1, max_size=128)
 labels = st.text(max_size=128)
-times = st.integers(0, TS_MS_MAX)
+times = st.integers(TS_MS_MIN, TS_MS_MAX)
 scalars = st.booleans() | integers | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=40)
 outputs = scalars | st.lists(scalars, max_size=10)
 epochs = st.tuples(naturals, naturals, naturals)
@@ -133,7 +143,7 @@ def test_what_is_sent_without_decoding_reads_back_equal(event: Prediction | Feed
 @given(event=st.one_of(predictions, feedbacks))
 def test_flat_events_are_sent_without_decoding(event: Prediction | Feedback) -> None:
     flat = {"scores": None} if isinstance(event, Prediction) else {}
-    event = msgspec.structs.replace(event, at=None, ts=event.ts or 0, **flat)
+    event = msgspec.structs.replace(event, at=None, ts=event.ts or TS_MS_MIN, **flat)
     answer = event.output if isinstance(event, Prediction) else event.truth
     assert reads_back(event, event) is not isinstance(answer, list)
 

@@ -42,7 +42,8 @@ names = texts.filter(bool)
 outputs = numbers | texts | st.booleans() | st.lists(numbers | texts | st.booleans(), max_size=3)
 rare = st.sampled_from([{f"k{i}": i for i in range(32)}, {f"k{i}": i for i in range(33)}, {"k" * 64: 1}, {"k" * 65: 1}])
 slices = st.dictionaries(texts, texts | st.sampled_from([0, 1, 2, 1.0, True, False, 2**53, None]), max_size=3) | rare
-times = st.sampled_from([0, 1, 5.0, 1_700_000_000_000, -1, 2**53, "2025-10-09T08:53:20.5+02:00", "2025-10-09", None])
+numbered = [0, 1, 946_684_799_999, 946_684_800_000, 5.0, 1_700_000_000_000, -1, 2**53]
+times = st.sampled_from([*numbered, "2025-10-09T08:53:20.5+02:00", "2025-10-09", None])
 places = st.sampled_from([["unship.predictions", 0, 17, 5], ["t", 0, 1], ["t", 0, 1, -1], None, ["t", 0, 1, 2.0]])
 of_prediction: dict[str, st.SearchStrategy[Any]] = {
     "score": st.sampled_from([0, 0.5, 1, 1.0, 1.5, -0.1, None]),

@@ -11,6 +11,7 @@ from unship.codec import OTHER_KINDS, Limits, OtherLine, decode_line, decode_val
 from unship.events import (
     EVENT_TYPES,
     TS_MS_MAX,
+    TS_MS_MIN,
     Ack,
     Deployment,
     Event,
@@ -376,7 +377,7 @@ def test_numbers_at_the_ends_of_their_ranges_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("text", "ts_ms"),
     [
-        ("1970-01-01T00:00:00Z", 0),
+        ("2000-01-01T00:00:00Z", TS_MS_MIN),
         ("2025-10-09T08:53:20Z", 1_760_000_000_000),
         ("2025-10-09T10:53:20.123456+02:00", 1_760_000_000_123),
         ("2025-10-09t08:53:20.5z", 1_760_000_000_500),
@@ -404,7 +405,10 @@ def test_rfc_3339_time_becomes_milliseconds(text: str, ts_ms: int) -> None:
         "2025-10-09",
         "2025-10-09T08:53:20",
         "2025-02-30T00:00:00Z",
-        "1969-12-31T23:59:59.999Z",
+        0,
+        TS_MS_MIN - 1,
+        1_760_000_000,
+        "1999-12-31T23:59:59.999Z",
         "2100-01-01T00:00:00.001Z",
         "0001-01-01T00:00:00+23:59",
         "9999-12-31T23:59:59-23:59",
@@ -414,6 +418,14 @@ def test_rfc_3339_time_becomes_milliseconds(text: str, ts_ms: int) -> None:
 def test_bad_or_absurd_time_is_rejected(ts: object) -> None:
     for event in MINIMAL.values():
         assert code_of(line(event, ts=ts)) is RejectCode.BAD_TIME
+
+
+def test_time_in_seconds_is_named_as_what_it_probably_is() -> None:
+    for event in MINIMAL.values():
+        rejected = decode_line(line(event, ts=1_760_000_000))
+        assert isinstance(rejected, Rejection)
+        assert "are they seconds?" in rejected.detail
+        assert isinstance(decode_line(line(event, ts=1_760_000_000_000)), type(good(line(event))))
 
 
 def test_absurd_append_time_of_a_recorded_line_is_a_bad_time() -> None:

@@ -326,7 +326,7 @@ def test_environment_names_log_and_trust_where_the_program_does_not(unship_embed
 
 def test_truths_and_engagement_arrive_with_their_source(unship_embedded):
     with Feedback(unship_embedded.log, source="chargebacks", model="fraud") as feedback:
-        feedback.truth("p-1", np.int64(1), row=1, target="t", ts=5)
+        feedback.truth("p-1", np.int64(1), row=1, target="t", ts=1_772_409_600_005)
         feedback.truth("p-2", ["a", "b"], source="review")
         feedback.engagement("p-3", 0.25)
         feedback.truth("p-4", None)
@@ -334,7 +334,7 @@ def test_truths_and_engagement_arrive_with_their_source(unship_embedded):
         assert feedback.flush(HANG_S)
         assert feedback.stats.dropped == {"BAD_EVENT": 1, "NUMBER_OUT_OF_RANGE": 1}
     first, second, third = unship_embedded.events("feedback")
-    assert (first.id, first.truth, first.row, first.target, first.ts) == ("p-1", 1, 1, "t", 5)
+    assert (first.id, first.truth, first.row, first.target, first.ts) == ("p-1", 1, 1, "t", 1_772_409_600_005)
     assert (first.source, first.model, second.source, second.truth) == ("chargebacks", "fraud", "review", ["a", "b"])
     assert (third.id, third.truth, third.engagement) == ("p-3", None, 0.25)
 

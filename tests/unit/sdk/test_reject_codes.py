@@ -28,6 +28,8 @@ def test_codes_are_pinned() -> None:
         "UNMATCHED_FEEDBACK",
         "AFTER_MATURITY",
         "LATE_FEEDBACK",
+        "REVISED_LATE",
+        "RETRACTED",
         "ROLE_MISMATCH",
         "STILL_SERVED",
         "MISSING_SCORE",

@@ -44,7 +44,7 @@ def trust_of(*controllers: Ed25519PrivateKey) -> Trust:
 
 TRUST = trust_of(CONTROLLER)
 WHO = Identity("r-1", "b-1")
-NOW = 1_000_000
+NOW = 1_772_409_600_000
 BASE = Command(
     model="fraud",
     epoch=(1, 10, 0),

@@ -88,10 +88,10 @@ def test_events_of_a_packing_sidecar_share_records(unship_embedded):
 
 
 def test_version_that_the_application_names_is_kept_without_an_epoch_of_another(server, unship_embedded):
-    event = {**PREDICTION, "version": "v41", "role": "holdback", "ts": 5}
+    event = {**PREDICTION, "version": "v41", "role": "holdback", "ts": 1_772_409_600_005}
     assert ask(server, "POST", "/v1/events", event)[0] == 202
     (prediction,) = unship_embedded.until("predictions", lambda events: len(events) == 1)
-    assert (prediction.version, prediction.epoch, prediction.ts) == ("v41", None, 5)
+    assert (prediction.version, prediction.epoch, prediction.ts) == ("v41", None, 1_772_409_600_005)
 
 
 @pytest.mark.parametrize(

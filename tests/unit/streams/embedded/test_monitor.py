@@ -61,7 +61,7 @@ def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp
     live = site.monitor()
     for model in ("m", "watched"):
         site.clock.now = 1_000
-        site.deploy({"model": model, "version": "v1", "status": "live", "ts": 1_000})
+        site.deploy({"model": model, "version": "v1", "status": "live", "ts": 1_772_000_000_000})
     live.step()
     (command,) = live.publish()
     assert (command.model, command.serve, command.action, command.audience) == ("m", "v1", "deploy", "prod")

@@ -32,6 +32,7 @@ def prediction(model: str) -> dict[str, Any]:
 def test_scores_are_kept_only_for_models_with_a_loss_of_them(model: str, kept: int) -> None:
     run = Run(CONFIG)
     run.take([msgspec.json.encode(prediction(model))])
+    run.rest()
     window = run.pipeline.cutter.join.window
     rows = [scores for generation in window.generations for _, scores in generation.answers.objects.values()]
     objects = [pending.scores for pending in window.slow.waiting]

@@ -12,9 +12,10 @@ import pytest
 
 from streams.audit.decisions_audit import audit_decisions
 from streams.config.parse import parse
+from streams.recordings.file_formats import open_recording
 from streams.recordings.opening import has_ledger, open_seekable
 from streams.recordings.recorded_topics import RecordedTopics
-from streams.recordings.replay import Replay, open_recording
+from streams.recordings.replay import Replay
 from unship.errors import RecordingError
 
 MIB = 1 << 20
