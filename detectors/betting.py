@@ -33,6 +33,8 @@ BLOCKS_AT_ONCE = 128
 #: Fewer numbers than this are added in one call, of which most is thrown away.
 SMALL = 4_096
 LARGEST_MEAN = 1.0 - 1e-9
+#: Standard errors that a mean exceeds with a probability of 5 %.
+Z_95 = 1.645
 
 
 def factors(losses: Floats, baseline_mean: Floats, grid: Floats) -> Floats:
@@ -112,6 +114,26 @@ def predictive_mean(losses_sum: Floats, count: Floats, worse_by: float | Floats 
     mean += worse_by
     np.maximum(mean, np.divide(1.0, size, out=size), out=mean)
     return np.minimum(mean, LARGEST_MEAN, out=mean)
+
+
+def upper_mean(losses_sum: Floats, count: Floats) -> Floats:
+    """Return the upper end of the one-sided 95 % Wilson interval of a mean loss.
+
+    It is exact to the order of its approximation for 0/1 losses; any other loss in [0, 1] with the same mean varies
+    less, so the end is then higher than it has to be.
+
+    Args:
+        losses_sum: Sum of the losses.
+        count: Number of outcomes, above 0, same shape.
+
+    Example:
+        >>> upper_mean(np.array([140.0, 0.0]), np.array([741.0, 500.0])).round(4).tolist()
+        [0.2138, 0.0054]
+    """
+    mean, square = losses_sum / count, Z_95 * Z_95
+    spread = np.sqrt(mean * (1.0 - mean) / count + square / (4.0 * count * count))
+    upper: Floats = (mean + square / (2.0 * count) + Z_95 * spread) / (1.0 + square / count)
+    return upper
 
 
 def advance(evidence: Floats, growth: Floats, block_factor: Floats) -> Floats:

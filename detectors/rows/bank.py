@@ -4,6 +4,11 @@ A stream (a slice, a loss, one label source left out) is a row and nothing else,
 here. Outcomes come in blocks of at most 32: a block multiplies its betting factors into the row's evidence at once,
 which keeps the guarantee of the e-detector (`detectors.e_detector`) and makes the work of thousands of rows a few array
 operations. The factors of all blocks of a run are computed first, then the evidence goes through its chunks.
+
+A row that inherited its baseline has two processes: for the growing one each healthy outcome joins the baseline, for
+the kept one none does, so that a version that was bad from its first outcome on is not compared with itself. The kept
+one does not know how far chance moved its baseline, so it takes the upper end of what is plausible. The row's evidence
+is the weighted mean of both; a mean of e-detectors is an e-detector.
 """
 
 from __future__ import annotations
@@ -19,9 +24,11 @@ from detectors.betting import (
     GRID_BINARY,
     GRID_LOW_VARIANCE,
     LARGEST_EVIDENCE,
+    LARGEST_MEAN,
     factor_products,
     predictive_mean,
     total,
+    upper_mean,
 )
 
 BLOCK = 32
@@ -31,7 +38,11 @@ BASELINE_CAP = 20_000.0
 BASELINE_LEAST = 500.0
 #: Outcomes after which a row without any other baseline takes its own.
 LEARN = 1_000.0
+#: Weights of the two processes of a row that inherited its baseline.
+GROWING_SHARE, KEPT_SHARE = 0.75, 0.25
 NO_ROWS = np.zeros(0, np.int64)
+#: What a bank holds for each of its rows.
+TABLES = ("evidence", "totals", "n", "k", "own_n", "own_k", "learning", "kept", "kept_evidence")
 
 
 class Run(NamedTuple):
@@ -107,19 +118,23 @@ class BankState(NamedTuple):
     k: Floats
     own_n: Floats
     own_k: Floats
+    kept_evidence: Floats
 
 
 class Path(NamedTuple):
     """Hold the evidence of the rows that a run steps, after each of its chunks.
 
-    `rows` are these rows; `evidence` has shape (chunks, rows, bets), `totals` is its sum over the bets, and `highest`
-    the largest of these.
+    `rows` are these rows; `evidence` has shape (chunks, rows, bets), `totals`, of shape (chunks, rows), has what the
+    rows show, and `highest` is the largest of these. `kept_rows` are the rows with a kept process, and `kept_evidence`
+    is that of it.
     """
 
     rows: Ints
     evidence: Floats
     totals: Floats
     highest: float
+    kept_rows: Ints
+    kept_evidence: Floats
 
 
 class Bank(msgspec.Struct):
@@ -127,7 +142,8 @@ class Bank(msgspec.Struct):
 
     `n` and `k` are the baseline (outcomes and sum of losses, what grew healthily included), `own_n` and `own_k` the
     outcomes of this bank's own version alone. A learning row counts but gathers no evidence. Arrays have shape (rows,),
-    `evidence` has (rows, bets), and `totals` is its sum over the bets.
+    `evidence` has (rows, bets), and `totals` is what each row shows. `kept` is the mean that an inherited baseline may
+    plausibly have, 0 where a row inherited none, and `kept_evidence` is against that, (rows, bets).
     """
 
     binary: bool
@@ -138,6 +154,8 @@ class Bank(msgspec.Struct):
     own_n: NDArray[np.float64]
     own_k: NDArray[np.float64]
     learning: NDArray[np.bool_]
+    kept: NDArray[np.float64]
+    kept_evidence: NDArray[np.float64]
 
     @property
     def grid(self) -> Floats:
@@ -170,21 +188,41 @@ class Bank(msgspec.Struct):
                 run, losses = run.where(use) if kept else run, losses[use]
         if not losses.size:
             nothing = np.zeros((run.chunks, 0, self.grid.size))
-            return Path(NO_ROWS, nothing, nothing[..., 0], 0.0)
+            return Path(NO_ROWS, nothing, nothing[..., 0], 0.0, NO_ROWS, nothing)
         mean = self._means(run, losses, worse_by, growing)
+        evidence, totals = self._process(run, losses, mean, self.evidence[run.own], growth)
+        kept_rows, kept_evidence = NO_ROWS, evidence[:, :0]
+        inherited = self.kept[run.own] > 0.0
+        if (number := np.count_nonzero(inherited)) > 0:
+            steps = run
+            if number < inherited.size:
+                use = inherited[run.number]
+                steps, losses = run.where(use), losses[use]
+            kept_rows, mean = steps.own, self.kept_means(worse_by)[steps.rows]
+            kept_evidence, kept_totals = self._process(steps, losses, mean, self.kept_evidence[kept_rows], growth)
+            mixed(totals, inherited, kept_totals)
+        return Path(run.own, evidence, totals, float(np.maximum.reduce(totals, axis=None)), kept_rows, kept_evidence)
+
+    def _process(
+        self, run: Run, losses: Floats, mean: Floats, before: Floats, growth: Floats | None
+    ) -> tuple[Floats, Floats]:
+        """Return the evidence against some means after each chunk, (chunks, rows, bets), and its sum over the bets."""
         product = factor_products(losses, mean, self.grid, run.edges)
         if growth is None:
             grown = run.sizes / self.grid.size
         else:
             grown = (growth[run.chunk] if run.chunks > 1 else growth.repeat(run.sizes.size)) / self.grid.size
-        before = self.evidence[run.own]
         evidence = _walk(run, before, grown, product, False)
         totals = total(evidence)
-        if not (highest := float(np.maximum.reduce(totals, axis=None))) <= LARGEST_EVIDENCE:
+        if not float(np.maximum.reduce(totals, axis=None)) <= LARGEST_EVIDENCE:
             # Evidence that grows beyond all bounds is cut off after each chunk.
             evidence = _walk(run, before, grown, product, True)
             totals = total(evidence)
-        return Path(run.own, evidence, totals, highest)
+        return evidence, totals
+
+    def kept_means(self, worse_by: float) -> Floats:
+        """Return the mean that each row's kept process compares with, shape (rows,)."""
+        return np.minimum(self.kept + worse_by, LARGEST_MEAN)
 
     def _means(self, run: Run, losses: Floats, worse_by: float, growing: bool) -> Floats:
         """Return the mean that each entry is compared with: its row's baseline, and what joined it before the entry."""
@@ -200,10 +238,11 @@ class Bank(msgspec.Struct):
         """Take the evidence as it is after a chunk of a path."""
         self.evidence[path.rows] = path.evidence[chunk]
         self.totals[path.rows] = path.totals[chunk]
+        self.kept_evidence[path.kept_rows] = path.kept_evidence[chunk]
 
     def put(self, state: BankState) -> None:
         """Take a state that was computed before."""
-        self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k = state
+        self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k, self.kept_evidence = state
 
     def detach(self) -> None:
         """Hold the present state alone, where it is a part of many that were computed together."""
@@ -212,7 +251,9 @@ class Bank(msgspec.Struct):
     @property
     def state(self) -> BankState:
         """Return what outcomes change."""
-        return BankState(self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k)
+        return BankState(
+            self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k, self.kept_evidence
+        )
 
     def know(self, rows: Ints) -> None:
         """Let rows take their outcomes as their baseline."""
@@ -228,9 +269,17 @@ class Bank(msgspec.Struct):
         add_capped(self.own_n, self.own_k, n, k)
         add_capped(self.n, self.k, n, k)
 
-    def replace(self, use: NDArray[np.bool_], n: Floats, k: Floats) -> None:
-        """Give some rows another baseline; they learn no more."""
-        self.n[use], self.k[use], self.learning[use] = n[use], k[use], False
+    def inherit(self, rows: Ints, n: Floats, k: Floats) -> None:
+        """Give some rows a baseline of outcomes from before; they learn no more."""
+        self.n[rows], self.k[rows], self.learning[rows] = n, k, False
+        self.kept[rows] = upper_mean(k, n)
+
+    def drop_inherited(self, row: int, n: float, k: float) -> None:
+        """Give a row a baseline of its own outcomes in place of the inherited one; what it shows goes on from there."""
+        self.n[row], self.k[row] = n, k
+        self.kept[row] = self.kept_evidence[row] = 0.0
+        self.evidence[row] *= GROWING_SHARE
+        self.totals[row] = total(self.evidence[row])
 
     def learn(self) -> Ints:
         """Let rows that have seen enough outcomes take them as their baseline; return these rows."""
@@ -242,13 +291,18 @@ class Bank(msgspec.Struct):
 
     def restart(self, row: int) -> None:
         """Start a row's evidence afresh."""
-        self.evidence[row] = 0.0
+        self.evidence[row] = self.kept_evidence[row] = 0.0
         self.totals[row] = 0.0
 
     def forget(self, n: Floats, k: Floats) -> None:
         """Take outcomes out of the baselines again: those since a change turned out to be not healthy."""
         for count, losses in ((self.n, self.k), (self.own_n, self.own_k)):
             take_out(count, losses, n, k)
+
+
+def mixed(totals: Floats, inherited: Bools | slice, kept: Floats) -> None:
+    """Mix what rows show, (chunks, rows), in place with what the kept process of the inherited ones shows."""
+    totals[:, inherited] = GROWING_SHARE * totals[:, inherited] + KEPT_SHARE * kept
 
 
 def _walk(run: Run, before: Floats, grown: Floats, product: Floats, cut: bool) -> Floats:
@@ -320,6 +374,8 @@ def empty_bank(binary: bool, rows: int) -> Bank:
         own_n=np.zeros(rows),
         own_k=np.zeros(rows),
         learning=np.ones(rows, np.bool_),
+        kept=np.zeros(rows),
+        kept_evidence=np.zeros((rows, bets)),
     )
 
 
@@ -332,7 +388,7 @@ def reshaped(bank: Bank, old: tuple[int, int], new: tuple[int, int]) -> Bank:
         new: its shape afterwards, at least as large in both directions.
     """
     grown = empty_bank(bank.binary, new[0] * new[1])
-    for name in ("evidence", "totals", "n", "k", "own_n", "own_k", "learning"):
+    for name in TABLES:
         source = getattr(bank, name)
         target = getattr(grown, name).reshape(*new, *source.shape[1:])
         target[: old[0], : old[1]] = source.reshape(*old, *source.shape[1:])
@@ -341,7 +397,7 @@ def reshaped(bank: Bank, old: tuple[int, int], new: tuple[int, int]) -> Bank:
 
 def copy_variant(bank: Bank, shape: tuple[int, int], source: int, target: int) -> None:
     """Copy one variant of every stream over another: leaving out a source without labels makes no difference."""
-    for name in ("evidence", "totals", "n", "k", "own_n", "own_k", "learning"):
+    for name in TABLES:
         table = getattr(bank, name)
         view = table.reshape(*shape, *table.shape[1:])
         view[:, target] = view[:, source]

@@ -24,6 +24,9 @@ from detectors.rows.bank import (
 )
 from detectors.rows.types import EARLIER, FIRST, PREVIOUS, REFERENCE, Baselines, Entries, StatedReference
 
+OVERALL = np.zeros(1, np.int64)
+"""The row of all requests and all label sources, alone."""
+
 
 class Rows(msgspec.Struct):
     """Hold rows of detectors: `streams` (overall and slices) by `variants` (all label sources, and each left out).
@@ -90,16 +93,17 @@ class Rows(msgspec.Struct):
             for basis, source in ((PREVIOUS, previous), (EARLIER, earlier)):
                 if source is not None:
                     n, k = (source.n, source.k) if basis == EARLIER else (source.own_n, source.own_k)
-                    use = self._fitted(n[loss]) >= BASELINE_LEAST
-                    bank.replace(use, self._fitted(n[loss]), self._fitted(k[loss]))
-                    self.basis[loss, use] = basis
+                    count, losses = self._fitted(n[loss]), self._fitted(k[loss])
+                    rows = np.flatnonzero(count >= BASELINE_LEAST)
+                    bank.inherit(rows, count[rows], losses[rows])
+                    self.basis[loss, rows] = basis
             if loss in reference and self.basis[loss, 0] != EARLIER:
                 mean, size = reference[loss]
                 if size >= BASELINE_LEAST:
                     instead = (0.0, 0.0, FIRST) if bank.learning[0] else (float(bank.n[0]), float(bank.k[0]), PREVIOUS)
                     self.references[loss] = StatedReference(mean, size, *instead)
-                    count = min(size, BASELINE_CAP)
-                    bank.n[0], bank.k[0], bank.learning[0] = count, mean * count, False
+                    size = min(size, BASELINE_CAP)
+                    bank.inherit(OVERALL, np.array([size]), np.array([mean * size]))
                     self.basis[loss, 0] = REFERENCE
 
     def _fitted(self, table: Floats) -> Floats:
@@ -169,7 +173,10 @@ class Rows(msgspec.Struct):
             self.references[loss] = msgspec.structs.replace(stated, ignored=True)
             dropped += 1
             bank = self.banks[loss]
-            bank.n[0], bank.k[0] = stated.instead_n, stated.instead_k
+            if stated.instead == FIRST:
+                bank.drop_inherited(0, stated.instead_n, stated.instead_k)
+            else:
+                bank.inherit(OVERALL, np.array([stated.instead_n]), np.array([stated.instead_k]))
             add_capped(bank.n[:1], bank.k[:1], bank.own_n[:1], bank.own_k[:1])
             self.basis[loss, 0] = stated.instead
         return dropped

@@ -8,14 +8,15 @@ after a cohort is taken only when that cohort is judged.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from detectors.base import Floats, Ints
+from detectors.base import Bools, Floats, Ints
 from detectors.betting import factor_products, predictive_mean, total
-from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, BankState, walked
+from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, BankState, mixed, walked
 from detectors.rows.baselines import Rows
 from detectors.rows.types import Entries, Rules
 
@@ -81,11 +82,18 @@ def foresee(rows: Rows, entries: Entries, bounds: Ints, rules: Rules) -> Foresig
     with np.errstate(over="ignore", under="ignore"):
         for number, bank in enumerate(rows.banks):
             ready = _learned(bank, counts.n[1:, number, 1])
-            evidence = _evidence(bank, number, entries, steps, counts, ready, bounds, rules)
+            evidence = _evidence(bank, number, entries, steps, counts, ready, rules)
             totals = total(evidence)
+            kept: Sequence[Floats] = [bank.kept_evidence] * chunks.size
+            if np.count_nonzero(bank.kept):
+                inherited = bank.kept > 0.0
+                kept_evidence = _kept_evidence(bank, number, entries, steps, inherited, rules)
+                mixed(totals, inherited, total(kept_evidence))
+                kept = table = np.zeros((chunks.size, *bank.kept_evidence.shape))
+                table[:, inherited] = kept_evidence[chunks]
             # NaN is below nothing.
             np.maximum(highest, totals.max(axis=1), out=highest)
-            tables = (evidence[chunks], totals[chunks], *_tables(counts, number))
+            tables = (evidence[chunks], totals[chunks], *_tables(counts, number), kept)
             states.append([BankState(*state) for state in zip(*tables, strict=True)])
             learned.append(ready)
     quiet = np.maximum.reduceat(highest, first_chunk[:-1]) < rules.promise * (1 - 1e-6)
@@ -158,10 +166,9 @@ def _evidence(
     steps: _Steps,
     counts: _Counts,
     learned: list[Ints],
-    bounds: Ints,
     rules: Rules,
 ) -> Floats:
-    """Return the evidence after each chunk of all cohorts, (chunks, rows, bets)."""
+    """Return the growing evidence after each chunk of all cohorts, (chunks, rows, bets)."""
     chunks, size = int(steps.first_chunk[-1]), bank.n.size
     if np.count_nonzero(bank.learning):
         # The first cohort in which each row gathers evidence.
@@ -184,6 +191,24 @@ def _evidence(
     product = factor_products(losses, predictive_mean(k, n, rules.worse_by), bank.grid, edges)
     grown = np.diff(np.append(edges, losses.size)) / bank.grid.size
     return walked(bank.evidence, steps.chunk[edges] * size + steps.row[edges], chunks, grown, product, False)
+
+
+def _kept_evidence(
+    bank: Bank, number: int, entries: Entries, steps: _Steps, inherited: Bools, rules: Rules
+) -> Floats:
+    """Return the kept evidence of the rows that inherited their baseline after each chunk, (chunks, rows, bets)."""
+    chunks, before = int(steps.first_chunk[-1]), bank.kept_evidence[inherited]
+    if not inherited.all():
+        steps = steps.where(inherited[steps.row].nonzero()[0])
+    if not steps.row.size:
+        return np.broadcast_to(before, (chunks, *before.shape))
+    losses, place = entries.losses[number, steps.position], inherited.cumsum() - 1
+    begins = np.append(True, (steps.row[1:] != steps.row[:-1]) | (steps.chunk[1:] != steps.chunk[:-1]))
+    edges = begins.nonzero()[0]
+    product = factor_products(losses, bank.kept_means(rules.worse_by)[steps.row], bank.grid, edges)
+    grown = np.diff(np.append(edges, losses.size)) / bank.grid.size
+    cell = steps.chunk[edges] * len(before) + place[steps.row[edges]]
+    return walked(before, cell, chunks, grown, product, False)
 
 
 def _sums_in(cohort: Ints, losses: Floats) -> Floats:
