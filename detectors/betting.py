@@ -53,7 +53,7 @@ def factors(losses: Floats, baseline_mean: Floats, grid: Floats) -> Floats:
 
 
 def factor_products(losses: Floats, baseline_mean: Floats, grid: Floats, edges: Ints) -> Floats:
-    """Return the product of the betting factors of each block, multiplied in the order of its outcomes.
+    """Return the product of the betting factors of each block: gains over stakes, each multiplied in order.
 
     Args:
         losses: Shape (e,), each in [0, 1].
@@ -69,32 +69,79 @@ def factor_products(losses: Floats, baseline_mean: Floats, grid: Floats, edges: 
         >>> factor_products(losses, mean, grid, np.array([0, 2])).tolist()
         [[0.75, 2.0]]
     """
+    return gains(losses, grid, edges) / bet_products(baseline_mean, grid, edges)
+
+
+def gains(losses: Floats, grid: Floats, edges: Ints) -> Floats:
+    """Return the product of ``1 + c x`` over each block, shape (K, b); the arguments are those of `factor_products`.
+
+    Example:
+        >>> gains(np.array([1.0, 0.0, 1.0]), np.array([2.0]), np.array([0, 1])).tolist()
+        [[3.0, 3.0]]
+    """
+    if np.count_nonzero(losses) != np.count_nonzero(losses == 1.0):
+        return bet_products(losses, grid, edges)
+    # Of losses that are 0 or 1 only their number counts: a factor of 1 changes no bit.
+    ones = np.add.reduceat(losses, edges).astype(np.int64)
+    return powers(1.0 + grid[:, None], int(np.maximum.reduce(ones)))[:, 0].take(ones, axis=1)
+
+
+def powers(base: Floats, most: int) -> Floats:
+    """Return the powers from 0 to ``most`` along a new last axis, by repeated multiplication.
+
+    Example:
+        >>> powers(np.array([2.0, 3.0]), 2).tolist()
+        [[1.0, 2.0, 4.0], [1.0, 3.0, 9.0]]
+    """
+    table = np.empty((*base.shape, most + 1))
+    table[..., 0], table[..., 1:] = 1.0, base[..., None]
+    return np.multiply.accumulate(table, axis=-1, out=table)
+
+
+def bet_products(values: Floats, grid: Floats, edges: Ints) -> Floats:
+    """Return the product of ``1 + c v`` over each block, shape (K, b), for values of shape (e,)."""
     bets, size = grid[:, None], edges.size
     if size <= BLOCKS_AT_ONCE:
-        factor = losses * bets
+        factor = values * bets
         factor += 1.0
-        divisor = baseline_mean * bets
-        divisor += 1.0
-        factor /= divisor
-        return np.multiply.reduceat(factor, edges, axis=1) if size < losses.size else factor
+        return np.multiply.reduceat(factor, edges, axis=1) if size < values.size else factor
     product = np.empty((grid.size, size))
     begins = range(0, size, BLOCKS_AT_ONCE)
     firsts = edges[::BLOCKS_AT_ONCE].tolist()
-    ends = [*firsts[1:], losses.size]
-    # Two tables for all parts, because to allocate them takes as long as to fill them. Rows that lay some pages apart
+    ends = [*firsts[1:], values.size]
+    # One table for all parts, because to allocate it takes as long as to fill it. Rows that lay some pages apart
     # would push each other out of the cache.
     widest = max(end - first for first, end in zip(firsts, ends, strict=True))
-    tables = np.empty((2, grid.size * widest))
+    table = np.empty(grid.size * widest)
     for begin, first, end in zip(begins, firsts, ends, strict=True):
-        factor, divisor = tables[:, : grid.size * (end - first)].reshape(2, grid.size, -1)
-        np.multiply(losses[first:end], bets, out=factor)
-        np.multiply(baseline_mean[first:end], bets, out=divisor)
+        factor = table[: grid.size * (end - first)].reshape(grid.size, -1)
+        np.multiply(values[first:end], bets, out=factor)
         factor += 1.0
-        divisor += 1.0
-        factor /= divisor
         some = slice(begin, begin + BLOCKS_AT_ONCE)
         np.multiply.reduceat(factor, edges[some] - first, axis=1, out=product[:, some])
     return product
+
+
+def constant_products(values: Floats, number: Ints, grid: Floats, edges: Ints, sizes: Ints) -> Floats:
+    """Return the same as `bet_products` of ``values[number]``, where a block has one number only.
+
+    Args:
+        values: Shape (r,).
+        number: Shape (e,), which value each entry has.
+        grid: Shape (K,), the bets.
+        edges: Shape (b,), where each block begins.
+        sizes: Shape (b,), how many entries it has.
+
+    Example:
+        >>> number, edges, sizes = np.array([0, 0, 1]), np.array([0, 2]), np.array([2, 1])
+        >>> constant_products(np.array([0.5, 1.0]), number, np.array([2.0]), edges, sizes).tolist()
+        [[4.0, 3.0]]
+    """
+    most = int(np.maximum.reduce(sizes))
+    if values.size * most > number.size:
+        return bet_products(values[number], grid, edges)
+    table = powers(1.0 + values * grid[:, None], most).reshape(grid.size, -1)
+    return table.take(number[edges] * (most + 1) + sizes, axis=1)
 
 
 def predictive_mean(losses_sum: Floats, count: Floats, worse_by: float | Floats = 0.0) -> Floats:
@@ -128,7 +175,7 @@ def upper_mean(losses_sum: Floats, count: Floats) -> Floats:
 
     Example:
         >>> upper_mean(np.array([140.0, 0.0]), np.array([741.0, 500.0])).round(4).tolist()
-        [0.2138, 0.0054]
+        [0.2137, 0.0054]
     """
     mean, square = losses_sum / count, Z_95 * Z_95
     spread = np.sqrt(mean * (1.0 - mean) / count + square / (4.0 * count * count))

@@ -84,7 +84,7 @@ class Pipeline:
         """Join predictions and feedback at once; where batches end and ticks fall due is found afterwards."""
         cutter = self.cutter
         cutter.join_run(run)
-        self.fold.expect(cutter.join.pending.expected_parts())
+        self.fold.expect(cutter.join.pending.expected_parts(), cutter.join.partition)
         while (now := cutter.next_due(self.fold.due())) is not None:
             yield from self.apply(cutter.cut())
             yield from self._tick(now)

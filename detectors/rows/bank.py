@@ -25,7 +25,9 @@ from detectors.betting import (
     GRID_LOW_VARIANCE,
     LARGEST_EVIDENCE,
     LARGEST_MEAN,
-    factor_products,
+    bet_products,
+    constant_products,
+    gains,
     predictive_mean,
     total,
     upper_mean,
@@ -189,36 +191,29 @@ class Bank(msgspec.Struct):
         if not losses.size:
             nothing = np.zeros((run.chunks, 0, self.grid.size))
             return Path(NO_ROWS, nothing, nothing[..., 0], 0.0, NO_ROWS, nothing)
-        mean = self._means(run, losses, worse_by, growing)
-        evidence, totals = self._process(run, losses, mean, self.evidence[run.own], growth)
-        kept_rows, kept_evidence = NO_ROWS, evidence[:, :0]
-        inherited = self.kept[run.own] > 0.0
-        if (number := np.count_nonzero(inherited)) > 0:
-            steps = run
-            if number < inherited.size:
-                use = inherited[run.number]
-                steps, losses = run.where(use), losses[use]
-            kept_rows, mean = steps.own, self.kept_means(worse_by)[steps.rows]
-            kept_evidence, kept_totals = self._process(steps, losses, mean, self.kept_evidence[kept_rows], growth)
-            mixed(totals, inherited, kept_totals)
-        return Path(run.own, evidence, totals, float(np.maximum.reduce(totals, axis=None)), kept_rows, kept_evidence)
-
-    def _process(
-        self, run: Run, losses: Floats, mean: Floats, before: Floats, growth: Floats | None
-    ) -> tuple[Floats, Floats]:
-        """Return the evidence against some means after each chunk, (chunks, rows, bets), and its sum over the bets."""
-        product = factor_products(losses, mean, self.grid, run.edges)
-        if growth is None:
-            grown = run.sizes / self.grid.size
+        gained = gains(losses, self.grid, run.edges)
+        product = gained / bet_products(self._means(run, losses, worse_by, growing), self.grid, run.edges)
+        before, inherited = self.evidence[run.own], self.kept[run.own] > 0.0
+        number = np.count_nonzero(inherited)
+        if not number:
+            evidence, totals = _process(run, (product,), (before,), growth)
+            return Path(run.own, evidence, totals[0], _highest(totals[0]), NO_ROWS, evidence[:, :0])
+        steps = run
+        if number < inherited.size:
+            evidence, totals = _process(run, (product,), (before,), growth)
+            steps, gained = run.where(inherited[run.number]), gained[:, inherited[run.number[run.edges]]]
+        mean, kept_before = self.kept_means(worse_by)[steps.own], self.kept_evidence[steps.own]
+        kept = gained / constant_products(mean, steps.number, self.grid, steps.edges, steps.sizes)
+        if number < inherited.size:
+            kept_evidence, kept_totals = _process(steps, (kept,), (kept_before,), growth)
+            shown = totals[0]
+            shown[:, inherited] = mixed(shown[:, inherited], kept_totals[0])
         else:
-            grown = (growth[run.chunk] if run.chunks > 1 else growth.repeat(run.sizes.size)) / self.grid.size
-        evidence = _walk(run, before, grown, product, False)
-        totals = total(evidence)
-        if not float(np.maximum.reduce(totals, axis=None)) <= LARGEST_EVIDENCE:
-            # Evidence that grows beyond all bounds is cut off after each chunk.
-            evidence = _walk(run, before, grown, product, True)
-            totals = total(evidence)
-        return evidence, totals
+            # What both processes have in common is most of the work.
+            both, totals = _process(run, (product, kept), (before, kept_before), growth)
+            evidence, kept_evidence = both[..., : self.grid.size], both[..., self.grid.size :]
+            shown = mixed(*totals)
+        return Path(run.own, evidence, shown, _highest(shown), steps.own, kept_evidence)
 
     def kept_means(self, worse_by: float) -> Floats:
         """Return the mean that each row's kept process compares with, shape (rows,)."""
@@ -300,9 +295,44 @@ class Bank(msgspec.Struct):
             take_out(count, losses, n, k)
 
 
-def mixed(totals: Floats, inherited: Bools | slice, kept: Floats) -> None:
-    """Mix what rows show, (chunks, rows), in place with what the kept process of the inherited ones shows."""
-    totals[:, inherited] = GROWING_SHARE * totals[:, inherited] + KEPT_SHARE * kept
+def mixed(growing: Floats, kept: Floats) -> Floats:
+    """Return what rows show whose growing and kept processes have these totals."""
+    mixture: Floats = GROWING_SHARE * growing + KEPT_SHARE * kept
+    return mixture
+
+
+def _highest(totals: Floats) -> float:
+    return float(np.maximum.reduce(totals, axis=None))
+
+
+def _process(
+    run: Run, product: tuple[Floats, ...], before: tuple[Floats, ...], growth: Floats | None
+) -> tuple[Floats, list[Floats]]:
+    """Return the evidence of one or two processes after each chunk, bet by bet, and the total of each process.
+
+    Args:
+        run: The entries.
+        product: Of each process, shape (bets, blocks): the product of the betting factors of each block.
+        before: Of each process, shape (rows, bets).
+        growth: Shape (chunks,), as in `Bank.path`.
+
+    Returns:
+        Shape (chunks, rows, processes x bets), and a list of shape (chunks, rows).
+    """
+    bets = len(product[0])
+    if growth is None:
+        grown = run.sizes / bets
+    else:
+        grown = (growth[run.chunk] if run.chunks > 1 else growth.repeat(run.sizes.size)) / bets
+    factor = np.concatenate(product) if len(product) > 1 else product[0]
+    whole = np.concatenate(before, axis=1) if len(before) > 1 else before[0]
+    for cut in (False, True):
+        # Evidence that grows beyond all bounds is cut off after each chunk.
+        evidence = _walk(run, whole, grown, factor, cut)
+        totals = [total(evidence[..., first : first + bets]) for first in range(0, len(factor), bets)]
+        if all(_highest(each) <= LARGEST_EVIDENCE for each in totals):
+            break
+    return evidence, totals
 
 
 def _walk(run: Run, before: Floats, grown: Floats, product: Floats, cut: bool) -> Floats:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Bools, Floats, Ints
-from detectors.betting import factor_products, predictive_mean, total
+from detectors.betting import constant_products, factor_products, gains, predictive_mean, total
 from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, BankState, mixed, walked
 from detectors.rows.baselines import Rows
 from detectors.rows.types import Entries, Rules
@@ -88,7 +88,7 @@ def foresee(rows: Rows, entries: Entries, bounds: Ints, rules: Rules) -> Foresig
             if np.count_nonzero(bank.kept):
                 inherited = bank.kept > 0.0
                 kept_evidence = _kept_evidence(bank, number, entries, steps, inherited, rules)
-                mixed(totals, inherited, total(kept_evidence))
+                totals[:, inherited] = mixed(totals[:, inherited], total(kept_evidence))
                 kept = table = np.zeros((chunks.size, *bank.kept_evidence.shape))
                 table[:, inherited] = kept_evidence[chunks]
             # NaN is below nothing.
@@ -205,8 +205,10 @@ def _kept_evidence(
     losses, place = entries.losses[number, steps.position], inherited.cumsum() - 1
     begins = np.append(True, (steps.row[1:] != steps.row[:-1]) | (steps.chunk[1:] != steps.chunk[:-1]))
     edges = begins.nonzero()[0]
-    product = factor_products(losses, bank.kept_means(rules.worse_by)[steps.row], bank.grid, edges)
-    grown = np.diff(np.append(edges, losses.size)) / bank.grid.size
+    sizes = np.diff(np.append(edges, losses.size))
+    mean = bank.kept_means(rules.worse_by)[inherited]
+    staked = constant_products(mean, place[steps.row], bank.grid, edges, sizes)
+    product, grown = gains(losses, bank.grid, edges) / staked, sizes / bank.grid.size
     cell = steps.chunk[edges] * len(before) + place[steps.row[edges]]
     return walked(before, cell, chunks, grown, product, False)
 

@@ -7,6 +7,7 @@ is dated to about a thirtieth of its age and memory grows with the logarithm of 
 from __future__ import annotations
 
 from itertools import count
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -53,8 +54,15 @@ class BlockHistory(msgspec.Struct):
         """Take the healthy outcomes from before the live period."""
         self.older = older
 
-    def record(self, entries: Entries, starts: Ints, streams: int, windowed: bool) -> Floats | None:
+    def record(self, entries: Entries, starts: Ints, at: Ints, streams: int, windowed: bool) -> Floats | None:
         """Add outcomes, one block for each part that begins at one of `starts`; the first of these is 0.
+
+        Args:
+            entries: The outcomes.
+            starts: Where each block begins among them.
+            at: The time (ms) from which on the outcomes of each block were predicted.
+            streams: How many streams there are.
+            windowed: Whether the sums are asked for.
 
         Returns:
             With `windowed`, the sums over all of them, shape (2 x losses, streams, sources).
@@ -72,11 +80,10 @@ class BlockHistory(msgspec.Struct):
         used = counts.nonzero()[0]
         edges = used.searchsorted(np.arange(starts.size + 1) * cells.size).tolist()
         mine, some = cells[used % cells.size], sums[:, used]
-        at = entries.predicted_at[starts].tolist()
         self.extend(
             [
                 Block(start, mine[first:last].copy(), some[:, first:last].copy())
-                for start, first, last in zip(at, edges, edges[1:], strict=False)
+                for start, first, last in zip(at.tolist(), edges, edges[1:], strict=False)
             ]
         )
         if not windowed:
@@ -159,10 +166,41 @@ class BlockHistory(msgspec.Struct):
                 return True
         return False
 
+    def first_of(self, number: int) -> int:
+        """Return the number of the first block that begins when this one does: their order says nothing."""
+        blocks = self.blocks()
+        while 0 < number and blocks[number - 1].start == blocks[number].start:
+            number -= 1
+        return number
+
     def first_from(self, start: int) -> int:
         """Return the number of the first block that begins at or after `start` (ms)."""
         blocks = self.blocks()
         return next((i for i, block in enumerate(blocks) if block.start >= start), len(blocks))
+
+
+class Taken(NamedTuple):
+    """Outcomes that waited, in groups that begin at `begins`: each begins a block.
+
+    They arrived in parts that begin at `places`, predicted from `starts` on (ms).
+    """
+
+    entries: Entries
+    begins: list[int]
+    places: Ints
+    starts: Ints
+
+    def block_starts(self, block: int) -> tuple[Ints, Ints]:
+        """Return where blocks of a size begin among the outcomes, and from which time on (ms) each was predicted."""
+        ends = [*self.begins[1:], self.entries.source.size]
+        starts = [first for begin, end in zip(self.begins, ends, strict=True) for first in range(begin, end, block)]
+        part = self.places.searchsorted(starts, side="right") - 1
+        return np.array(starts), self.starts[part]
+
+
+def taken_at_once(entries: Entries) -> Taken:
+    """Return outcomes that did not wait; there must be some."""
+    return Taken(entries, [0], np.zeros(1, np.int64), np.array([entries.start]))
 
 
 class WaitingEntries(msgspec.Struct):
@@ -195,21 +233,23 @@ class WaitingEntries(msgspec.Struct):
         if self.filling >= BLOCK:
             self.filling = 0
 
-    def take(self) -> tuple[Entries, list[int]] | None:
-        """Return all that waits as one, and where its groups begin; None if there is nothing."""
+    def take(self) -> Taken | None:
+        """Return all that waits as one; None if there is nothing."""
         if not self.parts:
             return None
         parts, begins = self.parts, self.begins
         self.parts, self.outcomes, self.begins, self.filling = [], 0, [], 0
+        places = np.array([0, *(part.source.size for part in parts[:-1])]).cumsum()
+        starts = np.array([part.start for part in parts])
         if len(parts) == 1:
-            return parts[0], begins
+            return Taken(parts[0], begins, places, starts)
         entries = Entries(
             np.concatenate([part.predicted_at for part in parts]),
             np.concatenate([part.streams for part in parts], axis=1),
             np.concatenate([part.source for part in parts]),
             np.concatenate([part.losses for part in parts], axis=1),
         )
-        return entries, begins
+        return Taken(entries, begins, places, starts)
 
 
 def _merged(blocks: list[Block]) -> list[Block]:

@@ -18,16 +18,23 @@ SOURCE_CELLS = 10
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """Hold outcomes of one version in prediction order; `source` is -1 where there is no label.
+    """Hold outcomes of one version in an order that says nothing; `source` is -1 where there is no label.
 
     `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
-    (losses, outcomes), NaN where a loss could not be computed.
+    (losses, outcomes), NaN where a loss could not be computed. `begin` is the time (ms) from which on they were
+    predicted, as far as that is to be known; None is that of the first.
     """
 
     predicted_at: Ints
     streams: Ints
     source: Ints
     losses: Floats
+    begin: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Return the time (ms) from which on they were predicted; there must be some."""
+        return int(np.minimum.reduce(self.predicted_at)) if self.begin is None else self.begin
 
     def known(self) -> tuple[Ints, Ints]:
         """Return the stream and the place of every stream of every outcome, dimension by dimension."""
@@ -38,8 +45,8 @@ class Entries(msgspec.Struct, frozen=True):
         """Return the outcomes from `start` to before `end` alone."""
         if start == 0 and end >= self.source.size:
             return self
-        part = slice(start, end)
-        return Entries(self.predicted_at[part], self.streams[:, part], self.source[part], self.losses[:, part])
+        part, begin = slice(start, end), self.start if self.source.size else None
+        return Entries(self.predicted_at[part], self.streams[:, part], self.source[part], self.losses[:, part], begin)
 
 
 class Rules(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from detectors.change_point import block_glr
 from detectors.rows.bank import BASELINE_CAP, BLOCK, Path
 from detectors.rows.baselines import Rows, new_rows
 from detectors.rows.foresight import Foresight, foresee
-from detectors.rows.history import BlockHistory, WaitingEntries
+from detectors.rows.history import BlockHistory, Taken, WaitingEntries, taken_at_once
 from detectors.rows.request_mix import RequestMix, new_request_mix
 from detectors.rows.types import Alarm, Baselines, Entries, Rules
 
@@ -95,14 +95,14 @@ class Health(msgspec.Struct):
             if not self.degraded:
                 bank.count(run.rows, entries.losses[loss, run.positions])
         if entries.source.size:
-            self._record(entries, [0], True)
+            self._record(taken_at_once(entries), True)
 
     def check_references(self, worse_by: float) -> int:
         """Drop references that the version's own first outcomes contradict; return how many were dropped now."""
         return 0 if self.degraded else self.rows.check_references(worse_by)
 
     def judge(self, entries: Entries, rules: Rules, now: int) -> None:
-        """Step all rows with outcomes in prediction order; alarms are appended to `alarms`."""
+        """Step all rows with the outcomes of a cohort or of a record; alarms are appended to `alarms`."""
         size = entries.source.size
         missing, counted = np.isnan(entries.losses), self._counted(entries.source)
         whole = not np.count_nonzero(missing)
@@ -114,9 +114,10 @@ class Health(msgspec.Struct):
             unusable = missing[0] if counted is None else missing[0] & counted
             self.unusable += int(np.count_nonzero(unusable))
         self.rows.count_first(entries.losses)
+        times = self._times(entries) if rules.in_time and size else None
         start = 0
         while start < size:
-            start = self._run(entries.part(0, start + RUN), start, rules, now, whole)
+            start = self._run(entries.part(0, start + RUN), start, rules, now, whole, times)
             self.rows.learn()
 
     def is_foreseeable(self, rules: Rules) -> bool:
@@ -155,16 +156,17 @@ class Health(msgspec.Struct):
             return None
         return source >= 0 if self.labelled else source < 0
 
-    def _run(self, entries: Entries, start: int, rules: Rules, now: int, whole: bool) -> int:
+    def _run(self, entries: Entries, start: int, rules: Rules, now: int, whole: bool, times: Ints | None) -> int:
         """Step outcomes from `start` on, up to and with the chunk of the next alarm; return where to go on.
 
-        `whole` is whether every outcome has every loss.
+        `whole` is whether every outcome has every loss. `times` are those before and after each chunk of the cohort,
+        where evidence grows by time.
         """
         banks, growing, size = self.rows.banks, not self.degraded, entries.source.size
         run = self.rows.stepped(entries, start)
         losses = entries.losses.take(run.positions, axis=1)
-        passed = self._passed(entries, start, run.chunks) if rules.in_time else None
-        growth = None if passed is None else passed[0]
+        first = start // BLOCK
+        growth = None if times is None else np.diff(times[first : first + run.chunks + 1]) / 1000
         with np.errstate(over="ignore", under="ignore"):
             paths = [
                 bank.path(run, column, rules.worse_by, growing, growth, whole)
@@ -175,8 +177,8 @@ class Health(msgspec.Struct):
         end = min((start // BLOCK + chunk + 1) * BLOCK, size)
         for bank, path in zip(banks, paths, strict=True):
             bank.take(path, chunk)
-        if passed is not None:
-            self.last_at = int(passed[1][chunk])
+        if times is not None:
+            self.last_at = int(times[first + chunk + 1])
         if growing:
             rows = run.rows
             if end < size:
@@ -205,34 +207,35 @@ class Health(msgspec.Struct):
                 self.settle()
             return
         self.settle()
-        self._record(entries, [0], growing)
+        self._record(taken_at_once(entries), growing)
 
     def settle(self) -> None:
         """Bring the record of the requests and the history up to date."""
         waiting = self.waiting.take()
         if waiting is not None:
-            self._record(*waiting, True)
+            self._record(waiting, True)
 
-    def _record(self, entries: Entries, begins: list[int], growing: bool) -> None:
-        """Record outcomes in groups that begin at `begins`; each begins a block."""
+    def _record(self, taken: Taken, growing: bool) -> None:
+        """Record outcomes in their groups."""
+        entries = taken.entries
         if growing:
-            self.mix.count(entries, self._counted(entries.source), np.array(begins))
-        ends = [*begins[1:], entries.source.size]
-        starts = [start for begin, end in zip(begins, ends, strict=True) for start in range(begin, end, BLOCK)]
-        window = self.history.record(entries, np.array(starts), self.rows.streams, bool(self.alarms))
+            self.mix.count(entries, self._counted(entries.source), np.array(taken.begins))
+        window = self.history.record(entries, *taken.block_starts(BLOCK), self.rows.streams, bool(self.alarms))
         if window is not None:
             for alarm in self.alarms:
                 alarm.add(window)
 
-    def _passed(self, entries: Entries, start: int, chunks: int) -> tuple[Floats, Ints]:
-        """Return the seconds that each chunk passes, and the newest time after it, shape (chunks,).
+    def _times(self, entries: Entries) -> Ints:
+        """Return the time (ms) before each chunk of a cohort, and after the last, shape (chunks + 1,).
 
-        Where the promise is a span of time, evidence grows by them, whatever the traffic.
+        Where the promise is a span of time, evidence grows by what passes, whatever the traffic. The order of outcomes
+        says nothing, so the time since the newest of the cohort before is spread over all of them evenly.
         """
-        ends = np.minimum((start // BLOCK + np.arange(1, chunks + 1)) * BLOCK, entries.source.size)
-        newest = np.maximum.accumulate(np.append(self.last_at, entries.predicted_at[ends - 1]))
-        seconds = np.where(newest[:-1] >= 0, np.diff(newest) / 1000, 0.0)
-        return seconds, newest[1:]
+        size, at = entries.source.size, entries.predicted_at
+        before = self.last_at if self.last_at >= 0 else int(np.minimum.reduce(at))
+        passed = max(int(np.maximum.reduce(at)) - before, 0)
+        ends = np.minimum(np.arange(-(-size // BLOCK) + 1) * BLOCK, size)
+        return before + passed * ends // size
 
     def _alarmed(self, paths: list[Path], chunks: int, rules: Rules) -> tuple[int, int, int] | None:
         """Return (chunk, loss, stream): where evidence first reaches the promise, and what carries it; else None."""
@@ -280,7 +283,7 @@ class Health(msgspec.Struct):
         self.settle()
         bank, row, losses = self.rows.banks[loss], self.rows.row(stream), len(self.rows.banks)
         n, k = self.history.stream(stream, loss, losses)
-        first = block_glr(n, k, self.rows.baseline(loss, row)[0]) if n.size else 0
+        first = self.history.first_of(block_glr(n, k, self.rows.baseline(loss, row)[0])) if n.size else 0
         blocks = self.history.blocks()
         since = blocks[first].start if blocks else now
         window = self.history.since(first, self.rows.streams, losses)

@@ -1,8 +1,9 @@
 """Keep outcomes that wait for their cohort to close, and how they are laid out to be judged.
 
 A cohort is the predictions of one interval of time. It is judged when every label that may count has had the same time
-to come; inside, outcomes are taken in the order of their predictions, so neither the order nor the bursts of the labels
-matter. Where predictions without a label are judged too, they wait in the same cohort, and those count whose label did
+to come; inside, outcomes are taken in the order of a hash of the places of their predictions, so neither the order nor
+the bursts of the labels matter, nor how the predictions were sorted: a job that goes from the small stores to the large
+ones every night gets no worse within it. Where predictions without a label are judged too, they wait in the same cohort, and those count whose label did
 not come: that is known only now, and it is a function of the ledger.
 """
 
@@ -32,6 +33,8 @@ STREAMS = 4
 NOBODY = Arm("", "")
 #: In place of the source of a prediction without a label.
 NO_SOURCE = -1
+#: The increment and the two multipliers of splitmix64.
+GAMMA, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 class Arrived(msgspec.Struct):
@@ -60,7 +63,7 @@ class OpenCohort(msgspec.Struct):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """Hold a cohort's outcomes in prediction order; `begin` and `width` in ms, width 0 without a maturity."""
+    """Hold a cohort's outcomes in the order of `shuffled`; `begin` and `width` in ms, width 0 without a maturity."""
 
     columns: Ints
     losses: NDArray[np.float64]
@@ -82,7 +85,9 @@ class Closed(msgspec.Struct, frozen=True):
         elif found < use.size:
             some = use.nonzero()[0]
             columns, losses = columns.take(some, axis=1), losses.take(some, axis=1)
-        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses)
+        # Of the cohort in which it went live a version has the rest only.
+        begin = max(self.begin, since) if self.width else None
+        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses, begin)
 
     def pairs_of(self, live: int, shadow: int, since: int) -> tuple[Ints, NDArray[np.float64]]:
         """Return streams and excess losses of the requests that both arms answered since `since`."""
@@ -229,10 +234,10 @@ def labelled_by_arm(cohort: OpenCohort) -> dict[int, int]:
 def close_cohort(
     cohort: OpenCohort, number: int, width: int, losses: int, dimensions: int, silent: Sequence[int] = ()
 ) -> Closed:
-    """Return a cohort's outcomes and pairs in the order of their predictions, never of their labels.
+    """Return a cohort's outcomes and pairs in the order of `shuffled`: neither of labels nor of predictions.
 
     Without a maturity (width 0) the cohort is what one record brought: at least inside a record the order of a
-    label-sorted export then plays no part.
+    sorted export then plays no part.
 
     Args:
         cohort: what arrived.
@@ -261,29 +266,42 @@ def close_cohort(
 
 
 def _in_order(columns: Ints, values: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
-    """Return rows in the order of their predictions."""
+    """Return rows in the order of `shuffled`."""
     if columns.shape[1] < 2:
         return columns, values
-    order = _order(columns[PREDICTED_AT], columns[POSITION])
+    order = shuffled(columns[POSITION])
     return columns.take(order, axis=1), values.take(order, axis=1)
 
 
-def _order(first: Ints, second: Ints) -> Ints:
-    """Return the order by one column and then another; equal rows keep theirs.
+def shuffled(position: Ints) -> Ints:
+    """Return the order of predictions by the hash of their places; those of one place, as pairs have, keep theirs.
 
-    >>> _order(np.array([2, 1, 1, 2]), np.array([5, 7, 6, 5])).tolist()
-    [2, 1, 0, 3]
+    >>> shuffled(np.array([5, 6, 7, 8, 6])).tolist()
+    [0, 2, 3, 1, 4]
     """
-    first, second = first - first.min(), second - second.min()
-    width = int(second.max()) + 1
-    if int(first.max()) < 2**62 // width:
-        # One key of both sorts several times as fast, as long as all are different.
-        key = first * width + second
-        order = key.argsort()
-        key = key[order]
-        if (key[1:] != key[:-1]).all():
-            return order
-    return np.lexsort((second, first))
+    key = hashed(position)
+    # Sorting without keeping the order of equals is several times as fast.
+    order = key.argsort()
+    key = key[order]
+    return order if (key[1:] != key[:-1]).all() else hashed(position).argsort(kind="stable")
+
+
+def hashed(position: Ints) -> NDArray[np.uint64]:
+    """Return splitmix64 of places; one place has one hash, and another place has another.
+
+    A place has the partition, the offset of the record, and the event's row in a packed record. So the order of hashes
+    is a function of the log, and knows nothing of time, output or truth.
+
+    >>> [f"{key:016x}" for key in hashed(np.array([0, 1])).tolist()]
+    ['e220a8397b1dcdaf', '910a2dec89025cc1']
+    """
+    key = position.astype(np.uint64)
+    key += np.uint64(GAMMA)
+    for shift, factor in ((30, FIRST_FACTOR), (27, SECOND_FACTOR)):
+        key ^= key >> np.uint64(shift)
+        key *= np.uint64(factor)
+    key ^= key >> np.uint64(31)
+    return key
 
 
 def _joined(parts: list[NDArray[Any]], rows: int, kind: type[np.generic]) -> NDArray[Any]:

@@ -114,11 +114,14 @@ class Fold:
         assert offset >= self.offset, (offset, self.offset)
         self.offset = offset
 
-    def expect(self, parts: Mapping[str, Iterable[Part]]) -> None:
-        """Expect that the next records have these parts, by model: they are then judged together, to the same end."""
+    def expect(self, parts: Mapping[str, Iterable[Part]], partition: int) -> None:
+        """Expect that the next records have these parts, by model, and are of one source partition.
+
+        They are then judged together, to the same end.
+        """
         for name, some in parts.items():
             if name in self.models:
-                self.models[name].expect(some)
+                self.models[name].expect(some, partition)
 
     def step(self, entry: Entry) -> list[Decision]:
         """Apply the next ledger record; return the decisions it leads to, in order.

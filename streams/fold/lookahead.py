@@ -17,8 +17,9 @@ from detectors.base import Ints
 from detectors.rows.foresight import Foresight
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health
-from streams.evaluation.cohorts import ARM, POSITION, PREDICTED_AT, SOURCE, STREAMS
+from streams.evaluation.cohorts import ARM, POSITION, PREDICTED_AT, SOURCE, STREAMS, hashed
 from streams.evaluation.periods import ModelState
+from streams.fold.uncovered import above_places
 from streams.ledger.records import Coded, Part
 
 RECORDS_AHEAD: Final = 64
@@ -61,19 +62,22 @@ class Ahead(msgspec.Struct):
 
 
 class _Columns(NamedTuple):
-    """The outcomes of some cohorts, those of a cohort in the order of their predictions."""
+    """The outcomes of some cohorts, those of a cohort in the order in which they are judged."""
 
     cohort: Ints
     arm: Ints
     entries: Entries
 
 
-def look_ahead(state: ModelState, parts: Sequence[Part], width: int, mine: Rules, others: Rules) -> dict[str, Ahead]:
+def look_ahead(
+    state: ModelState, parts: Sequence[Part], partition: int, width: int, mine: Rules, others: Rules
+) -> dict[str, Ahead]:
     """Return what the next parts lead to, by version.
 
     Args:
         state: What is known of the model.
         parts: Its parts in the next records.
+        partition: The source partition of these records.
         width: The width of its cohorts in ms, 0 without a maturity.
         mine: What an alarm of the live version takes.
         others: What one of the others takes.
@@ -87,7 +91,7 @@ def look_ahead(state: ModelState, parts: Sequence[Part], width: int, mine: Rules
     judged = [(live.health, "live", variants, mine)]
     judged += [(other.health, other.role, 1, others) for other in live.concurrent.values()]
     judged = [each for each in judged if each[0].is_foreseeable(each[3])]
-    columns = _columns(state, parts, width) if judged else None
+    columns = _columns(state, parts, above_places(partition), width) if judged else None
     if columns is None:
         return {}
     for health, role, expected, rules in judged:
@@ -107,8 +111,8 @@ def look_ahead(state: ModelState, parts: Sequence[Part], width: int, mine: Rules
     return found
 
 
-def _columns(state: ModelState, parts: Sequence[Part], width: int) -> _Columns | None:
-    """Return the outcomes of open cohorts, and of the first parts that name nothing new."""
+def _columns(state: ModelState, parts: Sequence[Part], above: int, width: int) -> _Columns | None:
+    """Return the outcomes of open cohorts, and of the first parts that name nothing new; `above` is added to places."""
     layout = state.layout
     arms, sources = _Table(), _Table()
     slices = [_Table() for _ in layout.slices.dimensions]
@@ -131,7 +135,7 @@ def _columns(state: ModelState, parts: Sequence[Part], width: int) -> _Columns |
     columns = np.empty((STREAMS + 1 + len(slices), arm.size), np.int64)
     columns[ARM], columns[STREAMS] = arm, 0
     columns[PREDICTED_AT] = np.concatenate([rows.predicted_at for rows in every])
-    columns[POSITION] = np.concatenate([rows.position for rows in every])
+    columns[POSITION] = np.concatenate([rows.position for rows in every]) + above
     columns[SOURCE] = sources.of([rows.source for rows in every])
     for place, table in enumerate(slices):
         columns[STREAMS + 1 + place] = table.of([rows.slices[place] for rows in every])
@@ -143,7 +147,7 @@ def _columns(state: ModelState, parts: Sequence[Part], width: int) -> _Columns |
         cohort = columns[PREDICTED_AT] // width
     else:
         cohort = np.repeat(np.arange(len(every)), [rows.arm.size for rows in every])
-    order = np.lexsort((columns[POSITION], columns[PREDICTED_AT], cohort))
+    order = np.lexsort((hashed(columns[POSITION]), cohort))
     columns = columns.take(order, axis=1)
     entries = Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses.take(order, axis=1))
     return _Columns(cohort[order], columns[ARM], entries)

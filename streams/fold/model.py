@@ -56,6 +56,7 @@ class ModelFold:
         self._rules: dict[bool, Rules] = {}
         # Parts of the next records, as far as a driver knows them, and what some of them lead to.
         self._upcoming: deque[Part] = deque()
+        self._upcoming_from = 0
         self._ahead: dict[str, Ahead] = {}
 
     def save(self) -> SavedModel:
@@ -74,9 +75,9 @@ class ModelFold:
             rules = self._rules[alarming] = rules_for(self.state, self.config, alarming)
         return rules
 
-    def expect(self, parts: Iterable[Part]) -> None:
-        """Expect that these are the parts of the next records."""
-        self._upcoming = deque(parts)
+    def expect(self, parts: Iterable[Part], partition: int) -> None:
+        """Expect that these are the parts of the next records, all of one source partition."""
+        self._upcoming, self._upcoming_from = deque(parts), partition
         for ahead in self._ahead.values():
             ahead.leave()
         self._ahead = {}
@@ -95,6 +96,7 @@ class ModelFold:
             self._ahead = look_ahead(
                 self.state,
                 list(islice(upcoming, RECORDS_AHEAD_MATURE if self.width else RECORDS_AHEAD)),
+                self._upcoming_from,
                 self.width,
                 self.rules(self.opinions.deciding is None),
                 self.rules(True),

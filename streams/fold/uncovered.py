@@ -29,7 +29,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         clock: The source clock after the batch.
     """
     rows, pairs, unlabelled = part.outcomes, part.pairs, part.unlabelled
-    above = batch.partition << OFFSET_BITS
+    above = above_places(batch.partition)
     partly = coverage if coverage.is_beyond(batch.base) else None
     # The usual case is that all is new, in batches of few outcomes: then nothing is picked out, which would be copied.
     if partly is not None:
@@ -53,6 +53,11 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         None if pairs is None else _placed_pairs(pairs, above),
         None if unlabelled is None else _placed_unlabelled(unlabelled, above),
     )
+
+
+def above_places(partition: int) -> int:
+    """Return what is added to a place for its partition."""
+    return partition << OFFSET_BITS
 
 
 def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tuple[int, int, int]]:

@@ -127,7 +127,7 @@ def test_recorded_blocks_have_the_sums_of_their_outcomes(seed: int) -> None:
     entries = drawn(rng, 5_000, 130)
     starts = sorted({0, *rng.integers(1, 130, 5).tolist()})
     history = BlockHistory([])
-    window = history.record(entries, np.array(starts), STREAMS, True)
+    window = history.record(entries, np.array(starts), entries.predicted_at[starts], STREAMS, True)
     expected = plainly(entries, starts)
     assert [entry.start for entry in history.blocks()] == entries.predicted_at[starts].tolist()
     for number, table in enumerate(expected):
