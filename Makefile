@@ -17,7 +17,7 @@ TESTERS ?= auto
 PACKAGES := sdk/unship detectors actions streams console
 
 # The benchmarks that exist, those on Kafka (which start a broker) last, and their options.
-BENCHMARKS ?= $(foreach name,start e_detector replay fold window audit predicted live scale kafka_latency,\
+BENCHMARKS ?= $(foreach name,start e_detector release replay fold window audit predicted live scale kafka_latency,\
 	$(if $(wildcard benchmarks/$(name).py),$(name)))
 BENCH_ARGS ?= --quick
 

@@ -57,7 +57,19 @@ def test_wrong_answers_labelled_sooner_are_warned_of_where_nothing_matures() -> 
     (found,) = warned(lines_of(AT_ONCE, sooner))
     assert "half of the wrong answers are labelled within 60s, of the right ones within 10m" in found
     assert warned(lines_of(MATURE, sooner)) == []
-    assert warned(lines_of(AT_ONCE, Delays([60_000] * 50, [61_000] * 50))) == []
+    (found,) = warned(lines_of(AT_ONCE, Delays([60_000] * 50, [61_000] * 50)))
+    assert "half of the wrong answers" not in found
+
+
+def test_night_that_arrives_label_by_label_is_warned_of_where_nothing_matures() -> None:
+    (line,) = lines_of(AT_ONCE, Delays([60_000] * 100, []))
+    assert line.level == "warning"
+    assert line.found == (
+        "m: mature_after is 0s, so outcomes count as labels come: a night whose labels come one by one in a sorted order "
+        "cannot be told from a change"
+    )
+    assert line.fix == "set labels.mature_after of m, to 60s for example"
+    assert warned(lines_of(MATURE, Delays([60_000] * 100, []))) == []
 
 
 def test_labels_that_find_nothing_or_come_unripe_are_warned_of_if_they_are_many() -> None:
