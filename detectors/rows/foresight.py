@@ -193,9 +193,7 @@ def _evidence(
     return walked(bank.evidence, steps.chunk[edges] * size + steps.row[edges], chunks, grown, product, False)
 
 
-def _kept_evidence(
-    bank: Bank, number: int, entries: Entries, steps: _Steps, inherited: Bools, rules: Rules
-) -> Floats:
+def _kept_evidence(bank: Bank, number: int, entries: Entries, steps: _Steps, inherited: Bools, rules: Rules) -> Floats:
     """Return the kept evidence of the rows that inherited their baseline after each chunk, (chunks, rows, bets)."""
     chunks, before = int(steps.first_chunk[-1]), bank.kept_evidence[inherited]
     if not inherited.all():
