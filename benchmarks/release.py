@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from figures import Bars, Measured, Table, options_of, publish, tell
 
-from tests.releases import first_alarms
+from tests.row_steps import released
 
 PROMISE = 1_000_000
 BASE_RATE, WORSE_BY = 0.19, 0.03
@@ -60,7 +60,7 @@ def release(
     rng: np.random.Generator, inherited: int, before: float, after: float, worse_by: float, runs: int, limit: int
 ) -> Release:
     """Measure one inherited size and one rise."""
-    alarms = first_alarms(rng, inherited, (before, after), worse_by, PROMISE, runs, limit)
+    alarms = released(rng, inherited, (before, after), worse_by, PROMISE, runs, limit)
     median = float(np.median(alarms))
     looks = [look for look in LOOKS if look < limit]
     alarmed = {look: float((alarms <= look).mean()) for look in (*looks, limit)}

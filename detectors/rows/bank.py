@@ -186,8 +186,8 @@ class Bank(msgspec.Struct):
         learning = np.count_nonzero(self.learning)
         if learning or not whole:
             use = ~(np.isnan(losses) | self.learning[run.rows])
-            if (kept := int(np.count_nonzero(use))) < use.size:
-                run, losses = run.where(use) if kept else run, losses[use]
+            if (known := int(np.count_nonzero(use))) < use.size:
+                run, losses = run.where(use) if known else run, losses[use]
         if not losses.size:
             nothing = np.zeros((run.chunks, 0, self.grid.size))
             return Path(NO_ROWS, nothing, nothing[..., 0], 0.0, NO_ROWS, nothing)

@@ -89,8 +89,9 @@ def foresee(rows: Rows, entries: Entries, bounds: Ints, rules: Rules) -> Foresig
                 inherited = bank.kept > 0.0
                 kept_evidence = _kept_evidence(bank, number, entries, steps, inherited, rules)
                 totals[:, inherited] = mixed(totals[:, inherited], total(kept_evidence))
-                kept = table = np.zeros((chunks.size, *bank.kept_evidence.shape))
+                table = np.zeros((chunks.size, *bank.kept_evidence.shape))
                 table[:, inherited] = kept_evidence[chunks]
+                kept = list(table)
             # NaN is below nothing.
             np.maximum(highest, totals.max(axis=1), out=highest)
             tables = (evidence[chunks], totals[chunks], *_tables(counts, number), kept)
