@@ -5,6 +5,9 @@ outcomes, against the promised 10,000. Delay: reference, then 5,000 healthy outc
 runs without a false alarm, relative to the CUSUM that knows both rates and is tuned to the same run length. That CUSUM
 is computed, not simulated: its score is rounded to a lattice, on which run length and delay solve linear equations.
 
+The run length is measured of rows as well, which step blocks of 32 outcomes and keep the reference next to the
+baseline that grows. What rows see of a rise at a release is measured by `release.py`.
+
 Run: python benchmarks/e_detector.py [--quick] [--runs 400] [--json FILE] [--plot FILE.svg]. Exit code 1 when a bound is
 missed.
 """
@@ -18,11 +21,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from figures import Bars, Measured, Table, options_of, publish
+from figures import Bars, Measured, Table, options_of, publish, tell
 from numpy.typing import NDArray
 
 from detectors.betting import GRID_BINARY, reaches, total
-from tests.row_steps import step_rows
+from tests.row_steps import released, step_rows
 
 Floats = NDArray[np.float64]
 
@@ -128,8 +131,23 @@ def run_lengths(rng: np.random.Generator, runs: int) -> list[RunLength]:
     rates = np.repeat([rate for rate, _ in cases], runs)
     sizes = np.repeat([float(size) for _, size in cases], runs)
     alarms = first_alarms(rng, sizes, rates, rates, LONGEST_RUN, LONGEST_RUN, "run length")
+    return _run_lengths(cases, list(alarms.reshape(len(cases), runs)))
+
+
+def run_lengths_of_rows(rng: np.random.Generator, runs: int) -> list[RunLength]:
+    """Measure the same of rows that inherited their baseline."""
+    cases, alarms = [(rate, size) for size in REFERENCES for rate in BASE_RATES], []
+    for rate, size in cases:
+        tell(f"run length of rows: base rate {rate}, reference {size:,}")
+        # The place of the alarm, as above.
+        alarms.append(released(rng, size, (rate, rate), 0.0, PROMISE, runs, LONGEST_RUN) - 1)
+    return _run_lengths(cases, alarms)
+
+
+def _run_lengths(cases: list[tuple[float, int]], alarms: list[NDArray[np.int64]]) -> list[RunLength]:
     found = []
-    for (rate, size), mine in zip(cases, alarms.reshape(len(cases), runs), strict=True):
+    for (rate, size), mine in zip(cases, alarms, strict=True):
+        runs = mine.size
         lengths = np.minimum(mine + 1.0, LONGEST_RUN)
         mean, error = float(lengths.mean()), float(lengths.std(ddof=1)) / math.sqrt(runs)
         found.append(
@@ -221,9 +239,9 @@ def _steady_delay(p0: float, p1: float, up: int, down: int, bar: int) -> float:
     return float(stays / stays.sum() @ _mean_steps(p1, up, down, bar))
 
 
-def tables(lengths: list[RunLength], waits: list[Delay]) -> list[Table]:
-    """Return both tables."""
-    first = Table(
+def length_table(lengths: list[RunLength], of: str) -> Table:
+    """Return the run lengths as a table."""
+    return Table(
         (
             "reference",
             "base rate",
@@ -251,9 +269,14 @@ def tables(lengths: list[RunLength], waits: list[Delay]) -> list[Table]:
             )
             for r in lengths
         ],
-        f"Run length to a false alarm, promised {PROMISE:,}, censored at {LONGEST_RUN:,}; by 1,000: share, <= .10",
+        f"Run length of {of} to a false alarm, promised {PROMISE:,}, censored at {LONGEST_RUN:,}; by 1,000: share, "
+        "<= .10",
     )
-    second = Table(
+
+
+def delay_table(waits: list[Delay]) -> Table:
+    """Return the delays as a table."""
+    return Table(
         ("reference", "base rate", "rise", "runs", "false alarms", "delay", "+-", "CUSUM", "ratio", "kept"),
         [
             (
@@ -273,7 +296,6 @@ def tables(lengths: list[RunLength], waits: list[Delay]) -> list[Table]:
         f"Delay after {HEALTHY:,} healthy outcomes, relative to the CUSUM that knows both rates "
         f"(<= {LARGEST_DELAY_RATIO})",
     )
-    return [first, second]
 
 
 def plot(waits: list[Delay]) -> Bars:
@@ -297,15 +319,18 @@ def main(arguments: list[str] | None = None, clock: Callable[[], float] = time.p
     rng = np.random.default_rng(options.seed)
     started = clock()
     lengths, waits = run_lengths(rng, runs), delays(rng, runs)
-    kept = all(length.kept for length in lengths) and all(wait.kept for wait in waits)
+    of_rows = run_lengths_of_rows(rng, runs)
+    kept = all(length.kept for length in (*lengths, *of_rows)) and all(wait.kept for wait in waits)
     figures = {
         "promise": PROMISE,
         "run_lengths": [asdict(item) for item in lengths],
+        "run_lengths_of_rows": [asdict(item) for item in of_rows],
         "delays": [asdict(item) for item in waits],
         "kept": kept,
         "seconds": round(clock() - started, 1),
     }
-    publish(Measured("e-detector", figures, tables(lengths, waits), plot(waits)), options)
+    tables = [length_table(lengths, "the detector"), length_table(of_rows, "rows"), delay_table(waits)]
+    publish(Measured("e-detector", figures, tables, plot(waits)), options)
     return 0 if kept else 1
 
 

@@ -1,4 +1,4 @@
-"""Measure how well a version that is worse from its first outcome on is told from one that is not.
+"""Measure how soon a version that is worse from its first outcome on alarms, and how often one that is not.
 
 A version that was just released is judged by what it inherited: the outcomes of the version before it. Each run draws
 these, and then outcomes of the new version, whose rate has risen by 0, 1, 2, 4 or 8 times `worse_by`. A rise of 0 or 1
@@ -19,10 +19,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from figures import Bars, Measured, Table, options_of, publish, tell
-from numpy.typing import NDArray
 
-from detectors.betting import reaches
-from detectors.rows.bank import BLOCK, empty_bank, run_of
+from tests.row_steps import released
 
 PROMISE = 1_000_000
 BASE_RATE, WORSE_BY = 0.19, 0.03
@@ -58,33 +56,11 @@ class Release:
         return self.after - self.before <= self.worse_by + 1e-12
 
 
-def first_alarms(
-    rng: np.random.Generator, inherited: int, before: float, after: float, worse_by: float, runs: int, limit: int
-) -> NDArray[np.int64]:
-    """Return after how many outcomes each run alarms, one more than `limit` where it does not."""
-    alarms, alive = np.full(runs, limit + 1), np.arange(runs)
-    n = np.full(runs, float(inherited))
-    bank = empty_bank(True, runs)
-    bank.inherit(alive, n, rng.binomial(inherited, before, runs).astype(np.float64))
-    rows, places = np.repeat(np.arange(runs), BLOCK), np.tile(np.arange(BLOCK), runs)
-    run, sizes = run_of(rows, places, 0, 1), np.full(runs, BLOCK)
-    for seen in range(BLOCK, limit + 1, BLOCK):
-        losses = (rng.random(runs * BLOCK) < after).astype(np.float64)
-        with np.errstate(over="ignore", under="ignore"):
-            bank.take(bank.path(run, losses, worse_by, True, whole=True), 0)
-        bank.count(rows, losses, sizes)
-        alarms[alive[reaches(bank.totals[alive], PROMISE)]] = seen
-        alive = np.flatnonzero(alarms > limit)
-        if not alive.size:
-            break
-    return alarms
-
-
 def release(
     rng: np.random.Generator, inherited: int, before: float, after: float, worse_by: float, runs: int, limit: int
 ) -> Release:
     """Measure one inherited size and one rise."""
-    alarms = first_alarms(rng, inherited, before, after, worse_by, runs, limit)
+    alarms = released(rng, inherited, (before, after), worse_by, PROMISE, runs, limit)
     median = float(np.median(alarms))
     looks = [look for look in LOOKS if look < limit]
     alarmed = {look: float((alarms <= look).mean()) for look in (*looks, limit)}

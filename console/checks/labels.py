@@ -148,15 +148,15 @@ def _of_model(name: str, model: ModelConfig, delays: Delays) -> Iterator[Line]:
     if model.mature_after_ms:
         return
     found = (
-        f"{name}: mature_after is 0s, so outcomes count as labels come: a night whose labels come one by one in a sorted "
-        "order cannot be told from a change"
+        f"{name}: mature_after is 0s, so outcomes count as labels come: a night that arrives label by label, in a "
+        "sorted order, cannot be distinguished from a change"
     )
     if min(len(delays.right), len(delays.wrong)) >= OUTCOMES_MIN // 2:
         right, wrong = float(np.median(delays.right)), float(np.median(delays.wrong))
         if max(right, wrong) >= APART * min(right, wrong) and abs(right - wrong) >= APART_MS:
             found = (
-                f"{name}: half of the wrong answers are labelled within {rounded_span(wrong)}, of the right ones within "
-                f"{rounded_span(right)}, and mature_after is 0s: the faster kind looks more frequent than it is"
+                f"{name}: half of the wrong answers are labelled within {rounded_span(wrong)}, of the right ones "
+                f"within {rounded_span(right)}, and mature_after is 0s: the faster kind looks more frequent than it is"
             )
     fix = f"set labels.mature_after of {name}, to {rounded_span(max(most, 1_000.0))} for example"
     yield Line("warning", "labels", found, fix)

@@ -186,8 +186,8 @@ class Bank(msgspec.Struct):
         learning = np.count_nonzero(self.learning)
         if learning or not whole:
             use = ~(np.isnan(losses) | self.learning[run.rows])
-            if (kept := int(np.count_nonzero(use))) < use.size:
-                run, losses = run.where(use) if kept else run, losses[use]
+            if (known := int(np.count_nonzero(use))) < use.size:
+                run, losses = run.where(use) if known else run, losses[use]
         if not losses.size:
             nothing = np.zeros((run.chunks, 0, self.grid.size))
             return Path(NO_ROWS, nothing, nothing[..., 0], 0.0, NO_ROWS, nothing)
@@ -246,9 +246,7 @@ class Bank(msgspec.Struct):
     @property
     def state(self) -> BankState:
         """Return what outcomes change."""
-        return BankState(
-            self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k, self.kept_evidence
-        )
+        return BankState(self.evidence, self.totals, self.n, self.k, self.own_n, self.own_k, self.kept_evidence)
 
     def know(self, rows: Ints) -> None:
         """Let rows take their outcomes as their baseline."""
@@ -264,10 +262,10 @@ class Bank(msgspec.Struct):
         add_capped(self.own_n, self.own_k, n, k)
         add_capped(self.n, self.k, n, k)
 
-    def inherit(self, rows: Ints, n: Floats, k: Floats) -> None:
-        """Give some rows a baseline of outcomes from before; they learn no more."""
-        self.n[rows], self.k[rows], self.learning[rows] = n, k, False
-        self.kept[rows] = upper_mean(k, n)
+    def replace(self, use: Ints | Bools, n: Floats, k: Floats) -> None:
+        """Give some rows a baseline of outcomes from before, which they inherit; they learn no more."""
+        self.n[use], self.k[use], self.learning[use] = n[use], k[use], False
+        self.kept[use] = upper_mean(k[use], n[use])
 
     def drop_inherited(self, row: int, n: float, k: float) -> None:
         """Give a row a baseline of its own outcomes in place of the inherited one; what it shows goes on from there."""

@@ -95,7 +95,7 @@ class Rows(msgspec.Struct):
                     n, k = (source.n, source.k) if basis == EARLIER else (source.own_n, source.own_k)
                     count, losses = self._fitted(n[loss]), self._fitted(k[loss])
                     rows = np.flatnonzero(count >= BASELINE_LEAST)
-                    bank.inherit(rows, count[rows], losses[rows])
+                    bank.replace(rows, count, losses)
                     self.basis[loss, rows] = basis
             if loss in reference and self.basis[loss, 0] != EARLIER:
                 mean, size = reference[loss]
@@ -103,7 +103,7 @@ class Rows(msgspec.Struct):
                     instead = (0.0, 0.0, FIRST) if bank.learning[0] else (float(bank.n[0]), float(bank.k[0]), PREVIOUS)
                     self.references[loss] = StatedReference(mean, size, *instead)
                     size = min(size, BASELINE_CAP)
-                    bank.inherit(OVERALL, np.array([size]), np.array([mean * size]))
+                    bank.replace(OVERALL, np.array([size]), np.array([mean * size]))
                     self.basis[loss, 0] = REFERENCE
 
     def _fitted(self, table: Floats) -> Floats:
@@ -176,7 +176,7 @@ class Rows(msgspec.Struct):
             if stated.instead == FIRST:
                 bank.drop_inherited(0, stated.instead_n, stated.instead_k)
             else:
-                bank.inherit(OVERALL, np.array([stated.instead_n]), np.array([stated.instead_k]))
+                bank.replace(OVERALL, np.array([stated.instead_n]), np.array([stated.instead_k]))
             add_capped(bank.n[:1], bank.k[:1], bank.own_n[:1], bank.own_k[:1])
             self.basis[loss, 0] = stated.instead
         return dropped

@@ -89,8 +89,9 @@ def foresee(rows: Rows, entries: Entries, bounds: Ints, rules: Rules) -> Foresig
                 inherited = bank.kept > 0.0
                 kept_evidence = _kept_evidence(bank, number, entries, steps, inherited, rules)
                 totals[:, inherited] = mixed(totals[:, inherited], total(kept_evidence))
-                kept = table = np.zeros((chunks.size, *bank.kept_evidence.shape))
+                table = np.zeros((chunks.size, *bank.kept_evidence.shape))
                 table[:, inherited] = kept_evidence[chunks]
+                kept = list(table)
             # NaN is below nothing.
             np.maximum(highest, totals.max(axis=1), out=highest)
             tables = (evidence[chunks], totals[chunks], *_tables(counts, number), kept)
@@ -193,9 +194,7 @@ def _evidence(
     return walked(bank.evidence, steps.chunk[edges] * size + steps.row[edges], chunks, grown, product, False)
 
 
-def _kept_evidence(
-    bank: Bank, number: int, entries: Entries, steps: _Steps, inherited: Bools, rules: Rules
-) -> Floats:
+def _kept_evidence(bank: Bank, number: int, entries: Entries, steps: _Steps, inherited: Bools, rules: Rules) -> Floats:
     """Return the kept evidence of the rows that inherited their baseline after each chunk, (chunks, rows, bets)."""
     chunks, before = int(steps.first_chunk[-1]), bank.kept_evidence[inherited]
     if not inherited.all():

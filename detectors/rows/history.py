@@ -167,9 +167,9 @@ class BlockHistory(msgspec.Struct):
         return False
 
     def first_of(self, number: int) -> int:
-        """Return the number of the first block that begins when this one does: their order says nothing."""
+        """Return the number of the first block that begins when this one does: their order is of no meaning."""
         blocks = self.blocks()
-        while 0 < number and blocks[number - 1].start == blocks[number].start:
+        while number > 0 and blocks[number - 1].start == blocks[number].start:
             number -= 1
         return number
 

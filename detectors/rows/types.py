@@ -18,7 +18,7 @@ SOURCE_CELLS = 10
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """Hold outcomes of one version in an order that says nothing; `source` is -1 where there is no label.
+    """Hold outcomes of one version in an order of no meaning; `source` is -1 where there is no label.
 
     `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
     (losses, outcomes), NaN where a loss could not be computed. `begin` is the time (ms) from which on they were

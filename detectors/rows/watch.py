@@ -229,7 +229,7 @@ class Health(msgspec.Struct):
         """Return the time (ms) before each chunk of a cohort, and after the last, shape (chunks + 1,).
 
         Where the promise is a span of time, evidence grows by what passes, whatever the traffic. The order of outcomes
-        says nothing, so the time since the newest of the cohort before is spread over all of them evenly.
+        is of no meaning, so the time since the newest of the cohort before is spread over all of them evenly.
         """
         size, at = entries.source.size, entries.predicted_at
         before = self.last_at if self.last_at >= 0 else int(np.minimum.reduce(at))

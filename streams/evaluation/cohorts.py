@@ -1,10 +1,10 @@
 """Keep outcomes that wait for their cohort to close, and how they are laid out to be judged.
 
 A cohort is the predictions of one interval of time. It is judged when every label that may count has had the same time
-to come; inside, outcomes are taken in the order of a hash of the places of their predictions, so neither the order nor
-the bursts of the labels matter, nor how the predictions were sorted: a job that goes from the small stores to the large
-ones every night gets no worse within it. Where predictions without a label are judged too, they wait in the same cohort, and those count whose label did
-not come: that is known only now, and it is a function of the ledger.
+to come. Inside, outcomes are taken in the order of a hash of the places of their predictions. So neither the order nor
+the bursts of the labels matter, nor how predictions were sorted: a job that goes from the small stores to the large
+ones every night gets no worse within it. Where predictions without a label are judged too, they wait in the same
+cohort, and those count whose label did not come: that is known only now, and it is a function of the ledger.
 """
 
 from __future__ import annotations

@@ -97,6 +97,10 @@ class Asked:
     def label(self, truth: int, at: int) -> tuple[int, Event]:
         return at, Feedback(id=self.id, truth=truth, ts=START + at)
 
+    def filler(self, at: int) -> tuple[int, Event]:
+        """Return a label of nobody: predictions keep their lines, whose numbers decide the order inside a cohort."""
+        return at, Feedback(id=f"nobody-{self.id}", truth=0, ts=START + at)
+
 
 def lines_of(events: Timed) -> bytes:
     return b"\n".join(encode_line(event) for _, event in sorted(events, key=lambda event: event[0])) + b"\n"
@@ -145,10 +149,12 @@ def test_silence_at_maturity_counts_as_a_told_no_would(seed: int, beside: Beside
     for request in asked:
         silent += request.predictions()
         told += request.predictions()
-        if request.truth:
-            silent.append(request.label(1, request.labelled_at))
         in_time = request.truth and request.labelled_at <= request.at + MATURITY_MS
-        told.append(request.label(int(in_time), request.labelled_at if in_time else request.at + 1))
+        late, soon = request.labelled_at, request.at + 1
+        silent.append(request.label(1, late) if request.truth else request.filler(late))
+        silent.append(request.filler(soon))
+        told.append(request.label(1, late) if in_time else request.filler(late))
+        told.append(request.filler(soon) if in_time else request.label(0, soon))
     first = replayed(config_of("[zero_one]", "negative"), lines_of(silent))
     second = replayed(config_of("[zero_one]"), lines_of(told))
     same(first, second)
@@ -168,9 +174,11 @@ def test_slow_answer_without_a_label_counts_as_a_wrong_one_with_a_label(seed: in
         slow += request.predictions(latency=True)
         wrong += request.predictions()
         wrong.append(request.label(request.truth, request.at + 1))
+        slow.append(request.filler(request.at + 1))
         if rng.random() < 0.5:
             # A model that looks at nothing but the latency has no use for it.
             slow.append(request.label(request.truth, request.labelled_at))
+            wrong.append(request.filler(request.labelled_at))
     losses = f"[{{latency: {{objective_ms: {OBJECTIVE_MS:g}}}}}]"
     first = replayed(config_of(losses), lines_of(slow))
     same(first, replayed(config_of("[zero_one]"), lines_of(wrong)))

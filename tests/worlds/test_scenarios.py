@@ -33,7 +33,9 @@ from tests.worlds.scenarios import SCENARIOS, Scenario, scenario
 UNSHIP = Path(sys.executable).parent / "unship"
 LINES = int(os.environ.get("UNSHIP_WORLD_LINES", "80000"))
 SHORT = 14_000
-SETTLED = ("model", "version", "action", "to", "verdict", "reason", "slice", "outcomes")
+#: Without `outcomes`: bad lines move the others to other places, whose hashes are the order inside a cohort, so that
+#: evidence may reach its threshold in a cohort next to the one before.
+SETTLED = ("model", "version", "action", "to", "verdict", "reason", "slice")
 SPOILED = ("decay", "slice_decay", "mix_shift", "poison", "both_bad", "no_change")
 
 

@@ -65,8 +65,8 @@ def test_night_that_arrives_label_by_label_is_warned_of_where_nothing_matures() 
     (line,) = lines_of(AT_ONCE, Delays([60_000] * 100, []))
     assert line.level == "warning"
     assert line.found == (
-        "m: mature_after is 0s, so outcomes count as labels come: a night whose labels come one by one in a sorted order "
-        "cannot be told from a change"
+        "m: mature_after is 0s, so outcomes count as labels come: a night that arrives label by label, in a sorted "
+        "order, cannot be distinguished from a change"
     )
     assert line.fix == "set labels.mature_after of m, to 60s for example"
     assert warned(lines_of(MATURE, Delays([60_000] * 100, []))) == []

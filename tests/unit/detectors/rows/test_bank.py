@@ -13,7 +13,7 @@ from detectors.betting import GRID_BINARY, GRID_LOW_VARIANCE, total
 from detectors.rows.bank import BASELINE_CAP, BLOCK, LEARN, Bank, copy_variant, empty_bank, reshaped, run_of
 from streams.ledger.encoding import pack
 
-FIELDS = ("evidence", "totals", "n", "k", "own_n", "own_k", "learning")
+FIELDS = ("evidence", "totals", "n", "k", "own_n", "own_k", "learning", "kept", "kept_evidence")
 
 
 class Row:
@@ -108,6 +108,45 @@ def test_bank_steps_each_row_as_if_it_were_alone(drawn: tuple[bool, np.ndarray, 
         assert bank.own_k[number] == pytest.approx(sum(loss for _, loss in own))
         if n + len(mine) <= BASELINE_CAP:
             assert (bank.n[number], bank.k[number]) == (pytest.approx(row.n), pytest.approx(row.k))
+
+
+@settings(max_examples=40)
+@given(drawn=runs(), inherited=st.sets(st.integers(0, 3)))
+def test_row_that_inherited_shows_both_processes_and_the_others_one(
+    drawn: tuple[bool, np.ndarray, np.ndarray, float, bool], inherited: set[int]
+) -> None:
+    binary, streams, losses, worse_by, growing = drawn
+    bank = bank_with(binary, [(600.0, 0.2)] * 4)
+    mine = np.array(sorted(inherited), np.int64)
+    bank.replace(mine, bank.n, bank.k)
+    run(bank, streams, losses, worse_by, growing)
+    # Wilson's upper end of 120 of 600.
+    spread = 1.645 * (0.16 / 600 + 1.645**2 / (4 * 600**2)) ** 0.5
+    upper = (0.2 + 1.645**2 / 1_200 + spread) / (1 + 1.645**2 / 600)
+    for number in range(4):
+        row, kept = Row(binary, 600.0, 120.0, worse_by, growing), Row(binary, 1e15, 1e15 * upper, worse_by, False)
+        for begin in range(0, losses.size, BLOCK):
+            places = range(begin, min(begin + BLOCK, losses.size))
+            block = [losses[place] for place in places if number in streams[:, place] and not np.isnan(losses[place])]
+            if block:
+                row.block(block)
+                kept.block(block)
+        shown = sum(row.evidence)
+        if number in inherited:
+            shown = 0.75 * shown + 0.25 * sum(kept.evidence)
+        assert bank.totals[number] == pytest.approx(shown, rel=1e-6)
+
+
+def test_inherited_baseline_is_never_joined_and_a_dropped_one_leaves_what_the_row_shows() -> None:
+    bank = bank_with(True, [(600.0, 0.2)])
+    bank.replace(np.array([0]), bank.n, bank.k)
+    kept = float(bank.kept[0])
+    run(bank, np.zeros((1, 640), np.int64), np.ones(640) * (np.arange(640) % 3 == 0), 0.0, True)
+    assert (float(bank.kept[0]), bank.n[0]) == (kept, 1_240.0)
+    growing = 0.75 * float(total(bank.evidence[0]))
+    assert bank.totals[0] > growing
+    bank.drop_inherited(0, 640.0, 214.0)
+    assert (bank.kept[0], bank.totals[0]) == (0.0, pytest.approx(growing))
 
 
 @settings(max_examples=40)

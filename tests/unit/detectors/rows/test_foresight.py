@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detectors.rows.bank import BASELINE_CAP, BLOCK
-from detectors.rows.types import Entries, Rules
+from detectors.rows.types import SOURCE_CELLS, Baselines, Entries, Rules
 from detectors.rows.watch import RUN, Health, new_health
 from streams.ledger.encoding import pack
 
@@ -76,6 +76,22 @@ def test_counts_that_reach_the_cap_on_the_way_fade_in_the_same_way() -> None:
     sizes = [7] * 60
     assert check(health, entries_of(rng, sizes, 0.1), sizes, rules()) == 60
     assert health.rows.banks[0].n[0] == BASELINE_CAP
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_that_inherited_have_the_bits_of_those_judged_one_by_one(seed: int) -> None:
+    """All rows, the overall ones, or some slices inherit; the others learn."""
+    rng, sources = np.random.default_rng(seed), int(seed % 2) * SOURCES
+    health = new_health("v1", "live", 0, [True, False], STREAMS)
+    health.fit(STREAMS, sources)
+    n = np.full((2, STREAMS, health.rows.variants), 900.0)
+    n[:, [[], range(1, STREAMS), range(2, 4)][seed % 3]] = 0.0
+    k = n * np.array([0.1, 0.15])[:, None, None]
+    left = Baselines("v0", True, n, k, n, k, np.zeros((5, STREAMS)), np.zeros((4, STREAMS, SOURCE_CELLS)))
+    health.fix_baselines({}, None, left)
+    sizes = [int(rng.integers(1, rng.choice([3, 30, 100]))) for _ in range(60)]
+    assert check(health, entries_of(rng, sizes, 0.1), sizes, rules()) == 60
+    assert all(bank.kept_evidence.any() for bank in health.rows.banks)
 
 
 @pytest.mark.parametrize("seed", range(6))
