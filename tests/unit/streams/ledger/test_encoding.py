@@ -23,6 +23,7 @@ from streams.ledger.records import (
     Counted,
     OutcomeRows,
     PairRows,
+    Pairs,
     Part,
     PredictionRows,
     UnlabelledRows,
@@ -129,15 +130,16 @@ def batch_of(count: int, losses: int, with_pairs: bool) -> Batch:
     values[:, ::3] = np.nan
     columns = [coded([[True, 1, "1", None][i % 4] for i in range(count)])]
     ints, arms = rng.integers(0, 2**53, count), np.zeros(count, np.int64)
-    none = np.zeros(0, np.int64)
+    none, classes = np.zeros(0, np.int64), Pairs([(1, 0)], arms)
+    answer = Coded(["1"], arms)
     pairs = PairRows(arms, arms, ints, ints, ints, ints, values, columns) if with_pairs else None
     part = Part(
         "m",
         [Arm("v", "live")],
-        OutcomeRows(arms, ints, ints, ints, ints, values, columns, Coded(["a"], arms)),
-        PredictionRows(none, none, none) if with_pairs else PredictionRows(arms, ints, ints),
+        OutcomeRows(arms, ints, ints, ints, ints, values, columns, Coded(["a"], arms), classes),
+        PredictionRows(none, none, none) if with_pairs else PredictionRows(arms, ints, ints, columns, answer),
         pairs,
-        UnlabelledRows(arms, ints, ints, values, columns, pairs) if with_pairs else None,
+        UnlabelledRows(arms, ints, ints, values, columns, pairs, answer) if with_pairs else None,
     )
     counted = Counted(Coded(["DUPLICATE"], arms), ints, ints, ints)
     return Batch(0, 0, "ab", (0, 0), (2**40, 7), 5, "cd", [part], counted)
