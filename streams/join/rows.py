@@ -140,7 +140,7 @@ class PartBuilder:
             return None
         codes, pairs = pairs_of(joined.output, joined.truth, self.config.kind)
         some = recoded(codes, range(len(pairs)))
-        return limited(some.codes, [pairs[number] for number in some.values])
+        return limited(some.codes, [pairs[int(number)] for number in some.values])
 
     def losses_of(self, joined: Outcomes, series: Ints) -> Floats:
         """Return the losses of outcomes, of a model that needs a label for each of them."""

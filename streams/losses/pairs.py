@@ -64,7 +64,7 @@ def _of_numbers(answers: Scalars, truths: Scalars) -> tuple[Ints, list[tuple[Cla
 
 def _named(column: Scalars, name: Callable[[Any], ClassName]) -> list[ClassName]:
     known: dict[tuple[type, Any], ClassName] = {}
-    found = []
+    found: list[ClassName] = []
     for value in column:
         if isinstance(value, list):
             found.append(None)
