@@ -173,7 +173,8 @@ class OperatorReport(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Hold every number that a decision weighed; `sources` is a count where there was nothing to weigh of them."""
+    """Hold every number that a decision weighed; `sources` is a count where there was nothing to weigh of them, and
+    `implied` is true where no deployment made the version live."""
 
     detectors: Detectors | UnsetType = UNSET
     maturity: str | UnsetType = UNSET
@@ -190,3 +191,4 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     serving: str | UnsetType | None = UNSET
     deployed: str | UnsetType = UNSET
     together: list[TogetherReport] | UnsetType = UNSET
+    implied: bool | UnsetType = UNSET

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from detectors.base import Bools, Floats, Ints
 from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
+
+NOBODY: Ints = np.zeros(0, np.int64)
 
 
 class Outcomes(msgspec.Struct, frozen=True):
@@ -13,7 +16,8 @@ class Outcomes(msgspec.Struct, frozen=True):
 
     `losses` has shape (losses, outcomes), and `arm` indexes `arms`. `position` orders predictions made at one time,
     whatever partition they are from. `predictions` counts (arm, cohort, count) of the predictions first read here.
-    `unlabelled` is there only for models that judge predictions without a label.
+    `unlabelled` is there only for models that judge predictions without a label. `answered_by` has the arm of each
+    prediction first read here, in the order of the ledger, and `answered_at` its time.
     """
 
     model: str
@@ -29,10 +33,13 @@ class Outcomes(msgspec.Struct, frozen=True):
     predictions: list[tuple[int, int, int]]
     pairs: PairRows | None = None
     unlabelled: UnlabelledRows | None = None
+    answered_by: Ints = NOBODY
+    answered_at: Ints = NOBODY
 
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
         use, pairs, unlabelled = arms[self.arm], self.pairs, self.unlabelled
+        answered = arms[self.answered_by]
         if unlabelled is not None:
             both = None if unlabelled.pairs is None else _pairs(unlabelled.pairs, arms)
             unlabelled = unlabelled.chosen(arms[unlabelled.arm], both)
@@ -48,6 +55,8 @@ class Outcomes(msgspec.Struct, frozen=True):
             predictions=[entry for entry in self.predictions if arms[entry[0]]],
             pairs=None if pairs is None else _pairs(pairs, arms),
             unlabelled=unlabelled,
+            answered_by=self.answered_by[answered],
+            answered_at=self.answered_at[answered],
         )
 
     def events(self) -> int:
