@@ -65,6 +65,7 @@ FULL = Evidence(
     serving=None,
     deployed="v9",
     together=[TogetherReport(["crm", "__other__"], Without(20.0, -0.01, None, False))],
+    implied=True,
 )
 
 

@@ -25,7 +25,12 @@ from unship.log.embedded.file import FILE_NAME
 from unship.log.embedded.read_only import ReadOnlyLog
 from unship.log.kafka.access import SCHEME
 
-_CUT = {"replicas": "replicas", "outcomes": "versions with outcomes", "quarantine": "versions in quarantine"}
+_CUT = {
+    "replicas": "replicas",
+    "outcomes": "versions with outcomes",
+    "quarantine": "versions in quarantine",
+    "not_judged": "versions with outcomes that were not judged",
+}
 
 
 def status_command(settings: Settings, wanted: str | None) -> Exit:
@@ -115,6 +120,12 @@ def _lines(
             f"{clean(name):<20} {clean(model.desired or '-'):<12} {f'{obeying}/{len(replicas[name])}':<10} "
             f"{labels:<8} {evidence:<10} {clean(model.state)}"
         )
+    for name, model in models.items():
+        lines += [f"{clean(name)}: {clean(each)} answers live as well: {clean(s)}" for each, s in model.beside.items()]
+        lines += [
+            f"{clean(name)}: {count:,} outcomes of {clean(each)} were not judged"
+            for each, count in model.not_judged.items()
+        ]
     for name, model in models.items():
         lines += [f"{clean(name)}: {count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in model.cut.items()]
     for name, lagging in faults.items():

@@ -19,7 +19,6 @@ from streams.evaluation.track_records import (
     Known,
     RecordComparison,
     TrackRecord,
-    track_record,
     weigh,
     why_unknown,
     young_part,
@@ -199,10 +198,10 @@ def recorded(state: ModelState, live: LivePeriod) -> list[str]:
 
 def record_of(state: ModelState, live: LivePeriod, version: str) -> TrackRecord | None:
     """Return what is on record of a version that was live, with what it answered beside the live one since."""
-    record, other = state.past.records.get(version), live.concurrent.get(version)
-    if other is None or other.beside is None or (record is not None and record.degraded):
-        return record
-    return track_record(other.health, other.labels.share, record)
+    other = live.concurrent.get(version)
+    if other is None or other.beside is None:
+        return state.past.records.get(version)
+    return state.past.record_so_far(other.health, other.labels.share)
 
 
 def ladder_of(state: ModelState, live: LivePeriod, config: ModelConfig) -> list[str]:

@@ -215,8 +215,17 @@ class Churn(msgspec.Struct):
         return [each.period for each in self.parked.values()]
 
 
+class RecordSoFar(msgspec.Struct, frozen=True):
+    """Hold the record of a version that still answers, as it was after so many outcomes."""
+
+    since: int
+    outcomes: int
+    coverage: float | None
+    record: TrackRecord
+
+
 class Past(msgspec.Struct):
-    """Hold what versions left behind; the oldest are forgotten first.
+    """Hold what versions left behind; the oldest are forgotten first. `beside` has it of those that still answer.
 
     `replaced` is the version that was live before, as long as its last outcomes are still to be counted, and
     `replaced_coverage` the labelled share of its newest cohorts.
@@ -228,8 +237,24 @@ class Past(msgspec.Struct):
     left_healthy: dict[str, Baselines] = {}
     records: dict[str, TrackRecord] = {}
     churn: Churn = msgspec.field(default_factory=Churn)
+    beside: dict[str, RecordSoFar] = {}
 
-    def leave(self, health: Health, coverage: float | None) -> None:
+    def record_so_far(self, health: Health, coverage: float | None) -> TrackRecord | None:
+        """Return what is on record of a version that was live, with what it answers since; what ended badly stays so.
+
+        It is asked of every record of the ledger while something is wrong, and mostly nothing came since.
+        """
+        record = self.records.get(health.version)
+        if record is not None and record.degraded:
+            return record
+        known = self.beside.get(health.version)
+        at = (health.since, health.outcomes, coverage)
+        if known is None or (known.since, known.outcomes, known.coverage) != at:
+            known = RecordSoFar(*at, track_record(health, coverage, record))
+            _remember(self.beside, health.version, known)
+        return known.record
+
+    def leave(self, health: Health, coverage: float | None = None) -> None:
         """Remember what a version leaves behind, with the labelled share of its newest cohorts."""
         baselines = health.leave()
         _remember(self.left, health.version, baselines)
@@ -237,6 +262,7 @@ class Past(msgspec.Struct):
             _remember(self.left_healthy, health.version, baselines)
         record = track_record(health, coverage, self.records.get(health.version))
         _remember(self.records, health.version, record)
+        self.beside.pop(health.version, None)
 
     def leave_replaced(self) -> Baselines | None:
         """Remember what the replaced version leaves behind, and return it; None if none was replaced."""
@@ -258,6 +284,7 @@ class Past(msgspec.Struct):
         self.left.clear()
         self.left_healthy.clear()
         self.records.clear()
+        self.beside.clear()
         self.churn.parked.clear()
 
 

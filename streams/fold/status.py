@@ -23,7 +23,9 @@ class ModelStatus(msgspec.Struct, frozen=True):
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
     `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
     newest that were deployed, the last one last. `cut` has how many more replicas, versions in `outcomes` or entries in
-    `quarantine` there are than are shown.
+    `quarantine` there are than are shown. `beside` has the state of each version that answers live beside the desired
+    one, `not_judged` how many outcomes of each version were not judged. `implied` means that what is desired only
+    answers and was never deployed, so that no replica lags behind it.
     """
 
     state: str
@@ -37,9 +39,14 @@ class ModelStatus(msgspec.Struct, frozen=True):
     replicas: dict[str, Replica]
     versions: list[str] = []
     cut: dict[str, int] = {}
+    beside: dict[str, str] = {}
+    not_judged: dict[str, int] = {}
+    implied: bool = False
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
+        if self.implied:
+            return {}
         return lagging(replicas.items(), self.desired, self.epoch if self.commanded else None)
 
 
@@ -95,6 +102,9 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
         versions=list(state.desired.versions.deployed)[-VERSIONS_SHOWN:],
+        beside=states_beside(model),
+        not_judged=state.desired.versions.not_judged(),
+        implied=state.desired.serve is not None and not state.desired.is_ordered,
     )
 
 
@@ -104,6 +114,17 @@ def state_of(model: ModelFold) -> str:
     if standing is None or live is None or standing.version != live.version:
         return "LEARNING" if live is not None and live.health.rows.learning else "HEALTHY"
     return standing.reason
+
+
+def states_beside(model: ModelFold) -> dict[str, str]:
+    """Return the state of each version that answers live beside the live one, by the last decision on it."""
+    found = {}
+    for version, other in sorted(model.state.live.concurrent.items() if model.state.live is not None else ()):
+        if other.beside is not None:
+            standing = other.beside.standing
+            known = "LEARNING" if other.health.rows.learning else "HEALTHY"
+            found[version] = known if standing is None else standing.reason
+    return found
 
 
 def _evidence(model: ModelFold) -> Any:
