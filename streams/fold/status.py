@@ -102,7 +102,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
         versions=list(state.desired.versions.deployed)[-VERSIONS_SHOWN:],
-        beside=states_beside(model),
+        beside={v: s for v, s in states_beside(model).items() if state.desired.versions.answers(v)},
         not_judged=state.desired.versions.not_judged(),
         implied=state.desired.serve is not None and not state.desired.is_ordered,
     )

@@ -14,6 +14,7 @@ from actions.journal import Decision, decision_bytes
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.embedded.monitor import EmbeddedMonitor
+from streams.fold.fold import Fold
 from streams.fold.status import model_status
 from streams.recordings.replay import Replay
 from tests.keys import SIGNER
@@ -69,6 +70,11 @@ def replayed(answers: Answers, config: Config, advance_ms: int = 60_000) -> tupl
     return replay, [*replay.decisions(io.BytesIO(lines)), *replay.advance(answers.now + advance_ms)]
 
 
+def fold_of(replay: Replay) -> Fold:
+    (fold,) = replay.folds.values()
+    return fold
+
+
 def told(decisions: Sequence[Decision]) -> list[tuple[str, str, str, str | None]]:
     """Return what was decided on versions that got worse, or was noticed."""
     return [(d.version, d.reason, d.action, d.to) for d in decisions if d.action != "none"]
@@ -94,12 +100,12 @@ def test_release_without_any_deployment_is_judged_by_the_record_of_the_version_b
     assert evidence.alarm.basis == "previous"
     # The version before is the yardstick from its first answer on.
     assert abs(evidence.alarm.change_ts - RELEASED_AT) <= 60_000
-    state = replay.fold.models["m"].state
+    state = fold_of(replay).models["m"].state
     assert (state.desired.serve, state.live and state.live.version) == ("v2", "v2")
     assert state.desired.changes.earlier == ["v1"]
-    assert replay.fold.counts()["NOT_JUDGED"] == 0
-    assert replay.fold.commanded() == {}
-    assert model_status(replay.fold.models["m"], answers_end(decisions)).lagging({}) == {}
+    assert fold_of(replay).counts()["NOT_JUDGED"] == 0
+    assert fold_of(replay).commanded() == {}
+    assert model_status(fold_of(replay).models["m"], answers_end(decisions)).lagging({}) == {}
 
 
 def answers_end(decisions: Sequence[Decision]) -> int:
@@ -114,10 +120,10 @@ def test_version_without_a_deployment_where_others_have_one_is_judged_and_notice
     assert found.count(("v2", "UNANNOUNCED_VERSION", "page", None)) == 1
     assert [each for each in found if each[1] != "UNANNOUNCED_VERSION"] == [("v2", "TARGET_BETTER", action, "v1")]
     assert "v2" not in [decision.to for decision in decisions]
-    model = replay.fold.models["m"]
+    model = fold_of(replay).models["m"]
     assert model.state.desired.serve == "v1"
     assert model_status(model, answers.now).beside == {"v2": "TARGET_BETTER"}
-    assert set(replay.fold.commanded()) == ({"m"} if mode == "act" else set())
+    assert set(fold_of(replay).commanded()) == ({"m"} if mode == "act" else set())
 
 
 def test_version_without_a_deployment_is_no_target_where_others_have_one() -> None:
@@ -144,15 +150,15 @@ def test_one_of_five_live_versions_that_decays_is_found_and_a_healthy_one_is_nam
     ((version, reason, action, to),) = told(decisions)
     assert (version, reason, action) == (bad, "TARGET_BETTER", "observe")
     assert to in good.keys() - {bad}
-    assert replay.fold.counts()["NOT_JUDGED"] == 0
+    assert fold_of(replay).counts()["NOT_JUDGED"] == 0
 
 
 @pytest.mark.parametrize("mode", ["observe", "approve", "act"])
 def test_version_that_only_answers_is_commanded_from_an_operators_act_on(mode: str) -> None:
     answers = Answers().give(900, {"v1": 0.05})
-    assert replayed(answers, config_of(mode))[0].fold.commanded() == {}
+    assert fold_of(replayed(answers, config_of(mode))[0]).commanded() == {}
     # A pin of what serves is an order, and so is a rollback.
-    pinned = replayed(answers.act(act="pin"), config_of(mode))[0].fold.commanded()
+    pinned = fold_of(replayed(answers.act(act="pin"), config_of(mode))[0]).commanded()
     assert [each.serve for each in pinned.values()] == ([] if mode == "observe" else ["v1"])
 
 
@@ -164,10 +170,10 @@ def test_approved_proposal_takes_back_a_version_that_answers_beside_the_live_one
     answers.act(act="approve").give(200, good)
     replay, decisions = replayed(answers, config_of("approve"))
     assert told(decisions)[1:] == [("vB", "APPROVED", "rollback", "vA")]
-    desired = replay.fold.models["m"].state.desired
+    desired = fold_of(replay).models["m"].state.desired
     assert (desired.serve, [each.version for each in desired.quarantine]) == ("vA", ["vB"])
-    assert replay.fold.commanded() == {"m": desired}
-    assert replay.fold.counts()["STILL_SERVED"] == 100
+    assert fold_of(replay).commanded() == {"m": desired}
+    assert fold_of(replay).counts()["STILL_SERVED"] == 100
 
 
 def test_first_deployment_takes_the_version_that_answered_as_the_one_before() -> None:
@@ -175,12 +181,12 @@ def test_first_deployment_takes_the_version_that_answered_as_the_one_before() ->
     replay, decisions = replayed(answers, config_of("act"))
     assert told(decisions) == [("v2", "RECORD_BETTER", "propose", "v1")]
     assert not decisions[-1].evidence.implied
-    assert set(replay.fold.commanded()) == {"m"}
+    assert set(fold_of(replay).commanded()) == {"m"}
 
 
 def test_single_probe_does_not_make_a_version_live() -> None:
     answers = Answers().give(3, {"probe": 0.0}).give(300, {"v1": 0.05})
-    state = replayed(answers, config_of())[0].fold.models["m"].state
+    state = fold_of(replayed(answers, config_of())[0]).models["m"].state
     assert (state.desired.serve, state.desired.changes.earlier) == ("v1", [])
 
 
