@@ -180,7 +180,7 @@ class DesiredState(msgspec.Struct):
         """Return the versions that could be gone back to, newest first: `EARLIER_MAX`, and those that answer.
 
         Args:
-            answering: versions seen to answer beside the one that serves, whatever was deployed.
+            answering: versions seen to answer next to the one that serves, whatever was deployed.
         """
         answers = set(answering)
         concurrent = set(answers)
@@ -225,7 +225,7 @@ class DesiredState(msgspec.Struct):
         decision: str | None = None,
         left: str | None = None,
     ) -> None:
-        """Go back to `to` and quarantine what served, or `left`, which answered beside it."""
+        """Go back to `to` and quarantine what served, or `left`, which answered next to it."""
         left = left or self.serve
         if left is not None and left != to and not self.is_quarantined(left):
             # A repeated deployment may have stated another digest than the one that was ordered.

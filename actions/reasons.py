@@ -68,7 +68,7 @@ class Reason(StrEnum):
         "TARGET_UNKNOWN",
         Verdict.DEGRADED,
         Action.PAGE,
-        "The version got worse, but no other version answers beside it and none has a record to compare with, so it is "
+        "The version got worse, but no other version answers next to it and none has a record to compare with, so it is "
         "not known whether going back would help.",
     )
     TARGET_UNFIT = (

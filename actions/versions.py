@@ -122,7 +122,7 @@ class Versions(msgspec.Struct):
     """Hold the versions that were `deployed` or ordered, the newest deployment at the end, and the `strangers`, the one
     that answered last at the end.
 
-    `announced` is whether the model ever had a deployment that is believed; `newest` are the newest live predictions.
+    `announced` is whether the model ever had a deployment that counts; `newest` are the newest live predictions.
     """
 
     deployed: dict[str, VersionFacts] = {}

@@ -172,10 +172,10 @@ def why_no_record(state: ModelState, version: str, config: ModelConfig, live: Li
 
 
 def answering(state: ModelState, live: LivePeriod, config: ModelConfig) -> list[str]:
-    """Return the versions beside the live one that may be gone back to by what they do now.
+    """Return the versions next to the live one that may be gone back to by what they do now.
 
     These are holdback and shadow versions; and others that answer live, where several may: if nothing is deployed, or
-    is only observed. Beside a version that only answers there is also the one that should serve.
+    is only observed. Next to a version that only answers there is also the one that should serve.
     """
     versions, found = state.desired.versions, []
     for version, other in live.concurrent.items():
@@ -197,7 +197,7 @@ def recorded(state: ModelState, live: LivePeriod) -> list[str]:
 
 
 def record_of(state: ModelState, live: LivePeriod, version: str) -> TrackRecord | None:
-    """Return what is on record of a version that was live, with what it answered beside the live one since."""
+    """Return what is on record of a version that was live, with what it answered next to the live one since."""
     other = live.concurrent.get(version)
     if other is None or other.beside is None:
         return state.past.records.get(version)

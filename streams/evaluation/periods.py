@@ -47,7 +47,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Beside(msgspec.Struct):
-    """Hold what a version that answers live beside the live one has besides its health: the comparison that shows
+    """Hold what a version that answers live next to the live one has besides its health: the comparison that shows
     whether it is the worse of the two, and what was decided on it."""
 
     comparison: Comparison
@@ -66,7 +66,7 @@ class Beside(msgspec.Struct):
 
 class Concurrent(msgspec.Struct):
     """Hold a version that answers during the live period of another one: its own health, its labels, the comparison
-    that shows whether it is the better of the two. `beside` is there only where its role is live as well."""
+    that shows whether it is the better of the two. The last field is there only where its role is live as well."""
 
     role: str
     health: Health
@@ -75,7 +75,7 @@ class Concurrent(msgspec.Struct):
     beside: Beside | None = None
 
     def anew(self, version: str) -> Concurrent:
-        """Return the same beside another live version."""
+        """Return the same next to another live version."""
         losses, streams = self.comparison.waited.shape
         comparison = new_comparison(version, self.role, losses, streams)
         beside = self.beside
@@ -225,7 +225,7 @@ class RecordSoFar(msgspec.Struct, frozen=True):
 
 
 class Past(msgspec.Struct):
-    """Hold what versions left behind; the oldest are forgotten first. `beside` has it of those that still answer.
+    """Hold what versions left behind; the oldest are forgotten first. The last field is of those that still answer.
 
     `replaced` is the version that was live before, as long as its last outcomes are still to be counted, and
     `replaced_coverage` the labelled share of its newest cohorts.
@@ -397,10 +397,10 @@ class ModelState(msgspec.Struct):
         self.past.hand_over(self.live)
 
     def take_over(self, config: ModelConfig, version: str, since: int) -> None:
-        """Let a version that answers live since `since` (ms) be the live one: no deployment says when that began.
+        """Let a version that answers live since `since` (ms) be the live one: no deployment shows when that began.
 
-        If it was judged beside the live one, it goes on with its rows, and the two change places. Comparisons with
-        other versions begin anew, for they are about another version now.
+        If it was judged next to the live one, it goes on with its rows, and the two change places. Comparisons with
+        other versions begin from the start, for they are about another version now.
         """
         old = self.live
         assert old is not None
@@ -435,7 +435,7 @@ class ModelState(msgspec.Struct):
             self.written.reopen()
 
     def drop_concurrent(self, version: str) -> None:
-        """Judge a version beside the live one no more; if it was live earlier, its record is kept."""
+        """Judge a version next to the live one no more; if it was live earlier, its record is kept."""
         assert self.live is not None
         self._leave_beside(version, self.live.concurrent.pop(version))
 

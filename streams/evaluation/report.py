@@ -325,7 +325,7 @@ def _unfit(state: ModelState, live: LivePeriod, config: ModelConfig) -> dict[str
     """Return why versions that could be gone back to cannot be served, or not be compared with, where that is so."""
     ladder = ladder_of(state, live, config)
     unfit = {target: why for target in ladder if (why := why_unfit(state, target, config)) is not None}
-    # What is on record is asked only where nothing answers beside it.
+    # What is on record is asked only where nothing answers next to it.
     why_not = why_unfit if len(unfit) < len(ladder) else partial(why_no_record, live=live)
     for target in recorded(state, live):
         if target not in ladder and (why := why_not(state, target, config)) is not None:

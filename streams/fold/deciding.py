@@ -84,7 +84,7 @@ def _evaluate_live(model: ModelFold, now: int, writer: DecisionWriter) -> None:
 
 
 def beside_of(model: ModelFold, version: str) -> LivePeriod | None:
-    """Return a version that answers live beside the live one as if it were that one, and the live one beside it."""
+    """Return a version that answers live next to the live one as if it were that one, and the live one next to it."""
     live = model.state.live
     other = None if live is None else live.concurrent.get(version)
     if live is None or other is None or other.beside is None:
@@ -95,12 +95,12 @@ def beside_of(model: ModelFold, version: str) -> LivePeriod | None:
 
 
 def opinions_beside(model: ModelFold) -> Opinions:
-    """Return the opinions on a version beside the live one: the e-detector alone judges it."""
+    """Return the opinions on a version next to the live one: the e-detector alone judges it."""
     return Opinions([E_DETECTOR], len(model.config.losses))
 
 
 def _evaluate_beside(model: ModelFold, version: str, now: int, writer: DecisionWriter) -> None:
-    """Ask the policy about a version that answers live beside the live one, once it got worse."""
+    """Ask the policy about a version that answers live next to the live one, once it got worse."""
     state = model.state
     assert state.live is not None
     other = state.live.concurrent[version]

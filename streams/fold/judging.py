@@ -22,7 +22,7 @@ from streams.ledger.records import Arm
 from unship.budgets.table import JUDGED
 from unship.rejections import RejectCode
 
-#: Versions that are judged beside the live one; outcomes of further ones are counted and left out.
+#: Versions that are judged next to the live one; outcomes of further ones are counted and left out.
 CONCURRENT_MAX = JUDGED.limit
 #: Outcomes that decide which are judged, where outcomes count on arrival.
 NEWEST_OUTCOMES = 1_000
@@ -184,19 +184,20 @@ def _judge_parked(model: ModelFold, closed: Closed, now: int) -> None:
 def _judge_concurrent(
     model: ModelFold, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int, left: Ints
 ) -> None:
-    """Judge the versions that answer beside the live one, and compare them with it (arm `mine`, outcomes `own`).
+    """Judge the versions that answer next to the live one, and compare them with it (arm `mine`, outcomes `own`).
 
     What is judged is taken off `left`, the outcomes by arm.
     """
     state = model.state
     rules = model.rules(True)
     streams, sources = len(state.layout.slices.streams), state.layout.sources.places
+    versions = state.desired.versions
     for number in _judged_arms(model, live, closed):
         arm = state.layout.arms[number]
         other = live.concurrent.get(arm.version)
         if other is None or _is_live_now(model, other, arm, closed):
             other = _begin_concurrent(model, live, arm)
-        if other.role != arm.role or (arm.role == "live" and not left[number] and number not in closed.predictions):
+        if other.role != arm.role or (other.beside and not left[number] and not versions.answers(arm.version)):
             # A version that has stopped answering live costs nothing.
             continue
         entries = closed.of(number, live.since)
@@ -210,7 +211,7 @@ def _judge_concurrent(
             model.judge(other.health, entries, rules, now)
         if other.beside is not None:
             other.beside.comparison.fit(streams)
-            if state.desired.versions.answers(arm.version):
+            if versions.answers(arm.version):
                 other.comparison.add(entries, own, closed.begin, closed.width)
                 other.beside.comparison.add(own, entries, closed.begin, closed.width)
         elif arm.role == "holdback":

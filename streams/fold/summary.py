@@ -16,7 +16,7 @@ from streams.fold.status import state_of, states_beside
 class VersionSummary(NamedTuple):
     """What is known of one version at the end.
 
-    `part` is what it is for its model: `live`, `beside` (it answers live as well), `holdback`, `shadow`, or empty.
+    `part` is what it is for its model: `live`, `also live`, `holdback`, `shadow`, or empty.
     `outcomes` counts its labelled answers.
     `usual` is the mean of the primary loss before any alarm, and `since_change` that since the change point of its
     alarm; None where there is no such figure. `state` is that of the model, on the row of its live version, or how many
@@ -39,7 +39,7 @@ def summarise(fold: Fold) -> Iterator[VersionSummary]:
         healths = {}
         if live is not None:
             healths = {
-                version: ("beside" if other.beside else other.role, other.health)
+                version: ("also live" if other.beside else other.role, other.health)
                 for version, other in live.concurrent.items()
             }
             healths[live.version] = ("live", live.health)

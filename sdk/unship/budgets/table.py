@@ -85,7 +85,7 @@ DEPLOYED_VERSIONS = Budget(
     bytes=MIB,
 )
 JUDGED = Budget(
-    what="versions that are judged beside the live one",
+    what="versions that are judged next to the live one",
     limit=8,
     unit="versions of a model",
     beyond="NOT_JUDGED",
