@@ -68,8 +68,8 @@ class Reason(StrEnum):
         "TARGET_UNKNOWN",
         Verdict.DEGRADED,
         Action.PAGE,
-        "The version got worse, but no other version answers next to it and none has a record to compare with, so it is "
-        "not known whether going back would help.",
+        "The version got worse, but no other version answers next to it and none has a record to compare with, so it "
+        "is not known whether going back would help.",
     )
     TARGET_UNFIT = (
         "TARGET_UNFIT",

@@ -23,8 +23,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     deciding detector on all requests, as a share of what raises the alarm; None where the detector has no such number.
     `commanded` is false in mode `observe`, which sends no commands. `replicas` are those that live, `versions` the
     newest that were deployed, the last one last. `cut` has how many more replicas, versions in `outcomes` or entries in
-    `quarantine` there are than are shown. The state of each version that answers live next to the desired
-    one is there by its name, `not_judged` counts outcomes that were not judged by version. `implied` means that what is desired only
+    `quarantine` there are than are shown. The states of versions that answer live next to the desired one are there by
+    their names, and `not_judged` counts their outcomes that were not judged. `implied` means that what is desired only
     answers and was never deployed, so that no replica lags behind it.
     """
 
