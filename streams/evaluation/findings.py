@@ -184,7 +184,9 @@ def answering(state: ModelState, live: LivePeriod, config: ModelConfig) -> list[
             several = not versions.announced or (config.mode == "observe" and deployed)
             if not (several or version == state.desired.serve) or not versions.answers(version):
                 continue
-            if live.health.degraded and not any(answers_since(other.health, each) for each in live.health.alarms):
+            stopped = not any(answers_since(other.health, alarm) for alarm in live.health.alarms)
+            if stopped and version in recorded(state, live):
+                # Its record shows more than what it answers now.
                 continue
         found.append(version)
     return found
