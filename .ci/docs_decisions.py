@@ -114,7 +114,7 @@ EVIDENCE: dict[str, str] = {
     "sources.*.target.agrees": "whether at least half of its rise is left without the source",
     "mix.dimension": "with a shift of the mix: the property of the requests whose shares changed",
     "mix.value": "and the value that explains most of the rise",
-    "unfit.*": "by version: why a version that could be gone back to cannot be served",
+    "unfit.*": "by version: why a version that could be gone back to cannot be served, or not be compared with",
     "fleet.limit": "with `FLEET_LIMIT`: how many rollbacks may be under way",
     "fleet.under_way.*": "and the decision of each other model that is being rolled back, by model",
     "operator.act": "with an operator's act: what was ordered",
@@ -147,6 +147,7 @@ EVIDENCE: dict[str, str] = {
     "lost.before.n": "of so many predictions",
     "lost.now.mean": "its share of labels in the newest ones",
     "lost.now.n": "of so many predictions",
+    "implied": "true where no deployment made the version live: its answers did",
 }
 
 

@@ -9,7 +9,7 @@ import msgspec
 from actions.journal import read_decision
 from actions.reasons import Action, Reason
 
-NOTICES = (Reason.CHURN, Reason.UNSIGNED_DEPLOYMENT)
+NOTICES = (Reason.CHURN, Reason.UNANNOUNCED_VERSION, Reason.UNSIGNED_DEPLOYMENT)
 """Reasons that concern how versions are deployed, and not whether the one that serves is worse."""
 
 SENT = (Action.PAGE, Action.PROPOSE, Action.ROLLBACK)

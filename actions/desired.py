@@ -130,7 +130,18 @@ class DesiredState(msgspec.Struct):
         """Return whether what should serve was deployed, or ordered, and not only seen to answer."""
         if self.serve is None:
             return False
-        return self.action != "deploy" or self.facts(self.serve).status is not None
+        return self.locks.pinned or self.action != "deploy" or self.facts(self.serve).status is not None
+
+    @property
+    def is_followed(self) -> bool:
+        """Return whether what answers is taken to be what should serve: nothing was ever deployed, nor ordered."""
+        if self.serve is None:
+            return not self.locks.pinned and not self.locks.held
+        return not self.versions.announced and not self.is_ordered and not self.locks.held
+
+    def is_implied(self, version: str) -> bool:
+        """Return whether a version was never deployed."""
+        return self.facts(version).status is None
 
     def is_quarantined(self, version: str) -> bool:
         """Return whether a version is in quarantine: by its artifact, or by its name where either side has none."""
@@ -169,7 +180,7 @@ class DesiredState(msgspec.Struct):
         """Return the versions that could be gone back to, newest first: `EARLIER_MAX`, and those that answer.
 
         Args:
-            answering: versions seen to answer as holdback or shadow, whatever was deployed.
+            answering: versions seen to answer next to the one that serves, whatever was deployed.
         """
         answers = set(answering)
         concurrent = set(answers)
@@ -185,9 +196,11 @@ class DesiredState(msgspec.Struct):
         return [v for v in self.changes.earlier if self.facts(v).status != "retired" and not self.is_quarantined(v)]
 
     def _stray(self, version: str) -> bool:
-        """Return whether a version showed up live without having been deployed or desired: it is watched, no target."""
+        """Return whether a version showed up live without having been deployed or desired, where others are deployed:
+        it is judged, and no target."""
         facts = self.facts(version)
-        return facts.status is None and facts.first_role == "live" and version not in self.changes.earlier
+        unknown = facts.status is None and facts.first_role == "live" and version not in self.changes.earlier
+        return self.versions.announced and unknown
 
     def release(self, version: str, epoch: Epoch) -> None:
         """Take a version out of quarantine."""
@@ -203,12 +216,21 @@ class DesiredState(msgspec.Struct):
         if self.serve is not None:
             self.changes.order(self.epoch, self.serve)
 
-    def roll_back(self, to: str, epoch: Epoch, now: int, automatic: bool, decision: str | None = None) -> None:
-        """Go back to `to` and quarantine what served."""
-        left = self.serve
+    def roll_back(
+        self,
+        to: str,
+        epoch: Epoch,
+        now: int,
+        automatic: bool,
+        decision: str | None = None,
+        left: str | None = None,
+    ) -> None:
+        """Go back to `to` and quarantine what served, or `left`, which answered next to it."""
+        left = left or self.serve
         if left is not None and left != to and not self.is_quarantined(left):
             # A repeated deployment may have stated another digest than the one that was ordered.
-            known = {digest: None for digest in (self.artifact, self.facts(left).artifact) if digest is not None}
+            ordered = self.artifact if left == self.serve else None
+            known = {digest: None for digest in (ordered, self.facts(left).artifact) if digest is not None}
             self.quarantine = [*self.quarantine, *(Quarantined(left, digest) for digest in known or (None,))]
         if automatic:
             self.changes.switch(now)
@@ -248,6 +270,7 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
         epoch: the epoch a change of the desired state gets.
     """
     ts = now if event.ts is None else event.ts
+    desired.versions.announce()
     facts = desired.versions.know(event.version)
     if ts < facts.deployed_ts:
         return DeploymentResult.STALE

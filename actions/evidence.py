@@ -25,6 +25,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     `quorum` is asked only if one of the two holds; `others_quorum` is about `all_degraded`. `any_target` means that
     there is anything to compare with at all, `all_unfit` that no replica could serve any of it. `learning` means that
     there is no baseline, or that too few outcomes were judged for an absence of alarms to mean anything.
+    `only_proposed` means that an operator has to approve, because nobody deployed what would serve, or what would not.
     """
 
     version: str
@@ -46,13 +47,15 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     quorum: Quorum = Quorum.AGREED
     others_quorum: Quorum = Quorum.AGREED
     mix: dict[str, Scalar] | None = None
+    only_proposed: bool = False
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what bears on an act besides the evidence. Times are milliseconds; `now` is the ledger's clock.
 
     `without_control` is how far an act may go that rests on a record only: `propose`, `act` or `page`. `others`
-    counts the other models whose automatic rollback is under way, `others_max` is how many may be.
+    counts the other models whose automatic rollback is under way, `others_max` is how many may be. `approved` means
+    that an operator does.
     """
 
     now: int
@@ -69,3 +72,4 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     others: int = 0
     others_max: int = 1
     frozen: bool = False
+    approved: bool = False

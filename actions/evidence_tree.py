@@ -219,7 +219,8 @@ class LearningReport(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Hold every number that a decision weighed; `sources` is a count where there was nothing to weigh of them."""
+    """Hold every number that a decision weighed; `sources` is a count where there was nothing to weigh of them, and
+    `implied` is true where no deployment made the version live."""
 
     detectors: Detectors | UnsetType = UNSET
     maturity: str | UnsetType = UNSET
@@ -240,3 +241,4 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     learning: LearningReport | UnsetType = UNSET
     classes: ClassesReport | UnsetType = UNSET
     lost: CoverageReport | UnsetType = UNSET
+    implied: bool | UnsetType = UNSET

@@ -206,6 +206,8 @@ def decide(findings: Findings, view: View) -> Ruling:
     action = _BY_MODE[view.mode] if reason.action is Action.ROLLBACK else reason.action
     if reason is Reason.RECORD_BETTER:
         action = _capped(action, view.without_control)
+    if findings.only_proposed and not view.approved and action is Action.ROLLBACK:
+        action = Action.PROPOSE
     degraded = reason.verdict is Verdict.DEGRADED
     where = findings.mix if reason is Reason.MIX_SHIFT else findings.slice
     to = findings.target if degraded and action in _BY_MODE.values() else None

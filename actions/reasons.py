@@ -85,8 +85,8 @@ class Reason(StrEnum):
         "TARGET_UNKNOWN",
         Verdict.DEGRADED,
         Action.PAGE,
-        "The version got worse, but there is no concurrent holdback or shadow and no version with a record to compare "
-        "with, so it is not known whether going back would help.",
+        "The version got worse, but no other version answers next to it and none has a record to compare with, so it "
+        "is not known whether going back would help.",
     )
     TARGET_UNFIT = (
         "TARGET_UNFIT",
@@ -171,6 +171,13 @@ class Reason(StrEnum):
         Action.PAGE,
         "Versions that were live a moment ago are deployed again; from here on each goes on with what is known "
         "of it, so that none escapes its verdict.",
+    )
+    UNANNOUNCED_VERSION = (
+        "UNANNOUNCED_VERSION",
+        Verdict.INCONCLUSIVE,
+        Action.PAGE,
+        "The version answers live, and no deployment names it: it is judged, and nothing goes back to it. Announce it "
+        "with `unship emit deployment`, or find out who sends it.",
     )
     UNSIGNED_DEPLOYMENT = (
         "UNSIGNED_DEPLOYMENT",

@@ -102,11 +102,17 @@ class Replica(msgspec.Struct):
 
 class Replicas(msgspec.Struct):
     """Hold all replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
-    log. `refusing` has those that refused an order of this ledger as older than what they know, and its epoch."""
+    log. `refusing` has those that refused an order of this ledger as older than what they know, and its epoch. In a
+    `recorded` past there is nobody to serve anything."""
 
     known: dict[str, Replica] = {}
     covered: dict[str, int] = {}
     refusing: dict[str, Epoch] = {}
+    recorded: bool = False
+
+    def record(self, *, recorded: bool) -> None:
+        """Take it that the past is read from a recording of sources, or that it is not."""
+        self.recorded = recorded
 
     def alive(self, now: int) -> Iterator[tuple[str, Replica]]:
         """Yield the replicas of which something was written lately; `now` is the source clock."""
@@ -260,6 +266,8 @@ def unfit(replicas: Replicas, version: str, answered_at: int, now: int, horizon_
     if answers and not any(answers):
         return "every replica that answered refused it"
     reports = any(replica.acked is not None or replica.refused is not None for replica in alive)
+    if replicas.recorded:
+        return "it never answered in this recording" if not reports and answered_at < 0 else None
     if not reports and (answered_at < 0 or answered_at < now - horizon_ms):
         return "no replica acknowledges commands, and it has not answered within the horizon"
     return None

@@ -59,6 +59,11 @@ def remarks(configured: Iterable[str], rows: Sequence[VersionSummary], counts: M
     others = ", ".join(map(clean, sorted(seen))) or "none"
     for name in sorted(set(configured) - seen):
         yield f"model {clean(name)} of the configuration is in no line; models in the lines: {others}"
+    if taken_back := counts.get(RejectCode.STILL_SERVED, 0):
+        yield (
+            f"{taken_back:,} answers of versions that were taken back are in the lines and not judged: a recording "
+            "goes on as it went; under policy.mode observe all of it is judged"
+        )
     unmatched, joined = counts.get(RejectCode.UNMATCHED_FEEDBACK, 0), sum(row.outcomes for row in rows)
     if unmatched > joined:
         yield (

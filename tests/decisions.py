@@ -73,6 +73,7 @@ FULL = Evidence(
     learning=LearningReport(380, 60_000),
     classes=ClassesReport(["fraud", "ok"], ["0", "1"], 500, 500),
     lost=CoverageReport({"country": "DE"}, None, Mean(0.9, 400.0), MEAN),
+    implied=True,
 )
 
 

@@ -33,7 +33,12 @@ from unship.log.embedded.read_only import ReadOnlyLog
 from unship.log.kafka.access import SCHEME
 from unship.log.link import wall_ms
 
-_CUT = {"replicas": "replicas", "outcomes": "versions with outcomes", "quarantine": "versions in quarantine"}
+_CUT = {
+    "replicas": "replicas",
+    "outcomes": "versions with outcomes",
+    "quarantine": "versions in quarantine",
+    "not_judged": "versions with outcomes that were not judged",
+}
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -170,11 +175,14 @@ def _table(models: Mapping[str, Shown]) -> Iterator[str]:
 
 def _details(models: Mapping[str, Shown], now: int) -> Iterator[str]:
     for name, shown in models.items():
+        model = shown.model
         lines = [f"STALE: {why}" for why in shown.stale]
-        lines += model_lines(shown.model, now)
-        lines += [f"{count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in shown.model.cut.items()]
-        if shown.model.unseen:
-            answers = clean(", ".join(shown.model.unseen))
+        lines += model_lines(model, now)
+        lines += [f"{clean(version)} answers live as well: {clean(state)}" for version, state in model.beside.items()]
+        lines += [f"{n:,} outcomes of {clean(version)} were not judged" for version, n in model.not_judged.items()]
+        lines += [f"{count:,} more {_CUT.get(kind, clean(kind))}" for kind, count in model.cut.items()]
+        if model.unseen:
+            answers = clean(", ".join(model.unseen))
             lines.append(f"UNSEEN_OUTCOMES: no truth ever came for answers {answers}, though for others")
         lines += [f"{clean(replica)} has not converged: {clean(why)}" for replica, why in shown.faults.items()]
         lines += [

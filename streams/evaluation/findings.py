@@ -16,7 +16,14 @@ from streams.evaluation.periods import LivePeriod, ModelState
 from streams.evaluation.quorum import quorum_of, quorum_of_lead, quorum_of_target, threshold_of, worst
 from streams.evaluation.slices import Stream
 from streams.evaluation.sources import SourceTable
-from streams.evaluation.track_records import Known, RecordComparison, TrackRecord, weigh, young_part
+from streams.evaluation.track_records import (
+    Known,
+    RecordComparison,
+    TrackRecord,
+    weigh,
+    why_unknown,
+    young_part,
+)
 from streams.ledger.records import Arm
 
 UNUSABLE_LEAST = 1_000
@@ -153,8 +160,8 @@ def usable_records(
     if any(target in live.concurrent for target in targets):
         return []
     found = []
-    for version in state.desired.past():
-        record = state.past.records.get(version)
+    for version in recorded(state, live):
+        record = record_of(state, live, version)
         known = young_part(record, state.clock, streams)
         if record is not None and known is not None:
             found.append((record, known))
@@ -165,6 +172,64 @@ def why_unfit(state: ModelState, version: str, config: ModelConfig) -> str | Non
     """Return why no replica could serve a version, None if it could be."""
     answered_at = state.desired.facts(version).answered_at
     return unfit(state.replicas, version, answered_at, state.clock, config.horizon_ms)
+
+
+def why_no_record(state: ModelState, version: str, config: ModelConfig, live: LivePeriod) -> str | None:
+    """Return why an earlier version is none to go back to: nothing can serve it, or nothing to compare is on record."""
+    return why_unfit(state, version, config) or why_unknown(record_of(state, live, version), state.clock)
+
+
+def answering(state: ModelState, live: LivePeriod, config: ModelConfig) -> list[str]:
+    """Return the versions next to the live one that may be gone back to by what they do now.
+
+    These are holdback and shadow versions; and others that answer live, where several may: if nothing is deployed, or
+    is only observed. Next to a version that only answers there is also the one that should serve.
+    """
+    versions, found = state.desired.versions, []
+    for version, other in live.concurrent.items():
+        if other.beside is not None:
+            deployed = versions.facts(version).status not in (None, "retired")
+            several = not versions.announced or (config.mode == "observe" and deployed)
+            if not (several or version == state.desired.serve) or not versions.answers(version):
+                continue
+            stopped = not any(answers_since(other.health, alarm) for alarm in live.health.alarms)
+            if stopped and version in recorded(state, live):
+                # Its record shows more than what it answers now.
+                continue
+        found.append(version)
+    return found
+
+
+def recorded(state: ModelState, live: LivePeriod) -> list[str]:
+    """Return the versions that may be gone back to by what they did when they were live, newest first."""
+    serve = state.desired.serve
+    return state.desired.past() if serve is None or live.version == serve else [serve]
+
+
+def record_of(state: ModelState, live: LivePeriod, version: str) -> TrackRecord | None:
+    """Return what is on record of a version that was live, with what it answered next to the live one since."""
+    other = live.concurrent.get(version)
+    if other is None or other.beside is None:
+        return state.past.records.get(version)
+    return state.past.record_so_far(other.health, other.labels.share)
+
+
+def ladder_of(state: ModelState, live: LivePeriod, config: ModelConfig) -> list[str]:
+    """Return the versions that could be gone back to now, newest first."""
+    beside = answering(state, live, config)
+    if live.version == state.desired.serve:
+        return state.desired.ladder(beside)
+    return [version for version in beside if state.desired.why_barred(version) is None]
+
+
+def _only_proposed(state: ModelState, live: LivePeriod, target: str | None) -> bool:
+    """Return whether an operator has to approve: the version, or its target, only answers and was never deployed."""
+    if live.version != state.desired.serve:
+        return True
+    if target is None or not state.desired.is_implied(target):
+        return False
+    other = live.concurrent.get(target)
+    return other is None or other.beside is not None
 
 
 def others_quorum(live: LivePeriod, degraded: set[str], rules: Rules, sources: SourceTable) -> Quorum:
@@ -199,7 +264,7 @@ def find(
         return findings, None
     # A slice that appeared since the last judged cohort has no row yet.
     streams = state.layout.slices.streams[: health.rows.streams]
-    ladder = state.desired.ladder(live.concurrent)
+    ladder = ladder_of(state, live, config)
     targets = [target for target in ladder if why_unfit(state, target, config) is None]
     degraded = {
         target
@@ -232,6 +297,7 @@ def find(
         others_quorum=others_quorum(live, degraded, rules, sources) if all_degraded else Quorum.AGREED,
         confirmed=concurrent,
         on_record=chosen.target is not None and not concurrent,
+        only_proposed=_only_proposed(state, live, chosen.target),
         quorum=chosen.quorum,
         mix=None if mixed is None else streams[mixed[1]].describe(),
     )

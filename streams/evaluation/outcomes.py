@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from detectors.base import Bools, Floats, Ints
 from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows
@@ -23,13 +24,17 @@ class Asked(msgspec.Struct, frozen=True):
         return Asked(self.arm[use], self.predicted_at[use], [each.chosen(use) for each in self.slices], answer)
 
 
+NOBODY: Ints = np.zeros(0, np.int64)
+
+
 class Outcomes(msgspec.Struct, frozen=True):
     """What one ledger record brings of a model, at the source clock `clock`.
 
     `losses` has shape (losses, outcomes), and `arm` indexes `arms`. `position` orders predictions made at one time,
     whatever partition they are from. `predictions` counts (arm, interval, count) of the predictions first read here, by
     cohorts, or where there are none by the intervals in which they wait for their labels.
-    `unlabelled` is there only for models that judge predictions without a label.
+    `unlabelled` is there only for models that judge predictions without a label. `answered_by` has the arm of each
+    prediction first read here, in the order of the ledger, and `answered_at` its time.
     """
 
     model: str
@@ -47,10 +52,13 @@ class Outcomes(msgspec.Struct, frozen=True):
     unlabelled: UnlabelledRows | None = None
     classes: Pairs | None = None
     asked: Asked | None = None
+    answered_by: Ints = NOBODY
+    answered_at: Ints = NOBODY
 
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
         use, pairs, unlabelled = arms[self.arm], self.pairs, self.unlabelled
+        answered = arms[self.answered_by]
         if unlabelled is not None:
             both = None if unlabelled.pairs is None else _pairs(unlabelled.pairs, arms)
             unlabelled = unlabelled.chosen(arms[unlabelled.arm], both)
@@ -68,6 +76,8 @@ class Outcomes(msgspec.Struct, frozen=True):
             unlabelled=unlabelled,
             classes=None if self.classes is None else self.classes.chosen(use),
             asked=None if self.asked is None else self.asked.of_arms(arms),
+            answered_by=self.answered_by[answered],
+            answered_at=self.answered_at[answered],
         )
 
     def events(self) -> int:

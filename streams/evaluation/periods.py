@@ -14,7 +14,7 @@ from actions.evidence_tree import ComparisonReport
 from actions.replicas import Replicas
 from detectors.base import Ints
 from detectors.multiplicity import stream_weights
-from detectors.rows.concurrent import Comparison
+from detectors.rows.concurrent import Comparison, new_comparison
 from detectors.rows.label_delays import Waiting, interval_ms
 from detectors.rows.label_share import LabelHealth, Silence, new_label_health
 from detectors.rows.types import Baselines, Rules
@@ -40,20 +40,61 @@ PARKED_MAX = 4
 T = TypeVar("T")
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """Hold what the last decision was: another one is written only if one of these differs."""
+
+    verdict: str
+    reason: str
+    action: str
+    version: str
+    to: str | None
+    slice: dict[str, bool | int | float | str] | None
+
+
+class Beside(msgspec.Struct):
+    """Hold what a version that answers live next to the live one has besides its health: the comparison that shows
+    whether it is the worse of the two, and what was decided on it."""
+
+    comparison: Comparison
+    standing: Standing | None = None
+    written_once: list[str] = []
+    observed: str | None = None
+
+    def settle(self, standing: Standing | None) -> None:
+        """Take the last decision on it; None lets the same one be written again."""
+        self.standing = standing
+
+    def observe(self, target: str | None) -> None:
+        """Note the target that was named."""
+        self.observed = target
+
+
 class Concurrent(msgspec.Struct):
-    """Hold a holdback or shadow version during a live period: its own health, its labels, the comparison with it."""
+    """Hold a version that answers during the live period of another one: its own health, its labels, the comparison
+    that shows whether it is the better of the two. The last field is there only where its role is live as well."""
 
     role: str
     health: Health
     labels: LabelHealth
     comparison: Comparison
+    beside: Beside | None = None
+
+    def anew(self, version: str) -> Concurrent:
+        """Return the same next to another live version."""
+        losses, streams = self.comparison.waited.shape
+        comparison = new_comparison(version, self.role, losses, streams)
+        beside = self.beside
+        if beside is not None:
+            reverse = new_comparison(version, self.role, losses, streams)
+            beside = Beside(reverse, beside.standing, beside.written_once, beside.observed)
+        return Concurrent(self.role, self.health, self.labels, comparison, beside)
 
 
 class LivePeriod(msgspec.Struct):
     """Hold the time one version is live, from its deployment or a change of the desired state to the next.
 
     `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
-    outcomes of holdback and shadow versions as runs (version, count), where outcomes count on arrival. `pace` has how
+    outcomes of the other versions as runs (version, count), where outcomes count on arrival. `pace` has how
     many outcomes were judged lately, and `comparison` what is being waited for after an alarm. Of a loss about yes and
     no, `usable` counts outcomes that are one or the other, and `unfit` those that are not.
     """
@@ -109,17 +150,6 @@ class LivePeriod(msgspec.Struct):
     def compare(self, report: ComparisonReport | None) -> None:
         """Note the newest comparison with a target."""
         self.comparison = report
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """Hold what the last decision was: another one is written only if one of these differs."""
-
-    verdict: str
-    reason: str
-    action: str
-    version: str
-    to: str | None
-    slice: dict[str, bool | int | float | str] | None
 
 
 class LastAct(msgspec.Struct, frozen=True):
@@ -223,8 +253,17 @@ class Churn(msgspec.Struct):
         return [each.period for each in self.parked.values()]
 
 
+class RecordSoFar(msgspec.Struct, frozen=True):
+    """Hold the record of a version that still answers, as it was after so many outcomes."""
+
+    since: int
+    outcomes: int
+    coverage: float | None
+    record: TrackRecord
+
+
 class Past(msgspec.Struct):
-    """Hold what versions left behind; the oldest are forgotten first.
+    """Hold what versions left behind; the oldest are forgotten first. The last field is of those that still answer.
 
     `replaced` is the version that was live before, as long as its last outcomes are still to be counted, and
     `replaced_coverage` the labelled share of its newest cohorts.
@@ -236,22 +275,39 @@ class Past(msgspec.Struct):
     left_healthy: dict[str, Baselines] = {}
     records: dict[str, TrackRecord] = {}
     churn: Churn = msgspec.field(default_factory=Churn)
+    beside: dict[str, RecordSoFar] = {}
 
-    def leave(self, health: Health) -> None:
-        """Remember what a replaced version leaves behind when its last cohort was counted."""
+    def record_so_far(self, health: Health, coverage: float | None) -> TrackRecord | None:
+        """Return what is on record of a version that was live, with what it answers since; what ended badly stays so.
+
+        It is asked of every record of the ledger while something is wrong, and mostly nothing came since.
+        """
+        record = self.records.get(health.version)
+        if record is not None and record.degraded:
+            return record
+        known = self.beside.get(health.version)
+        at = (health.since, health.outcomes, coverage)
+        if known is None or (known.since, known.outcomes, known.coverage) != at:
+            known = RecordSoFar(*at, track_record(health, coverage, record))
+            _remember(self.beside, health.version, known)
+        return known.record
+
+    def leave(self, health: Health, coverage: float | None = None) -> None:
+        """Remember what a version leaves behind, with the labelled share of its newest cohorts."""
         baselines = health.leave()
         _remember(self.left, health.version, baselines)
         if baselines.healthy:
             _remember(self.left_healthy, health.version, baselines)
-        record = track_record(health, self.replaced_coverage, self.records.get(health.version))
+        record = track_record(health, coverage, self.records.get(health.version))
         _remember(self.records, health.version, record)
+        self.beside.pop(health.version, None)
 
     def leave_replaced(self) -> Baselines | None:
         """Remember what the replaced version leaves behind, and return it; None if none was replaced."""
         health, self.replaced = self.replaced, None
         if health is None:
             return None
-        self.leave(health)
+        self.leave(health, self.replaced_coverage)
         return self.left[health.version]
 
     def hand_over(self, live: LivePeriod | None) -> None:
@@ -266,6 +322,7 @@ class Past(msgspec.Struct):
         self.left.clear()
         self.left_healthy.clear()
         self.records.clear()
+        self.beside.clear()
         self.churn.parked.clear()
 
 
@@ -363,7 +420,11 @@ class ModelState(msgspec.Struct):
         Where an alarm was raised no place changes hands: it counts by place what each source reported since.
         """
         sources = self.layout.sources
-        taken = sources.reseat(self.live is not None and self.live.health.degraded)
+        live = self.live
+        alarmed = live is not None and (
+            live.health.degraded or any(each.beside and each.health.degraded for each in live.concurrent.values())
+        )
+        taken = sources.reseat(alarmed)
         for place in taken:
             healths = [] if self.past.replaced is None else [self.past.replaced]
             if self.live is not None:
@@ -382,8 +443,63 @@ class ModelState(msgspec.Struct):
         if self.live is not None and self.live.version != version:
             self.past.churn.leave(self.live, now)
         self.past.churn.take(version)
-        self.past.hand_over(self.live)
+        self._hand_over()
         self.live = new_period(self, config, version, now)
+
+    def _hand_over(self) -> None:
+        for version, other in self.live.concurrent.items() if self.live is not None else ():
+            self._leave_beside(version, other)
+        self.past.hand_over(self.live)
+
+    def take_over(self, config: ModelConfig, version: str, since: int) -> None:
+        """Let a version that answers live since `since` (ms) be the live one: no deployment shows when that began.
+
+        If it was judged next to the live one, it goes on with its rows, and the two change places. Comparisons with
+        other versions begin from the start, for they are about another version now.
+        """
+        old = self.live
+        assert old is not None
+        other = old.concurrent.get(version)
+        self.written.refuse(None)
+        if other is None or other.beside is None:
+            self._hand_over()
+            self.live = new_period(self, config, version, since)
+            return
+        self.past.leave_replaced()
+        self.past.leave(old.health, old.labels.share)
+        mine, standing = other.beside, self.written.standing
+        left = Beside(other.comparison, None, old.written_once, old.observed)
+        if standing is not None and standing.version == old.version:
+            left.settle(standing)
+        if mine.standing is not None:
+            self.written.settle(mine.standing)
+        concurrent = {old.version: Concurrent("live", old.health, old.labels, mine.comparison, left)}
+        for name, each in old.concurrent.items():
+            if name != version:
+                concurrent[name] = each.anew(name)
+        self.live = LivePeriod(
+            version, old.since, other.health, other.labels, concurrent, mine.written_once, mine.observed, old.newest
+        )
+
+    def reopen(self, version: str) -> None:
+        """Let the last decision on a version be written again if it still holds."""
+        other = None if self.live is None else self.live.concurrent.get(version)
+        if other is not None and other.beside is not None:
+            other.beside.settle(None)
+        else:
+            self.written.reopen()
+
+    def drop_concurrent(self, version: str) -> None:
+        """Judge a version next to the live one no more; if it was live earlier, its record is kept."""
+        assert self.live is not None
+        self._leave_beside(version, self.live.concurrent.pop(version))
+
+    def _leave_beside(self, version: str, other: Concurrent) -> None:
+        known = self.past.records.get(version)
+        # What ended badly is not made good by what a few stragglers answered later.
+        ended_well = known is None or not known.degraded
+        if other.beside is not None and version in self.desired.changes.earlier and ended_well:
+            self.past.leave(other.health, other.labels.share)
 
     def resume_period(self, version: str, now: int) -> bool:
         """Let a version be live again with the rows, baselines and outcomes it had; False if they are not known."""

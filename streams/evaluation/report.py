@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from msgspec import UNSET, UnsetType
 
@@ -28,7 +30,15 @@ from detectors.rows.types import BASES, Alarm, Rules
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.config.units import span_text
-from streams.evaluation.findings import TargetVerdict, since_change, why_unfit
+from streams.evaluation.findings import (
+    TargetVerdict,
+    answering,
+    ladder_of,
+    recorded,
+    since_change,
+    why_no_record,
+    why_unfit,
+)
 from streams.evaluation.mix import Z_95, is_worse_than_the_rest
 from streams.evaluation.opinions import E_DETECTOR, Opinions
 from streams.evaluation.outlook import learning_of, with_expectation
@@ -78,22 +88,31 @@ def evidence_of(
             learning=learning,
             classes=classes,
             lost=lost,
+            implied=_implied(state, live),
         )
     alarm = chosen.alarm
     return Evidence(
         detectors=detectors,
         maturity=maturity,
-        sources=_sources(state, live, chosen, rules),
+        sources=_sources(state, live, config, chosen, rules),
         label_coverage=coverage,
         alarm=_alarm(state, health, alarm, config),
         slices=_worst_slices(state, health, alarm, config, rules),
-        comparison=comparison_of(live, config, chosen, state.clock),
+        comparison=comparison_of(state, live, config, chosen),
         mix=_mix(state, health),
         unfit=_unfit(state, live, config),
         together=_together(state, health, alarm, rules),
         classes=classes,
         lost=lost,
+        implied=_implied(state, live),
     )
+
+
+def _implied(state: ModelState, live: LivePeriod) -> bool | UnsetType:
+    """Return true where a version is live, or answers so, because of its answers alone."""
+    desired = state.desired
+    ordered = desired.is_ordered if live.version == desired.serve else not desired.is_implied(live.version)
+    return UNSET if ordered else True
 
 
 def _detectors(live: LivePeriod, config: ModelConfig, rules: Rules, opinions: Opinions) -> Detectors:
@@ -211,19 +230,23 @@ def _worst_slices(
     return shown
 
 
-def comparison_of(live: LivePeriod, config: ModelConfig, chosen: TargetVerdict, now: int) -> ComparisonReport | None:
-    """Return the comparison with the target, and when it is expected to show anything; `now` is the source clock."""
-    report = _comparison(live, config, chosen)
+def comparison_of(
+    state: ModelState, live: LivePeriod, config: ModelConfig, chosen: TargetVerdict
+) -> ComparisonReport | None:
+    """Return the comparison with the target, and when it is expected to show anything."""
+    report = _comparison(state, live, config, chosen)
     if report is None:
         return None
-    return with_expectation(report, now - config.mature_after_ms - chosen.alarm.since, now)
+    return with_expectation(report, state.clock - config.mature_after_ms - chosen.alarm.since, state.clock)
 
 
-def _comparison(live: LivePeriod, config: ModelConfig, chosen: TargetVerdict) -> ComparisonReport | None:
+def _comparison(
+    state: ModelState, live: LivePeriod, config: ModelConfig, chosen: TargetVerdict
+) -> ComparisonReport | None:
     alarm = chosen.alarm
     if chosen.record is not None:
         return _with_record(live, alarm, chosen.record)
-    target = _compared_with(live, chosen)
+    target = _compared_with(state, live, config, chosen)
     if target is None:
         return None
     other = live.concurrent[target]
@@ -265,7 +288,9 @@ def _with_record(live: LivePeriod, alarm: Alarm, record: RecordComparison) -> Co
     )
 
 
-def _sources(state: ModelState, live: LivePeriod, chosen: TargetVerdict, rules: Rules) -> int | dict[str, SourceReport]:
+def _sources(
+    state: ModelState, live: LivePeriod, config: ModelConfig, chosen: TargetVerdict, rules: Rules
+) -> int | dict[str, SourceReport]:
     """Return what each label source reported since the change, and what shows without it."""
     health, alarm, table = live.health, chosen.alarm, state.layout.sources
     if alarm.loss in rules.unlabelled:
@@ -273,7 +298,7 @@ def _sources(state: ModelState, live: LivePeriod, chosen: TargetVerdict, rules: 
     if table.places < 2:
         return 1
     counts = source_shares(health, alarm)
-    compared = None if chosen.record is not None else _compared_with(live, chosen)
+    compared = None if chosen.record is not None else _compared_with(state, live, config, chosen)
     other = None if compared is None else live.concurrent[compared].health
     arms = None if other is None else arms_since(health, other, alarm)
     own = None if other is None or not other.alarms else other.alarms[0]
@@ -312,9 +337,9 @@ def _together(state: ModelState, health: Health, alarm: Alarm, rules: Rules) -> 
     ] or UNSET
 
 
-def _compared_with(live: LivePeriod, chosen: TargetVerdict) -> str | None:
+def _compared_with(state: ModelState, live: LivePeriod, config: ModelConfig, chosen: TargetVerdict) -> str | None:
     """Return the version that the live one is compared with, the chosen one or else the first."""
-    return chosen.target or next(iter(live.concurrent), None)
+    return chosen.target or next(iter(answering(state, live, config)), None)
 
 
 def _mix(state: ModelState, health: Health) -> MixReport | UnsetType:
@@ -326,7 +351,12 @@ def _mix(state: ModelState, health: Health) -> MixReport | UnsetType:
 
 
 def _unfit(state: ModelState, live: LivePeriod, config: ModelConfig) -> dict[str, str] | UnsetType:
-    """Return why versions that could be gone back to cannot be served, where that is so."""
-    known = [*state.desired.ladder(live.concurrent), *state.desired.past()]
-    unfit = {target: why for target in known if (why := why_unfit(state, target, config)) is not None}
+    """Return why versions that could be gone back to cannot be served, or not be compared with, where that is so."""
+    ladder = ladder_of(state, live, config)
+    unfit = {target: why for target in ladder if (why := why_unfit(state, target, config)) is not None}
+    # What is on record is asked only where nothing answers next to it.
+    why_not = why_unfit if len(unfit) < len(ladder) else partial(why_no_record, live=live)
+    for target in recorded(state, live):
+        if target not in ladder and (why := why_not(state, target, config)) is not None:
+            unfit[target] = why
     return unfit or UNSET

@@ -153,6 +153,26 @@ def young_part(record: TrackRecord | None, now: int, streams: int) -> Known | No
     return Known(young[0].start, n, k)
 
 
+def why_unknown(record: TrackRecord | None, now: int) -> str | None:
+    """Return why nothing can be compared with a record, None if it can be.
+
+    >>> why_unknown(None, 0)
+    'nothing is on record of it'
+    """
+    if record is None:
+        return "nothing is on record of it"
+    if record.degraded:
+        return "it had got worse itself when it served last"
+    young = sum(stretch.outcomes for stretch in record.stretches if stretch.start >= now - AGE_MAX_MS)
+    known = sum(stretch.outcomes for stretch in record.stretches)
+    if young >= BASELINE_LEAST:
+        return None
+    needed = f"expected {BASELINE_LEAST:.0f} outcomes on record, was {known:.0f}"
+    if known < BASELINE_LEAST:
+        return needed
+    return f"its record is older than {AGE_MAX_MS // 86_400_000} days"
+
+
 def weigh(
     record: TrackRecord,
     known: Known,

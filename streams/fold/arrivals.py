@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from msgspec import UNSET
@@ -12,8 +14,9 @@ from actions.evidence_tree import Evidence
 from actions.facts import ReplicaChange
 from actions.policy import Ruling
 from actions.reasons import Action, Reason
+from actions.versions import NEWEST, NewestAnswers
 from detectors.base import Floats, Ints
-from streams.evaluation.cohorts import PREDICTED_AT, add_outcomes, add_pairs, new_cohort
+from streams.evaluation.cohorts import ARM, PREDICTED_AT, add_outcomes, add_pairs, new_cohort
 from streams.evaluation.label_parts import counts_in
 from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.periods import CHURN_RETURNS
@@ -22,25 +25,36 @@ from streams.fold.deciding import evaluate, standing_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
 from streams.fold.model import ModelFold
-from streams.ledger.records import Arm, Deployed, Operated, PairRows
-from unship.budgets.table import DEPLOYED_VERSIONS
+from streams.ledger.records import Deployed, Operated, PairRows
+from unship.budgets.table import DEPLOYED_VERSIONS, JUDGED
 from unship.rejections import RejectCode
 
 DEPLOYED_VERSIONS_MAX = DEPLOYED_VERSIONS.limit
+#: Where nothing is deployed, a version is live from so many live predictions on,
+FIRST_LEAST = 100
+#: and another one becomes so when it gave so many of the newest ones.
+CHALLENGER_LEAST = 3 * NEWEST // 4
+#: A version that answers live without a deployment, where others have one, is noticed from so many predictions and so
+#: many milliseconds on: less may be a test.
+UNANNOUNCED_LEAST = 100
+UNANNOUNCED_MS = 60_000
 
 
 def take_outcomes(model: ModelFold, record: Outcomes, writer: DecisionWriter) -> None:
     """Put a record's outcomes into their cohorts; without a maturity, judge them at once."""
-    state = model.state
     model.reseat_sources()
     record, numbers = _admitted(model, record)
-    for arm, _, count in record.predictions:
-        _notice(model, record.arms[arm], count, record.clock, writer)
+    _take_answers(model, record, writer)
     _count_outputs(model, record)
     if not model.width and model.config.needs_labels:
         _wait(model, record, numbers)
-    if not model.width and not record.arm.size and record.unlabelled is None and record.pairs is None:
-        return
+    if model.width or record.arm.size or record.unlabelled is not None or record.pairs is not None:
+        _take_rows(model, record, numbers, writer)
+    _follow(model, record, writer)
+
+
+def _take_rows(model: ModelFold, record: Outcomes, numbers: Ints, writer: DecisionWriter) -> None:
+    state = model.state
     if model.config.outcomes_labelled is not False and not model.config.revises:
         state.count_outcomes(record.arms, record.arm)
     for arm, cohort, count in record.predictions:
@@ -124,7 +138,7 @@ def _add(
         # A partition that appears late brings outcomes of cohorts that are judged already.
         open_ = columns[PREDICTED_AT] // model.width >= state.closed_until
         if not open_.all():
-            model.counts[RejectCode.NOT_JUDGED] += int((~open_).sum())
+            model.leave_out(np.bincount(columns[ARM, ~open_], minlength=len(state.layout.arms)))
             columns, losses = columns[:, open_], losses[:, open_]
         if pairs is not None and not labelled:
             # A shadow may answer long after the live version.
@@ -135,18 +149,88 @@ def _add(
         add_pairs(state.open_cohorts, pairs, excess, model.width, labelled)
 
 
-def _notice(model: ModelFold, arm: Arm, count: int, now: int, writer: DecisionWriter) -> None:
-    """Note that a version answers; the first version ever seen live, without a deployment, becomes the live one."""
+def _take_answers(model: ModelFold, record: Outcomes, writer: DecisionWriter) -> None:
+    """Note which versions answer; the first version ever seen live is judged as the live one from then on."""
+    if not record.predictions:
+        return
     desired = model.state.desired
-    facts = desired.versions.answered(arm.version, arm.role, now)
-    if arm.role == "live" and desired.serve is None and facts.status is None:
-        desired.change(arm.version, writer.epoch(model.name, desired))
-        # It was live from its first prediction on, which is older than the record.
-        model.start_period(arm.version, 0)
-    if arm.role == "live" and arm.version != desired.serve and desired.is_quarantined(arm.version):
-        model.counts[RejectCode.STILL_SERVED] += count
-    elif facts.status is not None and (arm.role == "live") != (arm.version == desired.serve):
-        model.counts[RejectCode.ROLE_MISMATCH] += count
+    for number, _, count in record.predictions:
+        arm = record.arms[number]
+        facts = desired.versions.answered(arm.version, arm.role, count, record.clock)
+        if arm.role == "live" and arm.version != desired.serve and desired.is_quarantined(arm.version):
+            model.counts[RejectCode.STILL_SERVED] += count
+        elif facts.status is not None and (arm.role == "live") != (arm.version == desired.serve):
+            model.counts[RejectCode.ROLE_MISMATCH] += count
+        if arm.role != "live":
+            continue
+        if desired.serve is None and model.state.live is None and facts.status is None:
+            # It was live from its first prediction on, which is older than the record.
+            model.start_period(arm.version, 0)
+        if desired.versions.announced and facts.status is None:
+            _notice_unannounced(model, arm.version, count, record.clock, writer)
+    _add_newest(desired.versions.newest, record)
+
+
+def _add_newest(newest: NewestAnswers, record: Outcomes) -> None:
+    """Add a record's live predictions to the newest ones, in their order."""
+    counts = Counter[int]()
+    for number, _, count in record.predictions:
+        if record.arms[number].role == "live":
+            counts[number] += count
+    by, at = record.answered_by, record.answered_at
+    names = {number: record.arms[number].version for number in counts}
+    began = {name: int(at[by == number].min()) for number, name in names.items() if not newest.count(name)}
+    if len(counts) < 2:
+        # By far the usual case.
+        newest.add([(names[number], min(count, NEWEST)) for number, count in counts.items()], began)
+        return
+    by = by[np.isin(by, list(counts))][-NEWEST:]
+    edges = [0, *((by[1:] != by[:-1]).nonzero()[0] + 1).tolist(), by.size]
+    newest.add([(names[int(by[begin])], end - begin) for begin, end in pairwise(edges)], began)
+
+
+def _notice_unannounced(model: ModelFold, version: str, count: int, now: int, writer: DecisionWriter) -> None:
+    """Count live answers of a version that no deployment names, where others are; write it once they are no chance."""
+    desired = model.state.desired
+    if version in (desired.serve, *desired.changes.earlier) or desired.is_quarantined(version):
+        return
+    seen = desired.versions.facts(version).answered_unannounced(count, now)
+    if seen.noticed or seen.predictions < UNANNOUNCED_LEAST or now < seen.since + UNANNOUNCED_MS:
+        return
+    seen.notice()
+    if not desired.versions.may_notice(JUDGED.limit):
+        return
+    reason = Reason.UNANNOUNCED_VERSION
+    ruling = Ruling(reason.verdict, reason, reason.action, None, None)
+    writer.write(model, version, ruling, Evidence(serving=desired.serve, implied=True), now)
+
+
+def _follow(model: ModelFold, record: Outcomes, writer: DecisionWriter) -> None:
+    """Let a version be live because it answers most, where nothing was ever deployed or ordered."""
+    state, desired = model.state, model.state.desired
+    if not record.predictions or state.live is None or not desired.is_followed:
+        return
+    newest, counts = desired.versions.newest, dict[str, int]()
+    for number, _, _ in record.predictions:
+        arm = record.arms[number]
+        if arm.role != "live" or arm.version == desired.serve or desired.why_barred(arm.version) is not None:
+            continue
+        if desired.serve is None:
+            counts[arm.version] = desired.facts(arm.version).live
+        elif newest.count(arm.version) >= CHALLENGER_LEAST:
+            counts[arm.version] = newest.count(arm.version)
+    if desired.serve is None:
+        counts = {version: count for version, count in counts.items() if count >= FIRST_LEAST}
+    if not counts:
+        return
+    version = state.live.version if state.live.version in counts else max(sorted(counts), key=counts.__getitem__)
+    if not state.make_room(version, DEPLOYED_VERSIONS_MAX):
+        model.counts[RejectCode.VERSION_LIMIT] += 1
+        return
+    desired.change(version, writer.epoch(model.name, desired))
+    if version != state.live.version:
+        model.take_over(version, newest.since.get(version, record.clock))
+    evaluate(model, record.clock, writer)
 
 
 def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) -> None:
@@ -178,6 +262,9 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
 
 def _go_live(model: ModelFold, version: str, before: str | None, now: int, writer: DecisionWriter) -> None:
     """Begin the live period of a deployed version, or go on with the one it had if versions come and go."""
+    if before is None and model.state.live is not None and model.state.live.version == version:
+        # It has answered before the first deployment came, and is judged from its first prediction on.
+        return
     churn = model.state.past.churn
     if churn.count(version, now, model.config.confirm_within_ms) < CHURN_RETURNS:
         model.start_period(version, now)

@@ -12,7 +12,8 @@ from actions.journal import Decision
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.evaluation.findings import find, is_blind
-from streams.evaluation.periods import LivePeriod, Standing
+from streams.evaluation.opinions import E_DETECTOR, Opinions
+from streams.evaluation.periods import Beside, Concurrent, LivePeriod, Standing
 from streams.evaluation.report import comparison_of, evidence_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
@@ -44,11 +45,20 @@ def view(model: ModelFold, now: int, mode: str | None = None, override: bool = F
         others=len(model.fleet.others(model.name, now)) if mode or degraded else 0,
         others_max=model.fleet.limit,
         frozen=desired.locks.frozen,
+        approved=mode is not None,
     )
 
 
 def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
-    """Ask the policy, and write a decision if it differs from the last one."""
+    """Ask the policy, and write a decision on each version that answers live if it differs from the last one."""
+    _evaluate_live(model, now, writer)
+    live = model.state.live
+    for version in [] if live is None else list(live.concurrent):
+        if live is model.state.live:
+            _evaluate_beside(model, version, now, writer)
+
+
+def _evaluate_live(model: ModelFold, now: int, writer: DecisionWriter) -> None:
     live, fleet = model.state.live, model.fleet
     if live is None or (live.health.outcomes == 0 and not is_blind(model.state, live, model.config)):
         return
@@ -57,11 +67,11 @@ def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
     if _is_well(model, findings):
         return
     if chosen is not None:
-        live.compare(comparison_of(live, model.config, chosen, model.state.clock))
+        live.compare(comparison_of(model.state, live, model.config, chosen))
     ruling = decide(findings, view(model, now))
-    if ruling.verdict is Verdict.HEALTHY:
+    if ruling.verdict is Verdict.HEALTHY and _proposed(model, live.version):
         model.state.desired.close_proposal()
-    if not _is_new(model, ruling, live):
+    if not _is_new(model, ruling, live, model.state.written.standing):
         return
     fleet.waiting.pop(model.name, None)
     if ruling.action is Action.ROLLBACK and now < fleet.busy_until(model.name, now):
@@ -75,19 +85,74 @@ def evaluate(model: ModelFold, now: int, writer: DecisionWriter) -> None:
     _settle(model, ruling, live, writer.write(model, live.version, ruling, evidence, now), findings.target)
 
 
+def beside_of(model: ModelFold, version: str) -> LivePeriod | None:
+    """Return a version that answers live next to the live one as if it were that one, and the live one next to it."""
+    live = model.state.live
+    other = None if live is None else live.concurrent.get(version)
+    if live is None or other is None or other.beside is None:
+        return None
+    mine, standard = other.beside, Beside(other.comparison)
+    others = {live.version: Concurrent("live", live.health, live.labels, mine.comparison, standard)}
+    return LivePeriod(version, live.since, other.health, other.labels, others, mine.written_once, mine.observed)
+
+
+def opinions_beside(model: ModelFold) -> Opinions:
+    """Return the opinions on a version next to the live one: the e-detector alone judges it."""
+    return Opinions([E_DETECTOR], len(model.config.losses))
+
+
+def _evaluate_beside(model: ModelFold, version: str, now: int, writer: DecisionWriter) -> None:
+    """Ask the policy about a version that answers live next to the live one, once it got worse."""
+    state = model.state
+    assert state.live is not None
+    other = state.live.concurrent[version]
+    if other.beside is None or not other.health.degraded or not state.desired.versions.answers(version):
+        return
+    period = beside_of(model, version)
+    assert period is not None
+    rules = model.rules(True)
+    findings, chosen = find(state, period, model.config, rules)
+    ruling = decide(findings, view(model, now))
+    if not _is_new(model, ruling, period, other.beside.standing):
+        return
+    if ruling.action is Action.PROPOSE and state.desired.proposal is not None:
+        # One proposal at a time: what an operator approves must be what was read.
+        return
+    evidence = evidence_of(state, period, model.config, rules, opinions_beside(model), chosen)
+    decision = writer.write(model, version, ruling, evidence, now)
+    other.beside.settle(standing_of(ruling, version))
+    if ruling.reason in WRITTEN_ONCE_PER_PERIOD:
+        period.written_once.append(ruling.reason)
+    if _names_target(ruling):
+        other.beside.observe(findings.target)
+    elif ruling.action is Action.PROPOSE and ruling.to is not None:
+        state.desired.propose(Proposal(decision.id, version, ruling.to, now))
+
+
+def _proposed(model: ModelFold, version: str) -> bool:
+    """Return whether a proposal about a version is open."""
+    proposal = model.state.desired.proposal
+    return proposal is not None and proposal.version == version
+
+
+def _names_target(ruling: Ruling) -> bool:
+    """Return whether a ruling names a target and changes nothing."""
+    paged = ruling.reason is Reason.RECORD_BETTER and ruling.action is Action.PAGE
+    return ruling.action is Action.OBSERVE or paged
+
+
 def _is_well(model: ModelFold, findings: Findings) -> bool:
     """Return whether nothing was found and that is written already: by far the usual case, of every record."""
     standing = model.state.written.standing
     well = standing is not None and (standing.verdict, standing.version) == (Verdict.HEALTHY, findings.version)
-    return well and model.state.desired.proposal is None and findings == Findings(version=findings.version)
+    return well and not _proposed(model, findings.version) and findings == Findings(version=findings.version)
 
 
-def _is_new(model: ModelFold, ruling: Ruling, live: LivePeriod) -> bool:
-    """Return whether a ruling is to be written."""
-    standing = model.state.written.standing
+def _is_new(model: ModelFold, ruling: Ruling, live: LivePeriod, standing: Standing | None) -> bool:
+    """Return whether a ruling is to be written, after the last decision."""
     if ruling.reason in WRITTEN_ONCE_PER_PERIOD and ruling.reason in live.written_once:
         return False
-    if ruling.reason in UNDECIDED_REASONS and (model.state.desired.proposal is not None or live.observed is not None):
+    if ruling.reason in UNDECIDED_REASONS and (_proposed(model, live.version) or live.observed is not None):
         # What was proposed or observed is not withdrawn, though the evidence for the target may sink again.
         return False
     if ruling.action is Action.OBSERVE and live.observed == ruling.to:
@@ -105,8 +170,7 @@ def _settle(model: ModelFold, ruling: Ruling, live: LivePeriod, decision: Decisi
         desired.locks.stop()
     elif ruling.reason is Reason.FLEET_LIMIT:
         desired.locks.freeze()
-    paged = ruling.reason is Reason.RECORD_BETTER and ruling.action is Action.PAGE
-    if ruling.action is Action.OBSERVE or paged:
+    if _names_target(ruling):
         live.observe(target)
     elif ruling.action is Action.PROPOSE and ruling.to is not None:
         desired.propose(Proposal(decision.id, live.version, ruling.to, now))

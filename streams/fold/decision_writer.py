@@ -70,10 +70,8 @@ class DecisionWriter:
 
     def write(self, model: ModelFold, version: str, ruling: Ruling, evidence: Evidence, now: int) -> Decision:
         """Write a decision on a version of a model at `now` (ms), and return it."""
-        live, written = model.state.live, model.state.written
-        if live is not None and live.version == version:
-            a_day = live.pace.per_day(model.state.clock)
-            evidence = msgspec.structs.replace(evidence, detectable=detectable_of(live.health, model.config, a_day))
+        written = model.state.written
+        evidence = _with_detectable(model, version, evidence)
         epoch = self._next(model.state.desired)
         decision = Decision(
             id=decision_id(model.name, epoch, written.digest),
@@ -87,7 +85,7 @@ class DecisionWriter:
             epoch=epoch,
             ts=now,
             slice=ruling.slice,
-            outcomes=live.health.outcomes if live is not None and live.version == version else 0,
+            outcomes=_judged(model, version),
             evidence=evidence,
             provenance=self._provenance(),
             digests=Digests(previous=written.digest, ledger=self.chain.hex(), config=self._config_digest),
@@ -105,3 +103,21 @@ class DecisionWriter:
             predictions={str(i): (0, coverage.predictions) for i, coverage in covered},
             feedback={str(i): (0, coverage.feedback) for i, coverage in covered},
         )
+
+
+def _judged(model: ModelFold, version: str) -> int:
+    """Return how many outcomes of a version that answers live are judged at present."""
+    live = model.state.live
+    if live is None or live.version == version:
+        return 0 if live is None else live.health.outcomes
+    other = live.concurrent.get(version)
+    return 0 if other is None or other.beside is None else other.health.outcomes
+
+
+def _with_detectable(model: ModelFold, version: str, evidence: Evidence) -> Evidence:
+    """Return evidence that states which rise would have shown, if it is about the live version."""
+    live = model.state.live
+    if live is None or live.version != version:
+        return evidence
+    detectable = detectable_of(live.health, model.config, live.pace.per_day(model.state.clock))
+    return msgspec.structs.replace(evidence, detectable=detectable)

@@ -281,6 +281,8 @@ class Fold:
         """Take the configuration in force from here on; it is the ledger's own, not the reader's."""
         self.partitions = record.partitions
         self.copies.begin(as_given=record.numbered)
+        for model in self.models.values():
+            model.state.replicas.record(recorded=record.numbered)
         self.fleet.spread(record.ledger_partitions)
         if record.digest == self.config_digest:
             return
@@ -326,6 +328,7 @@ class Fold:
 
     def _new_model(self, name: str, saved: SavedModel | None = None) -> ModelFold:
         model = ModelFold(name, self.config.of(name), saved, self.fleet, self.config.places)
+        model.state.replicas.record(recorded=self.copies.as_given)
         if saved is None:
             model.state.written.chain(self.places.digests.pop(name, ""))
         return model

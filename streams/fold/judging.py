@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import numpy as np
 
+from detectors.base import Ints
 from detectors.rows.concurrent import new_comparison
 from detectors.rows.label_share import LabelHealth, new_label_health
 from detectors.rows.types import Entries
@@ -25,7 +26,7 @@ from streams.evaluation.cohorts import (
     labelled_by_arm,
 )
 from streams.evaluation.findings import is_blind
-from streams.evaluation.periods import Concurrent, LivePeriod
+from streams.evaluation.periods import Beside, Concurrent, LivePeriod
 from streams.fold.deciding import evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
@@ -33,7 +34,7 @@ from streams.ledger.records import Arm
 from unship.budgets.table import JUDGED
 from unship.rejections import RejectCode
 
-#: Holdback and shadow versions that are judged; further ones are counted and left out.
+#: Versions that are judged next to the live one; outcomes of further ones are counted and left out.
 CONCURRENT_MAX = JUDGED.limit
 #: Outcomes that decide which are judged, where outcomes count on arrival.
 NEWEST_OUTCOMES = 1_000
@@ -49,6 +50,10 @@ def due_at(model: ModelFold) -> int:
     if model.width and state.open_cohorts:
         due = (min(state.open_cohorts) + 1) * model.width + config.mature_after_ms
     live, now = state.live, state.clock
+    for other in () if live is None else live.concurrent.values():
+        if other.beside is not None and other.health.degraded:
+            confirmed_by = other.health.alarms[0].at + config.confirm_within_ms
+            due = min(due, confirmed_by if confirmed_by > now else NEVER)
     if live is not None and live.health.degraded:
         waits = [live.health.alarms[0].at + config.confirm_within_ms]
         if state.desired.changes.switches:
@@ -94,7 +99,7 @@ def _lapse(model: ModelFold, now: int) -> bool:
     if proposal is not None and now >= proposal.made_at + model.config.proposal_ttl_ms:
         model.state.desired.close_proposal()
         # A version that is still worse is proposed again.
-        model.state.written.reopen()
+        model.state.reopen(proposal.version)
         return True
     return False
 
@@ -104,22 +109,26 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
     state, config = model.state, model.config
     state.reach(now)
     closed = _close(model, cohort, number)
-    live = state.live
+    live, layout = state.live, state.layout
     if live is not None and _are_plausible_now(model, live, cohort):
         # What was learned from labels of another coding is not usual.
         model.judge_afresh(live.version, now)
         live = state.live
+    left = np.bincount(closed.columns[ARM], minlength=len(layout.arms))
     if live is None:
-        model.counts[RejectCode.NOT_JUDGED] += closed.columns.shape[1]
+        model.leave_out(left)
         return
-    layout = state.layout
     streams, sources = len(layout.slices.streams), layout.sources.places
     if state.past.replaced is not None:
         old = state.past.replaced
         old.fit(streams, sources)
-        old.absorb(closed.of(layout.number_of(old.version, "live"), old.since, live.since))
+        number = layout.number_of(old.version, "live")
+        rest = closed.of(number, old.since, live.since)
+        old.absorb(rest)
+        left[number] -= rest.source.size
     mine = layout.number_of(live.version, "live")
     entries = closed.of(mine, live.since)
+    left[mine] -= entries.source.size
     live.health.fit(streams, sources)
     if not live.health.rows.fixed and (entries.source.size or closed.begin >= live.since):
         _fix(model, live)
@@ -137,8 +146,9 @@ def judge(model: ModelFold, cohort: OpenCohort, number: int, now: int, writer: D
         ignored = live.health.check_references(config.worse_by)
         if ignored:
             model.counts[RejectCode.REFERENCE_IMPLAUSIBLE] += ignored
-    _judge_concurrent(model, live, closed, mine, entries, now)
+    _judge_concurrent(model, live, closed, mine, entries, now, left)
     _judge_parked(model, closed, now)
+    model.leave_out(left)
     if live.labels.settled and not _stands(model, live):
         model.judge_afresh(live.version, now)
     evaluate(model, now, writer)
@@ -223,27 +233,54 @@ def _judge_parked(model: ModelFold, closed: Closed, now: int) -> None:
         period.health.judge(entries, model.rules(model.opinions.deciding is None), now)
 
 
-def _judge_concurrent(model: ModelFold, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int) -> None:
-    """Judge holdback and shadow versions, and compare them with the live one (arm `mine`, outcomes `own`)."""
+def _judge_concurrent(
+    model: ModelFold, live: LivePeriod, closed: Closed, mine: int, own: Entries, now: int, left: Ints
+) -> None:
+    """Judge the versions that answer next to the live one, and compare them with it (arm `mine`, outcomes `own`).
+
+    What is judged is taken off `left`, the outcomes by arm.
+    """
     state = model.state
     rules = model.rules(True)
-    streams = len(state.layout.slices.streams)
+    streams, sources = len(state.layout.slices.streams), state.layout.sources.places
+    versions = state.desired.versions
     for number in _judged_arms(model, live, closed):
         arm = state.layout.arms[number]
-        entries = closed.of(number, live.since)
-        other = live.concurrent.get(arm.version) or _begin_concurrent(model, live, arm)
-        if other.role != arm.role:
+        other = live.concurrent.get(arm.version)
+        if other is None or _is_live_now(model, other, arm, closed):
+            other = _begin_concurrent(model, live, arm)
+        if other.role != arm.role or (other.beside and not left[number] and not versions.answers(arm.version)):
+            # A version that has stopped answering live costs nothing.
             continue
+        entries = closed.of(number, live.since)
+        left[number] -= entries.source.size
         if model.width and closed.begin >= live.since:
             _close_labels(model, other.labels, closed, number, entries, now)
-        other.health.fit(streams, 0)
+        # An alarm of a version that answers live is asked for by label source, as one of the live version is.
+        other.health.fit(streams, sources if other.beside else 0)
         other.comparison.fit(streams)
         if entries.source.size:
             model.judge(other.health, entries, rules, now)
-        if arm.role == "holdback":
+        if other.beside is not None:
+            other.beside.comparison.fit(streams)
+            if versions.answers(arm.version):
+                other.comparison.add(entries, own, closed.begin, closed.width)
+                other.beside.comparison.add(own, entries, closed.begin, closed.width)
+        elif arm.role == "holdback":
             other.comparison.add(entries, own, closed.begin, closed.width)
         else:
             other.comparison.step_pairs(*closed.pairs_of(mine, number, live.since))
+
+
+def _is_live_now(model: ModelFold, other: Concurrent, arm: Arm, closed: Closed) -> bool:
+    """Return whether a version answers live that was holdback or shadow: not while it is deployed as that, or still
+    answers so."""
+    state = model.state
+    if other.role == arm.role or arm.role != "live" or not state.desired.versions.answers(arm.version):
+        return False
+    if state.desired.facts(arm.version).status in ("holdback", "shadow"):
+        return False
+    return not (closed.columns[ARM] == state.layout.number_of(arm.version, other.role)).any()
 
 
 def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int]:
@@ -254,7 +291,7 @@ def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int
     """
     layout = model.state.layout
     rows = np.bincount(closed.columns[ARM, closed.columns[PREDICTED_AT] >= live.since], minlength=len(layout.arms))
-    found = {number for number in rows.nonzero()[0].tolist() if _is_concurrent(layout.arms[number], live)}
+    found = {number for number in rows.nonzero()[0].tolist() if _is_concurrent(model, layout.arms[number], live)}
     found.update(
         number for name, other in live.concurrent.items() if (number := layout.number_of(name, other.role)) >= 0
     )
@@ -265,23 +302,24 @@ def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int
         live.add_newest(outcomes, NEWEST_OUTCOMES)
     if len(outcomes) > CONCURRENT_MAX:
         chosen = _chosen(model, live, outcomes, outcomes if model.width else live.newest_outcomes())
-        for version in live.concurrent.keys() - chosen:
-            del live.concurrent[version]
-        left = {number for number in found if layout.arms[number].version not in chosen}
-        model.counts[RejectCode.NOT_JUDGED] += int(rows[sorted(left)].sum())
-        found -= left
+        for version in sorted(live.concurrent.keys() - chosen):
+            model.state.drop_concurrent(version)
+        found = {number for number in found if layout.arms[number].version in chosen}
     return sorted(found)
 
 
-def _is_concurrent(arm: Arm, live: LivePeriod) -> bool:
-    return arm.role != "live" and arm.version != live.version
+def _is_concurrent(model: ModelFold, arm: Arm, live: LivePeriod) -> bool:
+    if arm.version == live.version:
+        return False
+    # What was rolled back and still serves is judged no more.
+    return arm.role != "live" or not model.state.desired.is_quarantined(arm.version)
 
 
 def _chosen(model: ModelFold, live: LivePeriod, versions: Iterable[str], outcomes: Mapping[str, int]) -> set[str]:
     """Return which of some versions, and of those that are judged, are judged as well as the live one."""
 
     def rank(version: str) -> tuple[bool, int]:
-        deployed = model.state.desired.facts(version).status in ("holdback", "shadow")
+        deployed = model.state.desired.facts(version).status not in (None, "retired")
         return deployed, outcomes.get(version, 0) * (STAYS if version in live.concurrent else 1)
 
     # Sorting is stable, so that of equals those that are judged come first.
@@ -293,11 +331,17 @@ def _begin_concurrent(model: ModelFold, live: LivePeriod, arm: Arm) -> Concurren
     state = model.state
     if state.past.replaced is not None and state.past.replaced.version == arm.version:
         # What it was as the live version is its baseline now; later outcomes of that time are still absorbed.
-        state.past.leave(state.past.replaced)
-    streams = len(state.layout.slices.streams)
+        state.past.leave(state.past.replaced, state.past.replaced_coverage)
+    streams, losses = len(state.layout.slices.streams), len(model.config.losses)
     binary = [spec.binary for spec in model.config.losses]
     health = new_health(arm.version, arm.role, live.since, binary, streams, model.config.outcomes_labelled)
-    health.fix_baselines({}, state.past.left_healthy.get(arm.version), None)
-    comparison = new_comparison(arm.version, arm.role, len(model.config.losses), streams)
-    other = live.concurrent[arm.version] = Concurrent(arm.role, health, new_label_health(), comparison)
+    beside, previous = None, None
+    if arm.role == "live":
+        # A version that answers as the live one does is measured by what was usual before it came.
+        health.fit(streams, state.layout.sources.places)
+        previous = live.health.leave()
+        beside = Beside(new_comparison(arm.version, arm.role, losses, streams))
+    health.fix_baselines({}, state.past.left_healthy.get(arm.version), previous)
+    comparison = new_comparison(arm.version, arm.role, losses, streams)
+    other = live.concurrent[arm.version] = Concurrent(arm.role, health, new_label_health(), comparison, beside)
     return other

@@ -89,7 +89,9 @@ def look_ahead(
     variants = 1 if sources < 2 else 1 + sources
     found: dict[str, Ahead] = {}
     judged = [(live.health, "live", variants, mine)]
-    judged += [(other.health, other.role, 1, others) for other in live.concurrent.values()]
+    judged += [
+        (other.health, other.role, variants if other.beside else 1, others) for other in live.concurrent.values()
+    ]
     judged = [each for each in judged if each[0].is_foreseeable(each[3])]
     columns = _columns(state, parts, above_places(partition), width) if judged else None
     if columns is None:

@@ -13,6 +13,7 @@ from itertools import islice
 import msgspec
 
 from actions.fleet_limit import FleetState
+from detectors.base import Ints
 from detectors.rows.label_delays import interval_ms
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health
@@ -21,6 +22,7 @@ from streams.evaluation.opinions import Opinions, SavedOpinion
 from streams.evaluation.periods import ModelState, new_model_state, rules_for
 from streams.fold.lookahead import RECORDS_AHEAD, RECORDS_AHEAD_MATURE, Ahead, look_ahead
 from streams.ledger.records import Part
+from unship.rejections import RejectCode
 
 #: After so many records it is tried again to look ahead, which is in vain as long as there is something to see.
 TRIED_EVERY = 8
@@ -125,17 +127,29 @@ class ModelFold:
     def commanded(self) -> bool:
         """Return whether replicas may be commanded what is desired.
 
-        Where deployments are signed, a version that merely began to answer is judged, and commanded to nobody: anybody
-        who may write predictions can make one.
+        A version that merely began to answer is judged, and commanded to nobody: anybody who may write predictions can
+        make one, and what serves already needs no order.
         """
-        if self.config.mode == "observe":
-            return False
-        return self.config.deployments != "signed" or self.state.desired.is_ordered
+        return self.config.mode != "observe" and self.state.desired.is_ordered
 
     def start_period(self, version: str, now: int) -> None:
         """Let a version be live from now on; what it replaces is remembered."""
         self.state.start_period(self.config, version, now)
         self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    def take_over(self, version: str, since: int) -> None:
+        """Let a version that answers live since `since` (ms) be the live one, without a deployment."""
+        self.state.take_over(self.config, version, since)
+        self.opinions = Opinions(self.config.detectors, len(self.config.losses))
+
+    def leave_out(self, outcomes: Ints) -> None:
+        """Count outcomes that were not judged; they are given by arm."""
+        if not (outcomes > 0).any():
+            return
+        for number in (outcomes > 0).nonzero()[0].tolist():
+            count = int(outcomes[number])
+            self.counts[RejectCode.NOT_JUDGED] += count
+            self.state.desired.versions.leave_out(self.state.layout.arms[number].version, count)
 
     def resume_period(self, version: str, now: int) -> bool:
         """Let a version be live again as it was, if that is known; return whether it is."""

@@ -9,7 +9,7 @@ from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.evaluation.findings import find, is_blind
 from streams.evaluation.report import evidence_of
-from streams.fold.deciding import evaluate, view
+from streams.fold.deciding import beside_of, evaluate, opinions_beside, view
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
 from streams.ledger.records import Operated
@@ -131,19 +131,25 @@ def _approve(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: 
     state = model.state
     proposal, live = state.desired.proposal, state.live
     if proposal is not None and (event.decision is None or event.decision == proposal.decision) and live is not None:
+        beside = beside_of(model, proposal.version)
+        judged, opinions = (live, model.opinions) if beside is None else (beside, opinions_beside(model))
         rules = model.rules(True)
-        findings, chosen = find(state, live, model.config, rules)
+        findings, chosen = find(state, judged, model.config, rules)
         # The evidence may have gone since the proposal was made, so the guards are asked again.
         ruling = decide(findings, view(model, now, mode="act", override=event.override))
         if ruling.action is not Action.ROLLBACK or ruling.to is None:
             _refuse(model, event, writer, now, f"the evidence has changed since: {ruling.reason.value}")
             return
-        evidence = evidence_of(state, live, model.config, rules, model.opinions, chosen)
+        evidence = evidence_of(state, judged, model.config, rules, opinions, chosen)
         evidence = msgspec.structs.replace(evidence, operator=_by(event))
         approved = Ruling(ruling.verdict, Reason.APPROVED, Action.ROLLBACK, ruling.to, ruling.slice)
-        decision = writer.write(model, live.version, approved, evidence, now)
-        state.desired.roll_back(ruling.to, decision.epoch, now, automatic=False, decision=decision.id)
-        model.start_period(ruling.to, now)
+        version = judged.version
+        decision = writer.write(model, version, approved, evidence, now)
+        state.desired.roll_back(ruling.to, decision.epoch, now, automatic=False, decision=decision.id, left=version)
+        if beside is not None:
+            state.drop_concurrent(version)
+        if ruling.to != live.version:
+            model.start_period(ruling.to, now)
     elif live is not None and (live.labels.shifted or is_blind(state, live, model.config)):
         model.judge_afresh(live.version, now)
     else:

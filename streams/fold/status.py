@@ -13,7 +13,7 @@ from actions.evidence_tree import ComparisonReport, DetectableReport, LearningRe
 from actions.reasons import Reason
 from actions.replicas import Replica, lagging
 from detectors.base import rounded
-from streams.evaluation.outlook import detectable_of, learning_of
+from streams.evaluation.outlook import detectable_of, learning_of, missing_outcomes
 from streams.evaluation.periods import LastAct
 from streams.fold.fold import Fold
 from streams.fold.model import ModelFold
@@ -34,6 +34,10 @@ class ModelStatus(msgspec.Struct, frozen=True):
     `learning` is what is missing before a verdict is possible, `judged_ts` when the newest outcome was judged, by the
     source clock. `held` and `pinned` are by an operator; `stopped` is true where too many rollbacks, of this model or
     of others, forbid automatic acts until one resumes them.
+
+    The states of versions that answer live next to the desired one are there by their names, and `not_judged` counts
+    their outcomes that were not judged. `implied` means that what is desired only answers and was never deployed, so
+    that no replica lags behind it.
     """
 
     state: str
@@ -58,9 +62,14 @@ class ModelStatus(msgspec.Struct, frozen=True):
     last_act: LastAct | None = None
     unseen: list[str] = []
     revised_labels: float | None = None
+    beside: dict[str, str] = {}
+    not_judged: dict[str, int] = {}
+    implied: bool = False
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
+        if self.implied:
+            return {}
         return lagging(replicas.items(), self.desired, self.epoch if self.commanded else None)
 
 
@@ -148,6 +157,9 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         proposal=desired.proposal,
         last_act=state.written.last_act,
         unseen=state.labels.outputs.unseen(),
+        beside={v: s for v, s in states_beside(model).items() if desired.versions.answers(v)},
+        not_judged=desired.versions.not_judged(),
+        implied=desired.serve is not None and not desired.is_ordered,
     )
 
 
@@ -165,6 +177,17 @@ def _revised(model: ModelFold) -> float | None:
     if live is None or not model.config.revises or live.labels.revised_share is None:
         return None
     return rounded(live.labels.revised_share)
+
+
+def states_beside(model: ModelFold) -> dict[str, str]:
+    """Return the state of each version that answers live next to the live one, by the last decision on it."""
+    found = {}
+    for version, other in sorted(model.state.live.concurrent.items() if model.state.live is not None else ()):
+        if other.beside is not None:
+            standing = other.beside.standing
+            known = Reason.LEARNING if missing_outcomes(other.health) else Reason.HEALTHY
+            found[version] = known if standing is None else standing.reason
+    return found
 
 
 def _evidence(model: ModelFold) -> Any:

@@ -31,7 +31,7 @@ TICK_MS = 10_000
 
 BYTES_MAX = STATUS_RECORD.limit
 EARLIER_BYTES_MAX = 8 * 2**20
-_SHARES = {"quarantine": 8, "outcomes": 4, "replicas": 2}
+_SHARES = {"quarantine": 8, "not_judged": 8, "outcomes": 4, "replicas": 2}
 """Which part of what is left of the bytes a list may take, in this order, where not everything fits."""
 
 T = TypeVar("T")
@@ -131,11 +131,14 @@ def encode_model(status: ModelStatus, began: int) -> bytes:
     cut: dict[str, int] = {}
     quarantine = _fitting(reversed(status.quarantine), left // _SHARES["quarantine"])
     left -= len(_encoded(quarantine))
+    not_judged = _fitting(sorted(status.not_judged.items(), key=of_version), left // _SHARES["not_judged"])
+    left -= len(_encoded(dict(not_judged)))
     outcomes = _fitting(sorted(status.outcomes.items(), key=of_version), left // _SHARES["outcomes"])
     left -= len(_encoded(dict(outcomes)))
     replicas = _fitting(sorted(status.replicas.items(), key=of_replica), left // _SHARES["replicas"])
     for name, kept, whole in (
         ("quarantine", len(quarantine), len(status.quarantine)),
+        ("not_judged", len(not_judged), len(status.not_judged)),
         ("outcomes", len(outcomes), len(status.outcomes)),
         ("replicas", len(replicas), len(status.replicas)),
     ):
@@ -144,6 +147,7 @@ def encode_model(status: ModelStatus, began: int) -> bytes:
     some = msgspec.structs.replace(
         status,
         quarantine=quarantine[::-1],
+        not_judged=dict(sorted(not_judged)),
         outcomes=dict(sorted(outcomes)),
         replicas=dict(sorted(replicas)),
         cut=cut,
@@ -151,7 +155,7 @@ def encode_model(status: ModelStatus, began: int) -> bytes:
     return _encoded(ModelRecord(began, some))
 
 
-_NOTHING: Mapping[str, object] = {"quarantine": [], "outcomes": {}, "replicas": {}}
+_NOTHING: Mapping[str, object] = {"quarantine": [], "not_judged": {}, "outcomes": {}, "replicas": {}}
 _encoded: Callable[[object], bytes] = msgspec.json.encode
 
 

@@ -38,6 +38,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
             pairs = pairs.chosen(partly.fresh(pairs.later, pairs.labelled_by))
         if unlabelled is not None:
             unlabelled = _unread_rows(unlabelled, partly)
+    answered_by, answered_at = _answered(part, partly)
     return Outcomes(
         part.model,
         clock,
@@ -49,11 +50,13 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         rows.losses,
         rows.slices,
         rows.source,
-        _predictions(part, partly, width),
+        _predictions(answered_by, answered_at, len(part.arms), width),
         None if pairs is None else _placed_pairs(pairs, above),
         None if unlabelled is None else _placed_unlabelled(unlabelled, above),
         rows.classes,
         _asked(part, partly),
+        answered_by,
+        answered_at,
     )
 
 
@@ -62,17 +65,21 @@ def above_places(partition: int) -> int:
     return partition << OFFSET_BITS
 
 
-def _predictions(part: Part, coverage: Coverage | None, width: int) -> list[tuple[int, int, int]]:
-    """Return how many new predictions each arm made in each interval: (arm, interval, count)."""
+def _answered(part: Part, coverage: Coverage | None) -> tuple[Ints, Ints]:
+    """Return arm and time of each new prediction."""
     seen = part.seen if part.unlabelled is None else part.unlabelled
-    arm, predicted_at = seen.arm, seen.predicted_at
-    if coverage is not None:
-        new = _unread(seen.position, coverage)
-        arm, predicted_at = arm[new], predicted_at[new]
+    if coverage is None:
+        return seen.arm, seen.predicted_at
+    new = _unread(seen.position, coverage)
+    return seen.arm[new], seen.predicted_at[new]
+
+
+def _predictions(arm: Ints, predicted_at: Ints, arms: int, width: int) -> list[tuple[int, int, int]]:
+    """Return how many new predictions each arm made in each cohort: (arm, cohort, count)."""
     if not arm.size:
         return []
     cohort = predicted_at // width
-    first, arms = int(np.minimum.reduce(cohort)), len(part.arms)
+    first = int(np.minimum.reduce(cohort))
     counts = np.bincount((cohort - first) * arms + arm)
     found = counts.nonzero()[0]
     by_key = zip(found.tolist(), counts[found].tolist(), strict=True)

@@ -85,13 +85,14 @@ DEPLOYED_VERSIONS = Budget(
     bytes=MIB,
 )
 JUDGED = Budget(
-    what="holdback and shadow versions that are judged at a time",
+    what="versions that are judged next to the live one",
     limit=8,
     unit="versions of a model",
     beyond="NOT_JUDGED",
     back="at each cohort: deployed ones first, then those with most outcomes in the newest closed cohort",
-    why="8 versions with 50 slices each take 150 KB each, 1.2 MB of a model",
-    bytes=1_200 * KIB,
+    why="8 versions with 50 slices each take 150 KB each, 1.2 MB of a model; those that answer live have rows for "
+    "up to 8 label sources as well, 11 MB of a model at most",
+    bytes=11 * MIB,
 )
 REPLICAS = Budget(
     what="replicas of a model",

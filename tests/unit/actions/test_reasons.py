@@ -32,6 +32,7 @@ CODES = {
     "QUARANTINED": ("DEGRADED", "page"),
     "DEPLOYED_WHILE_PINNED": ("INCONCLUSIVE", "page"),
     "CHURN": ("INCONCLUSIVE", "page"),
+    "UNANNOUNCED_VERSION": ("INCONCLUSIVE", "page"),
     "UNSIGNED_DEPLOYMENT": ("INCONCLUSIVE", "page"),
     "APPROVED": ("DEGRADED", "rollback"),
     "REJECTED": ("DEGRADED", "none"),

@@ -103,7 +103,7 @@ def test_model_that_was_decided_about_continues_its_chain_of_decisions_after_it_
 
 def test_models_with_a_version_in_quarantine_are_not_forgotten() -> None:
     run = send(Run(parse(LIMITS)), answer(0, "m"), *strangers(19))
-    run.fold.models["m"].state.desired.roll_back("v0", (0, 9, 0), START, automatic=True)
+    run.fold.models["m"].state.desired.roll_back("v0", (0, 9, 0), START, automatic=True, left="v1")
     send(run, answer(0, "n", after=9 * DAY_MS))
     assert run.fold.models["m"].state.desired.is_quarantined("v1")
     assert run.fold.places.deployed.keys() == {"m"}
