@@ -40,8 +40,8 @@ OPTIONS = {
     "unpin": ("override",),
     "release": ("version", "override"),
     "renew": ("incarnation",),
-    "hold": (),
-    "resume": (),
+    "hold": ("override",),
+    "resume": ("override",),
 }
 """The options that go with each act."""
 
@@ -64,7 +64,7 @@ def ctl_command(settings: Settings, act: Act, model: str, reason: str, asked: As
     key, audience = load_private_key(folder / OPERATOR_FILE), load_trust(folder / TRUST_FILE).audience
     if act == "renew" and not (force and asked.incarnation is not None):
         asked = msgspec.structs.replace(asked, incarnation=_next(settings, config, model, asked.incarnation))
-    elif act != "renew" and not force:
+    elif act != "renew" and not (force or asked.override):
         _check_names(settings, config, model, asked.to or asked.version)
     event = OperatorAct(act=act, model=model, reason=reason, by=by, **msgspec.structs.asdict(asked))
     value, headers = sign_event(event, key, audience, wall_ms(), new_nonce())
