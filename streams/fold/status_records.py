@@ -48,12 +48,16 @@ class ModelRecord(msgspec.Struct, frozen=True):
 
 
 class HeadRecord(msgspec.Struct, frozen=True):
-    """What belongs to no model; records of earlier builds hold all `models` here."""
+    """What belongs to no model; records of earlier builds hold all `models` here.
+
+    `offset` is that of the ledger record which the fold takes next: the models' records are as of the ones before.
+    """
 
     clock: int
     rejected: dict[str, int]
     began: int = 0
     models: dict[str, ModelStatus] = {}
+    offset: int = -1
 
 
 class StatusReport:
@@ -85,7 +89,8 @@ class StatusReport:
             value = b"" if model is None else encode_model(model_status(model, head.clock), self._began)
             yield self._new(self._head + b"/" + name.encode(), value)
         # Last, so that what it makes visible is there.
-        yield self._new(self._head, msgspec.json.encode(HeadRecord(head.clock, head.rejected, self._began)))
+        found = HeadRecord(head.clock, head.rejected, self._began, offset=fold.offset)
+        yield self._new(self._head, msgspec.json.encode(found))
 
     def _new(self, key: bytes, value: bytes) -> StatusRecord | None:
         digest = hashlib.blake2b(value, digest_size=16).digest()
@@ -184,6 +189,18 @@ def merged(records: Mapping[bytes, bytes | None]) -> Status:
         rejected.update(head.rejected)
     clock = max((head.clock for head in heads.values()), default=-1)
     return Status(clock, dict(sorted(models.items())), dict(sorted(rejected.items())), unread=unread)
+
+
+def folded_of(records: Mapping[bytes, bytes | None], number: int) -> int:
+    """Return the ledger offset before which everything of a ledger partition is in its status, -1 if not known.
+
+    >>> folded_of({b"status/0": b'{"clock": 9, "rejected": {}, "offset": 4}'}, 0), folded_of({}, 0)
+    (4, -1)
+    """
+    try:
+        return _decoded(records.get(PREFIX + b"%d" % number) or b"", HeadRecord, EARLIER_BYTES_MAX).offset
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return -1
 
 
 def _decoded(value: bytes, kind: type[T], most: int) -> T:
