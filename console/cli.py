@@ -430,6 +430,21 @@ def ctl(
 
 
 @main.command()
+@click.argument("model")
+@click.option("--in", "source", metavar="SOURCE", help="A recording of a log, or embedded:DIR.")
+@click.pass_obj
+def prove(settings: Settings, model: str, source: str | None) -> None:
+    """Show from the answers themselves which version serves since the newest command for a model.
+
+    Each prediction carries the version and the epoch that it was made under. They are counted, and compared with what
+    each replica acknowledged; exit code 1 if a living replica contradicts its ack or does not obey. Reads predictions.
+    """
+    from console.commands.operating.prove import prove_command
+
+    sys.exit(prove_command(settings, model, source))
+
+
+@main.command()
 @click.option("--dry-run", is_flag=True, help="Only show how many records would be removed.")
 @click.pass_obj
 def trim(settings: Settings, dry_run: bool) -> None:

@@ -101,7 +101,8 @@ class Following:
             self._taken = taken.offset, record.event.at[3]
 
     def _take_decision(self, taken: Taken) -> None:
-        if not is_authentic(taken.value, taken.headers, self._trust):
+        headers = tuple((name, value) for name, value in taken.headers if value is not None)
+        if not is_authentic(taken.value, headers, self._trust):
             return
         try:
             self._decisions.append(decode_decision(taken.value or b""))
