@@ -31,6 +31,10 @@ def sentence(decision: Decision) -> str:
         )
     if reason is Reason.QUARANTINED and decision.evidence.missing:
         return f"A person is needed for {model} {version}, which is not served: {clean(decision.evidence.missing)}."
+    if reason is Reason.OPERATOR_REFUSED and decision.evidence.missing:
+        who = decision.evidence.operator
+        order = "An order" if not who else f"The act {clean(who.act)} by {clean(who.by)}"
+        return f"{order} on {model} was refused: {clean(decision.evidence.missing)}."
     lead = "A person is needed for" if decision.action is Action.PAGE else "Nothing was done about"
     return f"{lead} {model} {version}{where}: {reason.meaning[0].lower()}{reason.meaning[1:]}"
 

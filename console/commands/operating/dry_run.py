@@ -161,9 +161,7 @@ def _lines(event: OperatorAct, tried: Tried) -> Iterator[str]:
     name = clean(event.model)
     yield f"dry run: {event.act} {name} after ledger record {tried.offset - 1}; nothing was signed or written"
     for decision in tried.decisions:
-        why = decision.evidence.missing
-        more = "" if why is UNSET else f": {clean(why)}"
-        yield f"decision  {decision.reason}, {decision.action}{more}" if more else f"decision  {sentence(decision)}"
+        yield f"decision  {decision.reason}, {decision.action}: {sentence(decision)}"
     changes = list(_changes(tried.before, tried.after))
     yield "changes   " + (clean("; ".join(changes)) if changes else "nothing")
     command = tried.command

@@ -100,6 +100,6 @@ def test_page_for_people_has_decision_changes_and_command(bench: Bench) -> None:
     ]
     refused = bench.unship("ctl", "resume", "fraud", "--reason", "drill", "--dry-run")
     assert refused.exit_code == 1
-    assert refused.stdout.splitlines()[1].startswith("decision  OPERATOR_REFUSED, none: nothing is on hold")
+    assert refused.stdout.splitlines()[1].startswith("decision  OPERATOR_REFUSED, none: The act resume by ")
     both = bench.unship("ctl", "resume", "fraud", "--reason", "drill", "--dry-run", "--wait", "1")
     assert (both.exit_code, "--wait does not go with --dry-run" in both.stderr) == (2, True)
