@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.waiting import HANG_S, until
 from unship import Feedback, Fleet
+from unship.events import Role
 from unship.replica.fence import Serving
 from unship.testing import UnshipEmbedded
 
@@ -74,7 +75,8 @@ class Traffic:
         told = []
         for number in range(count):
             fleet = self.fleets[model][number % len(self.fleets[model])]
-            role, by, share = "live", fleet.current, wrong
+            role: Role = "live"
+            by, share = fleet.current, wrong
             if holdback is not None and number % 3 == 0:
                 role, by, share = "holdback", Serving(holdback), 0.05
             self._count += 1
