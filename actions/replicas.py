@@ -31,6 +31,8 @@ ANSWERS_PROVE_MS = 600_000
 #: Requests under way while a replica switches are still answered by the old version; for this long after its ack they
 #: do not contradict it.
 SETTLE_MS = 5_000
+#: So many returns to an earlier epoch are no slow request any more.
+RETURNS_MIN = 2
 #: Versions that are remembered for each replica, as held ready or as refused; the newest stay.
 VERSIONS_MAX = VERSIONS_OF_REPLICA.limit
 #: Refusals that concern the version. The others concern the command, its signature or its time.
@@ -63,9 +65,39 @@ class Refused(msgspec.Struct, frozen=True):
     at: int
 
 
+class Returns(msgspec.Struct, frozen=True):
+    """Hold how often a replica answered under an earlier epoch again, and the newest such answer.
+
+    One process never does, apart from requests that were under way, because its epoch never falls.
+    """
+
+    version: str
+    epoch: Epoch
+    at: int
+    times: int
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """State what a replica does instead of what is desired: the kind in one word, and in a sentence.
+
+    | kind | meaning |
+    |---|---|
+    | `refused` | it refused the command, by `code` |
+    | `loading` | it has the command, and still loads the version |
+    | `lying` | it acknowledged the version, and answers with another one or under another epoch |
+    | `forked` | it answers under two epochs in turn, so two processes have its name |
+    | `other` | it serves another version, or under another epoch, as it acknowledged |
+    """
+
+    kind: str
+    why: str
+    code: str | None = None
+
+
 class Replica(msgspec.Struct):
     """Hold one replica. `ready` are versions it has loaded, `unable` those it could not serve, by its newest report;
-    the last two fields are the times of its newest record and of its first one, in milliseconds."""
+    the next two fields are the times of its newest record and of its first one, in milliseconds. `highest` is its first
+    answer under the highest epoch, `returns` what it answered under lower ones afterwards."""
 
     acked: Acked | None = None
     shown: Shown | None = None
@@ -74,6 +106,8 @@ class Replica(msgspec.Struct):
     unable: list[str] = []
     heard: int = -1
     since: int = -1
+    highest: Shown | None = None
+    returns: Returns | None = None
 
     def serves(self) -> tuple[str | None, Epoch | None]:
         """Return the version that serves and its epoch, by the replica's newest ack or answer.
@@ -215,7 +249,22 @@ def _show(replica: Replica, change: ReplicaChange) -> None:
     assert change.version is not None
     _hold_ready(replica, change.version)
     if change.stage == "serving" and (replica.shown is None or change.at >= replica.shown.at):
-        replica.shown = Shown(change.version, change.epoch, change.at)
+        before, replica.shown = replica.shown, Shown(change.version, change.epoch, change.at)
+        _note_return(replica, before, replica.shown)
+
+
+def _note_return(replica: Replica, before: Shown | None, now: Shown) -> None:
+    """Note the first answer under the highest epoch, and each return to a lower one after requests under way ended."""
+    highest = replica.highest
+    if now.epoch is None:
+        return
+    if highest is None or highest.epoch is None or now.epoch > highest.epoch:
+        replica.highest, replica.returns = now, None
+        return
+    late = now.epoch < highest.epoch and now.at >= highest.at + SETTLE_MS
+    if late and before is not None and before.epoch == highest.epoch:
+        times = 0 if replica.returns is None else replica.returns.times
+        replica.returns = Returns(now.version, now.epoch, now.at, times + 1)
 
 
 def _acknowledge(replica: Replica, change: ReplicaChange, wanted: str | None) -> None:
@@ -291,12 +340,19 @@ def lagging(replicas: Iterable[tuple[str, Replica]], serve: str | None, epoch: E
     """
     if serve is None:
         return {}
-    found = ((name, _fault(replica, serve, epoch)) for name, replica in replicas)
-    return {name: fault for name, fault in found if fault is not None}
+    found = ((name, fault_of(replica, serve, epoch)) for name, replica in replicas)
+    return {name: fault.why for name, fault in found if fault is not None}
 
 
-def _fault(replica: Replica, serve: str, epoch: Epoch | None) -> str | None:
+def fault_of(replica: Replica, serve: str, epoch: Epoch | None) -> Fault | None:
+    """Return what a replica does instead of serving a version under an epoch, None if it obeys; see `lagging`.
+
+    >>> fault_of(Replica(Acked("v41", "verified", (0, 9, 0), 50, 90)), "v41", (0, 9, 0)).kind
+    'loading'
+    """
     acked, shown, refused = replica.acked, replica.shown, replica.refused
+    if epoch is not None and (twice := _two_processes(replica)) is not None:
+        return twice
     since = -1 if acked is None else acked.since
     if shown is not None and shown.at >= since:
         follows = acked is not None or refused is not None or shown.epoch is not None
@@ -305,16 +361,33 @@ def _fault(replica: Replica, serve: str, epoch: Epoch | None) -> str | None:
         if acked is None or shown.at >= since + SETTLE_MS:
             claims = acked is not None and (acked.stage, acked.version) == ("serving", serve)
             does = f"acknowledged {serve}, but answers" if claims else "answers"
-            return f"{does} with {shown.version} under {_named(shown.epoch)}"
+            why = f"{does} with {shown.version} under {_named(shown.epoch)}"
+            if not claims and refused is not None and refused.epoch == epoch:
+                return Fault("refused", f"refused {_named(epoch)}: {refused.code}; {why}", refused.code)
+            return Fault("lying" if claims else "other", why)
     if acked is None:
-        return None if refused is None or epoch is None else f"refused {_named(refused.epoch)}: {refused.code}"
+        if refused is None or epoch is None:
+            return None
+        return Fault("refused", f"refused {_named(refused.epoch)}: {refused.code}", refused.code)
     if acked.version == serve and (epoch is None or (acked.epoch, acked.stage) == (epoch, "serving")):
         return None
     if refused is not None and refused.epoch == epoch and refused.at >= acked.at:
-        return f"refused {_named(epoch)}: {refused.code}; {acked.version} serves"
+        return Fault("refused", f"refused {_named(epoch)}: {refused.code}; {acked.version} serves", refused.code)
     if acked.stage == "verified" and acked.epoch == epoch:
-        return f"is loading {serve} for {_named(epoch)}; {acked.version} serves"
-    return f"reports that {acked.version} serves ({acked.stage}, {_named(acked.epoch)})"
+        return Fault("loading", f"is loading {serve} for {_named(epoch)}; {acked.version} serves")
+    return Fault("other", f"reports that {acked.version} serves ({acked.stage}, {_named(acked.epoch)})")
+
+
+def _two_processes(replica: Replica) -> Fault | None:
+    """Return the fault of a replica that answers under two epochs in turn; what was long ago is no fault any more."""
+    highest, returns = replica.highest, replica.returns
+    if highest is None or returns is None or returns.times < RETURNS_MIN or returns.at <= replica.heard - RESTATE_MS:
+        return None
+    return Fault(
+        "forked",
+        f"answers with {highest.version} under {_named(highest.epoch)} and with {returns.version} under "
+        f"{_named(returns.epoch)} in turn: two processes have this name",
+    )
 
 
 def _named(epoch: Epoch | None) -> str:

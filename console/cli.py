@@ -401,11 +401,17 @@ ACTS = click.Choice(["approve", "reject", "rollback", "pin", "unpin", "hold", "r
 @click.option("--to", metavar="V", help="For rollback: the version to go back to.")
 @click.option("--version", metavar="V", help="For release, and for pin of another version than the one that serves.")
 @click.option("--decision", metavar="ID", help="For approve and reject: the proposal; default: the open one.")
-@click.option("--override", is_flag=True, help="Also under a hold, or for a version in quarantine; recorded.")
+@click.option(
+    "--override", is_flag=True, help="Also under a hold, or for a version in quarantine or not known; recorded."
+)
 @click.option("--incarnation", type=click.IntRange(1), metavar="N", help="For renew: the new one; default: the next.")
-@click.option("--force", is_flag=True, help="Also for a model or a version that is not known.")
+@click.option("--force", is_flag=True, help="Append it whatever is known here, and let the monitor decide.")
+@click.option("--wait", type=click.FloatRange(0.0), metavar="S", help="Wait so many seconds until replicas obey.")
+@click.option("--dry-run", is_flag=True, help="Only show what it would lead to now: nothing is signed or written.")
 @click.pass_obj
-def ctl(settings: Settings, /, act: Any, model: str, reason: str, force: bool, **asked: Any) -> None:
+def ctl(
+    settings: Settings, /, act: Any, model: str, reason: str, force: bool, wait: Any, dry_run: bool, **asked: Any
+) -> None:
     """Append a signed operator act for a model, and print it; needs operator.key.
 
     \b
@@ -418,11 +424,28 @@ def ctl(settings: Settings, /, act: Any, model: str, reason: str, force: bool, *
     renew     begin a new incarnation of the epochs of its commands: replicas refuse every epoch below the
               highest that they accepted, so those of a ledger that replaces a lost one until then
 
-    What the monitor made of it is in `unship decisions` and `unship status`.
+    What the monitor made of it is in `unship decisions` and `unship status`. With --wait it ends with 0 when every
+    living replica obeys, 1 if the monitor refused the act, and 4 when time is up: then it names who does not obey, and
+    why.
     """
-    from console.commands.ctl import Asked, ctl_command
+    from console.commands.ctl import Asked, How, ctl_command
 
-    sys.exit(ctl_command(settings, act, model, reason, Asked(**asked), force))
+    sys.exit(ctl_command(settings, act, model, reason, Asked(**asked), How(force, dry_run, wait)))
+
+
+@main.command()
+@click.argument("model")
+@click.option("--in", "source", metavar="SOURCE", help="A recording of a log, or embedded:DIR.")
+@click.pass_obj
+def prove(settings: Settings, model: str, source: str | None) -> None:
+    """Show from the answers themselves which version serves since the newest command for a model.
+
+    Each prediction carries the version and the epoch that it was made under. They are counted, and compared with what
+    each replica acknowledged; exit code 1 if a living replica contradicts its ack or does not obey. Reads predictions.
+    """
+    from console.commands.operating.prove import prove_command
+
+    sys.exit(prove_command(settings, model, source))
 
 
 @main.command()

@@ -57,6 +57,10 @@ def sentence(decision: Decision) -> str:
             f"{clean(', '.join(classes.truths))}, and {classes.wrong} of {classes.outcomes} differ; one of the two is "
             "probably coded in another way."
         )
+    if reason is Reason.OPERATOR_REFUSED and decision.evidence.missing:
+        who = decision.evidence.operator
+        order = "An order" if not who else f"The act {clean(who.act)} by {clean(who.by)}"
+        return f"{order} on {model} was refused: {clean(decision.evidence.missing)}."
     lead = "A person is needed for" if decision.action is Action.PAGE else "Nothing was done about"
     return f"{lead} {model} {version}{where}: {reason.meaning[0].lower()}{reason.meaning[1:]}"
 

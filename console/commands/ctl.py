@@ -1,14 +1,18 @@
-"""Run `unship ctl`: append signed operator acts."""
+"""Run `unship ctl`: append signed operator acts, try them out, and wait until replicas obey."""
 
 from __future__ import annotations
 
 import getpass
+from typing import Any
 
 import click
 import msgspec
 
 from actions.replicas import Replica
 from console.commands.emit import append
+from console.commands.operating.following import Following
+from console.commands.operating.tails import open_tail
+from console.commands.operating.waiting import Clocks, as_json, follow, report
 from console.commands.status import living, read_reported, unknown_model
 from console.logs import keys_folder
 from console.sentences import clean
@@ -40,8 +44,8 @@ OPTIONS = {
     "unpin": ("override",),
     "release": ("version", "override"),
     "renew": ("incarnation",),
-    "hold": (),
-    "resume": (),
+    "hold": ("override",),
+    "resume": ("override",),
 }
 """The options that go with each act."""
 
@@ -56,32 +60,77 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     incarnation: int | None = None
 
 
-def ctl_command(settings: Settings, act: Act, model: str, reason: str, asked: Asked, force: bool) -> Exit:
-    """Append a signed act, and print it; one that names what nobody knows only if it is forced."""
+class How(msgspec.Struct, frozen=True):
+    """Hold how an act is given: whether unknown names are appended all the same, whether it is only tried out, and how
+    many seconds are waited for replicas; None to wait for nothing."""
+
+    force: bool = False
+    dry_run: bool = False
+    wait_s: float | None = None
+
+
+def ctl_command(
+    settings: Settings, act: Act, model: str, reason: str, asked: Asked, how: How, clocks: Clocks | None = None
+) -> Exit:
+    """Append a signed act, and print it; one that names what nobody knows only if it is forced or overrides that."""
     _check_options(act, asked)
+    if how.dry_run and how.wait_s is not None:
+        raise ConfigurationError("--wait does not go with --dry-run, which appends nothing; leave one of them out")
     config, by = load(settings.config), getpass.getuser()
     folder = keys_folder(settings, config)
-    key, audience = load_private_key(folder / OPERATOR_FILE), load_trust(folder / TRUST_FILE).audience
-    if act == "renew" and not (force and asked.incarnation is not None):
+    if act == "renew" and not (how.force and asked.incarnation is not None):
         asked = msgspec.structs.replace(asked, incarnation=_next(settings, config, model, asked.incarnation))
-    elif act != "renew" and not force:
+    elif act != "renew" and not (how.force or asked.override):
         _check_names(settings, config, model, asked.to or asked.version)
     event = OperatorAct(act=act, model=model, reason=reason, by=by, **msgspec.structs.asdict(asked))
-    value, headers = sign_event(event, key, audience, wall_ms(), new_nonce())
+    if how.dry_run:
+        from console.commands.operating.dry_run import dry_run
+
+        trust_file = folder / TRUST_FILE
+        audience = load_trust(trust_file).audience if trust_file.exists() else "default"
+        return dry_run(settings, config, event, audience, wall_ms())
+    key, trust = load_private_key(folder / OPERATOR_FILE), load_trust(folder / TRUST_FILE)
+    value, headers = sign_event(event, key, trust.audience, wall_ms(), new_nonce())
     checked = decode_value("operator", value)
     if isinstance(checked, Rejection):
         raise ConfigurationError(f"the act would be rejected: {checked.code} {checked.detail}".rstrip())
-    partition, offset = append(settings, config, "operator", model.encode(), value, headers)
+    if how.wait_s is None:
+        place = append(settings, config, "operator", model.encode(), value, headers)
+        _print(settings, event, asked, place, value)
+        return Exit.GOOD
+    # Before the act, so that its copy in the ledger is seen.
+    with open_tail(settings, config, model) as tail:
+        place = append(settings, config, "operator", model.encode(), value, headers)
+        if not settings.as_json:
+            _print(settings, event, asked, place, value)
+        following = Following(model, place, tail.partition, trust)
+        sight = follow(settings, tail, following, how.wait_s, clocks or Clocks())
+    if settings.as_json:
+        _print(settings, event, asked, place, value, as_json(sight))
+    return report(settings, model, sight, how.wait_s)
+
+
+def _print(
+    settings: Settings,
+    event: OperatorAct,
+    asked: Asked,
+    placed: tuple[int, int],
+    value: bytes,
+    wait: dict[str, Any] | None = None,
+) -> None:
+    """Print the act that was appended, and how a wait for it ended."""
+    model, (partition, offset) = event.model, placed
     if settings.as_json:
         place = {"topic": "operator", "partition": partition, "offset": offset}
         # The incarnation is next to the act too, where earlier programs look for it.
         named = {"model": model} if asked.incarnation is None else {"model": model, "incarnation": asked.incarnation}
-        click.echo(msgspec.json.encode({**named, **place, "act": msgspec.Raw(value)}).decode())
-    else:
-        what = ", ".join(f"{name} {value}" for name, value in msgspec.to_builtins(asked).items())
-        click.echo(f"{act} {clean(model)}{f' ({clean(what)})' if what else ''} by {clean(by)}: {clean(reason)}")
-        settings.report(f"ctl: appended to operator, partition {partition}, offset {offset}; the monitor follows it")
-    return Exit.GOOD
+        waited = {} if wait is None else {"wait": wait}
+        click.echo(msgspec.json.encode({**named, **place, "act": msgspec.Raw(value), **waited}).decode())
+        return
+    what = ", ".join(f"{name} {value}" for name, value in msgspec.to_builtins(asked).items())
+    shown = f" ({clean(what)})" if what else ""
+    click.echo(f"{event.act} {clean(model)}{shown} by {clean(event.by)}: {clean(event.reason)}")
+    settings.report(f"ctl: appended to operator, partition {partition}, offset {offset}; the monitor follows it")
 
 
 def _check_options(act: Act, asked: Asked) -> None:
@@ -104,8 +153,11 @@ def _check_names(settings: Settings, config: Config, model: str, version: str | 
     status, acks = read_reported(settings, config)
     found = status.models.get(model)
     if found is None:
+        if model in config.models and version is None:
+            # It is configured, and has no event yet.
+            return
         known = ", ".join(map(clean, status.models)) or "none yet; is the monitor running?"
-        raise ConfigurationError(f"no model {clean(model)} is known; known are {known}; correct it, or add --force")
+        raise ConfigurationError(f"no model {clean(model)} is known; known are {known}; correct it, or add --override")
     replicas = living(model, found, acks, status.clock)
     ready = {name for replica in replicas.values() for name in replica.ready}
     versions = sorted({*found.versions, *found.outcomes, *found.quarantine, *ready, *([found.desired or ""])} - {""})
@@ -113,7 +165,7 @@ def _check_names(settings: Settings, config: Config, model: str, version: str | 
         shown = ", ".join(map(clean, versions[:VERSIONS_NAMED])) + (", ..." if len(versions) > VERSIONS_NAMED else "")
         raise ConfigurationError(
             f"no version {clean(version)} of {clean(model)} is known; known are {shown or 'none'}; correct it, or add "
-            "--force"
+            "--override"
         )
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from unship.log.embedded.log import EmbeddedLog, Fence, Message
+from unship.log.link import Record
 
 SLOTS: Final = (b"monitor/a", b"monitor/b")
 TOPIC: Final = "snapshots"
@@ -53,7 +55,18 @@ class Stored(NamedTuple):
     head: Head
 
 
-def heads(log: EmbeddedLog) -> list[Stored]:
+class Kept(Protocol):
+    """A log that keeps snapshots, open for writing or only for reading."""
+
+    @property
+    def folder(self) -> Path:
+        """Return where the log is."""
+
+    def newest(self, topic: str, key: bytes) -> Record | None:
+        """Return the newest record of a key of a compacted topic."""
+
+
+def heads(log: Kept) -> list[Stored]:
     """Return the heads that can be read, the newest first."""
     found = []
     for slot in SLOTS:
@@ -69,7 +82,7 @@ def heads(log: EmbeddedLog) -> list[Stored]:
     return sorted(found, reverse=True, key=lambda each: each.offset)
 
 
-def load(log: EmbeddedLog, remark: Callable[[str], None]) -> Iterator[tuple[Head, bytes]]:
+def load(log: Kept, remark: Callable[[str], None]) -> Iterator[tuple[Head, bytes]]:
     """Yield the snapshots that are whole, the newest first; call `remark` with a sentence for each that is not."""
     known = heads(log)
     for slot in SLOTS:

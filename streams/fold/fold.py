@@ -25,7 +25,7 @@ from streams.fold.dues import Dues
 from streams.fold.judging import advance
 from streams.fold.model import ModelFold, SavedModel, counting_width_of, width_of
 from streams.fold.model_places import ModelPlaces, is_kept
-from streams.fold.operator_acts import operate
+from streams.fold.operator_acts import operate, refuse_unseen
 from streams.fold.uncovered import counts_of, outcomes_of
 from streams.ledger.coverage import Coverage
 from streams.ledger.entries import Entry
@@ -186,6 +186,7 @@ class Fold:
             return
         if trusted and not self._admit_deployed(name):
             return
+        unseen = name not in self.models and name not in self.config.models
         model = self._model(name)
         self._advance(model, self.clock)
         if record.clock < 0:
@@ -196,6 +197,12 @@ class Fold:
             refuse_deployment(model, record, self._writer)
         elif isinstance(record, Deployed):
             take_deployment(model, record, self._writer)
+        elif unseen and not record.event.override and record.event.act != "renew":
+            known = sorted({*self.models, *self.config.models} - {name})
+            refuse_unseen(model, record, known, self._writer)
+            # Nothing is known of it now either, so that a second act on it is refused as well.
+            self._forget(name)
+            return
         else:
             operate(model, record, self._writer)
         self._dues.note(model)

@@ -52,13 +52,17 @@ class ModelRecord(msgspec.Struct, frozen=True):
 
 
 class HeadRecord(msgspec.Struct, frozen=True):
-    """What belongs to no model, and when it was reported; records of earlier builds hold all `models` here."""
+    """What belongs to no model, and when it was reported; records of earlier builds hold all `models` here.
+
+    `offset` is that of the ledger record which the fold takes next: the models' records are as of the ones before.
+    """
 
     clock: int
     rejected: dict[str, int]
     began: int = 0
     models: dict[str, ModelStatus] = {}
     seen: Seen | None = None
+    offset: int = -1
 
 
 class StatusReport:
@@ -92,7 +96,8 @@ class StatusReport:
             value = b"" if model is None else encode_model(model_status(model, head.clock), self._began)
             yield self._new(self._head + b"/" + name.encode(), value)
         # Last, so that what it makes visible is there.
-        yield self._tick(HeadRecord(head.clock, head.rejected, self._began), head.monitors.get(self._number), now_ms)
+        found = HeadRecord(head.clock, head.rejected, self._began, offset=fold.offset)
+        yield self._tick(found, head.monitors.get(self._number), now_ms)
 
     def _tick(self, head: HeadRecord, seen: Seen | None, now_ms: int) -> StatusRecord | None:
         """Return the head if it changed, or if it was written too long ago to show that the monitor runs."""
@@ -218,6 +223,18 @@ def merged(records: Mapping[bytes, bytes | None]) -> Status:
 def _partition(key: bytes) -> str:
     """Return the ledger partition that the key of a head names."""
     return key.removeprefix(PREFIX).decode(errors="replace")
+
+
+def folded_of(records: Mapping[bytes, bytes | None], number: int) -> int:
+    """Return the ledger offset before which everything of a ledger partition is in its status, -1 if not known.
+
+    >>> folded_of({b"status/0": b'{"clock": 9, "rejected": {}, "offset": 4}'}, 0), folded_of({}, 0)
+    (4, -1)
+    """
+    try:
+        return _decoded(records.get(PREFIX + b"%d" % number) or b"", HeadRecord, EARLIER_BYTES_MAX).offset
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return -1
 
 
 def _decoded(value: bytes, kind: type[T], most: int) -> T:

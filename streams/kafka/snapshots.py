@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -99,22 +99,11 @@ class SnapshotStore:
 
         With it comes the fingerprint of its last record; `holds` returns whether the ledger still holds a record.
         """
-        found: list[tuple[int, int, bytes, Fingerprint | None]] = []
-        for slot in range(SLOTS):
-            value = saved.get(_key(number, slot, "head"))
-            if value is None:
-                continue
-            try:
-                head = msgspec.json.decode(value, type=_Head)
-            except (msgspec.DecodeError, ValueError):
-                continue
-            data = b"".join(saved.get(_key(number, slot, str(i))) or b"" for i in range(min(head.parts, PARTS_MAX)))
-            if hashlib.sha256(data).hexdigest() == head.digest:
-                found.append((head.offset, slot, data, head.last))
+        found = whole(saved, number)
         if found:
             # The next one is written over the oldest.
             self._slot[number] = max(found, key=lambda each: each[:2])[1]
-        for _, _, data, last in sorted(found, key=lambda each: each[:2], reverse=True):
+        for _, _, data, last in found:
             if last is not None and not await holds(last):
                 log.warning("ledger partition %d: a snapshot is ignored: its ledger was another one", number)
                 continue
@@ -126,6 +115,26 @@ class SnapshotStore:
             else:
                 return fold, last
         return None
+
+
+def whole(saved: Mapping[bytes | None, bytes | None], number: int) -> list[tuple[int, int, bytes, Fingerprint | None]]:
+    """Return the snapshots of a ledger partition that were saved whole, the newest first.
+
+    Each is its offset, its slot, the packed fold, and the fingerprint of the ledger record before its offset.
+    """
+    found: list[tuple[int, int, bytes, Fingerprint | None]] = []
+    for slot in range(SLOTS):
+        value = saved.get(_key(number, slot, "head"))
+        if value is None:
+            continue
+        try:
+            head = msgspec.json.decode(value, type=_Head)
+        except (msgspec.DecodeError, ValueError):
+            continue
+        data = b"".join(saved.get(_key(number, slot, str(i))) or b"" for i in range(min(head.parts, PARTS_MAX)))
+        if hashlib.sha256(data).hexdigest() == head.digest:
+            found.append((head.offset, slot, data, head.last))
+    return sorted(found, key=lambda each: each[:2], reverse=True)
 
 
 class Checkpoints:
@@ -157,6 +166,16 @@ class Checkpoints:
 
 def _key(number: int, slot: int, part: str) -> bytes:
     return f"{number}/{slot}/{part}".encode()
+
+
+def read_snapshots(access: Access, number: int) -> list[bytes]:
+    """Return the packed folds of a ledger partition that were saved whole, the newest first.
+
+    Raises:
+        BrokerUnreachable: no broker answers.
+    """
+    records = run(access, read_all(access, "snapshots", [0]))
+    return [data for _, _, data, _ in whole({record.key: record.value for record in records}, number)]
 
 
 def read_status(access: Access) -> tuple[Status, list[Taken]]:

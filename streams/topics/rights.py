@@ -69,7 +69,7 @@ ROLES: dict[str, Role] = {
         reads=("ledger", "decisions", "control", "acks", "rewind", "snapshots"),
         writes=("operator",),
     ),
-    "auditor": Role("Checks decisions: `unship record`, `audit`.", reads=TOPICS),
+    "auditor": Role("Checks decisions and answers: `unship record`, `audit`, `prove`.", reads=TOPICS),
     "installer": Role("Runs `unship topics apply`; no other role creates topics.", makes=True, looks=True),
 }
 

@@ -95,13 +95,13 @@ def test_what_was_appended_is_printed_as_one_object(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["hold", "fruad"], "no model fruad is known; known are fraud; correct it, or add --force"),
+        (["hold", "fruad"], "no model fruad is known; known are fraud; correct it, or add --override"),
         (["rollback", "fraud", "--to", "v3"], "no version v3 of fraud is known; known are v1, v2; correct it"),
         (["pin", "fraud", "--version", "v3"], "no version v3"),
         (["release", "fraud", "--version", "v3"], "no version v3"),
         (["rollback", "fraud"], "rollback needs --to V"),
         (["release", "fraud"], "release needs --version V"),
-        (["hold", "fraud", "--to", "v1"], "--to does not go with hold, which takes none"),
+        (["hold", "fraud", "--to", "v1"], "--to does not go with hold, which takes --override"),
         (["rollback", "fraud", "--to", "v1", "--version", "v2"], "--version does not go with rollback"),
         (["renew", "fraud", "--override"], "--override does not go with renew"),
     ],
@@ -114,11 +114,23 @@ def test_act_that_is_most_likely_mistyped_is_refused_and_nothing_appended(
     assert bench.log.end("operator") == 0
 
 
-def test_act_for_what_nobody_knows_can_be_forced(bench: Bench) -> None:
+def test_act_for_what_nobody_knows_that_is_forced_is_refused_by_the_monitor(bench: Bench) -> None:
     assert bench.ctl("hold", "tomorrow", "--force").exit_code == 0
     assert bench.ctl("pin", "fraud", "--version", "v3", "--force").exit_code == 0
+    assert bench.reasons() == ["OPERATOR_REFUSED", "OPERATOR_REFUSED"]
+    assert (list(bench.live.status().models), bench.desired.serve) == (["fraud"], "v2")
+
+
+def test_act_for_what_nobody_knows_is_followed_with_override(bench: Bench) -> None:
+    assert bench.ctl("hold", "tomorrow", "--override").exit_code == 0
+    assert bench.ctl("pin", "fraud", "--version", "v3", "--override").exit_code == 0
     assert bench.live.pipeline.fold.models["tomorrow"].state.desired.locks.held
     assert bench.desired.serve == "v3"
+
+
+def test_act_for_a_configured_model_without_an_event_is_followed(bench: Bench) -> None:
+    assert bench.ctl("hold", "idle").exit_code == 0
+    assert bench.live.pipeline.fold.models["idle"].state.desired.locks.held
 
 
 @pytest.mark.parametrize("missing", ["operator.key", "trust.json"])
