@@ -436,6 +436,20 @@ def trim(settings: Settings, dry_run: bool) -> None:
     sys.exit(trim_command(settings, dry_run))
 
 
+@main.group()
+def alerts() -> None:
+    """Try where alerts go."""
+
+
+@alerts.command("test")
+@click.pass_obj
+def alerts_test(settings: Settings) -> None:
+    """Send a test alert to every sink of `alerts`, and its resolution; exit code 1 if one did not take them."""
+    from console.alerting import alerts_test_command
+
+    sys.exit(alerts_test_command(settings))
+
+
 TIMEOUT = click.option(
     "--timeout",
     type=click.FloatRange(0.1),

@@ -1,7 +1,7 @@
 """The Faust application: one process of the monitor on Kafka. Only this module and kafka/faust_transport import Faust.
 
 Faust runs the process. The two services move the many records, in batches; the agents carry the few: deployments,
-operators' acts and news of acks into the ledger, decisions to alerts. No rule of the product is here.
+operators' acts and news of acks into the ledger, decisions into the worker's own log. No rule of the product is here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import mode
 from faust.types import StreamT
 
 import detectors
-from actions.alerts import alert_text
 from actions.control_records import is_authentic
+from actions.incidents import alert_text
 from actions.reconcile import Signer, Timing
 from streams.config.resolved import Config
 from streams.kafka.clients import Access
@@ -32,9 +32,6 @@ from streams.topics.rights import AGENTS_GROUP
 from unship.log.kafka.access import SCHEME
 
 log = logging.getLogger("unship")
-
-ALERT_AGE_MS = 86_400_000
-"""Older decisions are history: a group of workers that is new reads the journal from its beginning."""
 
 
 class Monitor(NamedTuple):
@@ -50,7 +47,6 @@ def make_app(
     signer: Callable[[], Signer | None],
     clock_ms: Callable[[], int],
     window_folder: Path | None = None,
-    send_alert: Callable[[bytes | None], None] = lambda value: None,
 ) -> Monitor:
     """Return the application: services, and agents on the quiet topics.
 
@@ -60,7 +56,6 @@ def make_app(
         signer: Returns what signs commands now, None where none are published; another object for other keys.
         clock_ms: The wall clock.
         window_folder: Where windows are kept beyond memory; None for nowhere.
-        send_alert: Called with each authentic record of the journal that is not older than `ALERT_AGE_MS`; never waits.
     """
     names = access.names
     app = faust.App(
@@ -107,29 +102,21 @@ def make_app(
     copying("operator")
     copying("acks")
 
-    _alert(app, names.of("decisions"), signer, clock_ms, send_alert)
+    _report(app, names.of("decisions"), signer)
     return Monitor(app, services)
 
 
-def _alert(
-    app: faust.App,
-    journal: str,
-    signer: Callable[[], Signer | None],
-    clock_ms: Callable[[], int],
-    send_alert: Callable[[bytes | None], None],
-) -> None:
-    """Log and send what the journal holds for people."""
+def _report(app: faust.App, journal: str, signer: Callable[[], Signer | None]) -> None:
+    """Log what the journal holds for people; alerts are sent by the followers of `alerts`."""
 
     @app.agent(_topic(app, journal), name="alert")
-    async def alert(stream: StreamT[bytes]) -> None:
+    async def report(stream: StreamT[bytes]) -> None:
         async for event in stream.events():
             message, keys = event.message, signer()
             if not is_authentic(message.value, _headers(message.headers), None if keys is None else keys.trust):
                 continue
             if (text := alert_text(message.value)) is not None:
                 log.warning("%s", text)
-            if clock_ms() - round(message.timestamp * 1_000) <= ALERT_AGE_MS:
-                send_alert(message.value)
 
 
 def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], None]) -> NoReturn:

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from actions.journal import decision_bytes
 from console.alerting import Alerts
 from console.keyring import Keyring
 from console.logs import embedded_folder, kafka_access, keys_folder
@@ -22,6 +23,9 @@ from unship.log.kafka.access import SCHEME
 from unship.log.link import boot_ms, wall_ms
 from unship.system.signals import stop_by_signal
 from unship.topics import EVENT_TOPICS
+
+if TYPE_CHECKING:
+    from streams.alerts.follower import AlertTopic
 
 SNAPSHOT_EVERY_S = 30.0
 IDLE_S = 1.0
@@ -50,9 +54,15 @@ def run_command(settings: Settings, now_ms: Callable[[], int] | None = None) -> 
     with closing(EmbeddedLink(folder, busy_timeout_s=LOCK_S, now_ms=clock)) as link:
         monitor = EmbeddedMonitor(link.log(), config, clock, keys.signer)
         settings.report(f"run: watching {link.folder}, {monitor.pipeline.fold.offset} ledger records so far")
-        with closing(Alerts(config.alerts, settings)) as alerts:
-            _loop(_Rounds(settings, clock if now_ms is None else None, alerts), monitor, link, keys, stop)
+        with closing(Alerts(config.alerts, settings, lambda sink: _alert_topic(folder, sink))):
+            _loop(_Rounds(settings, clock if now_ms is None else None), monitor, link, keys, stop)
     return Exit.GOOD
+
+
+def _alert_topic(folder: Path, sink: str) -> AlertTopic:
+    from streams.alerts.embedded_topic import EmbeddedAlertTopic
+
+    return EmbeddedAlertTopic(folder, sink)
 
 
 def _loop(rounds: _Rounds, monitor: EmbeddedMonitor, link: EmbeddedLink, keys: Keyring, stop: threading.Event) -> None:
@@ -80,9 +90,8 @@ def _loop(rounds: _Rounds, monitor: EmbeddedMonitor, link: EmbeddedLink, keys: K
 class _Rounds:
     """Runs rounds of a monitor and reports what is new in them; `clock` is written into the log now and then."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] | None, alerts: Alerts) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], int] | None) -> None:
         self._settings = settings
-        self._alerts = alerts
         self._clock = clock
         self._tick_at = 0.0
         self._conflicts: list[str] = []
@@ -96,7 +105,6 @@ class _Rounds:
             self._tick_at = time.monotonic() + TICK_S
         report = self._settings.report
         for decision in monitor.step():
-            self._alerts.put(decision_bytes(decision))
             report(f"run: {clean(decision.model)} {clean(decision.version)}: {decision.reason}, {decision.action}")
         for command in monitor.publish():
             if self._epochs.get(command.model) != command.epoch:

@@ -39,13 +39,14 @@ def run_on_kafka(
         BrokerUnreachable: No broker answers at the start.
     """
     from console.logs import window_folder
+    from streams.alerts.kafka_topic import KafkaAlertTopic
     from streams.app import make_app, work
     from streams.kafka.admin import reachable
     from streams.kafka.clients import run
 
     run(access, reachable(access))
-    alerts = Alerts(config.alerts, settings)
-    monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config), alerts.put)
+    monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config))
+    alerts = Alerts(config.alerts, settings, lambda sink: KafkaAlertTopic(access, sink))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.report(f"run: watching kafka://{access.servers}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -100,12 +100,22 @@ class Places(msgspec.Struct, frozen=True):
     replicas: int = REPLICAS.limit
 
 
-class AlertCommand(msgspec.Struct, frozen=True):
-    """Hold a command that gets each alert on its standard input, within so much time."""
+class AlertSink(msgspec.Struct, frozen=True):
+    """Hold one place to which alerts go; `target` is the command, or one URL, and `secret` signs what goes there."""
 
-    arguments: list[str]
+    kind: Literal["command", "webhook", "alertmanager", "apprise"]
+    target: list[str]
     timeout_ms: int
-    environment: dict[str, str]
+    environment: dict[str, str] = {}
+    secret: str | None = None
+
+
+class Web(msgspec.Struct, frozen=True):
+    """Hold where the monitor's web listens, None for nowhere; `token_file` is relative to the configuration file."""
+
+    host: str | None = None
+    port: int = 0
+    token_file: str | None = None
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -117,7 +127,8 @@ class Config(msgspec.Struct, frozen=True):
     keys: str = "./unship-keys"
     max_simultaneous: int = 3
     kafka: KafkaSection = KafkaSection()
-    alerts: list[AlertCommand] = []
+    alerts: list[AlertSink] = []
+    web: Web = Web()
     window_bytes: int = WINDOW.limit
     recording_bytes: int = RECORDING.limit
     places: Places = Places()

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from actions.control_records import trusted_commands, trusted_decisions
 from actions.reconcile import Signer, SteadyClock, Timing
 from streams.config.resolved import Config
-from streams.kafka.clients import END_S, Access, end_consumer, join, producing, read_all
+from streams.kafka.clients import END_S, Access, end_consumer, has_topic, join, producing, read_all
 from streams.kafka.ledger_partition import LedgerPartition, Links, Turns, Unreadable
 from streams.kafka.ledger_topic import Shape, open_ledger
 from streams.kafka.log_checks import Leaders, Stalls
@@ -198,20 +198,20 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         shape = await open_ledger(service.access, self._producer, service.config)
         links = Links(
             service.access, service.config, self._producer, self.snapshots, shape, service.signer, service.terms,
-            service.now_ms, self._turns,
+            service.now_ms, self._turns, await has_topic(service.access, "alerts"),
         )  # fmt: skip
         for place in assigned:
             # Known before it is started: whatever goes wrong from here on, it is ended with the others.
             partition = self.partitions[place.partition] = LedgerPartition(links, place.partition)
             await partition.start()
-        await self._read_published(shape)
+        await self._read_published(shape, alerts=links.alerts)
         saved = await self.snapshots.read()
         for place in assigned:
             await self.partitions[place.partition].restore(saved, self._consumer, place)
         self._consumer.resume(*assigned)
 
-    async def _read_published(self, shape: Shape) -> None:
-        """Read commands and journal of the partitions, each topic once, however many partitions are taken over."""
+    async def _read_published(self, shape: Shape, *, alerts: bool) -> None:
+        """Read commands, journal and alerts of the partitions, each topic once, however many are taken over."""
         signer = self._service.signer
         trust = None if signer is None else signer.trust
         for number, records in (await self._read("control", shape)).items():
@@ -224,6 +224,11 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
             for record, decision in decisions.values():
                 self.partitions[number].state.decision_read(decision, record.value)
             _report_forged(number, "decisions", forged)
+        if alerts:
+            # Their keys are not models, so any partition may hold those of any ledger partition.
+            values = [record.value for record in await read_all(self._service.access, "alerts")]
+            for number in self.partitions:
+                self.partitions[number].state.alerts_read(values)
 
     async def _read(self, topic: str, shape: Shape) -> dict[int, list[Any]]:
         """Return the records of a topic by the ledger partition of their key, of those that are taken over."""

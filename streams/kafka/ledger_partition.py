@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from actions.checkpoints import CHECKPOINT_KEY
+from actions.incidents import alert_bytes
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
@@ -70,7 +71,10 @@ class Turns:
 
 
 class Links(msgspec.Struct, frozen=True):
-    """What the ledger partitions of one run of the service share; `now_ms` never goes back."""
+    """What the ledger partitions of one run of the service share; `now_ms` never goes back.
+
+    `alerts` is whether the broker has that topic: a log that an earlier version made has not.
+    """
 
     access: Access
     config: Config
@@ -81,6 +85,7 @@ class Links(msgspec.Struct, frozen=True):
     terms: Terms
     now_ms: Callable[[], int]
     turns: Turns
+    alerts: bool = True
 
 
 class _Record(NamedTuple):
@@ -226,6 +231,7 @@ class LedgerPartition:
             if caught_up:
                 await self._publish_commands(output.commands)
                 await self._append(self._answers(output))
+                await self._append(self._alerts(output))
                 state.acknowledged(output, now_ms)
                 self._published = True
             if not state.decided:
@@ -265,6 +271,18 @@ class LedgerPartition:
                 "ledger partition %d: a gap in source partition %d is read again", self.number, rewind.partition
             )
             yield _Record(links.access.names.of("rewind"), msgspec.json.encode(rewind), b"%d" % rewind.partition)
+
+    def _alerts(self, output: Output) -> list[_Record]:
+        links = self._links
+        if output.alerts and not links.alerts:
+            log.warning(
+                "ledger partition %d: %d alerts are in no topic, because the broker has no %s; make it with: "
+                "unship topics apply",
+                *(self.number, len(output.alerts), links.access.names.of("alerts")),
+            )
+            return []
+        topic = links.access.names.of("alerts")
+        return [_Record(topic, alert_bytes(each), each.incident.encode()) for each in output.alerts]
 
     async def _publish_commands(self, commands: list[Command]) -> None:
         if commands and self._links.signer is not None and self._writer is not None:

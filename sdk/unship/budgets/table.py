@@ -321,6 +321,24 @@ COUNTS = Budget(
     why="16,000 changes of 32 bytes are a ledger record",
     bytes=500 * KIB,
 )
+INCIDENTS = Budget(
+    what="open incidents of a model",
+    limit=32,
+    unit="incidents of a model",
+    beyond="the oldest one is resolved, notices first",
+    back="when one is resolved: by health, by a switch that replicas obey, or by an operator's act",
+    why="32 alerts of less than 2 KB are 64 KB of a model",
+    bytes=64 * KIB,
+)
+ALERTS_WAITING = Budget(
+    what="incidents that wait for a sink of alerts",
+    limit=1_000,
+    unit="incidents of a sink",
+    beyond="the one that waits longest is dropped and reported",
+    back="when the sink takes one",
+    why="1,000 alerts of less than 2 KB are 2 MB; an incident that changes while it waits takes one place",
+    bytes=2 * MIB,
+)
 
 # Memory.
 
@@ -430,6 +448,8 @@ BUDGETS: tuple[Budget, ...] = (
     STATUS_RECORD,
     COUNTS,
     REPLICA_CHANGES,
+    INCIDENTS,
+    ALERTS_WAITING,
     WINDOW,
     RECORDING,
     FLEET_QUEUE,
