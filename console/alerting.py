@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import click
 import msgspec
 
 from actions.incidents import Alert, incident_id
+from console.loops import LoopThread
 from console.sentences import clean
 from console.settings import Exit, Settings
 from streams.config.file import load
@@ -70,50 +70,38 @@ class Alerts:
             settings: The global options, which take the reports.
             open_topic: Returns the topic `alerts` for the sink of an id.
         """
-        self._report = settings.report
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._followers: list[Follower] = []
-        self._began, self._stopped = threading.Event(), asyncio.Event()
-        self._thread: threading.Thread | None = None
-        if sinks:
-            work = lambda: asyncio.run(self._run(sinks, settings, open_topic))  # noqa: E731
-            self._thread = threading.Thread(target=work, name="unship-alerts", daemon=True)
-            self._thread.start()
+        self._sinks, self._settings, self._open_topic = sinks, settings, open_topic
+        self._thread = LoopThread("unship-alerts", self._run) if sinks else None
 
-    async def _run(
-        self, sinks: Sequence[AlertSink], settings: Settings, open_topic: Callable[[str], AlertTopic]
-    ) -> None:
+    async def _run(self, stop: asyncio.Event) -> None:
         from streams.alerts.follower import Follower
 
-        def report(text: str) -> None:
-            self._report(f"run: {clean(text)}")
-
-        self._loop = asyncio.get_running_loop()
-        self._followers = [
-            Follower(open_topic(sink_id(each)), make_sink(each, settings), report, wall_ms) for each in sinks
+        followers = [
+            Follower(self._open_topic(sink_id(each)), make_sink(each, self._settings), self._report, wall_ms)
+            for each in self._sinks
         ]
-        self._began.set()
-        tasks = [asyncio.create_task(self._follow(each, report)) for each in self._followers]
-        await self._stopped.wait()
-        for follower in self._followers:
+        tasks = [asyncio.create_task(self._follow(each)) for each in followers]
+        await stop.wait()
+        for follower in followers:
             follower.stop()
         _, late = await asyncio.wait(tasks, timeout=CLOSING_S)
         for task in late:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self, follower: Follower, report: Callable[[str], None]) -> None:
+    async def _follow(self, follower: Follower) -> None:
         try:
             await follower.run()
         except Exception as error:  # noqa: BLE001 - no alert may end the monitor, nor the other sinks
-            report(f"alerts end, because of a fault of this program: {type(error).__name__}: {error}")
+            self._report(f"alerts end, because of a fault of this program: {type(error).__name__}: {error}")
+
+    def _report(self, text: str) -> None:
+        self._settings.report(f"run: {clean(text)}")
 
     def close(self) -> None:
         """Finish what is under way for a moment, and end."""
-        if self._thread is None or not self._began.wait(CLOSING_S) or self._loop is None:
-            return
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(3 * CLOSING_S)
+        if self._thread is not None:
+            self._thread.close(3 * CLOSING_S)
 
 
 # `unship alerts test`

@@ -306,27 +306,32 @@ def demo(
 
 
 @main.command()
-@click.option("--without-web", is_flag=True, hidden=True, help="Accepted for scripts: there is no web page yet.")
+@click.option("--web", metavar="HOST:PORT", help="Serve metrics, health, status and verdicts there.")
+@click.option("--without-web", is_flag=True, help="Serve nothing, whatever the configuration names.")
 @click.pass_obj
-def run(settings: Settings, without_web: bool) -> None:
+def run(settings: Settings, web: str | None, without_web: bool) -> None:
     """Run the monitor until SIGTERM or SIGINT.
+
+    Its web is read-only, and listens where --web or `web.listen` of the configuration names an address: one of this
+    machine, unless `web.token_file` names a token that requests have to carry.
 
     On Kafka it shuts down within ten seconds whatever the broker does, and at once on a second signal. Exit codes:
     0 all progress is committed, 3 no broker answered, 4 the deadline passed. What was not committed is read again.
     """
     from console.commands.run import run_command
 
-    sys.exit(run_command(settings))
+    sys.exit(run_command(settings, listen=web, web=not without_web))
 
 
 @main.command()
 @click.argument("model", required=False)
+@click.option("--exit-code", "decayed", is_flag=True, help="Exit with 1 also if a version that serves got worse.")
 @click.pass_obj
-def status(settings: Settings, model: str | None) -> None:
+def status(settings: Settings, model: str | None, decayed: bool) -> None:
     """Show desired and actual versions, evidence and label coverage; exit code 1 if a replica has not converged."""
     from console.commands.status import status_command
 
-    sys.exit(status_command(settings, model))
+    sys.exit(status_command(settings, model, decayed=decayed))
 
 
 @main.command()

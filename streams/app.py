@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import faust
 import mode
@@ -34,6 +34,19 @@ from unship.log.kafka.access import SCHEME
 log = logging.getLogger("unship")
 
 
+BEAT_S = 1.0
+
+
+class Watch(Protocol):
+    """Takes how long stages take, and once a second how far behind the worker is."""
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Note how long a stage took."""
+
+    def beat(self, lag: Mapping[str, int], *, caught_up: bool) -> None:
+        """Note how many records of each topic are not read yet, and whether that was ever all of them."""
+
+
 class Monitor(NamedTuple):
     """The application, and the two services that it hosts."""
 
@@ -47,6 +60,7 @@ def make_app(
     signer: Callable[[], Signer | None],
     clock_ms: Callable[[], int],
     window_folder: Path | None = None,
+    watch: Watch | None = None,
 ) -> Monitor:
     """Return the application: services, and agents on the quiet topics.
 
@@ -56,6 +70,7 @@ def make_app(
         signer: Returns what signs commands now, None where none are published; another object for other keys.
         clock_ms: The wall clock.
         window_folder: Where windows are kept beyond memory; None for nowhere.
+        watch: Takes what the process knows of itself; None for nobody.
     """
     names = access.names
     app = faust.App(
@@ -81,6 +96,9 @@ def make_app(
     control = ControlService(access, config, clock_ms, signer(), Timing())
     control.follow_keys(signer)
     copier = Copier(access, config, lambda: None if (keys := signer()) is None else keys.trust)
+    if watch is not None:
+        control.time_stages(watch.observe)
+        _beat(app, ingest, control, watch)
     services = (
         Supervisor("ingest", access, ingest.run, ingest.stop),
         Supervisor("control", access, control.run, control.stop),
@@ -104,6 +122,12 @@ def make_app(
 
     _report(app, names.of("decisions"), signer)
     return Monitor(app, services)
+
+
+def _beat(app: faust.App, ingest: IngestService, control: ControlService, watch: Watch) -> None:
+    @app.timer(BEAT_S)  # type: ignore[untyped-decorator]
+    async def beat() -> None:
+        watch.beat({"sources": ingest.unread, "ledger": control.unread}, caught_up=control.caught_up)
 
 
 def _report(app: faust.App, journal: str, signer: Callable[[], Signer | None]) -> None:

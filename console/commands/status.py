@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from actions.facts import ReplicaChange
+from actions.reasons import Reason, Verdict
 from actions.replicas import Replica, Replicas
 from console.logs import configured_log, embedded_folder, kafka_access, settings_for_reading
 from console.sentences import clean
@@ -28,8 +29,8 @@ from unship.log.kafka.access import SCHEME
 _CUT = {"replicas": "replicas", "outcomes": "versions with outcomes", "quarantine": "versions in quarantine"}
 
 
-def status_command(settings: Settings, wanted: str | None) -> Exit:
-    """Print the status; FINDING if a replica has not converged or a ledger partition is halted."""
+def status_command(settings: Settings, wanted: str | None, *, decayed: bool = False) -> Exit:
+    """Print the status; FINDING if a replica has not converged, a partition is halted or, if asked for, one decayed."""
     status, acks = read_reported(*settings_for_reading(settings, None))
     if wanted is not None and wanted not in status.models:
         raise unknown_model(wanted, status)
@@ -44,7 +45,19 @@ def status_command(settings: Settings, wanted: str | None) -> Exit:
         lines = [f"halted: {clean(why)}" for why in status.halted] + [clean(why) for why in status.unread]
         lines += _lines(models, replicas, faults)
         click.echo("\n".join(lines))
+    if decayed and any(is_degraded(model.state) for model in models.values()):
+        return Exit.FINDING
     return Exit.FINDING if status.halted or status.unread or any(faults.values()) else Exit.GOOD
+
+
+def is_degraded(state: str) -> bool:
+    """Return whether a state is that of a version that got worse.
+
+    >>> is_degraded("NOT_CONFIRMED"), is_degraded("LEARNING"), is_degraded("of a later program")
+    (True, False, False)
+    """
+    reason = Reason.__members__.get(state)
+    return reason is not None and reason.verdict is Verdict.DEGRADED
 
 
 def unknown_model(wanted: str, status: Status) -> ConfigurationError:

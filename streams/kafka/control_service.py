@@ -51,6 +51,7 @@ class ControlService:
         self._stopping = False
         self._running: _Run | None = None
         self._unreadable: Unreadable | None = None
+        self.observe: Callable[[str, float], None] = lambda stage, seconds: None
 
     @property
     def partitions(self) -> dict[int, LedgerPartition]:
@@ -61,6 +62,21 @@ class ControlService:
     def settled(self) -> bool:
         """Return whether no partition waits to be taken over."""
         return self._running is None or self._running.settled
+
+    @property
+    def unread(self) -> int:
+        """Return how many ledger records are not folded yet, as far as the brokers have reported."""
+        return 0 if self._running is None else self._running.unread
+
+    @property
+    def caught_up(self) -> bool:
+        """Return whether every partition was taken over and folded to the end that it had then."""
+        partitions = list(self.partitions.values())
+        return self._running is not None and self.settled and all(each.state.caught_up for each in partitions)
+
+    def time_stages(self, observe: Callable[[str, float], None]) -> None:
+        """Report how long stages take, in seconds, from the next take-over on."""
+        self.observe = observe
 
     def now_ms(self) -> int:
         """Return the time for commands, in milliseconds; it never goes back."""
@@ -142,6 +158,16 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return whether no partition waits to be taken over."""
         return not self._assigned and self._taking is None
 
+    @property
+    def unread(self) -> int:
+        """Return how many records of the assigned partitions are not folded yet."""
+        found = 0
+        for place in self._consumer.assignment():
+            partition, end = self.partitions.get(place.partition), self._consumer.highwater(place)
+            if partition is not None and end is not None:
+                found += max(0, end - partition.state.fold.offset)
+        return found
+
     async def join(self) -> None:
         """Join the group. A member whose start fails has joined it all the same, and has to leave it by `close`."""
         await join(self._consumer)
@@ -198,7 +224,7 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         shape = await open_ledger(service.access, self._producer, service.config)
         links = Links(
             service.access, service.config, self._producer, self.snapshots, shape, service.signer, service.terms,
-            service.now_ms, self._turns, await has_topic(service.access, "alerts"),
+            service.now_ms, self._turns, await has_topic(service.access, "alerts"), service.observe,
         )  # fmt: skip
         for place in assigned:
             # Known before it is started: whatever goes wrong from here on, it is ended with the others.

@@ -73,7 +73,8 @@ class Turns:
 class Links(msgspec.Struct, frozen=True):
     """What the ledger partitions of one run of the service share; `now_ms` never goes back.
 
-    `alerts` is whether the broker has that topic: a log that an earlier version made has not.
+    `alerts` is whether the broker has that topic: a log that an earlier version made has not. `observe` takes how many
+    seconds a stage took.
     """
 
     access: Access
@@ -86,6 +87,7 @@ class Links(msgspec.Struct, frozen=True):
     now_ms: Callable[[], int]
     turns: Turns
     alerts: bool = True
+    observe: Callable[[str, float], None] = lambda stage, seconds: None
 
 
 class _Record(NamedTuple):
@@ -187,6 +189,7 @@ class LedgerPartition:
         fold, pause = self.state.fold, self._links.turns.pause
         if record.offset < fold.offset:
             return
+        began = asyncio.get_running_loop().time()
         async with self._folding:
             fold.go_to(record.offset)
             try:
@@ -197,6 +200,7 @@ class LedgerPartition:
                 raise Unreadable(self.number, why) from error
             self._last = Raw(record.offset, record.timestamp, record.value)
             self.state.folded()
+        self._links.observe("fold", asyncio.get_running_loop().time() - began)
         if self.state.decided:
             self._begin_publishing()
         if len(self.state.decided) > DECIDED_MAX and self._publishing is not None:
@@ -221,6 +225,7 @@ class LedgerPartition:
         """Append what is due until no decision is left: decisions to the journal, then the commands that cite them."""
         state, links = self.state, self._links
         while True:
+            began = asyncio.get_running_loop().time()
             async with self._folding:
                 now_ms, caught_up = links.now_ms(), state.caught_up
                 output = due(state, links.terms, now_ms)
@@ -234,6 +239,8 @@ class LedgerPartition:
                 await self._append(self._alerts(output))
                 state.acknowledged(output, now_ms)
                 self._published = True
+            if output != Output():
+                links.observe("publish", asyncio.get_running_loop().time() - began)
             if not state.decided:
                 return
 
@@ -334,8 +341,10 @@ class LedgerPartition:
             )
             links = self._links
             checkpoint = self._report.checkpoints.of(self.state.fold, self.number, links.signer, links.now_ms())
-        self._report.saved(asyncio.get_running_loop().time())
+        began = asyncio.get_running_loop().time()
+        self._report.saved(began)
         await self._links.snapshots.save(self.number, offset, data, last)
+        links.observe("snapshot", asyncio.get_running_loop().time() - began)
         if checkpoint is not None and (headers := links.signer.sign_decision(checkpoint) if links.signer else []):
             journal = links.access.names.of("decisions")
             await self._append([_Record(journal, checkpoint, CHECKPOINT_KEY, self.number, headers)])

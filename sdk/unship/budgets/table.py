@@ -415,6 +415,23 @@ SIDECAR_HEAD = Budget(
     why="clients send a few hundred bytes",
     bytes=16 * KIB,
 )
+WEB_CONNECTIONS = Budget(
+    what="connections to the web of a monitor",
+    limit=256,
+    unit="connections",
+    beyond="503, and the connection is closed",
+    back="when one is closed",
+    why="256 file descriptors of the 1,024 that a process usually has",
+)
+WEB_BODY = Budget(
+    what="the body of a request to the web of a monitor",
+    limit=64 * KIB,
+    unit="bytes",
+    beyond="413: gates of releases send a few hundred bytes, and nothing of them is used",
+    back="with the next request",
+    why="256 connections of 64 KiB are 16 MiB",
+    bytes=16 * MIB,
+)
 
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
@@ -458,5 +475,7 @@ BUDGETS: tuple[Budget, ...] = (
     SIDECAR_EVENTS,
     SIDECAR_CONNECTIONS,
     SIDECAR_HEAD,
+    WEB_CONNECTIONS,
+    WEB_BODY,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

@@ -95,7 +95,12 @@ def test_notice_waits_for_a_switch_away_from_what_served_when_it_came() -> None:
     incidents = Incidents()
     fired(incidents, decision(Reason.QUARANTINED, version="v2"), serve="v1")
     asked: list[str | None] = []
-    incidents.switched(lambda model, left: asked.append(left), 200)  # type: ignore[func-returns-value]
+
+    def switch(model: str, left: str | None) -> Switch | None:
+        asked.append(left)
+        return None
+
+    assert incidents.switched(switch, 200) == []
     assert asked == ["v1"]
 
 

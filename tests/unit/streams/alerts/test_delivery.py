@@ -6,15 +6,9 @@ import pytest
 
 from actions.incidents import Alert
 from streams.alerts.delivery import KEEP_MS, PAUSE_MAX_MS, PAUSE_MIN_MS, REFUSED_TRIES, WAITING_MAX, Delivery
+from tests.shown.alerts import alert
 
 T0 = 1_700_000_000_000
-
-
-def alert(name: str, ts: int, status: str = "firing") -> Alert:
-    return Alert(
-        incident=name, status=status, severity="page", model="m", version="v2", reason="BLIND", summary="s",
-        decision="d", started_ts=1, ts=ts, action="page",
-    )  # type: ignore[arg-type]  # fmt: skip
 
 
 def delivery(*alerts: Alert, position: int | None = 0, repeat_ms: int | None = None) -> Delivery:

@@ -12,7 +12,7 @@ from actions.incidents import Alert, alert_bytes
 from streams.alerts import follower as module
 from streams.alerts.embedded_topic import EmbeddedAlertTopic
 from streams.alerts.follower import Follower, Part
-from tests.unit.streams.alerts.test_delivery import alert
+from tests.shown.alerts import alert
 from tests.waiting import eventually
 from unship.errors import UnshipError
 from unship.log.embedded.log import EmbeddedLog, Message

@@ -13,6 +13,7 @@ from streams.ledger.entries import read_entry
 from tests.sites import Site, play
 from tests.worlds.busy import CONFIG, busy_lines
 from unship.codec import encode_line
+from unship.commands import Command
 from unship.events import Ack
 from unship.log.embedded.log import EmbeddedLog, Message
 
@@ -42,7 +43,7 @@ def test_rollback_is_firing_until_the_last_replica_obeys_it(tmp_path: Path) -> N
     site = Site(tmp_path, busy_lines(1), parse(CONFIG))
     with site.log:
         monitor = site.monitor()
-        commands = []
+        commands = list[Command]()
         while not any(command.action == "rollback" for command in commands):
             site.send(200)
             monitor.step()
