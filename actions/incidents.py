@@ -78,8 +78,19 @@ _decoder = msgspec.json.Decoder(Alert)
 _encoder = msgspec.json.Encoder()
 
 
-def alert_bytes(alert: Alert) -> bytes:
-    """Return the value of an alert's record; its key is the incident's id."""
+DECISION_PATH = "/v1/decisions?id="
+"""Where the web of a monitor shows a decision, by its id."""
+
+
+def alert_bytes(alert: Alert, decisions: str | None = None) -> bytes:
+    """Return the value of an alert's record; its key is the incident's id.
+
+    Args:
+        alert: The alert, which has no `url` where it comes from a fold.
+        decisions: The address of a decision but for its id, None where there is no web.
+    """
+    if decisions is not None:
+        alert = msgspec.structs.replace(alert, url=decisions + alert.decision)
     return _encoder.encode(alert)
 
 

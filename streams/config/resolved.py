@@ -117,6 +117,16 @@ class Web(msgspec.Struct, frozen=True):
     port: int = 0
     token_file: str | None = None
 
+    def url(self, path: str) -> str | None:
+        """Return the address of a path, None where there is none, or one that listens everywhere.
+
+        >>> Web("127.0.0.1", 8700).url("/healthz"), Web("0.0.0.0", 8700).url("/healthz")
+        ('http://127.0.0.1:8700/healthz', None)
+        """
+        if self.host in (None, "0.0.0.0", "::") or not self.port:  # noqa: S104 - such an address leads nowhere
+            return None
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{path}"
+
 
 class Config(msgspec.Struct, frozen=True):
     """Hold the resolved configuration of all models."""

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from actions.control_records import trusted_commands
-from actions.incidents import alert_bytes
+from actions.incidents import DECISION_PATH, alert_bytes
 from actions.journal import Decision
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
@@ -217,7 +217,8 @@ class EmbeddedMonitor:
         lines = [Message(step.entry.value) for step in steps]
         decisions = [decision for step in steps for decision in step.decisions]
         journal = [record_of(decision, self.signer) for decision in decisions]
-        alerts = [Message(alert_bytes(each), each.incident.encode()) for step in steps for each in step.alerts]
+        url = self.config.web.url(DECISION_PATH)
+        alerts = [Message(alert_bytes(each, url), each.incident.encode()) for step in steps for each in step.alerts]
         dead = self._sources.take_dead()
         batches = {"ledger": lines, "decisions": journal, "alerts": alerts, "rejected": dead}
         self._writer.commit(batches, self.pipeline.fold.offset - len(lines))

@@ -12,7 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from actions.checkpoints import CHECKPOINT_KEY
-from actions.incidents import alert_bytes
+from actions.incidents import DECISION_PATH, alert_bytes
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
@@ -289,7 +289,8 @@ class LedgerPartition:
             )
             return []
         topic = links.access.names.of("alerts")
-        return [_Record(topic, alert_bytes(each), each.incident.encode()) for each in output.alerts]
+        url = links.config.web.url(DECISION_PATH)
+        return [_Record(topic, alert_bytes(each, url), each.incident.encode()) for each in output.alerts]
 
     async def _publish_commands(self, commands: list[Command]) -> None:
         if commands and self._links.signer is not None and self._writer is not None:

@@ -62,3 +62,16 @@ def test_rollback_is_firing_until_the_last_replica_obeys_it(tmp_path: Path) -> N
         resolved = alerts_of(site.log)[len(before) :]
     assert [(each.incident, each.status) for each in resolved] == [(before[-1].incident, "resolved")]
     assert resolved[0].summary == "v1 serves now: all 3 living replicas obey."
+
+
+def test_alert_links_to_its_decision_where_the_configuration_names_an_address(tmp_path: Path) -> None:
+    config = parse(CONFIG + "\nweb: {listen: '127.0.0.1:8700'}")
+    site = Site(tmp_path, busy_lines(1, 300), config)
+    with site.log:
+        monitor = site.monitor()
+        site.send(300)
+        site.log.append("deployments", [Message(b'{"model":"m","version":"v9","status":"live"}', b"m")])
+        monitor.step()
+        (alert,) = alerts_of(site.log)
+    assert (alert.reason, alert.severity) == ("UNSIGNED_DEPLOYMENT", "notice")
+    assert alert.url == f"http://127.0.0.1:8700/v1/decisions?id={alert.decision}"
