@@ -13,6 +13,10 @@ from streams.fold.status import ModelStatus
 STALE_MS: Final = 60_000
 """A monitor that has reported nothing for so long knows nothing of now."""
 
+STALE, UNKNOWN, NOT_LIVE = "STALE", "UNKNOWN", "NOT_LIVE"
+NOT_KNOWN: Final = (STALE, UNKNOWN, NOT_LIVE)
+"""Reasons of an answer that are none of a decision: why nothing is known of a version."""
+
 Gate = Literal["promote", "rollback"]
 
 
@@ -54,12 +58,12 @@ def verdict_on(board: Board, name: str, version: str | None, now_ms: int) -> Ans
     unknown = Verdict.INCONCLUSIVE
     if board.seen_ts is None or now_ms - board.seen_ts > STALE_MS:
         since = "never" if board.seen_ts is None else f"{(now_ms - board.seen_ts) // 1_000} s ago"
-        return answer_of(unknown, "STALE", f"The monitor reported last {since}.", name, version)
+        return answer_of(unknown, STALE, f"The monitor reported last {since}.", name, version)
     if model is None:
-        return answer_of(unknown, "UNKNOWN", "No event of this model was seen.", name, version)
+        return answer_of(unknown, UNKNOWN, "No event of this model was seen.", name, version)
     asked = model.desired if version is None else version
     if asked is None:
-        return answer_of(unknown, "UNKNOWN", "No version of the model serves yet.", name, None)
+        return answer_of(unknown, UNKNOWN, "No version of the model serves yet.", name, None)
     return _on_version(board, name, model, asked)
 
 
@@ -79,7 +83,7 @@ def _on_version(board: Board, name: str, model: ModelStatus, version: str) -> An
         return answer_of(known.verdict, known.value, known.meaning, name, version)
     outcomes = model.outcomes.get(version, 0)
     sentence = f"{version} is not the version that should serve ({model.desired}); it has {outcomes} labelled answers."
-    return answer_of(Verdict.INCONCLUSIVE, "NOT_LIVE", sentence, name, version)
+    return answer_of(Verdict.INCONCLUSIVE, NOT_LIVE, sentence, name, version)
 
 
 def passes(answer: Answer, gate: Gate) -> bool:

@@ -430,7 +430,7 @@ WEB_BODY = Budget(
     beyond="413: gates of releases send a few hundred bytes, and nothing of them is used",
     back="with the next request",
     why="256 connections of 64 KiB are 16 MiB",
-    bytes=16 * MIB,
+    bytes=64 * KIB,
 )
 
 BUDGETS: tuple[Budget, ...] = (
