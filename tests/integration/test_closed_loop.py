@@ -29,6 +29,16 @@ with Fleet("fraud", version="v42", on_version=lambda v: print("serves", v, flush
 """
 
 
+REPORTS = "alerts: [{command: [sh, -c, 'cat >> got']}]\n"
+
+
+def alerted(folder: Path) -> list[tuple[str, str]]:
+    """Return which alerts the command was given, by version and status."""
+    path = folder / "got"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [(each["version"], each["status"]) for each in found]
+
+
 def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, Any]]:
     def found(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return shown["models"]["fraud"]["replicas"] if shown["models"] else {}
@@ -54,12 +64,12 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     # Replicas on Kafka keep what they obeyed where they run.
     monkeypatch.chdir(tmp_path)
     if request.param == "embedded":
-        address, config = f"embedded:{tmp_path / 'unship-data'}", CONFIG
+        address, config = f"embedded:{tmp_path / 'unship-data'}", f"{CONFIG}{REPORTS}"
     else:
         kafka: SharedKafka = request.getfixturevalue("kafka")
         monkeypatch.setenv("UNSHIP_TOPIC_PREFIX", kafka.prefix)
         topics = f"{{prefix: {kafka.prefix}, partitions: 2, ledger_partitions: 2, replication: 1}}"
-        address, config = kafka.log, f"log: {kafka.log}\nkafka: {{topics: {topics}}}\n{CONFIG}"
+        address, config = kafka.log, f"log: {kafka.log}\nkafka: {{topics: {topics}}}\n{CONFIG}{REPORTS}"
     (tmp_path / "unship.yaml").write_text(config)
     assert unship(tmp_path, "keys", "new").returncode == 0
     if request.param == "kafka":
@@ -105,6 +115,9 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(log: str, tm
                 assert third.stdout.readline() == "serves v41\n"
                 assert {first.current.version, second.current.version} == {"v41"}
                 assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}
+                # The page comes first, unless the replicas were faster than the command.
+                until(lambda: ("v42", "resolved") in alerted(tmp_path), lambda: f"{alerted(tmp_path)}")
+                assert set(alerted(tmp_path)) <= {("v42", "firing"), ("v42", "resolved")}
                 # The status is written twice a second, so it may be older than the acks that it is compared with.
                 until(lambda: unship(tmp_path, "status").returncode == 0)
                 old = {"id": "stray", "model": "fraud", "version": "v42", "output": 1, "replica": "r-9"}
