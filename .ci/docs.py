@@ -24,7 +24,7 @@ from docs_demo import RUNS, demo_parts, same_story
 from docs_words import EVENT_FIELDS, KEYS
 from streams.config.sections import ConfigFile, ModelSection
 from streams.fold.deciding import WRITTEN_ONCE_PER_PERIOD
-from streams.topics.rights import GROUPS, ROLES, TRANSACTION_PREFIX
+from streams.topics.rights import GROUPS, ROLES, SINKS_PREFIX, TRANSACTION_PREFIX
 from tree import ROOT
 from unship.budgets.table import BUDGETS
 from unship.rejections import DECODING_CODES, RejectCode
@@ -142,7 +142,8 @@ def roles() -> str:
         reads = "all" if role.reads == TOPICS else ", ".join(map(code, role.reads)) or "-"
         others = []
         if role.groups:
-            others.append(f"READ on the groups {', '.join(map(code, GROUPS))}")
+            sinks = f"and on those that begin with {code(SINKS_PREFIX)}"
+            others.append(f"READ on the groups {', '.join(map(code, GROUPS))}, {sinks}")
         if role.fences:
             others.append(f"WRITE on transactional ids that begin with {code(TRANSACTION_PREFIX)}")
         if role.makes:

@@ -62,8 +62,12 @@ KEYS: dict[str, str] = {
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
     "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
     "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",
-    "alerts": "Commands that get the JSON of each page, proposal and rollback on standard input, such as "
+    "alerts": "Where each change of an incident goes: commands, webhooks, Alertmanagers and URLs of Apprise, such as "
     "`[{command: [./page.sh]}]`: see [get alerts](../how-to/alerts.md).",
+    "web.listen": "Where the monitor's web listens, such as `127.0.0.1:8080`; `null`: nowhere, unless "
+    "`unship run --web` names an address. See [metrics and status over HTTP](../how-to/metrics.md).",
+    "web.token_file": "A file with the token that requests have to carry, relative to `unship.yaml`. Without it the "
+    "web listens only on addresses of this machine.",
     "kafka.security.protocol": "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`. Without it `SASL_SSL` with a "
     "username, `SSL` with a certificate file alone, else `PLAINTEXT`. Without the section `kafka.security`, the "
     "environment's `UNSHIP_SECURITY_*` variables are used: see [Kafka](../how-to/kafka.md#let-clients-in).",

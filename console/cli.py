@@ -306,17 +306,21 @@ def demo(
 
 
 @main.command()
-@click.option("--without-web", is_flag=True, hidden=True, help="Accepted for scripts: there is no web page yet.")
+@click.option("--web", metavar="HOST:PORT", help="Serve metrics, health, status and verdicts there.")
+@click.option("--without-web", is_flag=True, help="Serve nothing, whatever the configuration names.")
 @click.pass_obj
-def run(settings: Settings, without_web: bool) -> None:
+def run(settings: Settings, web: str | None, without_web: bool) -> None:
     """Run the monitor until SIGTERM or SIGINT.
+
+    Its web is read-only, and listens where --web or `web.listen` of the configuration names an address: one of this
+    machine, unless `web.token_file` names a token that requests have to carry.
 
     On Kafka it shuts down within ten seconds whatever the broker does, and at once on a second signal. Exit codes:
     0 all progress is committed, 3 no broker answered, 4 the deadline passed. What was not committed is read again.
     """
     from console.commands.run import run_command
 
-    sys.exit(run_command(settings))
+    sys.exit(run_command(settings, listen=web, web=not without_web))
 
 
 @main.command()
@@ -461,6 +465,20 @@ def trim(settings: Settings, dry_run: bool) -> None:
     from console.trim_log import trim_command
 
     sys.exit(trim_command(settings, dry_run))
+
+
+@main.group()
+def alerts() -> None:
+    """Try where alerts go."""
+
+
+@alerts.command("test")
+@click.pass_obj
+def alerts_test(settings: Settings) -> None:
+    """Send a test alert to every sink of `alerts`, and its resolution; exit code 1 if one did not take them."""
+    from console.alerting import alerts_test_command
+
+    sys.exit(alerts_test_command(settings))
 
 
 TIMEOUT = click.option(

@@ -1,25 +1,25 @@
 """The Faust application: one process of the monitor on Kafka. Only this module and kafka/faust_transport import Faust.
 
 Faust runs the process. The two services move the many records, in batches; the agents carry the few: deployments,
-operators' acts and news of acks into the ledger, decisions to alerts. No rule of the product is here.
+operators' acts and news of acks into the ledger, decisions into the worker's own log. No rule of the product is here.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import faust
 import mode
 from faust.types import StreamT
 
 import detectors
-from actions.alerts import alert_text
 from actions.control_records import is_authentic
+from actions.incidents import alert_text
 from actions.reconcile import Signer, Timing
 from streams.config.resolved import Config
 from streams.kafka.clients import Access
@@ -33,8 +33,18 @@ from unship.log.kafka.access import SCHEME
 
 log = logging.getLogger("unship")
 
-ALERT_AGE_MS = 86_400_000
-"""Older decisions are history: a group of workers that is new reads the journal from its beginning."""
+
+BEAT_S = 1.0
+
+
+class Watch(Protocol):
+    """Takes how long stages take, and once a second how far behind the worker is."""
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Note how long a stage took."""
+
+    def beat(self, lag: Mapping[str, int], *, caught_up: bool) -> None:
+        """Note how many records of each topic are not read yet, and whether that was ever all of them."""
 
 
 class Monitor(NamedTuple):
@@ -50,7 +60,7 @@ def make_app(
     signer: Callable[[], Signer | None],
     clock_ms: Callable[[], int],
     window_folder: Path | None = None,
-    send_alert: Callable[[bytes | None], None] = lambda value: None,
+    watch: Watch | None = None,
 ) -> Monitor:
     """Return the application: services, and agents on the quiet topics.
 
@@ -60,7 +70,7 @@ def make_app(
         signer: Returns what signs commands now, None where none are published; another object for other keys.
         clock_ms: The wall clock.
         window_folder: Where windows are kept beyond memory; None for nowhere.
-        send_alert: Called with each authentic record of the journal that is not older than `ALERT_AGE_MS`; never waits.
+        watch: Takes what the process knows of itself; None for nobody.
     """
     names = access.names
     app = faust.App(
@@ -86,6 +96,9 @@ def make_app(
     control = ControlService(access, config, clock_ms, signer(), Timing())
     control.follow_keys(signer)
     copier = Copier(access, config, lambda: None if (keys := signer()) is None else keys.trust)
+    if watch is not None:
+        control.time_stages(watch.observe)
+        _beat(app, ingest, control, watch)
     services = (
         Supervisor("ingest", access, ingest.run, ingest.stop),
         Supervisor("control", access, control.run, control.stop),
@@ -107,29 +120,27 @@ def make_app(
     copying("operator")
     copying("acks")
 
-    _alert(app, names.of("decisions"), signer, clock_ms, send_alert)
+    _report(app, names.of("decisions"), signer)
     return Monitor(app, services)
 
 
-def _alert(
-    app: faust.App,
-    journal: str,
-    signer: Callable[[], Signer | None],
-    clock_ms: Callable[[], int],
-    send_alert: Callable[[bytes | None], None],
-) -> None:
-    """Log and send what the journal holds for people."""
+def _beat(app: faust.App, ingest: IngestService, control: ControlService, watch: Watch) -> None:
+    @app.timer(BEAT_S)  # type: ignore[untyped-decorator]
+    async def beat() -> None:
+        watch.beat({"sources": ingest.unread, "ledger": control.unread}, caught_up=control.caught_up)
+
+
+def _report(app: faust.App, journal: str, signer: Callable[[], Signer | None]) -> None:
+    """Log what the journal holds for people; alerts are sent by the followers of `alerts`."""
 
     @app.agent(_topic(app, journal), name="alert")
-    async def alert(stream: StreamT[bytes]) -> None:
+    async def report(stream: StreamT[bytes]) -> None:
         async for event in stream.events():
             message, keys = event.message, signer()
             if not is_authentic(message.value, _headers(message.headers), None if keys is None else keys.trust):
                 continue
             if (text := alert_text(message.value)) is not None:
                 log.warning("%s", text)
-            if clock_ms() - round(message.timestamp * 1_000) <= ALERT_AGE_MS:
-                send_alert(message.value)
 
 
 def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], None]) -> NoReturn:

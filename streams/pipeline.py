@@ -11,6 +11,7 @@
 | fold | `streams.fold.fold.Fold.pieces` | what is covered already is dropped, the rest goes to its model |
 | judge | `streams.fold.judging`, `streams.evaluation` | closed cohorts go to the detectors; findings are collected |
 | decide | `streams.fold.deciding`, `actions.policy` | the first guard that gives a reason wins |
+| report | `actions.incidents.Incidents` | decisions open and close incidents, of which people get alerts |
 | command | `actions.reconcile.due_commands` | desired state becomes commands, signed, obeyed and acknowledged |
 
 Everything from join to decide is a pure function: no clock, no chance, no I/O. The drivers differ in where records come
@@ -27,11 +28,12 @@ from and what decides when a batch ends:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from actions.incidents import Alert
 from actions.journal import Decision
 from streams.config.resolved import FOLD_VERSION, Config
 from streams.fold.fold import Fold, SavedFold
@@ -44,11 +46,12 @@ from unship.errors import RecordingError
 
 
 class Step(NamedTuple):
-    """A ledger record that was folded, with its offset, and the decisions that followed."""
+    """A ledger record that was folded, with its offset, and the decisions and alerts that followed."""
 
     offset: int
     entry: Entry
     decisions: list[Decision]
+    alerts: Sequence[Alert] = ()
 
 
 class SavedPipeline(msgspec.Struct, frozen=True):
@@ -132,7 +135,7 @@ class Pipeline:
 
     def _step(self, record: Record) -> Step:
         offset, entry = self.fold.offset, entry_of(record)
-        return Step(offset, entry, self.fold.step(entry))
+        return Step(offset, entry, self.fold.step(entry), self.fold.alerts)
 
     def _follow(self) -> Iterator[Step]:
         while self.fold.fleet.owed:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from console.alerting import Alerts
 from console.keyring import Keyring
 from console.settings import Exit, Settings
-from streams.config.resolved import Config
+from console.web.start import serve
+from streams.config.resolved import Config, Web
 
 if TYPE_CHECKING:
     from streams.kafka.clients import Access
@@ -31,7 +32,7 @@ UNCOMMITTED = "what was not committed is read again"
 
 
 def run_on_kafka(
-    settings: Settings, access: Access, config: Config, keys: Keyring, now_ms: Callable[[], int]
+    settings: Settings, access: Access, config: Config, keys: Keyring, now_ms: Callable[[], int], where: Web
 ) -> NoReturn:
     """Run one worker until SIGTERM or SIGINT.
 
@@ -39,13 +40,17 @@ def run_on_kafka(
         BrokerUnreachable: No broker answers at the start.
     """
     from console.logs import window_folder
+    from console.web.sources import KafkaSource
+    from streams.alerts.kafka_topic import KafkaAlertTopic
     from streams.app import make_app, work
     from streams.kafka.admin import reachable
     from streams.kafka.clients import run
 
     run(access, reachable(access))
-    alerts = Alerts(config.alerts, settings)
-    monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config), alerts.put)
+    served = serve(where, settings, keys, lambda: KafkaSource(access))
+    watch = None if served is None else served.vitals
+    monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config), watch)
+    alerts = Alerts(config.alerts, settings, lambda sink: KafkaAlertTopic(access, sink))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.report(f"run: watching kafka://{access.servers}")
 
@@ -74,6 +79,8 @@ def run_on_kafka(
             os._exit(1)
     finally:
         alerts.close()
+        if served is not None:
+            served.close()
 
 
 def shutdown_failure(services: Iterable[Supervisor]) -> tuple[Exit, str] | None:

@@ -11,7 +11,10 @@ from unship.events import Ack, Event, Feedback, Prediction
 COMPACTED: Final = ("control", "acks", "rewind", "snapshots")
 """Topics of which a reader wants the newest record of each key; the others keep their history."""
 
-TOPICS: Final = ("predictions", "feedback", "deployments", "operator", "ledger", "decisions", "rejected", *COMPACTED)
+TOPICS: Final = (
+    *("predictions", "feedback", "deployments", "operator", "ledger", "decisions", "alerts", "rejected"),
+    *COMPACTED,
+)
 
 EVENT_TOPICS: Final = {
     "deployments": "deployment",

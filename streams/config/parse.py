@@ -14,8 +14,9 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from streams.config.environment import Environment
-from streams.config.resolved import OTHER, AlertCommand, Config, ModelConfig, Places
-from streams.config.sections import DETECTORS_BY_DEFAULT, AlertSection, ConfigFile, LimitsSection, ModelSection, Section
+from streams.config.reports import alert_sink, web
+from streams.config.resolved import OTHER, Config, ModelConfig, Places
+from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, LimitsSection, ModelSection, Section
 from streams.config.units import count_per_span, duration_ms, size_bytes
 from streams.config.yaml_text import read_yaml
 from streams.losses.catalogue import OF_CLASSES, LoadOwnLoss, loss_specs
@@ -91,7 +92,8 @@ def _resolved(raw: Any, load_own_loss: LoadOwnLoss | None) -> Config:
         keys=file.keys,
         max_simultaneous=file.fleet.max_simultaneous,
         kafka=file.kafka,
-        alerts=[_alert(section, f"alerts[{number}]") for number, section in enumerate(file.alerts)],
+        alerts=[alert_sink(section, f"alerts[{number}]") for number, section in enumerate(file.alerts)],
+        web=web(file.web.listen, file.web.token_file, "web.listen"),
         window_bytes=_bytes(file.limits.window, "limits.window"),
         recording_bytes=_bytes(file.limits.recording, "limits.recording"),
         places=_places(file.limits),
@@ -254,15 +256,6 @@ def _sources(names: list[str] | None, path: str) -> list[str]:
                 f"`source` of feedback, and not {OTHER}, which is the pool of all others"
             )
     return list(names)
-
-
-def _alert(section: AlertSection, path: str) -> AlertCommand:
-    if not section.command or not section.command[0]:
-        raise ConfigurationError(f"{path}.command: expected a command such as ['./page.sh'], was {section.command}")
-    timeout = duration_ms(section.timeout, f"{path}.timeout")
-    if not 1_000 <= timeout <= 600_000:
-        raise ConfigurationError(f"{path}.timeout: {section.timeout} is outside 1s .. 10m")
-    return AlertCommand(section.command, timeout, section.environment)
 
 
 def _check_negative(section: ModelSection, losses: list[LossSpec], mature_after: int, path: str) -> None:

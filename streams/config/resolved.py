@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -131,12 +131,32 @@ class Places(msgspec.Struct, frozen=True):
     replicas: int = REPLICAS.limit
 
 
-class AlertCommand(msgspec.Struct, frozen=True):
-    """Hold a command that gets each alert on its standard input, within so much time."""
+class AlertSink(msgspec.Struct, frozen=True):
+    """Hold one place to which alerts go; `target` is the command, or one URL, and `secret` signs what goes there."""
 
-    arguments: list[str]
+    kind: Literal["command", "webhook", "alertmanager", "apprise"]
+    target: list[str]
     timeout_ms: int
-    environment: dict[str, str]
+    environment: dict[str, str] = {}
+    secret: str | None = None
+
+
+class Web(msgspec.Struct, frozen=True):
+    """Hold where the monitor's web listens, None for nowhere; `token_file` is relative to the configuration file."""
+
+    host: str | None = None
+    port: int = 0
+    token_file: str | None = None
+
+    def url(self, path: str) -> str | None:
+        """Return the address of a path, None where there is none, or one that listens everywhere.
+
+        >>> Web("127.0.0.1", 8700).url("/healthz"), Web("0.0.0.0", 8700).url("/healthz")
+        ('http://127.0.0.1:8700/healthz', None)
+        """
+        if self.host in (None, "0.0.0.0", "::") or not self.port:  # noqa: S104 - such an address leads nowhere
+            return None
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{path}"
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -148,7 +168,8 @@ class Config(msgspec.Struct, frozen=True):
     keys: str = "./unship-keys"
     max_simultaneous: int = 3
     kafka: KafkaSection = KafkaSection()
-    alerts: list[AlertCommand] = []
+    alerts: list[AlertSink] = []
+    web: Web = Web()
     window_bytes: int = WINDOW.limit
     recording_bytes: int = RECORDING.limit
     places: Places = Places()

@@ -82,11 +82,22 @@ class LimitsSection(Section, forbid_unknown_fields=True, frozen=True):
 
 
 class AlertSection(Section, forbid_unknown_fields=True, frozen=True):
-    """Name a command that gets each alert on its standard input."""
+    """Name one place to which alerts go: a command, or a URL for a webhook, an Alertmanager or Apprise."""
 
-    command: list[str]
+    command: list[str] | None = None
+    webhook: str | None = None
+    alertmanager: str | None = None
+    apprise: str | None = None
     timeout: str | int = "30s"
     environment: dict[str, str] = {}
+    secret: str | None = None
+
+
+class WebSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Name where the monitor's web listens; without a file with a token only on this machine."""
+
+    listen: str | None = None
+    token_file: str | None = None
 
 
 class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
@@ -100,3 +111,4 @@ class ConfigFile(Section, forbid_unknown_fields=True, frozen=True):
     limits: LimitsSection = LimitsSection()
     kafka: KafkaSection = KafkaSection()
     alerts: list[AlertSection] = []
+    web: WebSection = WebSection()

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from actions.control_records import trusted_commands
+from actions.incidents import DECISION_PATH, alert_bytes
 from actions.journal import Decision
 from actions.reconcile import Signer, SteadyClock, Timing, due_commands
 from streams.config.resolved import Config
@@ -213,8 +214,13 @@ class EmbeddedMonitor:
                 self._sources.set_back(topic, entry, count, f"{ahead_s} s ahead, and {count - 1} records after it")
 
     def _commit(self, steps: Iterable[Step]) -> None:
+        url = self.config.web.url(DECISION_PATH)
         pieces = [
-            Piece(Message(step.entry.value), [record_of(decision, self.signer) for decision in step.decisions])
+            Piece(
+                Message(step.entry.value),
+                [record_of(decision, self.signer) for decision in step.decisions],
+                [Message(alert_bytes(alert, url), alert.incident.encode()) for alert in step.alerts],
+            )
             for step in steps
         ]
         self._writer.commit(pieces, self._sources.take_dead(), self.pipeline.fold.offset - len(pieces))

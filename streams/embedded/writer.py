@@ -22,10 +22,11 @@ STATUS_RECORDS: Final = 64
 
 
 class Piece(NamedTuple):
-    """A ledger record and the journal's records that follow from it."""
+    """A ledger record, and the records of the journal and of alerts that follow from it."""
 
     ledger: Message
     decisions: list[Message]
+    alerts: list[Message]
 
 
 class Writer:
@@ -49,7 +50,7 @@ class Writer:
         crash may leave the first ones: what is read again then is covered by them.
 
         Args:
-            pieces: Each ledger record, with the decisions that follow from it.
+            pieces: Each ledger record, with the decisions and alerts that follow from it.
             dead: The dead letters.
             begin: The offset of the first of these ledger records.
 
@@ -120,18 +121,19 @@ def _transactions(
 ) -> Iterator[dict[str, list[Message]]]:
     """Yield what is appended together: one, or as many as the limits of a log need; dead letters come first."""
     found, count, size = _nothing(), 0, 0
-    items = [*(("rejected", [letter], []) for letter in dead), *(("ledger", [each[0]], each[1]) for each in pieces)]
-    for topic, records, decisions in items:
-        more = len(records) + len(decisions)
-        added = sum(map(message_bytes, (*records, *decisions)))
+    items = [{"rejected": [letter]} for letter in dead]
+    items += [{"ledger": [each.ledger], "decisions": each.decisions, "alerts": each.alerts} for each in pieces]
+    for item in items:
+        more = sum(map(len, item.values()))
+        added = sum(message_bytes(record) for records in item.values() for record in records)
         if count and (count + more > limits.batch_records or size + added > limits.batch_bytes):
             yield found
             found, count, size = _nothing(), 0, 0
-        found[topic] += records
-        found["decisions"] += decisions
+        for topic, records in item.items():
+            found[topic] += records
         count, size = count + more, size + added
     yield found
 
 
 def _nothing() -> dict[str, list[Message]]:
-    return {"ledger": [], "decisions": [], "rejected": []}
+    return {"ledger": [], "decisions": [], "alerts": [], "rejected": []}

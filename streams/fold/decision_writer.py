@@ -9,14 +9,16 @@ import msgspec
 
 from actions.desired import DesiredState
 from actions.evidence_tree import Evidence
+from actions.incidents import Alert, Incidents, Switch
 from actions.journal import Decision, Digests, Provenance, decision_bytes, decision_id, digest_of
 from actions.policy import Ruling
 from actions.reasons import Action
+from actions.replicas import ANSWERS_PROVE_MS, lagging
 from streams.evaluation.outlook import detectable_of
 from streams.evaluation.periods import LastAct
 from streams.fold.model import ModelFold
 from streams.ledger.coverage import Coverage
-from unship.events import Epoch
+from unship.events import Epoch, OperatorAct
 
 
 def _act_of(decision: Decision) -> LastAct | None:
@@ -29,12 +31,14 @@ def _act_of(decision: Decision) -> LastAct | None:
 class DecisionWriter:
     """Write what the records of a ledger lead to; `written` holds the decisions of the present record, in order.
 
-    `count` is how many were written so far.
+    `count` is how many were written so far. `alerts` holds the changes of `incidents` by the present record.
     """
 
     def __init__(self) -> None:
         self.written: list[Decision] = []
         self.count = 0
+        self.incidents = Incidents()
+        self.alerts: list[Alert] = []
         self._offset = 0
         self.chain = b""
         self._config_digest = ""
@@ -49,13 +53,27 @@ class DecisionWriter:
             config_digest: digest of the configuration that is in force.
             coverage: what has been applied of each partition; it may grow while the record is applied.
         """
-        self.written = []
+        self.written, self.alerts = [], []
         self.chain = hashlib.sha256(self.chain + hashlib.sha256(value).digest()).digest()
         self._offset, self._config_digest, self._coverage = offset, config_digest, coverage
 
-    def go_on(self, chain: bytes, count: int) -> None:
-        """Go on after the record up to which a digest was taken, and after so many decisions."""
-        self.chain, self.count = chain, count
+    def go_on(self, chain: bytes, count: int, incidents: Incidents) -> None:
+        """Go on after the record up to which a digest was taken, after so many decisions, with what is open."""
+        self.chain, self.count, self.incidents = chain, count, incidents
+
+    def acted(self, model: str, event: OperatorAct, now: int) -> None:
+        """Note that an operator's act on a model was taken, by the clock `now` (ms)."""
+        self.alerts += self.incidents.acted(model, event.act, event.version, self.written, now)
+
+    def end(self, models: Mapping[str, ModelFold], now: int) -> None:
+        """End the record: what was decided, and what replicas obey by the clock `now` (ms), changes incidents."""
+        incidents = self.incidents
+        if self.written:
+            self.alerts += incidents.decided(self.written, lambda name: _desired(models, name), now)
+        for name in [each for each in incidents.open if each not in models]:
+            self.alerts += incidents.forgotten(name, now)
+        if incidents.open:
+            self.alerts += incidents.switched(lambda name, left: _switch(models[name], left, now), now)
 
     def epoch(self, model: str, desired: DesiredState) -> Epoch:
         """Return the epoch of a change that the record makes: that of the model's decision before it, if there is one.
@@ -121,3 +139,20 @@ def _with_detectable(model: ModelFold, version: str, evidence: Evidence) -> Evid
         return evidence
     detectable = detectable_of(live.health, model.config, live.pace.per_day(model.state.clock))
     return msgspec.structs.replace(evidence, detectable=detectable)
+
+
+def _desired(models: Mapping[str, ModelFold], name: str) -> str | None:
+    return models[name].state.desired.serve if name in models else None
+
+
+def _switch(model: ModelFold, left: str | None, now: int) -> Switch | None:
+    """Return the switch away from a version if it is obeyed at a source clock, None if there is none."""
+    desired, replicas = model.state.desired, model.state.replicas
+    if desired.serve in (None, left):
+        return None
+    alive = dict(replicas.alive(now))
+    if lagging(alive.items(), desired.serve, desired.epoch if model.commanded else None):
+        return None
+    if not alive and left is not None and desired.facts(left).answered_at >= now - ANSWERS_PROVE_MS:
+        return None
+    return Switch(desired.serve, len(alive))

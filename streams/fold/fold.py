@@ -12,6 +12,7 @@ from actions.checkpoints import Checkpoint, journal_digest
 from actions.desired import DesiredState
 from actions.facts import FleetFact
 from actions.fleet_limit import FleetState
+from actions.incidents import Alert, Incidents
 from actions.journal import Decision
 from actions.reconcile import unexplained
 from streams.config.resolved import FOLD_VERSION, Config
@@ -69,6 +70,7 @@ class SavedFold(msgspec.Struct, frozen=True):
     fleet: FleetState
     places: ModelPlaces
     decided: int = 0
+    incidents: Incidents = msgspec.field(default_factory=Incidents)
 
 
 class Fold:
@@ -94,6 +96,11 @@ class Fold:
     def written(self) -> list[Decision]:
         """Return the decisions that the last record led to, in order."""
         return self._writer.written
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Return the alerts that the last record led to, in order."""
+        return self._writer.alerts
 
     def checkpoint(self, audience: str, partition: int, ts: int, ends: Mapping[str, int]) -> Checkpoint:
         """Return what can be signed of everything that was folded; the arguments are fields of it."""
@@ -165,6 +172,7 @@ class Fold:
             self._take_fleet(record)
         else:
             yield from self._pass_time(record.clock)
+        self._writer.end(self.models, self.clock)
         self.offset += 1
 
     def _take_control(self, record: Deployed | Operated) -> None:
@@ -205,6 +213,7 @@ class Fold:
             return
         else:
             operate(model, record, self._writer)
+            self._writer.acted(name, record.event, record.clock)
         self._dues.note(model)
 
     def _take_batch(self, batch: Batch) -> Iterator[None]:
@@ -408,6 +417,7 @@ class Fold:
             self.fleet,
             self.places,
             self._writer.count,
+            self._writer.incidents,
         )
 
     def load(self, saved: SavedFold) -> None:
@@ -424,7 +434,7 @@ class Fold:
         self.fleet, self.places = saved.fleet, saved.places
         self._adopt(saved.config)
         self.offset, self.clock = saved.offset, saved.clock
-        self._writer.go_on(saved.chain, saved.decided)
+        self._writer.go_on(saved.chain, saved.decided, saved.incidents)
         self.partitions, self.coverage, self.gaps = saved.partitions, saved.coverage, set(saved.gaps)
         self.copies = saved.copies
         self.rejected.update(saved.rejected)

@@ -127,6 +127,16 @@ async def partition_count(consumer: AIOKafkaConsumer, topic: str) -> int:
     return len(found)
 
 
+async def has_topic(access: Access, topic: str) -> bool:
+    """Return whether the broker has a topic."""
+    consumer = access.reader()
+    try:
+        await consumer.start()
+        return bool((await all_metadata(consumer)).partitions_for_topic(access.names.of(topic)))
+    finally:
+        await end_consumer(consumer)
+
+
 async def read_all(access: Access, topic: str, partitions: Sequence[int] | None = None) -> list[Any]:
     """Return all records of a topic's partitions up to their ends of now, in the order of offsets in each partition."""
     name = access.names.of(topic)

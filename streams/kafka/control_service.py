@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from actions.control_records import trusted_commands, trusted_decisions
 from actions.reconcile import Signer, SteadyClock, Timing
 from streams.config.resolved import Config
-from streams.kafka.clients import END_S, Access, end_consumer, join, producing, read_all
+from streams.kafka.clients import END_S, Access, end_consumer, has_topic, join, producing, read_all
 from streams.kafka.ledger_partition import LedgerPartition, Links, Turns, Unreadable
 from streams.kafka.ledger_topic import Shape, open_ledger
 from streams.kafka.log_checks import Leaders, Stalls
@@ -51,6 +51,7 @@ class ControlService:
         self._stopping = False
         self._running: _Run | None = None
         self._unreadable: Unreadable | None = None
+        self.observe: Callable[[str, float], None] = lambda stage, seconds: None
 
     @property
     def partitions(self) -> dict[int, LedgerPartition]:
@@ -61,6 +62,21 @@ class ControlService:
     def settled(self) -> bool:
         """Return whether no partition waits to be taken over."""
         return self._running is None or self._running.settled
+
+    @property
+    def unread(self) -> int:
+        """Return how many ledger records are not folded yet, as far as the brokers have reported."""
+        return 0 if self._running is None else self._running.unread
+
+    @property
+    def caught_up(self) -> bool:
+        """Return whether every partition was taken over and folded to the end that it had then."""
+        partitions = list(self.partitions.values())
+        return self._running is not None and self.settled and all(each.state.caught_up for each in partitions)
+
+    def time_stages(self, observe: Callable[[str, float], None]) -> None:
+        """Report how long stages take, in seconds, from the next take-over on."""
+        self.observe = observe
 
     def now_ms(self) -> int:
         """Return the time for commands, in milliseconds; it never goes back."""
@@ -142,6 +158,16 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         """Return whether no partition waits to be taken over."""
         return not self._assigned and self._taking is None
 
+    @property
+    def unread(self) -> int:
+        """Return how many records of the assigned partitions are not folded yet."""
+        found = 0
+        for place in self._consumer.assignment():
+            partition, end = self.partitions.get(place.partition), self._consumer.highwater(place)
+            if partition is not None and end is not None:
+                found += max(0, end - partition.state.fold.offset)
+        return found
+
     async def join(self) -> None:
         """Join the group. A member whose start fails has joined it all the same, and has to leave it by `close`."""
         await join(self._consumer)
@@ -198,20 +224,20 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
         shape = await open_ledger(service.access, self._producer, service.config)
         links = Links(
             service.access, service.config, self._producer, self.snapshots, shape, service.signer, service.terms,
-            service.now_ms, self._turns,
+            service.now_ms, self._turns, await has_topic(service.access, "alerts"), service.observe,
         )  # fmt: skip
         for place in assigned:
             # Known before it is started: whatever goes wrong from here on, it is ended with the others.
             partition = self.partitions[place.partition] = LedgerPartition(links, place.partition)
             await partition.start()
-        await self._read_published(shape)
+        await self._read_published(shape, alerts=links.alerts)
         saved = await self.snapshots.read()
         for place in assigned:
             await self.partitions[place.partition].restore(saved, self._consumer, place)
         self._consumer.resume(*assigned)
 
-    async def _read_published(self, shape: Shape) -> None:
-        """Read commands and journal of the partitions, each topic once, however many partitions are taken over."""
+    async def _read_published(self, shape: Shape, *, alerts: bool) -> None:
+        """Read commands, journal and alerts of the partitions, each topic once, however many are taken over."""
         signer = self._service.signer
         trust = None if signer is None else signer.trust
         for number, records in (await self._read("control", shape)).items():
@@ -224,6 +250,11 @@ class _Run(ConsumerRebalanceListener):  # type: ignore[misc]
             for record, decision in decisions.values():
                 self.partitions[number].state.decision_read(decision, record.value)
             _report_forged(number, "decisions", forged)
+        if alerts:
+            # Their keys are not models, so any partition may hold those of any ledger partition.
+            values = [record.value for record in await read_all(self._service.access, "alerts")]
+            for number in self.partitions:
+                self.partitions[number].state.alerts_read(values)
 
     async def _read(self, topic: str, shape: Shape) -> dict[int, list[Any]]:
         """Return the records of a topic by the ledger partition of their key, of those that are taken over."""

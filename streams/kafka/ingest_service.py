@@ -82,6 +82,11 @@ class IngestService:
         """Return the pairs that are open now."""
         return {} if self.running is None else self.running.partitions
 
+    @property
+    def unread(self) -> int:
+        """Return how many records can be read and were not, of both source topics."""
+        return sum(partition.unread for partition in list(self.partitions.values()))
+
     def keep_windows(self, folder: Path) -> None:
         """Keep in a folder what does not fit into memory, and what need not be read again after a restart."""
         self.windows = WindowCaches(folder, self.config.window_bytes)

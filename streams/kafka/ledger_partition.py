@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from actions.checkpoints import CHECKPOINT_KEY
+from actions.incidents import DECISION_PATH, alert_bytes
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Signer
 from streams.config.resolved import Config
@@ -70,7 +71,11 @@ class Turns:
 
 
 class Links(msgspec.Struct, frozen=True):
-    """What the ledger partitions of one run of the service share; `now_ms` never goes back."""
+    """What the ledger partitions of one run of the service share; `now_ms` never goes back.
+
+    `alerts` is whether the broker has that topic: a log that an earlier version made has not. `observe` takes how many
+    seconds a stage took.
+    """
 
     access: Access
     config: Config
@@ -81,6 +86,8 @@ class Links(msgspec.Struct, frozen=True):
     terms: Terms
     now_ms: Callable[[], int]
     turns: Turns
+    alerts: bool = True
+    observe: Callable[[str, float], None] = lambda stage, seconds: None
 
 
 class _Record(NamedTuple):
@@ -182,6 +189,7 @@ class LedgerPartition:
         fold, pause = self.state.fold, self._links.turns.pause
         if record.offset < fold.offset:
             return
+        began = asyncio.get_running_loop().time()
         async with self._folding:
             fold.go_to(record.offset)
             try:
@@ -192,6 +200,7 @@ class LedgerPartition:
                 raise Unreadable(self.number, why) from error
             self._last = Raw(record.offset, record.timestamp, record.value)
             self.state.folded()
+        self._links.observe("fold", asyncio.get_running_loop().time() - began)
         if self.state.decided:
             self._begin_publishing()
         if len(self.state.decided) > DECIDED_MAX and self._publishing is not None:
@@ -216,6 +225,7 @@ class LedgerPartition:
         """Append what is due until no decision is left: decisions to the journal, then the commands that cite them."""
         state, links = self.state, self._links
         while True:
+            began = asyncio.get_running_loop().time()
             async with self._folding:
                 now_ms, caught_up = links.now_ms(), state.caught_up
                 output = due(state, links.terms, now_ms)
@@ -226,8 +236,11 @@ class LedgerPartition:
             if caught_up:
                 await self._publish_commands(output.commands)
                 await self._append(self._answers(output))
+                await self._append(self._alerts(output))
                 state.acknowledged(output, now_ms)
                 self._published = True
+            if output != Output():
+                links.observe("publish", asyncio.get_running_loop().time() - began)
             if not state.decided:
                 return
 
@@ -265,6 +278,19 @@ class LedgerPartition:
                 "ledger partition %d: a gap in source partition %d is read again", self.number, rewind.partition
             )
             yield _Record(links.access.names.of("rewind"), msgspec.json.encode(rewind), b"%d" % rewind.partition)
+
+    def _alerts(self, output: Output) -> list[_Record]:
+        links = self._links
+        if output.alerts and not links.alerts:
+            log.warning(
+                "ledger partition %d: %d alerts are in no topic, because the broker has no %s; make it with: "
+                "unship topics apply",
+                *(self.number, len(output.alerts), links.access.names.of("alerts")),
+            )
+            return []
+        topic = links.access.names.of("alerts")
+        url = links.config.web.url(DECISION_PATH)
+        return [_Record(topic, alert_bytes(each, url), each.incident.encode()) for each in output.alerts]
 
     async def _publish_commands(self, commands: list[Command]) -> None:
         if commands and self._links.signer is not None and self._writer is not None:
@@ -316,8 +342,10 @@ class LedgerPartition:
             )
             links = self._links
             checkpoint = self._report.checkpoints.of(self.state.fold, self.number, links.signer, links.now_ms())
-        self._report.saved(asyncio.get_running_loop().time())
+        began = asyncio.get_running_loop().time()
+        self._report.saved(began)
         await self._links.snapshots.save(self.number, offset, data, last)
+        links.observe("snapshot", asyncio.get_running_loop().time() - began)
         if checkpoint is not None and (headers := links.signer.sign_decision(checkpoint) if links.signer else []):
             journal = links.access.names.of("decisions")
             await self._append([_Record(journal, checkpoint, CHECKPOINT_KEY, self.number, headers)])

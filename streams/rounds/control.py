@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from actions.facts import FleetFact
+from actions.incidents import Alert, read_alert
 from actions.journal import Decision, DecisionHead, decision_bytes, digest_of
 from actions.reconcile import Timing, conflicting, due_commands
 from streams.fold.fold import Fold
@@ -64,6 +65,7 @@ class Output(msgspec.Struct, frozen=True):
     rewinds: list[Rewind] = []
     reproduced: set[str] = set()
     trust: Trusted | None = None
+    alerts: list[Alert] = []
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -72,6 +74,36 @@ class Sent(msgspec.Struct, frozen=True):
     facts: set[str] = set()
     configuration: bool = False
     trust: Trusted | None = None
+
+
+class AlertQueue:
+    """The alerts of a ledger partition that wait until `alerts` has them."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str, int]] = set()
+        self._waiting: list[Alert] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether any alert waits."""
+        return bool(self._waiting)
+
+    def read(self, alerts: Iterable[Alert]) -> None:
+        """Note what the topic holds."""
+        self._known = {(alert.incident, alert.ts) for alert in alerts}
+
+    def add(self, alerts: Iterable[Alert]) -> None:
+        """Take what the fold led to, save what the topic holds."""
+        self._waiting += [alert for alert in alerts if (alert.incident, alert.ts) not in self._known]
+
+    def due(self) -> list[Alert]:
+        """Return what is to be appended."""
+        return list(self._waiting)
+
+    def acknowledged(self, alerts: Iterable[Alert]) -> None:
+        """Note that the topic has these."""
+        taken = {(alert.incident, alert.ts) for alert in alerts}
+        self._waiting = [alert for alert in self._waiting if (alert.incident, alert.ts) not in taken]
 
 
 class LedgerState:
@@ -89,6 +121,7 @@ class LedgerState:
         self.unreproduced: set[str] = set()
         self.decided: list[Decision] = []
         self.journalling = False
+        self.alerts = AlertQueue()
         # When each gap was last asked to be read again, in milliseconds.
         self.rewound: dict[int, int] = {}
         self.sent = Sent()
@@ -101,7 +134,7 @@ class LedgerState:
     @property
     def behind(self) -> bool:
         """Return whether the fold is ahead of the journal, or has not reached the end that the ledger had."""
-        return bool(self.decided) or self.journalling or not self.caught_up
+        return bool(self.decided) or self.journalling or self.alerts.waiting or not self.caught_up
 
     # Take-over
 
@@ -113,6 +146,10 @@ class LedgerState:
         """Note the newest command of each model that the control topic holds, and how many records of it are forged."""
         self.published = {command.model: command for command in commands}
         self.forged = forged
+
+    def alerts_read(self, values: Iterable[bytes | None]) -> None:
+        """Note the records of `alerts` that are there already: what the fold leads to again is not appended twice."""
+        self.alerts.read(alert for value in values if (alert := read_alert(value)) is not None)
 
     def decision_read(self, decision: Decision | DecisionHead, value: bytes) -> None:
         """Note a decision that the journal holds; the newest record of a model is given last."""
@@ -140,8 +177,9 @@ class LedgerState:
     # Rounds
 
     def folded(self) -> None:
-        """Keep the decisions of the record that was folded last."""
+        """Keep the decisions and the alerts of the record that was folded last."""
         self.decided += self.fold.written
+        self.alerts.add(self.fold.alerts)
 
     def take(self, output: Output) -> None:
         """Note that an output is on its way, and with it every decision so far."""
@@ -158,6 +196,7 @@ class LedgerState:
     def acknowledged(self, output: Output, now_ms: int) -> None:
         """Note that the broker has everything of an output of a partition that is caught up."""
         self.published |= {command.model: command for command in output.commands}
+        self.alerts.acknowledged(output.alerts)
         facts = (self.sent.facts & self.fold.fleet.owed.keys()) | {fact.decision for fact in output.facts}
         self.sent = Sent(facts, True, output.trust or self.sent.trust)
         known = {number: at for number, at in self.rewound.items() if number in self.fold.gaps}
@@ -185,7 +224,7 @@ def due(state: LedgerState, terms: Terms, now_ms: int) -> Output:
     if trust is None or trust == state.sent.trust or not state.fold.copies.needs(trust, replaced=terms.replaced):
         trust = None
     commands, rewinds = _commands(state, terms, now_ms), _rewinds(state, now_ms)
-    return Output(decisions, commands, facts, another, rewinds, reproduced, trust)
+    return Output(decisions, commands, facts, another, rewinds, reproduced, trust, state.alerts.due())
 
 
 def _journal(state: LedgerState) -> tuple[list[Decision], set[str]]:

@@ -27,7 +27,7 @@ RECORD_BYTES = 8 * 1_048_576
 APPEND_TIME = ("predictions", "feedback", "deployments", "operator", "acks", "ledger")
 """Topics whose append time is a clock of the monitor, so that it must be the broker's and not the writer's."""
 
-BY_MODEL = ("deployments", "operator", "ledger", "decisions", "control", "acks", "snapshots", "rejected")
+BY_MODEL = ("deployments", "operator", "ledger", "decisions", "alerts", "control", "acks", "snapshots", "rejected")
 REPLICATION = 3
 FOR_EVER = -1
 

@@ -20,6 +20,9 @@ INGEST_GROUP, CONTROL_GROUP, AGENTS_GROUP = GROUPS = ("ingest", "control", "moni
 TRANSACTION_PREFIX = "control-"
 """Transactional ids of the monitor, which fence earlier writers of `control`, begin with the prefix and this."""
 
+SINKS_PREFIX = "alerts-"
+"""Consumer groups of the monitor that follow `alerts`, one for each sink, begin with the prefix and this."""
+
 
 class Right(NamedTuple):
     """Permit one operation on a name; with `prefixed`, on every name that begins with it."""
@@ -59,7 +62,7 @@ ROLES: dict[str, Role] = {
     "monitor": Role(
         "The monitor: `unship run`, and `unship check` for it.",
         reads=TOPICS,
-        writes=("ledger", "decisions", "control", "rewind", "snapshots", "rejected"),
+        writes=("ledger", "decisions", "alerts", "control", "rewind", "snapshots", "rejected"),
         groups=True,
         fences=True,
         looks=True,
@@ -86,6 +89,7 @@ def rights(role: str, names: TopicNames) -> list[Right]:
     found += [Right("topic", names.of(topic), "WRITE") for topic in spec.writes]
     if spec.groups:
         found += [Right("group", names.prefix + group, "READ") for group in GROUPS]
+        found.append(Right("group", names.prefix + SINKS_PREFIX, "READ", prefixed=True))
     if spec.fences:
         found.append(Right("transactional_id", names.prefix + TRANSACTION_PREFIX, "WRITE", prefixed=True))
     if spec.looks:

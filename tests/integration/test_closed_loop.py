@@ -4,14 +4,17 @@ On an embedded log, and on a real Kafka where Java and Kafka's jars are at hand:
 """
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
+from streams.config.parse import parse
 from tests.kafka.shared import SharedKafka
 from tests.processes import CONFIG, monitor, status_when, unship
 from tests.waiting import HANG_S, until
@@ -27,6 +30,48 @@ with Fleet("fraud", version="v42", on_version=lambda v: print("serves", v, flush
     print("up", flush=True)
     sys.stdin.read()
 """
+
+
+def reports() -> str:
+    """Return the sections of a configuration by which a monitor reports to a file and over HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return f"alerts: [{{command: [sh, -c, 'cat >> got']}}]\nweb: {{listen: '127.0.0.1:{port}'}}\n"
+
+
+def served(folder: Path, path: str) -> Any:
+    """Return what the monitor's web answers, None while it does not answer with 200."""
+    url = parse((folder / "unship.yaml").read_text()).web.url(path)
+    assert url is not None
+    try:
+        with urlopen(url, timeout=HANG_S) as answer:
+            body = answer.read().decode()
+            return json.loads(body) if answer.headers.get_content_type() == "application/json" else body
+    except OSError:
+        return None
+
+
+def alerted(folder: Path) -> list[tuple[str, str]]:
+    """Return which alerts the command was given, by version and status."""
+    path = folder / "got"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [(each["version"], each["status"]) for each in found]
+
+
+def assert_reported(folder: Path) -> None:
+    """Wait until a rollback that all obey is resolved for people, and shown over HTTP."""
+    # The page comes first, unless the replicas were faster than the command.
+    until(lambda: ("v42", "resolved") in alerted(folder), lambda: f"{alerted(folder)}")
+    assert set(alerted(folder)) <= {("v42", "firing"), ("v42", "resolved")}
+    until(lambda: served(folder, "/readyz"))
+    until(lambda: served(folder, "/v1/verdict/fraud?version=v42")["data"]["verdict"] == "DEGRADED")
+    until(lambda: 'unship_converged{model="fraud"} 1.0' in served(folder, "/metrics"))
+    metrics = served(folder, "/metrics")
+    assert 'unship_decisions_total{action="rollback",model="fraud",reason="TARGET_BETTER"} 1.0' in metrics
+    assert 'unship_stage_seconds_count{stage="publish"}' in metrics
+    (rolled,) = served(folder, "/v1/decisions?action=rollback")["decisions"]
+    links = [json.loads(line)["url"] for line in (folder / "got").read_text().splitlines()]
+    assert all(link.endswith(f"/v1/decisions?id={rolled['id']}") for link in links), links
 
 
 def converged(folder: Path, replicas: set[str]) -> dict[str, dict[str, Any]]:
@@ -54,12 +99,12 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     # Replicas on Kafka keep what they obeyed where they run.
     monkeypatch.chdir(tmp_path)
     if request.param == "embedded":
-        address, config = f"embedded:{tmp_path / 'unship-data'}", CONFIG
+        address, config = f"embedded:{tmp_path / 'unship-data'}", f"{CONFIG}{reports()}"
     else:
         kafka: SharedKafka = request.getfixturevalue("kafka")
         monkeypatch.setenv("UNSHIP_TOPIC_PREFIX", kafka.prefix)
         topics = f"{{prefix: {kafka.prefix}, partitions: 2, ledger_partitions: 2, replication: 1}}"
-        address, config = kafka.log, f"log: {kafka.log}\nkafka: {{topics: {topics}}}\n{CONFIG}"
+        address, config = kafka.log, f"log: {kafka.log}\nkafka: {{topics: {topics}}}\n{CONFIG}{reports()}"
     (tmp_path / "unship.yaml").write_text(config)
     assert unship(tmp_path, "keys", "new").returncode == 0
     if request.param == "kafka":
@@ -105,6 +150,7 @@ def test_silent_decay_ends_with_every_replica_on_the_version_before(log: str, tm
                 assert third.stdout.readline() == "serves v41\n"
                 assert {first.current.version, second.current.version} == {"v41"}
                 assert {tuple(entry["epoch"]) for entry in found.values()} == {first.current.epoch}
+                assert_reported(tmp_path)
                 # The status is written twice a second, so it may be older than the acks that it is compared with.
                 until(lambda: unship(tmp_path, "status").returncode == 0)
                 old = {"id": "stray", "model": "fraud", "version": "v42", "output": 1, "replica": "r-9"}

@@ -322,6 +322,24 @@ COUNTS = Budget(
     why="16,000 changes of 32 bytes are a ledger record",
     bytes=500 * KIB,
 )
+INCIDENTS = Budget(
+    what="open incidents of a model",
+    limit=32,
+    unit="incidents of a model",
+    beyond="the oldest one is resolved, notices first",
+    back="when one is resolved: by health, by a switch that replicas obey, or by an operator's act",
+    why="32 alerts of less than 2 KB are 64 KB of a model",
+    bytes=64 * KIB,
+)
+ALERTS_WAITING = Budget(
+    what="incidents that wait for a sink of alerts",
+    limit=1_000,
+    unit="incidents of a sink",
+    beyond="the one that waits longest is dropped and reported",
+    back="when the sink takes one",
+    why="1,000 alerts of less than 2 KB are 2 MB; an incident that changes while it waits takes one place",
+    bytes=2 * MIB,
+)
 
 # Memory.
 
@@ -399,6 +417,23 @@ SIDECAR_HEAD = Budget(
     why="clients send a few hundred bytes",
     bytes=16 * KIB,
 )
+WEB_CONNECTIONS = Budget(
+    what="connections to the web of a monitor",
+    limit=256,
+    unit="connections",
+    beyond="503, and the connection is closed",
+    back="when one is closed",
+    why="256 file descriptors of the 1,024 that a process usually has",
+)
+WEB_BODY = Budget(
+    what="the body of a request to the web of a monitor",
+    limit=64 * KIB,
+    unit="bytes",
+    beyond="413: gates of releases send a few hundred bytes, and nothing of them is used",
+    back="with the next request",
+    why="256 connections of 64 KiB are 16 MiB",
+    bytes=64 * KIB,
+)
 
 BUDGETS: tuple[Budget, ...] = (
     MODELS,
@@ -432,6 +467,8 @@ BUDGETS: tuple[Budget, ...] = (
     STATUS_RECORD,
     COUNTS,
     REPLICA_CHANGES,
+    INCIDENTS,
+    ALERTS_WAITING,
     WINDOW,
     RECORDING,
     FLEET_QUEUE,
@@ -440,5 +477,7 @@ BUDGETS: tuple[Budget, ...] = (
     SIDECAR_EVENTS,
     SIDECAR_CONNECTIONS,
     SIDECAR_HEAD,
+    WEB_CONNECTIONS,
+    WEB_BODY,
 )
 """Every row, in the order in which it is shown; a module that adds one adds it here."""

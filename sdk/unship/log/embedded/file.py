@@ -14,8 +14,9 @@ from unship.errors import UnshipError
 from unship.system.modes import changed_by_all
 
 FILE_NAME: Final = "log.sqlite3"
-SCHEMA_VERSION: Final = 2
-"""Version 2 has blocks of compressed records; a file of version 1 is one without any."""
+SCHEMA_VERSION: Final = 3
+"""Version 2 has blocks of compressed records; a file of version 1 is one without any. Version 3 has the topic `alerts`:
+a file of an earlier version gets it when a program that writes opens it."""
 
 SCHEMA_OLDEST: Final = 1
 APPLICATION_ID: Final = 0x756E7368
@@ -56,7 +57,7 @@ class OffsetTrimmed(EmbeddedLogError):
     """Report a read of records that retention deleted; record the hole, then read on from `first(topic)`."""
 
 
-def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: str) -> sqlite3.Connection:
+def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: str, added: str) -> sqlite3.Connection:
     """Open the log's file in a folder, both made if missing, and return the connection in autocommit mode.
 
     Args:
@@ -65,6 +66,7 @@ def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: st
         busy_timeout_s: How long to wait for a lock of another process, in seconds.
         log_bytes: The largest size of the file that this connection lets it grow to, in bytes.
         create: The statements that make the tables of an empty file, separated by semicolons.
+        added: Those of them that make the tables that a file of an earlier version has not.
 
     Raises:
         EmbeddedLogError: The folder or the file cannot be used, or the file is not a log of this schema.
@@ -103,7 +105,7 @@ def open_file(folder: Path, *, busy_timeout_s: float, log_bytes: int, create: st
         page_bytes = int(_one(db, "PRAGMA page_size"))
         db.execute(f"PRAGMA max_page_count = {max(1, log_bytes // page_bytes)}")
         db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-        _check_schema(db, folder / FILE_NAME, create, busy_timeout_s)
+        _check_schema(db, folder / FILE_NAME, create, added, busy_timeout_s)
     except BaseException:
         db.close()
         raise
@@ -153,9 +155,10 @@ def _retried(db: sqlite3.Connection, statement: str, timeout_s: float) -> sqlite
         pause = min(pause * 1.5, LOCK_PAUSE_MAX_S)
 
 
-def _check_schema(db: sqlite3.Connection, path: Path, create: str, busy_timeout_s: float) -> None:
+def _check_schema(db: sqlite3.Connection, path: Path, create: str, added: str, busy_timeout_s: float) -> None:
     found = int(_one(db, "PRAGMA user_version"))
-    if found == 0:
+    ours = int(_one(db, "PRAGMA application_id")) == APPLICATION_ID
+    if found == 0 or (ours and SCHEMA_OLDEST <= found < SCHEMA_VERSION):
         # Asked again under the write lock: of several processes that find an empty file, one makes the tables.
         take_write_lock(db, busy_timeout_s)
         try:
@@ -164,6 +167,11 @@ def _check_schema(db: sqlite3.Connection, path: Path, create: str, busy_timeout_
                 for statement in create.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                found = SCHEMA_VERSION
+            elif ours and SCHEMA_OLDEST <= found < SCHEMA_VERSION:
+                for statement in added.split(";"):
+                    db.execute(statement)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 found = SCHEMA_VERSION
             db.execute("COMMIT")

@@ -50,6 +50,7 @@ from unship.log.embedded.table import (
     CLOCK_NAMES,
     CLOCK_WRITE,
     CREATE,
+    CREATE_ADDED,
     FENCE_NEXT,
     TABLES,
     UNSYNCED,
@@ -459,6 +460,7 @@ class EmbeddedLog:
                         busy_timeout_s=self._busy_timeout_s,
                         log_bytes=self.limits.log_bytes,
                         create=CREATE,
+                        added=CREATE_ADDED,
                     )
                 yield self._db
             except sqlite3.Error as error:

@@ -48,7 +48,8 @@ from unship.log.embedded.file import (
 )
 from unship.log.embedded.log import is_open
 from unship.log.embedded.table import (
-    CREATE,
+    ADDED,
+    CREATE_WRITERS,
     TABLES,
     EmbeddedLimits,
     compacted_table,
@@ -89,6 +90,7 @@ class ReadOnlyLog:
         self._copies: tempfile.TemporaryDirectory[str] | None = None
         self._still: tuple[int, ...] | None = None
         self._db: sqlite3.Connection | None = None
+        self._absent: frozenset[str] = frozenset()
         try:
             self._open()
         except BaseException:
@@ -98,10 +100,12 @@ class ReadOnlyLog:
     def ends(self) -> dict[str, int]:
         """Return the offset after the last record of every topic, all of one instant."""
         with self._reading() as db:
-            return {topic: end_of(db, table) for topic, table in TABLES.items()}
+            return {topic: 0 if topic in self._absent else end_of(db, table) for topic, table in TABLES.items()}
 
     def first(self, topic: str) -> int:
         """Return the smallest offset that a topic still holds, 0 if it holds nothing."""
+        if topic in self._absent:
+            return 0
         with self._reading() as db:
             row = row_at(db, table_of(topic), 0)
             return 0 if row is None else first_of(self._sound(topic, row))
@@ -109,6 +113,8 @@ class ReadOnlyLog:
     def read(self, topic: str, offset: int, *, limit: int = 1_000, max_bytes: int = 8 << 20) -> list[Record]:
         """Return some records from an offset on, in order; where some are gone, from the first one after them."""
         records: list[Record] = []
+        if topic in self._absent:
+            return records
         size = 0
         with self._reading() as db, closing(db.execute(table_of(topic).read, (offset, limit))) as rows:
             for row in unpacked((self._sound(topic, row) for row in rows), offset):
@@ -161,7 +167,7 @@ class ReadOnlyLog:
         self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * EmbeddedLimits().record_bytes)
         self._db.set_progress_handler(self._is_late, STEPS)
         with self._reading() as db:
-            _check_contents(db, self._refused)
+            self._absent = _check_contents(db, self._refused)
 
     def _how(self) -> tuple[Path, str]:
         """Return which file is opened, and how."""
@@ -231,8 +237,12 @@ class ReadOnlyLog:
         return explained(error, self._path, busy_timeout_s=5.0, log_bytes=limits.log_bytes)
 
 
-def _check_contents(db: sqlite3.Connection, refused: Any) -> None:
-    """Make sure that a file has the tables of a log and nothing else, before any of them is read."""
+def _check_contents(db: sqlite3.Connection, refused: Any) -> frozenset[str]:
+    """Make sure that a file has the tables of a log and nothing else, before any of them is read.
+
+    Returns:
+        The topics that a file of its version does not have.
+    """
     application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     if application != APPLICATION_ID or not SCHEMA_OLDEST <= version <= SCHEMA_VERSION:
         raise refused(
@@ -240,8 +250,12 @@ def _check_contents(db: sqlite3.Connection, refused: Any) -> None:
             f"{SCHEMA_OLDEST} to {SCHEMA_VERSION}, was {application:#x} and {version}; name another folder, or record "
             "it with the version of unship that wrote it"
         )
+    absent = frozenset(topic for topic, since in ADDED.items() if version < since)
     with closing(sqlite3.connect(":memory:")) as model:
-        model.executescript(CREATE)
+        for topic, table in TABLES.items():
+            if topic not in absent:
+                model.executescript(table.create)
+        model.execute(CREATE_WRITERS)
         expected = set(model.execute(_CONTENTS))
     found = set(db.execute(_CONTENTS).fetchmany(len(expected) + 1))
     if found != expected:
@@ -250,7 +264,8 @@ def _check_contents(db: sqlite3.Connection, refused: Any) -> None:
             f"it has not exactly the tables of a log: {', '.join(odd[:5])} are others, missing or too many; it was "
             "changed by another program"
         )
-    for topic, table in TABLES.items():
+    for topic in TABLES.keys() - absent:
+        table = TABLES[topic]
         (least,), newest = db.execute(table.oldest).fetchone(), db.execute(table.newest).fetchone() or (0, 0)
         if any(type(number) is not int for number in (least or 0, *newest)):
             raise refused(f"'{topic}' has offsets or times that are no numbers")
@@ -259,6 +274,7 @@ def _check_contents(db: sqlite3.Connection, refused: Any) -> None:
                 f"'{topic}' has offsets {least} to {newest[0]} (expected 0 to {OFFSETS - 1}), the last one appended at "
                 f"{newest[1]} (expected 0 to {TS_MS_MAX} ms)"
             )
+    return absent
 
 
 _CONTENTS: Final = "SELECT type, name, tbl_name, sql FROM sqlite_master"

@@ -88,8 +88,13 @@ def _table(topic: str) -> Table:
 
 
 TABLES: Final = {topic: _table(topic) for topic in TOPICS}
-CREATE: Final = "; ".join(
-    (*(table.create for table in TABLES.values()), "CREATE TABLE writers (name TEXT PRIMARY KEY, token INTEGER) STRICT")
+CREATE_WRITERS: Final = "CREATE TABLE writers (name TEXT PRIMARY KEY, token INTEGER) STRICT"
+CREATE: Final = "; ".join((*(table.create for table in TABLES.values()), CREATE_WRITERS))
+ADDED: Final = {"alerts": 3}
+"""Topics that files of earlier versions do not have, with the version that has them."""
+
+CREATE_ADDED: Final = "; ".join(
+    TABLES[topic].create.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS") for topic in ADDED
 )
 FENCE_NEWEST: Final = "SELECT token FROM writers WHERE name = ?"
 FENCE_NEXT: Final = (

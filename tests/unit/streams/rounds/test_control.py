@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from actions.facts import FleetFact
+from actions.incidents import alert_bytes
 from actions.journal import Decision, decision_bytes
 from actions.reconcile import Timing
 from streams.config.parse import parse
@@ -211,3 +212,29 @@ def test_decision_before_the_snapshot_is_not_expected_again() -> None:
     state.expect(9)
     state.fold.offset = 9
     assert due(state, TERMS, NOW) == Output()
+
+
+UNSIGNED = Deployed(-1, Deployment(model="m", version="v3", status="live", ts=9, at=("deployments", 0, 2, 1_000)))
+
+
+def test_alerts_are_due_once_the_ledger_is_folded_and_hold_the_snapshot_back_until_acknowledged() -> None:
+    state = state_of((*LEDGER, UNSIGNED), goal=5)
+    assert publish(state).alerts == []
+    state.expect(4)
+    assert state.behind
+    output = publish(state)
+    assert [(alert.status, alert.reason) for alert in output.alerts] == [("firing", "UNSIGNED_DEPLOYMENT")]
+    assert not state.behind
+    assert publish(state).alerts == []
+
+
+def test_alerts_that_the_topic_holds_are_not_appended_again_after_a_take_over() -> None:
+    first = publish(state_of((*LEDGER, UNSIGNED)))
+    state = LedgerState(3, Fold(CONFIG))
+    state.alerts_read([None, b"{", *(alert_bytes(alert) for alert in first.alerts)])
+    state.expect(4)
+    for offset, record in enumerate((*LEDGER, UNSIGNED)):
+        state.fold.offset = offset
+        state.fold.step(entry_of(record))
+        state.folded()
+    assert (first.alerts != [], publish(state).alerts) == (True, [])

@@ -73,7 +73,7 @@ def test_file_that_may_not_be_written_is_refused_by_the_first_append() -> None:
 def test_file_of_a_newer_schema_is_refused_with_both_versions(tmp_path: Path) -> None:
     EmbeddedLog(tmp_path).close()
     execute(tmp_path, "PRAGMA user_version = 7")
-    with pytest.raises(EmbeddedLogError, match="schema 7 > 2"):
+    with pytest.raises(EmbeddedLogError, match="schema 7 > 3"):
         EmbeddedLog(tmp_path)
 
 

@@ -50,7 +50,7 @@ def values(records: list[Record]) -> list[bytes | None]:
 
 def test_topics_are_those_of_the_contract() -> None:
     assert set(TOPICS) == {
-        *("predictions", "feedback", "deployments", "operator", "ledger", "decisions"),
+        *("predictions", "feedback", "deployments", "operator", "ledger", "decisions", "alerts"),
         *("control", "acks", "rewind", "snapshots", "rejected"),
     }
     assert set(COMPACTED) == {"control", "acks", "rewind", "snapshots"}
