@@ -11,7 +11,7 @@ from streams.config.kafka import KafkaSection
 from streams.losses.columns import LossSpec
 from unship.budgets.table import MODELS, RECORDING, REPLICAS, VERSIONS, WINDOW
 
-FOLD_VERSION = 6
+FOLD_VERSION = 7
 """Raised with every change that can alter a decision's bytes."""
 
 WATCHED = ("models", "defaults", "max_simultaneous", "places")

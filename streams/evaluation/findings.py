@@ -141,7 +141,7 @@ def is_incomputable(live: LivePeriod, config: ModelConfig) -> bool:
     if config.losses[0].partial:
         # A model that never predicts the positive class has no precision, and nothing is wrong with its labels. But
         # where nothing is yes or no, there is no positive class.
-        return live.unfit >= UNUSABLE_LEAST and not live.usable
+        return live.kinds.unfit >= UNUSABLE_LEAST and not live.kinds.usable
     return live.health.outcomes >= UNUSABLE_LEAST and live.health.unusable == live.health.outcomes
 
 

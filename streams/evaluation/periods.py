@@ -90,13 +90,27 @@ class Concurrent(msgspec.Struct):
         return Concurrent(self.role, self.health, self.labels, comparison, beside)
 
 
+class YesOrNo(msgspec.Struct):
+    """Count the outcomes of which a loss about yes and no can be computed, and those of which it cannot."""
+
+    usable: int = 0
+    unfit: int = 0
+
+    def count(self, counts: list[PairCount]) -> None:
+        """Count outcomes by whether answer and truth are yes or no."""
+        for each in counts:
+            if each.yes_or_no:
+                self.usable += each.count
+            else:
+                self.unfit += each.count
+
+
 class LivePeriod(msgspec.Struct):
     """Hold the time one version is live, from its deployment or a change of the desired state to the next.
 
     `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
     outcomes of the other versions as runs (version, count), where outcomes count on arrival. `pace` has how
-    many outcomes were judged lately, and `comparison` what is being waited for after an alarm. Of a loss about yes and
-    no, `usable` counts outcomes that are one or the other, and `unfit` those that are not.
+    many outcomes were judged lately, and `comparison` what is being waited for after an alarm.
     """
 
     version: str
@@ -109,8 +123,7 @@ class LivePeriod(msgspec.Struct):
     newest: list[tuple[str, int]] = []
     pace: Pace = msgspec.field(default_factory=Pace)
     comparison: ComparisonReport | None = None
-    usable: int = 0
-    unfit: int = 0
+    kinds: YesOrNo = msgspec.field(default_factory=YesOrNo)
     coverage: Coverage = msgspec.field(default_factory=Coverage)
 
     def add_newest(self, outcomes: Mapping[str, int], limit: int) -> None:
@@ -134,14 +147,6 @@ class LivePeriod(msgspec.Struct):
         for version, count in self.newest:
             found[version] += count
         return found
-
-    def count_kinds(self, counts: list[PairCount]) -> None:
-        """Count outcomes by whether answer and truth are yes or no."""
-        for each in counts:
-            if each.yes_or_no:
-                self.usable += each.count
-            else:
-                self.unfit += each.count
 
     def observe(self, target: str | None) -> None:
         """Note the target that was named."""

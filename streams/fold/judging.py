@@ -159,7 +159,7 @@ def _are_plausible_now(model: ModelFold, live: LivePeriod, cohort: OpenCohort) -
     config = model.config
     counts = cohort.classes.get(model.state.layout.number_of(live.version, "live"), [])
     if config.losses[0].partial:
-        live.count_kinds(counts)
+        live.kinds.count(counts)
     return not config.negative and model.state.labels.classes.take(counts, binary=config.kind == "binary")
 
 

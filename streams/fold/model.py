@@ -120,7 +120,7 @@ class ModelFold:
     def asks_for_classes(self) -> bool:
         """Return whether the classes of outcomes are counted: until it is known what their kinds are."""
         live, config = self.state.live, self.config
-        unknown = config.losses[0].partial and (live is None or not live.usable)
+        unknown = config.losses[0].partial and (live is None or not live.kinds.usable)
         return unknown or not (self.state.labels.classes.passed or config.negative)
 
     @property

@@ -78,7 +78,7 @@ def test_rare_answer_without_a_truth_is_chance_where_few_labels_come() -> None:
 
 def test_answer_that_is_new_has_no_truth_yet_and_is_not_named() -> None:
     made = Run(parse("models: {m: {target: {kind: multiclass}}}"))
-    lines = []
+    lines: list[tuple[int, Prediction | Feedback]] = []
     for i in range(2_000):
         ts = START + 1_000 * i
         output = "new" if i >= 1_000 and i % 2 else "old"

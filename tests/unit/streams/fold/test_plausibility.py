@@ -24,7 +24,7 @@ AT_ONCE = "{m: {target: {kind: KIND}}}"
 
 def pair(i: int, output: Any, truth: Any) -> list[bytes]:
     ts = START + 100 * i
-    events = [
+    events: list[Prediction | Feedback] = [
         Prediction(id=f"p{i}", model="m", version="v1", output=output, ts=ts),
         Feedback(id=f"p{i}", truth=truth, ts=ts),
     ]

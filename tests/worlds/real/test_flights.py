@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from console.cli import main
-from tests.worlds.flights import CONFIG, DAY_MS, MATURE_MS, NEVER, ROWS, lines
+from tests.worlds.real.flights import CONFIG, DAY_MS, MATURE_MS, NEVER, ROWS, lines
 
 SETTLED = ("model", "version", "action", "to", "verdict", "reason", "slice")
 

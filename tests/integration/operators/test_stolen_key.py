@@ -20,7 +20,7 @@ from unship.log.embedded.log import EmbeddedLog, Message
 from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, sign
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "stolen-key.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "stolen-key.md"
 REPLICAS = ("r-1", "r-2", "r-3")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-ROWS = Path(__file__).parents[2] / "examples" / "flights" / "rows.npz"
+ROWS = Path(__file__).parents[3] / "examples" / "flights" / "rows.npz"
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
 MATURE_MS = DAY_MS
@@ -48,7 +48,7 @@ def lines(real_delays: bool) -> list[bytes]:
         held = i >= january and i % HOLDBACK_PER == 0
         old = held or i < january
         score = usual if old else int(rows["score"][i]) / 200
-        prediction = {
+        prediction: dict[str, object] = {
             "type": "prediction",
             "id": f"f{i}",
             "model": "late",
