@@ -64,7 +64,7 @@ def model_lines(model: ModelStatus, now: int) -> Iterator[str]:
     """Yield what there is to know of a model besides its row of the table."""
     yield from _known(model)
     if model.comparison is not None:
-        yield f"waits for the comparison: {waited_for(model.comparison)}"
+        yield f"waits for the comparison: {waited_for(model.comparison, now)}"
     if model.judged_ts is not None:
         yield f"the newest outcome was judged {_ago(model.judged_ts, now)}"
     if model.held:
@@ -96,13 +96,14 @@ def _known(model: ModelStatus) -> Iterator[str]:
         yield f"of a day ({report.outcomes_in_a_day:,.0f} outcomes at this rate) a rise of {rise} or more shows"
 
 
-def waited_for(report: ComparisonReport) -> str:
+def waited_for(report: ComparisonReport, now: int) -> str:
     """Return how far a comparison is from showing that the target is better, and when it is expected to."""
     who = f"{clean(report.target)} ({'its record' if report.basis == 'record' else clean(report.role)})"
     share = report.evidence / report.threshold
     if share >= 1:
         return f"{who} is better, evidence {share:.2g} of 1"
-    expected = f", expected by {shown_time(report.expected_ts)}" if report.expected_ts else ""
+    due = report.expected_ts
+    expected = f", expected by {shown_time(due)}" if due and due > now else ""
     return f"evidence that {who} is better is {share:.2g} of 1{expected}"
 
 

@@ -13,7 +13,7 @@ import click
 import msgspec
 import numpy as np
 
-from actions.reasons import Action
+from actions.reasons import Action, Verdict
 from console.census import SCENARIOS, Scenario, config_yaml
 from console.census.facts import PhaseFacts, phases
 from console.census.scenarios import MODEL
@@ -139,6 +139,8 @@ def _in_the_end(seen: Progress, converged: bool) -> str:
     acted = [decision for decision in seen.decisions if decision.action is not Action.NONE]
     if not converged:
         return "Not every replica converged; the table above shows what each one serves."
+    if not acted and seen.decisions and seen.decisions[-1].verdict is Verdict.DEGRADED:
+        return sentence(seen.decisions[-1])
     if not acted:
         return f"No action was taken: in {seen.answered} predictions there is no sign that a version got worse."
     last = sentence(acted[-1])

@@ -92,7 +92,8 @@ def evidence(seen: Progress) -> str:
     if (comparison := model.comparison) is not None:
         # After the alarm this is what is waited for; the alarm's own evidence starts again from nothing.
         share = comparison.evidence / comparison.threshold
-        expected = f", expected by {clock(comparison.expected_ts)}" if comparison.expected_ts else ""
+        due = comparison.expected_ts
+        expected = f", expected by {clock(due)}" if due and due > seen.now else ""
         return f"evidence that {comparison.target} is better than {model.desired}: {share:.2g} of 1{expected}{labels}"
     if model.evidence is None:
         return "no evidence yet"

@@ -247,7 +247,7 @@ def _judge_concurrent(
     for number in _judged_arms(model, live, closed):
         arm = state.layout.arms[number]
         other = live.concurrent.get(arm.version)
-        if other is None or _is_live_now(model, other, arm, closed):
+        if other is None or _has_changed_role(model, other, arm, closed):
             other = _begin_concurrent(model, live, arm)
         if other.role != arm.role or (other.beside and not left[number] and not versions.answers(arm.version)):
             # A version that has stopped answering live costs nothing.
@@ -272,13 +272,18 @@ def _judge_concurrent(
             other.comparison.step_pairs(*closed.pairs_of(mine, number, live.since))
 
 
-def _is_live_now(model: ModelFold, other: Concurrent, arm: Arm, closed: Closed) -> bool:
-    """Return whether a version answers live that was holdback or shadow: not while it is deployed as that, or still
-    answers so."""
+def _has_changed_role(model: ModelFold, other: Concurrent, arm: Arm, closed: Closed) -> bool:
+    """Return whether a version is to be judged by what it answers in the role of `arm` from now on.
+
+    What it is deployed as decides, and otherwise what it does: answers of the role that it leaves are still to come.
+    """
     state = model.state
-    if other.role == arm.role or arm.role != "live" or not state.desired.versions.answers(arm.version):
+    if other.role == arm.role or "live" not in (other.role, arm.role):
         return False
-    if state.desired.facts(arm.version).status in ("holdback", "shadow"):
+    status = state.desired.facts(arm.version).status
+    if status in ("holdback", "shadow"):
+        return arm.role == status
+    if state.desired.versions.answers(arm.version) != (arm.role == "live"):
         return False
     return not (closed.columns[ARM] == state.layout.number_of(arm.version, other.role)).any()
 
@@ -305,7 +310,11 @@ def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int
         for version in sorted(live.concurrent.keys() - chosen):
             model.state.drop_concurrent(version)
         found = {number for number in found if layout.arms[number].version in chosen}
-    return sorted(found)
+    # The role that a version is deployed as comes first: answers of the role that it had are still to come.
+    facts = model.state.desired.facts
+    return sorted(
+        found, key=lambda number: (layout.arms[number].role != facts(layout.arms[number].version).status, number)
+    )
 
 
 def _is_concurrent(model: ModelFold, arm: Arm, live: LivePeriod) -> bool:
