@@ -12,6 +12,7 @@ from actions.journal import Decision, decision_bytes
 from actions.reasons import Action, Reason
 from actions.replicas import Acked, Replica
 from console.web.board import Board, Seen
+from streams.fold import status
 from streams.fold.status import ModelStatus
 from streams.fold.status_records import HeadRecord, encode_model
 from tests.decisions import decision as made
@@ -35,11 +36,12 @@ def model(state: str = "HEALTHY", **changes: Any) -> ModelStatus:
     return ModelStatus(**(given | changes))
 
 
-def status_records(models: dict[str, ModelStatus], ts: int = T0) -> list[Seen]:
+def status_records(models: dict[str, ModelStatus], ts: int = T0, seen: status.Seen | None = None) -> list[Seen]:
     found = [
         Seen("snapshots", ts, f"status/0/{name}".encode(), encode_model(each, 0), ()) for name, each in models.items()
     ]
-    return [*found, Seen("snapshots", ts, b"status/0", msgspec.json.encode(HeadRecord(T0, {"BAD_JSON": 3}, 0)), ())]
+    head = msgspec.json.encode(HeadRecord(T0, {"BAD_JSON": 3}, 0, seen=seen))
+    return [*found, Seen("snapshots", ts, b"status/0", head, ())]
 
 
 def journal(*decisions: Decision) -> list[Seen]:

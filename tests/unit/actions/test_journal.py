@@ -23,6 +23,7 @@ def test_parts_stand_in_the_order_in_which_they_are_digested() -> None:
     assert list(plain["evidence"]) == [
         "detectors", "maturity", "sources", "label_coverage", "alarm", "slices", "comparison", "mix", "unfit", "fleet",
         "operator", "missing", "serving", "deployed", "together", "detectable", "learning", "classes", "lost",
+        "implied",
     ]  # fmt: skip
     assert list(plain["evidence"]["comparison"]) == [
         "basis", "target", "role", "evidence", "threshold", "candidate", "target_since_change", "record", "difference",

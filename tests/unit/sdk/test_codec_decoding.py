@@ -68,7 +68,7 @@ def test_event_with_only_required_fields_is_accepted(kind: str) -> None:
         (kind, field)
         for kind, event in MINIMAL.items()
         for field in event
-        if field != "type" and (kind, field) != ("feedback", "truth")
+        if field != "type" and (kind, field) not in (("feedback", "truth"), ("prediction", "output"))
     ],
 )
 def test_event_without_a_required_field_is_a_bad_event_naming_it(kind: str, field: str) -> None:
@@ -284,9 +284,7 @@ def test_line_without_type_is_an_unknown_type() -> None:
         (PREDICTION, {"model": ""}),
         (PREDICTION, {"version": ""}),
         (PREDICTION, {"version": 42}),
-        (PREDICTION, {"output": None}),
         (PREDICTION, {"output": {"a": 1}}),
-        (PREDICTION, {"output": "x" * 1025}),
         (PREDICTION, {"output": [1] * 1001}),
         (PREDICTION, {"output": [[1]]}),
         (PREDICTION, {"row": "0"}),

@@ -27,6 +27,8 @@ ACK: dict[str, Any] = {
 GOOD: list[dict[str, Any]] = [
     PREDICTION,
     PREDICTION | {"score": 0.93, "role": "holdback", "slices": {"country": "DE", "tier": 1}, "ts": 1_760_000_000_000},
+    PREDICTION | {"output": None, "latency_ms": 3},
+    PREDICTION | {"output": "x" * 1_025},
     PREDICTION | {"output": ["a", "b"], "scores": {"a": 0.5}, "epoch": [0, 1, 2], "at": ["t", 0, 9, 5], "more": None},
     {"type": "feedback", "id": "p-1", "truth": False, "ts": "2025-10-09T08:53:20Z"},
     {"type": "feedback", "id": "p-1", "engagement": 0.5},
@@ -40,7 +42,6 @@ BAD: list[Any] = [
     PREDICTION | {"type": "forecast"},
     PREDICTION | {"id": ""},
     PREDICTION | {"id": "x" * 129},
-    PREDICTION | {"output": None},
     PREDICTION | {"score": 1.5},
     PREDICTION | {"slices": {"a": [None]}},
     PREDICTION | {"ts": -1},

@@ -101,7 +101,7 @@ def test_what_is_dropped_is_counted_by_events(unship_embedded):
         fleet.predicted(float("nan") if number in (7, 8) else 1, id=f"p-{number}")
     with fleet:
         assert fleet.flush(HANG_S)
-    assert (fleet.stats.sent, fleet.stats.dropped) == (98, {"QUEUE_FULL": 30, "BAD_EVENT": 2})
+    assert (fleet.stats.sent, fleet.stats.dropped) == (98, {"QUEUE_FULL": 30, "BAD_ARGUMENT": 2})
     assert sizes(unship_embedded, "predictions") == [64, 34]
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from streams.fold.status import Seen
 from tests.commands import unship
 from tests.shown.boards import model, status_records
 from unship.log.embedded.log import EmbeddedLog, Message
+from unship.log.link import wall_ms
 
 
 def test_test_alert_goes_to_every_sink_and_what_failed_is_named(tmp_path: Path) -> None:
@@ -44,7 +46,7 @@ def test_exit_code_of_status_is_a_finding_where_a_version_got_worse_if_asked_for
     tmp_path: Path, state: str, code: int
 ) -> None:
     with EmbeddedLog(tmp_path / "log") as log:
-        records = status_records({"m": model(state, replicas={})})
+        records = status_records({"m": model(state, replicas={})}, seen=Seen(wall_ms(), 0))
         log.append("snapshots", [Message(each.value, each.key) for each in records])
     assert unship("--log", f"embedded:{tmp_path / 'log'}", "status", "m", "--exit-code").returncode == code
     assert unship("--log", f"embedded:{tmp_path / 'log'}", "status", "m").returncode == 0

@@ -145,13 +145,13 @@ def found(lines: list[bytes], trust: Trust | None) -> str:
 @pytest.mark.parametrize(
     ("topic", "wanted", "change", "named"),
     [
-        ("predictions", b'"p300"', value(b'"output":1', b'"output":0'), "outcome at predictions@"),
+        ("predictions", b'"p300"', value(b'"output":1', b'"output":0'), "answered class at predictions@"),
         ("predictions", b'"p300"', value(b'"output":1', b'"output" :1'), "the source records predictions[0]@"),
         ("predictions", b'"p300"', value(b'"country":"', b'"country":"X'), "outcome at predictions@"),
         ("predictions", b'"p300"', value(b'"p300"', b'"q300"'), "outcome at predictions@"),
         ("predictions", b'"p300"', value(b'"v1"', b'"v3"'), "prediction at predictions@"),
         ("predictions", b'"p300"', lambda t: msgspec.structs.replace(t, append_ts=t.append_ts + 2), "predicted_at"),
-        ("feedback", b'"p300"', value(b'"truth":1', b'"truth":0'), "outcome at predictions@"),
+        ("feedback", b'"p300"', value(b'"truth":1', b'"truth":0'), "classes at predictions@"),
         ("feedback", b'"p300"', value(b'"source":"', b'"source":"x'), "source is"),
         ("deployments", b'"v2"', value(b'"v2"', b'"v3"'), "and its copy in the ledger: version"),
         ("acks", b'"serving"', value(b'"serving":"v1"', b'"serving":"v5"'), "change.version is v5"),

@@ -60,7 +60,7 @@ def test_commands_follow_what_is_desired_and_are_asserted_again_as_heartbeat(tmp
     site = Site(tmp_path / "log", [], parse("models: {m: {policy: {mode: act}}, watched: {policy: {mode: observe}}}"))
     live = site.monitor()
     for model in ("m", "watched"):
-        site.clock.now = 1_000
+        site.clock.now = 1_772_000_000_000
         site.deploy({"model": model, "version": "v1", "status": "live", "ts": 1_772_000_000_000})
     live.step()
     (command,) = live.publish()
@@ -176,13 +176,13 @@ def test_new_ledger_in_the_place_of_a_lost_one_is_obeyed_once_an_operator_began_
 
     config = parse("models: {m: {policy: {mode: act}}}")
     site = Site(tmp_path / "log", [], config)
-    site.clock.now = 1_000
+    site.clock.now = 1_772_000_001_000
     live = site.monitor()
     for version in ("v1", "v2", "v3"):
         deploy(site, live, version)
     assert replica.read(site) == "ACCEPT"
     lost = Site(tmp_path / "another", [], config)
-    lost.clock.now = 2_000
+    lost.clock.now = 1_772_000_002_000
     live = lost.monitor()
     deploy(lost, live, "v4")
     assert live.conflicts() == []

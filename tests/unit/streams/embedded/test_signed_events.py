@@ -99,8 +99,9 @@ def test_unsigned_deployments_of_invented_models_make_neither_models_nor_pages(t
 
 
 def test_version_that_only_answers_is_commanded_to_nobody_before_a_signed_deployment(bench: Bench) -> None:
-    request = {"id": "p-1", "model": "m", "version": "evil", "output": 1}
-    bench.append("predictions", Message(msgspec.json.encode(request), b"p-1"))
+    request = {"model": "m", "version": "evil", "output": 1}
+    for number in range(100):
+        bench.append("predictions", Message(msgspec.json.encode(request | {"id": f"p-{number}"})))
     assert (bench.serves, bench.site.log.end("control")) == ("evil", 0)
     bench.deploy("v1")
     assert (bench.serves, bench.site.log.end("control")) == ("v1", 1)

@@ -69,7 +69,7 @@ def test_seventy_thousand_invented_names_end_nothing_and_no_record_is_above_its_
     written = []
     for model in range(8):
         written += rounds.round([names(1, model=f"m{model}")[0], *names(1_500, model=f"m{model}")])
-    written += rounds.round(predictions(1))
+    written += rounds.round(predictions(100))
     assert rounds.status.models["fraud"].desired == "v1"
     assert max(len(record.value or b"") for record in written) <= BYTES_MAX
     shown = rounds.status.models["m3"]

@@ -203,7 +203,7 @@ def test_stop_and_other_batches_give_the_same_decisions(stop: int, mature: str) 
     second = Replay(config, first.save())
     rest = list(second.decisions(io.BytesIO(lines), 1))
     assert [decision_bytes(each) for each in [*begun, *rest]] == whole
-    assert len(whole) > 3
+    assert len(whole) >= 3
 
 
 def test_recording_asks_whether_a_target_ever_answered_and_not_when() -> None:

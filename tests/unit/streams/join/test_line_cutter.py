@@ -121,8 +121,8 @@ def test_cut_falls_after_4096_accepted_lines() -> None:
 
 def test_lines_that_put_nothing_into_the_ledger_do_not_count_towards_a_cut() -> None:
     lines = [predicted(0, "p0")]
-    lines += [predicted(0, "p0") for _ in range(CUT_LINES)]
-    lines += [labelled(0, "unknown") for _ in range(CUT_LINES)]
+    lines += [predicted(0, "p0") for _ in range(CUT_LINES // 4)]
+    lines += [labelled(0, "unknown") for _ in range(CUT_LINES // 4)]
     lines += [b"{not json\n", *(predicted(0, f"q{i}") for i in range(CUT_LINES - 1)), predicted(0, "last")]
     assert seen_in(records_of(lines)) == [CUT_LINES, 1]
 

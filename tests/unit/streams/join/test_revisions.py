@@ -133,7 +133,8 @@ def test_label_is_replaced_by_its_own_source_or_a_listed_one(
 def test_label_that_is_taken_back_is_truth_0_where_only_bad_news_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [predicted(0), labelled(1, 1), labelled(2, retract=True), predicted(3, "b"), labelled(4, 1, "b")]
     found, _ = judged(NEGATIVE, lines, monkeypatch)
-    assert [(values, has_label) for _, values, has_label in found.rows] == [([1.0], False), ([0.0], True)]
+    # The order within a cohort is that of a hash.
+    assert sorted((values, bool(label)) for _, values, label in found.rows) == [([0.0], True), ([1.0], False)]
 
 
 def test_revised_truth_revises_the_pair_of_live_and_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
