@@ -247,7 +247,7 @@ class Blocks:
             joined.outcomes += [row for _, row in outcomes]
             assert sorted(outcomes, key=lambda each: each[0]) == outcomes, "in the order of lines"
             if some.seen is not None:
-                for its_line, cell, position, at in some.seen.columns.T.tolist():
+                for its_line, cell, position, at, _ in some.seen.columns.T.tolist():
                     assert its_line == self.line_of[PREDICTIONS, position]
                     code, values = some.seen.cells.key_of(cell)
                     assert series[code].model == model
