@@ -58,6 +58,7 @@ def replay_command(
             for decision in replay.advance(until_ms):
                 out.write(decision_bytes(decision) + b"\n")
         out.flush()
+        _check_events(replay)
         if save is not None:
             with output_file("--save", save, [*read, record]) as file:
                 file.write(replay.save())
@@ -68,14 +69,18 @@ def replay_command(
     return _summarise(settings, replay)
 
 
-def _summarise(settings: Settings, replay: Replay) -> Exit:
-    """Report what was found; FINDING if most lines were of no use.
+def _check_events(replay: Replay) -> None:
+    """Check that something was read, before any output takes the place of a file.
 
     Raises:
         RecordingError: No line is an event, so nothing was found.
     """
     if replay.lines and replay.refusals.count == replay.lines:
         raise RecordingError(f"no line of the recording is an event: {no_event(replay.refusals)}")
+
+
+def _summarise(settings: Settings, replay: Replay) -> Exit:
+    """Report what was found; FINDING if most lines were of no use."""
     counts, rows = replay.counts(), [row for fold in replay.folds.values() for row in summarise(fold)]
     useless = unused_lines(counts)
     if settings.as_json:
