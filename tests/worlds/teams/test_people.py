@@ -7,7 +7,7 @@ import pytest
 from actions.journal import Decision
 from streams.config.parse import parse
 from tests.pipelines import Run
-from tests.worlds.people import Told, clicks, ratings
+from tests.worlds.teams.people import Told, clicks, ratings
 
 RATINGS = """
 models:

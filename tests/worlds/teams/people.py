@@ -20,6 +20,8 @@ DAY_MS = 24 * HOUR_MS
 ITEMS = 200
 SHOWN = 10
 
+Event = tuple[int, dict[str, Any]]
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -32,7 +34,7 @@ class Told:
 def ratings(seed: int, *, before: float = 0.2, after: float = 0.35, kind: str = "engagement") -> Told:
     """Return two weeks of an assistant whose new prompt gets another share of thumbs down; `kind` is `engagement` or
     `truth`, by which a thumb is told."""
-    rng, events = np.random.default_rng(seed), list[tuple[int, dict[str, Any]]]()
+    rng, events = np.random.default_rng(seed), list[Event]()
     answers, days, rated = 8_000, 14, 0.35
     change = int(0.4 * answers)
     for i in range(answers):
@@ -46,7 +48,7 @@ def ratings(seed: int, *, before: float = 0.2, after: float = 0.35, kind: str = 
             bad, later = rng.random() < down, at + int(rng.exponential(5 * MINUTE_MS))
             label = {"truth": "down" if bad else "up"} if kind == "truth" else {kind: 0.0 if bad else 1.0}
             events.append((later, {"type": "feedback", "id": f"chat-{i}", **label}))
-    return Told(_lines(events), START + days * DAY_MS * change // answers)
+    return told_of(events, START + days * DAY_MS * change // answers)
 
 
 def clicks(seed: int, *, before: float = 0.2, after: float = 0.1, kind: str = "truth") -> Told:
@@ -55,7 +57,7 @@ def clicks(seed: int, *, before: float = 0.2, after: float = 0.1, kind: str = "t
     One list in five comes from the earlier version, which stays as it was. With `kind` `truth` the item is told that
     was clicked on, with `engagement` that there was a click.
     """
-    rng, events = np.random.default_rng(seed), list[tuple[int, dict[str, Any]]]()
+    rng, events = np.random.default_rng(seed), list[Event]()
     lists, hours = 16_000, 48
     switch, change = int(0.35 * lists), int(0.6 * lists)
     for i in range(lists):
@@ -74,13 +76,14 @@ def clicks(seed: int, *, before: float = 0.2, after: float = 0.1, kind: str = "t
             later, place = at + int(rng.exponential(5 * MINUTE_MS)), min(SHOWN - 1, int(rng.exponential(2)))
             label = {"truth": shown[place]} if kind == "truth" else {kind: 1.0}
             events.append((later, {"type": "feedback", "id": f"imp-{i}", **label}))
-    return Told(_lines(events), START + hours * HOUR_MS * change // lists)
+    return told_of(events, START + hours * HOUR_MS * change // lists)
 
 
-def _lines(events: list[tuple[int, dict[str, Any]]]) -> list[bytes]:
+def told_of(events: list[Event], changed_at: int) -> Told:
+    """Return a recording of events, which need neither times nor a model, in the order of their times."""
     ordered = sorted(events, key=lambda event: event[0])
     for at, event in ordered:
         event["ts"] = at
         if event["type"] != "feedback":
             event["model"] = "m"
-    return [orjson.dumps(event) + b"\n" for _, event in ordered]
+    return Told([orjson.dumps(event) + b"\n" for _, event in ordered], changed_at)
