@@ -28,6 +28,7 @@ from streams.pipeline import configuration_record
 from tests.pipelines import source_records_of
 from tests.request_limits import Asked, Told, kept_labels, kept_predictions
 from unship.codec import decode_value
+from unship.events import TS_MS_MIN
 from unship.rejections import RejectCode, Rejection
 
 LEDGER_PARTITIONS = 3
@@ -42,8 +43,11 @@ POISON = (
     b'{"id": "i0", "truth": 1e400}', b'{"id": "i0", "ts": "yesterday", "truth": 1}',
 )  # fmt: skip
 FALLS_BACK_MS = 5
-#: What an event may say of its own time, beside nothing: it decides nothing, but what lies far ahead is refused.
-OWN_TIMES = (0, 1_000, 5_000, DAY_MS // 2, 2 * DAY_MS, 40_000 * DAY_MS)
+#: When the logs begin.
+START_MS = 1_772_000_000_000
+#: What an event may say of its own time, beside nothing: it decides nothing, but what lies far ahead is refused, and so
+#: is what lies before 2000.
+OWN_TIMES = (0, 1_000, *(START_MS + later for later in (-DAY_MS, 0, 5_000, DAY_MS // 2, 2 * DAY_MS, 20_000 * DAY_MS)))
 
 
 class SeenModel:
@@ -51,7 +55,7 @@ class SeenModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        replicas = SimpleNamespace(begin_incarnation=lambda topic, partition: None)
+        replicas = SimpleNamespace(begin_incarnation=lambda topic, partition: None, record=lambda **recorded: None)
         self.state = SimpleNamespace(desired=DesiredState(), replicas=replicas)
         self.width = 0
         self.counts: Counter[str] = Counter()
@@ -103,7 +107,7 @@ class World:
         self.feedback = self._log(rng, count, ids, self._feedback)
 
     def _log(self, rng: random.Random, count: int, ids: list[str], make: Any) -> list[Raw]:
-        records, at, offset = [], 1_000, 0
+        records, at, offset = [], START_MS, 0
         for _ in range(count):
             at += rng.randrange(0, 4)
             # Append times fall back now and then, and offsets leave room as transactions do.
@@ -191,7 +195,7 @@ class World:
             if raw.value in POISON:
                 continue
             event = msgspec.json.decode(raw.value or b"")
-            if event.get("ts", 0) <= raw.append_ts + DAY_MS:
+            if TS_MS_MIN <= event.get("ts", START_MS) <= raw.append_ts + DAY_MS:
                 found.append((raw.offset, event, clock))
         return found
 
