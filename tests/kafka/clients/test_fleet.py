@@ -62,6 +62,7 @@ def test_command_is_obeyed_and_acknowledged_and_the_answers_prove_it(monitor):
         ("verified", epoch, "v42"),
         ("staged", epoch, "v42"),
         ("serving", epoch, "v41"),
+        ("left", epoch, "v41"),
     ]
     assert {entry.key for entry in monitor.records("acks")} == {b"fraud/r-1"}
     assert [entry.key for entry in monitor.records("deployments")] == [b"fraud"]

@@ -133,7 +133,7 @@ def test_each_role_can_do_its_work(secured):
         group = f"{NAMES.prefix}{GROUPS[0]}"
         assert (await read_in_group(secured, "monitor", "predictions", group)).key == b"k"
         assert (await read(secured, "monitor", "operator")).key == b"k"
-        for topic in ("ledger", "decisions", "rewind", "snapshots", "rejected"):
+        for topic in ("ledger", "decisions", "alerts", "rewind", "snapshots", "rejected"):
             await write(secured, "monitor", topic)
         await write_fenced(secured, "monitor", "control")
         assert (await read(secured, "emitter", "control")).value == b"{}"

@@ -31,6 +31,7 @@ from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, DECISION_TYPE, TrustedKey, verify
 
+START_MS = 1_772_000_000_000
 ACTING = "models: {a: {policy: {mode: act, deployments: any}}, b: {policy: {mode: act, deployments: any}}}"
 
 
@@ -85,12 +86,12 @@ def story(length: int) -> Iterator[tuple[str, Record]]:
         for place, model in enumerate(("a", "b"), start=2 * turn):
             at = ("deployments", 0, place, turn)
             if turn % 2 == 0:
-                event = Deployment(model=model, version=f"v{turn}", status="live", ts=turn + 1, at=at)
+                event = Deployment(model=model, version=f"v{turn}", status="live", ts=START_MS + turn, at=at)
                 yield model, Deployed(-1, event)
             else:
                 act = OperatorAct(
                     act="rollback", model=model, to=f"w{turn}", reason="drill", by="me", override=True,
-                    ts=turn + 1, at=("operator", 0, place, turn),
+                    ts=START_MS + turn, at=("operator", 0, place, turn),
                 )  # fmt: skip
                 yield model, Operated(-1, act)
 

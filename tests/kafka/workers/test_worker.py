@@ -27,7 +27,7 @@ from unship.keys import load_trust
 from unship.signing import COMMAND_TYPE, TrustedKey, verify
 
 #: The world's fleet does not know of the rollback, so v42 answers on, and v41 as a holdback.
-ANSWERED_AFTERWARDS = ("STILL_SERVED", "ROLE_MISMATCH", "DUPLICATE_DEPLOYMENT")
+ANSWERED_AFTERWARDS = ("STILL_SERVED", "ROLE_MISMATCH", "DUPLICATE_DEPLOYMENT", "NOT_JUDGED")
 #: As many lines as make 60,000 predictions.
 LINES = 120_000
 #: How long the broker is away; every service looks for it a dozen times meanwhile.
