@@ -141,6 +141,12 @@ class Board:
         found = [ts for ts in (self._reported_ts, self._works()) if ts is not None]
         return max(found, default=None)
 
+    def seen_of(self, model: str) -> int | None:
+        """Return when the monitor of a model last showed that it works, in ms; of several, others may have ended."""
+        own = self.status.seen(model)
+        found = [ts for ts in (self.seen_ts if own is None else own.seen_ts, self._works()) if ts is not None]
+        return max(found, default=None)
+
     @property
     def status(self) -> Status:
         """Return the status of all models."""

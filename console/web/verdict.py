@@ -56,8 +56,9 @@ def verdict_on(board: Board, name: str, version: str | None, now_ms: int) -> Ans
     """
     model = board.status.models.get(name)
     unknown = Verdict.INCONCLUSIVE
-    if board.seen_ts is None or now_ms - board.seen_ts > STALE_MS:
-        since = "never" if board.seen_ts is None else f"{(now_ms - board.seen_ts) // 1_000} s ago"
+    seen_ts = board.seen_of(name)
+    if seen_ts is None or now_ms - seen_ts > STALE_MS:
+        since = "never" if seen_ts is None else f"{(now_ms - seen_ts) // 1_000} s ago"
         return answer_of(unknown, STALE, f"The monitor reported last {since}.", name, version)
     if model is None:
         return answer_of(unknown, UNKNOWN, "No event of this model was seen.", name, version)

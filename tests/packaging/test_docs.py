@@ -177,6 +177,7 @@ def test_files_and_modules_named_in_the_text_exist(page):
 
 OF_THE_LIBRARY = {
     *get_args(ControlHealth),
+    "UNSEEN_OUTCOMES",
     *(QUEUE_FULL, CLOSED, BAD_ARGUMENT, NOT_SENT, LOADS_HANG, NOT_FOLLOWING, *REFUSALS.values()),
     *(
         "UNSHIP_LOG",
@@ -198,7 +199,16 @@ def test_matrix_of_faults_numbers_its_rows_and_names_a_test_in_each():
 
 @names
 def test_codes_and_reasons_named_in_the_text_exist(page):
-    known = {*Reason, *RejectCode, *Verdict, *get_args(RefusalCode), *OF_THE_LIBRARY, *NOT_KNOWN, "UNSEEN_OUTCOMES", "CI"}
+    known = {
+        *Reason,
+        *RejectCode,
+        *Verdict,
+        *get_args(RefusalCode),
+        *OF_THE_LIBRARY,
+        *NOT_KNOWN,
+        "UNSEEN_OUTCOMES",
+        "CI",
+    }
     assert set(re.findall(r"`([A-Z]{2,}(?:_[A-Z]+)*)`", prose(page))) <= known
 
 

@@ -19,6 +19,7 @@ from console.web.server import Pages, guard
 from console.web.verdict import STALE_MS, verdict_on
 from console.web.vitals import Vitals
 from streams.config.parse import parse
+from streams.fold.status import Seen as StatusSeen
 from tests.keys import SIGNER, TRUST
 from tests.shown.boards import T0, alerts, board, decision, journal, model, status_records
 from tests.waiting import HANG_S
@@ -96,6 +97,17 @@ def test_monitor_of_this_process_that_works_is_not_stale_while_nothing_changes()
         found.take(record)
     assert verdict_on(found, "m", None, T0).ok
     assert verdict_on(found, "m", None, T0 + STALE_MS + 1).reason == "STALE"
+
+
+def test_verdict_goes_stale_with_the_monitor_of_its_own_model_though_another_one_works() -> None:
+    later = T0 + STALE_MS + 1
+    of_another = [
+        each._replace(key=(each.key or b"").replace(b"status/0", b"status/1"))
+        for each in status_records({"other": model()}, later, StatusSeen(later, 0))
+    ]
+    found = board(status_records({"m": model()}, T0, StatusSeen(T0, 0)), of_another)
+    assert verdict_on(found, "m", None, later).reason == "STALE"
+    assert verdict_on(found, "other", None, later).ok
 
 
 @pytest.mark.parametrize(
