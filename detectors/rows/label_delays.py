@@ -6,6 +6,8 @@ time; an interval is matured once its end is twice the delay of 99 % of the labe
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 import numpy as np
 
@@ -61,15 +63,19 @@ class Waiting(msgspec.Struct):
         if not arm.size:
             return
         self._count_delays(np.maximum(labelled_at - predicted_at, 0))
-        for number in np.unique(arm).tolist():
-            own, counts = np.unique(predicted_at[arm == number] // self.width, return_counts=True)
-            if int(own[-1]) >= self.silent_from.get(number, 0):
+        newest: dict[int, int] = {}
+        # Few of them differ, and a record has few: sorting them costs more.
+        for (number, interval), count in Counter(
+            zip(arm.tolist(), (predicted_at // self.width).tolist(), strict=True)
+        ).items():
+            newest[number] = max(newest.get(number, 0), interval)
+            if interval >= self.closed_until:
+                known = self._interval(interval).labels
+                known[number] = known.get(number, 0) + count
+        for number, interval in newest.items():
+            if interval >= self.silent_from.get(number, 0):
                 silence.end(number)
                 self.silent_from.pop(number, None)
-            for interval, count in zip(own.tolist(), counts.tolist(), strict=True):
-                if interval >= self.closed_until:
-                    known = self._interval(interval).labels
-                    known[number] = known.get(number, 0) + count
 
     def _interval(self, number: int) -> Interval:
         return self.intervals.setdefault(number, Interval({}, {}))
@@ -77,11 +83,11 @@ class Waiting(msgspec.Struct):
     def _count_delays(self, delays: Ints) -> None:
         mantissa, exponent = np.frexp(delays.astype(np.float64))
         quarter = ((np.maximum(mantissa, 0.5) - 0.5) * 8).astype(np.int64)
-        counts = np.array(self.delays or [0] * BINS, np.int64)
-        counts += np.bincount(4 * np.maximum(exponent, 0) + quarter, minlength=BINS)
-        if int(counts.sum()) > DELAYS_MAX:
-            counts //= 2
-        self.delays = counts.tolist()
+        self.delays = self.delays or [0] * BINS
+        for place, count in Counter((4 * np.maximum(exponent, 0) + quarter).tolist()).items():
+            self.delays[place] += count
+        if sum(self.delays) > DELAYS_MAX:
+            self.delays = [count // 2 for count in self.delays]
 
     @property
     def mature_after_ms(self) -> int:
