@@ -122,9 +122,13 @@ class BlockHistory(msgspec.Struct):
 
     def since(self, first: int, streams: int, losses: int) -> NDArray[np.float64]:
         """Return the sums of all blocks from number `first` on, shape (2 x losses, streams, sources)."""
-        window = np.zeros((2 * losses, streams * SOURCE_CELLS))
-        for block in self.blocks()[first:]:
-            window[:, block.cells] += block.sums
+        blocks = self.blocks()[first:]
+        if not blocks:
+            return np.zeros((2 * losses, streams, SOURCE_CELLS))
+        cells = np.concatenate([block.cells for block in blocks])
+        sums = np.concatenate([block.sums for block in blocks], axis=1)
+        # Added from left to right, block by block.
+        window = np.array([np.bincount(cells, weights=row, minlength=streams * SOURCE_CELLS) for row in sums])
         return window.reshape(2 * losses, streams, SOURCE_CELLS)
 
     def newest(self, before: int | None, streams: int, losses: int, most: float) -> NDArray[np.float64]:

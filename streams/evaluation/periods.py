@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from actions.desired import DesiredState
-from actions.evidence_tree import ComparisonReport
 from actions.replicas import Replicas
 from detectors.base import Ints
 from detectors.multiplicity import stream_weights
@@ -110,7 +109,7 @@ class LivePeriod(msgspec.Struct):
 
     `observed` is the target that mode `observe`, or a page about a record, has named already. `newest` has the newest
     outcomes of the other versions as runs (version, count), where outcomes count on arrival. `pace` has how
-    many outcomes were judged lately, and `comparison` what is being waited for after an alarm.
+    many outcomes were judged lately.
     """
 
     version: str
@@ -122,7 +121,6 @@ class LivePeriod(msgspec.Struct):
     observed: str | None = None
     newest: list[tuple[str, int]] = []
     pace: Pace = msgspec.field(default_factory=Pace)
-    comparison: ComparisonReport | None = None
     kinds: YesOrNo = msgspec.field(default_factory=YesOrNo)
     coverage: Coverage = msgspec.field(default_factory=Coverage)
 
@@ -151,10 +149,6 @@ class LivePeriod(msgspec.Struct):
     def observe(self, target: str | None) -> None:
         """Note the target that was named."""
         self.observed = target
-
-    def compare(self, report: ComparisonReport | None) -> None:
-        """Note the newest comparison with a target."""
-        self.comparison = report
 
 
 class LastAct(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from actions.reasons import Action, Reason, Verdict
 from streams.evaluation.findings import find, is_blind
 from streams.evaluation.opinions import E_DETECTOR, Opinions
 from streams.evaluation.periods import Beside, Concurrent, LivePeriod, Standing
-from streams.evaluation.report import comparison_of, evidence_of
+from streams.evaluation.report import evidence_of
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
 
@@ -66,8 +66,6 @@ def _evaluate_live(model: ModelFold, now: int, writer: DecisionWriter) -> None:
     findings, chosen = find(model.state, live, model.config, rules)
     if _is_well(model, findings):
         return
-    if chosen is not None:
-        live.compare(comparison_of(model.state, live, model.config, chosen))
     ruling = decide(findings, view(model, now))
     if ruling.verdict is Verdict.HEALTHY and _proposed(model, live.version):
         model.state.desired.close_proposal()

@@ -13,8 +13,10 @@ from actions.evidence_tree import ComparisonReport, DetectableReport, LearningRe
 from actions.reasons import Reason
 from actions.replicas import Replica, lagging
 from detectors.base import rounded
+from streams.evaluation.findings import find
 from streams.evaluation.outlook import detectable_of, learning_of, missing_outcomes
 from streams.evaluation.periods import LastAct
+from streams.evaluation.report import comparison_of
 from streams.fold.fold import Fold
 from streams.fold.model import ModelFold
 
@@ -134,7 +136,7 @@ def fold_status(
 def model_status(model: ModelFold, now: int) -> ModelStatus:
     """Return the status of a model at a source clock."""
     state, live = model.state, model.state.live
-    desired = state.desired
+    desired, comparison = state.desired, _comparison(model)
     return ModelStatus(
         state=state_of(model),
         desired=desired.serve,
@@ -142,14 +144,14 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         outcomes=dict(sorted(state.outcomes.items())),
         revised_labels=_revised(model),
         label_coverage=None if live is None or live.labels.share is None else rounded(live.labels.share),
-        evidence=_evidence(model),
+        evidence=_evidence(model, comparison),
         quarantine=list(dict.fromkeys(entry.version for entry in desired.quarantine)),
         commanded=model.commanded,
         replicas=dict(sorted(state.replicas.alive(now))),
         versions=list(desired.versions.deployed)[-VERSIONS_SHOWN:],
         detectable=None if live is None else detectable_of(live.health, model.config, live.pace.per_day(now)),
         learning=None if live is None else learning_of(live, now),
-        comparison=None if live is None else live.comparison,
+        comparison=comparison,
         judged_ts=None if live is None or live.pace.newest < 0 else live.pace.newest,
         held=desired.locks.held,
         pinned=desired.locks.pinned,
@@ -190,10 +192,18 @@ def states_beside(model: ModelFold) -> dict[str, str]:
     return found
 
 
-def _evidence(model: ModelFold) -> Any:
+def _comparison(model: ModelFold) -> ComparisonReport | None:
+    """Return what is waited for after an alarm; it is asked for here only, because it takes longer than to decide."""
+    live, rules = model.state.live, model.rules(True)
+    if live is None or not live.health.degraded:
+        return None
+    _, chosen = find(model.state, live, model.config, rules)
+    return None if chosen is None else comparison_of(model.state, live, model.config, chosen)
+
+
+def _evidence(model: ModelFold, comparison: ComparisonReport | None) -> Any:
     live = model.state.live
     if live is not None and live.health.degraded:
-        comparison = live.comparison
         return None if comparison is None else rounded(comparison.evidence / comparison.threshold)
     if live is None or model.config.detectors[0] != "e_detector":
         return None

@@ -23,7 +23,7 @@ from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction
 from unship.log.embedded.log import EmbeddedLog, Message
 
 START = 1_772_409_600_000
-STEP_MS = 500
+STEP_MS = 100
 
 
 def config_of(mode: str = "observe", mature: str = "0s", horizon: str = "7d") -> Config:
@@ -145,7 +145,7 @@ def test_few_answers_without_a_deployment_are_no_notice() -> None:
 @pytest.mark.parametrize("mature", ["0s", "20s"])
 def test_one_of_five_live_versions_that_decays_is_found_and_a_healthy_one_is_named(bad: str, mature: str) -> None:
     good = dict.fromkeys(["vA", "vB", "vC", "vD", "vE"], 0.05)
-    answers = Answers().give(6_000, good).give(6_000, good | {bad: 0.4})
+    answers = Answers().give(6_000, good).give(2_000, good | {bad: 0.4})
     replay, decisions = replayed(answers, config_of(mature=mature))
     # One decision for each target that turns out to be better.
     assert {each[:3] for each in told(decisions)} == {(bad, "TARGET_BETTER", "observe")}
@@ -191,7 +191,7 @@ def test_single_probe_does_not_make_a_version_live() -> None:
 
 
 @pytest.mark.parametrize("mature", ["0s", "20s"])
-@pytest.mark.parametrize("stop", [2_000, 3_290, 4_400, 5_000])
+@pytest.mark.parametrize("stop", [3_290, 5_000])
 def test_stop_and_other_batches_give_the_same_decisions(stop: int, mature: str) -> None:
     good = dict.fromkeys(["vA", "vB"], 0.05)
     answers = worse_release().give(900, good).give(900, good | {"vB": 0.4})
