@@ -115,6 +115,15 @@ class Feedback:
         """Report the engagement with an answer, from 0 (none) to 1, where no truth will be known; never raises."""
         self._put(id=id, truth=None, engagement=engagement, source=source, row=row, target=target, ts=ts)
 
+    def retract(
+        self, id: str, *, source: str | None = None, row: int = 0, target: str = "", ts: int | None = None
+    ) -> None:
+        """Take back what a source reported for a prediction, as for a chargeback that was reversed; never raises.
+
+        It is heeded for models with `labels.on_conflict: last`, until the label has been judged.
+        """
+        self._put(id=id, truth=None, engagement=None, source=source, row=row, target=target, ts=ts, retract=True)
+
     def _put(self, *, truth: Any, engagement: Any, source: str | None, ts: int | None, **fields: Any) -> None:
         try:
             if not self._started:

@@ -338,6 +338,16 @@ def test_truths_and_engagement_arrive_with_their_source(unship_embedded):
     assert (third.id, third.truth, third.engagement) == ("p-3", None, 0.25)
 
 
+def test_label_that_is_taken_back_arrives_without_a_truth(unship_embedded):
+    with Feedback(unship_embedded.log, source="chargebacks", model="fraud") as feedback:
+        feedback.truth("p-1", 1)
+        feedback.retract("p-1", source="bank")
+        assert feedback.flush(HANG_S)
+        assert feedback.stats.dropped == {}
+    reported, back = unship_embedded.events("feedback")
+    assert (reported.retract, back.retract, back.truth, back.source, back.model) == (False, True, None, "bank", "fraud")
+
+
 def test_source_with_more_truths_than_room_waits_and_loses_none(unship_embedded):
     with Feedback(unship_embedded.log, queue=10) as feedback:
         for number in range(600):
