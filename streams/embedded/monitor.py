@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -76,7 +76,7 @@ class EmbeddedMonitor:
         self._clock_ms = clock_ms
         self._writer = Writer(log, config)
         self._published: dict[str, Command] = {}
-        self._forged: Sequence[Entry] = ()
+        self._forged = 0
         self._steady = SteadyClock()
         self._read_published()
         self._recover()
@@ -85,11 +85,11 @@ class EmbeddedMonitor:
     def _read_published(self) -> None:
         """Read back the commands that a trusted key has signed."""
         trust = None if self.signer is None else self.signer.trust
-        newest, self._forged = trusted_commands(self.log.latest("control").values(), trust)
-        self._published = {model: command for model, (_, command) in newest.items()}
-        if self._forged:
+        newest, forged = trusted_commands(self.log.latest("control").values(), trust)
+        self._published, self._forged = {model: command for model, (_, command) in newest.items()}, len(forged)
+        if forged:
             why = RejectCode.FORGED_CONTROL.meaning
-            logger.warning("%d records of control are ignored (FORGED_CONTROL): %s", len(self._forged), why)
+            logger.warning("%d records of control are ignored (FORGED_CONTROL): %s", self._forged, why)
         issued = max((last.issued_ts for last in self._published.values()), default=0)
         self._steady.reached(issued, self._clock_ms())
 
@@ -231,7 +231,7 @@ class EmbeddedMonitor:
 
     def _status(self, models: dict[str, ModelStatus] | None) -> Status:
         cutter = self.pipeline.cutter
-        forged = Counter[str]({RejectCode.FORGED_CONTROL: len(self._forged)})
+        forged = Counter[str]({RejectCode.FORGED_CONTROL: self._forged})
         counts = cutter.join.counts() + forged + self._sources.ahead
         return fold_status(self.pipeline.fold, cutter.now, counts, models, self._seen())
 
