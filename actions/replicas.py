@@ -35,6 +35,8 @@ SETTLE_MS = 5_000
 RETURNS_MIN = 2
 #: Versions that are remembered for each replica, as held ready or as refused; the newest stay.
 VERSIONS_MAX = VERSIONS_OF_REPLICA.limit
+#: Replicas that ended in order and are still shown, of one model.
+LEFT_MAX = 20
 #: Refusals that concern the version. The others concern the command, its signature or its time.
 OF_THE_VERSION = ("LOAD_FAILED", "UNREGISTERED_ARTIFACT", "QUARANTINED")
 
@@ -62,6 +64,14 @@ class Refused(msgspec.Struct, frozen=True):
 
     epoch: Epoch
     code: str | None
+    at: int
+
+
+class Left(msgspec.Struct, frozen=True):
+    """Hold what a replica that ended in order served until then, and when that was."""
+
+    version: str | None
+    epoch: Epoch
     at: int
 
 
@@ -137,12 +147,14 @@ class Replica(msgspec.Struct):
 class Replicas(msgspec.Struct):
     """Hold all replicas of a model, the one written down last at the end; `covered` is the newest offset read of each
     log. `refusing` has those that refused an order of this ledger as older than what they know, and its epoch. In a
-    `recorded` past there is nobody to serve anything."""
+    `recorded` past there is nobody to serve anything. `left` has those that ended in order, the last of them at the
+    end: nothing is expected of them."""
 
     known: dict[str, Replica] = {}
     covered: dict[str, int] = {}
     refusing: dict[str, Epoch] = {}
     recorded: bool = False
+    left: dict[str, Left] = {}
 
     def record(self, *, recorded: bool) -> None:
         """Take it that the past is read from a recording of sources, or that it is not."""
@@ -176,6 +188,7 @@ class Replicas(msgspec.Struct):
                 continue
             self.covered[log] = change.place[2] + 1
             replica = self.known.pop(change.replica, None)
+            self.left.pop(change.replica, None)
             if change.stage == "left":
                 self._leave(change, replica)
                 continue
@@ -198,8 +211,11 @@ class Replicas(msgspec.Struct):
         """Forget a replica that ended in order, so that its silence means nothing; not one that began again since."""
         if replica is not None and replica.acked is not None and change.at < replica.acked.at:
             self.known[change.replica] = replica
-        else:
-            self.refusing.pop(change.replica, None)
+            return
+        self.refusing.pop(change.replica, None)
+        self.left[change.replica] = Left(change.version, change.epoch or (0, 0, 0), change.at)
+        if len(self.left) > LEFT_MAX:
+            del self.left[next(iter(self.left))]
 
     def make_room(self, counts: Counter[str]) -> None:
         """Forget the replica that is silent for longest; one that lasts stays before those that came just now."""
@@ -223,6 +239,8 @@ class Replicas(msgspec.Struct):
         self.covered.pop(f"{topic}/{partition}", None)
 
     def _forget(self, now: int) -> None:
+        while self.left and next(iter(self.left.values())).at < now - FORGET_MS:
+            del self.left[next(iter(self.left))]
         while self.known:
             name = next(iter(self.known))
             if self.known[name].heard >= now - FORGET_MS:

@@ -148,12 +148,20 @@ def living(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> di
 
 
 def _as_json(shown: Shown) -> dict[str, Any]:
-    """Return a model as JSON."""
-    each = {}
+    """Return a model as JSON; replicas that ended in order are there, but nothing is expected of them."""
+    each = {
+        name: {"version": last.version, "stage": "left", "epoch": last.epoch, "heard_ts": last.at}
+        for name, last in shown.model.left.items()
+    }
     for name, replica in shown.replicas.items():
         version, epoch = replica.serves()
         each[name] = {"version": version, "stage": replica.stage(), "epoch": epoch, "heard_ts": replica.heard}
-    known = {**msgspec.to_builtins(shown.model), "state": shown.state, "replicas": each, "lagging": shown.faults}
+    known = {
+        **msgspec.to_builtins(shown.model),
+        "state": shown.state,
+        "replicas": dict(sorted(each.items())),
+        "lagging": shown.faults,
+    }
     return known | {"silent": sorted(shown.silent), "stale": shown.stale}
 
 

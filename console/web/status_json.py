@@ -28,7 +28,11 @@ def status_shown(board: Board, lag: Mapping[str, int], wanted: str | None = None
 
 
 def _model(model: ModelStatus) -> dict[str, Any]:
-    replicas = {name: _replica(each) for name, each in model.replicas.items()}
+    replicas = {
+        name: {"version": last.version, "stage": "left", "epoch": last.epoch, "heard_ts": last.at}
+        for name, last in model.left.items()
+    }
+    replicas |= {name: _replica(each) for name, each in model.replicas.items()}
     return {**msgspec.to_builtins(model), "replicas": replicas, "lagging": model.lagging(model.replicas)}
 
 

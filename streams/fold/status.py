@@ -11,7 +11,7 @@ import msgspec
 from actions.desired import Proposal
 from actions.evidence_tree import ComparisonReport, DetectableReport, LearningReport
 from actions.reasons import Reason
-from actions.replicas import Replica, lagging
+from actions.replicas import Left, Replica, lagging
 from detectors.base import rounded
 from streams.evaluation.findings import find
 from streams.evaluation.outlook import detectable_of, learning_of, missing_outcomes
@@ -39,7 +39,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     The states of versions that answer live next to the desired one are there by their names, and `not_judged` counts
     their outcomes that were not judged. `implied` means that what is desired only answers and was never deployed, so
-    that no replica lags behind it.
+    that no replica lags behind it. `left` are replicas that ended in order lately.
     """
 
     state: str
@@ -67,6 +67,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     beside: dict[str, str] = {}
     not_judged: dict[str, int] = {}
     implied: bool = False
+    left: dict[str, Left] = {}
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -162,6 +163,7 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         beside={v: s for v, s in states_beside(model).items() if desired.versions.answers(v)},
         not_judged=desired.versions.not_judged(),
         implied=desired.serve is not None and not desired.is_ordered,
+        left=dict(sorted(state.replicas.left.items())),
     )
 
 

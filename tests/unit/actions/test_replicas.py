@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from actions import replica_watch
 from actions.facts import ReplicaChange
 from actions.replica_watch import ReplicaWatch, SavedWatch
-from actions.replicas import ANSWERS_PROVE_MS, FORGET_MS, RESTATE_MS, SETTLE_MS, Replica, Replicas, lagging, unfit
+from actions.replicas import (
+    ANSWERS_PROVE_MS,
+    FORGET_MS,
+    LEFT_MAX,
+    RESTATE_MS,
+    SETTLE_MS,
+    Replica,
+    Replicas,
+    lagging,
+    unfit,
+)
 from streams.config.parse import parse
 from streams.fold.fold import Fold
 from streams.join.partition import PREDICTIONS, Raw
@@ -65,9 +75,16 @@ def change(at: int, stage: str = "serving", replica: str = "r-1", shown: bool = 
 def test_replica_that_left_is_forgotten_and_known_again_with_its_next_ack() -> None:
     replicas = Replicas()
     replicas.take([change(1), change(2, replica="r-2"), change(3, "left")], 3, ORDERED.get, Counter())
-    assert set(replicas.known) == {"r-2"}
+    assert (set(replicas.known), set(replicas.left)) == ({"r-2"}, {"r-1"})
     replicas.take([change(4)], 4, ORDERED.get, Counter())
-    assert set(replicas.known) == {"r-1", "r-2"}
+    assert (set(replicas.known), replicas.left) == ({"r-1", "r-2"}, {})
+
+
+def test_of_replicas_that_left_the_last_ones_are_shown() -> None:
+    replicas = Replicas()
+    gone = [change(number, "left", f"r-{number}") for number in range(1, LEFT_MAX + 3)]
+    replicas.take(gone, len(gone), ORDERED.get, Counter())
+    assert list(replicas.left) == [f"r-{number}" for number in range(3, LEFT_MAX + 3)]
 
 
 def test_late_word_that_a_replica_left_ends_none_that_began_again() -> None:

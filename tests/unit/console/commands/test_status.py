@@ -216,17 +216,19 @@ def test_names_of_predictions_and_replicas_without_commands_make_nothing_stale(b
     assert (bench.model()["stale"], bench.model()["silent"]) == ([], [])
 
 
-def test_replica_that_left_is_neither_shown_nor_silent(bench: Bench) -> None:
+def test_replica_that_left_is_shown_as_that_and_neither_lags_nor_is_silent(bench: Bench) -> None:
     bench.ack("r-1", "v41", bench.epoch)
     bench.ack("r-2", "v41", bench.epoch)
     bench.live.step()
     bench.now += 1_000
     bench.ack("r-2", "v41", bench.epoch, "left")
-    for _ in range(2):
+    for expected in (["r-1"], ["r-1", "r-2"]):
         # Before and after the monitor has read it.
-        assert list(bench.shown()[0]) == ["r-1"]
+        shown = bench.model()
+        assert (list(shown["replicas"]), shown["lagging"], shown["silent"], shown["stale"]) == (expected, {}, [], [])
         bench.live.step()
         bench.now += 1_000
+    assert [each["stage"] for each in shown["replicas"].values()] == ["serving", "left"]
     bench.ack("r-2", "v41", bench.epoch)
     assert list(bench.shown()[0]) == ["r-1", "r-2"]
 
