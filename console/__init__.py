@@ -1,1 +1,18 @@
 """The command line, explanations and the demo: the interface for operators."""
+
+from __future__ import annotations
+
+import signal
+
+
+def main() -> None:
+    """Run a command; until its code is imported, an interrupt ends the process at once, without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        from console.cli import main as command
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    else:
+        # Whoever started it ignores interrupts, or is asked by a handler of its own.
+        from console.cli import main as command
+    command()

@@ -99,7 +99,7 @@ def test_library_depends_on_its_client_its_decoders_and_its_signatures_only():
 
 def test_each_distribution_brings_its_one_command():
     assert project(ROOT / "sdk")["scripts"] == {"unship-replica": "unship.sidecar.cli:main"}
-    assert project(ROOT)["scripts"] == {"unship": "console.cli:main"}
+    assert project(ROOT)["scripts"] == {"unship": "console:main"}
 
 
 def test_command_of_the_library_loads_no_heavy_library():
