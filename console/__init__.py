@@ -13,6 +13,6 @@ def main() -> None:
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
     else:
-        # Whoever started it ignores interrupts, or is asked by a handler of its own.
+        # The process that started it ignores interrupts, or a program that calls this has a handler of its own.
         from console.cli import main as command
     command()
