@@ -178,8 +178,7 @@ def test_numbers_that_json_or_a_double_cannot_hold_are_counted_and_the_good_line
 # Labels
 
 
-@pytest.mark.parametrize("loss", ["recall", "precision"])
-@pytest.mark.parametrize("no", [0, -1])
+@pytest.mark.parametrize(("loss", "no"), [("recall", 0), ("precision", -1)])
 def test_decay_is_found_whatever_no_is_written_as(tmp_path: Path, loss: str, no: int) -> None:
     rng, events = random.Random(5), [deployed("v1")]
     for number in range(4_000):

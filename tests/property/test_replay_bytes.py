@@ -49,7 +49,7 @@ def alarmed(output: bytes) -> bool:
     return any(msgspec.json.decode(line)["verdict"] == "DEGRADED" for line in output.splitlines())
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(plan=plans, batch=st.sampled_from([1, 2, 7, 100, 1_000_000]))
 def test_same_recording_gives_the_same_bytes_twice_and_for_every_batch(plan: Plan, batch: int) -> None:
     config, recording = config_of(plan), recording_of(plan)
@@ -58,7 +58,7 @@ def test_same_recording_gives_the_same_bytes_twice_and_for_every_batch(plan: Pla
     assert replayed(config, recording, batch) == first
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(plan=plans, stops=st.lists(st.floats(0, 1.1), min_size=1, max_size=4), batch=st.sampled_from([3, 4_096]))
 def test_any_chain_of_stops_gives_the_bytes_of_one_run(plan: Plan, stops: list[float], batch: int) -> None:
     config, recording = config_of(plan), recording_of(plan)

@@ -15,7 +15,7 @@ from tests.simulation.harsh import LOST, HarshSite, harsh_verdict
 from tests.simulation.mutants import MUTANT_SEEDS, MUTANTS, is_caught
 from tests.simulation.readers import Site, Verdict, verdict_of
 
-SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", "150"))
+SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", "80"))
 #: Feedback was gone whose join clock had been ahead of what was left: a later answer counted a prediction twice.
 FOUND = (2_599, 5_199)
 

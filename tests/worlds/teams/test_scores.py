@@ -66,7 +66,7 @@ WORLDS = {
 }
 #: Of the first five seeds of the six worlds 26 changes are found and dated, each within a cohort, or a quarter of the
 #: time that the alarm took: UNSHIP_WORLD_SEEDS=5.
-SEEDS = range(1, 1 + int(os.environ.get("UNSHIP_WORLD_SEEDS", "2")))
+SEEDS = range(1, 1 + int(os.environ.get("UNSHIP_WORLD_SEEDS", "1")))
 #: A change of little evidence has no sharp date.
 DATED = 0.6
 
@@ -79,6 +79,8 @@ def test_change_is_found_and_dated_and_nothing_is_decided_before_it(name: str) -
         found = decided(told, world.text)
         before = {str(each.reason) for each in found if each.ts <= told.changed_at}
         assert before <= {"LEARNING", "HEALTHY"}, (seed, before)
+        # Most answers of some of these never get a label, which is no fault of the labels.
+        assert not {"BLIND", "COVERAGE_SHIFT", "IMPLAUSIBLE_LABELS"} & {str(each.reason) for each in found}
         alarms = [each for each in degraded(found) if each.evidence.alarm]
         if not alarms or not alarms[0].evidence.alarm:
             continue

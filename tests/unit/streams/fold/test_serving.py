@@ -141,7 +141,7 @@ def test_few_answers_without_a_deployment_are_no_notice() -> None:
     assert told(replayed(answers, config_of())[1]) == []
 
 
-@pytest.mark.parametrize("bad", ["vA", "vC", "vE"])
+@pytest.mark.parametrize("bad", ["vA", "vE"])
 @pytest.mark.parametrize("mature", ["0s", "20s"])
 def test_one_of_five_live_versions_that_decays_is_found_and_a_healthy_one_is_named(bad: str, mature: str) -> None:
     good = dict.fromkeys(["vA", "vB", "vC", "vD", "vE"], 0.05)
@@ -201,7 +201,7 @@ def test_stop_and_other_batches_give_the_same_decisions(stop: int, mature: str) 
     first = Replay(config)
     begun = list(first.decisions(io.BytesIO(lines), 7, stop))
     second = Replay(config, first.save())
-    rest = list(second.decisions(io.BytesIO(lines), 1))
+    rest = list(second.decisions(io.BytesIO(lines), 13))
     assert [decision_bytes(each) for each in [*begun, *rest]] == whole
     assert len(whole) >= 3
 
