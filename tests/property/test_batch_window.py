@@ -326,7 +326,7 @@ def check_seed(
 def test_blocks_join_and_count_as_one_record_after_the_other(rules: dict[str, WindowRule], reload: bool) -> None:
     counts: Counter[str] = Counter()
     outcomes = pairs = 0
-    for seed in range(20):
+    for seed in range(40):
         joined, _ = check_seed(seed, rules, reload=reload)
         outcomes += len(joined.outcomes)
         pairs += len(joined.pairs)
@@ -342,7 +342,7 @@ def test_blocks_join_and_count_as_one_record_after_the_other(rules: dict[str, Wi
 def test_blocks_revise_labels_as_one_record_after_the_other(reload: bool) -> None:
     counts: Counter[str] = Counter()
     revised = 0
-    for seed in range(15):
+    for seed in range(30):
         joined, _ = check_seed(seed, REVISED, reload=reload, default=REVISED_DEFAULT)
         revised += len(joined.outcomes) - len({row[0] for row in joined.outcomes})
         for (reason, _, _), count in joined.counts.items():
@@ -361,7 +361,7 @@ def test_blocks_keep_of_a_request_what_one_record_after_the_other_does(
     monkeypatch.setattr(pending_predictions, "UNLISTED_MAX", most)
     monkeypatch.setattr(early_labels, "LABELS_MAX", most)
     refused = outcomes = 0
-    for seed in range(20):
+    for seed in range(40):
         joined, _ = check_seed(2_000 + seed, rules, reload=seed % 2 == 0, default=LONG if seed % 3 else DEFAULT)
         refused += sum(count for (reason, _, _), count in joined.counts.items() if reason == "REQUEST_LIMIT")
         outcomes += len(joined.outcomes)
@@ -373,7 +373,7 @@ def test_full_tables_of_cells_and_sources_change_nothing_that_is_joined(monkeypa
     monkeypatch.setattr(cells, "CELLS_MAX", 4)
     monkeypatch.setattr(slice_values, "SOURCES_MAX", 2)
     monkeypatch.setattr(series, "CROWDED_LEAST", 3)
-    for seed in range(20):
+    for seed in range(40):
         check_seed(1_000 + seed, BY_TRUTH, reload=seed % 2 == 0)
 
 
