@@ -10,7 +10,7 @@ import pytest
 
 from tests.worlds.teams.people import DAY_MS, HOUR_MS, Told, clicks, ratings
 from tests.worlds.teams.scores import arrivals, demand, fraud
-from tests.worlds.teams.test_people import CLICKS, RATINGS, decided, degraded
+from tests.worlds.teams.watched import CLICKS, RATINGS, decided, degraded
 
 FRAUD = """
 models:
