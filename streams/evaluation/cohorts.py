@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from detectors.base import Bools, Ints
 from detectors.rows.types import Entries
+from streams.evaluation.label_parts import add_counts
 from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.plausibility import PairCount, add_pair
 from streams.evaluation.slices import SliceTable
@@ -67,10 +68,7 @@ class OpenCohort(msgspec.Struct):
 
     def add_parts(self, arm: int, counts: dict[int, list[int]]) -> None:
         """Count predictions and labels of an arm by parts."""
-        known = self.parts.setdefault(arm, {})
-        for part, (asked, told) in counts.items():
-            before = known.get(part, [0, 0])
-            known[part] = [before[0] + asked, before[1] + told]
+        add_counts(self.parts.setdefault(arm, {}), counts)
 
     def add_classes(self, arm: int, counts: list[PairCount]) -> None:
         """Count classes of an arm's outcomes."""

@@ -170,7 +170,7 @@ def counts_in(record: Outcomes, table: SliceTable, outputs: Outputs, width: int)
     """Return by interval and arm of a record how many predictions each part has, and how many labels came."""
     found: dict[tuple[int, int], Counts] = {}
     asked = record.asked
-    if asked is not None:
+    if asked.arm.size and (asked.slices or asked.answer is not None):
         columns = [table.find(i, column) for i, column in enumerate(asked.slices)]
         answers = None if asked.answer is None else outputs.numbers(asked.answer)
         _add(found, asked.predicted_at // width, asked.arm, columns, answers, 0)

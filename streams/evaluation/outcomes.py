@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
 from detectors.base import Bools, Floats, Ints
 from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The predictions that a record brings: the arm and the time (ms) of each, its slices and the class answered."""
+    """The predictions first read in a record, in the order of the ledger: the arm and the time (ms) of each, and as far
+    as labels may be missing by these, its slices and the class answered."""
 
     arm: Ints
     predicted_at: Ints
     slices: list[Coded]
     answer: Coded | None
 
-    def of_arms(self, arms: Bools) -> Asked:
-        """Return the rows of some arms."""
-        use = arms[self.arm]
+    def chosen(self, use: Bools) -> Asked:
+        """Return some of them."""
         answer = None if self.answer is None else self.answer.chosen(use)
         return Asked(self.arm[use], self.predicted_at[use], [each.chosen(use) for each in self.slices], answer)
-
-
-NOBODY: Ints = np.zeros(0, np.int64)
 
 
 class Outcomes(msgspec.Struct, frozen=True):
@@ -33,8 +29,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     `losses` has shape (losses, outcomes), and `arm` indexes `arms`. `position` orders predictions made at one time,
     whatever partition they are from. `predictions` counts (arm, interval, count) of the predictions first read here, by
     cohorts, or where there are none by the intervals in which they wait for their labels.
-    `unlabelled` is there only for models that judge predictions without a label. `answered_by` has the arm of each
-    prediction first read here, in the order of the ledger, and `answered_at` its time.
+    `unlabelled` is there only for models that judge predictions without a label.
     """
 
     model: str
@@ -48,17 +43,14 @@ class Outcomes(msgspec.Struct, frozen=True):
     slices: list[Coded]
     source: Coded
     predictions: list[tuple[int, int, int]]
+    asked: Asked
     pairs: PairRows | None = None
     unlabelled: UnlabelledRows | None = None
     classes: Pairs | None = None
-    asked: Asked | None = None
-    answered_by: Ints = NOBODY
-    answered_at: Ints = NOBODY
 
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
         use, pairs, unlabelled = arms[self.arm], self.pairs, self.unlabelled
-        answered = arms[self.answered_by]
         if unlabelled is not None:
             both = None if unlabelled.pairs is None else _pairs(unlabelled.pairs, arms)
             unlabelled = unlabelled.chosen(arms[unlabelled.arm], both)
@@ -75,9 +67,7 @@ class Outcomes(msgspec.Struct, frozen=True):
             pairs=None if pairs is None else _pairs(pairs, arms),
             unlabelled=unlabelled,
             classes=None if self.classes is None else self.classes.chosen(use),
-            asked=None if self.asked is None else self.asked.of_arms(arms),
-            answered_by=self.answered_by[answered],
-            answered_at=self.answered_at[answered],
+            asked=self.asked.chosen(arms[self.asked.arm]),
         )
 
     def events(self) -> int:

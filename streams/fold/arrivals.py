@@ -101,7 +101,7 @@ def _count_classes(model: ModelFold, record: Outcomes, numbers: Ints) -> None:
 def _count_outputs(model: ModelFold, record: Outcomes) -> None:
     """Count how often each class is answered, and how often a truth comes for it."""
     outputs, asked = model.state.labels.outputs, record.asked
-    if asked is not None and asked.answer is not None:
+    if asked.answer is not None and asked.arm.size:
         outputs.ask(asked.answer, asked.predicted_at)
     if record.classes is not None and record.arm.size:
         outputs.tell(record.classes, record.predicted_at)
@@ -177,7 +177,7 @@ def _add_newest(newest: NewestAnswers, record: Outcomes) -> None:
     for number, _, count in record.predictions:
         if record.arms[number].role == "live":
             counts[number] += count
-    by, at = record.answered_by, record.answered_at
+    by, at = record.asked.arm, record.asked.predicted_at
     names = {number: record.arms[number].version for number in counts}
     began = {name: int(at[by == number].min()) for number, name in names.items() if not newest.count(name)}
     if len(counts) < 2:

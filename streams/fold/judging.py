@@ -182,15 +182,12 @@ def _close(model: ModelFold, cohort: OpenCohort, number: int) -> Closed:
     if config.negative:
         silent = state.labels.silence.arms()
     closed = close_cohort(cohort, number, model.width, len(config.losses), len(config.slices_by), silent)
-    if model.width and config.judges_unlabelled and config.outcomes_labelled is None:
-        # These became outcomes only now; those with a label were counted when it came.
-        use = closed.columns[SOURCE] < 0
-        if config.revises:
-            # What is in force is known only now.
-            use |= True
-        state.count_outcomes(state.layout.arms, closed.columns[ARM, use])
-    elif config.revises:
+    if config.revises:
+        # Which labels are in force is known only now.
         state.count_outcomes(state.layout.arms, closed.columns[ARM])
+    elif model.width and config.judges_unlabelled and config.outcomes_labelled is None:
+        # These became outcomes only now; those with a label were counted when it came.
+        state.count_outcomes(state.layout.arms, closed.columns[ARM, closed.columns[SOURCE] < 0])
     return msgspec.structs.replace(closed, revised=revised) if revised else closed
 
 

@@ -38,7 +38,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
             pairs = pairs.chosen(partly.fresh(pairs.later, pairs.labelled_by))
         if unlabelled is not None:
             unlabelled = _unread_rows(unlabelled, partly)
-    answered_by, answered_at = _answered(part, partly)
+    asked = _asked(part, partly)
     return Outcomes(
         part.model,
         clock,
@@ -50,13 +50,11 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         rows.losses,
         rows.slices,
         rows.source,
-        _predictions(answered_by, answered_at, len(part.arms), width),
+        _predictions(asked, len(part.arms), width),
+        asked,
         None if pairs is None else _placed_pairs(pairs, above),
         None if unlabelled is None else _placed_unlabelled(unlabelled, above),
         rows.classes,
-        _asked(part, partly),
-        answered_by,
-        answered_at,
     )
 
 
@@ -65,38 +63,23 @@ def above_places(partition: int) -> int:
     return partition << OFFSET_BITS
 
 
-def _answered(part: Part, coverage: Coverage | None) -> tuple[Ints, Ints]:
-    """Return arm and time of each new prediction."""
-    seen = part.seen if part.unlabelled is None else part.unlabelled
-    if coverage is None:
-        return seen.arm, seen.predicted_at
-    new = _unread(seen.position, coverage)
-    return seen.arm[new], seen.predicted_at[new]
-
-
-def _predictions(arm: Ints, predicted_at: Ints, arms: int, width: int) -> list[tuple[int, int, int]]:
+def _predictions(asked: Asked, arms: int, width: int) -> list[tuple[int, int, int]]:
     """Return how many new predictions each arm made in each cohort: (arm, cohort, count)."""
-    if not arm.size:
+    if not asked.arm.size:
         return []
-    cohort = predicted_at // width
+    cohort = asked.predicted_at // width
     first = int(np.minimum.reduce(cohort))
-    counts = np.bincount((cohort - first) * arms + arm)
+    counts = np.bincount((cohort - first) * arms + asked.arm)
     found = counts.nonzero()[0]
     by_key = zip(found.tolist(), counts[found].tolist(), strict=True)
     return [(key % arms, first + key // arms, count) for key, count in by_key]
 
 
-def _asked(part: Part, coverage: Coverage | None) -> Asked | None:
-    """Return the new predictions with what labels may be missing by, None if the record has neither."""
+def _asked(part: Part, coverage: Coverage | None) -> Asked:
+    """Return the new predictions."""
     seen = part.seen if part.unlabelled is None else part.unlabelled
-    if not seen.arm.size or (not seen.slices and seen.answer is None):
-        return None
     asked = Asked(seen.arm, seen.predicted_at, seen.slices, seen.answer)
-    if coverage is None:
-        return asked
-    new = _unread(seen.position, coverage)
-    answer = None if seen.answer is None else seen.answer.chosen(new)
-    return Asked(asked.arm[new], asked.predicted_at[new], [each.chosen(new) for each in seen.slices], answer)
+    return asked if coverage is None else asked.chosen(_unread(seen.position, coverage))
 
 
 def counts_of(counted: Counted, coverage: Coverage) -> Iterator[tuple[str, int]]:
