@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from actions.evidence_tree import ComparisonReport
 from actions.reconcile import Timing
-from actions.replicas import Replica
+from actions.replicas import Left, Replica
 from console.sentences import clean, missing, risen, would_have_shown
 from console.times import shown_time
 from streams.config.units import rounded_span
@@ -27,6 +28,18 @@ def silent(replicas: Mapping[str, Replica], now: int) -> dict[str, int]:
     """
     since = now - SILENT_BEATS * Timing().beat_ms
     return {name: each.heard for name, each in replicas.items() if follows(each) and each.heard <= since}
+
+
+def replicas_shown(replicas: Mapping[str, Replica], left: Mapping[str, Left]) -> dict[str, dict[str, Any]]:
+    """Return replicas as JSON has them; those that ended in order are there, but nothing is expected of them."""
+    found = {
+        name: {"version": last.version, "stage": "left", "epoch": last.epoch, "heard_ts": last.at}
+        for name, last in left.items()
+    }
+    for name, replica in replicas.items():
+        version, epoch = replica.serves()
+        found[name] = {"version": version, "stage": replica.stage(), "epoch": epoch, "heard_ts": replica.heard}
+    return dict(sorted(found.items()))
 
 
 def follows(replica: Replica) -> bool:

@@ -19,7 +19,7 @@ from actions.replicas import Replica, Replicas
 from console.logs import configured_log, embedded_folder, kafka_access, settings_for_reading
 from console.sentences import clean
 from console.settings import Exit, Settings
-from console.status_lines import model_lines, monitor_line, silent, stale
+from console.status_lines import model_lines, monitor_line, replicas_shown, silent, stale
 from console.times import shown_time
 from streams.config.resolved import Config
 from streams.fold.status import ModelStatus, Seen, Status
@@ -148,20 +148,9 @@ def living(model: str, status: ModelStatus, acks: list[Taken], clock: int) -> di
 
 
 def _as_json(shown: Shown) -> dict[str, Any]:
-    """Return a model as JSON; replicas that ended in order are there, but nothing is expected of them."""
-    each = {
-        name: {"version": last.version, "stage": "left", "epoch": last.epoch, "heard_ts": last.at}
-        for name, last in shown.model.left.items()
-    }
-    for name, replica in shown.replicas.items():
-        version, epoch = replica.serves()
-        each[name] = {"version": version, "stage": replica.stage(), "epoch": epoch, "heard_ts": replica.heard}
-    known = {
-        **msgspec.to_builtins(shown.model),
-        "state": shown.state,
-        "replicas": dict(sorted(each.items())),
-        "lagging": shown.faults,
-    }
+    """Return a model as JSON."""
+    replicas = replicas_shown(shown.replicas, shown.model.left)
+    known = {**msgspec.to_builtins(shown.model), "state": shown.state, "replicas": replicas, "lagging": shown.faults}
     return known | {"silent": sorted(shown.silent), "stale": shown.stale}
 
 

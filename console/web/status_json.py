@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from actions.replicas import Replica
+from console.status_lines import replicas_shown
 from console.web.board import Board
 from streams.fold.status import ModelStatus
 
@@ -28,14 +28,5 @@ def status_shown(board: Board, lag: Mapping[str, int], wanted: str | None = None
 
 
 def _model(model: ModelStatus) -> dict[str, Any]:
-    replicas = {
-        name: {"version": last.version, "stage": "left", "epoch": last.epoch, "heard_ts": last.at}
-        for name, last in model.left.items()
-    }
-    replicas |= {name: _replica(each) for name, each in model.replicas.items()}
+    replicas = replicas_shown(model.replicas, model.left)
     return {**msgspec.to_builtins(model), "replicas": replicas, "lagging": model.lagging(model.replicas)}
-
-
-def _replica(replica: Replica) -> dict[str, Any]:
-    version, epoch = replica.serves()
-    return {"version": version, "stage": replica.stage(), "epoch": epoch, "heard_ts": replica.heard}
