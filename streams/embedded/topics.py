@@ -12,6 +12,7 @@ from unship.log.address import EMBEDDED
 from unship.log.embedded.file import FILE_NAME
 from unship.log.embedded.log import EmbeddedLog
 from unship.log.embedded.read_only import ReadOnlyLog
+from unship.log.link import Record
 
 
 class EmbeddedTopics:
@@ -35,10 +36,7 @@ class EmbeddedTopics:
 
     def read(self, topic: str, partition: int, offset: int) -> Sequence[Taken]:
         """Return some records from `offset` on."""
-        return [
-            Taken(topic, 0, entry.offset, entry.append_ts, entry.key, entry.value, entry.headers)
-            for entry in self.log.read(topic, offset)
-        ]
+        return [taken_of(topic, entry) for entry in self.log.read(topic, offset)]
 
 
 @contextmanager
@@ -54,3 +52,8 @@ def open_log(source: str) -> Iterator[ReadOnlyLog]:
         raise RecordingError(f"{source}: there is no log in {folder}; name the folder that `unship run` writes to")
     with ReadOnlyLog(folder) as log:
         yield log
+
+
+def taken_of(topic: str, record: Record) -> Taken:
+    """Return a record of an embedded log, which has one partition of each topic."""
+    return Taken(topic, 0, record.offset, record.append_ts, record.key, record.value, record.headers)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -19,20 +20,15 @@ PAGE_RECORDS = 2_000
 T = TypeVar("T")
 
 
-class KafkaTopics:
-    """Reads one log's topics, in a `with`, which connects. It has an event loop of its own, so each read blocks."""
+class BlockingReader(ABC):
+    """A consumer of a broker in a `with`, which connects. It has an event loop of its own, so each call blocks."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
         self._runner = asyncio.Runner()
-        self._counts: dict[str, int] = {}
-        self._first: dict[Place, int] = {}
-        self._ends: dict[Place, int] = {}
-        # Audits alternate between topics, and re-assigning costs a fetch, so pages are cached.
-        self._pages: dict[Place, tuple[int, list[Taken]]] = {}
 
-    def __enter__(self) -> KafkaTopics:
-        """Connect, and look where the topics begin and end."""
+    def __enter__(self) -> Self:
+        """Connect, and begin."""
         try:
             self._run(self._connect())
         except BaseException:
@@ -46,6 +42,37 @@ class KafkaTopics:
         """Disconnect."""
         self._runner.run(end_consumer(self._consumer))
         self._runner.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._runner.run(work)
+        except (KafkaError, OSError) as error:
+            raise BrokerUnreachable(explained(error, self._access)) from error
+
+    async def _connect(self) -> None:
+        self._consumer = self._access.reader()
+        try:
+            await self._consumer.start()
+            await self._begin()
+        except BaseException:
+            await end_consumer(self._consumer)
+            raise
+
+    @abstractmethod
+    async def _begin(self) -> None:
+        """Look around once the consumer has started."""
+
+
+class KafkaTopics(BlockingReader):
+    """Reads one log's topics up to their ends of the moment at which it connected."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self._counts: dict[str, int] = {}
+        self._first: dict[Place, int] = {}
+        self._ends: dict[Place, int] = {}
+        # Audits alternate between topics, and re-assigning costs a fetch, so pages are cached.
+        self._pages: dict[Place, tuple[int, list[Taken]]] = {}
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
@@ -67,22 +94,7 @@ class KafkaTopics:
             self._pages[topic, partition] = begin, page
         return page[bisect_left(page, offset, key=lambda taken: taken.offset) :]
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return self._runner.run(work)
-        except (KafkaError, OSError) as error:
-            raise BrokerUnreachable(explained(error, self._access)) from error
-
-    async def _connect(self) -> None:
-        self._consumer = self._access.reader()
-        try:
-            await self._consumer.start()
-            await self._look()
-        except BaseException:
-            await end_consumer(self._consumer)
-            raise
-
-    async def _look(self) -> None:
+    async def _begin(self) -> None:
         names = self._access.names
         for topic in KIND_OF:
             self._counts[topic] = await partition_count(self._consumer, names.of(topic))
@@ -104,8 +116,12 @@ class KafkaTopics:
         elif await self._consumer.position(place) != offset:
             self._consumer.seek(place, offset)
         async for page in read_to(self._consumer, {place: end}, PAGE_RECORDS):
-            return [
-                Taken(topic, partition, entry.offset, entry.timestamp, entry.key, entry.value, tuple(entry.headers))
-                for entry in page
-            ]
+            return [taken_of(topic, entry) for entry in page]
         return []
+
+
+def taken_of(topic: str, record: Any) -> Taken:
+    """Return a record of a consumer; `topic` is its name without the prefix."""
+    return Taken(
+        topic, record.partition, record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
+    )

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from types import TracebackType
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from console.commands.operating.tail import COMPACTED, GROWING
-from streams.kafka.clients import Access, end_consumer, explained, partition_count, read_to
+from streams.kafka.clients import Access, partition_count, read_to
+from streams.kafka.topic_reader import BlockingReader, taken_of
 from streams.recordings.lines import Taken
 from streams.topics.partitioner import partition_of
-from unship.errors import BrokerUnreachable
-
-T = TypeVar("T")
 
 
-class KafkaTail:
-    """The topics of a broker that are followed for one model, in a `with`, which connects; each call blocks."""
+class KafkaTail(BlockingReader):
+    """The topics of a broker that are followed for one model; the compacted ones are read to their ends at once."""
 
     def __init__(self, access: Access, model: str) -> None:
+        super().__init__(access)
         self.partition = 0
-        self._access = access
         self._model = model
-        self._runner = asyncio.Runner()
         self._first: list[Taken] = []
         self._places: dict[str, list[TopicPartition]] = {}
-
-    def __enter__(self) -> KafkaTail:
-        """Connect, and read the compacted topics to their ends of now."""
-        try:
-            self._run(self._connect())
-        except BaseException:
-            self._runner.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Disconnect."""
-        self._runner.run(end_consumer(self._consumer))
-        self._runner.close()
 
     def next(self, topics: Sequence[str], timeout_s: float) -> list[Taken]:
         """Return new records of some topics; wait so long at most until there is one."""
@@ -54,21 +32,6 @@ class KafkaTail:
     def rest(self, topic: str) -> list[Taken]:
         """Return the new records of a topic up to its end of now."""
         return self._run(self._rest(self._places[topic]))
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return self._runner.run(work)
-        except (KafkaError, OSError) as error:
-            raise BrokerUnreachable(explained(error, self._access)) from error
-
-    async def _connect(self) -> None:
-        self._consumer = self._access.reader()
-        try:
-            await self._consumer.start()
-            await self._begin()
-        except BaseException:
-            await end_consumer(self._consumer)
-            raise
 
     async def _begin(self) -> None:
         names, consumer = self._access.names, self._consumer
@@ -105,6 +68,4 @@ class KafkaTail:
     def _taken(self, record: Any) -> Taken:
         topic = self._access.names.plain(record.topic)
         assert topic is not None
-        return Taken(
-            topic, record.partition, record.offset, record.timestamp, record.key, record.value, tuple(record.headers)
-        )
+        return taken_of(topic, record)

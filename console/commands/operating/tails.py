@@ -9,6 +9,7 @@ from console.commands.operating.tail import COMPACTED, GROWING, Tail
 from console.logs import configured_log, embedded_folder, kafka_access
 from console.settings import Settings
 from streams.config.resolved import Config
+from streams.embedded.topics import taken_of
 from streams.recordings.lines import Taken
 from unship.errors import ConfigurationError
 from unship.log.embedded.file import FILE_NAME
@@ -29,9 +30,7 @@ class EmbeddedTail:
         for topic in COMPACTED:
             newest = list(log.latest(topic).values())
             self._positions[topic] = max((record.offset for record in newest), default=-1) + 1
-            self._first += [
-                Taken(topic, 0, each.offset, each.append_ts, each.key, each.value, each.headers) for each in newest
-            ]
+            self._first += [taken_of(topic, each) for each in newest]
 
     def next(self, topics: Sequence[str], timeout_s: float) -> list[Taken]:
         """Return new records of some topics; wait so long at most until there is one."""
@@ -52,7 +51,7 @@ class EmbeddedTail:
         records = self._log.read(topic, self._positions[topic])
         if records:
             self._positions[topic] = records[-1].offset + 1
-        return [Taken(topic, 0, each.offset, each.append_ts, each.key, each.value, each.headers) for each in records]
+        return [taken_of(topic, each) for each in records]
 
 
 @contextmanager
