@@ -7,38 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from actions.checkpoints import CHECKPOINT_KEY
-from actions.reconcile import Signer
-from console.cli import main
-from console.keyring import Keyring
-from streams.config.parse import parse
-from streams.embedded.monitor import EmbeddedMonitor
+from tests.commands import MonitorAndShell
 from unship.keys import new_keys
-from unship.log.embedded.log import EmbeddedLog
-from unship.log.link import wall_ms
 
 CONFIG = "log: embedded:./log\nkeys: ./keys\nmodels: {fraud: {policy: {mode: act}}, idle: {}}\n"
 
 
-class Bench:
-    """A monitor with two deployed versions, and a shell beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = EmbeddedLog(folder / "log", fsync=False)
-        signer = Keyring(folder / "keys", lambda text: None).signer
-        assert isinstance(signer, Signer)
-        self.live = EmbeddedMonitor(self.log, parse(CONFIG), wall_ms, signer)
-        for version in ("v1", "v2"):
-            event = json.dumps({"model": "fraud", "version": version, "status": "live"})
-            assert self.unship("emit", "deployment", event).exit_code == 0
-            self.live.step()
-        # With it the status is written, however short ago that was done.
-        self.live.save_snapshot()
-
-    def unship(self, *arguments: str) -> Result:
-        return CliRunner().invoke(main, [*arguments])
+class Bench(MonitorAndShell):
+    """A monitor with two deployed versions, and what is asked of it."""
 
     def ctl(self, *arguments: str) -> Result:
         done = self.unship("ctl", *arguments, "--reason", "drill")
@@ -59,7 +38,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.chdir(tmp_path)
     Path("unship.yaml").write_text(CONFIG)
     new_keys(tmp_path / "keys", "prod")
-    return Bench(tmp_path)
+    return Bench(tmp_path, CONFIG)
 
 
 def test_every_act_is_appended_signed_and_followed(bench: Bench) -> None:

@@ -7,37 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from actions.reconcile import Signer
-from console.cli import main
-from console.keyring import Keyring
-from streams.config.parse import parse
-from streams.embedded.monitor import EmbeddedMonitor
+from tests.commands import MonitorAndShell
 from unship.keys import OPERATOR_FILE, new_keys
-from unship.log.embedded.log import EmbeddedLog, Message
-from unship.log.link import wall_ms
+from unship.log.embedded.log import Message
 
 CONFIG = "log: embedded:./log\nkeys: ./keys\nmodels: {fraud: {policy: {mode: act}}}\n"
 
 
-class Bench:
-    """A monitor with two deployed versions, of which v2 serves, and a shell."""
+class Bench(MonitorAndShell):
+    """A monitor that has commanded its two versions, and acts that are tried out."""
 
-    def __init__(self, folder: Path) -> None:
-        self.log = EmbeddedLog(folder / "log", fsync=False)
-        signer = Keyring(folder / "keys", lambda text: None).signer
-        assert isinstance(signer, Signer)
-        self.live = EmbeddedMonitor(self.log, parse(CONFIG), wall_ms, signer)
-        for version in ("v1", "v2"):
-            event = json.dumps({"model": "fraud", "version": version, "status": "live"})
-            assert self.unship("emit", "deployment", event).exit_code == 0
-            self.live.step()
-            self.live.publish()
-        self.live.save_snapshot()
-
-    def unship(self, *arguments: str) -> Result:
-        return CliRunner().invoke(main, [*arguments])
+    def deployed(self) -> None:
+        super().deployed()
+        self.live.publish()
 
     def tried(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """Try an act out; make sure that nothing was written."""
@@ -54,7 +37,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.chdir(tmp_path)
     Path("unship.yaml").write_text(CONFIG)
     new_keys(tmp_path / "keys", "prod")
-    return Bench(tmp_path)
+    return Bench(tmp_path, CONFIG)
 
 
 def test_rollback_is_shown_with_decision_and_command_and_needs_no_key(bench: Bench) -> None:

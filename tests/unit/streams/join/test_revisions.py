@@ -48,7 +48,8 @@ class Judged(NamedTuple):
     revised: int
 
 
-def judged(config: Config, lines: list[bytes], monkeypatch: pytest.MonkeyPatch) -> tuple[Judged, Run]:
+def closing(monkeypatch: pytest.MonkeyPatch) -> list[Closed]:
+    """Return where cohorts are noted when they close."""
     found: list[Closed] = []
     close = judging._close
 
@@ -57,6 +58,11 @@ def judged(config: Config, lines: list[bytes], monkeypatch: pytest.MonkeyPatch) 
         return found[-1]
 
     monkeypatch.setattr(judging, "_close", noted)
+    return found
+
+
+def judged(config: Config, lines: list[bytes], monkeypatch: pytest.MonkeyPatch) -> tuple[Judged, Run]:
+    found = closing(monkeypatch)
     made = run(config, lines, START + 10 * H)
     rows = [
         (int(position) >> 16, values.tolist(), source >= 0)
@@ -138,14 +144,7 @@ def test_label_that_is_taken_back_is_truth_0_where_only_bad_news_is_reported(mon
 
 
 def test_revised_truth_revises_the_pair_of_live_and_shadow(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[Closed] = []
-    close = judging._close
-
-    def noted(*given: Any) -> Closed:
-        closed.append(close(*given))
-        return closed[-1]
-
-    monkeypatch.setattr(judging, "_close", noted)
+    closed = closing(monkeypatch)
     shadow = line(Prediction(id="a", model="m", version="v2", output=0, role="shadow", ts=START + 1))
     run(LAST, [predicted(0), shadow, labelled(2, 0), labelled(3, 1)], START + 10 * H)
     assert [each.excess.tolist() for each in closed] == [[[-1.0]]]
