@@ -19,8 +19,9 @@ HOST = "127.0.0.1"
 PRODUCE = 0
 FETCH = 1
 INIT_PRODUCER_ID = 22
-#: Numbers of requests that are not answered yet, and of what kind they are.
-Asked: TypeAlias = dict[int, int]
+BEGIN_BYTES = 256
+#: Numbers of requests whose replies did not come yet, and how they begin.
+Asked: TypeAlias = dict[int, bytes]
 #: What ends a connection.
 ENDED = (ConnectionError, asyncio.IncompleteReadError, OSError)
 
@@ -33,7 +34,7 @@ class Network:
         bytes_per_s: how fast replies come; None for as fast as they can.
         silent: nothing comes through in either direction, and no connection ends.
         replies_lost: of so many appends the reply is lost, and the connection with it.
-        answers: how many more requests of a kind are answered; those of a kind that is not here all are.
+        unanswered: requests of this kind with these bytes near their begin are not answered, however often sent.
     """
 
     def __init__(self, broker: str) -> None:
@@ -45,7 +46,7 @@ class Network:
         self.silent = False
         self.replies_lost = 0
         self.lost = 0
-        self.answers: dict[int, int] = {}
+        self.unanswered: tuple[int, bytes] | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,14 +84,12 @@ class Network:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _requests(
-        self, reader: asyncio.StreamReader, broker: asyncio.StreamWriter, asked: dict[int, int]
-    ) -> None:
+    async def _requests(self, reader: asyncio.StreamReader, broker: asyncio.StreamWriter, asked: Asked) -> None:
         with suppress(*ENDED):
             while True:
                 frame = await _frame(reader)
-                key, _, number = struct.unpack_from(">hhi", frame)
-                asked[number] = key
+                _, _, number = struct.unpack_from(">hhi", frame)
+                asked[number] = frame[:BEGIN_BYTES]
                 await self._while_silent()
                 broker.write(struct.pack(">i", len(frame)) + frame)
                 await broker.drain()
@@ -102,11 +101,10 @@ class Network:
                 frame = (await _frame(broker)).replace(theirs, ours)
                 await asyncio.sleep(self.delay_s + len(frame) / (self.bytes_per_s or float("inf")))
                 await self._while_silent()
-                kind = asked.pop(struct.unpack_from(">i", frame)[0], None)
-                if kind in self.answers:
-                    self.answers[kind] -= 1
-                    if self.answers[kind] < 0:
-                        continue
+                request = asked.pop(struct.unpack_from(">i", frame)[0])
+                kind = struct.unpack_from(">h", request)[0]
+                if self.unanswered is not None and kind == self.unanswered[0] and self.unanswered[1] in request:
+                    continue
                 if kind == PRODUCE and self.replies_lost:
                     self.replies_lost -= 1
                     self.lost += 1

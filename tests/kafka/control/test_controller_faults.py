@@ -20,6 +20,7 @@ from streams.kafka.ledger_topic import configuration_for, open_ledger
 from streams.ledger.entries import entry_of
 from streams.ledger.records import Deployed, Operated, Record
 from streams.rounds.control import LedgerConflict
+from streams.topics.rights import TRANSACTION_PREFIX
 from tests.kafka.control.signer import SIGNER
 from tests.kafka.inside import Inside, Retried, ended, living
 from tests.kafka.network import INIT_PRODUCER_ID, behind
@@ -31,6 +32,8 @@ from unship.events import Deployment, OperatorAct
 from unship.log.link import wall_ms
 from unship.signing import COMMAND_TYPE, DECISION_TYPE, TrustedKey, verify
 
+# What writes the ledger is let in, what writes the commands waits.
+WRITER_OF_COMMANDS = INIT_PRODUCER_ID, TRANSACTION_PREFIX.encode()
 START_MS = 1_772_000_000_000
 ACTING = "models: {a: {policy: {mode: act, deployments: any}}, b: {policy: {mode: act, deployments: any}}}"
 
@@ -231,12 +234,11 @@ def test_writer_that_is_not_let_in_ends_one_life_and_the_next_one_commands(
         await begin(site)
         await write(site, list(story(2)))
         async with behind(site.access) as (net, access):
-            # That of the ledger is, the one of the commands is not.
-            net.answers[INIT_PRODUCER_ID] = 1
+            net.unanswered = WRITER_OF_COMMANDS
             retried = Retried(controller(site, access))
             async with living(retried):
                 await retried.until_error("no answer within")
-                net.answers.clear()
+                net.unanswered = None
                 await eventually(lambda: spoken(site, 1 + 4))
         await check(site)
 
@@ -255,22 +257,20 @@ def test_controller_whose_partitions_are_dealt_out_while_it_takes_them_over_goes
         await write(site, list(story(2)))
         async with behind(site.access) as (net, access):
             first, second = (Retried(controller(site, access)) for _ in range(2))
-            # What writes the ledger is let in, what writes the commands waits.
-            net.answers[INIT_PRODUCER_ID] = 1
+            net.unanswered = WRITER_OF_COMMANDS
             async with living(first):
 
                 async def takes() -> bool:
                     return bool(first.service.partitions)
 
                 await eventually(takes)
-                net.answers[INIT_PRODUCER_ID] = 1
                 async with living(second):
 
                     async def gave_up() -> bool:
                         return not first.service.partitions
 
                     await eventually(gave_up)
-                    net.answers.clear()
+                    net.unanswered = None
 
                     async def settled() -> bool:
                         both = first.service, second.service

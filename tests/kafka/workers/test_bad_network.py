@@ -97,10 +97,10 @@ def test_worker_that_is_given_nothing_of_a_log_that_goes_on_says_so_and_begins_a
             retried = Retried(site.ingest(access=access))
             async with living(retried):
                 await more(site, 0)
-                net.answers[FETCH] = 0
+                net.unanswered = FETCH, b""
                 await site.send(pairs(range(200, 400)))
                 await retried.until_error("nothing is given out from offset")
-                net.answers.clear()
+                net.unanswered = None
                 assert await site.until_counted(expected(400)) == {}
 
     asyncio.run(run())
@@ -116,7 +116,7 @@ def test_topic_of_which_nothing_is_shown_is_not_waited_for_without_end(
         await site.make_topics()
         await site.send(pairs(range(10)))
         async with behind(site.access) as (net, access):
-            net.answers[FETCH] = 0
+            net.unanswered = FETCH, b""
 
             def read() -> None:
                 with KafkaTopics(access) as topics:
