@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 import faust
 import mode
@@ -35,6 +36,17 @@ log = logging.getLogger("unship")
 
 
 BEAT_S = 1.0
+
+LIBRARIES: Final = {
+    "aiokafka": "CRITICAL",
+    "asyncio": "WARNING",
+    "faust": "WARNING",
+    "mode": "WARNING",
+    # Faust's services that are made here are named by the module; our own lines are of `unship`.
+    "streams": "WARNING",
+}
+"""The least level shown of each. Their starts, stops and retries help nobody who watches models: they are shown with
+`debug`. What a broker that is away means is reported by the services, once."""
 
 
 class Watch(Protocol):
@@ -170,11 +182,51 @@ def work(monitor: Monitor, level: str, on_start: Callable[[Callable[[], None]], 
                 each.stop()
             self._on_sigterm()
 
-    worker = Worker(monitor.app, loglevel=level.upper(), quiet=True, redirect_stdouts=False)
+    worker = Worker(
+        monitor.app, loglevel=level.upper(), quiet=True, redirect_stdouts=False, logging_config=log_settings(level)
+    )
     # The same lines on a terminal as in a log file.
     worker.spinner = None
     _collect_rarely()
     worker.execute_from_commandline()
+
+
+class _UtcFormatter(logging.Formatter):
+    """Write times as the events have them."""
+
+    converter = staticmethod(time.gmtime)
+
+
+def log_settings(level: str) -> dict[str, Any]:
+    """Return the settings of `logging.config.dictConfig` that show lines of a level and above on stderr.
+
+    Args:
+        level: The name of the least level, in any case.
+
+    Example:
+        >>> log_settings("info")["loggers"]["faust"]
+        {'level': 'WARNING'}
+    """
+    least = level.upper()
+    known = logging.getLevelNamesMapping()
+
+    def least_of(own: str) -> str:
+        return least if least == "DEBUG" else max(own, least, key=known.__getitem__)
+
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": _UtcFormatter,
+                "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+                "datefmt": "%Y-%m-%dT%H:%M:%SZ",
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": {name: {"level": least_of(own)} for name, own in LIBRARIES.items()},
+        "root": {"level": least, "handlers": ["stderr"]},
+    }
 
 
 def _closing(copier: Copier) -> Callable[..., Awaitable[None]]:

@@ -5,7 +5,6 @@ A shutdown that is cut short loses nothing: what was not committed is read again
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -51,7 +50,6 @@ def run_on_kafka(
     watch = None if served is None else served.vitals
     monitor = make_app(access, config, keys.current, now_ms, window_folder(settings, config), watch)
     alerts = Alerts(config.alerts, settings, lambda sink: KafkaAlertTopic(access, sink))
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     settings.report(f"run: watching kafka://{access.servers}")
 
     def cut_off() -> NoReturn:

@@ -218,9 +218,9 @@ def ends_without_its_broker(site: KafkaSite, leaver: "subprocess.Popen[bytes]") 
     assert lines[-1].startswith("run: ")
     assert "what was not committed is read again" in lines[-1]
     # Whatever goes wrong again and again is said once.
-    warnings = [line.partition("[WARNING]")[2] for line in lines if "[WARNING]" in line]
+    warnings = [line.partition(" WARNING ")[2] for line in lines if " WARNING " in line]
     assert len(warnings) == len(set(warnings))
-    assert not [line for line in lines if "Traceback" in line or "[ERROR]" in line]
+    assert not [line for line in lines if "Traceback" in line or " ERROR " in line]
 
 
 def test_topics_made_again_wait_for_an_operator_and_then_count_once_on_top_of_what_was_counted(
