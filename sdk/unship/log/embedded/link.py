@@ -82,10 +82,9 @@ class EmbeddedLink:
     def begin(self, key: bytes, overdue: Overdue) -> Record | None:
         """Return the newest record of a key in `control`, and follow from there."""
         log = self.log()
-        newest = log.latest("control")
-        self._followed, self._key = log, key
-        self._position = max((record.offset for record in newest.values()), default=-1) + 1
-        return newest.get(key)
+        # The end first: what is appended in between is read twice, which means nothing, and not missed.
+        self._followed, self._key, self._position = log, key, log.end("control")
+        return log.newest("control", key)
 
     def history(self, end: int, overdue: Overdue) -> Iterator[Record]:
         """Yield the records of the key below an offset, oldest first."""
