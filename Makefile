@@ -12,8 +12,8 @@ CHECKS := setup lock-check lint types contracts sizes structure words tools test
 KAFKA_PORT ?= 9092
 BROKERS ?= 1
 
-# How many processes run tests: as many as there are processors, each of which takes some 200 MB.
-TESTERS ?= auto
+# How many processes run tests: one more than there are processors, since many tests wait for brokers and processes.
+TESTERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PACKAGES := sdk/unship detectors actions streams console
 
 # The benchmarks that exist, those on Kafka (which start a broker) last, and their options.
@@ -45,7 +45,7 @@ tools: setup  ## Java, Maven and kcat for the tests that need a real Kafka (apt-
 test: setup  ## the tests of every change, in a few minutes: the folders of `testpaths` in pyproject.toml
 	@$(PY) -m pytest -n $(TESTERS) --dist worksteal $(PYTEST_ARGS)
 
-test-all: setup  ## all tests: also worlds, kills, demos, simulation and a Kafka that is broken in many ways
+test-all: setup  ## all tests: also worlds, kills, demos, simulation and a broken Kafka; UNSHIP_EFFORT=1 draws more seeds
 	@UNSHIP_TESTS=all $(PY) -m pytest -n $(TESTERS) --dist worksteal tests $(PACKAGES) $(PYTEST_ARGS)
 
 soak: setup  ## 3 million honest requests through the embedded monitor, and what they took: PREDICTIONS=N for more or fewer

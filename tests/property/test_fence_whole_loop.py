@@ -22,6 +22,7 @@ from streams.fold.fold import Fold, SavedFold
 from streams.ledger.encoding import pack, unpack
 from streams.ledger.entries import entry_of, read_entry
 from streams.ledger.records import Batch, Deployed, Operated, Record
+from tests.effort import some_of
 from tests.keys import CONTROLLER, TRUST, signed
 from tests.pipelines import Run, run, step
 from tests.plans import EVERYTHING, Plan, config_of, events_of, plans
@@ -47,7 +48,7 @@ def ledger_of(plan: Plan) -> list[Record]:
 # What is not known changes nothing
 
 
-@settings(max_examples=40)
+@settings(max_examples=some_of(40))
 @given(plan=plans)
 def test_only_deployments_operators_and_confirmed_decay_change_what_serves(plan: Plan) -> None:
     """A verdict that is inconclusive or an error never does, nor does any decision but a rollback."""
@@ -73,7 +74,7 @@ def test_only_deployments_operators_and_confirmed_decay_change_what_serves(plan:
                 assert decision.to is None
 
 
-@settings(max_examples=25)
+@settings(max_examples=some_of(25))
 @given(plan=plans, swings=st.integers(2, 5))
 def test_switches_inside_a_window_never_exceed_the_limit(plan: Plan, swings: int) -> None:
     """The version that was rolled back is let out of quarantine and deployed again, over and over."""
@@ -109,7 +110,7 @@ def test_switches_inside_a_window_never_exceed_the_limit(plan: Plan, swings: int
 # The same decision from the same records
 
 
-@settings(max_examples=25)
+@settings(max_examples=some_of(25))
 @given(plan=plans, data=st.data())
 def test_decision_is_the_same_bytes_from_the_records_before_it_whoever_folds_them(
     plan: Plan, data: st.DataObject
@@ -197,7 +198,7 @@ class Obeying:
         self.disk = encode_state(self.state)
 
 
-@settings(max_examples=12)
+@settings(max_examples=some_of(12))
 @given(
     seed=st.integers(0, 500),
     deaths=st.dictionaries(st.integers(1, 60), st.booleans(), max_size=8),

@@ -27,6 +27,7 @@ from streams.ledger.records import Record, Tick
 from streams.pipeline import Pipeline, Step, configuration_record
 from streams.recordings.arrivals import arrivals
 from streams.recordings.replay import Recorder, Replay
+from tests.effort import some_of
 from tests.pipelines import step
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Reference
@@ -182,7 +183,7 @@ def test_model_stays_frozen_until_an_operator_resumes_and_then_waits_for_the_lim
     assert decisions[-1].ts == min(d.ts for d in decisions if d.action == "rollback") + 120_000
 
 
-@settings(max_examples=12)
+@settings(max_examples=some_of(12))
 @given(
     seed=st.integers(0, 1_000),
     limit=st.integers(1, 4),
@@ -321,7 +322,7 @@ def test_repeated_record_changes_nothing_and_a_rollback_elsewhere_counts() -> No
 
 
 @pytest.mark.parametrize("maturity", ["0s", "5s"])
-@settings(max_examples=10)
+@settings(max_examples=some_of(10))
 @given(limit=st.integers(1, 4), delay=st.integers(0, 8), split=st.integers(1, 4), seed=st.integers(0, 99))
 def test_two_ledger_partitions_exceed_the_limit_by_one_at_most(
     maturity: str, limit: int, delay: int, split: int, seed: int

@@ -18,6 +18,7 @@ from streams.window import decoding
 from streams.window.cells import Cells
 from streams.window.decoding import PACKED, NarrowDecoder, Shape, decoded_records, source_decoders, with_packed
 from streams.window.series import SeriesTable, WindowRule
+from tests.effort import some_of
 from unship.codec import decode_line, decode_value, encode_line
 from unship.events import EVENT_TYPES, Feedback, Prediction
 from unship.log.packed import decode_values
@@ -190,7 +191,7 @@ def decoders_of() -> list[tuple[NarrowDecoder, Codec, tuple[str, ...]]]:
     ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=some_of(150))
 @given(st.lists(st.lists(values(), max_size=6), min_size=1, max_size=5))
 def test_every_value_means_what_the_codec_makes_of_it(blocks: list[list[bytes | None]]) -> None:
     for decoder, codec, kinds in decoders_of():
@@ -198,7 +199,7 @@ def test_every_value_means_what_the_codec_makes_of_it(blocks: list[list[bytes | 
             check_block(decoder, codec, kinds, block)
 
 
-@settings(max_examples=100)
+@settings(max_examples=some_of(100))
 @given(st.lists(events(known=True), min_size=1, max_size=12), st.integers(1, 5))
 def test_same_events_in_blocks_of_any_size_are_narrow_once_their_fields_are_known(
     chosen: list[tuple[str, dict[str, Any]]], size: int
@@ -222,7 +223,7 @@ def _is_plain(line: bytes) -> bool:
     return not written and not isinstance(json.loads(line).get("ts"), str)
 
 
-@settings(max_examples=100)
+@settings(max_examples=some_of(100))
 @given(
     st.lists(st.lists(values().map(lambda value: value or b""), min_size=1, max_size=4), min_size=1, max_size=5),
     st.data(),

@@ -16,6 +16,7 @@ from actions.journal import Decision, decision_bytes, digest_of
 from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.recordings.replay import Replay
+from tests.effort import some_of
 from tests.plans import EVERYTHING, START, Plan, config_of, events_of, plans
 from unship.codec import encode_line
 from unship.errors import SnapshotError
@@ -49,7 +50,7 @@ def alarmed(output: bytes) -> bool:
     return any(msgspec.json.decode(line)["verdict"] == "DEGRADED" for line in output.splitlines())
 
 
-@settings(max_examples=12)
+@settings(max_examples=some_of(12))
 @given(plan=plans, batch=st.sampled_from([1, 2, 7, 100, 1_000_000]))
 def test_same_recording_gives_the_same_bytes_twice_and_for_every_batch(plan: Plan, batch: int) -> None:
     config, recording = config_of(plan), recording_of(plan)
@@ -58,7 +59,7 @@ def test_same_recording_gives_the_same_bytes_twice_and_for_every_batch(plan: Pla
     assert replayed(config, recording, batch) == first
 
 
-@settings(max_examples=12)
+@settings(max_examples=some_of(12))
 @given(plan=plans, stops=st.lists(st.floats(0, 1.1), min_size=1, max_size=4), batch=st.sampled_from([3, 4_096]))
 def test_any_chain_of_stops_gives_the_bytes_of_one_run(plan: Plan, stops: list[float], batch: int) -> None:
     config, recording = config_of(plan), recording_of(plan)
@@ -243,7 +244,7 @@ def test_same_stop_gives_the_same_snapshot() -> None:
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=200)
+@settings(max_examples=some_of(200))
 def test_snapshot_with_any_flipped_bit_is_refused(place: float, bit: int) -> None:
     data = bytearray(SNAPSHOT)
     data[int(place * len(data))] ^= 1 << bit
@@ -252,7 +253,7 @@ def test_snapshot_with_any_flipped_bit_is_refused(place: float, bit: int) -> Non
 
 
 @given(length=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=50)
+@settings(max_examples=some_of(50))
 def test_snapshot_that_was_cut_short_is_refused(length: float) -> None:
     with pytest.raises(SnapshotError):
         Replay(CONFIG, SNAPSHOT[: int(length * len(SNAPSHOT))])

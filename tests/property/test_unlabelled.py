@@ -23,6 +23,7 @@ from streams.config.resolved import Config
 from streams.fold.model import ModelFold
 from streams.recordings.recorded_topics import RecordedTopics
 from streams.recordings.replay import Recorder, Replay
+from tests.effort import some_of
 from unship.codec import encode_line
 from unship.events import Deployment, Event, Feedback, Prediction, Reference
 
@@ -140,7 +141,7 @@ def same(first: tuple[ModelFold, list[Decision], Replay], second: tuple[ModelFol
 seeds = st.integers(0, 2**32)
 
 
-@settings(max_examples=20)
+@settings(max_examples=some_of(20))
 @given(seed=seeds, beside=st.sampled_from(["holdback", "shadow"]))
 def test_silence_at_maturity_counts_as_a_told_no_would(seed: int, beside: Beside) -> None:
     rng = random.Random(seed)
@@ -164,7 +165,7 @@ def test_silence_at_maturity_counts_as_a_told_no_would(seed: int, beside: Beside
     assert first[2].counts()["AFTER_MATURITY"] == answers
 
 
-@settings(max_examples=20)
+@settings(max_examples=some_of(20))
 @given(seed=seeds, beside=st.sampled_from(["holdback", "shadow"]))
 def test_slow_answer_without_a_label_counts_as_a_wrong_one_with_a_label(seed: int, beside: Beside) -> None:
     rng = random.Random(seed)
@@ -186,7 +187,7 @@ def test_slow_answer_without_a_label_counts_as_a_wrong_one_with_a_label(seed: in
     assert first[0].state.live.labels.share is None
 
 
-@settings(max_examples=20)
+@settings(max_examples=some_of(20))
 @given(seed=seeds, beside=st.sampled_from(["holdback", "shadow"]), mature_after=st.sampled_from(["0s", "20s"]))
 def test_latency_beside_another_loss_is_judged_once_for_each_prediction(
     seed: int, beside: Beside, mature_after: str
@@ -224,7 +225,7 @@ def observing(config: Config) -> Config:
     return msgspec.structs.replace(config, models=models)
 
 
-@settings(max_examples=10)
+@settings(max_examples=some_of(10))
 @given(
     seed=seeds,
     beside=st.sampled_from(["holdback", "shadow"]),

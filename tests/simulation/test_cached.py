@@ -6,10 +6,11 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from tests.effort import some_of
 from tests.simulation.cached import CachedSite
 from tests.simulation.readers import verdict_of
 
-SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", "80"))
+SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", some_of(100)))
 
 
 def test_nothing_is_lost_or_doubled_by_windows_on_disk_whatever_is_left_of_them(tmp_path: Path) -> None:

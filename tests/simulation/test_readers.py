@@ -11,13 +11,16 @@ import pytest
 
 from streams.join import record_size, source_reader
 from streams.window import early_labels, pending_predictions
+from tests.effort import some_of
 from tests.simulation.harsh import LOST, HarshSite, harsh_verdict
 from tests.simulation.mutants import MUTANT_SEEDS, MUTANTS, is_caught
 from tests.simulation.readers import Site, Verdict, verdict_of
 
-SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", "80"))
+SEEDS = int(os.environ.get("UNSHIP_SIMULATION_SEEDS", some_of(100)))
 #: Feedback was gone whose join clock had been ahead of what was left: a later answer counted a prediction twice.
 FOUND = (2_599, 5_199)
+#: Seeds that catch shortcuts, tried first: as long as what is drawn stays the same, no other is needed.
+CATCHING = (0, 1, 14, 18, 86)
 
 
 def run(seed: int, kind: type[Site] = Site) -> tuple[Site, Verdict]:
@@ -103,4 +106,4 @@ def test_seeds_that_found_something_stay_clean(seed: int) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda kind: kind.__name__)
 def test_each_tempting_shortcut_is_caught(mutant: type[Site]) -> None:
-    assert any(is_caught(mutant, seed) for seed in range(MUTANT_SEEDS))
+    assert any(is_caught(mutant, seed) for seed in (*CATCHING, *range(MUTANT_SEEDS)))

@@ -12,9 +12,10 @@ from streams.config.resolved import Config
 from streams.evaluation.outcomes import Outcomes
 from streams.ledger.entries import entry_of
 from streams.pipeline import configuration_record
+from tests.effort import some_of
 from tests.simulation.readers import LEDGER_PARTITIONS, SeeingFold, SeenModel, Site, World, verdict_of
 
-SEEDS = 100
+SEEDS = some_of(100)
 
 
 class Rows(SeenModel):

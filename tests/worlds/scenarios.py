@@ -574,6 +574,8 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
 
 # Where the evidence needs more outcomes than a short recording has, it is not made shorter than this.
 LEAST_LINES = {"decay_slow": 160_000, "slice_decay": 110_000, "slice_decay_alone": 110_000}
+# Each outcome that counts on arrival is a record of the ledger, so these take longest and say no more with more.
+MOST_LINES = {"decay_at_once": 30_000, "no_change_at_once": 12_000}
 
 
 def scenario(name: str, seed: int = 1, lines: int = FULL_LINES) -> Scenario:
@@ -585,4 +587,4 @@ def scenario(name: str, seed: int = 1, lines: int = FULL_LINES) -> Scenario:
     >>> scenario("decay").expect.act
     'rollback'
     """
-    return SCENARIOS[name](seed, max(lines, LEAST_LINES.get(name, 0)))
+    return SCENARIOS[name](seed, min(max(lines, LEAST_LINES.get(name, 0)), MOST_LINES.get(name, FULL_LINES)))

@@ -11,8 +11,8 @@ import pytest
 
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
+from tests.measures import sizes_of
 from tests.sites import Site
-from tests.sizes import sizes_of
 from unship.log.embedded.log import EmbeddedLog, Message
 
 START = 1_772_409_600_000

@@ -13,7 +13,7 @@ from streams.config.units import DAY_MS
 from streams.fold.fold import Fold
 from streams.ledger.encoding import pack, unpack
 from streams.pipeline import SavedPipeline, configuration_record
-from tests.counting import calls_of
+from tests.measures import calls_of
 from tests.pipelines import Run
 from tests.plans import EVERYTHING, Plan, config_of, events_of
 from unship.codec import encode_line

@@ -17,8 +17,8 @@ from streams.ledger.entries import entry_of
 from streams.pipeline import configuration_record
 from streams.window.join_window import JoinWindow, SavedWindow
 from streams.window.tally import Tally
+from tests.measures import sizes_of
 from tests.pipelines import source_records_of, step
-from tests.sizes import sizes_of
 
 START = 1_772_409_600_000
 ROUND_MS = 60_000

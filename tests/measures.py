@@ -1,10 +1,11 @@
-"""The sizes of everything that an object holds, wherever it is."""
+"""Measures that do not depend on the machine: how much an object holds, and how many calls a piece of work makes."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
-from types import FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import msgspec
@@ -56,3 +57,20 @@ def _inside(thing: Any) -> Iterator[tuple[str, Any]]:
             if hasattr(thing, name) and name not in ("__weakref__", "__dict__"):
                 yield f".{name}", getattr(thing, name)
     yield from ((f".{name}", value) for name, value in getattr(thing, "__dict__", {}).items())
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions were called, those of C included."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
