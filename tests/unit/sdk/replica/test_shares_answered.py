@@ -1,4 +1,4 @@
-"""A version with a share answers its units, is loaded once and acknowledged, and never keeps a command from being obeyed."""
+"""A version with a share answers its units, is loaded once and acknowledged, and keeps no command from being obeyed."""
 
 from __future__ import annotations
 
