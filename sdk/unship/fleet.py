@@ -343,6 +343,11 @@ class Fleet:
             self._emitter.drop(BAD_ARGUMENT, f"choose: {type(error).__name__}: {error}")
             return self._chooser.serving(None)
 
+    @property
+    def loaded(self) -> Loaded:
+        """Return what `choose` chooses from now: what serves, and what answers which share of the units."""
+        return self._chooser.loaded
+
     def predicted(
         self,
         output: Any,
