@@ -224,7 +224,7 @@ class CommandApplier:
         """Answer requests by what serves by the fence, and by what has a share."""
         serving, old = self.state.serving, self._loaded
         if serving is not None:
-            loaded = self._holdback.loaded(self.state, serving, old.object)
+            loaded = self._holdback.loaded(self.state, serving, old.result)
             if any(getattr(loaded, name) != getattr(old, name) for name in _LABELS):
                 self._loaded = loaded
                 self._replica.swap(loaded)
@@ -232,8 +232,10 @@ class CommandApplier:
     def _switch(self, target: Target, it: object) -> None:
         old = self._loaded
         self.state = fence.switched(self.state, target)
-        self._holdback.keep(self.state, old.serving, old.object)
-        self._loaded = msgspec.structs.replace(old, object=it)
+        if it is not LATER:
+            # Who switches elsewhere may have dropped what served, so that has to be confirmed again.
+            self._holdback.keep(self.state, old.serving, old.result)
+        self._loaded = msgspec.structs.replace(old, result=None if it is LATER else it)
         self.swap()
         # Unwritten, it is loaded once more after a restart: the epoch itself is on disk since before the load.
         self._store(self.state)

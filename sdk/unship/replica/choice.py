@@ -30,17 +30,17 @@ class Loaded(Struct, frozen=True, eq=False):
 
     Attributes:
         serving: What serves.
-        object: What `on_version` returned for it.
+        result: What `on_version` returned for it.
         holdback: What answers a share of the units, if anything does.
-        holdback_object: What `on_version` returned for that.
+        holdback_result: What `on_version` returned for that.
         share: The part of the units that it answers.
         period_epoch: The epoch by which units are dealt out.
     """
 
     serving: Serving
-    object: object = None
+    result: object = None
     holdback: Serving | None = None
-    holdback_object: object = None
+    holdback_result: object = None
     share: float = 0.0
     period_epoch: Epoch = NO_EPOCH
 
@@ -66,7 +66,7 @@ class Chooser:
     def serving(self, id: str | None) -> Choice:
         """Return the version that serves, for a request of which nothing else is known."""
         now = self.loaded.serving
-        return Choice(now.version, now.epoch, now.artifact, "live", self.loaded.object, None, id)
+        return Choice(now.version, now.epoch, now.artifact, "live", self.loaded.result, None, id)
 
 
 def choose(loaded: Loaded, model: str, unit: str | int | None, id: str | None) -> Choice:
@@ -87,6 +87,6 @@ def choose(loaded: Loaded, model: str, unit: str | int | None, id: str | None) -
     serving, holdback = loaded.serving, loaded.holdback
     if holdback is not None and chosen(hashed, serving.version, {holdback.version: loaded.share}) == holdback.version:
         return Choice(
-            holdback.version, holdback.epoch, holdback.artifact, "holdback", loaded.holdback_object, marked, id
+            holdback.version, holdback.epoch, holdback.artifact, "holdback", loaded.holdback_result, marked, id
         )
-    return Choice(serving.version, serving.epoch, serving.artifact, "live", loaded.object, marked, id)
+    return Choice(serving.version, serving.epoch, serving.artifact, "live", loaded.result, marked, id)

@@ -62,7 +62,7 @@ class Holdback:
         self._run = run
         self._held: _Held | None = None
         if loaded.holdback is not None:
-            self._held = _Held(loaded.holdback.version, loaded.holdback.artifact, loaded.holdback_object)
+            self._held = _Held(loaded.holdback.version, loaded.holdback.artifact, loaded.holdback_result)
         self._asked = replica.asked
         self.shown: dict[str, HoldbackState] = {}
 
@@ -87,7 +87,7 @@ class Holdback:
     def _why(self, state: FenceState, version: str, held: _Held | None) -> HoldbackState:
         if self._artifacts is not None and version not in self._artifacts:
             return "UNREGISTERED_ARTIFACT"
-        if is_quarantined(state.quarantine, version, self._artifact(version) or (held and held.artifact)):
+        if is_quarantined(state.quarantine, version, self._artifact(version) or _artifact_of(held)):
             return "QUARANTINED"
         if not self._asked():
             return "NOT_ASKED"
@@ -132,7 +132,7 @@ class Holdback:
 
     def keep(self, state: FenceState, serving: Serving, it: object) -> None:
         """Keep what served until now, if it is to answer a share from now on."""
-        if self._asked() and it is not LATER and serving.version == fence.holdback(state):
+        if self._asked() and serving.version == fence.holdback(state):
             self._held = _Held(serving.version, serving.artifact, it)
 
     def held(self, version: str, artifact: str | None) -> tuple[object] | None:
@@ -155,6 +155,10 @@ class Holdback:
 
     def _artifact(self, version: str) -> str | None:
         return None if self._artifacts is None else self._artifacts.get(version)
+
+
+def _artifact_of(held: _Held | None) -> str | None:
+    return None if held is None else held.artifact
 
 
 def _shared(it: object) -> object:

@@ -42,8 +42,14 @@ _CODES: Final = {
     413: "TOO_LARGE",
     503: "TRY_LATER",
 }
-_PATHS: Final = {"/v1/events": "POST", "/v1/desired": "GET", "/v1/ack": "PUT", "/healthz": "GET"}
-_PATHS |= {ofrep.EVALUATE: "POST", ofrep.STREAM: "GET"}
+_PATHS: Final = {
+    "/v1/events": "POST",
+    "/v1/desired": "GET",
+    "/v1/ack": "PUT",
+    "/healthz": "GET",
+    ofrep.EVALUATE: "POST",
+    ofrep.STREAM: "GET",
+}
 _FLAG: Final = f"{ofrep.EVALUATE}/"
 
 

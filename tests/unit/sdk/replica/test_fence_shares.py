@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -52,6 +53,7 @@ def test_state_of_before_shares_is_read_and_has_none():
 def test_other_shares_under_a_higher_epoch_load_nothing_that_serves_again():
     raised = accepted(OBEYED, command(epoch=(1, 11, 0), shares={"v40": 0.3}, period_epoch=(1, 10, 0)))
     assert pending(raised) is None
+    assert raised.serving is not None
     assert (raised.serving.epoch, raised.shares, raised.period_epoch) == ((1, 11, 0), {"v40": 0.3}, (1, 10, 0))
     dropped = accepted(raised, command(epoch=(1, 12, 0)))
     assert (pending(dropped), dropped.shares, dropped.period_epoch) == (None, {}, (1, 12, 0))
@@ -94,7 +96,7 @@ def test_library_without_shares_reads_a_command_and_a_state_with_shares():
         for field in msgspec.structs.fields(Command)
         if field.name not in ("shares", "period_epoch")
     ]
-    older = msgspec.defstruct(
+    older: Any = msgspec.defstruct(
         "Command",
         [(name, kind) if default is msgspec.NODEFAULT else (name, kind, default) for name, kind, default in kept],
         kw_only=True,
@@ -103,7 +105,7 @@ def test_library_without_shares_reads_a_command_and_a_state_with_shares():
     )
     read = msgspec.json.decode(encode_command(SHARED), type=older)
     assert (read.serve, read.epoch, hasattr(read, "shares")) == ("v41", (1, 10, 0), False)
-    state = msgspec.defstruct(
+    state: Any = msgspec.defstruct(
         "FenceState", [(each.name, each.type) for each in msgspec.structs.fields(FenceState)[:-2]], kw_only=True
     )
     assert msgspec.json.decode(encode_state(OBEYED).splitlines()[1], type=state).epoch == (1, 10, 0)

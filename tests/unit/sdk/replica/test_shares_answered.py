@@ -198,6 +198,20 @@ def test_share_of_a_switch_done_elsewhere_is_answered_from_its_confirmation_to_i
         assert newest(unship_embedded) == (epoch, "v42", ())
 
 
+def test_version_that_served_has_to_be_confirmed_for_its_share_where_the_switch_is_done_elsewhere(unship_embedded):
+    with following(unship_embedded, on_version=lambda version: LATER) as fleet:
+        fleet.choose()
+        epoch = ordered(unship_embedded, serve="v43", of="v42")
+        unship_embedded.until("acks", lambda acks: acks[-1].stage == "staged")
+        assert fleet.stats.shares == {"v42": "SWITCHING"}
+        assert fleet.confirm("v43", epoch) == "SWITCHED"
+        assert (set(dealt(fleet)), fleet.stats.shares) == ({"v43"}, {"v42": "CONFIRMING"})
+        assert fleet.choose().loaded is None
+        assert fleet.confirm("v42", epoch) == "SWITCHED"
+        assert set(dealt(fleet)) == {"v42", "v43"}
+        assert {choice.loaded for choice in map(fleet.choose, UNITS)} == {None}
+
+
 def test_choice_without_a_unit_goes_by_the_id_that_its_prediction_gets(unship_embedded):
     with following(unship_embedded, on_version=str) as fleet:
         epoch = ordered(unship_embedded)
