@@ -115,6 +115,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "requests as the live version, unused.",
         "slices": "Properties of the request by name, for example `country`.",
         "latency_ms": "How long the answer took, for the loss `latency`.",
+        "unit_hash": "Whom the answer was given to, as 32 bits of a hash, where `Fleet.choose` dealt out versions.",
         "replica": "Which replica answered: it proves what that one serves.",
         "epoch": "The desired state that the replica obeyed when it answered.",
         "artifact": "Digest of the version's bytes. Not used yet; a deployment's is.",
@@ -167,6 +168,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "epoch": "The desired state that it is about.",
         "stage": "How far it has come.",
         "serving": "The version it serves.",
+        "beside": "The versions that answer their share beside it; absent where none has a share.",
         "code": "Why it refused, if it did; `STATE_...`: why the epoch that it kept could not be read as it started.",
     },
 }

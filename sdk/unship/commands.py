@@ -18,10 +18,10 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from unship.budgets.table import COMMAND
-from unship.events import Artifact, Epoch, Label, Name, TimeMs
+from unship.events import Artifact, Epoch, Label, Name, Shares, TimeMs
 from unship.text import is_deeper_than, quotes_nothing
 
 COMMAND_BYTES_MAX = COMMAND.limit
@@ -48,6 +48,9 @@ class Command(Struct, frozen=True, gc=False, kw_only=True, tag_field="type", tag
     decision behind it, None where the desired state follows a deployment. Times are milliseconds since 1970 (UTC):
     re-asserting the same state renews `issued_ts` and `not_after_ts` under the same epoch.
 
+    With `shares` another version answers a part of the units (`unship.shares`); `period_epoch` is the epoch that
+    ordered `serve`, and stays while shares change, so that a unit stays with its version. Both are absent otherwise.
+
     Example:
         >>> command = Command(model="fraud", epoch=(1, 7, 0), serve="v41", quarantine=(Quarantined("v42"),),
         ...     action="rollback", decision="d-7", issued_ts=0, not_after_ts=60_000, audience="prod")
@@ -66,6 +69,8 @@ class Command(Struct, frozen=True, gc=False, kw_only=True, tag_field="type", tag
     issued_ts: TimeMs
     not_after_ts: TimeMs
     audience: Name
+    shares: Shares | UnsetType = UNSET
+    period_epoch: Epoch | UnsetType = UNSET
 
 
 class Malformed(Struct, frozen=True, gc=False):
@@ -84,7 +89,7 @@ _NOT_JSON = Malformed("not one JSON value in UTF-8")
 
 
 def encode_command(command: Command) -> bytes:
-    """Encode a command as JSON, every field present: the exact bytes that are signed and sent."""
+    """Encode a command as JSON, all fields but an absent share: the exact bytes that are signed and sent."""
     return _encode(command)
 
 
@@ -113,7 +118,10 @@ def decode_command(value: bytes | None) -> Command | Malformed:
     except ValueError:
         return _NOT_JSON
     try:
-        return _decoder.decode(value)
+        command = _decoder.decode(value)
+        if command.shares and command.period_epoch is UNSET:
+            return Malformed("shares without period_epoch")
+        return command
     except msgspec.ValidationError as error:
         message = str(error)
         return Malformed(message if quotes_nothing(message) else "a field holds an unknown value")
@@ -133,7 +141,8 @@ def content_digest(command: Command) -> str:
     Times are left out, so that a renewal is the same command; so is the order of the quarantine, which is a set.
     """
     quarantine = sorted({(entry.version, entry.artifact or "") for entry in command.quarantine})
-    content = (command.serve, command.artifact, quarantine, command.action, command.decision, command.audience)
+    shares = (command.shares, command.period_epoch) if command.shares else ()
+    content = (command.serve, command.artifact, quarantine, command.action, command.decision, command.audience, *shares)
     return hashlib.sha256(_encode(content)).hexdigest()
 
 

@@ -131,6 +131,11 @@ class Reference(Struct, frozen=True, gc=False):
     n: Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 
 
+Share: TypeAlias = Annotated[float, Meta(gt=0.0, le=0.5)]
+Shares: TypeAlias = Annotated[dict[Name, Share], Meta(max_length=1)]
+"""The part of all units, as a fraction, that a version answers beside the one that serves."""
+
+UnitHash: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 References: TypeAlias = Annotated[dict[Label, Reference], Meta(max_length=64)]
 
 
@@ -139,6 +144,8 @@ class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="predictio
 
     The same `id` may appear once per version: a shadow's answer is paired with the live one. Without `output` it is of
     use only where no loss needs it, as for engagement and latency; else the monitor rejects it.
+
+    `unit_hash` stands for whom the answer was given to, as a customer, where `Fleet.choose` dealt out versions by that.
 
     Example:
         >>> Prediction(id="p-1", model="fraud", version="v42", output=1, score=0.93).role
@@ -157,6 +164,7 @@ class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="predictio
     role: Role = "live"
     slices: Slices = {}
     latency_ms: LatencyMs | None = None
+    unit_hash: UnitHash | None = None
     replica: Label | None = None
     epoch: Epoch | None = None
     artifact: Artifact | None = None
@@ -228,7 +236,10 @@ class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator
 
 
 class Ack(WireRecord, frozen=True, gc=False, kw_only=True, tag="ack"):
-    """Acknowledge how far a replica has come with an epoch, what it serves, and why it refused if it did."""
+    """Acknowledge how far a replica has come with an epoch, what it serves, and why it refused if it did.
+
+    `beside` names the versions that answer their share of the requests; it is absent where none was asked for.
+    """
 
     model: Name
     replica: Name
@@ -236,6 +247,7 @@ class Ack(WireRecord, frozen=True, gc=False, kw_only=True, tag="ack"):
     epoch: Epoch
     stage: Stage
     serving: Name | None = None
+    beside: Annotated[tuple[Name, ...], Meta(max_length=1)] | None = None
     code: RefusalCode | None = None
     ts: EventTime = None
     at: At | None = None

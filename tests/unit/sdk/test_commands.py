@@ -204,3 +204,26 @@ def test_quarantine_goes_by_artifact_and_by_name_where_one_is_unknown(entry, ver
     assert is_quarantined([entry], version, artifact) is expected
     assert is_quarantined([Quarantined("other", "other"), entry], version, artifact) is expected
     assert is_quarantined([], version, artifact) is False
+
+
+def test_shares_travel_with_the_epoch_that_units_are_dealt_out_by_and_say_something_else():
+    with_shares = msgspec.structs.replace(COMMAND, shares={"v41": 0.05}, period_epoch=(0, 7, 0))
+    assert decode_command(encode_command(with_shares)) == with_shares
+    assert b"shares" not in encode_command(COMMAND)
+    raised = msgspec.structs.replace(with_shares, shares={"v41": 0.3})
+    digests = {content_digest(each) for each in (COMMAND, with_shares, raised)}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [{"v41": 0.5000001}, {"v41": 0.0}, {"v41": -0.1}, {"v41": True}, {"": 0.1}, {"a": 0.1, "b": 0.1}, [["v41", 0.05]]],
+)
+def test_shares_above_the_half_or_of_another_shape_are_malformed(shares):
+    value = msgspec.json.decode(encode_command(msgspec.structs.replace(COMMAND, period_epoch=(0, 7, 0))))
+    assert isinstance(decode_command(msgspec.json.encode(value | {"shares": shares})), Malformed)
+
+
+def test_shares_without_the_epoch_that_units_are_dealt_out_by_are_malformed():
+    found = decode_command(encode_command(msgspec.structs.replace(COMMAND, shares={"v41": 0.05})))
+    assert found == Malformed("shares without period_epoch")
