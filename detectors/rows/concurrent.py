@@ -7,6 +7,8 @@ depend on counts but not on losses. A shadow answers the same requests, so it is
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -200,7 +202,7 @@ def _add(sums: Floats, arm: list[Entries], waiting: list[Interval], subs: list[i
 def _numbers_of(arm: list[Entries], streams: int, row: Ints, place: Ints) -> tuple[Ints, Ints]:
     """Return the number of the interval and stream that each outcome of each stream is in, and that of its unit."""
     interval = np.repeat(np.arange(len(arm)), [entries.source.size for entries in arm])
-    unit = [np.zeros_like(entries.source) if entries.unit is None else entries.unit for entries in arm]
+    unit = [np.zeros(entries.source.size, np.int64) if entries.unit is None else entries.unit for entries in arm]
     known = row.reshape(-1)
     return interval[place] * streams + known[known >= 0], np.concatenate(unit)[place]
 
@@ -209,7 +211,8 @@ def _sums_by_units(losses: Floats, cell: Ints, size: int, numbers: tuple[Ints, I
     """Return the counts and then the sums by cell of each row of losses, each unit once in an interval."""
     weights = weights_of(losses, *numbers)
     weighted = np.where(weights > 0, losses * weights, 0.0)
-    return [np.bincount(cell, weights=each, minlength=size) for each in (*weights, *weighted)]
+    found: list[Any] = [np.bincount(cell, weights=each, minlength=size) for each in (*weights, *weighted)]
+    return found
 
 
 def new_comparison(target: str, role: str, losses: int, streams: int) -> Comparison:

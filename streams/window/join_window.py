@@ -134,8 +134,8 @@ class JoinWindow:
         values = tuple(map(shortened, given))
         took = event.latency_ms if rule.latency else None
         by_class = event.scores if rule.scores else None
-        given = NOTHING_GIVEN if took is None and event.unit_hash is None else (took, unit_of(event.unit_hash))
-        pending = PendingPrediction(key, position, at, code, event.output, event.score, by_class, values, given)
+        about = NOTHING_GIVEN if took is None and event.unit_hash is None else (took, unit_of(event.unit_hash))
+        pending = PendingPrediction(key, position, at, code, event.output, event.score, by_class, values, about)
         if rule.unlabelled and others and repeated is None:
             self._pair_seen(pending, others, rule)
         self.waiting.add(pending, rule)

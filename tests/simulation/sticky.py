@@ -13,7 +13,7 @@ from detectors.rows.concurrent import Comparison, new_comparison
 from detectors.rows.types import Entries
 from streams.window.records import units_of
 from unship.codec import encode_line
-from unship.events import Deployment, Event, Feedback, Prediction
+from unship.events import Deployment, Event, Feedback, Prediction, Role
 from unship.shares import HASHES, hash_of, unit_hash
 
 MEAN, SPREAD, ACTIVITY = 0.15, 4.0, 1.5
@@ -91,7 +91,7 @@ def lines_of(seed: int, users: int, *, requests: int, named: bool) -> list[bytes
         version = "v1" if kept or i < replaced else "v2"
         rate = 0.9 if i > harder and user in hard else all_users.rates[user]
         unit = unit_hash(hashes[user]) if named else None
-        role = "holdback" if kept else "live"
+        role: Role = "holdback" if kept else "live"
         events.append(Prediction(id=f"p{i}", model="m", version=version, role=role, output=1, ts=ts, unit_hash=unit))
         events.append(Feedback(id=f"p{i}", truth=int(luck[i] >= rate), ts=ts))
     return [encode_line(event) for event in events]

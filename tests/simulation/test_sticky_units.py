@@ -12,6 +12,8 @@ import pytest
 
 from actions.journal import Decision
 from actions.reasons import Action, Reason
+from console.commands.explain import page
+from console.sentences import sentence
 from detectors.rows.units import UNITS_LEAST, UNITS_SHOWN
 from streams.config.parse import parse
 from streams.recordings.replay import Replay
@@ -39,6 +41,8 @@ def test_rollback_by_a_few_users_who_got_harder_is_only_proposed_once_they_are_n
     units = last.evidence.comparison.units
     assert units
     assert 60 < units.target < units.candidate < 220
+    assert f"one of the two was asked by {units.target} units only" in sentence(last)
+    assert f"of {units.target} units, and of {units.candidate} units; 5,000 of either are needed" in page(last)
 
 
 @pytest.mark.parametrize("seed", range(1, max(SEEDS, 2)))

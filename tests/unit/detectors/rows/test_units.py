@@ -44,8 +44,10 @@ def test_units_are_counted_within_a_few_hundredths_whatever_hashes_they_have(nam
     for _ in range(2):
         # A unit that comes again, in another cohort or from another partition, is no new one.
         counts.add(1, [asked(named(count))])
-    assert counts.count(0) == (0, pytest.approx(count, rel=0.05))
-    assert (counts.count(0)[1] < UNITS_LEAST) is (count < UNITS_LEAST)
+    nobody, found = counts.count(0)
+    assert nobody == 0
+    assert found == pytest.approx(count, rel=0.05)
+    assert (found < UNITS_LEAST) is (count < UNITS_LEAST)
 
 
 def test_units_of_any_number_take_no_more_memory_and_are_shown_up_to_a_limit() -> None:
@@ -105,8 +107,10 @@ def test_units_of_single_outcomes_give_the_evidence_of_outcomes_without_units() 
             losses[1, ::5] = np.nan
             at, stream = number * WIDTH + np.sort(rng.integers(0, WIDTH, size)), rng.integers(1, 3, size)
             arms.append((rng.permutation(65_535)[:size] + 1, losses, at, stream))
-        stepped(named, *(entries(*arm) for arm in arms), number * WIDTH)
-        stepped(plain, *(entries(None, *arm[1:]) for arm in arms), number * WIDTH)
+        target, candidate = (entries(*arm) for arm in arms)
+        stepped(named, target, candidate, number * WIDTH)
+        target, candidate = (entries(None, *arm[1:]) for arm in arms)
+        stepped(plain, target, candidate, number * WIDTH)
     np.testing.assert_array_equal(named.evidence, plain.evidence)
     assert plain.units is None
     assert plain.units_in(0) is None
@@ -121,10 +125,10 @@ def test_units_are_counted_alike_however_many_intervals_wait_and_after_a_snapsho
         for arm in (0, 1):
             unit = rng.integers(0, 300, 8) if number >= 7 + 2 * arm else None
             arms.append(entries(unit, rng.random(8).round(), number * WIDTH + np.arange(8), rng.integers(1, 3, 8)))
-        waits.add(*arms, number * WIDTH, WIDTH)
-        steps = unpack(pack(stepped(steps, *arms, number * WIDTH)), Comparison)
+        waits.add(arms[0], arms[1], number * WIDTH, WIDTH)
+        steps = unpack(pack(stepped(steps, arms[0], arms[1], number * WIDTH)), Comparison)
     assert [waits.units_in(stream) for stream in range(3)] == [steps.units_in(stream) for stream in range(3)]
-    assert waits.units_in(0) > (100, 100)
+    assert (waits.units_in(0) or (0, 0)) > (100, 100)
     np.testing.assert_array_equal(waits.evidence, steps.evidence)
 
 
