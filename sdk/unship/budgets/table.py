@@ -157,7 +157,8 @@ UNITS = Budget(
     beyond="two units of one number count as one",
     back="with the next cohort",
     why="16 bits hold the number of a unit, in the window and in the ledger; the units that an arm answered so far set "
-    "4,096 bits of each stream: 1 KB for both arms, 52 KB with 50 slices, for 8 versions that answer live 830 KB",
+    "4,096 bits of each stream: 1 KB for both arms, 52 KB with 50 slices, for 8 versions that answer live 830 KB of a "
+    "model, on top of what these take",
     bytes=830 * KIB,
 )
 CONTROLS = Budget(

@@ -21,7 +21,7 @@ from streams.window.records import units_of
 from tests.pipelines import run
 from tests.worlds.busy import START_MS, busy_lines, placed
 from unship.codec import encode_line
-from unship.events import Feedback, Prediction
+from unship.events import Feedback, OperatorAct, Prediction
 
 CONFIG = """
 defaults: {losses: [zero_one], one_false_alarm_per: 2000, slices: {by: [country]}, LABELSpolicy: {mode: act}}
@@ -69,6 +69,15 @@ def test_decay_is_proposed_while_units_are_few_and_acted_upon_once_they_are_enou
     assert (enough["reason"], enough["action"], enough["to"]) == ("TARGET_BETTER", "rollback", "v1")
     units = [each["evidence"]["comparison"]["units"]["target"] for each in (few, enough)]
     assert units[0] < UNITS_LEAST <= units[1] < UNITS_LEAST + 100
+
+
+def test_proposal_that_rests_on_few_units_is_followed_once_it_is_approved() -> None:
+    act = OperatorAct(act="approve", model="m", reason="these are all of our customers", by="me")
+    decisions = [json.loads(line) for line in decided([*named(busy_lines(1), 40), encode_line(act)])]
+    assert [(each["reason"], each["action"], each["to"]) for each in decisions[-2:]] == [
+        ("FEW_UNITS", "propose", "v1"),
+        ("APPROVED", "rollback", "v1"),
+    ]
 
 
 def test_recording_of_units_is_reproduced_and_its_ledger_too() -> None:
