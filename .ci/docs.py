@@ -60,7 +60,12 @@ def reasons() -> str:
         Action.NONE: "`none`",
     }
     capped = "`propose` or `observe`; `rollback` only with `policy.without_control: act`, `page` with `page`"
-    by_order = {Reason.RECORD_BETTER: capped, Reason.APPROVED: "`rollback`", Reason.OPERATOR_ROLLBACK: "`rollback`"}
+    by_order = {
+        Reason.FEW_UNITS: "`propose` or `observe`",
+        Reason.RECORD_BETTER: capped,
+        Reason.APPROVED: "`rollback`",
+        Reason.OPERATOR_ROLLBACK: "`rollback`",
+    }
     rows = [
         [code(reason.value), code(reason.verdict.value), by_order.get(reason, follows[reason.action]), reason.meaning]
         for reason in Reason

@@ -96,6 +96,10 @@ EVIDENCE: dict[str, str] = {
     "comparison.target_degraded": "whether the target's own detector alarmed",
     "comparison.expected_ts": "when the evidence reaches the threshold if both versions go on like this, in "
     "milliseconds; null if it then does not, or nothing is known of the target since the change; absent once it has",
+    "comparison.units.target": "where predictions name units: how many the target answered since the comparison began, "
+    "in the alarmed slice if there is one, each outcome without a unit as one; at most 20,000, with a standard error "
+    "of 1.4 % at 5,000",
+    "comparison.units.candidate": "and how many the judged version did",
     "sources": "how many sources label the model, before an alarm or with a single one; 0 where the loss needs no "
     "label; otherwise as follows",
     "sources.*.share": "the source's share of the labels since the change",

@@ -26,6 +26,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     there is anything to compare with at all, `all_unfit` that no replica could serve any of it. `learning` means that
     there is no baseline, or that too few outcomes were judged for an absence of alarms to mean anything.
     `only_proposed` means that an operator has to approve, because nobody deployed what would serve, or what would not.
+    `few_units` means that predictions name units, and one of the two versions has answered few.
     """
 
     version: str
@@ -48,6 +49,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     others_quorum: Quorum = Quorum.AGREED
     mix: dict[str, Scalar] | None = None
     only_proposed: bool = False
+    few_units: bool = False
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):

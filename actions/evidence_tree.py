@@ -95,11 +95,19 @@ class RecordReport(msgspec.Struct, frozen=True):
     today: RecordToday
 
 
+class UnitsReport(msgspec.Struct, frozen=True):
+    """Hold how many units each version answered since the comparison began, up to 20,000."""
+
+    target: int
+    candidate: int
+
+
 class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Hold the comparison with the target; `basis` is `concurrent`, or `record` where `record` is there.
 
     `expected_ts` is when the evidence reaches the threshold if both arms go on like this (ms), null if it then never
-    does, or if there is nothing of the target since the change; it is absent once it has.
+    does, or if there is nothing of the target since the change; it is absent once it has. `units` is there where
+    predictions name units.
     """
 
     basis: str
@@ -113,6 +121,7 @@ class ComparisonReport(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=
     difference: float | None
     target_degraded: bool
     expected_ts: int | UnsetType | None = UNSET
+    units: UnitsReport | UnsetType = UNSET
 
 
 class Without(msgspec.Struct, frozen=True):

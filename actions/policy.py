@@ -116,6 +116,11 @@ def fleet_limit(findings: Findings, view: View) -> Reason | None:
     return Reason.FLEET_LIMIT if _goes_back(findings) and too_many else None
 
 
+def few_units(findings: Findings, view: View) -> Reason | None:
+    """The target is better now, but one of the two versions has answered too few units for a sample."""
+    return Reason.FEW_UNITS if findings.confirmed and findings.few_units else None
+
+
 def target_better(findings: Findings, view: View) -> Reason | None:
     """The target is better now, and no other guard objects."""
     return Reason.TARGET_BETTER if findings.confirmed else None
@@ -175,6 +180,7 @@ GUARDS: tuple[Guard, ...] = (
     cooldown,
     switch_limit,
     fleet_limit,
+    few_units,
     target_better,
     mix_shift,
     others_suspect,
@@ -206,7 +212,8 @@ def decide(findings: Findings, view: View) -> Ruling:
     action = _BY_MODE[view.mode] if reason.action is Action.ROLLBACK else reason.action
     if reason is Reason.RECORD_BETTER:
         action = _capped(action, view.without_control)
-    if findings.only_proposed and not view.approved and action is Action.ROLLBACK:
+    proposed = findings.only_proposed or reason is Reason.FEW_UNITS
+    if proposed and not view.approved and action is Action.ROLLBACK:
         action = Action.PROPOSE
     degraded = reason.verdict is Verdict.DEGRADED
     where = findings.mix if reason is Reason.MIX_SHIFT else findings.slice

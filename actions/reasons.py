@@ -121,6 +121,13 @@ class Reason(StrEnum):
         Action.ROLLBACK,
         "The version got worse, and the one to go back to is better now.",
     )
+    FEW_UNITS = (
+        "FEW_UNITS",
+        Verdict.DEGRADED,
+        Action.ROLLBACK,
+        "The version got worse, and the one to go back to is better now, but one of the two has answered fewer than "
+        "5,000 units: it may be that the same few users differ.",
+    )
     MIX_SHIFT = (
         "MIX_SHIFT",
         Verdict.DEGRADED,

@@ -83,6 +83,9 @@ def _because(decision: Decision, where: str) -> str:
         )
     if others:
         text += f", while {clean(comparison.target)} had {others[0]} in the same time"
+    if decision.reason is Reason.FEW_UNITS and comparison.units:
+        fewer = min(comparison.units.target, comparison.units.candidate)
+        text += f"; one of the two was asked by {fewer:,} units only, which may differ from those of the other"
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from hypothesis import strategies as st
@@ -50,6 +51,8 @@ class Plan(msgspec.Struct, frozen=True):
     labelled_after: float = 0.95
     reference: float = 0.1
     decay: float = 0.8
+    #: So many units ask, each answered by either version; every seventh answer is of none that is named.
+    units: int = 0
 
 
 EVERYTHING = Plan(7, 5, 300, "act", "holdback", True, 3, "e_detector", True, False)
@@ -70,6 +73,7 @@ plans = st.builds(
     latency=st.sampled_from(["none", "none", "beside", "first", "alone"]),
     before=st.sampled_from([0, 0, 700]),
     without_control=st.sampled_from(["propose", "act", "page"]),
+    units=st.sampled_from([0, 0, 5, 100]),
 )
 
 
@@ -137,6 +141,7 @@ def events_of(plan: Plan) -> list[tuple[int, Event]]:
                 score=score,
                 slices=slices,
                 latency_ms=took if plan.latency != "none" else None,
+                unit_hash=crc32(f"{i % plan.units}".encode()) if plan.units and i % 7 else None,
                 ts=ts,
             )
             events.append((at, prediction))

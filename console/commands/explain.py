@@ -28,6 +28,7 @@ from console.journal import Found, journal_of, newest_act, read_whole
 from console.sentences import clean, missing, risen, sentence, would_have_shown
 from console.settings import Exit, Settings
 from console.times import shown_time
+from detectors.rows.units import UNITS_LEAST, UNITS_SHOWN
 from streams.evaluation.opinions import E_DETECTOR
 from streams.evaluation.quorum import POOL_SHARE
 from unship.errors import RecordingError
@@ -125,6 +126,15 @@ def _expected(comparison: ComparisonReport) -> Iterator[str]:
         yield f"            expected by {shown_time(comparison.expected_ts)}, if both go on like this"
 
 
+def _units(comparison: ComparisonReport) -> Iterator[str]:
+    """Yield how many units each version answered, where predictions name units."""
+    if (units := comparison.units) is not UNSET:
+        target, candidate = (
+            f"{count:,} units{' or more' if count >= UNITS_SHOWN else ''}" for count in (units.target, units.candidate)
+        )
+        yield f"            of {target}, and of {candidate}; {UNITS_LEAST:,} of either are needed"
+
+
 def _named(place: Slice | None) -> str:
     return ", ".join(f"{clean(name)}={clean(value)}" for name, value in (place or {}).items()) or "all requests"
 
@@ -167,6 +177,7 @@ def _comparison(comparison: ComparisonReport) -> list[str]:
             f"  would going back help?  {better}: {_of(comparison)} ({basis})",
             f"            {target} at the same time: {_mean(comparison.target_since_change)}, "
             f"the judged version: {candidate}",
+            *_units(comparison),
             *_expected(comparison),
         ]
     record, dimension = comparison.record, comparison.record.today.dimension

@@ -7,6 +7,8 @@ depend on counts but not on losses. A shadow answers the same requests, so it is
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from detectors.betting import predictive_mean, total
 from detectors.comparison import BETS, advance_comparison, pair_factors, two_sample_factors
 from detectors.rows.bank import BLOCK
 from detectors.rows.types import Entries, sums_by
+from detectors.rows.units import UnitCounts, new_unit_counts, weights_of
 
 SUB_INTERVALS = 6
 #: A block that waits longer than this for its other arm is dropped: it would compare different times.
@@ -40,7 +43,8 @@ class Comparison(msgspec.Struct):
 
     Arrays have shape (losses, streams); `evidence` has (losses, streams, bets). `open_block` arrays are the block being
     filled: counts and losses of the target, then of the candidate. `waiting` are intervals that are not stepped yet:
-    the evidence is read only when something is wrong, and many cost little more than one.
+    the evidence is read only when something is wrong, and many cost little more than one. `units` is None as long as no
+    outcome had a unit.
     """
 
     target: str
@@ -52,6 +56,7 @@ class Comparison(msgspec.Struct):
     waited: NDArray[np.float64]
     waiting: list[Interval] = []
     waiting_outcomes: int = 0
+    units: UnitCounts | None = None
 
     def fit(self, streams: int) -> None:
         """Make room for streams that have appeared."""
@@ -63,11 +68,18 @@ class Comparison(msgspec.Struct):
         self.pooled_k = np.pad(self.pooled_k, ((0, 0), (0, missing)))
         self.open_block = np.pad(self.open_block, ((0, 0), (0, 0), (0, missing)))
         self.waited = np.pad(self.waited, ((0, 0), (0, missing)))
+        if self.units is not None:
+            self.units.fit(streams)
 
     def value(self, loss: int, stream: int) -> float:
         """Return the present evidence of one row."""
         self.settle()
         return float(total(self.evidence[loss, stream]))
+
+    def units_in(self, stream: int) -> tuple[int, int] | None:
+        """Return how many units the target and the candidate answered in a stream, None if nobody named units."""
+        self.settle()
+        return None if self.units is None else self.units.count(stream)
 
     def add(self, target: Entries, candidate: Entries, begin: int, width: int) -> None:
         """Add one cohort that begins at `begin` and is `width` wide (ms); width 0 is a single block."""
@@ -88,6 +100,7 @@ class Comparison(msgspec.Struct):
         sums = np.zeros((2, sum(subs), 2, *self.waited.shape))
         for arm, name in zip(sums, ("target", "candidate"), strict=True):
             _add(arm, [getattr(interval, name) for interval in waiting], waiting, subs)
+        self._count_units(waiting)
         # Shape (sub-intervals, arms x (counts, losses), losses, streams).
         blocks = sums.transpose(1, 0, 2, 3, 4).reshape(-1, *self.open_block.shape)
         steps = [step for block in blocks[blocks.any(axis=(1, 2, 3))] if (step := self._fill(block)) is not None]
@@ -100,6 +113,17 @@ class Comparison(msgspec.Struct):
             mine = factor[first : first + usual.size]
             self.evidence[ready] = advance_comparison(self.evidence[ready], mine)
             first += usual.size
+
+    def _count_units(self, waiting: list[Interval]) -> None:
+        """Count the units of intervals, from the first one on in which an outcome has a unit."""
+        if self.units is None:
+            named = [each.target.unit is not None or each.candidate.unit is not None for each in waiting]
+            if not any(named):
+                return
+            self.units = new_unit_counts(self.waited.shape[1])
+            waiting = waiting[named.index(True) :]
+        self.units.add(0, [interval.target for interval in waiting])
+        self.units.add(1, [interval.candidate for interval in waiting])
 
     def _fill(self, sums: Floats) -> tuple[Bools, Floats, Floats] | None:
         """Add one sub-interval, shape (arms x 2, losses, streams); return what steps, if some rows now have both arms.
@@ -168,8 +192,27 @@ def _add(sums: Floats, arm: list[Entries], waiting: list[Interval], subs: list[i
     cell = block[place] * streams + row.reshape(-1)[known]
     counts = np.bincount(cell, minlength=size)
     losses = np.concatenate([entries.losses for entries in arm], axis=1)
-    columns = sums_by(losses[:, place], cell, size, counts)
+    if any(entries.unit is not None for entries in arm):
+        columns = _sums_by_units(losses[:, place], cell, size, _numbers_of(arm, streams, row, place))
+    else:
+        columns = sums_by(losses[:, place], cell, size, counts)
     sums[:] = np.reshape(columns, (2, -1, sums.shape[0], streams)).transpose(2, 0, 1, 3)
+
+
+def _numbers_of(arm: list[Entries], streams: int, row: Ints, place: Ints) -> tuple[Ints, Ints]:
+    """Return the number of the interval and stream that each outcome of each stream is in, and that of its unit."""
+    interval = np.repeat(np.arange(len(arm)), [entries.source.size for entries in arm])
+    unit = [np.zeros(entries.source.size, np.int64) if entries.unit is None else entries.unit for entries in arm]
+    known = row.reshape(-1)
+    return interval[place] * streams + known[known >= 0], np.concatenate(unit)[place]
+
+
+def _sums_by_units(losses: Floats, cell: Ints, size: int, numbers: tuple[Ints, Ints]) -> list[Floats]:
+    """Return the counts and then the sums by cell of each row of losses, each unit once in an interval."""
+    weights = weights_of(losses, *numbers)
+    weighted = np.where(weights > 0, losses * weights, 0.0)
+    found: list[Any] = [np.bincount(cell, weights=each, minlength=size) for each in (*weights, *weighted)]
+    return found
 
 
 def new_comparison(target: str, role: str, losses: int, streams: int) -> Comparison:

@@ -22,7 +22,8 @@ class Entries(msgspec.Struct, frozen=True):
 
     `streams` has shape (1 + dimensions, outcomes) and holds stream numbers, -1 where there is none; `losses` has shape
     (losses, outcomes), NaN where a loss could not be computed. `begin` is the time (ms) from which on they were
-    predicted, as far as that is to be known; None is that of the first.
+    predicted, as far as that is to be known; None is that of the first. `unit` has the numbers of units, 0 for none; it
+    is None where there are none.
     """
 
     predicted_at: Ints
@@ -30,6 +31,7 @@ class Entries(msgspec.Struct, frozen=True):
     source: Ints
     losses: Floats
     begin: int | None = None
+    unit: Ints | None = None
 
     @property
     def start(self) -> int:
@@ -46,7 +48,9 @@ class Entries(msgspec.Struct, frozen=True):
         if start == 0 and end >= self.source.size:
             return self
         part, begin = slice(start, end), self.start if self.source.size else None
-        return Entries(self.predicted_at[part], self.streams[:, part], self.source[part], self.losses[:, part], begin)
+        unit = None if self.unit is None else self.unit[part]
+        columns = self.predicted_at[part], self.streams[:, part], self.source[part], self.losses[:, part]
+        return Entries(*columns, begin, unit)
 
 
 class Rules(msgspec.Struct, frozen=True):

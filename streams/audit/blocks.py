@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from detectors.base import Floats, Ints
 from streams.ledger.places import offset_of, offsets_of
-from streams.ledger.records import Batch, Coded, Counted, PairRows, Pairs, Part
+from streams.ledger.records import Batch, Coded, Counted, OutcomeRows, PairRows, Pairs, Part, UnlabelledRows
 from unship.rejections import RejectCode
 
 NOTICED: Final = frozenset({RejectCode.UNMATCHED_FEEDBACK, RejectCode.LATE_FEEDBACK, RejectCode.HOLE})
@@ -104,7 +105,7 @@ def _rows_of(part: Part, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns
         yield "prediction", columns + [_numbered(column, numbers) for column in seen.slices]
         yield from _answers(seen.position, seen.answer, numbers)
     if rows.arm.size:
-        columns = [rows.position, rows.labelled_by, arms[rows.arm], rows.predicted_at, rows.labelled_at]
+        columns = [rows.position, rows.labelled_by, arms[rows.arm], rows.predicted_at, rows.labelled_at, units_in(rows)]
         columns += [_numbered(column, numbers) for column in (rows.source, *rows.slices)]
         yield "outcome", columns + _bits(rows.losses)
         if rows.classes is not None:
@@ -113,11 +114,16 @@ def _rows_of(part: Part, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns
         yield "pair", _pairs(part.pairs, arms, numbers)
     if unlabelled is not None and unlabelled.arm.size:
         columns = [unlabelled.position, _without(unlabelled.position), arms[unlabelled.arm], unlabelled.predicted_at]
-        columns += [_numbered(column, numbers) for column in unlabelled.slices]
+        columns += [units_in(unlabelled), *(_numbered(column, numbers) for column in unlabelled.slices)]
         yield "unlabelled prediction", columns + _bits(unlabelled.losses)
         yield from _answers(unlabelled.position, unlabelled.answer, numbers)
         if unlabelled.pairs is not None:
             yield "unlabelled pair", _pairs(unlabelled.pairs, arms, numbers)
+
+
+def units_in(rows: OutcomeRows | UnlabelledRows) -> Ints:
+    """Return the numbers of units, 0 where there is none."""
+    return np.zeros_like(rows.arm) if rows.unit is UNSET else rows.unit
 
 
 def _answers(position: Ints, answer: Coded | None, numbers: dict[Any, int]) -> Iterator[tuple[str, Columns]]:

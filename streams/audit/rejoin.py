@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from detectors.base import Floats
-from streams.audit.blocks import ANSWERED, CLASSES, changes_in, hold_the_same
+from streams.audit.blocks import ANSWERED, CLASSES, changes_in, hold_the_same, units_in
 from streams.audit.differences import Difference, difference
 from streams.config.resolved import Config
 from streams.join.partition import FEEDBACK, PREDICTIONS
@@ -270,7 +270,7 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     losses = _by_row(columns.losses)
     slices = _by_name(names, columns.slices, columns.position.size)
     sources = _values(columns.source)
-    classes = columns.classes
+    classes, units = columns.classes, units_in(columns).tolist()
     for i, (p, f) in enumerate(zip(columns.position.tolist(), columns.labelled_by.tolist(), strict=True)):
         arm = part.arms[columns.arm[i]]
         if classes is not None and classes.codes[i] >= 0:
@@ -287,17 +287,19 @@ def _outcomes(part: Part, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
                 "source": sources[i],
                 "predicted_at": int(columns.predicted_at[i]),
                 "labelled_at": int(columns.labelled_at[i]),
+                "unit": units[i],
             },
         )
 
 
 def _unlabelled(part: Part, rows: UnlabelledRows, names: Sequence[str]) -> Iterator[tuple[Key, Row]]:
     arms, losses, slices = part.arms, _by_row(rows.losses), _by_name(names, rows.slices, rows.position.size)
+    units = units_in(rows).tolist()
     yield from _answered(rows)
     for i, (p, at) in enumerate(zip(rows.position.tolist(), rows.predicted_at.tolist(), strict=True)):
         arm = arms[rows.arm[i]]
         row = {"model": part.model, "version": arm.version, "role": arm.role, "predicted_at": at}
-        row |= {"losses": losses[i], "slices": slices[i]}
+        row |= {"losses": losses[i], "slices": slices[i], "unit": units[i]}
         yield ("prediction", p, -1), row
     if rows.pairs is not None:
         yield from _pairs("unlabelled pair", part, rows.pairs, names)

@@ -28,7 +28,7 @@ log = logging.getLogger("unship.ingest")
 
 MANIFEST: Final = "manifest"
 NEXT: Final = "manifest.next"
-VERSION: Final = 1
+VERSION: Final = 2
 SECRET_BYTES: Final = 32
 _DIGEST_BYTES: Final = 32
 

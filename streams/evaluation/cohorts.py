@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from detectors.base import Bools, Ints
@@ -26,25 +27,26 @@ from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.plausibility import PairCount, add_pair
 from streams.evaluation.slices import SliceTable
 from streams.evaluation.sources import SourceTable
+from streams.ledger.places import hashed
 from streams.ledger.records import Arm, Coded, PairRows, UnlabelledRows
 from unship.events import Role
 
-ARM, PREDICTED_AT, POSITION, SOURCE = range(4)
-STREAMS = 4
+ARM, PREDICTED_AT, POSITION, SOURCE, UNIT = range(5)
+STREAMS = 5
 #: Different pairs of classes that are counted of an arm's outcomes in a cohort.
 PAIRS_OF_COHORT = 64
 #: In place of an arm that was forgotten.
 NOBODY = Arm("", "")
 #: In place of the source of a prediction without a label.
 NO_SOURCE = -1
-#: The increment and the two multipliers of splitmix64.
-GAMMA, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+#: In place of the unit of a prediction that has none.
+NO_UNIT = 0
 
 
 class Arrived(msgspec.Struct):
-    """Hold rows as they arrived: integer columns (4 + 1 + dimensions, n) and losses (losses, n).
+    """Hold rows as they arrived: integer columns (5 + 1 + dimensions, n) and losses (losses, n).
 
-    `pairs` are laid out alike, with the shadow's arm in place of the source.
+    `pairs` are laid out alike, with the shadow's arm in place of the source, and no units.
     """
 
     columns: list[NDArray[np.int64]]
@@ -112,7 +114,8 @@ class Closed(msgspec.Struct, frozen=True):
             columns, losses = columns.take(some, axis=1), losses.take(some, axis=1)
         # Of the cohort in which it went live a version has the rest only.
         begin = max(self.begin, since) if self.width else None
-        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses, begin)
+        unit = columns[UNIT] if np.count_nonzero(columns[UNIT]) else None
+        return Entries(columns[PREDICTED_AT], columns[STREAMS:], columns[SOURCE], losses, begin, unit)
 
     def pairs_of(self, live: int, shadow: int, since: int) -> tuple[Ints, NDArray[np.float64]]:
         """Return streams and excess losses of the requests that both arms answered since `since`."""
@@ -175,21 +178,29 @@ class Layout(msgspec.Struct, dict=True):
     def columns(self, record: Outcomes, numbers: Ints) -> Ints:
         """Return the integer columns of a record's outcomes."""
         source = self.sources.encode(record.source)
-        return self._columns(record.arm, record.predicted_at, record.position, source, record.slices, numbers)
+        places = record.predicted_at, record.position
+        return self._columns(record.arm, *places, source, record.unit, record.slices, numbers)
 
     def unlabelled_columns(self, unlabelled: UnlabelledRows, numbers: Ints) -> Ints:
         """Return the integer columns of predictions without a label."""
         source = np.full_like(unlabelled.arm, NO_SOURCE)
-        return self._columns(
-            unlabelled.arm, unlabelled.predicted_at, unlabelled.position, source, unlabelled.slices, numbers
-        )
+        places = unlabelled.predicted_at, unlabelled.position
+        return self._columns(unlabelled.arm, *places, source, unlabelled.unit, unlabelled.slices, numbers)
 
     def _columns(
-        self, arm: Ints, predicted_at: Ints, position: Ints, source: Ints, slices: list[Coded], numbers: Ints
+        self,
+        arm: Ints,
+        predicted_at: Ints,
+        position: Ints,
+        source: Ints,
+        unit: Ints | UnsetType,
+        slices: list[Coded],
+        numbers: Ints,
     ) -> Ints:
         columns = np.empty((STREAMS + 1 + len(slices), arm.size), np.int64)
         columns[ARM] = numbers[arm] if arm.size else arm
         columns[PREDICTED_AT], columns[POSITION], columns[SOURCE], columns[STREAMS] = predicted_at, position, source, 0
+        columns[UNIT] = NO_UNIT if unit is UNSET else unit
         for i, column in enumerate(slices):
             columns[STREAMS + 1 + i] = self.slices.encode(i, column)
         return columns
@@ -199,9 +210,9 @@ class Layout(msgspec.Struct, dict=True):
         if pairs is None or not pairs.live.size:
             return None
         streams = [self.slices.encode(i, column) for i, column in enumerate(pairs.slices)]
-        overall = np.zeros_like(pairs.live)
+        units = overall = np.zeros_like(pairs.live)
         return np.stack(
-            [numbers[pairs.live], pairs.predicted_at, pairs.position, numbers[pairs.shadow], overall, *streams]
+            [numbers[pairs.live], pairs.predicted_at, pairs.position, numbers[pairs.shadow], units, overall, *streams]
         )
 
 
@@ -349,24 +360,6 @@ def shuffled(position: Ints) -> Ints:
     order = key.argsort()
     key = key[order]
     return order if (key[1:] != key[:-1]).all() else hashed(position).argsort(kind="stable")
-
-
-def hashed(position: Ints) -> NDArray[np.uint64]:
-    """Return splitmix64 of places; one place has one hash, and another place has another.
-
-    A place has the partition, the offset of the record, and the event's row in a packed record. So the order of hashes
-    is a function of the log, and knows nothing of time, output or truth.
-
-    >>> [f"{key:016x}" for key in hashed(np.array([0, 1])).tolist()]
-    ['e220a8397b1dcdaf', '910a2dec89025cc1']
-    """
-    key = position.astype(np.uint64)
-    key += np.uint64(GAMMA)
-    for shift, factor in ((30, FIRST_FACTOR), (27, SECOND_FACTOR)):
-        key ^= key >> np.uint64(shift)
-        key *= np.uint64(factor)
-    key ^= key >> np.uint64(31)
-    return key
 
 
 def _joined(parts: list[NDArray[Any]], rows: int, kind: type[np.generic]) -> NDArray[Any]:

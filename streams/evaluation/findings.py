@@ -8,6 +8,7 @@ from actions.evidence import Findings, Quorum
 from actions.replicas import unfit
 from detectors.base import rounded
 from detectors.rows.types import Alarm, Rules
+from detectors.rows.units import UNITS_LEAST
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
 from streams.evaluation.mix import explain_by_mix, is_genuine
@@ -232,6 +233,12 @@ def _only_proposed(state: ModelState, live: LivePeriod, target: str | None) -> b
     return other is None or other.beside is not None
 
 
+def _few_units(live: LivePeriod, chosen: TargetVerdict) -> bool:
+    """Return whether one of the two versions has answered too few units where the alarm was."""
+    units = None if chosen.target is None else live.concurrent[chosen.target].comparison.units_in(chosen.alarm.stream)
+    return units is not None and min(units) < UNITS_LEAST
+
+
 def others_quorum(live: LivePeriod, degraded: set[str], rules: Rules, sources: SourceTable) -> Quorum:
     """Return whether the label sources agree on each of the targets that got worse."""
     found = []
@@ -248,14 +255,13 @@ def find(
     health, labels = live.health, live.labels
     maturity = config.mature_after_ms > 0
     blind = is_blind(state, live, config)
-    implausible = state.labels.classes.implausible is not None
     # Where no label means no, nothing is known before the first one: it may be that nobody reports anything.
     unreported = config.negative and not state.labels.silence.labelled
     findings = Findings(
         version=live.version,
         incomputable=is_incomputable(live, config),
         blind=blind,
-        implausible=implausible,
+        implausible=state.labels.classes.implausible is not None,
         learning=missing_outcomes(health) > 0 or unreported,
         degraded=health.degraded,
         coverage_shift=maturity and labels.shifted,
@@ -298,6 +304,7 @@ def find(
         confirmed=concurrent,
         on_record=chosen.target is not None and not concurrent,
         only_proposed=_only_proposed(state, live, chosen.target),
+        few_units=concurrent and _few_units(live, chosen),
         quorum=chosen.quorum,
         mix=None if mixed is None else streams[mixed[1]].describe(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from detectors.base import Bools, Floats, Ints
 from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows
@@ -47,6 +48,7 @@ class Outcomes(msgspec.Struct, frozen=True):
     pairs: PairRows | None = None
     unlabelled: UnlabelledRows | None = None
     classes: Pairs | None = None
+    unit: Ints | UnsetType = UNSET
 
     def of_arms(self, arms: Bools) -> Outcomes:
         """Return the rows of some arms; `arms` has one entry for each."""
@@ -68,6 +70,7 @@ class Outcomes(msgspec.Struct, frozen=True):
             unlabelled=unlabelled,
             classes=None if self.classes is None else self.classes.chosen(use),
             asked=self.asked.chosen(arms[self.asked.arm]),
+            unit=UNSET if self.unit is UNSET else self.unit[use],
         )
 
     def events(self) -> int:

@@ -22,6 +22,7 @@ from actions.evidence_tree import (
     SliceReport,
     SourceReport,
     TogetherReport,
+    UnitsReport,
     Without,
 )
 from detectors.base import Floats, rounded
@@ -251,6 +252,7 @@ def _comparison(
         return None
     other = live.concurrent[target]
     n, k = since_change(other.health, alarm)
+    units = other.comparison.units_in(alarm.stream)
     mine, mine_n = _window_mean(live.health, alarm, alarm.stream)
     return ComparisonReport(
         basis="concurrent",
@@ -262,6 +264,7 @@ def _comparison(
         target_since_change=MeanIfAny(rounded(k / n) if n else None, rounded(n)),
         difference=rounded(mine - k / n) if n else None,
         target_degraded=other.health.degraded,
+        units=UNSET if units is None else UnitsReport(*units),
     )
 
 

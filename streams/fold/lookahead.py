@@ -17,9 +17,10 @@ from detectors.base import Ints
 from detectors.rows.foresight import Foresight
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health
-from streams.evaluation.cohorts import ARM, POSITION, PREDICTED_AT, SOURCE, STREAMS, hashed
+from streams.evaluation.cohorts import ARM, POSITION, PREDICTED_AT, SOURCE, STREAMS, UNIT
 from streams.evaluation.periods import ModelState
 from streams.fold.uncovered import above_places
+from streams.ledger.places import hashed
 from streams.ledger.records import Coded, Part
 
 RECORDS_AHEAD: Final = 64
@@ -135,7 +136,8 @@ def _columns(state: ModelState, parts: Sequence[Part], above: int, width: int) -
         return None
     arm = arms.of([Coded([], rows.arm) for rows in every])
     columns = np.empty((STREAMS + 1 + len(slices), arm.size), np.int64)
-    columns[ARM], columns[STREAMS] = arm, 0
+    # No row of detectors asks for units: a comparison alone does.
+    columns[ARM], columns[UNIT], columns[STREAMS] = arm, 0, 0
     columns[PREDICTED_AT] = np.concatenate([rows.predicted_at for rows in every])
     columns[POSITION] = np.concatenate([rows.position for rows in every]) + above
     columns[SOURCE] = sources.of([rows.source for rows in every])

@@ -55,6 +55,7 @@ def outcomes_of(part: Part, batch: Batch, coverage: Coverage, width: int, clock:
         None if pairs is None else _placed_pairs(pairs, above),
         None if unlabelled is None else _placed_unlabelled(unlabelled, above),
         rows.classes,
+        rows.unit,
     )
 
 

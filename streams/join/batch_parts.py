@@ -11,15 +11,28 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 
 from detectors.base import Ints
 from streams.config.resolved import ModelConfig
-from streams.join.rows import NOTHING_SEEN, PartBuilder, limited
+from streams.join.rows import NOTHING_SEEN, PartBuilder, given, limited
 from streams.ledger.places import places_of
 from streams.ledger.records import Arm, Coded, OutcomeRows, Pairs, Part, PredictionRows
 from streams.losses.catalogue import LOSSES
 from streams.losses.pairs import pairs_of
-from streams.window.joined import ANSWER, AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE, Outcomes, Seen
+from streams.window.joined import (
+    ANSWER,
+    AT,
+    CELL,
+    LABELLED_AT,
+    LABELLED_BY,
+    LINE,
+    POSITION,
+    SOURCE,
+    UNIT,
+    Outcomes,
+    Seen,
+)
 from streams.window.series import SeriesTable
 
 _TABLE_MAX: Final = 262_144
@@ -130,6 +143,8 @@ def _outcome_rows(
     ]  # fmt: skip
     source = _coded(columns[SOURCE], outcomes.sources, batch, edges)
     classes = _classes(config, outcomes, batch, edges)
+    units = columns[UNIT]
+    some = bool(np.count_nonzero(units))
     rows = [
         OutcomeRows(
             arm[begin:end],
@@ -141,6 +156,7 @@ def _outcome_rows(
             [column[k] for column in slices],
             source[k],
             classes[k],
+            given(units[begin:end]) if some else UNSET,
         )
         if end > begin
         else nothing

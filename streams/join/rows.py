@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from detectors.base import Bools, Floats, Ints
 from streams.config.resolved import ModelConfig
@@ -27,7 +28,7 @@ from streams.losses.columns import NOTHING, JoinedColumns, LossSpec
 from streams.losses.pairs import PAIRS_MAX, ClassName, class_text, pairs_of
 from streams.window.cells import FEW, recoded
 from streams.window.join_window import Pair
-from streams.window.joined import ANSWER, AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, Outcomes, Seen
+from streams.window.joined import ANSWER, AT, CELL, LABELLED_AT, LABELLED_BY, POSITION, SOURCE, UNIT, Outcomes, Seen
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable
 from streams.window.tally import Row, Tally
@@ -119,6 +120,7 @@ class PartBuilder:
             # A label that was taken back is from no source.
             source=Coded(source.values, np.where(back, -1, source.codes)) if back.any() else source,
             classes=self._classes(joined),
+            unit=given(joined.columns[UNIT]),
         )
 
     def _taken_back(self, joined: Outcomes) -> Bools:
@@ -300,7 +302,13 @@ class PartBuilder:
             slices=self._slices(seen),
             pairs=self._pair_rows(live, shadow, excess, without) if pairs else None,
             answer=self._answers(seen),
+            unit=given(_ints([entry.unit for entry in seen])),
         )
+
+
+def given(units: Ints) -> Ints | UnsetType:
+    """Return a column of units, absent where there is none."""
+    return units if np.count_nonzero(units) else UNSET
 
 
 def coded(values: Iterable[Any]) -> Coded:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from detectors.base import Floats, Ints
 from streams.ledger.encoding import pack, unpack
@@ -20,6 +21,7 @@ from streams.ledger.records import (
     Record,
     UnlabelledRows,
 )
+from unship.budgets.table import UNITS
 from unship.errors import RecordingError
 
 
@@ -99,12 +101,16 @@ def _rows_fit(rows: OutcomeRows | UnlabelledRows, arms: int) -> bool:
     size, losses = rows.arm.size, rows.losses
     if losses.ndim != 2 or not size == losses.shape[1] == rows.predicted_at.size == rows.position.size:
         return False
-    if any(column.codes.size != size for column in rows.slices):
+    if any(column.codes.size != size for column in rows.slices) or not _units_fit(rows):
         return False
     if not size:
         return True
     inside = _codes_fit(rows.arm, arms) and all(_coded_fits(column) for column in rows.slices)
     return inside and _bounded(losses) and int(np.minimum.reduce(rows.predicted_at)) >= 0
+
+
+def _units_fit(rows: OutcomeRows | UnlabelledRows) -> bool:
+    return rows.unit is UNSET or (rows.unit.size == rows.arm.size and _codes_fit(rows.unit, UNITS.limit + 1))
 
 
 def _sources_fit(rows: OutcomeRows) -> bool:

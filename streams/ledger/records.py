@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from actions.facts import FleetFact, ReplicaChange
 from detectors.base import Bools, Floats, Ints
@@ -72,7 +73,8 @@ class OutcomeRows(msgspec.Struct, frozen=True):
     """Outcomes, one row each; `losses` has shape (losses, outcomes).
 
     `position` is the offset of the prediction, `labelled_by` that of its feedback. `arm` indexes the part's `arms`.
-    `classes` is there where the target has classes and a loss compares them; records of before are without.
+    `classes` is there where the target has classes and a loss compares them; records of before are without. `unit` has
+    the numbers of units, 0 for none, and is absent where no outcome has one.
     """
 
     arm: Ints
@@ -84,6 +86,7 @@ class OutcomeRows(msgspec.Struct, frozen=True):
     slices: list[Coded]
     source: Coded
     classes: Pairs | None = None
+    unit: Ints | UnsetType = UNSET
 
     def chosen(self, use: Bools) -> OutcomeRows:
         """Return the rows that a mask chooses."""
@@ -97,6 +100,7 @@ class OutcomeRows(msgspec.Struct, frozen=True):
             slices=[column.chosen(use) for column in self.slices],
             source=self.source.chosen(use),
             classes=None if self.classes is None else self.classes.chosen(use),
+            unit=UNSET if self.unit is UNSET else self.unit[use],
         )
 
 
@@ -135,7 +139,8 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
     """Predictions that were read for the first time, as they are judged if no label comes in time.
 
     `losses` has shape (losses, predictions), NaN where a loss needs a label. `pairs` are the requests among them that a
-    shadow and the live version answered; the earlier prediction of a pair may be in an earlier record.
+    shadow and the live version answered; the earlier prediction of a pair may be in an earlier record. `unit` is as in
+    `OutcomeRows`.
     """
 
     arm: Ints
@@ -145,6 +150,7 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
     slices: list[Coded]
     pairs: PairRows | None = None
     answer: Coded | None = None
+    unit: Ints | UnsetType = UNSET
 
     def chosen(self, use: Bools, pairs: PairRows | None) -> UnlabelledRows:
         """Return the rows that a mask chooses, with other pairs."""
@@ -156,6 +162,7 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
             slices=[column.chosen(use) for column in self.slices],
             pairs=pairs,
             answer=None if self.answer is None else self.answer.chosen(use),
+            unit=UNSET if self.unit is UNSET else self.unit[use],
         )
 
 

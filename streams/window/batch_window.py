@@ -33,7 +33,7 @@ from streams.window.generations import CLOSED, MOVED, WAITS, Generation, SavedGe
 from streams.window.join_window import JoinWindow, Outcome, Pair, SavedWindow
 from streams.window.joined import CELL, NOTHING_MORE, Outcomes, Seen
 from streams.window.pending_predictions import PendingPrediction
-from streams.window.records import Records, score_column, scores_of, spread
+from streams.window.records import Records, score_column, scores_of, spread, units_of
 from streams.window.series import WindowRule
 from streams.window.slice_values import SourceNames
 from streams.window.stored_rows import RowStore
@@ -161,6 +161,8 @@ class BatchWindow:
         cell, output, score = self._columns(block)
         rows = np.arange(generation.size, generation.size + len(keys))
         generation.add(prints, block.position, block.at, cell, output, score)
+        if "unit_hash" in block.shape.fields:
+            generation.answers.unit[rows] = units_of(block.column("unit_hash", None))
         usual = self.cells.usual(cell)
         unusual = ~usual | self._known_slowly(keys)
         unusual |= _of_same_keys(keys, ~usual)
@@ -380,13 +382,10 @@ class BatchWindow:
         kinds = np.where(np.isnan(scores), NOTHING, FLOAT).astype(np.uint8)
         line = np.maximum(block.line[use], self._newest[0].of(generation.position[rows]))
         cell = self._current(generation.cells, cell)
-        columns = np.array(
-            [line, cell, generation.position[rows], generation.at[rows], position, block.at[use], source[use]]
-        )
-        score, more = Scalars(scores, kinds), generation.answers.more_of(rows)
-        self._joined.outcomes.append(
-            Outcomes(self.cells, self.sources.names, columns, generation.answers.outputs(rows), score, truths, more)
-        )
+        columns = [line, cell, generation.position[rows], generation.at[rows], position, block.at[use], source[use]]
+        columns.append(generation.answers.unit[rows])
+        values = generation.answers.outputs(rows), Scalars(scores, kinds), truths, generation.answers.more_of(rows)
+        self._joined.outcomes.append(Outcomes(self.cells, self.sources.names, np.array(columns), *values))
         return use
 
     # The others
@@ -417,7 +416,8 @@ class BatchWindow:
         series, values = generation.cells.key_of(cell)
         pending = PendingPrediction(
             key, int(generation.position[row]), int(generation.at[row]), series, output,
-            None if isnan(score) else score, scores, values, None, labelled_by,
+            None if isnan(score) else score, scores, values, (None, int(generation.answers.unit[row])),
+            labelled_by,
         )  # fmt: skip
         feedback = None
         if labelled_by >= 0 and state == WAITS:
@@ -456,6 +456,7 @@ class BatchWindow:
             [each.labelled_by for each in pending],
             [outcome.labelled_at for outcome in outcomes],
             [self.sources.add(outcome.source) for outcome in outcomes],
+            [each.unit for each in pending],
         ]
         return Outcomes(
             self.cells,

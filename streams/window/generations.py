@@ -48,7 +48,7 @@ generations, and rows of numbers alone would let a much larger one fill.
 
 
 class AnswerColumns:
-    """What each row answered. `objects` has what is no number, by row: an output, and scores by class."""
+    """What each row answered, and for which unit. `objects` has what is no number: outputs, and scores by class."""
 
     def __init__(self, rows: Rows) -> None:
         self.objects: dict[int, tuple[Any, Any]] = {}
@@ -70,6 +70,7 @@ class AnswerColumns:
         self.output: Floats = rows["output"]
         self.kind: Bytes = rows["kind"]
         self.score: Floats = rows["score"]
+        self.unit: NDArray[np.uint16] = rows["unit"]
 
     def outputs(self, rows: Ints) -> Scalars:
         """Return the outputs of rows."""
@@ -232,8 +233,8 @@ class Generation:
         high, low = self.index.prints_of(rows)
         integers: list[NDArray[Any]] = [
             high.view(np.int64), low.view(np.int64), self.position[rows], self.at[rows], cell, self.answers.kind[rows],
-            self.state[rows], label.position[rows], label.at[rows], label.kind[rows], label.source[rows],
-            label.named[rows],
+            self.answers.unit[rows], self.state[rows], label.position[rows], label.at[rows], label.kind[rows],
+            label.source[rows], label.named[rows],
         ]  # fmt: skip
         numbers = [self.answers.output[rows], self.answers.score[rows], label.truth[rows]]
         columns = [column.astype(np.int64) for column in integers]
@@ -319,14 +320,15 @@ class SavedKept(msgspec.Struct, frozen=True):
 def loaded(saved: SavedGeneration, cells: Cells) -> Generation:
     """Return the generation that was saved, under these cells."""
     generation = Generation(saved.rows, cells)
-    high, low, position, at, cell, kind, state, labelled_by, labelled_at, truth_kind, source, named = saved.integers
+    high, low, position, at, cell, kind, unit, state, *of_label = saved.integers
+    labelled_by, labelled_at, truth_kind, source, named = of_label
     output, score, truth = saved.numbers
     if not position.size:
         return generation
     prints = Fingerprints(high.view(np.uint64), low.view(np.uint64))
     kinds = kind.astype(np.uint8)
     rows = generation.add(prints, position, at, cell, Scalars(output, kinds), Scalars(score, kinds))
-    generation.state[rows] = state
+    generation.state[rows], generation.answers.unit[rows] = state, unit
     found = np.flatnonzero(state != MOVED)
     # A row that has moved is found by no key that the table still needs: the key is kept elsewhere.
     generation.index.put(prints.part(found), found)

@@ -31,7 +31,14 @@ import numpy as np
 from detectors.base import Ints
 from streams.window.early_labels import EarlyLabels, PendingFeedback, SavedLabels
 from streams.window.fingerprints import Key
-from streams.window.pending_predictions import PendingPrediction, PendingPredictions, is_same, why_kept
+from streams.window.pending_predictions import (
+    NOTHING_GIVEN,
+    PendingPrediction,
+    PendingPredictions,
+    is_same,
+    why_kept,
+)
+from streams.window.records import unit_of
 from streams.window.series import Series, SeriesTable, WindowRule
 from streams.window.slice_values import shortened, text_bytes
 from streams.window.tally import Tally, UnusedLabels
@@ -127,7 +134,8 @@ class JoinWindow:
         values = tuple(map(shortened, given))
         took = event.latency_ms if rule.latency else None
         by_class = event.scores if rule.scores else None
-        pending = PendingPrediction(key, position, at, code, event.output, event.score, by_class, values, took)
+        about = NOTHING_GIVEN if took is None and event.unit_hash is None else (took, unit_of(event.unit_hash))
+        pending = PendingPrediction(key, position, at, code, event.output, event.score, by_class, values, about)
         if rule.unlabelled and others and repeated is None:
             self._pair_seen(pending, others, rule)
         self.waiting.add(pending, rule)

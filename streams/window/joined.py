@@ -16,7 +16,7 @@ from detectors.base import Floats, Ints
 from streams.losses.columns import Objects, Scalars, objects, scalars_joined
 from streams.window.cells import Cells
 
-LINE, CELL, POSITION, AT, LABELLED_BY, LABELLED_AT, SOURCE = range(7)
+LINE, CELL, POSITION, AT, LABELLED_BY, LABELLED_AT, SOURCE, UNIT = range(8)
 """The rows of `columns`; predictions alone have the first four, and the class that was answered."""
 
 ANSWER: Final = 4
@@ -26,7 +26,7 @@ NOTHING_MORE: Final = (None, None, None)
 
 
 class Outcomes(msgspec.Struct, frozen=True):
-    """Predictions with their labels; `columns` has shape (7, outcomes).
+    """Predictions with their labels; `columns` has shape (8, outcomes).
 
     The line is where the later of the two was read, and the source indexes `sources`. `more` is None, or has (scores by
     class, engagement, latency in ms) of each: only some losses need these.

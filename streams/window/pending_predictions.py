@@ -35,6 +35,8 @@ UNLISTED_MAX: Final = MODELS_OF_REQUEST.limit
 REVISIONS_MAX: Final = 8
 """So many labels of one prediction are in force one after the other; each is a row in the ledger."""
 
+NOTHING_GIVEN: Final = (None, 0)
+
 _ByModel: TypeAlias = dict[str, "list[PendingPrediction]"]
 
 
@@ -42,8 +44,9 @@ class PendingPrediction(msgspec.Struct, gc=False):
     """A prediction in the window.
 
     `labelled_by` is the position of the first feedback within its reach, or -1. Where labels may be replaced, it and
-    `truth` are of the label in force. `held` is (source of that, how many were in force so far, the positions of the
-    feedback that is an outcome with it: it is its version's first prediction within reach of that, too).
+    `truth` are of the label in force. `given` is (latency in ms, the number of the unit that the answer is for, 0 for
+    none). `held` is (source of the label in force, how many were in force so far, the positions of the feedback that
+    is an outcome with it: it is its version's first prediction within reach of that, too).
     """
 
     key: Key
@@ -54,11 +57,21 @@ class PendingPrediction(msgspec.Struct, gc=False):
     score: float | None
     scores: dict[str, float] | None
     slices: tuple[Any, ...]
-    latency_ms: float | None = None
+    given: tuple[float | None, int] = NOTHING_GIVEN
     labelled_by: int = -1
     truth: Any = None
     engagement: float | None = None
     held: tuple[str, int, tuple[int, ...]] = ("", 0, ())
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Return how long the answer took, None if that is not kept."""
+        return self.given[0]
+
+    @property
+    def unit(self) -> int:
+        """Return the number of the unit that it is for, 0 if none was named."""
+        return self.given[1]
 
     @property
     def source(self) -> str:

@@ -9,10 +9,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from detectors.base import Ints
-from streams.ledger.places import INNER_MASK
+from streams.ledger.places import INNER_MASK, hashed
 from streams.losses.columns import NOTHING, Scalars, objects, scalars
 from streams.window.decoding import Shape, value_in
 from streams.window.fingerprints import Key
+from unship.budgets.table import UNITS
 from unship.events import Feedback, Prediction
 
 _id_of: Final = attrgetter("id")
@@ -98,6 +99,30 @@ def score_column(scores: Sequence[float | None]) -> Scalars:
     """Return scores as a column, NaN where there is none."""
     column = scalars(scores)
     return Scalars(np.where(column.kinds == NOTHING, np.nan, column.numbers), column.kinds)
+
+
+def units_of(hashes: Sequence[int | None]) -> Ints:
+    """Return the number of each unit, from 1 on; 0 where there is none.
+
+    What is given is hashed again: the units that one version answers have the same highest bits, and nobody keeps a
+    sender from giving numbers that are no hashes.
+
+    >>> units_of([7, None, 7, 8]).tolist()
+    [44218, 0, 44218, 5588]
+    """
+    if None in hashes:
+        given = np.array([-1 if each is None else each for each in hashes], np.int64)
+        return np.where(given < 0, 0, _numbers(given))
+    return _numbers(np.array(hashes, np.int64))
+
+
+def unit_of(given: int | None) -> int:
+    """Return the number of one unit; 0 where there is none."""
+    return int(units_of([given])[0])
+
+
+def _numbers(given: Ints) -> Ints:
+    return (hashed(given) % np.uint64(UNITS.limit)).astype(np.int64) + 1
 
 
 def spread(column: Scalars, use: Ints, size: int) -> Scalars:

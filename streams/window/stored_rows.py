@@ -17,7 +17,7 @@ _Words: TypeAlias = NDArray[np.uint64]
 
 ROW: Final = np.dtype([
     ("high", "<u8"), ("low", "<u8"), ("position", "<i8"), ("at", "<i8"), ("output", "<f8"), ("score", "<f8"),
-    ("cell", "<i4"), ("kind", "u1"), ("zero", "u1"), ("_", "V2"),
+    ("cell", "<i4"), ("kind", "u1"), ("zero", "u1"), ("unit", "<u2"),
     ("label_position", "<i8"), ("label_at", "<i8"), ("truth", "<f8"),
     ("source", "<i4"), ("truth_kind", "u1"), ("named", "?"), ("__", "V2"),
 ])  # fmt: skip

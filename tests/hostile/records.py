@@ -169,6 +169,15 @@ def invented_holdbacks(model: str, size: int, begin: int) -> list[tuple[str, Mes
     return [*flood, *(_label(f"h-{begin}-{i}") for i in range(size - half))]
 
 
+def invented_units(model: str, size: int, begin: int) -> list[tuple[str, Message]]:
+    """Return answers of a live version and of a holdback, each for a unit of its own, and their labels."""
+    half = size // 2
+    arms: list[dict[str, Any]] = [{"version": "v"}, {"version": "u", "role": "holdback"}]
+    hashes = [(begin + i) * 2_654_435_761 % 2**32 for i in range(half)]
+    flood = [_prediction(f"u-{begin}-{i}", model=model, unit_hash=hashes[i], **arms[i % 2]) for i in range(half)]
+    return [*flood, *(_label(f"u-{begin}-{i}") for i in range(size - half))]
+
+
 def many_classes(model: str, size: int, begin: int) -> list[tuple[str, Message]]:
     """Return predictions with a score for each of hundreds of classes, or with a long text as output."""
     scores = {f"class-{i}": 0.001 for i in range(200)}
@@ -201,6 +210,7 @@ FLOODS = (
     invented_models,
     invented_versions,
     invented_holdbacks,
+    invented_units,
     many_classes,
     forged_orders,
 )

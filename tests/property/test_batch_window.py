@@ -20,7 +20,7 @@ from streams.window import cells, early_labels, pending_predictions, series, sli
 from streams.window.batch_window import BatchWindow
 from streams.window.decoding import decoded_records, source_decoders, with_packed
 from streams.window.join_window import JoinWindow
-from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE
+from streams.window.joined import AT, CELL, LABELLED_AT, LABELLED_BY, LINE, POSITION, SOURCE, UNIT
 from streams.window.pending_predictions import PendingPrediction
 from streams.window.series import SeriesTable, WindowRule
 from streams.window.slice_values import shortened
@@ -120,6 +120,7 @@ def event_of(rng: random.Random, models: Sequence[str], side: int) -> bytes:
             slices=dict(rng.sample(sorted(pool.items()), rng.randrange(4))),
             latency_ms=rng.choice([None, 5.0]),
             replica=rng.choice([None, "r-1"]),
+            unit_hash=None if version == "v2" else len(key["id"]) * 2**25,
             **key,
         )
     )
@@ -184,7 +185,7 @@ def one_by_one(
         used = more_of(window.series, each.series, each.scores, each.engagement, each.latency_ms)
         times = (each.position, each.at, each.labelled_by, outcome.labelled_at, outcome.source)
         answer = (repr(each.output), repr(each.score), repr(each.truth))
-        joined.outcomes.append((*times, repr(window.series[each.series]), repr(each.slices), *answer, used))
+        joined.outcomes.append((*times, repr(window.series[each.series]), repr(each.slices), *answer, used, each.unit))
     joined.pairs = [(pair.live.position, pair.shadow.position, pair.labelled_at) for pair in pairs]
     joined.seen_pairs = [(live.position, shadow.position) for live, shadow in seen_pairs]
     joined.count(tally.take())
@@ -270,7 +271,7 @@ class Blocks:
             times = (column[POSITION], column[AT], column[LABELLED_BY], column[LABELLED_AT], source)
             answer = (repr(output), repr(score), repr(truth))
             used = more_of(series, code, *more)
-            yield column[LINE], (*times, repr(series[code]), repr(values), *answer, used)
+            yield column[LINE], (*times, repr(series[code]), repr(values), *answer, used, column[UNIT])
 
     def reload(self) -> None:
         self.join.settle()
@@ -389,7 +390,7 @@ def test_key_of_two_models_keeps_the_engagement_for_the_one_that_is_judged_by_it
     blocks.give(FEEDBACK, [Recorded(0, START, START, label, [label])])
     blocks.give(PREDICTIONS, [Recorded(1, START, START, values[1], [values[1]])])
     blocks.cut(None)
-    assert [(row[0] >> INDEX_BITS, row[-1]) for row in blocks.joined.outcomes] == [
+    assert [(row[0] >> INDEX_BITS, row[-2]) for row in blocks.joined.outcomes] == [
         (0, "(None, None, None)"),
         (1, "(None, 0.25, None)"),
     ]

@@ -80,7 +80,14 @@ def test_any_chain_of_stops_gives_the_bytes_of_one_run(plan: Plan, stops: list[f
 AT_ONCE = msgspec.structs.replace(EVERYTHING, mature_after_s=0, beside="shadow")
 BAD_NEWS = msgspec.structs.replace(EVERYTHING, beside="shadow", negative=True, latency="beside")
 SPEED = msgspec.structs.replace(AT_ONCE, latency="alone")
-CHAINED = {"maturing": EVERYTHING, "at once": AT_ONCE, "bad news and speed": BAD_NEWS, "speed at once": SPEED}
+UNITS = msgspec.structs.replace(EVERYTHING, units=11)
+CHAINED = {
+    "maturing": EVERYTHING,
+    "at once": AT_ONCE,
+    "bad news and speed": BAD_NEWS,
+    "speed at once": SPEED,
+    "units": UNITS,
+}
 
 
 @pytest.mark.parametrize("plan", CHAINED.values(), ids=CHAINED)
@@ -130,8 +137,11 @@ IMPLAUSIBLE = Plan(8, 0, 1_300, "observe", "none", False, 1, "e_detector", False
         (msgspec.structs.replace(RECORD, mature_after_s=5, without_control="propose"), "RECORD_BETTER"),
         (SHIFT, "COVERAGE_SHIFT"),
         (IMPLAUSIBLE, "REFERENCE_IMPLAUSIBLE"),
+        (UNITS, "FEW_UNITS"),
+        (msgspec.structs.replace(UNITS, mature_after_s=0), "FEW_UNITS"),
+        (msgspec.structs.replace(UNITS, negative=True, latency="beside"), "FEW_UNITS"),
     ],
-    ids=["record", "matured record", "coverage", "reference"],
+    ids=["record", "matured record", "coverage", "reference", "units", "units at once", "units of bad news"],
 )
 def test_what_is_remembered_across_versions_and_shifts_survives_every_batch_and_stop(plan: Plan, told: str) -> None:
     config, recording = config_of(plan), recording_of(plan)

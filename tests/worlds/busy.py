@@ -58,13 +58,15 @@ def busy_lines(seed: int, count: int = 2_000, model: str = "m") -> list[bytes]:
 
 
 def untidy_lines(seed: int, count: int = 800) -> list[bytes]:
-    """Return the busy site's events with shadows, ids used again, labels too early, too late or contradicting."""
+    """Return the busy site's events with shadows, units, ids used again, labels too early, late or contradicting."""
     rng = np.random.default_rng(seed)
     events: list[tuple[int, Event]] = []
     for line in busy_lines(seed, count):
         event = decode_line(line)
         assert isinstance(event, Prediction | Feedback | Deployment)
         at = event.ts or 0
+        if isinstance(event, Prediction) and len(events) % 3:
+            event = replace(event, unit_hash=crc32(event.id[-1:].encode()))
         events.append((at, event))
         chance = rng.random()
         if isinstance(event, Prediction) and chance < 0.1:

@@ -150,6 +150,17 @@ SLICE_VALUES = Budget(
     why="50 rows for each label source left out: 450 rows of about 1 KB for each loss",
     bytes=450 * KIB,
 )
+UNITS = Budget(
+    what="units (`unit_hash`) that a comparison distinguishes",
+    limit=65_535,
+    unit="units of an arm in a cohort",
+    beyond="two units of one number count as one",
+    back="with the next cohort",
+    why="16 bits hold the number of a unit, in the window and in the ledger; the units that an arm answered so far set "
+    "4,096 bits of each stream: 1 KB for both arms, 52 KB with 50 slices, for 8 versions that answer live 830 KB of a "
+    "model, on top of what these take",
+    bytes=830 * KIB,
+)
 CONTROLS = Budget(
     what="deployments and acts of an embedded log or a recording that are remembered to drop repeats",
     limit=10_000,
@@ -448,6 +459,7 @@ BUDGETS: tuple[Budget, ...] = (
     EARLIER,
     LABEL_SOURCES,
     SLICE_VALUES,
+    UNITS,
     CONTROLS,
     VERSIONS_OF_REQUEST,
     MODELS_OF_REQUEST,

@@ -14,6 +14,7 @@ from actions import policy
 from actions.evidence import Findings, Quorum, View
 from actions.policy import GUARDS, Guard, Ruling, decide
 from actions.reasons import Action, Reason, Verdict
+from detectors.rows.units import UNITS_LEAST
 
 #: A version that got worse, with a target that is known to be better: nothing speaks against a rollback.
 BAD = Findings(
@@ -100,13 +101,17 @@ TABLE: dict[Guard, tuple[Reason, list[tuple[Findings, View]], list[tuple[Finding
         ],
         [(BAD, VIEW), (BAD, view(switches=1)), (UNSURE, view(switches=2)), (UNSURE, view(stopped=True))],
     ),
-    policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW), (PAST, VIEW)]),
     policy.fleet_limit: (
         Reason.FLEET_LIMIT,
         [(BAD, view(others=3)), (BAD, view(others=4)), (BAD, view(frozen=True))],
         [(BAD, VIEW), (BAD, view(others=2)), (UNSURE, view(others=3)), (UNSURE, view(frozen=True))],
     ),
-    policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW)]),
+    policy.few_units: (
+        Reason.FEW_UNITS,
+        [(findings(few_units=True), VIEW)],
+        [(BAD, VIEW), (findings(UNSURE, few_units=True), VIEW), (findings(PAST, few_units=True), VIEW)],
+    ),
+    policy.target_better: (Reason.TARGET_BETTER, [(BAD, VIEW)], [(UNSURE, VIEW), (PAST, VIEW)]),
     policy.mix_shift: (Reason.MIX_SHIFT, [(findings(UNSURE, mix={"country": "FR"}), VIEW)], [(UNSURE, VIEW)]),
     policy.others_suspect: (
         Reason.LABEL_SOURCE_SUSPECT,
@@ -147,6 +152,7 @@ ORDER = [
     "cooldown",
     "switch_limit",
     "fleet_limit",
+    "few_units",
     "target_better",
     "mix_shift",
     "others_suspect",
@@ -156,6 +162,8 @@ ORDER = [
     "confirming",
     "not_confirmed",
 ]
+
+ACTING = (policy.few_units, policy.target_better, policy.record_better)
 
 
 def named(guard: Guard) -> str:
@@ -214,6 +222,7 @@ def test_guard_decides_what_the_later_ones_would_have_decided_otherwise(guard: G
         quorum=st.sampled_from(Quorum),
         others_quorum=st.sampled_from(Quorum),
         mix=st.sampled_from([None, {"b": 2}]),
+        few_units=st.booleans(),
     ),
     st.builds(
         View,
@@ -245,7 +254,7 @@ def test_first_reason_wins_and_the_mode_never_changes_it(found: Findings, seen: 
         # Only this one thing is ever done of its own accord, and only under these conditions.
         assert seen.mode == "act"
         assert found.degraded
-        assert found.confirmed or (found.on_record and seen.without_control == "act")
+        assert (found.confirmed and not found.few_units) or (found.on_record and seen.without_control == "act")
         assert found.quorum is Quorum.AGREED
         forbids = [
             seen.held,
@@ -275,7 +284,9 @@ def test_mode_says_what_a_confirmed_decay_leads_to(mode: str, action: Action) ->
 
 @pytest.mark.parametrize(
     ("guard", "mode"),
-    list(product([g for g in GUARDS if g not in (policy.target_better, policy.record_better)], MODES)),
+    list(
+        product([g for g in GUARDS if g not in (policy.few_units, policy.target_better, policy.record_better)], MODES)
+    ),
 )
 def test_mode_changes_nothing_but_a_rollback(guard: Guard, mode: str) -> None:
     reason, fires, _ = TABLE[guard]
@@ -309,6 +320,23 @@ def test_comparison_with_the_past_goes_as_far_as_it_may_and_never_further_than_t
     assert ruling == Ruling(Verdict.DEGRADED, Reason.RECORD_BETTER, action, to, {"country": "DE"})
     # A target that is better now needs no such cap.
     assert decide(BAD, view(mode=mode, without_control="page")).action is not Action.PAGE
+
+
+@pytest.mark.parametrize(
+    ("mode", "approved", "action"),
+    [
+        ("act", False, Action.PROPOSE),
+        ("approve", False, Action.PROPOSE),
+        ("observe", False, Action.OBSERVE),
+        ("act", True, Action.ROLLBACK),
+    ],
+)
+def test_comparison_of_few_units_is_proposed_at_most_until_an_operator_approves(
+    mode: str, approved: bool, action: Action
+) -> None:
+    ruling = decide(findings(few_units=True), view(mode=mode, approved=approved, without_control="act"))
+    assert ruling == Ruling(Verdict.DEGRADED, Reason.FEW_UNITS, action, "v41", {"country": "DE"})
+    assert f"fewer than {UNITS_LEAST:,} units" in ruling.reason.meaning
 
 
 def test_slice_of_a_ruling_is_the_alarmed_one_and_for_a_mix_shift_the_one_that_explains_it() -> None:

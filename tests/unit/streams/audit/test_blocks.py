@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from streams.audit.blocks import hold_the_same
@@ -92,6 +93,8 @@ CHANGES: dict[str, Callable[[Part], Part]] = {
     "slice": lambda part: replace(part, outcomes=replace(part.outcomes, slices=[flipped(part.outcomes.slices[0])])),
     "version": lambda part: replace(part, arms=[replace(arm, version=f"{arm.version}x") for arm in part.arms]),
     "role": lambda part: replace(part, arms=[replace(arm, role="shadow") for arm in part.arms]),
+    "unit": lambda part: replace(part, outcomes=replace(part.outcomes, unit=part.outcomes.arm + 7)),
+    "no unit": lambda part: replace(part, outcomes=replace(part.outcomes, unit=UNSET)),
     "model": lambda part: replace(part, model=f"{part.model}x"),
 }
 
@@ -100,7 +103,7 @@ CHANGES: dict[str, Callable[[Part], Part]] = {
 def test_change_of_a_row_is_noticed(config: Config, name: str) -> None:
     logs = sources(1)
     batches, (whole,) = cut(config, logs, small_steps(1)), cut(config, logs, [100_000])
-    place = part_with(batches, lambda part: bool(part.outcomes.arm.size and part.outcomes.slices))
+    place = part_with(batches, lambda part: part.outcomes.unit is not UNSET and bool(part.outcomes.slices))
     part = CHANGES[name](batches[place[0]].parts[place[1]])
     assert not hold_the_same(with_part(batches, place, part), whole)
 

@@ -7,9 +7,9 @@ import pytest
 
 from detectors.rows.types import Entries, Rules
 from detectors.rows.watch import Health, new_health
-from streams.evaluation.cohorts import ARM, POSITION, PREDICTED_AT, add_outcomes, add_pairs, close_cohort, hashed
+from streams.evaluation.cohorts import ARM, POSITION, PREDICTED_AT, add_outcomes, add_pairs, close_cohort
 from streams.ledger.encoding import pack
-from streams.ledger.places import place
+from streams.ledger.places import hashed, place
 
 WIDTH = 1_000
 

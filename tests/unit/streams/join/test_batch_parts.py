@@ -46,6 +46,7 @@ def lines_of(seed: int, *, odd: float) -> list[bytes]:
             role=role,
             score=score,
             slices=slices,
+            unit_hash=len(lines) * 2**20 % 2**32 if len(lines) % 3 else None,
         )
         lines.append(encode_line(event))
         labelled = rng.randrange(max(number - 30, 0), number + 1) if rng.random() < odd else number

@@ -28,6 +28,7 @@ from streams.ledger.records import (
     PredictionRows,
     UnlabelledRows,
 )
+from unship.budgets.table import UNITS
 from unship.errors import RecordingError
 
 
@@ -130,16 +131,16 @@ def batch_of(count: int, losses: int, with_pairs: bool) -> Batch:
     values[:, ::3] = np.nan
     columns = [coded([[True, 1, "1", None][i % 4] for i in range(count)])]
     ints, arms = rng.integers(0, 2**53, count), np.zeros(count, np.int64)
-    none, classes = np.zeros(0, np.int64), Pairs([(1, 0)], arms)
+    none, classes, unit = np.zeros(0, np.int64), Pairs([(1, 0)], arms), rng.integers(0, UNITS.limit, count)
     answer = Coded(["1"], arms)
     pairs = PairRows(arms, arms, ints, ints, ints, ints, values, columns) if with_pairs else None
     part = Part(
         "m",
         [Arm("v", "live")],
-        OutcomeRows(arms, ints, ints, ints, ints, values, columns, Coded(["a"], arms), classes),
+        OutcomeRows(arms, ints, ints, ints, ints, values, columns, Coded(["a"], arms), classes, unit),
         PredictionRows(none, none, none) if with_pairs else PredictionRows(arms, ints, ints, columns, answer),
         pairs,
-        UnlabelledRows(arms, ints, ints, values, columns, pairs, answer) if with_pairs else None,
+        UnlabelledRows(arms, ints, ints, values, columns, pairs, answer, unit) if with_pairs else None,
     )
     counted = Counted(Coded(["DUPLICATE"], arms), ints, ints, ints)
     return Batch(0, 0, "ab", (0, 0), (2**40, 7), 5, "cd", [part], counted)
@@ -155,6 +156,20 @@ def test_record_as_text_reads_back_to_the_same_bytes(count: int, losses: int, wi
     assert entry_of(back.record).value == entry.value
     assert isinstance(back.record, Batch)
     assert back.record.parts[0].outcomes.losses.shape == (losses, count)
+
+
+def test_record_without_units_has_no_bytes_for_them_and_one_with_other_numbers_is_refused() -> None:
+    batch = batch_of(3, 1, False)
+
+    def with_units(unit: Any) -> Batch:
+        rows = msgspec.structs.replace(batch.parts[0].outcomes, unit=unit)
+        return msgspec.structs.replace(batch, parts=[msgspec.structs.replace(batch.parts[0], outcomes=rows)])
+
+    assert b"unit" not in entry_of(with_units(msgspec.UNSET)).value
+    read_entry(entry_of(with_units(np.array([0, 1, UNITS.limit]))).value)
+    for wrong in ([0, 1], [0, 1, -1], [0, 1, UNITS.limit + 1]):
+        with pytest.raises(RecordingError):
+            read_entry(entry_of(with_units(np.array(wrong))).value)
 
 
 def fields_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from streams.window import cells, slice_values
 from streams.window.batch_window import BatchWindow
 from streams.window.cells import Cells, SavedCells
 from streams.window.decoding import source_decoders
+from streams.window.joined import SOURCE
 from streams.window.records import Records
 from streams.window.series import Series, SeriesTable, WindowRule
 from streams.window.tally import Tally
@@ -126,7 +127,7 @@ def test_sources_beyond_what_a_row_can_name_are_joined_and_forgotten(monkeypatch
     window.add_predictions(records_of(decoders[0], "prediction", predictions(*({} for _ in range(6)))))
     labels = [encode_line(Feedback(id=f"p{n}", truth=1, source=f"desk-{n}")) for n in range(6)]
     window.add_feedback(records_of(decoders[1], "feedback", labels, 100, 1))
-    found = {some.sources[row[-1]] for some in window.take().outcomes for row in some.columns.T.tolist()}
+    found = {some.sources[code] for some in window.take().outcomes for code in some.columns[SOURCE].tolist()}
     assert found == {f"desk-{n}" for n in range(6)}
     window.forget_sources()
     assert window.sources.names == ["desk-0", "desk-1"]
