@@ -22,7 +22,6 @@ from unship import Fleet
 from unship.shares import chosen, hash_of, unit_hash
 from unship.sidecar.http import SidecarServer
 from unship.sidecar.sidecar import Sidecar
-from unship.sidecar.switches import FileSwitch
 
 FLAGS = "/ofrep/v1/evaluate/flags"
 UNITS = [f"customer-{number}" for number in range(30)]
@@ -219,13 +218,14 @@ def test_application_that_confirms_is_told_what_has_a_share_and_confirms_it(unsh
         unship_embedded.until("acks", lambda acks: acks[-1].beside == ())
 
 
-def test_file_that_holds_one_version_is_never_switched_to_the_version_of_a_share(unship_embedded, tmp_path):
-    path = tmp_path / "version"
-    with serving(unship_embedded, FileSwitch(path), flags=False) as server:
-        epoch = unship_embedded.command("fraud", "v43", shares={"v41": 0.5})
-        unship_embedded.until("acks", lambda acks: acks[-1].epoch == epoch and acks[-1].stage == "serving")
-        assert {ask(server, f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS} == {"v43"}
-        assert path.read_text() == "v43\n"
+def test_switch_that_holds_one_version_is_never_made_to_the_version_of_a_share(unship_embedded):
+    switched: list[str] = []
+    with serving(unship_embedded, switched.append, flags=False) as server:
+        for version in ("v43", "v44", "v45"):
+            epoch = unship_embedded.command("fraud", version, shares={"v41": 0.5})
+            unship_embedded.until("acks", lambda acks, it=epoch: (acks[-1].epoch, acks[-1].stage) == (it, "serving"))
+            assert {ask(server, f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS} == {version}
+        assert switched == ["v43", "v44", "v45"]
         assert unship_embedded.events("acks")[-1].beside == ()
 
 
