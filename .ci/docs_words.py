@@ -168,7 +168,7 @@ EVENT_FIELDS: dict[str, dict[str, str]] = {
         "epoch": "The desired state that it is about.",
         "stage": "How far it has come.",
         "serving": "The version it serves.",
-        "beside": "The versions that answer their share beside it; absent where none has a share.",
+        "beside": "The versions that answer a share of the requests; absent where none has a share.",
         "code": "Why it refused, if it did; `STATE_...`: why the epoch that it kept could not be read as it started.",
     },
 }

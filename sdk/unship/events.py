@@ -133,7 +133,7 @@ class Reference(Struct, frozen=True, gc=False):
 
 Share: TypeAlias = Annotated[float, Meta(gt=0.0, le=0.5)]
 Shares: TypeAlias = Annotated[dict[Name, Share], Meta(max_length=1)]
-"""The part of all units, as a fraction, that a version answers beside the one that serves."""
+"""The part of all units, as a fraction, that a version answers while another one serves."""
 
 UnitHash: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 References: TypeAlias = Annotated[dict[Label, Reference], Meta(max_length=64)]
@@ -145,7 +145,7 @@ class Prediction(WireRecord, frozen=True, gc=False, kw_only=True, tag="predictio
     The same `id` may appear once per version: a shadow's answer is paired with the live one. Without `output` it is of
     use only where no loss needs it, as for engagement and latency; else the monitor rejects it.
 
-    `unit_hash` stands for whom the answer was given to, as a customer, where `Fleet.choose` dealt out versions by that.
+    `unit_hash` is a hash of whom the answer was given to, such as a customer, where `Fleet.choose` chose by that.
 
     Example:
         >>> Prediction(id="p-1", model="fraud", version="v42", output=1, score=0.93).role
@@ -238,7 +238,7 @@ class OperatorAct(WireRecord, frozen=True, gc=False, kw_only=True, tag="operator
 class Ack(WireRecord, frozen=True, gc=False, kw_only=True, tag="ack"):
     """Acknowledge how far a replica has come with an epoch, what it serves, and why it refused if it did.
 
-    `beside` names the versions that answer their share of the requests; it is absent where none was asked for.
+    The versions that answer a share of the requests are listed where a command asked for one, none of them or some.
     """
 
     model: Name

@@ -3,7 +3,7 @@
 A unit is whom or what an answer is for: a customer, a session, a prediction's id where nothing else is known. Its hash
 is the first 8 bytes of the SHA-256 of the model, the epoch of the live period and the unit, as a compact JSON array. A
 version with a share of 5 % answers the units whose hash lies in the lowest 5 % of all hashes: a raised share only adds
-units, and a new live period deals them out anew.
+units, and a new live period deals them out differently.
 """
 
 from __future__ import annotations

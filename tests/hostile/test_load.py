@@ -7,6 +7,7 @@ that are called, which a busy machine does not change.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import cache
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
-ROUNDS, HOSTILE = 80, 1_100
+# A million records: UNSHIP_HOSTILE_ROUNDS=200 UNSHIP_HOSTILE_RECORDS=5000.
+ROUNDS = int(os.environ.get("UNSHIP_HOSTILE_ROUNDS", "80"))
+HOSTILE = int(os.environ.get("UNSHIP_HOSTILE_RECORDS", "1100"))
 
 
 @cache
