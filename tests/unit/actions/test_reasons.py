@@ -24,6 +24,7 @@ CODES = {
     "SWITCH_LIMIT": ("DEGRADED", "page"),
     "FLEET_LIMIT": ("DEGRADED", "page"),
     "TARGET_BETTER": ("DEGRADED", "rollback"),
+    "FEW_UNITS": ("DEGRADED", "rollback"),
     "MIX_SHIFT": ("DEGRADED", "page"),
     "ALL_DEGRADED": ("DEGRADED", "page"),
     "RECORD_BETTER": ("DEGRADED", "rollback"),

@@ -21,7 +21,7 @@ from streams.window.records import units_of
 from tests.pipelines import run
 from tests.worlds.busy import START_MS, busy_lines, placed
 from unship.codec import encode_line
-from unship.events import Feedback, OperatorAct, Prediction
+from unship.events import Event, Feedback, OperatorAct, Prediction
 
 CONFIG = """
 defaults: {losses: [zero_one], one_false_alarm_per: 2000, slices: {by: [country]}, LABELSpolicy: {mode: act}}
@@ -90,7 +90,7 @@ def test_recording_of_units_is_reproduced_and_its_ledger_too() -> None:
     assert (result.first_difference, result.reproduced) == (None, len(decisions))
 
 
-MADE = [
+MADE: list[Event] = [
     Feedback(id="early", truth=1, ts=START_MS + 0),
     Prediction(id="early", model="m", version="v", output=1, unit_hash=5, ts=START_MS + 1),
     Prediction(id="usual", model="m", version="v", output=1, unit_hash=6, ts=START_MS + 2),
