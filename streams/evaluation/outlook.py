@@ -20,6 +20,8 @@ from streams.evaluation.periods import LivePeriod
 
 #: Judged outcomes of a live period from which on an absence of alarms is a finding.
 OUTCOMES_LEAST = 500
+#: Outcomes of a version held back from which on their mean says more than what it answered before.
+MEAN_LEAST = 100
 
 
 def missing_outcomes(health: Health) -> int:
@@ -71,6 +73,7 @@ def holdback_of(
     comparison: ComparisonReport | None = None,
     passed_ms: int = 0,
     now: int = 0,
+    usual: float | None = None,
     rise: float | None = None,
     proposed: bool = False,
 ) -> HoldbackReport | None:
@@ -81,6 +84,7 @@ def holdback_of(
         comparison: what is waited for, None while nothing is.
         passed_ms: in how long a time the outcomes since the change point were predicted.
         now: the source clock.
+        usual: the mean loss of the version held back by what it answered before, None if that is not known.
         rise: what the share is to be; the outcomes so far came at the share of before.
         proposed: whether it is only proposed.
     """
@@ -95,16 +99,16 @@ def holdback_of(
         report = HoldbackReport(version, rise, until, raised_from=share)
     if comparison is None or comparison.target != version or comparison.evidence >= comparison.threshold:
         return report
-    wait = _wait_ms(_at_share(comparison, share, report.share), max(passed_ms, 1))
+    wait = _wait_ms(_at_share(comparison, report.share, usual), max(passed_ms, 1))
     return msgspec.structs.replace(report, expected_ts=None if wait is None else now + wait)
 
 
-def _at_share(comparison: ComparisonReport, before: float, share: float) -> ComparisonReport:
-    """Return a comparison with as many outcomes of either version as another share would have given."""
+def _at_share(comparison: ComparisonReport, share: float, usual: float | None) -> ComparisonReport:
+    """Return a comparison with as many outcomes of either version as a share gives; few say less than what is usual."""
     arm, other = comparison.candidate, comparison.target_since_change
-    candidate = msgspec.structs.replace(arm, n=arm.n * (1.0 - share) / (1.0 - before))
-    target = MeanIfAny(other.mean, other.n * share / before)
-    return msgspec.structs.replace(comparison, candidate=candidate, target_since_change=target)
+    total, mean = arm.n + other.n, usual if usual is not None and other.n < MEAN_LEAST else other.mean
+    candidate = msgspec.structs.replace(arm, n=total * (1.0 - share))
+    return msgspec.structs.replace(comparison, candidate=candidate, target_since_change=MeanIfAny(mean, total * share))
 
 
 def _wait_ms(report: ComparisonReport, passed_ms: int) -> int | None:

@@ -130,8 +130,15 @@ def _holdback(
     """Return the share of the version held back, in a decision on the version that serves."""
     if live.version != state.desired.serve:
         return None
-    passed = 0 if alarm is None else state.clock - config.mature_after_ms - alarm.since
-    return holdback_of(state.desired.holdback, comparison, passed, state.clock, rise, proposed)
+    holdback = state.desired.holdback
+    if alarm is None:
+        return holdback_of(holdback)
+    other, usual = None if holdback.version is None else live.concurrent.get(holdback.version), None
+    if other is not None and other.health.rows.streams > alarm.stream:
+        mean, _ = _baseline(other.health, alarm.loss, other.health.rows.row(alarm.stream))
+        usual = None if mean is None else mean.mean
+    passed = state.clock - config.mature_after_ms - alarm.since
+    return holdback_of(holdback, comparison, passed, state.clock, usual, rise, proposed)
 
 
 def _implied(state: ModelState, live: LivePeriod) -> bool | UnsetType:
