@@ -17,7 +17,7 @@ from unship.commands import Quarantined, is_quarantined
 from unship.events import Deployment, Epoch
 
 EARLIER_MAX = EARLIER.limit
-#: The largest share of a version beside the one that serves.
+#: The largest share of a version next to the one that serves.
 SHARE_MAX = 0.5
 #: Orders that an ack may still refer to.
 ORDERS_MAX = 20

@@ -20,7 +20,7 @@ from streams.evaluation.periods import LivePeriod
 
 #: Judged outcomes of a live period from which on an absence of alarms is a finding.
 OUTCOMES_LEAST = 500
-#: Outcomes of a version held back from which on their mean says more than what it answered before.
+#: Outcomes of a version held back from which on their mean counts, and not what it answered before.
 MEAN_LEAST = 100
 
 
@@ -104,7 +104,7 @@ def holdback_of(
 
 
 def _at_share(comparison: ComparisonReport, share: float, usual: float | None) -> ComparisonReport:
-    """Return a comparison with as many outcomes of either version as a share gives; few say less than what is usual."""
+    """Return a comparison with as many outcomes of either version as a share gives; of few the usual mean counts."""
     arm, other = comparison.candidate, comparison.target_since_change
     total, mean = arm.n + other.n, usual if usual is not None and other.n < MEAN_LEAST else other.mean
     candidate = msgspec.structs.replace(arm, n=total * (1.0 - share))

@@ -10,7 +10,7 @@ from streams.config.parse import parse
 from streams.config.resolved import Config
 from streams.fold.status import model_status
 from streams.pipeline import configuration_record
-from tests.dealt import START, DealtFleet
+from tests.worlds.shares.fleet import START, DealtFleet
 
 WELL = {"v1": 0.1, "v2": 0.1, "v3": 0.1}
 WORSE = WELL | {"v2": 0.3}

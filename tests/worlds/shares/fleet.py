@@ -7,14 +7,14 @@ import random
 import msgspec
 from msgspec import UNSET
 
-from actions.desired import DesiredState
+from actions.desired import SHARE_MAX, DesiredState
 from actions.journal import Decision
 from actions.reconcile import Timing, command_of
 from streams.config.resolved import Config
 from streams.fold.model import ModelFold
 from tests.pipelines import Run
 from unship.codec import encode_line
-from unship.commands import Command, decode_command, encode_command
+from unship.commands import Command, decode_command, encode_command, is_quarantined
 from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction
 from unship.shares import chosen, hash_of
 
@@ -109,3 +109,18 @@ class DealtFleet:
         self.run.take(map(encode_line, events))
         self.run.advance(self.now)
         return self
+
+
+def check_shares(command: Command) -> None:
+    """One version at most, another than the one that serves, at most half, never in quarantine."""
+    shares = command.shares or {}
+    assert len(shares) <= 1
+    for version, share in shares.items():
+        assert version != command.serve
+        assert 0 < share <= SHARE_MAX
+        assert command.period_epoch is not UNSET
+        assert command.period_epoch[1:] <= command.epoch[1:]
+        assert not is_quarantined(list(command.quarantine), version, None)
+    assert decode_command(encode_command(command)) == command
+    value = encode_command(command)
+    assert [name in value for name in (b'"shares":', b'"period_epoch":')] == [bool(shares)] * 2

@@ -10,7 +10,7 @@ import os
 import pytest
 
 from streams.config.parse import parse
-from tests.dealt import STEP_MS, DealtFleet
+from tests.worlds.shares.fleet import STEP_MS, DealtFleet
 
 SEEDS = range(int(os.environ.get("UNSHIP_SEEDS", "1")))
 USUAL, WORSE = 0.1, 0.2
