@@ -5,7 +5,8 @@ never raises; a log that is gone, a monitor that is dead, a command that is forg
 version that serves in service. What was lost meanwhile is counted in `Fleet.stats`.
 
 Read `fleet.current` once per request, answer with that version, and hand it to `predicted` as `as_`: an answer that was
-computed while a switch went on is then labelled with the version that gave it.
+computed while a switch went on is then labelled with the version that gave it. `fleet.choose` takes its place where a
+second version may answer a share of the requests.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from unship.events import Deployment, Epoch, Prediction, Reference, Role, SliceV
 from unship.keys import TrustFile, load_private_key, new_nonce
 from unship.log.address import checked_log, state_folder
 from unship.log.link import wall_ms
+from unship.replica.choice import Choice, Chooser, Loaded
 from unship.replica.epoch_file import SUFFIX, EpochFile, epoch_path
 from unship.replica.fence import Identity, Serving, Target, boot, restore
 from unship.replica.follower import ControlHealth, Follower
 from unship.replica.forked import NOT_FOLLOWING, ForkedChild
+from unship.replica.holdback import HoldbackState
 from unship.replica.loading import LOAD_S
 from unship.replica.replica import Confirmed, Replica
 from unship.sending.sendable import PLAIN, plain
@@ -59,6 +62,8 @@ class FleetStats(Struct, frozen=True):
         refused: Control records refused and loads failed, by code; a kept epoch that was lost, by a code `STATE_...`.
         detail: What is wrong: loads that take long, and the newest problem; empty if there was none.
         loading: Versions that are being loaded now, each with its seconds so far.
+        shares: The version that is to answer a share of the requests, with `ANSWERING` or the reason why it does not
+            (`unship.replica.holdback.HoldbackState`); empty where none is to.
     """
 
     waiting: int
@@ -67,6 +72,7 @@ class FleetStats(Struct, frozen=True):
     refused: dict[str, int]
     detail: str
     loading: dict[str, float] = {}
+    shares: dict[str, HoldbackState] = {}
 
 
 class _Options(Struct, frozen=True, eq=False):
@@ -184,7 +190,7 @@ class Fleet:
         )
         if artifact is None and artifacts is not None:
             artifact = artifacts.get(version)
-        self._current = Serving(version, None, artifact)
+        self._chooser = Chooser(model, Loaded(Serving(version, None, artifact)))
         self._now_ms = now_ms
         self._switched = threading.Condition()
         self._child: ForkedChild | None = None
@@ -308,7 +314,39 @@ class Fleet:
         """Return what serves now: one immutable (version, epoch, artifact), swapped as a whole."""
         if self._child is not None and self._child.waits:
             self._start_in_child(self._child)
-        return self._current
+        return self._chooser.loaded.serving
+
+    def choose(self, unit: str | int | None = None, *, id: str | None = None) -> Choice:
+        """Choose the version that answers a request; never waits and never raises.
+
+        All replicas choose alike, before and after a restart: a unit stays with its version for as long as nothing
+        else becomes live, and a share that is raised only adds units. Without a share it is the version that serves,
+        as in `current`. What has a share is loaded from the first call on: call it once before `start` to have that
+        version loaded before the first request.
+
+        One choice is for one request. Without a unit it goes by the id of the prediction: the one given, or one made
+        here, which `predicted(as_=...)` then gives to the event. An id given to `predicted` itself comes first there
+        and changes the choice no more.
+
+        Args:
+            unit: Whom the answer is for, such as a customer, as text or a number; None or "" if that is not known.
+            id: The id that the prediction will have, if the service makes its ids itself.
+        """
+        try:
+            child = self._child
+            if child is not None and child.waits:
+                self._start_in_child(child)
+            if id is None and (unit is None or unit == ""):
+                id = self._ids.make(self._now_ms())
+            return self._chooser.choose(unit, id)
+        except Exception as error:  # noqa: BLE001 (the service's answer comes first)
+            self._emitter.drop(BAD_ARGUMENT, f"choose: {type(error).__name__}: {error}")
+            return self._chooser.serving(None)
+
+    @property
+    def loaded(self) -> Loaded:
+        """Return what `choose` chooses from now: what serves, and what answers which share of the units."""
+        return self._chooser.loaded
 
     def predicted(
         self,
@@ -319,7 +357,7 @@ class Fleet:
         scores: Mapping[str, float] | None = None,
         row: int = 0,
         target: str = "",
-        role: Role = "live",
+        role: Role | None = None,
         slices: Mapping[str, SliceValue] | None = None,
         latency_ms: float | None = None,
         ts: int | None = None,
@@ -337,20 +375,25 @@ class Fleet:
             scores: The probability of each class.
             row: Which row of a batched request, if several share the id.
             target: Which of several targets.
-            role: `live`, `shadow` or `holdback`.
+            role: `live`, `shadow` or `holdback`; by default that of the choice in `as_`, else `live`.
             slices: What the answer may be grouped by, such as {"country": "DE"}.
             latency_ms: How long the answer took, in milliseconds.
             ts: When it was given, in milliseconds since the epoch; now if absent.
-            as_: The `current` that was read when the request began; by default that of this moment.
+            as_: The `current` that was read when the request began, or what `choose` returned for it; by default the
+                `current` of this moment.
         """
+        hashed = None
         try:
             now_ms = self._now_ms()
+            if as_.__class__ is Choice:
+                choice: Any = as_
+                id, role, hashed = id or choice.id, role or choice.role, choice.unit_hash
             if id is None:
                 id = self._ids.make(now_ms)
             child = self._child
             if child is not None and child.waits:
                 self._start_in_child(child)
-            serving = self._current if as_ is None else as_
+            serving = self._chooser.loaded.serving if as_ is None else as_
             answer: Any = output if output.__class__ in PLAIN else plain(output)
             self._emitter.put(
                 Prediction(
@@ -364,7 +407,8 @@ class Fleet:
                     score=score,
                     # Copied, because the caller may go on using what it handed over while the event waits.
                     scores=None if scores is None else dict(scores),
-                    role=role,
+                    role=role or "live",
+                    unit_hash=hashed,
                     slices=NO_SLICES if slices is None else dict(slices),
                     latency_ms=latency_ms,
                     replica=self.replica,
@@ -434,7 +478,7 @@ class Fleet:
         if self.current.version == version:
             return True
         with self._switched:
-            return self._switched.wait_for(lambda: self._current.version == version, timeout_s)
+            return self._switched.wait_for(lambda: self._chooser.loaded.serving.version == version, timeout_s)
 
     @property
     def desired(self) -> Target | None:
@@ -470,7 +514,13 @@ class Fleet:
             return FleetStats(emitted.waiting, emitted.sent, emitted.dropped, refused, failure or emitted.detail)
         detail = "; ".join(each for each in (emitted.detail, follower.detail) if each)
         return FleetStats(
-            emitted.waiting, emitted.sent, emitted.dropped, follower.problems.refused, detail, follower.loading
+            emitted.waiting,
+            emitted.sent,
+            emitted.dropped,
+            follower.problems.refused,
+            detail,
+            follower.loading,
+            follower.shares,
         )
 
     def _new_follower(self, trust: TrustFile) -> Follower:
@@ -490,12 +540,14 @@ class Fleet:
             load=self._options.on_version,
             load_timeout_s=self._options.load_timeout_s,
             artifacts=self._options.artifacts,
+            asked=lambda: self._chooser.asked,
             swap=self._swap,
             beat_ms=self._options.beat_ms,
             now_ms=self._now_ms,
         )
-        state = boot(stored, self._current.version, self._current.artifact)
-        return Follower(self._options.log, replica, state, file, self._current, loss)
+        loaded = self._chooser.loaded
+        state = boot(stored, loaded.serving.version, loaded.serving.artifact)
+        return Follower(self._options.log, replica, state, file, loaded, loss)
 
     def _state_path(self) -> Path:
         state = self._options.state
@@ -504,9 +556,9 @@ class Fleet:
             return state if named else state.with_name(f"{state.stem}-{os.getpid()}-{self._boot}{SUFFIX}")
         return epoch_path(self._options.state or state_folder(self._options.log), self.model, self.replica)
 
-    def _swap(self, serving: Serving) -> None:
+    def _swap(self, loaded: Loaded) -> None:
         with self._switched:
-            self._current = serving
+            self._chooser.swap(loaded)
             self._switched.notify_all()
 
     def _after_fork(self) -> None:

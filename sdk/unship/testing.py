@@ -60,6 +60,8 @@ class UnshipEmbedded:
         action: str = "rollback",
         audience: str | None = None,
         not_after_ts: int | None = None,
+        shares: dict[str, float] | None = None,
+        period_epoch: Epoch | None = None,
     ) -> Epoch:
         """Publish a signed command that a version shall serve; return its epoch, by default the next higher one.
 
@@ -72,7 +74,11 @@ class UnshipEmbedded:
             action: What the command calls itself.
             audience: Another audience than that of the trust file.
             not_after_ts: When it expires, in milliseconds since the epoch; in an hour if absent.
+            shares: What part of the units another version answers: {"v41": 0.05}.
+            period_epoch: The epoch by which units are dealt out; with shares, that of this command if absent.
         """
+        from msgspec import structs
+
         from unship.commands import Command, Quarantined, encode_command
         from unship.signing import COMMAND_TYPE, sign
 
@@ -91,6 +97,8 @@ class UnshipEmbedded:
             not_after_ts=now_ms + COMMAND_MS if not_after_ts is None else not_after_ts,
             audience=self._audience if audience is None else audience,
         )
+        if shares:
+            command = structs.replace(command, shares=shares, period_epoch=period_epoch or epoch)
         value = encode_command(command)
         self.publish(model, value, sign(value, self._private_key, COMMAND_TYPE))
         return epoch

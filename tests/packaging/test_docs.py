@@ -30,6 +30,7 @@ from unship.log.packed import decode_values
 from unship.rejections import RejectCode, Rejection
 from unship.replica.follower import ControlHealth
 from unship.replica.forked import NOT_FOLLOWING
+from unship.replica.holdback import HoldbackState
 from unship.replica.loading import LOADS_HANG
 from unship.schema import event_schemas
 from unship.topics import TopicNames
@@ -177,6 +178,8 @@ def test_files_and_modules_named_in_the_text_exist(page):
 
 OF_THE_LIBRARY = {
     *get_args(ControlHealth),
+    *get_args(HoldbackState),
+    *("LATER", "STATIC", "SPLIT"),
     "UNSEEN_OUTCOMES",
     *(QUEUE_FULL, CLOSED, BAD_ARGUMENT, NOT_SENT, LOADS_HANG, NOT_FOLLOWING, *REFUSALS.values()),
     *(

@@ -34,7 +34,7 @@ from collections.abc import Collection
 from typing import Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from unship.commands import (
     COMMAND_BYTES_MAX,
@@ -46,7 +46,7 @@ from unship.commands import (
     epoch_in,
     is_quarantined,
 )
-from unship.events import Ack, Artifact, Epoch, Label, Name, RefusalCode, Stage
+from unship.events import Ack, Artifact, Epoch, Label, Name, RefusalCode, Shares, Stage
 from unship.signing import COMMAND_TYPE, Headers, Trust, TrustedKey, verify
 
 Kind: TypeAlias = Literal["ACCEPT", "REFRESH", "REFUSED"]
@@ -90,6 +90,8 @@ class FenceState(Struct, frozen=True, kw_only=True):
         issued_ts: Newest time of issue seen under that epoch, by the monitor's clock.
         floor_ts: A time that has certainly passed, by both clocks: a clock set back revives nothing expired.
         heard_ts: When the newest record arrived, by the replica's clock; None before the first.
+        shares: What part of the units another version answers by that epoch; a file of before shares has none.
+        period_epoch: The epoch by which units are dealt out; None before the first command.
     """
 
     model: Name
@@ -103,6 +105,8 @@ class FenceState(Struct, frozen=True, kw_only=True):
     issued_ts: int = -1
     floor_ts: int = 0
     heard_ts: int | None = None
+    shares: Shares = {}
+    period_epoch: Epoch | None = None
 
 
 class Verdict(Struct, frozen=True):
@@ -186,6 +190,12 @@ def pending(state: FenceState) -> Target | None:
     if state.wanted is None or (state.serving is not None and state.serving.epoch == state.wanted.epoch):
         return None
     return state.wanted
+
+
+def holdback(state: FenceState) -> str | None:
+    """Return the version that should answer a share of the units while another one serves."""
+    serve = None if state.wanted is None else state.wanted.version
+    return next((version for version in state.shares if version != serve), None)
 
 
 def switched(state: FenceState, target: Target) -> FenceState:
@@ -315,6 +325,9 @@ def _accepted(state: FenceState, command: Command, digest: str, key: str, now_ms
         issued_ts=command.issued_ts,
         floor_ts=_floor(state, command, now_ms),
         heard_ts=now_ms,
+        shares=command.shares or {},
+        # By the command alone, so that all replicas deal units out alike, whatever they obeyed before.
+        period_epoch=command.epoch if command.period_epoch is UNSET else command.period_epoch,
     )
 
 

@@ -24,8 +24,10 @@ from unship.log.link import RETRY_MIN_S, Link
 from unship.replica import fence
 from unship.replica.acks import AckQueue, Problems
 from unship.replica.applier import CommandApplier
+from unship.replica.choice import Loaded
 from unship.replica.epoch_file import EpochFile
-from unship.replica.fence import FenceState, Serving, StateLoss, Target
+from unship.replica.fence import FenceState, StateLoss, Target
+from unship.replica.holdback import HoldbackState
 from unship.replica.replica import Confirmation, Confirmed, Replica
 
 ControlHealth: TypeAlias = Literal["OK", "STALE", "LOST"]
@@ -51,7 +53,7 @@ class Follower:
     """Obey the commands for one model, and keep what was obeyed."""
 
     def __init__(
-        self, log: str, replica: Replica, state: FenceState, file: EpochFile, loaded: Serving, loss: StateLoss | None
+        self, log: str, replica: Replica, state: FenceState, file: EpochFile, loaded: Loaded, loss: StateLoss | None
     ) -> None:
         """Make a follower that is not running yet.
 
@@ -127,6 +129,11 @@ class Follower:
         return self._applier.state
 
     @property
+    def shares(self) -> dict[str, HoldbackState]:
+        """Return the version that has a share, and whether it answers or why not."""
+        return self._applier.shares
+
+    @property
     def loading(self) -> dict[str, float]:
         """Return the versions that are being loaded, each with its seconds so far."""
         return self._applier.loading
@@ -140,6 +147,7 @@ class Follower:
         # Before the log is asked: a version that must not serve is taken out even if the log is away.
         self._applier.swap()
         self._applier.load_pending()
+        self._answer_program()
         link = self._connector()
         while not self._stop.is_set():
             try:
@@ -149,7 +157,7 @@ class Follower:
             self._acks.disconnect()
             self._settled.set()
             self._wake.wait(RETRY_S)
-            self._confirm_requested()
+            self._answer_program()
         self._applier.abandon_loads()
         link.close()
 
@@ -164,7 +172,7 @@ class Follower:
                 self._begin(link)
             elif records:
                 self._applier.obey(records)
-            self._confirm_requested()
+            self._answer_program()
             self._acks.send()
         self._applier.leave()
 
@@ -194,9 +202,10 @@ class Follower:
         ack = None if record is None else decode_value("ack", record.value)
         return isinstance(ack, Ack) and ack.epoch > fence.NO_EPOCH
 
-    def _confirm_requested(self) -> None:
+    def _answer_program(self) -> None:
         if not self._stop.is_set():
             self._wake.clear()
         while not self._requests.empty():
             request = self._requests.get()
             request.answer.put(self._applier.confirm(request.confirmation))
+        self._applier.look()

@@ -142,3 +142,5 @@ class TimedLoads:
 def _serve(queue: SimpleQueue[_Load | None], load: Callable[[str], object]) -> None:
     while (each := queue.get()) is not None:
         each.run(load)
+        # Else a version that was let go would stay in memory until the next load.
+        del each

@@ -8,7 +8,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 from msgspec import Struct
 
 from unship.events import Epoch
-from unship.replica.fence import Identity, Serving
+from unship.replica.choice import Loaded
+from unship.replica.fence import Identity
 from unship.signing import Trust
 
 Confirmed: TypeAlias = Literal["SWITCHED", "FAILED", "NOT_WANTED"]
@@ -38,7 +39,8 @@ class Replica(Struct, frozen=True, eq=False):
             Where it returns `LATER`, the old version counts as serving until the switch is confirmed.
         load_timeout_s: How long a load may take, in seconds; one that takes longer counts as failed.
         artifacts: The artifacts that may serve, by version; None allows all.
-        swap: Makes a version the one that predictions are labelled with.
+        asked: Returns whether the program asks for choices; before it does, nothing is loaded to answer a share.
+        swap: Answers requests by what is loaded from now on, and labels predictions with it.
         beat_ms: How often the monitor is expected to publish, in milliseconds.
         now_ms: The clock, in milliseconds since the epoch: stamps acks, and decides when commands expire.
     """
@@ -48,7 +50,8 @@ class Replica(Struct, frozen=True, eq=False):
     load: Callable[[str], object] | None
     load_timeout_s: float
     artifacts: Mapping[str, str] | None
-    swap: Callable[[Serving], None]
+    asked: Callable[[], bool]
+    swap: Callable[[Loaded], None]
     beat_ms: int
     now_ms: Callable[[], int]
 

@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         help="switch by 'CMD {version}', without a shell; {version} is a word of its own",
     )
     switch.add_argument("--file", metavar="PATH", type=Path, help="switch by writing the version into a file")
+    switch.add_argument(
+        "--flags", action="store_true", help="nothing to switch: each request evaluates a flag (OFREP) for its version"
+    )
     sidecar.add_argument("--exec-timeout", metavar="S", type=float, default=60.0, help="longest CMD; default: 60")
 
     emit = commands.add_parser("emit", parents=[log], help="send one event")
@@ -120,6 +123,7 @@ def _sidecar(asked: argparse.Namespace) -> int:
         log,
         switch,
         pack=asked.pack,
+        flags=asked.flags,
     )
     address = _address(asked.listen)
     try:

@@ -1,4 +1,4 @@
-"""Answer the sidecar's HTTP: four paths, bounded in everything, on the loopback interface.
+"""Answer the sidecar's HTTP: a few paths, bounded in everything, on the loopback interface.
 
 A client that can connect may send events in the replica's name, so the sidecar listens where only the replica is.
 A web page in a browser on the same machine can reach that place too: requests that a browser marks as a page's, and
@@ -15,12 +15,13 @@ from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
 from unship.events import Epoch
 from unship.replica.fence import NO_EPOCH
+from unship.sidecar import ofrep
 from unship.sidecar.connections import CONNECTIONS_MAX, Connections, RequestReader
 from unship.sidecar.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
 
@@ -41,7 +42,15 @@ _CODES: Final = {
     413: "TOO_LARGE",
     503: "TRY_LATER",
 }
-_PATHS: Final = {"/v1/events": "POST", "/v1/desired": "GET", "/v1/ack": "PUT", "/healthz": "GET"}
+_PATHS: Final = {
+    "/v1/events": "POST",
+    "/v1/desired": "GET",
+    "/v1/ack": "PUT",
+    "/healthz": "GET",
+    ofrep.EVALUATE: "POST",
+    ofrep.STREAM: "GET",
+}
+_FLAG: Final = f"{ofrep.EVALUATE}/"
 
 
 class _Refusal(Exception):
@@ -158,12 +167,19 @@ class _Requests(BaseHTTPRequestHandler):
                 # An unread body must not be taken for the next request.
                 self.close_connection = True
             url = urlsplit(target)
-            wanted = _PATHS.get(url.path)
+            one_flag = url.path.startswith(_FLAG)
+            wanted = "POST" if one_flag else _PATHS.get(url.path)
             if wanted is None:
                 raise _Refusal(404, f"there are {', '.join(_PATHS)}")
             if wanted != method:
                 raise _Refusal(405, f"this path takes {wanted}")
-            if url.path == "/v1/events":
+            if one_flag:
+                self._flag(unquote(url.path.removeprefix(_FLAG)))
+            elif url.path == ofrep.EVALUATE:
+                self._flags(url.query)
+            elif url.path == ofrep.STREAM:
+                self._stream()
+            elif url.path == "/v1/events":
                 self._events()
             elif url.path == "/v1/desired":
                 self._desired(url.query)
@@ -197,8 +213,8 @@ class _Requests(BaseHTTPRequestHandler):
             self._answer(400, {"code": rejection.code.value, "detail": rejection.detail, "index": index, "accepted": 0})
 
     def _desired(self, query: str) -> None:
+        asked = _asked(query)
         try:
-            asked = parse_qs(query, max_num_fields=8, errors="replace")
             wait_s = float(asked.get("wait", ["0"])[-1])
         except ValueError:
             raise _Refusal(400, "wait: expected seconds") from None
@@ -219,11 +235,11 @@ class _Requests(BaseHTTPRequestHandler):
         if desired is None:
             self._answer(304, None, self.server.sidecar.desired().mark)
         else:
-            self._answer(200, msgspec.structs.asdict(desired), desired.mark)
+            self._answer(200, msgspec.to_builtins(desired), desired.mark)
 
     def _confirm(self) -> None:
         if not self.server.sidecar.confirms:
-            raise _Refusal(409, "this sidecar switches by itself (--exec or --file) and confirms by itself")
+            raise _Refusal(409, "this sidecar switches by itself (--exec, --file or --flags) and confirms by itself")
         try:
             confirmation = msgspec.json.decode(self._body(CONFIRMATION_BYTES_MAX), type=Confirmation)
         except (ValueError, RecursionError, OverflowError):
@@ -234,6 +250,39 @@ class _Requests(BaseHTTPRequestHandler):
         if answer == "NOT_WANTED":
             raise _Refusal(409, "this version under this epoch is not what is desired now; ask /v1/desired")
         self._answer(200, {"stage": "serving" if answer == "SWITCHED" else "refused"})
+
+    def _flag(self, key: str) -> None:
+        sidecar = self.server.sidecar
+        answer = ofrep.flag(key, self._body(ofrep.CONTEXT_BYTES_MAX), sidecar.model, sidecar.loaded, sidecar.choose)
+        self._answer(answer.code, answer.content)
+
+    def _flags(self, query: str) -> None:
+        sidecar = self.server.sidecar
+        body = self._body(ofrep.CONTEXT_BYTES_MAX)
+        known = self.headers.get("If-None-Match", "")
+        trigger = _asked(query).get("flagConfigEtag", [None])[-1]
+        answer = ofrep.flags(body, sidecar.model, sidecar.loaded, sidecar.choose, known, trigger)
+        self._answer(answer.code, answer.content, answer.mark)
+
+    def _stream(self) -> None:
+        """Send an event with each change, for as long as the client reads."""
+        sidecar = self.server.sidecar
+        if not self.server.connections.wait(self.connection):
+            raise _Refusal(503, "too many requests wait for news; ask again later")
+        self.close_connection = True
+        self.connection.settimeout(WRITE_S)
+        mark = ofrep.mark_of(sidecar.loaded)
+        self.send_response(200)
+        for name, value in (("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")):
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        missed = self.headers.get("Last-Event-ID", mark) != mark
+        self.wfile.write(ofrep.refetch(mark) if missed else ofrep.ALIVE)
+        while not sidecar.closing:
+            now = sidecar.changed(mark, ofrep.ALIVE_S)
+            self.wfile.write(ofrep.ALIVE if now == mark else ofrep.refetch(now))
+            mark = now
 
     def _body(self, limit: int) -> bytes:
         if self.headers.get("Transfer-Encoding") is not None:
@@ -307,6 +356,13 @@ def is_loopback(host: str | Any) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _asked(query: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(query, max_num_fields=8, errors="replace")
+    except ValueError:
+        raise _Refusal(400, "the query has too many fields") from None
 
 
 def _epoch(text: str) -> Epoch:

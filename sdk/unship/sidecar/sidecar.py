@@ -1,8 +1,11 @@
 """Connect a replica in another language: take its events, return what to serve, accept its confirmations.
 
-The sidecar is the replica of the library, the fence included; only the switch happens elsewhere. There are three ways:
+The sidecar is the replica of the library, the fence included; only the switch happens elsewhere. There are four ways:
 the application asks what is desired and confirms when it serves (`staged` until then), or the sidecar runs a command,
-or it writes the version into a file. A switch that fails leaves the old version and is acknowledged as `LOAD_FAILED`.
+or it writes the version into a file, or the application has every version at hand and evaluates a feature flag for each
+request. A switch that fails leaves the old version and is acknowledged as `LOAD_FAILED`.
+
+A command and a file hold one version. Where one of them switches, no other version is given a share of the requests.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from unship.emitter import Emitter
 from unship.events import Epoch, Feedback, Name, Prediction
 from unship.fleet import Fleet
 from unship.rejections import RejectCode, Rejection
-from unship.replica.fence import NO_EPOCH, Serving
+from unship.replica.choice import Choice, Loaded
+from unship.replica.fence import NO_EPOCH
 from unship.replica.replica import LATER, Confirmed
+from unship.sidecar.ofrep import mark_of
 from unship.text import printable
 
 BODY_BYTES_MAX: Final = SIDECAR_BODY.limit
@@ -37,12 +42,17 @@ LOOK_S: Final = 0.1
 """How often a waiting request looks at what is desired: a command may be accepted without anything to load."""
 
 
-class Desired(Struct, frozen=True):
-    """Answer what should serve; `epoch` is None before the first command."""
+class Desired(Struct, frozen=True, omit_defaults=True):
+    """Answer what should serve; `epoch` is None before the first command.
+
+    `shares` names the version that should answer a share of the requests, and whether it does or why not
+    (`unship.replica.holdback`): one that is CONFIRMING is confirmed under the same epoch.
+    """
 
     version: str
     epoch: Epoch | None
     artifact: str | None
+    shares: dict[str, str] = {}
 
     @property
     def mark(self) -> str:
@@ -76,6 +86,7 @@ class Sidecar:
         switch: Callable[[str], None] | None,
         *,
         pack: bool = False,
+        flags: bool = False,
     ) -> None:
         """Make a sidecar that is not running yet.
 
@@ -84,9 +95,11 @@ class Sidecar:
             log: The address of the log, which was checked.
             switch: Switches to a version or raises; None where the application switches and confirms.
             pack: Whether events of one partition share records.
+            flags: Whether the application has every version at hand, so that there is nothing to switch or to confirm.
         """
         self._switch = switch
-        self._failed: tuple[str, Epoch] | None = None
+        self._flags = flags
+        self._failed: dict[str, Epoch] = {}
         self._emitter = Emitter(log, queue=QUEUE, pack=pack)
         self._fleet = fleet(self._load)
         self._stop = threading.Event()
@@ -95,6 +108,9 @@ class Sidecar:
     def start(self) -> None:
         """Start; see `Fleet.start`."""
         self._emitter.start()
+        if self._switch is None:
+            # Nothing is loaded here, so another version may have its share from the start.
+            self._fleet.choose()
         self._fleet.start()
 
     def close(self) -> None:
@@ -106,7 +122,38 @@ class Sidecar:
     @property
     def confirms(self) -> bool:
         """Return whether the application has to confirm its switches."""
-        return self._switch is None
+        return self._switch is None and not self._flags
+
+    @property
+    def model(self) -> str:
+        """Return the model, which is the flag's key too."""
+        return self._fleet.model
+
+    @property
+    def closing(self) -> bool:
+        """Return whether requests that wait should end."""
+        return self._stop.is_set()
+
+    @property
+    def loaded(self) -> Loaded:
+        """Return what requests are answered by."""
+        return self._fleet.loaded
+
+    def choose(self, unit: str | None) -> Choice:
+        """Return the version that answers a unit: what serves, where a command or a file switches."""
+        if self._switch is None:
+            return self._fleet.choose(unit)
+        now = self._fleet.current
+        return Choice(now.version, now.epoch, now.artifact)
+
+    def changed(self, mark: str, wait_s: float) -> str:
+        """Return the mark of what requests are answered by, as soon as it is another one or the wait is over."""
+        deadline = time.monotonic() + wait_s  # noqa: TID251
+        while (now := mark_of(self.loaded)) == mark:
+            left = deadline - time.monotonic()  # noqa: TID251
+            if left <= 0 or self._stop.wait(min(left, LOOK_S)):
+                break
+        return now
 
     def accept(self, body: bytes) -> int | tuple[int, Rejection]:
         """Queue the events of a body: all of them, or none and the place and rejection of the first bad one.
@@ -135,7 +182,8 @@ class Sidecar:
         """Return what should serve now."""
         target, serving = self._fleet.desired, self._fleet.current
         found = target or serving
-        return Desired(found.version, found.epoch, found.artifact)
+        shares: dict[str, str] = {**self._fleet.stats.shares}
+        return Desired(found.version, found.epoch, found.artifact, shares)
 
     def wait_beyond(self, known: Callable[[Desired], bool], wait_s: float) -> Desired | None:
         """Return what is desired as soon as it is not known; None when `wait_s` seconds are up or the sidecar ends."""
@@ -157,9 +205,11 @@ class Sidecar:
         )
         answer = self._fleet.confirm(confirmation.version, confirmation.epoch, ok=confirmation.ok, detail=detail)
         if answer == "FAILED":
-            self._failed = (confirmation.version, confirmation.epoch)
+            # One epoch concerns two versions at most.
+            same = {name: epoch for name, epoch in self._failed.items() if epoch == confirmation.epoch}
+            self._failed = {**same, confirmation.version: confirmation.epoch}
         elif answer == "SWITCHED":
-            self._failed = None
+            self._failed = {name: epoch for name, epoch in self._failed.items() if name != confirmation.version}
         return answer
 
     def health(self) -> dict[str, Any]:
@@ -177,22 +227,24 @@ class Sidecar:
             "dropped": emitted.dropped,
             "refused": fleet.refused,
             "loading": fleet.loading,
+            "shares": fleet.shares,
         }
 
     def _load(self, version: str) -> object:
         if self._switch is not None:
             self._switch(version)
+        if self._switch is not None or self._flags:
             return None
         target = self._fleet.desired
-        if target is not None and self._failed == (target.version, target.epoch):
+        if target is not None and self._failed.get(version) == target.epoch:
             # A refresh asks again; the last confirmation holds until the next one.
             raise RuntimeError("the application could not switch")
         return LATER
 
     def _event(self, raw: Raw) -> Prediction | Feedback | Rejection:
         """Return one event with what the sidecar knows better filled in where it is absent."""
-        serving = self._fleet.current
-        event = decode_line(self._filled(bytes(raw), serving))
+        loaded = self.loaded
+        event = decode_line(self._filled(bytes(raw), loaded))
         if isinstance(event, Rejection):
             return event
         if not isinstance(event, Prediction | Feedback):
@@ -204,12 +256,18 @@ class Sidecar:
             known["ts"] = time.time_ns() // 1_000_000  # noqa: TID251
         if isinstance(event, Prediction):
             known["replica"] = event.replica or self._fleet.replica
-            if event.version == serving.version and event.epoch is None:
+            by = {each.version: each for each in (loaded.holdback, loaded.serving) if each is not None}
+            serving = by.get(event.version)
+            if serving is not None and event.epoch is None:
                 known |= {"epoch": serving.epoch, "artifact": event.artifact or serving.artifact}
         return msgspec.structs.replace(event, **known)
 
-    def _filled(self, raw: bytes, serving: Serving) -> bytes:
-        """Return the event with its model and version; what is no object or too large stays for the codec to refuse."""
+    def _filled(self, raw: bytes, loaded: Loaded) -> bytes:
+        """Return the event with its model and version; what is no object or too large stays for the codec to refuse.
+
+        A prediction may name its `unit`, which goes no further: the event gets its hash, and the version that is
+        chosen for it, unless it names one.
+        """
         if len(raw) > Limits().max_bytes:
             return raw
         try:
@@ -217,10 +275,23 @@ class Sidecar:
             kind = fields.get("type")
             fields.setdefault("model", Raw(msgspec.json.encode(self._fleet.model)))
             if kind is not None and bytes(kind) == b'"prediction"':
-                fields.setdefault("version", Raw(msgspec.json.encode(serving.version)))
+                for name, value in self._labels(fields, loaded).items():
+                    fields.setdefault(name, Raw(msgspec.json.encode(value)))
+                fields.pop("unit", None)
             return msgspec.json.encode(fields)
         except (ValueError, RecursionError, OverflowError):
             return raw
+
+    def _labels(self, fields: dict[str, Raw], loaded: Loaded) -> dict[str, Any]:
+        if "unit" not in fields:
+            labels: dict[str, Any] = {"version": loaded.serving.version}
+        else:
+            choice = self.choose(msgspec.json.decode(fields["unit"], type=str))
+            labels = {"version": choice.version, "unit_hash": choice.unit_hash}
+        named = msgspec.json.decode(fields["version"]) if "version" in fields else labels["version"]
+        if loaded.holdback is not None and named == loaded.holdback.version:
+            labels["role"] = "holdback"
+        return labels
 
 
 def _split(body: bytes) -> list[Raw] | Rejection:

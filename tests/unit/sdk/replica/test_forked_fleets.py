@@ -202,3 +202,28 @@ def test_child_that_closes_before_its_first_use_starts_nothing(unship_embedded):
 
     assert ended(in_child(serve)) == [0]
     fleet.close()
+
+
+def test_child_deals_requests_out_as_its_parent_did_from_its_first_choice_on(unship_embedded):
+    loaded: list[str] = []
+    fleet = following(unship_embedded, on_version=loaded.append).start()
+    fleet.choose()
+    epoch = unship_embedded.command("fraud", "v42", shares={"v41": 0.5})
+    until(lambda: fleet.stats.shares == {"v41": "ANSWERING"}, lambda: f"{fleet.stats}")
+    units = [f"customer-{number}" for number in range(50)]
+    dealt = [fleet.choose(unit).version for unit in units]
+
+    def serve() -> None:
+        assert [fleet.choose(unit).version for unit in units] == dealt
+        # Until its own threads run, and after they do.
+        until(lambda: fleet.stats.shares == {"v41": "ANSWERING"}, lambda: f"{fleet.stats}")
+        assert [fleet.choose(unit).version for unit in units] == dealt
+        assert loaded == ["v41"]
+        fleet.close(HANG_S)
+
+    assert ended(in_child(serve)) == [0]
+    fleet.close()
+    assert set(dealt) == {"v41", "v42"}
+    assert {ack.beside for ack in unship_embedded.events("acks") if ack.epoch == epoch and ack.stage == "left"} == {
+        ("v41",)
+    }
