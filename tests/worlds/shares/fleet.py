@@ -15,7 +15,7 @@ from streams.fold.model import ModelFold
 from tests.pipelines import Run
 from unship.codec import encode_line
 from unship.commands import Command, decode_command, encode_command, is_quarantined
-from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction
+from unship.events import Deployment, Event, Feedback, OperatorAct, Prediction, Role
 from unship.shares import chosen, hash_of
 
 START = 1_772_409_600_000
@@ -98,7 +98,7 @@ class DealtFleet:
             name, version = f"p-{self._count}", self.serves
             if command is not None and command.shares and command.period_epoch is not UNSET and not self.ignores:
                 version = chosen(hash_of("m", command.period_epoch, name), command.serve, command.shares)
-            role = "live" if version == self.serves else "holdback"
+            role: Role = "live" if version == self.serves else "holdback"
             self.answered[version, role] = self.answered.get((version, role), 0) + 1
             error = self._rng.random() < wrong[version]
             events.append(Prediction(id=name, model="m", version=version, output=int(error), ts=self.now, role=role))

@@ -160,7 +160,7 @@ def test_share_rises_once_with_the_decision_and_only_adds_to_the_period() -> Non
     assert last.evidence.comparison
     assert (last.evidence.comparison.basis, last.evidence.comparison.role) == ("concurrent", "holdback")
     assert shares_of(fleet) is None
-    assert [decision.reason for decision in fleet.decisions].count("CONFIRMING") == 1
+    assert sum(decision.reason == "CONFIRMING" for decision in fleet.decisions) == 1
 
 
 def test_without_raise_to_the_share_stays() -> None:
@@ -191,7 +191,7 @@ def test_rejected_share_stays_as_it_is_and_is_not_proposed_again() -> None:
     assert fleet.desired.proposal is None
     fleet.answer(200, WORSE)
     assert shares_of(fleet) == {"v1": 0.05}
-    assert [decision.action for decision in fleet.decisions].count("propose") == 1
+    assert sum(decision.action == "propose" for decision in fleet.decisions) == 1
 
 
 def test_version_held_back_that_got_worse_too_is_no_target() -> None:
