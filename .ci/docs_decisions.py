@@ -151,6 +151,13 @@ EVIDENCE: dict[str, str] = {
     "lost.before.n": "of so many predictions",
     "lost.now.mean": "its share of labels in the newest ones",
     "lost.now.n": "of so many predictions",
+    "holdback.version": "the version that answers a [share](../how-to/holdback.md) next to the one that serves",
+    "holdback.share": "its share of the units from this decision on",
+    "holdback.until_ts": "until when, in milliseconds; null: for good",
+    "holdback.raised_from": "what the share was before it rose",
+    "holdback.proposed": "what it becomes once an operator approves",
+    "holdback.expected_ts": "by when the comparison is decided with this share, in milliseconds; null if that is not "
+    "known yet",
     "implied": "true where no deployment made the version live: its answers did",
 }
 

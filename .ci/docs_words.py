@@ -59,6 +59,10 @@ KEYS: dict[str, str] = {
     "models.NAME.policy.deployments": "Whose deployments are followed: `signed`, only those of a deployer or an "
     "operator; or `any`. The default is `signed` where the mode is `act` or `approve`, else `any`: see "
     "[announce a version](../how-to/deployments.md).",
+    "models.NAME.policy.holdback": "Which share an earlier version goes on answering after a release, to have "
+    "something to compare with: `{share: 5%, raise_to: 30%, keep: 14d}`, or `null` for none. `share` and `raise_to` "
+    "are above 0 % and at most 50 %, `raise_to` is not less than `share`; without it the share does not rise. `keep` "
+    "is a span, or `always`; its default is `14d`. See [hold a version back](../how-to/holdback.md).",
     "models.NAME.policy.proposal_ttl": "How long a proposal stays open.",
     "fleet.max_simultaneous": "How many models may be under an automatic rollback at the same time, each for its "
     "`policy.cooldown`; further ones page (`FLEET_LIMIT`) and are frozen until `resume`.",

@@ -139,8 +139,8 @@ class Incidents(msgspec.Struct):
         if act not in SETTLING_ACTS or model not in self.open:
             return []
         reasons = [decision.reason for decision in decisions if decision.model == model]
-        if Reason.OPERATOR_REFUSED in reasons or Reason.APPROVED in reasons:
-            # A rollback that was approved is resolved once it is obeyed.
+        if any(reason in reasons for reason in (Reason.OPERATOR_REFUSED, Reason.APPROVED, Reason.CONFIRMING)):
+            # A rollback that was approved is resolved once it is obeyed, and a raised share settles nothing.
             return []
         found = [each for each in self.open[model].values() if act != "release" or version == each.alert.version]
         return [self._resolve(each, f"An operator settled it: {act}.", now) for each in found]

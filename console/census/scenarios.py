@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from console.census.rows import FEATURES, analysis_row
 
+HOLDBACK_SHARE = 0.1
 MODEL = "employment"
 SLICES = ("RELP", "SEX", "RAC1P")
 """Relation to the householder, sex and race: 18 + 2 + 9 values."""
@@ -176,14 +177,17 @@ def scenario_named(name: str) -> Scenario:
     return SCENARIOS[name]
 
 
-def config_yaml(scenario: str) -> str:
+def config_yaml(scenario: str, holdback: bool = False) -> str:
     """Return the `unship.yaml` under which the recording of this scenario is watched (the same for all of them).
+
+    With `holdback` the monitor holds the version back that is replaced, for the same part of the requests as there.
 
     Example:
         >>> "mode: act" in config_yaml("decay")
         True
     """
     scenario_named(scenario)
+    kept = f", holdback: {{share: {HOLDBACK_SHARE}, keep: always}}" if holdback else ""
     return f"""\
 log: embedded:./unship-data
 models:
@@ -193,5 +197,5 @@ models:
     labels: {{horizon: 1d, mature_after: 1h, early: 10m}}
     slices: {{by: [{", ".join(SLICES)}], cap: 50}}
     worse_by: 0.02
-    policy: {{mode: act}}
+    policy: {{mode: act{kept}}}
 """

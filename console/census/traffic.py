@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.census.rows import CensusRows, load_rows
-from console.census.scenarios import Change, Scenario, in_age_bands, without_age_of_some
+from console.census.scenarios import HOLDBACK_SHARE, Change, Scenario, in_age_bands, without_age_of_some
 from console.census.trees import load_v42, probability_of_work
 from streams.config.units import HOUR_MS, MINUTE_MS
 
@@ -22,7 +22,6 @@ TS_START_MS = 1_767_571_200_000
 """2026-01-05T00:00:00Z."""
 
 MEAN_GAP_MS = 500.0
-HOLDBACK_SHARE = 0.1
 NEVER_LABELLED_SHARE = 0.03
 MATURE_AFTER_MS = HOUR_MS
 # Share of the labels, median and spread (of the logarithm) of the delay. The tail reaches beyond the hour after which

@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from streams.config.resolved import Config, ModelConfig
-from streams.config.units import HOUR_MS, span_text
+from streams.config.resolved import Config, HoldbackPolicy, ModelConfig
+from streams.config.units import HOUR_MS, NEVER, percent, span_text
 from streams.topics.plan import DOWNTIME_MS, REPLICATION, Step, TopicFacts
 from streams.topics.rights import ROLES, Right
 from unship.topics import SOURCES
@@ -38,6 +38,28 @@ class Volume(msgspec.Struct, frozen=True):
 
     predictions: int
     span_ms: int
+
+
+def holdback_lines(config: Config) -> list[Line]:
+    """Return a line for each model, and one for the defaults, that is to hold a version back."""
+    return [
+        _holdback_line(f"holdback of {name}", rules, rules.holdback)
+        for name, rules in (("the defaults", config.defaults), *config.models.items())
+        if rules.holdback is not None
+    ]
+
+
+def _holdback_line(what: str, rules: ModelConfig, holdback: HoldbackPolicy) -> Line:
+    rises = f", raised to {percent(holdback.raise_to)} after an alarm" if holdback.raise_to > holdback.share else ""
+    kept = "always" if holdback.keep_ms >= NEVER else f"for {span_text(holdback.keep_ms)}"
+    found = f"the version before answers {percent(holdback.share)} after a release{rises}, {kept}"
+    if rules.mode == "observe":
+        fix = "set policy.mode to approve or act, or leave policy.holdback out"
+        return Line("warning", what, "none: mode observe sends no command", fix)
+    if holdback.keep_ms <= rules.mature_after_ms:
+        found += f", and outcomes are judged after {span_text(rules.mature_after_ms)}: it ends before the first one"
+        return Line("warning", what, found, "raise policy.holdback.keep well above labels.mature_after")
+    return Line("ok", what, found)
 
 
 def topics_lines(steps: Sequence[Step], facts: Mapping[str, TopicFacts]) -> list[Line]:

@@ -11,7 +11,16 @@ import click
 import msgspec
 
 from console.checks.budgets import limit_text, limits_of
-from console.checks.installation import Line, Volume, beyond, memory_lines, rights_lines, topics_lines, worst
+from console.checks.installation import (
+    Line,
+    Volume,
+    beyond,
+    holdback_lines,
+    memory_lines,
+    rights_lines,
+    topics_lines,
+    worst,
+)
 from console.checks.labels import delays_in, label_lines, unseen_lines
 from console.commands.status import read_reported
 from console.commands.topics import kafka_of, steps_of
@@ -37,7 +46,7 @@ def check_command(settings: Settings, role: str, timeout_s: float) -> Exit:
     """Print a line for each finding; FINDING if one is an error, UNREACHABLE or TIMED_OUT if no broker answers."""
     config = load(settings.config)
     where = log_of(settings, config)
-    lines = [_configuration_line(settings, config)]
+    lines = [_configuration_line(settings, config), *holdback_lines(config)]
     if role == "monitor":
         lines += _key_lines(settings, config)
     code = Exit.GOOD

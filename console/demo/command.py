@@ -92,9 +92,9 @@ def _play(
     )
     with (
         private_folder() as folder,
-        stage(folder, scenario.name, TS_START_MS) as processes,
+        stage(folder, config_yaml(scenario.name, holdback), TS_START_MS) as processes,
         view(settings, maturity) as shown,
-        closing(Course(processes, requests, holdback, speed, shown)) as course,
+        closing(Course(processes, requests, speed, shown)) as course,
     ):
         seen = course.play()
         replicas, command = course.answering(), course.command()

@@ -108,18 +108,17 @@ class LabelQueue:
 class Course:
     """Play one scenario with processes that run."""
 
-    def __init__(self, stage: Stage, requests: Requests, holdback: bool, speed: float, view: View) -> None:
+    def __init__(self, stage: Stage, requests: Requests, speed: float, view: View) -> None:
         """Describe the course.
 
         Args:
             stage: The processes.
             requests: The requests of the scenario.
-            holdback: Whether the release keeps v41 as a holdback.
             speed: Speed-up factor over `PACE`.
             view: Shows each round, and what happens in between.
         """
         self.stage, self.requests = stage, requests
-        self._holdback, self._speed, self._view = holdback, speed, view
+        self._speed, self._view = speed, view
         count = len(requests.ts_ms)
         self.traffic = Traffic(requests, np.zeros(count, np.bool_), np.zeros(count), np.zeros(count, np.int64))
         self.seen = Progress(TS_START_MS)
@@ -142,7 +141,7 @@ class Course:
                 self._pause.wait(early)
             self._round(now)
             if now == ts_released - 1:
-                self._deploy(release_deployments(ts_released, self._holdback), ts_released)
+                self._deploy(release_deployments(ts_released, holdback=False), ts_released)
             if self._over(now):
                 break
         self._until(self._caught_up, "the monitor did not read everything")
@@ -222,7 +221,6 @@ class Course:
             requests.rows.row[share].tolist(),
             requests.ts_ms[share].tolist(),
             requests.features[:, share].T.tolist(),
-            requests.held[share].tolist(),
         )
 
     def _known(self, now: int) -> Truths:
@@ -242,7 +240,7 @@ class Course:
     def _take(self, name: str, share: Any, answers: Answers) -> None:
         by_v42 = np.array(answers.by) == "v42"
         self.traffic.by_v42[share], self.traffic.score[share] = by_v42, answers.score
-        self.traffic.output[share] = answers.output
+        self.traffic.output[share], self.requests.held[share] = answers.output, answers.held
         seen = self.seen
         before = seen.replicas.get(name)
         seen.replicas[name] = answers.version, answers.epoch

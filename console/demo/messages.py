@@ -24,20 +24,16 @@ class Begin(Struct, frozen=True):
 
 
 class Round(Struct, frozen=True):
-    """Send requests to a replica: row numbers, times (ms), features as they arrive (16 each), and the router's choice.
-
-    `held` marks the requests that the router sends to the holdback.
-    """
+    """Send requests to a replica: row numbers, times (ms), and features as they arrive (16 each)."""
 
     now: int
     row: list[int]
     ts: list[int]
     features: list[list[int]]
-    held: list[bool]
 
 
 class Answers(Struct, frozen=True):
-    """Return what was answered, one entry per request, and what the replica serves now.
+    """Return what was answered, one entry per request, and what the replica serves now; `held` marks the holdback's.
 
     `dropped` and `detail` report events that did not reach the log; both are empty if there are none.
     """
@@ -45,6 +41,7 @@ class Answers(Struct, frozen=True):
     version: str
     epoch: tuple[int, int, int] | None
     by: list[str]
+    held: list[bool]
     score: list[float]
     output: list[int]
     dropped: dict[str, int]

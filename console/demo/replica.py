@@ -13,12 +13,9 @@ from console.census.scenarios import MODEL, SLICES
 from console.census.trees import load_v42, probability_of_work
 from console.demo.messages import Answers, Begin, DemoClock, Round, messages, read_begin, send
 from unship import Fleet
-from unship.replica.fence import Serving
 
 FLUSH_S = 120.0
 """Longest wait until a round is in the log; reached only on a machine that is blocked."""
-
-HOLDBACK = Serving("v41", None, None)
 
 
 def load(version: str) -> None:
@@ -42,32 +39,29 @@ def probabilities(version: str, row: list[int], features: NDArray[np.uint8]) -> 
 
 def answer(fleet: Fleet, asked: Round) -> Answers:
     """Answer the requests of a round and emit the predictions; return when all of them are in the log."""
-    now = fleet.current
-    # Once v41 is live again there is no holdback.
-    held = np.array(asked.held, dtype=np.bool_) & (now.version != HOLDBACK.version)
+    chosen = [fleet.choose(id=f"ma-{row}") for row in asked.row]
+    by = np.array([choice.version for choice in chosen], dtype=np.str_)
     features = np.array(asked.features, dtype=np.uint8).reshape(-1, len(FEATURES)).T
     score = np.empty(len(asked.row))
-    for serving, chosen in ((now, ~held), (HOLDBACK, held)):
-        if chosen.any():
-            rows = np.array(asked.row)[chosen].tolist()
-            score[chosen] = probabilities(serving.version, rows, features[:, chosen])
-    output = outputs(asked.row, np.where(held, HOLDBACK.version, now.version), score)
+    for version in sorted(set(by.tolist())):
+        mine = by == version
+        score[mine] = probabilities(version, np.array(asked.row)[mine].tolist(), features[:, mine])
+    output = outputs(asked.row, by, score)
     places = [FEATURES.index(name) for name in SLICES]
-    for at, row in enumerate(asked.row):
+    for at, choice in enumerate(chosen):
         fleet.predicted(
             output[at],
-            id=f"ma-{row}",
             score=float(score[at]),
-            role="holdback" if held[at] else "live",
             slices={name: asked.features[at][place] for name, place in zip(SLICES, places, strict=True)},
             ts=asked.ts[at],
-            as_=HOLDBACK if held[at] else now,
+            as_=choice,
         )
+    now = fleet.current
     written = fleet.flush(FLUSH_S)
     stats = fleet.stats
     detail = stats.detail if written else f"not written within {FLUSH_S:.0f} s: {stats.detail}"
-    by = [HOLDBACK.version if each else now.version for each in held.tolist()]
-    return Answers(now.version, now.epoch, by, score.tolist(), output, stats.dropped, detail)
+    held = [choice.role == "holdback" for choice in chosen]
+    return Answers(now.version, now.epoch, by.tolist(), held, score.tolist(), output, stats.dropped, detail)
 
 
 def outputs(row: list[int], by: NDArray[np.str_], score: NDArray[np.float64]) -> list[int]:
@@ -82,9 +76,10 @@ def serve(begin: Begin) -> None:
     """Serve until the pipe ends."""
     clock = DemoClock(begin.now)
     load("v41")
-    with Fleet(
-        MODEL, "v41", on_version=load, log=begin.log, trust=begin.trust, replica=begin.replica, now_ms=clock
-    ) as fleet:
+    fleet = Fleet(MODEL, "v41", on_version=load, log=begin.log, trust=begin.trust, replica=begin.replica, now_ms=clock)
+    # So that a version that is held back is loaded before the first request after the release.
+    fleet.choose()
+    with fleet:
         for asked in messages(Round):
             clock.set(asked.now)
             send(answer(fleet, asked))

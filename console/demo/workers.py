@@ -19,7 +19,6 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from console.census import config_yaml
 from console.demo.messages import Answers, Begin, Reported
 from unship.errors import UnshipError
 from unship.keys import TRUST_FILE, new_keys
@@ -125,15 +124,15 @@ def private_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def stage(folder: Path, scenario: str, now: int) -> Iterator[Stage]:
-    """Start the monitor, the replicas and the label sources, and stop them.
+def stage(folder: Path, config: str, now: int) -> Iterator[Stage]:
+    """Start the monitor under a configuration, the replicas and the label sources, and stop them.
 
     The monitor's folder holds the configuration and the keys. Each replica gets the address of the log and a copy of
     `trust.json` in a folder of its own: enough to verify commands, and nothing that could sign one.
     """
     home = folder / "monitor"
     home.mkdir(mode=0o700)
-    (home / "unship.yaml").write_text(config_yaml(scenario), encoding="utf-8")
+    (home / "unship.yaml").write_text(config, encoding="utf-8")
     new_keys(home / "unship-keys", audience="demo")
     log = folder / "log"
     where = f"embedded:{log}"

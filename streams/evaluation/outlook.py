@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 
 import msgspec
+from msgspec import UNSET
 
-from actions.evidence_tree import ComparisonReport, DetectableReport, LearningReport
+from actions.desired import Holdback
+from actions.evidence_tree import ComparisonReport, DetectableReport, HoldbackReport, LearningReport, MeanIfAny
 from detectors.base import rounded
 from detectors.detectable import smallest_rise
 from detectors.rows.bank import LEARN
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
-from streams.config.units import DURATION_MS_MAX
+from streams.config.units import DURATION_MS_MAX, NEVER
 from streams.evaluation.opinions import E_DETECTOR
 from streams.evaluation.periods import LivePeriod
 
 #: Judged outcomes of a live period from which on an absence of alarms is a finding.
 OUTCOMES_LEAST = 500
+#: Outcomes of a version held back from which on their mean counts, and not what it answered before.
+MEAN_LEAST = 100
 
 
 def missing_outcomes(health: Health) -> int:
@@ -62,6 +66,49 @@ def with_expectation(report: ComparisonReport, passed_ms: int, now: int) -> Comp
         return report
     wait = _wait_ms(report, max(passed_ms, 1))
     return msgspec.structs.replace(report, expected_ts=None if wait is None else now + wait)
+
+
+def holdback_of(
+    holdback: Holdback,
+    comparison: ComparisonReport | None = None,
+    passed_ms: int = 0,
+    now: int = 0,
+    usual: float | None = None,
+    rise: float | None = None,
+    proposed: bool = False,
+) -> HoldbackReport | None:
+    """Return which share holds from now on, and how long the comparison takes with it; None where there is none.
+
+    Args:
+        holdback: as it is before the decision.
+        comparison: what is waited for, None while nothing is.
+        passed_ms: in how long a time the outcomes since the change point were predicted.
+        now: the source clock.
+        usual: the mean loss of the version held back by what it answered before, None if that is not known.
+        rise: what the share is to be; the outcomes so far came at the share of before.
+        proposed: whether it is only proposed.
+    """
+    version, share = holdback.version, holdback.share
+    if version is None:
+        return None
+    until = None if holdback.until >= NEVER else holdback.until
+    if rise is None or proposed:
+        raised = UNSET if holdback.raised_from is None else holdback.raised_from
+        report = HoldbackReport(version, share, until, raised, UNSET if rise is None else rise)
+    else:
+        report = HoldbackReport(version, rise, until, raised_from=share)
+    if comparison is None or comparison.target != version or comparison.evidence >= comparison.threshold:
+        return report
+    wait = _wait_ms(_at_share(comparison, report.share, usual), max(passed_ms, 1))
+    return msgspec.structs.replace(report, expected_ts=None if wait is None else now + wait)
+
+
+def _at_share(comparison: ComparisonReport, share: float, usual: float | None) -> ComparisonReport:
+    """Return a comparison with as many outcomes of either version as a share gives; of few the usual mean counts."""
+    arm, other = comparison.candidate, comparison.target_since_change
+    total, mean = arm.n + other.n, usual if usual is not None and other.n < MEAN_LEAST else other.mean
+    candidate = msgspec.structs.replace(arm, n=total * (1.0 - share))
+    return msgspec.structs.replace(comparison, candidate=candidate, target_since_change=MeanIfAny(mean, total * share))
 
 
 def _wait_ms(report: ComparisonReport, passed_ms: int) -> int | None:

@@ -195,3 +195,38 @@ def test_fault_is_the_kind_of_the_sentence_that_the_status_has(replica: Replica,
     fault = fault_of(replica, "v1", NEW)
     assert (None if fault is None else fault.kind) == kind
     assert list(lagging([("r", replica)], "v1", NEW).values()) == ([] if fault is None else [fault.why])
+
+
+# Shares
+
+
+def test_replica_that_answers_a_share_by_the_old_version_obeys_and_one_that_ignores_shares_does_too() -> None:
+    dealing, ignoring, answers, watch, replicas = "r-1", "r-2", Answers(), ReplicaWatch(), Replicas()
+    for offset, at in enumerate(range(GIVEN, GIVEN + 60_000, 1_000)):
+        for name in (dealing, ignoring):
+            beside = ("v2",) if name == dealing else None
+            ack = Ack(model="m", replica=name, boot="b", epoch=NEW, stage="serving", serving="v1", beside=beside, ts=at)
+            watch.acknowledged(ack, ("acks", 0, offset), at)
+            held = name == dealing and offset % 3 == 0
+            event = Prediction(
+                id=f"{name}-{at}",
+                model="m",
+                version="v2" if held else "v1",
+                role="holdback" if held else "live",
+                output=1,
+                ts=at,
+                replica=name,
+                epoch=NEW,
+            )
+            watch.answered(event, ("predictions", 0, 2 * offset + (name == ignoring)), at)
+            answers.take(event, at)
+        for changes in watch.take().values():
+            replicas.take(changes, at, {OLD: "v2", NEW: "v1"}.get, Counter())
+    now = GIVEN + 60_000
+    assert lagging(replicas.alive(now), "v1", NEW) == {}
+    proven = answers.proven(replicas.known, now)
+    assert {each.kind for each in conducts_of(proven, "v1", NEW, GIVEN, now).values()} == {OBEYS}
+    assert {(kind.role, kind.version): share.count for kind, share in answers.shares.items()} == {
+        ("live", "v1"): 100,
+        ("holdback", "v2"): 20,
+    }

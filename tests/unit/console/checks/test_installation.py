@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from console.checks.installation import Volume, beyond, memory_lines, rights_lines, topics_lines, worst
+from console.checks.installation import Volume, beyond, holdback_lines, memory_lines, rights_lines, topics_lines, worst
 from streams.config.parse import parse
 from streams.topics.plan import TopicFacts, plan, specs
 from streams.topics.rights import ROLES, Right, rights
@@ -27,6 +27,26 @@ def good():
         )
         for step in plan(WANTED, {}, 3, None)
     }
+
+
+@pytest.mark.parametrize(
+    ("policy", "level", "parts"),
+    [
+        ("mode: act", "ok", ("holdback of m", "5 %", "raised to 30 %", "for 14d")),
+        ("mode: observe", "warning", ("holdback of m", "mode observe", "set policy.mode")),
+    ],
+)
+def test_holdback_is_a_line_and_one_that_comes_to_nothing_a_warning(policy, level, parts):
+    config = parse(f"models: {{m: {{policy: {{{policy}, holdback: {{share: 5%, raise_to: 30%}}}}}}, n: {{}}}}")
+    (line,) = holdback_lines(config)
+    assert line.level == level
+    assert all(part in f"{line.what} {line.found} {line.fix}" for part in parts)
+
+
+def test_holdback_that_ends_before_an_outcome_is_judged_is_a_warning():
+    kept = "policy: {mode: act, holdback: {share: 5%, keep: 1h}}"
+    (line,) = holdback_lines(parse(f"models: {{m: {{labels: {{mature_after: 2d}}, {kept}}}}}"))
+    assert (line.level, "1h" in line.found, "2d" in line.found) == ("warning", True, True)
 
 
 def test_good_topics_give_only_good_lines(good):

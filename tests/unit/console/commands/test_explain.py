@@ -13,6 +13,7 @@ from msgspec import UNSET
 from actions.evidence_tree import (
     AlarmReport,
     Evidence,
+    HoldbackReport,
     Mean,
     MeanIfAny,
     OperatorReport,
@@ -92,6 +93,23 @@ def test_each_part_of_the_evidence_has_its_line(line: str) -> None:
             "            v1 at the same time: unknown, the judged version: 0.2500 (n=40)",
         ),
         (Evidence(missing="--version V"), "  missing   --version V"),
+        (
+            Evidence(holdback=HoldbackReport("v1", 0.3, 60_000, raised_from=0.05)),
+            "  holdback  v1 answers 30 %, raised from 5 %, until 1970-01-01T00:01:00+00:00",
+        ),
+        (Evidence(holdback=HoldbackReport("v1", 0.05, None)), "  holdback  v1 answers 5 %"),
+        (
+            Evidence(holdback=HoldbackReport("v1", 0.05, None, proposed=0.3)),
+            "            30 % is proposed: unship ctl approve or reject",
+        ),
+        (
+            Evidence(holdback=HoldbackReport("v1", 0.05, None, expected_ts=60_000)),
+            "            with this share it shows by 1970-01-01T00:01:00+00:00 whether it is better",
+        ),
+        (
+            Evidence(holdback=HoldbackReport("v1", 0.05, None, expected_ts=None)),
+            "            when that shows whether it is better is not known yet",
+        ),
     ],
 )
 def test_part_that_is_alone_has_its_line(evidence: Evidence, line: str) -> None:
@@ -124,6 +142,20 @@ def test_sentence_has_one_denominator_and_names_a_slice_that_is_no_worse_than_th
             f"m was taken back from v2 to v1: 310 in 1,000 answers were wrong for new True{mark}, usually 59 in 1,000, "
             "while v1 had 31 in 1,000 in the same time."
         )
+
+
+def test_sentence_of_a_share_gives_both_shares_and_when_it_is_decided() -> None:
+    raised = HoldbackReport("v1", 0.3, None, raised_from=0.05, expected_ts=60_000)
+    changes: dict[str, object] = {"action": Action.NONE, "reason": Reason.CONFIRMING, "slice": None}
+    assert sentence(decision(Evidence(holdback=raised), **changes)) == (
+        "m v2 got worse; v1 answers 30 % instead of 5 % to show whether it is better, which is expected by "
+        "1970-01-01T00:01:00+00:00."
+    )
+    asked = HoldbackReport("v1", 0.05, None, proposed=0.3, expected_ts=None)
+    assert sentence(decision(Evidence(holdback=asked), **changes | {"action": Action.PROPOSE})) == (
+        "m v2 got worse; v1 should answer 30 % instead of 5 % to show whether it is better, which is not known yet; an "
+        "operator has to approve."
+    )
 
 
 @pytest.mark.parametrize(

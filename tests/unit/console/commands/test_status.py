@@ -12,11 +12,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from actions.desired import Proposal
+from actions.evidence_tree import HoldbackReport
 from actions.reconcile import Timing
 from console.cli import main
 from console.commands.status import Shown as Found
 from console.commands.status import status_command
 from console.settings import Settings
+from console.status_lines import model_lines
 from streams.config.parse import parse
 from streams.embedded.monitor import EmbeddedMonitor
 from streams.fold.status import ModelStatus
@@ -256,6 +259,17 @@ def test_hold_pin_quarantine_and_the_newest_act_are_shown(bench: Bench) -> None:
         "m: last act: rollback v42 -> v41, OPERATOR_ROLLBACK",
     ):
         assert line in text
+
+
+def test_share_of_the_version_held_back_and_its_proposal_are_lines() -> None:
+    status = ModelStatus("CONFIRMING", "v2", (0, 1, 0), {}, None, 0.3, [], True, {})
+    kept = HoldbackReport("v1", 0.3, START, raised_from=0.05)
+    asked = Proposal("d-1", "v2", "v1", START, 0.3)
+    lines = list(model_lines(msgspec.structs.replace(status, holdback=kept, proposal=asked), START))
+    assert lines == [
+        "holdback: v1 answers 30 %, raised from 5 %, until 2026-03-02T00:00:00+00:00",
+        "proposal d-1: v1 answers 30 % waits for unship ctl approve or reject",
+    ]
 
 
 def test_with_exit_code_a_version_that_got_worse_is_a_finding() -> None:
