@@ -17,17 +17,62 @@ from unship.commands import Quarantined, is_quarantined
 from unship.events import Deployment, Epoch
 
 EARLIER_MAX = EARLIER.limit
+#: The largest share of a version beside the one that serves.
+SHARE_MAX = 0.5
 #: Orders that an ack may still refer to.
 ORDERS_MAX = 20
 
 
 class Proposal(msgspec.Struct, frozen=True):
-    """Hold a rollback that waits for an operator."""
+    """Hold what waits for an operator: a rollback, or where `share` is there, that much of the units for `to`."""
 
     decision: str
     version: str
     to: str
     made_at: int
+    share: float | None = None
+
+
+class Holdback(msgspec.Struct):
+    """Hold which version answers a share of the units next to the one that serves, so that the two can be compared.
+
+    `raised_from` is the share that it had before it was raised, which happens once. It is kept until a time of the
+    ledger's clock (ms). Units are dealt out by `period_epoch`, the epoch that ordered what serves.
+    """
+
+    version: str | None = None
+    share: float = 0.0
+    raised_from: float | None = None
+    until: int = -1
+    period_epoch: Epoch = (0, 0, 0)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the share by version, of one version at most."""
+        return {} if self.version is None else {self.version: self.share}
+
+    def open(self, version: str, share: float, until: int) -> None:
+        """Let a version answer a share until a time, under the epoch that ordered what serves."""
+        assert 0.0 < share <= SHARE_MAX, share
+        self.version, self.share, self.until = version, share, until
+
+    def may_rise_to(self, share: float) -> bool:
+        """Return whether the share may become so much: once, and only more.
+
+        >>> holdback = Holdback("v1", 0.05)
+        >>> holdback.may_rise_to(0.3), holdback.may_rise_to(0.05)
+        (True, False)
+        """
+        return self.version is not None and self.raised_from is None and self.share < share <= SHARE_MAX
+
+    def raise_to(self, share: float) -> None:
+        """Let the version answer more."""
+        assert self.may_rise_to(share), (self, share)
+        self.raised_from, self.share = self.share, share
+
+    def is_moot(self, facts: VersionFacts, quarantined: bool) -> bool:
+        """Return whether the version answers by an order or a deployment of its own, or may not answer."""
+        return self.version is not None and (quarantined or facts.status in ("holdback", "shadow", "retired"))
 
 
 class Locks(msgspec.Struct):
@@ -69,12 +114,13 @@ class Locks(msgspec.Struct):
 class Changes(msgspec.Struct):
     """Hold what was desired before: versions that were live earlier, newest first, and times of automatic rollbacks.
 
-    `orders` holds which version each of the newest epochs asked for.
+    `orders` holds which version each of the newest epochs asked for, `live_ts` when the newest `live` deployment was.
     """
 
     earlier: list[str] = []
     switches: list[int] = []
     orders: list[tuple[Epoch, str]] = []
+    live_ts: int = -1
 
     def replace(self, old: str | None, new: str) -> None:
         """Take over that a version was replaced by another one."""
@@ -89,6 +135,10 @@ class Changes(msgspec.Struct):
         """Note which version an epoch asks for."""
         self.orders = [*self.orders, (epoch, version)][-ORDERS_MAX:]
 
+    def deployed(self, ts: int) -> None:
+        """Note when the newest `live` deployment was."""
+        self.live_ts = ts
+
     def switch(self, now: int) -> None:
         """Note an automatic rollback."""
         self.switches = [*self.switches, now]
@@ -100,7 +150,7 @@ class DesiredState(msgspec.Struct):
     `epoch` rises with every change of what replicas have to obey; `action` and `decision` give the last one,
     and `orders` which version each of the newest epochs asked for. Epochs begin with `incarnation`, which only an
     operator raises. `stopped` and `frozen` forbid automatic acts until an operator resumes them: too many rollbacks of
-    this model, or of too many models at once.
+    this model, or of too many models at once. `holdback` is the share of an earlier version.
     """
 
     versions: Versions = msgspec.field(default_factory=Versions)
@@ -109,12 +159,12 @@ class DesiredState(msgspec.Struct):
     epoch: Epoch = (0, 0, 0)
     action: str = "deploy"
     decision: str | None = None
-    live_ts: int = -1
     quarantine: list[Quarantined] = []
     locks: Locks = msgspec.field(default_factory=Locks)
     changes: Changes = msgspec.field(default_factory=Changes)
     proposal: Proposal | None = None
     incarnation: int = 0
+    holdback: Holdback = msgspec.field(default_factory=Holdback)
 
     def facts(self, version: str) -> VersionFacts:
         """Return what is known of a version."""
@@ -170,7 +220,36 @@ class DesiredState(msgspec.Struct):
         self.serve, self.artifact, self.epoch = version, self.versions.know(version).artifact, epoch
         self.action, self.decision = action, decision
         self.proposal = None
+        self.holdback = Holdback(period_epoch=epoch)
         self.changes.order(self.epoch, version)
+
+    def hold_back(self, version: str, share: float, until: int) -> None:
+        """Let a version answer a share of the units next to the one that was ordered just now, until a time (ms)."""
+        self.holdback.open(version, share, until)
+
+    def raise_share(self, share: float, epoch: Epoch, decision: str) -> None:
+        """Let the version that has a share answer more units; those that it answered stay with it."""
+        self.holdback.raise_to(share)
+        self.proposal = None
+        self._order_shares(epoch, decision)
+
+    def end_holdback(self, epoch: Epoch) -> None:
+        """Let what serves answer all units, if another version has a share of them."""
+        if self.holdback.version is not None:
+            if self.proposal is not None and self.proposal.share is not None:
+                self.proposal = None
+            self.holdback = Holdback(period_epoch=self.holdback.period_epoch)
+            self._order_shares(epoch, None)
+
+    def _order_shares(self, epoch: Epoch, decision: str | None) -> None:
+        self.epoch, self.action, self.decision = epoch, "shares", decision
+        if self.serve is not None:
+            self.changes.order(self.epoch, self.serve)
+
+    def role_of(self, version: str) -> str | None:
+        """Return the role that a version next to the live one was deployed or ordered to answer in, None if none."""
+        status = self.facts(version).status
+        return "holdback" if version == self.holdback.version and status not in ("shadow", "retired") else status
 
     def ordered(self, epoch: Epoch) -> str | None:
         """Return the version that the command of an epoch asks for, None if it is none of the newest."""
@@ -277,13 +356,13 @@ def deploy(desired: DesiredState, event: Deployment, now: int, epoch: Epoch) -> 
     facts.deploy(event, ts)
     if event.status != "live":
         return DeploymentResult.RECORDED
-    if ts < desired.live_ts:
+    if ts < desired.changes.live_ts:
         # An older deployment that arrives late was replaced already: it is an earlier live version, not the desired
         # one.
         if event.version not in (desired.serve, *desired.changes.earlier) and desired.why_barred(event.version) is None:
             desired.changes.add_earlier(event.version)
         return DeploymentResult.STALE
-    desired.live_ts = ts
+    desired.changes.deployed(ts)
     if event.version == desired.serve:
         return DeploymentResult.REPEATED
     if desired.why_barred(event.version) is not None:

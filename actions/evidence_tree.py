@@ -218,6 +218,22 @@ class LearningReport(msgspec.Struct, frozen=True):
     expected_ts: int | None
 
 
+class HoldbackReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Hold the share of the units that a version answers next to the one that serves, until a time (ms), null for good.
+
+    `raised_from` is what the share was, from this decision or an earlier one on; `proposed` what it should become.
+    `expected_ts` is when the comparison is decided with the share that holds from here on, if both versions go on like
+    this (ms): null if that is not known yet, absent where nothing is waited for.
+    """
+
+    version: str
+    share: float
+    until_ts: int | None
+    raised_from: float | UnsetType = UNSET
+    proposed: float | UnsetType = UNSET
+    expected_ts: int | UnsetType | None = UNSET
+
+
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Hold every number that a decision weighed; `sources` is a count where there was nothing to weigh of them, and
     `implied` is true where no deployment made the version live."""
@@ -242,3 +258,4 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     classes: ClassesReport | UnsetType = UNSET
     lost: CoverageReport | UnsetType = UNSET
     implied: bool | UnsetType = UNSET
+    holdback: HoldbackReport | UnsetType = UNSET

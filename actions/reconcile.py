@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import msgspec
+from msgspec import UNSET
 
 from actions.desired import DesiredState
 from unship.commands import Command
@@ -33,6 +34,7 @@ def command_of(model: str, desired: DesiredState, audience: str, now: int, timin
     """Return the command that states what is desired of a model, None while nothing is."""
     if desired.serve is None:
         return None
+    holdback = desired.holdback
     quarantine = tuple(desired.quarantine[-QUARANTINE_MAX:])
     return Command(
         model=model,
@@ -45,6 +47,8 @@ def command_of(model: str, desired: DesiredState, audience: str, now: int, timin
         issued_ts=now,
         not_after_ts=now + timing.valid_ms,
         audience=audience,
+        shares=holdback.shares or UNSET,
+        period_epoch=UNSET if holdback.version is None else holdback.period_epoch,
     )
 
 

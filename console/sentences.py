@@ -8,10 +8,11 @@ from typing import Any
 
 from msgspec import UNSET
 
-from actions.evidence_tree import DetectableReport, LearningReport, Slice
+from actions.evidence_tree import DetectableReport, HoldbackReport, LearningReport, Slice
 from actions.journal import Decision
 from actions.reasons import Action, Reason
 from console.times import shown_time
+from streams.config.units import percent
 from unship.text import printable
 
 DENOMINATORS = (100, 1_000, 10_000, 100_000, 1_000_000)
@@ -28,6 +29,9 @@ def sentence(decision: Decision) -> str:
         Action.PROPOSE: f"{model} should be taken back from {version} to {to}; an operator has to approve",
         Action.OBSERVE: f"{model} would have been taken back from {version} to {to}, but is only being observed",
     }
+    if decision.reason is Reason.CONFIRMING and decision.evidence.holdback:
+        asks = "; an operator has to approve" if decision.action is Action.PROPOSE else ""
+        return f"{model} {version} got worse{where}; {held_back(decision.evidence.holdback)}{asks}."
     if decision.action in acts:
         return f"{acts[decision.action]}{_because(decision, where)}."
     if reason is Reason.HEALTHY:
@@ -118,6 +122,25 @@ def missing(report: LearningReport) -> str:
     """
     expected = "" if report.expected_ts is None else f", expected by {shown_time(report.expected_ts)} at this rate"
     return f"{report.missing:,} more outcomes are needed{expected}"
+
+
+def held_back(report: HoldbackReport) -> str:
+    """Return which share an earlier version answers, and until when it is known whether that one is better.
+
+    >>> held_back(HoldbackReport("v1", 0.3, None, raised_from=0.05, expected_ts=0))
+    'v1 answers 30 % instead of 5 % to show whether it is better, which is expected by 1970-01-01T00:00:00+00:00'
+    """
+    version, share = clean(report.version), percent(report.share)
+    if report.proposed is not UNSET:
+        what = f"{version} should answer {percent(report.proposed)} instead of {share}"
+    elif report.raised_from is not UNSET:
+        what = f"{version} answers {share} instead of {percent(report.raised_from)}"
+    else:
+        what = f"{version} answers {share}"
+    due = "is not known yet" if report.expected_ts is None else ""
+    if report.expected_ts is not UNSET and report.expected_ts is not None:
+        due = f"is expected by {shown_time(report.expected_ts)}"
+    return f"{what} to show whether it is better" + (f", which {due}" if due else "")
 
 
 def rates(means: Iterable[float], loss: str) -> list[str]:

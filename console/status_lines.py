@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from msgspec import UNSET
+
 from actions.evidence_tree import ComparisonReport
 from actions.reconcile import Timing
 from actions.replicas import Left, Replica
 from console.sentences import clean, missing, risen, would_have_shown
 from console.times import shown_time
-from streams.config.units import rounded_span
+from streams.config.units import percent, rounded_span
 from streams.fold.status import ModelStatus, Seen
 from streams.fold.status_records import TICK_MS
 
@@ -80,6 +82,10 @@ def model_lines(model: ModelStatus, now: int) -> Iterator[str]:
         yield f"waits for the comparison: {waited_for(model.comparison, now)}"
     if model.judged_ts is not None:
         yield f"the newest outcome was judged {_ago(model.judged_ts, now)}"
+    if (kept := model.holdback) is not None:
+        was = "" if kept.raised_from is UNSET else f", raised from {percent(kept.raised_from)}"
+        until = "" if kept.until_ts is None else f", until {shown_time(kept.until_ts)}"
+        yield f"holdback: {clean(kept.version)} answers {percent(kept.share)}{was}{until}"
     if model.held:
         yield "on hold by an operator: no act is done until unship ctl resume"
     if model.pinned:
@@ -88,6 +94,8 @@ def model_lines(model: ModelStatus, now: int) -> Iterator[str]:
         yield "too many rollbacks: automatic acts are stopped until unship ctl resume"
     if (proposal := model.proposal) is not None:
         change = f"{clean(proposal.version)} -> {clean(proposal.to)}"
+        if proposal.share is not None:
+            change = f"{clean(proposal.to)} answers {percent(proposal.share)}"
         yield f"proposal {clean(proposal.decision)}: {change} waits for unship ctl approve or reject"
     if model.quarantine:
         yield f"in quarantine: {', '.join(map(clean, model.quarantine))}"

@@ -14,6 +14,7 @@ from actions.evidence_tree import (
     DetectorReport,
     Detectors,
     Evidence,
+    HoldbackReport,
     Mean,
     MeanIfAny,
     RecordReport,
@@ -28,6 +29,7 @@ from console.journal import Found, journal_of, newest_act, read_whole
 from console.sentences import clean, missing, risen, sentence, would_have_shown
 from console.settings import Exit, Settings
 from console.times import shown_time
+from streams.config.units import percent
 from streams.evaluation.opinions import E_DETECTOR
 from streams.evaluation.quorum import POOL_SHARE
 from unship.errors import RecordingError
@@ -86,6 +88,8 @@ def _weighed(evidence: Evidence) -> Iterator[str]:
         yield from _detectors(evidence.detectors)
     if evidence.comparison:
         yield from _comparison(evidence.comparison)
+    if evidence.holdback is not UNSET:
+        yield from _held_back(evidence.holdback)
     if evidence.sources is not UNSET:
         yield from _sources(evidence.sources)
     if evidence.together is not UNSET:
@@ -176,6 +180,18 @@ def _comparison(comparison: ComparisonReport) -> list[str]:
         f"            {target} when it served, from {shown_time(record.since_ts)} on: {_mean(record)}",
         f"            that is{by}: {_mean(record.today)}; the judged version: {candidate}",
     ]
+
+
+def _held_back(report: HoldbackReport) -> Iterator[str]:
+    was = "" if report.raised_from is UNSET else f", raised from {percent(report.raised_from)}"
+    kept = "" if report.until_ts is None else f", until {shown_time(report.until_ts)}"
+    yield f"  holdback  {clean(report.version)} answers {percent(report.share)}{was}{kept}"
+    if report.proposed is not UNSET:
+        yield f"            {percent(report.proposed)} is proposed: unship ctl approve or reject"
+    if report.expected_ts is None:
+        yield "            when that shows whether it is better is not known yet"
+    elif report.expected_ts is not UNSET:
+        yield f"            with this share it shows by {shown_time(report.expected_ts)} whether it is better"
 
 
 def _sources(sources: int | dict[str, SourceReport]) -> list[str]:

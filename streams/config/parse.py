@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from streams.config.environment import Environment
+from streams.config.holdback import holdback_policy
 from streams.config.reports import alert_sink, web
 from streams.config.resolved import OTHER, Config, ModelConfig, Places
 from streams.config.sections import DETECTORS_BY_DEFAULT, ConfigFile, LimitsSection, ModelSection, Section
@@ -237,6 +238,7 @@ def _resolve(section: ModelSection, path: str, load: LoadOwnLoss | None) -> Mode
         on_conflict=labels.on_conflict,
         sources=_sources(labels.sources, f"{path}.labels.sources"),
         deployments=policy.deployments or ("any" if policy.mode == "observe" else "signed"),
+        holdback=holdback_policy(policy.holdback, f"{path}.policy.holdback"),
     )
 
 

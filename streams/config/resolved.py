@@ -25,6 +25,15 @@ OTHER = "__other__"
 """The name of what has no place of its own: values of slices and sources of labels beyond their limits."""
 
 
+class HoldbackPolicy(msgspec.Struct, frozen=True):
+    """Hold the share of all units, as a fraction, that an earlier version goes on answering, to what it rises while an
+    alarm is not confirmed, and for how long it is kept; `NEVER` for as long as the version serves that replaced it."""
+
+    share: float
+    raise_to: float
+    keep_ms: int
+
+
 class ModelConfig(msgspec.Struct, frozen=True):
     """Hold the resolved configuration of one model. Times are milliseconds.
 
@@ -53,6 +62,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     sources: list[str] = []
     deployments: str = "any"
     on_conflict: str = "first"
+    holdback: HoldbackPolicy | None = None
 
     @property
     def revises(self) -> bool:
@@ -113,7 +123,7 @@ class ModelConfig(msgspec.Struct, frozen=True):
     def judges_as(self, other: ModelConfig) -> bool:
         """Return whether state judged under the other configuration stays valid: both differ only in the policy."""
         free = {"mode", "cooldown_ms", "switches_max", "switches_span_ms", "without_control", "confirm_within_ms"}
-        free |= {"proposal_ttl_ms", "deployments"}
+        free |= {"proposal_ttl_ms", "deployments", "holdback"}
         mine, theirs = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
         return all(mine[name] == theirs[name] for name in mine if name not in free)
 

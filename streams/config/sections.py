@@ -40,6 +40,14 @@ class SlicesSection(Section, forbid_unknown_fields=True, frozen=True):
     cap: int = SLICE_VALUES.limit
 
 
+class HoldbackSection(Section, forbid_unknown_fields=True, frozen=True):
+    """Name the share of an earlier version that goes on answering after another one was deployed."""
+
+    share: str | float | None = None
+    raise_to: str | float | None = None
+    keep: str | int = "14d"
+
+
 class PolicySection(Section, forbid_unknown_fields=True, frozen=True):
     """Limit what may be done, and how often."""
 
@@ -50,6 +58,7 @@ class PolicySection(Section, forbid_unknown_fields=True, frozen=True):
     confirm_within: str | int = "1d"
     proposal_ttl: str | int = "1d"
     deployments: Literal["signed", "any"] | None = None
+    holdback: HoldbackSection | None = None
 
 
 class ModelSection(Section, forbid_unknown_fields=True, frozen=True):

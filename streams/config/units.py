@@ -19,6 +19,7 @@ _SHOWN_MS = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", 1_000))
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _UNITS_BYTES = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(KiB|MiB|GiB|TiB|)")
+_FRACTION = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*(%|)")
 _LIMIT = re.compile(r"(\d{1,9})\s+per\s+(.+)")
 DURATION_MS_MAX = 10 * 366 * DAY_MS
 """Ten years: longer spans are typing errors."""
@@ -69,6 +70,36 @@ def size_bytes(text: str | int, path: str) -> int:
     if found is None:
         raise ConfigurationError(f"{path}: expected a size such as 512MiB or 2GiB, was {str(text)[:40]!r}")
     return round(float(found[1]) * _UNITS_BYTES[found[2] or ""])
+
+
+def fraction(text: str | float, path: str) -> float:
+    """Return a part of a whole.
+
+    Args:
+        text: A percentage such as `5%`, or a number from 0 to 1.
+        path: The key in the configuration, for the error.
+
+    Raises:
+        ConfigurationError: The text is neither.
+
+    Example:
+        >>> fraction("5%", "policy.holdback.share"), fraction(0.05, "policy.holdback.share")
+        (0.05, 0.05)
+    """
+    found = _FRACTION.fullmatch(str(text).strip())
+    if found is None or (not found[2] and float(found[1]) > 1):
+        raise ConfigurationError(f"{path}: expected a percentage such as 5%, or a number such as 0.05, was {text!r}")
+    return round(float(found[1]) / 100, 12) if found[2] else float(found[1])
+
+
+def percent(part: float) -> str:
+    """Return a part of a whole as a percentage.
+
+    Example:
+        >>> percent(0.05), percent(0.125)
+        ('5 %', '12.5 %')
+    """
+    return f"{100 * part:.6g} %"
 
 
 def count_per_span(text: str, path: str) -> tuple[int, int]:

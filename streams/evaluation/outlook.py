@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 
 import msgspec
+from msgspec import UNSET
 
-from actions.evidence_tree import ComparisonReport, DetectableReport, LearningReport
+from actions.desired import Holdback
+from actions.evidence_tree import ComparisonReport, DetectableReport, HoldbackReport, LearningReport, MeanIfAny
 from detectors.base import rounded
 from detectors.detectable import smallest_rise
 from detectors.rows.bank import LEARN
 from detectors.rows.watch import Health
 from streams.config.resolved import ModelConfig
-from streams.config.units import DURATION_MS_MAX
+from streams.config.units import DURATION_MS_MAX, NEVER
 from streams.evaluation.opinions import E_DETECTOR
 from streams.evaluation.periods import LivePeriod
 
@@ -62,6 +64,47 @@ def with_expectation(report: ComparisonReport, passed_ms: int, now: int) -> Comp
         return report
     wait = _wait_ms(report, max(passed_ms, 1))
     return msgspec.structs.replace(report, expected_ts=None if wait is None else now + wait)
+
+
+def holdback_of(
+    holdback: Holdback,
+    comparison: ComparisonReport | None = None,
+    passed_ms: int = 0,
+    now: int = 0,
+    rise: float | None = None,
+    proposed: bool = False,
+) -> HoldbackReport | None:
+    """Return which share holds from now on, and how long the comparison takes with it; None where there is none.
+
+    Args:
+        holdback: as it is before the decision.
+        comparison: what is waited for, None while nothing is.
+        passed_ms: in how long a time the outcomes since the change point were predicted.
+        now: the source clock.
+        rise: what the share is to be; the outcomes so far came at the share of before.
+        proposed: whether it is only proposed.
+    """
+    version, share = holdback.version, holdback.share
+    if version is None:
+        return None
+    until = None if holdback.until >= NEVER else holdback.until
+    if rise is None or proposed:
+        raised = UNSET if holdback.raised_from is None else holdback.raised_from
+        report = HoldbackReport(version, share, until, raised, UNSET if rise is None else rise)
+    else:
+        report = HoldbackReport(version, rise, until, raised_from=share)
+    if comparison is None or comparison.target != version or comparison.evidence >= comparison.threshold:
+        return report
+    wait = _wait_ms(_at_share(comparison, share, report.share), max(passed_ms, 1))
+    return msgspec.structs.replace(report, expected_ts=None if wait is None else now + wait)
+
+
+def _at_share(comparison: ComparisonReport, before: float, share: float) -> ComparisonReport:
+    """Return a comparison with as many outcomes of either version as another share would have given."""
+    arm, other = comparison.candidate, comparison.target_since_change
+    candidate = msgspec.structs.replace(arm, n=arm.n * (1.0 - share) / (1.0 - before))
+    target = MeanIfAny(other.mean, other.n * share / before)
+    return msgspec.structs.replace(comparison, candidate=candidate, target_since_change=target)
 
 
 def _wait_ms(report: ComparisonReport, passed_ms: int) -> int | None:

@@ -13,6 +13,7 @@ from actions.evidence_tree import (
     DetectorReport,
     Detectors,
     Evidence,
+    HoldbackReport,
     Lead,
     Mean,
     MeanIfAny,
@@ -41,7 +42,7 @@ from streams.evaluation.findings import (
 )
 from streams.evaluation.mix import Z_95, is_worse_than_the_rest
 from streams.evaluation.opinions import E_DETECTOR, Opinions
-from streams.evaluation.outlook import learning_of, with_expectation
+from streams.evaluation.outlook import holdback_of, learning_of, with_expectation
 from streams.evaluation.periods import LivePeriod, ModelState
 from streams.evaluation.quorum import (
     arms_since,
@@ -67,8 +68,13 @@ def evidence_of(
     rules: Rules,
     opinions: Opinions,
     chosen: TargetVerdict | None,
+    rise: float | None = None,
+    proposed: bool = False,
 ) -> Evidence:
-    """Return the evidence of a decision; `chosen` is the alarm it rests on, None while there is none."""
+    """Return the evidence of a decision; `chosen` is the alarm it rests on, None while there is none.
+
+    `rise` is the share that the version held back is to have from this decision on, or once an operator approves.
+    """
     health, labels = live.health, live.labels
     learning = learning_of(live, state.clock) or UNSET
     detectors = _detectors(live, config, rules, opinions)
@@ -89,8 +95,11 @@ def evidence_of(
             classes=classes,
             lost=lost,
             implied=_implied(state, live),
+            holdback=_holdback(state, live, config, None, None) or UNSET,
         )
     alarm = chosen.alarm
+    comparison = comparison_of(state, live, config, chosen)
+    holdback = _holdback(state, live, config, alarm, comparison, rise, proposed)
     return Evidence(
         detectors=detectors,
         maturity=maturity,
@@ -98,14 +107,31 @@ def evidence_of(
         label_coverage=coverage,
         alarm=_alarm(state, health, alarm, config),
         slices=_worst_slices(state, health, alarm, config, rules),
-        comparison=comparison_of(state, live, config, chosen),
+        comparison=comparison,
         mix=_mix(state, health),
         unfit=_unfit(state, live, config),
         together=_together(state, health, alarm, rules),
         classes=classes,
         lost=lost,
         implied=_implied(state, live),
+        holdback=holdback or UNSET,
     )
+
+
+def _holdback(
+    state: ModelState,
+    live: LivePeriod,
+    config: ModelConfig,
+    alarm: Alarm | None,
+    comparison: ComparisonReport | None,
+    rise: float | None = None,
+    proposed: bool = False,
+) -> HoldbackReport | None:
+    """Return the share of the version held back, in a decision on the version that serves."""
+    if live.version != state.desired.serve:
+        return None
+    passed = 0 if alarm is None else state.clock - config.mature_after_ms - alarm.since
+    return holdback_of(state.desired.holdback, comparison, passed, state.clock, rise, proposed)
 
 
 def _implied(state: ModelState, live: LivePeriod) -> bool | UnsetType:

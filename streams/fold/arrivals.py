@@ -21,7 +21,7 @@ from streams.evaluation.label_parts import counts_in
 from streams.evaluation.outcomes import Outcomes
 from streams.evaluation.periods import CHURN_RETURNS
 from streams.evaluation.plausibility import pair_counts
-from streams.fold.deciding import evaluate, standing_of
+from streams.fold.deciding import end_holdback_if_over, evaluate, hold_back, standing_of, to_hold_back
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.judging import judge
 from streams.fold.model import ModelFold
@@ -240,8 +240,11 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
         model.counts[RejectCode.VERSION_LIMIT] += 1
         return
     before = desired.serve
+    kept = to_hold_back(model, event.version, record.clock) if event.status == "live" else None
     result = deploy(desired, event, record.clock, writer.epoch(model.name, desired))
     if result is DeploymentResult.LIVE:
+        if kept is not None:
+            hold_back(model, kept, record.clock)
         _go_live(model, event.version, before, record.clock, writer)
     elif result is DeploymentResult.STALE:
         model.counts[RejectCode.STALE_DEPLOYMENT] += 1
@@ -258,6 +261,7 @@ def take_deployment(model: ModelFold, record: Deployed, writer: DecisionWriter) 
         barred = None if desired.is_quarantined(event.version) else desired.why_barred(event.version)
         evidence = Evidence(serving=desired.serve, deployed=event.version, missing=barred or UNSET)
         writer.write(model, event.version, ruling, evidence, record.clock)
+    end_holdback_if_over(model, record.clock, writer)
 
 
 def _go_live(model: ModelFold, version: str, before: str | None, now: int, writer: DecisionWriter) -> None:

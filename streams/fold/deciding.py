@@ -11,6 +11,7 @@ from actions.fleet_limit import fleet_fact
 from actions.journal import Decision
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
+from streams.config.units import NEVER
 from streams.evaluation.findings import find, is_blind
 from streams.evaluation.opinions import E_DETECTOR, Opinions
 from streams.evaluation.periods import Beside, Concurrent, LivePeriod, Standing
@@ -21,6 +22,8 @@ from streams.fold.model import ModelFold
 #: Written once in a live period, however often they come and go.
 WRITTEN_ONCE_PER_PERIOD = (Reason.LEARNING, Reason.CONFIRMING, Reason.COVERAGE_SHIFT)
 #: Reasons by which nothing is shown yet.
+#: Reasons by which a version got worse, and nothing shows yet that another one is better now.
+UNCONFIRMED = (Reason.CONFIRMING, Reason.NOT_CONFIRMED, Reason.MIX_SHIFT, Reason.RECORD_BETTER)
 UNDECIDED_REASONS = (Reason.CONFIRMING, Reason.NOT_CONFIRMED, Reason.MIX_SHIFT, Reason.ALL_DEGRADED)
 
 
@@ -69,18 +72,81 @@ def _evaluate_live(model: ModelFold, now: int, writer: DecisionWriter) -> None:
     ruling = decide(findings, view(model, now))
     if ruling.verdict is Verdict.HEALTHY and _proposed(model, live.version):
         model.state.desired.close_proposal()
-    if not _is_new(model, ruling, live, model.state.written.standing):
+    rise = _rise(model, findings, ruling)
+    proposed = rise is not None and model.config.mode == "approve"
+    if proposed:
+        ruling = msgspec.structs.replace(ruling, action=Action.PROPOSE)
+    raises = rise is not None and not proposed
+    if not raises and not _is_new(model, ruling, live, model.state.written.standing):
         return
     fleet.waiting.pop(model.name, None)
     if ruling.action is Action.ROLLBACK and now < fleet.busy_until(model.name, now):
         # The limit over all models needs the rollbacks decided last elsewhere, and the ledger does not hold them yet.
         fleet.waiting[model.name] = None
         return
-    evidence = evidence_of(model.state, live, model.config, rules, model.opinions, chosen)
+    evidence = evidence_of(model.state, live, model.config, rules, model.opinions, chosen, rise, proposed)
     if ruling.reason is Reason.FLEET_LIMIT:
         under_way = {fact.model: fact.decision for fact in fleet.others(model.name, now)}
         evidence = msgspec.structs.replace(evidence, fleet=FleetReport(fleet.limit, under_way))
-    _settle(model, ruling, live, writer.write(model, live.version, ruling, evidence, now), findings.target)
+    decision = writer.write(model, live.version, ruling, evidence, now)
+    _settle(model, ruling, live, decision, findings.target)
+    if rise is not None:
+        _settle_share(model, decision, rise, proposed)
+
+
+def _rise(model: ModelFold, findings: Findings, ruling: Ruling) -> float | None:
+    """Return what the share of the version held back becomes by a ruling, None if it stays."""
+    policy, holdback = model.config.holdback, model.state.desired.holdback
+    if policy is None or findings.confirmed or ruling.reason not in UNCONFIRMED or ruling.action is Action.ROLLBACK:
+        return None
+    # What is paged or proposed otherwise needs a person already, who has one thing to decide.
+    asks = {"act": True, "approve": ruling.reason is Reason.CONFIRMING}.get(model.config.mode, False)
+    return policy.raise_to if asks and holdback.may_rise_to(policy.raise_to) else None
+
+
+def _settle_share(model: ModelFold, decision: Decision, share: float, proposed: bool) -> None:
+    """Raise the share of the version held back by a decision, or let an operator approve it."""
+    desired = model.state.desired
+    if not proposed:
+        desired.raise_share(share, decision.epoch, decision.id)
+    elif desired.holdback.version is not None:
+        desired.propose(Proposal(decision.id, decision.version, desired.holdback.version, decision.ts, share))
+
+
+def to_hold_back(model: ModelFold, version: str, now: int) -> str | None:
+    """Return the version that keeps a share if another one is deployed as live now, None if there is none.
+
+    It has to be known as healthy, and it must not answer by an order or a deployment of its own already. What was never
+    deployed or ordered is commanded to nobody.
+    """
+    state, config = model.state, model.config
+    desired, live = state.desired, state.live
+    serve = desired.serve
+    if config.holdback is None or not model.commanded or live is None or live.version != serve or version == serve:
+        return None
+    status = desired.facts(serve).status
+    if status not in (None, "live") or desired.why_barred(serve) is not None:
+        return None
+    findings, _ = find(state, live, config, model.rules(True))
+    return serve if decide(findings, view(model, now)).verdict is Verdict.HEALTHY else None
+
+
+def hold_back(model: ModelFold, version: str, now: int) -> None:
+    """Let a version that was replaced at `now` (ms) answer its share."""
+    policy = model.config.holdback
+    assert policy is not None
+    model.state.desired.hold_back(version, policy.share, min(now + policy.keep_ms, NEVER))
+
+
+def end_holdback_if_over(model: ModelFold, now: int, writer: DecisionWriter) -> None:
+    """End a holdback that was kept for its time, that is not configured, or whose version may not answer by it."""
+    desired = model.state.desired
+    holdback = desired.holdback
+    if holdback.version is None:
+        return
+    facts, quarantined = desired.facts(holdback.version), desired.is_quarantined(holdback.version)
+    if model.config.holdback is None or now >= holdback.until or holdback.is_moot(facts, quarantined):
+        desired.end_holdback(writer.epoch(model.name, desired))
 
 
 def beside_of(model: ModelFold, version: str) -> LivePeriod | None:

@@ -20,7 +20,7 @@ from streams.config.units import NEVER
 from streams.evaluation.outcomes import Outcomes
 from streams.fold.arrivals import refuse_deployment, take_deployment, take_outcomes, take_replicas
 from streams.fold.copies import Copies
-from streams.fold.deciding import evaluate
+from streams.fold.deciding import end_holdback_if_over, evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.dues import Dues
 from streams.fold.judging import advance
@@ -309,6 +309,7 @@ class Fold:
 
     def _reconfigure(self, model: ModelFold) -> None:
         model.reconfigure(self.config.of(model.name), self.config.places, self.clock)
+        end_holdback_if_over(model, self.clock, self._writer)
         self._dues.note(model)
 
     def _adopt(self, config: Config) -> None:

@@ -27,7 +27,7 @@ from streams.evaluation.cohorts import (
 )
 from streams.evaluation.findings import is_blind
 from streams.evaluation.periods import Beside, Concurrent, LivePeriod
-from streams.fold.deciding import evaluate
+from streams.fold.deciding import end_holdback_if_over, evaluate
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
 from streams.ledger.records import Arm
@@ -62,6 +62,8 @@ def due_at(model: ModelFold) -> int:
         if model.name in model.fleet.waiting:
             waits.append(model.fleet.busy_until(model.name, now))
         due = min([due, *(at for at in waits if at > now)])
+    if state.desired.holdback.version is not None:
+        due = min(due, state.desired.holdback.until)
     if state.desired.proposal is not None:
         due = min(due, max(state.desired.proposal.made_at + config.proposal_ttl_ms, now + 1))
     return due
@@ -81,6 +83,7 @@ def advance(model: ModelFold, now: int, writer: DecisionWriter) -> None:
         state.close_until(last + 1)
     elif _falls_silent(model, now):
         timed = True
+    end_holdback_if_over(model, now, writer)
     if _lapse(model, now) or timed:
         evaluate(model, now, writer)
 
@@ -277,7 +280,7 @@ def _has_changed_role(model: ModelFold, other: Concurrent, arm: Arm, closed: Clo
     state = model.state
     if other.role == arm.role or "live" not in (other.role, arm.role):
         return False
-    status = state.desired.facts(arm.version).status
+    status = state.desired.role_of(arm.version)
     if status in ("holdback", "shadow"):
         return arm.role == status
     if state.desired.versions.answers(arm.version) != (arm.role == "live"):
@@ -308,10 +311,8 @@ def _judged_arms(model: ModelFold, live: LivePeriod, closed: Closed) -> list[int
             model.state.drop_concurrent(version)
         found = {number for number in found if layout.arms[number].version in chosen}
     # The role that a version is deployed as comes first: answers of the role that it had are still to come.
-    facts = model.state.desired.facts
-    return sorted(
-        found, key=lambda number: (layout.arms[number].role != facts(layout.arms[number].version).status, number)
-    )
+    role_of = model.state.desired.role_of
+    return sorted(found, key=lambda number: (layout.arms[number].role != role_of(layout.arms[number].version), number))
 
 
 def _is_concurrent(model: ModelFold, arm: Arm, live: LivePeriod) -> bool:

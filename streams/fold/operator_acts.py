@@ -10,8 +10,9 @@ from actions.evidence_tree import Evidence, OperatorReport
 from actions.policy import Ruling, decide
 from actions.reasons import Action, Reason, Verdict
 from streams.evaluation.findings import find, is_blind
+from streams.evaluation.periods import LivePeriod
 from streams.evaluation.report import evidence_of
-from streams.fold.deciding import beside_of, evaluate, opinions_beside, view
+from streams.fold.deciding import UNCONFIRMED, beside_of, evaluate, opinions_beside, view
 from streams.fold.decision_writer import DecisionWriter
 from streams.fold.model import ModelFold
 from streams.ledger.records import Operated
@@ -32,6 +33,7 @@ def operate(model: ModelFold, record: Operated, writer: DecisionWriter) -> None:
         _renew(model, event, writer, record.clock)
     elif event.act == "hold":
         desired.locks.hold()
+        desired.end_holdback(writer.epoch(model.name, desired))
     elif event.act == "resume":
         _resume(model, event, writer, record.clock)
     elif desired.locks.held and not event.override:
@@ -151,6 +153,7 @@ def _pin(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: int)
         _refuse(model, event, writer, now, f"{barred}, or repeat with --override")
         return
     desired.locks.pin()
+    desired.end_holdback(writer.epoch(model.name, desired))
     if version != desired.serve:
         desired.change(version, writer.epoch(model.name, desired), "pin")
         model.start_period(version, now)
@@ -206,7 +209,10 @@ def _reject(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: i
 def _approve(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: int) -> None:
     state = model.state
     proposal, live = state.desired.proposal, state.live
-    if proposal is not None and (event.decision is None or event.decision == proposal.decision) and live is not None:
+    wanted = proposal is not None and (event.decision is None or event.decision == proposal.decision)
+    if wanted and proposal is not None and proposal.share is not None and live is not None:
+        _approve_share(model, event, live, proposal.share, writer, now)
+    elif wanted and proposal is not None and live is not None:
         beside = beside_of(model, proposal.version)
         judged, opinions = (live, model.opinions) if beside is None else (beside, opinions_beside(model))
         rules = model.rules(True)
@@ -232,6 +238,22 @@ def _approve(model: ModelFold, event: OperatorAct, writer: DecisionWriter, now: 
         model.judge_afresh(live.version, now)
     else:
         _refuse(model, event, writer, now, _no_proposal(model, event))
+
+
+def _approve_share(
+    model: ModelFold, event: OperatorAct, live: LivePeriod, share: float, writer: DecisionWriter, now: int
+) -> None:
+    """Raise the share of the version held back, if there is still something to find out by that."""
+    state, rules = model.state, model.rules(True)
+    findings, chosen = find(state, live, model.config, rules)
+    ruling = decide(findings, view(model, now, mode="act", override=event.override))
+    if findings.confirmed or ruling.reason not in UNCONFIRMED or not state.desired.holdback.may_rise_to(share):
+        _refuse(model, event, writer, now, _changed(ruling))
+        return
+    evidence = evidence_of(state, live, model.config, rules, model.opinions, chosen, share)
+    approved = Ruling(ruling.verdict, Reason.CONFIRMING, Action.NONE, None, ruling.slice)
+    decision = writer.write(model, live.version, approved, msgspec.structs.replace(evidence, operator=_by(event)), now)
+    state.desired.raise_share(share, decision.epoch, decision.id)
 
 
 def _changed(ruling: Ruling) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from actions.desired import Proposal
-from actions.evidence_tree import ComparisonReport, DetectableReport, LearningReport
+from actions.evidence_tree import ComparisonReport, DetectableReport, HoldbackReport, LearningReport
 from actions.reasons import Reason
 from actions.replicas import Left, Replica, lagging
 from detectors.base import rounded
 from streams.evaluation.findings import find
-from streams.evaluation.outlook import detectable_of, learning_of, missing_outcomes
+from streams.evaluation.outlook import detectable_of, holdback_of, learning_of, missing_outcomes
 from streams.evaluation.periods import LastAct
 from streams.evaluation.report import comparison_of
 from streams.fold.fold import Fold
@@ -39,7 +39,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     The states of versions that answer live next to the desired one are there by their names, and `not_judged` counts
     their outcomes that were not judged. `implied` means that what is desired only answers and was never deployed, so
-    that no replica lags behind it. `left` are replicas that ended in order lately.
+    that no replica lags behind it. `left` are replicas that ended in order lately. `shares` is which part of the units
+    an earlier version answers next to the desired one, `holdback` how long it does, and what is waited for.
     """
 
     state: str
@@ -68,6 +69,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     not_judged: dict[str, int] = {}
     implied: bool = False
     left: dict[str, Left] = {}
+    shares: dict[str, float] = {}
+    holdback: HoldbackReport | None = None
 
     def lagging(self, replicas: Mapping[str, Replica]) -> dict[str, str]:
         """Return those of some replicas that do not obey, with what each does instead; empty means converged."""
@@ -164,6 +167,8 @@ def model_status(model: ModelFold, now: int) -> ModelStatus:
         not_judged=desired.versions.not_judged(),
         implied=desired.serve is not None and not desired.is_ordered,
         left=dict(sorted(state.replicas.left.items())),
+        shares=desired.holdback.shares if model.commanded else {},
+        holdback=_holdback(model),
     )
 
 
@@ -201,6 +206,13 @@ def _comparison(model: ModelFold) -> ComparisonReport | None:
         return None
     _, chosen = find(model.state, live, model.config, rules)
     return None if chosen is None else comparison_of(model.state, live, model.config, chosen)
+
+
+def _holdback(model: ModelFold) -> HoldbackReport | None:
+    """Return the share that an earlier version answers; when its comparison is decided is part of that one."""
+    if not model.commanded:
+        return None
+    return holdback_of(model.state.desired.holdback)
 
 
 def _evidence(model: ModelFold, comparison: ComparisonReport | None) -> Any:

@@ -23,6 +23,7 @@ from console.progress import counting
 from console.sentences import clean, sentence
 from console.settings import Exit, Settings
 from streams.config.resolved import Config
+from streams.config.units import percent
 from streams.fold.fold import Fold, LedgerMismatch, SavedFold
 from streams.ledger.encoding import unpack
 from streams.ledger.entries import entry_of, read_entry
@@ -183,6 +184,10 @@ def _changes(before: DesiredState, after: DesiredState) -> Iterator[str]:
     was, will = ({entry.version: None for entry in each.quarantine} for each in (before, after))
     yield from (f"{version} goes into quarantine" for version in will if version not in was)
     yield from (f"{version} leaves quarantine" for version in was if version not in will)
+    if before.holdback.shares != after.holdback.shares:
+        had, has = ({v: percent(share) for v, share in each.holdback.shares.items()} for each in (before, after))
+        yield from (f"{version} answers {share}" for version, share in has.items())
+        yield from (f"{version} answers no share any more" for version in had if version not in has)
     if before.proposal is not None and after.proposal is None:
         yield f"proposal {before.proposal.decision} is closed"
     if before.incarnation != after.incarnation:
