@@ -12,12 +12,16 @@ UNSHIP = str(Path(sys.executable).with_name("unship"))
 
 
 @contextmanager
-def one_monitor(model: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (log, trust file, deployer's key) of a monitor that may act on a model; remove everything at the end."""
+def one_monitor(model: str, holdback: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield (log, trust file, deployer's key) of a monitor that may act on a model; remove everything at the end.
+
+    With a share as `holdback`, such as 5%, a version that is replaced goes on answering that part of the requests.
+    """
+    policy = f"mode: act, holdback: {{share: {holdback}}}" if holdback else "mode: act"
     with tempfile.TemporaryDirectory(prefix="unship-example-") as folder:
         config = Path(folder) / "unship.yaml"
         config.write_text(
-            f"models: {{{model}: {{policy: {{mode: act}}, one_false_alarm_per: 1000, worse_by: 0.01}}}}\n",
+            f"models: {{{model}: {{policy: {{{policy}}}, one_false_alarm_per: 1000, worse_by: 0.01}}}}\n",
             encoding="utf-8",
         )
         subprocess.run([UNSHIP, "-q", "keys", "new"], cwd=folder, check=True)
