@@ -14,6 +14,7 @@ from unship.events import Deployment
 
 VERSIONS = ("v1", "v2", "v3")
 SHARE = 0.05
+RELEASED = [("deploy", "v1", "live", None), ("deploy", "v2", "live", None)]
 
 
 acts = st.one_of(
@@ -32,7 +33,7 @@ acts = st.one_of(
 @given(steps=st.lists(acts, max_size=30))
 def test_share_is_of_one_version_rises_once_and_lasts_no_longer_than_what_serves(steps: list[tuple[Any, ...]]) -> None:
     desired, rises, period = DesiredState(), 0, (0, 0, 0)
-    for at, (kind, *more) in enumerate(steps, start=1):
+    for at, (kind, *more) in enumerate([*RELEASED, *steps], start=1):
         epoch, before, had = (desired.incarnation, at, 0), desired.serve, desired.holdback.shares
         if kind == "deploy":
             event = Deployment(model="m", version=more[0], status=more[1], artifact=more[2])

@@ -229,3 +229,14 @@ def test_share_begins_at_the_clock_of_the_ledger() -> None:
     fleet = released(config_of("{share: 5%, keep: 14d}"))
     assert fleet.desired.holdback.until - fleet.now == 14 * 86_400_000
     assert fleet.now > START
+
+
+def test_share_ends_where_the_version_turns_out_to_be_the_bytes_in_quarantine() -> None:
+    fleet = DealtFleet(config_of()).deploy("v1").answer(1_200, WELL).deploy("v2", artifact="sha256:a")
+    fleet.act("rollback", to="v1").answer(1_200, WELL)
+    before = fleet.now - 1
+    fleet.deploy("v3", artifact="sha256:b").answer(10, WELL)
+    assert shares_of(fleet) == {"v1": 0.05}
+    # A deployment that is older than the newest one changes nothing but what is known of its version.
+    fleet.deploy("v1", artifact="sha256:a", ts=before)  # type: ignore[arg-type]
+    assert (fleet.desired.serve, shares_of(fleet)) == ("v3", None)
