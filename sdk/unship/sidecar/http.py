@@ -22,6 +22,7 @@ import msgspec
 from unship.events import Epoch
 from unship.replica.fence import NO_EPOCH
 from unship.sidecar import ofrep
+from unship.sidecar.cloudevents import data_of
 from unship.sidecar.connections import CONNECTIONS_MAX, Connections, RequestReader
 from unship.sidecar.sidecar import BODY_BYTES_MAX, WAIT_S_MAX, Confirmation, Desired, Full, Sidecar
 
@@ -201,9 +202,9 @@ class _Requests(BaseHTTPRequestHandler):
             self._answer(503, {"code": "TRY_LATER", "detail": "the sidecar could not answer"})
 
     def _events(self) -> None:
-        body = self._body(BODY_BYTES_MAX)
+        data = data_of(self.headers, self._body(BODY_BYTES_MAX))
         try:
-            done = self.server.sidecar.accept(body)
+            done = self.server.sidecar.accept(data) if isinstance(data, bytes) else data
         except Full:
             raise _Refusal(503, "the queue is full: the log is slow or away; send the same events again") from None
         if isinstance(done, int):

@@ -82,6 +82,21 @@ def test_events_arrive_with_what_serves_filled_in(server, unship_embedded):
     assert prediction.ts > 0
 
 
+def test_cloudevents_are_taken_in_headers_and_in_a_batch_and_one_of_another_kind_ends_the_batch(
+    server, unship_embedded
+):
+    binary = {"ce_specversion": "1.0", "ce_type": "dev.unship.prediction.v1", "ce_id": "p-9", "ce_source": "app"}
+    assert ask(server, "POST", "/v1/events", {"output": 1, "version": "v42"}, **binary)[:2] == (202, {"accepted": 1})
+    label = {"specversion": "1.0", "type": "dev.unship.feedback.v1", "source": "crm", "id": "p-9", "data": {"truth": 1}}
+    batch = {"Content_Type": "application/cloudevents-batch+json"}
+    status, answer, _ = ask(server, "POST", "/v1/events", [label, label | {"type": "com.example.paid"}], **batch)
+    assert (status, answer["code"], answer["index"]) == (400, "UNKNOWN_TYPE", 1)
+    assert ask(server, "POST", "/v1/events", [label], **batch)[:2] == (202, {"accepted": 1})
+    (prediction,) = unship_embedded.until("predictions", lambda events: len(events) == 1)
+    (feedback,) = unship_embedded.until("feedback", lambda events: len(events) == 1)
+    assert (prediction.id, prediction.replica, feedback.id, feedback.truth) == ("p-9", "r-1", "p-9", 1)
+
+
 def test_events_of_a_packing_sidecar_share_records(unship_embedded):
     with serving(unship_embedded, pack=True) as server:
         many = [{**PREDICTION, "id": f"p-{number}"} for number in range(100)]
