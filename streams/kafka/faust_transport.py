@@ -48,6 +48,12 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         found: Mapping[TP, int] = await self.call_thread(go_back, self._ensure_consumer())
         return found
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Look whether a partition is read, as Faust does; one assigned just now has no position to look at."""
+        # The client asserts that there is one, which would end the process.
+        with suppress(AssertionError):
+            super().verify_event_path(now, tp)
+
     async def on_thread_stop(self) -> None:
         """Stop in bounded time: a consumer without its broker ends as cancelled, and Faust waits a minute for that."""
         consumer, self._consumer = self._consumer, None

@@ -575,7 +575,7 @@ SCENARIOS: dict[str, Callable[[int, int], Scenario]] = {
 # Where the evidence needs more outcomes than a short recording has, it is not made shorter than this.
 LEAST_LINES = {"decay_slow": 160_000, "slice_decay": 110_000, "slice_decay_alone": 110_000}
 # Each outcome that counts on arrival is a record of the ledger, so these take longest and say no more with more.
-MOST_LINES = {"decay_at_once": 30_000, "no_change_at_once": 12_000}
+MOST_LINES = {"decay_at_once": 50_000, "no_change_at_once": 12_000}
 
 
 def scenario(name: str, seed: int = 1, lines: int = FULL_LINES) -> Scenario:

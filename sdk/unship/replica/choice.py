@@ -75,7 +75,7 @@ def choose(loaded: Loaded, model: str, unit: str | int | None, id: str | None) -
     Example:
         >>> loaded = Loaded(Serving("v2", (0, 7, 0)), None, Serving("v1", (0, 9, 0)), None, 0.5, (0, 7, 0))
         >>> [choose(loaded, "fraud", unit, None).version for unit in ("ann", "bob", "eve", 7)]
-        ['v1', 'v2', 'v1', 'v1']
+        ['v2', 'v1', 'v2', 'v1']
     """
     hashed = 0
     name = None if unit is None else str(unit)

@@ -364,7 +364,8 @@ class Held(SourcePartition):
         self.rounds = 0
 
     async def work(self, flush: bool) -> tuple[bool, bool]:
-        self.rounds = self.rounds + 1 if len(self.full()) == len(SIDES) else 0
+        # Labels that come first are all taken into the window, so that their side has no queue.
+        self.rounds = self.rounds + 1 if self.full() else 0
         return await super().work(flush)
 
     async def append(self, caught_up: tuple[bool, bool]) -> None:
@@ -393,14 +394,15 @@ def test_ledger_that_takes_nothing_lets_the_rest_wait_in_the_log(
             await site.send(pairs(range(100)))
             await eventually(stays_full)
             (pair,) = pairs_of()
-            held, rounds = [pair.reader.queued(side) for side in SIDES], pair.rounds
+            full, rounds = [side for side in SIDES if pair.reader.queued(side) > 20], pair.rounds
+            held = [pair.reader.queued(side) for side in full]
             await site.send(pairs(range(100, 200)))
 
             async def looked_on() -> bool:
                 return pair.rounds > rounds + 50
 
             await eventually(looked_on)
-            assert [pair.reader.queued(side) for side in SIDES] == held
+            assert [pair.reader.queued(side) for side in full] == held != []
             pair.released.set()
             assert await site.until_counted(expected(200)) == {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.sdk.replica.test_fence import BOOTED, command, judged
+from tests.unit.sdk.replica.judging import BOOTED, command, judged
 from unship.replica.choice import Loaded, choose
 from unship.replica.fence import FenceState, Serving, holdback, pending, switched
 

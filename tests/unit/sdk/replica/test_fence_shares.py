@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from tests.unit.sdk.replica.test_fence import (
+from tests.unit.sdk.replica.judging import (
     BOOTED,
     CONTROLLER,
     NOW,

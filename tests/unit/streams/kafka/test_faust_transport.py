@@ -1,17 +1,21 @@
 """What may be committed of a partition with holes, compared with Faust's own reckoning."""
 
+import asyncio
 from collections import defaultdict
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
-from faust.transport.drivers.aiokafka import Consumer
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.subscription_state import Assignment
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 from intervaltree import IntervalTree  # type: ignore[import-untyped]
 
-from streams.kafka.faust_transport import _Consumer
+from streams.kafka.faust_transport import _Consumer, _ConsumerThread
 
 PLACE = TP("acks", 0)
 
@@ -66,3 +70,34 @@ def test_with_holes_it_is_the_first_offset_that_is_neither_done_nor_a_hole(
     while expected in passable:
         expected += 1
     assert found == expected
+
+
+class Thread(_ConsumerThread):
+    """Has no loop, and the consumer that it is given."""
+
+    time_started = 0.0
+    consumer: Any
+    reader: Any
+
+    def __init__(self) -> None:
+        """Start nothing."""
+
+    def _verify_aiokafka_event_path(self, now: float, tp: TP) -> bool:
+        return False
+
+    def _ensure_consumer(self) -> Any:
+        return self.reader
+
+
+def test_partition_that_was_assigned_just_now_and_has_no_position_does_not_end_the_worker() -> None:
+    async def look() -> None:
+        state = SimpleNamespace(subscription=SimpleNamespace(assignment=Assignment([TopicPartition(*PLACE)])))
+        topics = SimpleNamespace(acks_enabled_for=lambda topic: True)
+        thread = Thread()
+        thread.consumer = SimpleNamespace(app=SimpleNamespace(monitor=object(), topics=topics))
+        thread.reader = SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=state))
+        with pytest.raises(AssertionError):
+            AIOKafkaConsumerThread.verify_event_path(thread, 1.0, PLACE)
+        thread.verify_event_path(1.0, PLACE)
+
+    asyncio.run(look())

@@ -173,6 +173,7 @@ OVERRIDDEN = [
     (AIOKafkaConsumerThread, faust_transport._ConsumerThread, "_create_worker_consumer"),
     (AIOKafkaConsumerThread, faust_transport._ConsumerThread, "seek_to_committed"),
     (AIOKafkaConsumerThread, faust_transport._ConsumerThread, "on_thread_stop"),
+    (AIOKafkaConsumerThread, faust_transport._ConsumerThread, "verify_event_path"),
     (Consumer, faust_transport._Consumer, "perform_seek"),
     (Consumer, faust_transport._Consumer, "_new_offset"),
     (Consumer, faust_transport._Consumer, "_new_consumer_thread"),
