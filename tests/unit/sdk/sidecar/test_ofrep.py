@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import pytest
@@ -17,51 +13,19 @@ from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode
 
+from tests.unit.sdk.sidecar.running import ask, serving
 from tests.waiting import HANG_S, until
-from unship import Fleet
 from unship.shares import chosen, hash_of, unit_hash
 from unship.sidecar.http import SidecarServer
-from unship.sidecar.sidecar import Sidecar
 
 FLAGS = "/ofrep/v1/evaluate/flags"
 UNITS = [f"customer-{number}" for number in range(30)]
 
 
-@contextmanager
-def serving(bench: Any, switch: Any = None, *, flags: bool = True) -> Iterator[SidecarServer]:
-    sidecar = Sidecar(
-        lambda load: Fleet("fraud", "v42", on_version=load, log=bench.log, trust=bench.trust, replica="r-1"),
-        bench.log,
-        switch,
-        flags=flags,
-    )
-    server = SidecarServer(("127.0.0.1", 0), sidecar)
-    sidecar.start()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        sidecar.close()
-        server.server_close()
-
-
 @pytest.fixture
 def server(unship_embedded) -> Iterator[SidecarServer]:
-    with serving(unship_embedded) as running:
+    with serving(unship_embedded, flags=True) as running:
         yield running
-
-
-def ask(server, path, content=None, method="POST", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=HANG_S)
-    body = content if isinstance(content, bytes) else json.dumps(content or {}).encode()
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    answer = connection.getresponse()
-    data = answer.read()
-    connection.close()
-    return answer.status, json.loads(data) if data else None, answer.headers
 
 
 def context(unit):
@@ -96,7 +60,7 @@ def test_openfeature_client_gets_the_version_of_its_targeting_key_and_the_labels
 
 
 def test_flag_without_a_share_is_what_serves_for_everybody(server):
-    answers = [ask(server, f"{FLAGS}/fraud", context(unit))[1] for unit in UNITS[:3]]
+    answers = [ask(server, "POST", f"{FLAGS}/fraud", context(unit))[1] for unit in UNITS[:3]]
     assert {(answer["value"], answer["reason"], answer["metadata"]["role"]) for answer in answers} == {
         ("v42", "STATIC", "live")
     }
@@ -105,7 +69,7 @@ def test_flag_without_a_share_is_what_serves_for_everybody(server):
 def test_flag_without_a_targeting_key_goes_by_the_id_that_the_prediction_is_to_get(server, unship_embedded):
     epoch = shared(unship_embedded, server)
     for _ in range(5):
-        code, answer, _ = ask(server, f"{FLAGS}/fraud")
+        code, answer, _ = ask(server, "POST", f"{FLAGS}/fraud", {})
         assert code == 200
         assert answer["value"] == chosen(hash_of("fraud", epoch, answer["metadata"]["id"]), "v42", {"v41": 0.5})
 
@@ -123,30 +87,30 @@ def test_flag_without_a_targeting_key_goes_by_the_id_that_the_prediction_is_to_g
 )
 @pytest.mark.parametrize("path", [FLAGS, f"{FLAGS}/fraud"])
 def test_body_that_is_no_context_is_refused_by_a_code_of_the_protocol(server, path, body, code):
-    status, answer, _ = ask(server, path, body)
+    status, answer, _ = ask(server, "POST", path, body)
     assert (status, answer["errorCode"]) == (400, code)
 
 
 def test_bulk_evaluation_is_unchanged_by_its_etag_until_the_share_or_the_targeting_key_changes(server, unship_embedded):
-    code, answer, headers = ask(server, FLAGS, context("ann"))
+    code, answer, headers = ask(server, "POST", FLAGS, context("ann"))
     assert (code, [flag["value"] for flag in answer["flags"]]) == (200, ["v42"])
     tag = headers["ETag"]
-    assert ask(server, FLAGS, context("ann"), If_None_Match=f'"other", W/{tag}')[0] == 304
-    assert ask(server, FLAGS, context("bob"), If_None_Match=tag)[0] == 200
+    assert ask(server, "POST", FLAGS, context("ann"), If_None_Match=f'"other", W/{tag}')[0] == 304
+    assert ask(server, "POST", FLAGS, context("bob"), If_None_Match=tag)[0] == 200
     period = shared(unship_embedded, server)
-    code, answer, headers = ask(server, FLAGS, context("ann"), If_None_Match=tag)
+    code, answer, headers = ask(server, "POST", FLAGS, context("ann"), If_None_Match=tag)
     assert (code, headers["ETag"] != tag) == (200, True)
     newer = headers["ETag"]
     shared(unship_embedded, server, 0.1, period_epoch=period)
-    assert ask(server, FLAGS, context("ann"), If_None_Match=newer)[0] == 200
+    assert ask(server, "POST", FLAGS, context("ann"), If_None_Match=newer)[0] == 200
 
 
 def test_bulk_evaluation_after_an_event_of_another_state_is_answered_in_full(server):
-    _, answer, headers = ask(server, FLAGS, context("ann"))
+    _, answer, headers = ask(server, "POST", FLAGS, context("ann"))
     known = {"If_None_Match": headers["ETag"]}
     mark = answer["metadata"]["version"]
-    assert ask(server, f"{FLAGS}?flagConfigEtag={mark}", context("ann"), **known)[0] == 304
-    assert ask(server, f"{FLAGS}?flagConfigEtag=older", context("ann"), **known)[0] == 200
+    assert ask(server, "POST", f"{FLAGS}?flagConfigEtag={mark}", context("ann"), **known)[0] == 304
+    assert ask(server, "POST", f"{FLAGS}?flagConfigEtag=older", context("ann"), **known)[0] == 200
 
 
 def test_event_stream_asks_for_a_new_evaluation_when_share_and_version_change(server, unship_embedded):
@@ -176,7 +140,7 @@ def test_event_stream_asks_for_a_new_evaluation_when_share_and_version_change(se
 
 
 def test_sidecar_that_closes_ends_its_event_streams(unship_embedded):
-    with serving(unship_embedded) as server:
+    with serving(unship_embedded, flags=True) as server:
         client = httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", timeout=HANG_S)
         with connect_sse(client, "GET", "/ofrep/v1/stream") as source:
             server.sidecar.close()
@@ -187,7 +151,7 @@ def test_sidecar_that_closes_ends_its_event_streams(unship_embedded):
 def test_prediction_that_names_a_unit_is_labelled_by_its_choice_and_the_unit_goes_no_further(server, unship_embedded):
     epoch = shared(unship_embedded, server)
     events = [{"type": "prediction", "id": unit, "output": 1, "unit": unit} for unit in UNITS]
-    assert ask(server, "/v1/events", events)[0] == 202
+    assert ask(server, "POST", "/v1/events", events)[0] == 202
     seen = unship_embedded.until("predictions", lambda events: len(events) == len(UNITS))
     for unit, event in zip(UNITS, seen, strict=True):
         hashed = hash_of("fraud", epoch, unit)
@@ -199,37 +163,37 @@ def test_prediction_that_names_a_unit_is_labelled_by_its_choice_and_the_unit_goe
 def test_prediction_that_names_the_version_of_a_share_gets_its_role_and_epoch(server, unship_embedded):
     epoch = shared(unship_embedded, server)
     named = [{"type": "prediction", "id": name, "output": 1, "version": name} for name in ("v41", "v42", "v40")]
-    assert ask(server, "/v1/events", named)[0] == 202
+    assert ask(server, "POST", "/v1/events", named)[0] == 202
     seen = unship_embedded.until("predictions", lambda events: len(events) == 3)
     assert [(event.role, event.epoch) for event in seen] == [("holdback", epoch), ("live", epoch), ("live", None)]
 
 
 def test_application_that_confirms_is_told_what_has_a_share_and_confirms_it(unship_embedded):
-    with serving(unship_embedded, flags=False) as server:
+    with serving(unship_embedded) as server:
         epoch = unship_embedded.command("fraud", "v42", shares={"v41": 0.5})
         until(lambda: server.sidecar.desired().shares == {"v41": "CONFIRMING"}, lambda: f"{server.sidecar.health()}")
-        values = {ask(server, f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS}
+        values = {ask(server, "POST", f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS}
         assert values == {"v42"}
-        assert ask(server, "/v1/ack", {"version": "v41", "epoch": epoch}, "PUT")[:2] == (200, {"stage": "serving"})
-        assert ask(server, "/v1/desired", method="GET")[1]["shares"] == {"v41": "ANSWERING"}
-        values = {ask(server, f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS}
+        assert ask(server, "PUT", "/v1/ack", {"version": "v41", "epoch": epoch})[:2] == (200, {"stage": "serving"})
+        assert ask(server, "GET", "/v1/desired")[1]["shares"] == {"v41": "ANSWERING"}
+        values = {ask(server, "POST", f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS}
         assert values == {"v41", "v42"}
-        assert ask(server, "/v1/ack", {"version": "v41", "epoch": epoch, "ok": False}, "PUT")[1] == {"stage": "refused"}
+        assert ask(server, "PUT", "/v1/ack", {"version": "v41", "epoch": epoch, "ok": False})[1] == {"stage": "refused"}
         unship_embedded.until("acks", lambda acks: acks[-1].beside == ())
 
 
 def test_switch_that_holds_one_version_is_never_made_to_the_version_of_a_share(unship_embedded):
     switched: list[str] = []
-    with serving(unship_embedded, switched.append, flags=False) as server:
+    with serving(unship_embedded, switched.append) as server:
         for version in ("v43", "v44", "v45"):
             epoch = unship_embedded.command("fraud", version, shares={"v41": 0.5})
             unship_embedded.until("acks", lambda acks, it=epoch: (acks[-1].epoch, acks[-1].stage) == (it, "serving"))
-            assert {ask(server, f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS} == {version}
+            assert {ask(server, "POST", f"{FLAGS}/fraud", context(unit))[1]["value"] for unit in UNITS} == {version}
         assert switched == ["v43", "v44", "v45"]
         assert unship_embedded.events("acks")[-1].beside == ()
 
 
 def test_sidecar_for_flags_follows_a_command_without_a_confirmation(server, unship_embedded):
     unship_embedded.command("fraud", "v43")
-    until(lambda: ask(server, f"{FLAGS}/fraud")[1]["value"] == "v43", lambda: f"{server.sidecar.health()}")
-    assert ask(server, "/v1/ack", {"version": "v43", "epoch": [1, 1, 0]}, "PUT")[0] == 409
+    until(lambda: ask(server, "POST", f"{FLAGS}/fraud", {})[1]["value"] == "v43", lambda: f"{server.sidecar.health()}")
+    assert ask(server, "PUT", "/v1/ack", {"version": "v43", "epoch": [1, 1, 0]})[0] == 409

@@ -2,65 +2,31 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from tests.unit.sdk.sidecar.running import ask, serving
 from tests.waiting import HANG_S, until
-from unship import Fleet
 from unship.sidecar import connections
 from unship.sidecar.connections import CONNECTIONS_MAX, WAITING_MAX
 from unship.sidecar.http import SidecarServer, is_loopback
-from unship.sidecar.sidecar import BODY_BYTES_MAX, EVENTS_MAX, Sidecar
+from unship.sidecar.sidecar import BODY_BYTES_MAX, EVENTS_MAX
 from unship.sidecar.switches import ExecSwitch, FileSwitch
 
 PREDICTION = {"type": "prediction", "id": "p-1", "output": 1}
 FEEDBACK = {"type": "feedback", "id": "p-1", "truth": 1}
 
 
-@contextmanager
-def serving(bench: Any, switch: Any = None, **settings: Any) -> Iterator[SidecarServer]:
-    beside = Sidecar(
-        lambda load: Fleet("fraud", "v42", on_version=load, log=bench.log, trust=bench.trust, replica="r-1"),
-        bench.log,
-        switch,
-        **settings,
-    )
-    server = SidecarServer(("127.0.0.1", 0), beside)
-    beside.start()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        beside.close()
-        server.server_close()
-
-
 @pytest.fixture
 def server(unship_embedded) -> Iterator[SidecarServer]:
     with serving(unship_embedded) as running:
         yield running
-
-
-def ask(server, method, path, content=None, **headers):
-    """Send one request; return the code, the decoded body and the headers of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=HANG_S)
-    body = content if content is None or isinstance(content, bytes) else json.dumps(content).encode()
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    answer = connection.getresponse()
-    data = answer.read()
-    connection.close()
-    return answer.status, json.loads(data) if data else None, answer.headers
 
 
 def raw(server, request: bytes) -> bytes:
