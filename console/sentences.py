@@ -127,6 +127,17 @@ def missing(report: LearningReport) -> str:
     return f"{report.missing:,} more outcomes are needed{expected}"
 
 
+def share_held(report: HoldbackReport) -> str:
+    """Return which share a version answers now.
+
+    >>> share_held(HoldbackReport("v1", 0.3, 0, raised_from=0.05))
+    'v1 answers 30 %, raised from 5 %, until 1970-01-01T00:00:00+00:00'
+    """
+    was = "" if report.raised_from is UNSET else f", raised from {percent(report.raised_from)}"
+    until = "" if report.until_ts is None else f", until {shown_time(report.until_ts)}"
+    return f"{clean(report.version)} answers {percent(report.share)}{was}{until}"
+
+
 def held_back(report: HoldbackReport) -> str:
     """Return which share an earlier version answers, and until when it is known whether that one is better.
 

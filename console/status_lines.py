@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgspec import UNSET
-
 from actions.evidence_tree import ComparisonReport
 from actions.reconcile import Timing
 from actions.replicas import Left, Replica
-from console.sentences import clean, missing, risen, would_have_shown
+from console.sentences import clean, missing, risen, share_held, would_have_shown
 from console.times import shown_time
 from streams.config.units import percent, rounded_span
 from streams.fold.status import ModelStatus, Seen
@@ -83,9 +81,7 @@ def model_lines(model: ModelStatus, now: int) -> Iterator[str]:
     if model.judged_ts is not None:
         yield f"the newest outcome was judged {_ago(model.judged_ts, now)}"
     if (kept := model.holdback) is not None:
-        was = "" if kept.raised_from is UNSET else f", raised from {percent(kept.raised_from)}"
-        until = "" if kept.until_ts is None else f", until {shown_time(kept.until_ts)}"
-        yield f"holdback: {clean(kept.version)} answers {percent(kept.share)}{was}{until}"
+        yield f"holdback: {share_held(kept)}"
     if model.held:
         yield "on hold by an operator: no act is done until unship ctl resume"
     if model.pinned:

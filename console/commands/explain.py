@@ -26,7 +26,7 @@ from actions.evidence_tree import (
 )
 from actions.journal import Decision, decision_bytes, rests_on
 from console.journal import Found, journal_of, newest_act, read_whole
-from console.sentences import clean, missing, risen, sentence, would_have_shown
+from console.sentences import clean, missing, risen, sentence, share_held, would_have_shown
 from console.settings import Exit, Settings
 from console.times import shown_time
 from detectors.rows.units import UNITS_LEAST, UNITS_SHOWN
@@ -194,9 +194,7 @@ def _comparison(comparison: ComparisonReport) -> list[str]:
 
 
 def _held_back(report: HoldbackReport) -> Iterator[str]:
-    was = "" if report.raised_from is UNSET else f", raised from {percent(report.raised_from)}"
-    kept = "" if report.until_ts is None else f", until {shown_time(report.until_ts)}"
-    yield f"  holdback  {clean(report.version)} answers {percent(report.share)}{was}{kept}"
+    yield f"  holdback  {share_held(report)}"
     if report.proposed is not UNSET:
         yield f"            {percent(report.proposed)} is proposed: unship ctl approve or reject"
     if report.expected_ts is None:

@@ -188,23 +188,22 @@ def _add(sums: Floats, arm: list[Entries], waiting: list[Interval], subs: list[i
     row = np.concatenate([entries.streams for entries in arm], axis=1)
     block = np.concatenate(blocks)
     known = (row >= 0).reshape(-1).nonzero()[0]
-    place = known % max(block.size, 1)
-    cell = block[place] * streams + row.reshape(-1)[known]
+    place, stream = known % max(block.size, 1), row.reshape(-1)[known]
+    cell = block[place] * streams + stream
     counts = np.bincount(cell, minlength=size)
     losses = np.concatenate([entries.losses for entries in arm], axis=1)
     if any(entries.unit is not None for entries in arm):
-        columns = _sums_by_units(losses[:, place], cell, size, _numbers_of(arm, streams, row, place))
+        columns = _sums_by_units(losses[:, place], cell, size, _numbers_of(arm, streams, stream, place))
     else:
         columns = sums_by(losses[:, place], cell, size, counts)
     sums[:] = np.reshape(columns, (2, -1, sums.shape[0], streams)).transpose(2, 0, 1, 3)
 
 
-def _numbers_of(arm: list[Entries], streams: int, row: Ints, place: Ints) -> tuple[Ints, Ints]:
+def _numbers_of(arm: list[Entries], streams: int, stream: Ints, place: Ints) -> tuple[Ints, Ints]:
     """Return the number of the interval and stream that each outcome of each stream is in, and that of its unit."""
     interval = np.repeat(np.arange(len(arm)), [entries.source.size for entries in arm])
     unit = [np.zeros(entries.source.size, np.int64) if entries.unit is None else entries.unit for entries in arm]
-    known = row.reshape(-1)
-    return interval[place] * streams + known[known >= 0], np.concatenate(unit)[place]
+    return interval[place] * streams + stream, np.concatenate(unit)[place]
 
 
 def _sums_by_units(losses: Floats, cell: Ints, size: int, numbers: tuple[Ints, Ints]) -> list[Floats]:

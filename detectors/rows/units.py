@@ -51,7 +51,8 @@ class UnitCounts(msgspec.Struct):
                 without = stream if some.unit is None else stream[unit == 0]
                 self.single[arm] += np.bincount(without, minlength=self.single.shape[1])
             if unit.size:
-                stream, spot = stream[unit > 0], (unit[unit > 0] - 1) % BITS
+                named = unit > 0
+                stream, spot = stream[named], (unit[named] - 1) % BITS
                 bit = (np.uint64(1) << (spot % WORD_BITS).astype(np.uint64)).view(np.int64)
                 np.bitwise_or.at(self.bits[arm], (stream, spot // WORD_BITS), bit)
 
@@ -97,8 +98,8 @@ def weights_of(losses: Floats, cohort: Ints, unit: Ints) -> Floats:
     """
     _, group = np.unique(cohort << NUMBER_BITS | unit, return_inverse=True)
     known = (~np.isnan(losses)).astype(np.float64)
-    weights = known.copy()
+    weights, named = known.copy(), unit > 0
     for weight, some in zip(weights, known, strict=True):
         many = np.bincount(group, weights=some)[group]
-        weight[unit > 0] /= np.maximum(many, 1.0)[unit > 0]
+        weight[named] /= np.maximum(many, 1.0)[named]
     return weights

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from detectors.base import Bools, Floats, Ints
-from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows
+from streams.ledger.records import Arm, Coded, PairRows, Pairs, UnlabelledRows, chosen_units
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class Outcomes(msgspec.Struct, frozen=True):
             unlabelled=unlabelled,
             classes=None if self.classes is None else self.classes.chosen(use),
             asked=self.asked.chosen(arms[self.asked.arm]),
-            unit=UNSET if self.unit is UNSET else self.unit[use],
+            unit=chosen_units(self.unit, use),
         )
 
     def events(self) -> int:

@@ -21,9 +21,9 @@ from streams.fold.model import ModelFold
 
 #: Written once in a live period, however often they come and go.
 WRITTEN_ONCE_PER_PERIOD = (Reason.LEARNING, Reason.CONFIRMING, Reason.COVERAGE_SHIFT)
-#: Reasons by which nothing is shown yet.
 #: Reasons by which a version got worse, and nothing shows yet that another one is better now.
 UNCONFIRMED = (Reason.CONFIRMING, Reason.NOT_CONFIRMED, Reason.MIX_SHIFT, Reason.RECORD_BETTER)
+#: Reasons by which nothing is shown yet.
 UNDECIDED_REASONS = (Reason.CONFIRMING, Reason.NOT_CONFIRMED, Reason.MIX_SHIFT, Reason.ALL_DEGRADED)
 
 

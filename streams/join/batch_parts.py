@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from msgspec import UNSET
 
 from detectors.base import Ints
 from streams.config.resolved import ModelConfig
@@ -144,7 +143,6 @@ def _outcome_rows(
     source = _coded(columns[SOURCE], outcomes.sources, batch, edges)
     classes = _classes(config, outcomes, batch, edges)
     units = columns[UNIT]
-    some = bool(np.count_nonzero(units))
     rows = [
         OutcomeRows(
             arm[begin:end],
@@ -156,7 +154,7 @@ def _outcome_rows(
             [column[k] for column in slices],
             source[k],
             classes[k],
-            given(units[begin:end]) if some else UNSET,
+            given(units[begin:end]),
         )
         if end > begin
         else nothing

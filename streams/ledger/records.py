@@ -69,6 +69,11 @@ class PredictionRows(msgspec.Struct, frozen=True):
     answer: Coded | None = None
 
 
+def chosen_units(unit: Ints | UnsetType, use: Bools) -> Ints | UnsetType:
+    """Return the numbers of units of the rows that a mask chooses, absent where no row has one."""
+    return UNSET if unit is UNSET else unit[use]
+
+
 class OutcomeRows(msgspec.Struct, frozen=True):
     """Outcomes, one row each; `losses` has shape (losses, outcomes).
 
@@ -100,7 +105,7 @@ class OutcomeRows(msgspec.Struct, frozen=True):
             slices=[column.chosen(use) for column in self.slices],
             source=self.source.chosen(use),
             classes=None if self.classes is None else self.classes.chosen(use),
-            unit=UNSET if self.unit is UNSET else self.unit[use],
+            unit=chosen_units(self.unit, use),
         )
 
 
@@ -162,7 +167,7 @@ class UnlabelledRows(msgspec.Struct, frozen=True):
             slices=[column.chosen(use) for column in self.slices],
             pairs=pairs,
             answer=None if self.answer is None else self.answer.chosen(use),
-            unit=UNSET if self.unit is UNSET else self.unit[use],
+            unit=chosen_units(self.unit, use),
         )
 
 

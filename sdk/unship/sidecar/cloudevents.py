@@ -59,21 +59,25 @@ def data_of(headers: Headers, body: bytes) -> bytes | tuple[int, Rejection]:
         b'{"truth":1,"type":"feedback","id":"p-1"}'
     """
     kind = media_type(headers.get("Content-Type") or "")
-    if kind == STRUCTURED:
-        made = _made(body)
-        return (0, made) if isinstance(made, Rejection) else made
     if kind == BATCH:
         return _batch(body)
     version = headers.get("ce-specversion")
-    if version is None:
+    if kind == STRUCTURED:
+        made = _made(body)
+    elif version is not None:
+        made = _event(_attributes(headers, version), body)
+    else:
         return body
+    return (0, made) if isinstance(made, Rejection) else made
+
+
+def _attributes(headers: Headers, version: str) -> dict[str, str]:
     attributes = {"specversion": version}
     for name in ("type", "id", "time"):
         text = headers.get(f"ce-{name}")
         if text is not None:
             attributes[name] = unquote(text)
-    made = _event(attributes, body)
-    return (0, made) if isinstance(made, Rejection) else made
+    return attributes
 
 
 def _batch(body: bytes) -> bytes | tuple[int, Rejection]:

@@ -272,7 +272,8 @@ class _Requests(BaseHTTPRequestHandler):
             raise _Refusal(503, "too many requests wait for news; ask again later")
         self.close_connection = True
         self.connection.settimeout(WRITE_S)
-        mark = ofrep.mark_of(sidecar.loaded)
+        loaded = sidecar.loaded
+        mark = ofrep.mark_of(loaded)
         self.send_response(200)
         for name, value in (("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")):
             self.send_header(name, value)
@@ -281,7 +282,8 @@ class _Requests(BaseHTTPRequestHandler):
         missed = self.headers.get("Last-Event-ID", mark) != mark
         self.wfile.write(ofrep.refetch(mark) if missed else ofrep.ALIVE)
         while not sidecar.closing:
-            now = sidecar.changed(mark, ofrep.ALIVE_S)
+            loaded = sidecar.changed(loaded, ofrep.ALIVE_S)
+            now = ofrep.mark_of(loaded)
             self.wfile.write(ofrep.ALIVE if now == mark else ofrep.refetch(now))
             mark = now
 

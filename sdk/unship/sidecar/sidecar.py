@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -27,7 +27,6 @@ from unship.rejections import RejectCode, Rejection
 from unship.replica.choice import Choice, Loaded
 from unship.replica.fence import NO_EPOCH
 from unship.replica.replica import LATER, Confirmed
-from unship.sidecar.ofrep import mark_of
 from unship.text import printable
 
 BODY_BYTES_MAX: Final = SIDECAR_BODY.limit
@@ -37,6 +36,8 @@ EVENTS_MAX: Final = SIDECAR_EVENTS.limit
 WAIT_S_MAX: Final = 60.0
 QUEUE: Final = 10_000
 DETAIL_CHARS_MAX: Final = 300
+
+T = TypeVar("T")
 
 LOOK_S: Final = 0.1
 """How often a waiting request looks at what is desired: a command may be accepted without anything to load."""
@@ -146,14 +147,10 @@ class Sidecar:
         now = self._fleet.current
         return Choice(now.version, now.epoch, now.artifact)
 
-    def changed(self, mark: str, wait_s: float) -> str:
-        """Return the mark of what requests are answered by, as soon as it is another one or the wait is over."""
-        deadline = time.monotonic() + wait_s  # noqa: TID251
-        while (now := mark_of(self.loaded)) == mark:
-            left = deadline - time.monotonic()  # noqa: TID251
-            if left <= 0 or self._stop.wait(min(left, LOOK_S)):
-                break
-        return now
+    def changed(self, known: Loaded, wait_s: float) -> Loaded:
+        """Return what requests are answered by, as soon as it is something else or the wait is over."""
+        found = self._watched(lambda: None if self.loaded is known else self.loaded, wait_s)
+        return known if found is None else found
 
     def accept(self, body: bytes) -> int | tuple[int, Rejection]:
         """Queue the events of a body: all of them, or none and the place and rejection of the first bad one.
@@ -187,14 +184,21 @@ class Sidecar:
 
     def wait_beyond(self, known: Callable[[Desired], bool], wait_s: float) -> Desired | None:
         """Return what is desired as soon as it is not known; None when `wait_s` seconds are up or the sidecar ends."""
-        deadline = time.monotonic() + min(wait_s, WAIT_S_MAX)  # noqa: TID251
-        while True:
+
+        def news() -> Desired | None:
             desired = self.desired()
-            if not known(desired):
-                return desired
+            return None if known(desired) else desired
+
+        return self._watched(news, min(wait_s, WAIT_S_MAX))
+
+    def _watched(self, news: Callable[[], T | None], wait_s: float) -> T | None:
+        """Return news as soon as there are some; None when `wait_s` seconds are up or the sidecar ends."""
+        deadline = time.monotonic() + wait_s  # noqa: TID251
+        while (found := news()) is None:
             left = deadline - time.monotonic()  # noqa: TID251
             if left <= 0 or self._stop.wait(min(left, LOOK_S)):
                 return None
+        return found
 
     def confirm(self, confirmation: Confirmation) -> Confirmed | None:
         """Apply the application's confirmation of its switch."""
